@@ -1,0 +1,34 @@
+"""Name the arrays that pass between functions: dtype, dimensions, meaning.
+
+Dimension names are the project's words and the labels of every dataset it writes. Tests check each call against
+them; runs do not pay for it.
+"""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+# Intensities in [0, 1]: the classifier normalizes, nothing else knows a mean or a standard deviation.
+Images = Float[Tensor, "image channel y x"]
+# The class whose logit is explained.
+Targets = Int[Tensor, " image"]
+# Where evidence may lie: an object, or a tile of a grid.
+Masks = Bool[Tensor, "image y x"]
+# x0 y0 x1 y1 in pixels, half-open: x1 and y1 are one past the last pixel. Unused rows are -1.
+Boxes = Int[Tensor, "image box 4"]
+# One integer per image, made from the study's seed and the image's id: see stages/seeds.py.
+Seeds = list[int]
+
+# What a method returns: raw, signed; methods that know no channels return one.
+Attributions = Float[Tensor, "image #channel y x"]
+# What is stored: attributions, channels reduced as the entry says.
+Maps = Float[Tensor, "image y x"]
+
+Logits = Float[Tensor, "image class"]
+# Activations of the last spatial layer.
+Features = Float[Tensor, "image feature row column"]
+HeadWeights = Float[Tensor, "class feature"]
+
+# What a metric returns. NaN: this score is not defined for this image.
+Scores = Float[Tensor, " image"]
+Curves = Float[Tensor, "image fraction"]
+Hits = Float[Tensor, "image threshold"]

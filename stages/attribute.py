@@ -1,0 +1,163 @@
+"""Make the maps of one method family for one classifier: `python -m stages.attribute CLASSIFIER FAMILY`.
+
+Reads the classifier, its evaluation images and grids; writes `data/maps/<classifier>/<family>/<method>.zarr` with the
+groups `images` (attribution: image y x) and `grids` (attribution: grid tile y x).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from stages import evidence, keys
+from stages.evidence import Evidence
+from stages.params import Entry, Problem, attributes, canonical, command, entries, find, load, path, signature
+from stages.rows import Field, Rows, Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Work(NamedTuple):
+    """One method's maps of one kind of picture: what is to be, under which keys."""
+
+    method: Entry
+    seen: Evidence
+    shared: bytes  # digest of what all its maps share
+    table: Table
+
+
+def main(study: Path, classifier: str, family: str) -> None:
+    """Make the missing maps of a cell, then assemble its output."""
+    visit(study, classifier, family, finish=True)
+
+
+def fill(study: Path, classifier: str, family: str) -> None:
+    """Make the missing maps of a cell and leave them in its journal: what a warm worker does."""
+    visit(study, classifier, family, finish=False)
+
+
+def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
+    """Look for a cell's rows, make what is missing, and assemble the output where asked."""
+    params = load(study)
+    listed = entries(params, "methods")[family]
+    output = path(study, "maps", classifier, family)
+    with Rows(study, f"attribute@{classifier}-{family}", output, params["stores"]["shard_rows"]) as rows:
+        works = plan(study, params, classifier, listed)
+        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if refusal(rows, work) is None}
+        passes = {}
+        if any(map(len, missing.values())):
+            passes = compute(study, params, classifier, works, missing, rows)
+        if finish:
+            tables = [refused(rows, work) for work in works]
+            rows.finish(tables, {f"{name}.zarr": described(bound) for name, bound in listed.items()})
+        rows.log(passes)
+
+
+def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -> list[Work]:
+    """Say which maps there are to be, by key; the classifier is in the key where the method names it."""
+    trained = keys.classifier(study, params, classifier)
+    works = []
+    for seen in (gather(study, classifier, params["seed"]) for gather in (evidence.images, evidence.grids)):
+        for bound in listed.values():
+            named = signature("methods", bound.family, bound.function).evidence
+            shared = keys.digest(
+                keys.entry(bound, params, ("stages.attribute", "reduced")), trained if "classifier" in named else b""
+            )
+            made = b"".join(keys.digest(shared, row) for row in evidence.digests(seen, named))
+            known = attributes("methods", bound.family, bound.function)
+            table = Table(
+                f"{bound.name}.zarr/{seen.group}",
+                seen.dims,
+                np.frombuffer(made, "uint8").reshape(*seen.lead, keys.SIZE),
+                {"attribution": Field(("y", "x"), seen.side, params["stores"]["dtype"], known)},
+                seen.coords,
+            )
+            works.append(Work(bound, seen, shared, table))
+    return works
+
+
+def compute(
+    study: Path, params: dict, classifier: str, works: list[Work], missing: dict[int, np.ndarray], rows: Rows
+) -> dict[str, dict[str, int]]:
+    """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
+    from stages.classifier import load as load_classifier
+    from stages.classifier import start
+
+    engine = params["engine"]
+    start(engine)
+    folder = path(study, "classifiers", classifier)
+    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+    passes = {work.method.name: dict.fromkeys(loaded.passes, 0) for work in works}
+    for seen in {work.seen.group: work.seen for work in works}.values():
+        wanted = {i: missing[i] for i in missing if works[i].seen is seen}
+        for i, positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
+            if refusal(rows, works[i]) is None:
+                before = dict(loaded.passes)
+                make(works[i], positions, {**given, "classifier": loaded}, rows)
+                for kind, count in passes[works[i].method.name].items():
+                    passes[works[i].method.name][kind] = count + loaded.passes[kind] - before[kind]
+    return passes
+
+
+def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -> None:
+    """Make one method's maps of a batch and journal them, or journal why it cannot.
+
+    Raises:
+        Problem: the network or the method gave a value that is not finite; the message names the images.
+    """
+    from stages.classifier import Unsupported
+
+    bound = work.method
+    function = find("methods", bound.family, bound.function)
+    named = signature("methods", bound.family, bound.function).evidence
+    try:
+        raw = function(*[given[name] for name in named], **bound.settings)
+    except Unsupported as reason:
+        rows.refuse(refusal_key(work), str(reason))
+        return
+    except Problem as problem:
+        shown = evidence.some(work.seen, positions)
+        raise Problem(f"{rows.cell}, method {bound.name}, images {shown}: {problem}") from None
+    maps = reduced(raw, bound.options["channels"]).cpu().numpy()
+    finite = np.isfinite(maps).all(axis=(1, 2))
+    if not finite.all():
+        shown = evidence.some(work.seen, positions[~finite])
+        raise Problem(f"{rows.cell}, method {bound.name}: its maps are not finite for the images {shown}")
+    rows.put(work.table, positions, {"attribution": maps})
+
+
+def reduced(raw: "Tensor", channels: str) -> "Tensor":
+    """Reduce the channels of attributions as the entry says, and nothing else."""
+    if channels == "max_abs":
+        return raw.abs().amax(dim=1)
+    return (raw.abs() if channels == "abs_sum" else raw).sum(dim=1)
+
+
+def described(bound: Entry) -> dict[str, str]:
+    """Say on the store what the method is."""
+    known = attributes("methods", bound.family, bound.function)
+    return {**known, "family": bound.family, "settings": canonical({**bound.settings, **bound.options})}
+
+
+def refusal(rows: Rows, work: Work) -> str | None:
+    """Give the reason why a method cannot serve the classifier, where that is known."""
+    return rows.refusal(refusal_key(work))
+
+
+def refusal_key(work: Work) -> bytes:
+    """Key the fact that a method cannot serve a classifier."""
+    return keys.digest("refused", work.shared)
+
+
+def refused(rows: Rows, work: Work) -> Table:
+    """Empty a table whose method cannot serve the classifier, and say why on it."""
+    reason = refusal(rows, work)
+    if reason is None:
+        return work.table
+    attrs = {"unsupported": reason, "refused": {refusal_key(work).hex(): reason}}
+    return work.table._replace(keys=np.zeros_like(work.table.keys), attrs=attrs)
+
+
+if __name__ == "__main__":
+    command(main)

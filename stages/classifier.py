@@ -1,0 +1,241 @@
+"""Run a classifier: images in [0, 1] to logits, gradients and features, in batches of one fixed size.
+
+At a fixed batch shape and thread count a row's logits and gradients are bit for bit the same in any position and any
+company; at another batch size they differ in the last digits. So every pass has the same number of rows, the last
+one padded, and a map comes out the same whether its image is computed alone, in a full batch, or after a restart.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from stages.arrays import Features, HeadWeights, Images, Logits, Targets
+from stages.params import Problem, find
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Unsupported(Exception):
+    """Say why a method or metric cannot serve a classifier; the report prints n/a with this reason."""
+
+
+class NotFinite(Problem):
+    """A network gave NaN or infinity."""
+
+
+class Classifier:
+    """Own a frozen network: its normalization, device, precision, batch shape and the count of its passes.
+
+    The network is an `nn.Sequential` of two named parts, `features` (images to the last spatial layer) and `head`
+    (features to logits), so that methods can run the head alone.
+    """
+
+    def __init__(self, name: str, network: nn.Sequential, *, mean: list[float], std: list[float], engine: dict):
+        self.name = name
+        self.device = torch.device(engine["device"])
+        self.batch = engine["batch"]
+        self.passes = {"forward": 0, "backward": 0, "head": 0}
+        self._dtype = DTYPES[engine["precision"]]
+        self.mean = torch.tensor(mean, device=self.device)
+        self.std = torch.tensor(std, device=self.device)
+        parts = [folded(part.eval().requires_grad_(False)) for part in (network.features, network.head)]
+        place = {"device": self.device, "dtype": self._dtype, "memory_format": torch.channels_last}
+        self._features, self._head = (part.to(**place) for part in parts)
+
+    def logits(self, images: Images) -> Logits:
+        """Give the logits of every class."""
+        with torch.no_grad():
+            return self._passes(lambda part: self._logits(part), images)
+
+    def probabilities(self, images: Images) -> Logits:
+        """Give the softmax of the logits."""
+        return self.logits(images).softmax(dim=1)
+
+    def gradient(self, images: Images, targets: Targets) -> Images:
+        """Differentiate the target's logit by the image: logit per unit of intensity."""
+        return self._gradient(images, targets, _target_logits)
+
+    def loss_gradient(self, images: Images, targets: Targets) -> Images:
+        """Differentiate the cross-entropy of the target by the image: nats per unit of intensity."""
+        return self._gradient(images, targets, _cross_entropy)
+
+    def guided_gradient(self, images: Images, targets: Targets) -> Images:
+        """Differentiate the target's logit, letting only positive gradients back through every ReLU.
+
+        On a network without ReLU this is the gradient (Springenberg et al. 2015).
+        """
+        with self._rectified_backward():
+            return self._gradient(images, targets, _target_logits)
+
+    def features(self, images: Images) -> Features:
+        """Give the activations of the last spatial layer."""
+        with torch.no_grad():
+            return self._passes(lambda part: self._features(self._normalized(part)).float(), images)
+
+    def features_and_gradients(self, images: Images, targets: Targets) -> tuple[Features, Features]:
+        """Give the last spatial layer's activations and the gradient of the target's logit by them."""
+
+        def both(part: Tensor, classes: Tensor) -> Tensor:
+            with torch.no_grad():
+                features = self._features(self._normalized(part))
+            features.requires_grad_()
+            total = _target_logits(self._finite(self._head(features).float()), classes)
+            (gradient,) = torch.autograd.grad(total, features)
+            return torch.stack([features.detach().float(), gradient.float()], dim=1)
+
+        pairs = self._passes(both, images, targets, backward=True)
+        return pairs[:, 0], pairs[:, 1]
+
+    def head(self, features: Features) -> Logits:
+        """Give the logits of a feature map: a pass of the head alone, counted apart."""
+        self.passes["head"] += len(features)
+        with torch.no_grad():
+            return self.batched(lambda part: self._finite(self._head(self._placed(part)).float()), features)
+
+    def head_weights(self) -> HeadWeights:
+        """Give the final linear layer's weights, where the head is global average pooling and that layer.
+
+        Raises:
+            Unsupported: the head is anything else, so that no weight belongs to a feature.
+        """
+        layers = [layer for layer in self._head.modules() if not isinstance(layer, nn.Dropout | nn.Identity)]
+        layers = [layer for layer in layers if not list(layer.children())]
+        kinds = [type(layer) for layer in layers]
+        if kinds[-3:] != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear] or len(kinds) != 3:
+            names = ", ".join(kind.__name__ for kind in kinds)
+            raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {names}")
+        return layers[-1].weight.float()
+
+    def batched(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """Run a function of tensors over batches of the fixed size, the last one padded with its first row.
+
+        Whatever chooses its algorithm by the number of rows (convolutions, matrix products) goes through here.
+        """
+        rows = len(tensors[0])
+        results = []
+        for start in range(0, rows, self.batch):
+            parts = [tensor[start : start + self.batch] for tensor in tensors]
+            count = len(parts[0])
+            if count < self.batch:
+                parts = [torch.cat([part, part[:1].expand(self.batch - count, *part.shape[1:])]) for part in parts]
+            results.append(function(*parts)[:count])
+        return torch.cat(results)
+
+    def _gradient(self, images: Tensor, targets: Tensor, total: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        def of(part: Tensor, classes: Tensor) -> Tensor:
+            part = part.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(total(self._logits(part), classes), part)
+            return gradient.contiguous()
+
+        return self._passes(of, images, targets, backward=True)
+
+    def _passes(self, function: Callable[..., Tensor], *tensors: Tensor, backward: bool = False) -> Tensor:
+        self.passes["forward"] += len(tensors[0])
+        self.passes["backward"] += len(tensors[0]) if backward else 0
+        return self.batched(function, *tensors)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return self._finite(self._head(self._features(self._normalized(images))).float())
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        return self._placed((images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1))
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._dtype, memory_format=torch.channels_last)
+
+    def _finite(self, logits: Tensor) -> Tensor:
+        if not torch.isfinite(logits).all():
+            raise NotFinite(f"classifier {self.name}: its logits are not finite (NaN or infinity)")
+        return logits
+
+    @contextmanager
+    def _rectified_backward(self):
+        def rectify(module: nn.Module, down: tuple[Tensor], up: tuple[Tensor]) -> tuple[Tensor]:
+            return (down[0].clamp(min=0),)
+
+        relus = [layer for part in (self._features, self._head) for layer in part.modules()]
+        relus = [layer for layer in relus if isinstance(layer, nn.ReLU)]
+        hooks = [relu.register_full_backward_hook(rectify) for relu in relus]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+def start(engine: dict) -> None:
+    """Set torch to the engine's threads and to deterministic algorithms, once per process."""
+    torch.set_num_threads(engine["threads"])
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:
+    """Load a trained classifier from its folder: `weights.safetensors` and `card.json`."""
+    from safetensors.torch import load_file
+
+    card = json.loads((folder / "card.json").read_text())
+    module = build(network, classes=len(card["classes"]))
+    module.load_state_dict(load_file(folder / "weights.safetensors"))
+    return Classifier(name, module, mean=card["mean"], std=card["std"], engine=engine)
+
+
+def build(network: dict, *, classes: int) -> nn.Sequential:
+    """Build the network that an entry of params.yaml names, with its settings."""
+    settings = {key: value for key, value in network.items() if key not in ("family", "function")}
+    function = network.get("function", network["family"])
+    return find("networks", network["family"], function)(classes=classes, **settings)
+
+
+def folded(part: nn.Module) -> nn.Module:
+    """Fold batch normalization into the convolutions before it, and make every ReLU a module, where it can be traced.
+
+    A network that Python control flow keeps from being traced stays as it is: slower, and right.
+    """
+    with suppress(torch.fx.proxy.TraceError):
+        part = fuse(part)
+    for layer in part.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # backward hooks, and gradients by features, need the input intact
+    return part
+
+
+def shared(function: Callable) -> Callable:
+    """Remember a function's last call, so that functions of one family do common work once per batch.
+
+    Tensors and objects are compared by identity, everything else by value. One call is held, no more.
+    """
+    last: list = []
+
+    @wraps(function)
+    def remembering(*args: object, **settings: object) -> object:
+        if last and _same(last[0], args) and last[1] == settings:
+            return last[2]
+        last.clear()
+        last.extend((args, settings, function(*args, **settings)))
+        return last[2]
+
+    return remembering
+
+
+def _same(old: tuple, new: tuple) -> bool:
+    plain = (int, float, str, list, tuple, type(None))
+    return len(old) == len(new) and all(
+        a == b if isinstance(b, plain) else a is b for a, b in zip(old, new, strict=True)
+    )
+
+
+def _target_logits(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.gather(1, targets[:, None]).sum()
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, targets, reduction="sum")

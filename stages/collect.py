@@ -1,0 +1,76 @@
+"""Collect a dataset into one store: `python -m stages.collect DATASET` writes `data/datasets/<dataset>.zarr`."""
+
+import uuid
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.params import Problem, command, find, load, path
+from stages.params import dataset as dataset_entry
+from stages.stores import SHARD_BYTES, array, begin, group_at, replace
+
+
+def main(study: Path, dataset: str) -> None:
+    """Write pixels, masks, boxes, labels, splits and ids, a shard at a time, and put the store in place."""
+    params = load(study)
+    bound = dataset_entry(params, dataset)
+    samples = find("datasets", bound.family, bound.function)(**bound.settings)
+    classes = find("datasets", bound.family, "CLASSES")[bound.function]
+    output = path(study, "datasets", dataset)
+    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}.partial")
+    facts: dict[str, list] = {"image": [], "split": [], "label": [], "boxes": []}
+    group = group_at(partial, {"classes": classes})
+    pictures: dict[str, Any] = {}
+    for block in shards(samples, dataset):
+        for sample in block:
+            facts["image"].append(sample.id)
+            facts["split"].append(sample.split)
+            facts["label"].append(sample.label)
+            facts["boxes"].append(sample.boxes)
+        for name, dims, values in (
+            ("pixels", ("image", "channel", "y", "x"), np.stack([sample.pixels for sample in block])),
+            ("mask", ("image", "y", "x"), np.stack([sample.mask for sample in block])),
+        ):
+            if name not in pictures:
+                shape = (0, *values.shape[1:])
+                pictures[name] = begin(group, name, shape, values.dtype, dims, {}, shard=len(block))
+            pictures[name].append(values)
+    if len(set(facts["image"])) < len(facts["image"]):
+        raise Problem(f"dataset {dataset}: two images have the same id")
+    array(group, "image", np.array(facts["image"]), ("image",), {})
+    array(group, "split", np.array(facts["split"]), ("image",), {})
+    array(group, "label", np.array(facts["label"], "int64"), ("image",), {})
+    array(group, "boxes", padded(facts["boxes"]), ("image", "box", "corner"), {"order": "x0 y0 x1 y1, half-open"})
+    replace(partial, output)
+
+
+def shards(samples: Iterator, dataset: str) -> Iterator[list]:
+    """Gather samples into blocks of one shard.
+
+    Raises:
+        Problem: the dataset has no image.
+    """
+    first = next(iter(samples), None)
+    if first is None:
+        raise Problem(f"dataset {dataset}: its source has no image")
+    size = max(1, SHARD_BYTES // first.pixels.nbytes)
+    block = [first, *islice(samples, size - 1)]
+    while block:
+        yield block
+        block = list(islice(samples, size))
+
+
+def padded(boxes: list[np.ndarray]) -> np.ndarray:
+    """Stack boxes, as many rows as the image with most has; what is not used is -1."""
+    most = max(1, *(len(own) for own in boxes)) if boxes else 1
+    stacked = np.full((len(boxes), most, 4), -1, "int64")
+    for row, own in zip(stacked, boxes, strict=True):
+        row[: len(own)] = own
+    return stacked
+
+
+if __name__ == "__main__":
+    command(main)

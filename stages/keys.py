@@ -1,0 +1,225 @@
+"""Digest everything a row's value depends on, from params.yaml, stores and source text alone.
+
+Code is digested definition by definition: the function and every definition of this project that it reaches, as
+syntax trees without docstrings and comments, and the versions of the packages that this code imports. So a better
+comment, or another function in the same file, changes no key.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+from copy import deepcopy
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.params import HOUSE, Entry, canonical, network, path
+
+SIZE = 16  # bytes of a key: 128 bits
+
+
+def digest(*parts: object) -> bytes:
+    """Digest bytes, text and settings, each told apart from its neighbours by its length."""
+    total = hashlib.blake2b(digest_size=SIZE)
+    for part in parts:
+        data = part if isinstance(part, bytes) else canonical(part).encode()
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.digest()
+
+
+def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
+    """Digest what all rows of an entry share: settings, code of the function and the verb's parts, engine, dtype.
+
+    The entry's name is not in it: a renamed entry finds its rows. Options that choose rows and leave their values
+    alone (`count`, `exclude`) are not in it either.
+    """
+    shaping = {name: value for name, value in bound.options.items() if name not in ("count", "exclude")}
+    reached = code((f"stages.{bound.kind}.{bound.family}", bound.function), ("stages.evidence", "tensors"), *parts)
+    return digest(bound.settings, shaping, reached, params["engine"], params["stores"]["dtype"])
+
+
+def classifier(study: Path, params: dict, name: str) -> bytes:
+    """Digest a trained classifier: its weights, normalization, network settings and network code."""
+    folder = path(study, "classifiers", name)
+    weights = hashlib.blake2b((folder / "weights.safetensors").read_bytes(), digest_size=SIZE).digest()
+    card = json.loads((folder / "card.json").read_text())
+    bound = network(params, name)
+    reached = code((f"stages.networks.{bound.family}", bound.function), ("stages.classifier", "build"))
+    return digest(weights, card["mean"], card["std"], card["classes"], bound.settings, reached)
+
+
+def code(*roots: tuple[str, str]) -> bytes:
+    """Digest the definitions that (module, name) pairs reach, and the packages they import."""
+    definitions, packages = closure(roots)
+    return digest(sorted(definitions.values()), {name: version(name) for name in packages})
+
+
+def closure(roots: tuple[tuple[str, str], ...]) -> tuple[dict[tuple[str, str], str], set[str]]:
+    """Walk from names to every definition of this project they reach; give these, and the packages imported."""
+    definitions: dict[tuple[str, str], str] = {}
+    packages: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        module, name = waiting.pop()
+        if (module, name) in definitions:
+            continue
+        source = read(module)
+        nodes = source.definitions.get(name, [])
+        if not nodes:
+            if name not in source.imports:
+                raise ValueError(f"{module} does not define '{name}' at its top level: what it does cannot be told")
+            definitions[module, name] = f"{module}:{name}"
+            waiting += _reach(source.imports[name], packages)
+            continue
+        definitions[module, name] = f"{module}:{name}=" + ";".join(_spelled(node) for node in nodes)
+        # What a module does on import happens to every definition in it.
+        for node in [*nodes, *source.effects]:
+            waiting += _names(node, module, source, packages)
+        definitions[module, ""] = f"{module}:" + ";".join(_spelled(node) for node in source.effects)
+    return definitions, packages
+
+
+class Source(NamedTuple):
+    """A module taken apart: what it defines, what it imports, what it does when imported."""
+
+    definitions: dict[str, list[ast.stmt]]
+    imports: dict[str, tuple[str, str]]
+    effects: list[ast.stmt]
+
+
+@cache
+def read(module: str) -> Source:
+    """Take a module of this project apart."""
+    definitions: dict[str, list[ast.stmt]] = {}
+    imports: dict[str, tuple[str, str]] = {}
+    effects = []
+    for node in ast.parse(file(module).read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imports.update(_imports(node, module))
+        elif names := _defined(node):
+            for name in names:
+                definitions.setdefault(name, []).append(node)
+        elif not _idle(node):
+            effects.append(node)
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Import | ast.ImportFrom):
+                    imports.update(_imports(inner, module))
+    return Source(definitions, imports, effects)
+
+
+def file(module: str) -> Path:
+    """Say in which file a module of this project stands."""
+    parts = HOUSE.parent.joinpath(*module.split("."))
+    return parts / "__init__.py" if parts.is_dir() else parts.with_suffix(".py")
+
+
+@cache
+def version(package: str) -> str:
+    """Give the version of an imported package, whatever its distribution is called."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        found = _distributions().get(package, [])
+        return ",".join(f"{name}={metadata.version(name)}" for name in sorted(set(found)))
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(metadata.packages_distributions())
+
+
+def _names(node: ast.AST, module: str, source: Source, packages: set[str]) -> list[tuple[str, str]]:
+    """List what a definition refers to: names of its module, and imports at any depth."""
+    imports = dict(source.imports)
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import | ast.ImportFrom):
+            imports.update(_imports(inner, module))
+    found: list[tuple[str, str]] = []
+    owners = set()
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
+            owner = imports.get(inner.value.id)
+            if owner and _is_module(owner):
+                found.append((".".join(part for part in owner if part), inner.attr))
+                owners.add(inner.value)
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and inner not in owners:
+            if inner.id in source.definitions:
+                found.append((module, inner.id))
+            elif inner.id in imports:
+                found += _reach(imports[inner.id], packages)
+    return found
+
+
+def _reach(imported: tuple[str, str], packages: set[str]) -> list[tuple[str, str]]:
+    """Turn an import into what it reaches: a definition, a whole module, or a package outside."""
+    origin, name = imported
+    top = origin.split(".")[0]
+    if top not in ("stages", "flows"):
+        packages.update({top} - set(sys.stdlib_module_names))
+        return []
+    if not _is_module(imported):
+        return [(origin, name)]
+    whole = f"{origin}.{name}" if name else origin
+    return [(whole, defined) for defined in read(whole).definitions]
+
+
+def _is_module(imported: tuple[str, str]) -> bool:
+    origin, name = imported
+    return origin.split(".")[0] in ("stages", "flows") and (not name or file(f"{origin}.{name}").is_file())
+
+
+def _imports(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, tuple[str, str]]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name.startswith(("stages.", "flows.")) and not alias.asname:
+                raise ValueError(
+                    f"{module} says 'import {alias.name}': say 'from ... import ...', which can be followed"
+                )
+        # `import a.b` binds a, `import a.b as c` binds a.b.
+        return {
+            alias.asname or alias.name.split(".")[0]: (alias.name if alias.asname else alias.name.split(".")[0], "")
+            for alias in node.names
+        }
+    origin = node.module or ""
+    if node.level:
+        base = module.split(".")[: -node.level]
+        origin = ".".join([*base, origin] if origin else base)
+    if any(alias.name == "*" for alias in node.names):
+        raise ValueError(f"{module} imports * from {origin}: what it uses cannot be told")
+    return {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [node.target.id]
+    if isinstance(node, ast.Assign):
+        targets = [inner for target in node.targets for inner in ast.walk(target)]
+        if all(isinstance(inner, ast.Name | ast.Tuple | ast.List | ast.Store) for inner in targets):
+            return [inner.id for inner in targets if isinstance(inner, ast.Name)]
+    return []
+
+
+def _idle(node: ast.stmt) -> bool:
+    """Tell docstrings and the guards `if __name__ == ...` and `if TYPE_CHECKING`, which do nothing on import."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return True
+    guards = {"__name__", "TYPE_CHECKING"}
+    return isinstance(node, ast.If) and any(
+        isinstance(inner, ast.Name) and inner.id in guards for inner in ast.walk(node.test)
+    )
+
+
+def _spelled(node: ast.stmt) -> str:
+    node = deepcopy(node)
+    for inner in ast.walk(node):
+        body = getattr(inner, "body", None)
+        documented = isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and body
+        if documented and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            inner.body = body[1:] or [ast.Pass()]
+    return ast.dump(node)

@@ -1,0 +1,68 @@
+"""Controls: maps that know nothing of the classifier, which every method should beat."""
+
+import numpy as np
+import torch
+from skimage.feature import canny as edges
+
+from stages import seeds as draws
+from stages.arrays import Attributions, Images, Seeds
+
+ATTRS = {
+    "uniform": {
+        "long_name": "Uniform noise",
+        "units": "1",
+        "reference": "nieradzik2024reliable",
+    },
+    "canny": {
+        "long_name": "Canny edges",
+        "units": "1",
+        "reference": "canny1986computational",
+    },
+    "center": {
+        "long_name": "Center",
+        "units": "1",
+        "reference": "zhang2018topdown",
+    },
+}
+
+LUMINANCE = (0.2125, 0.7154, 0.0721)
+
+
+def uniform(images: Images, seeds: Seeds) -> Attributions:
+    """Draw every pixel's value uniformly from [0, 1), from the image's own seed.
+
+    Returns:
+        One channel of noise: the order of pixels is random.
+    """
+    return draws.uniform(seeds, "uniform", 0, (1, *images.shape[-2:])).to(images.device)
+
+
+def canny(images: Images, *, sigma: float) -> Attributions:
+    """Mark the edges of the gray image.
+
+    Args:
+        sigma: Standard deviation of the smoothing, in pixels.
+
+    Returns:
+        One channel: 1 on edges (thresholds 0.1 and 0.2 of scikit-image), 0 elsewhere.
+    """
+    red, green, blue = (weight * images[:, channel] for channel, weight in enumerate(LUMINANCE))
+    marked = np.stack([edges(gray.numpy(), sigma=sigma) for gray in (red + green + blue).cpu()])
+    return torch.from_numpy(marked).to(images)[:, None]
+
+
+def center(images: Images, *, sigma: float) -> Attributions:
+    """Put a Gaussian at the middle of the image.
+
+        A = exp(−((y − y₀)² / (σh)² + (x − x₀)² / (σw)²) / 2)
+
+    Args:
+        sigma: Standard deviation, as a share of each side.
+
+    Returns:
+        One channel in (0, 1], the same for every image.
+    """
+    height, width = images.shape[-2:]
+    row, column = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * sigma**2)) for n in (height, width))
+    gaussian = torch.from_numpy(np.outer(row, column)).to(images)
+    return gaussian.repeat(len(images), 1, 1, 1)

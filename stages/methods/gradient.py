@@ -1,0 +1,67 @@
+"""Methods of one backward pass to the image."""
+
+from stages.arrays import Attributions, Images, Targets
+from stages.classifier import Classifier, shared
+
+ATTRS = {
+    "gradient": {
+        "long_name": "Gradient",
+        "units": "logit / intensity",
+        "reference": "simonyan2014deep",
+    },
+    "input_x_gradient": {
+        "long_name": "Input × gradient",
+        "units": "logit",
+        "reference": "shrikumar2016not",
+    },
+    "guided_backprop": {
+        "long_name": "Guided backpropagation",
+        "units": "logit / intensity",
+        "reference": "springenberg2015striving",
+    },
+}
+
+
+def gradient(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
+    """Differentiate the target's logit by the image.
+
+        A = ∇f(x)
+
+    Returns:
+        Signed attributions in logits per unit of intensity.
+
+    Differs from the paper: signed, where Simonyan et al. take the largest absolute value over channels (the entry's
+    `channels: max_abs` does that); by intensities in [0, 1], so that the classifier's normalization is inside f.
+    """
+    return _gradient(classifier, images, targets)
+
+
+def input_x_gradient(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
+    """Multiply the image by the gradient of the target's logit.
+
+        A = x · ∇f(x)
+
+    Returns:
+        Signed attributions in logits; 0 wherever the image is black. On a linear classifier they sum to
+        f(x) − f(black).
+
+    Differs from the usual code: x is the intensity in [0, 1], not the normalized input, so black and not the mean
+    color is what gets nothing.
+    """
+    return images * _gradient(classifier, images, targets)
+
+
+def guided_backprop(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
+    """Differentiate the target's logit, stopping negative gradients at every ReLU.
+
+    A ReLU passes g · 1[input > 0] · 1[g > 0] back.
+
+    Returns:
+        Signed attributions in logits per unit of intensity. On a network without ReLU this is the gradient.
+    """
+    return classifier.guided_gradient(images, targets)
+
+
+@shared
+def _gradient(classifier: Classifier, images: Images, targets: Targets) -> Images:
+    return classifier.gradient(images, targets)

@@ -1,0 +1,125 @@
+"""Methods that look at the gradients of noisy copies of an image."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from stages.arrays import Attributions, Images, Seeds, Targets
+from stages.classifier import Classifier
+from stages.methods._noise import ascending, noisy_gradients
+from stages.params import Problem
+
+ATTRS = {
+    "smoothgrad": {
+        "long_name": "SmoothGrad",
+        "units": "logit / intensity",
+        "reference": "smilkov2017smoothgrad",
+    },
+    "vargrad": {
+        "long_name": "VarGrad",
+        "units": "logit² / intensity²",
+        "reference": "adebayo2018local",
+    },
+    "gag": {
+        "long_name": "Guided AbsoluteGrad",
+        "units": "logit / intensity",
+        "reference": "huang2024guided",
+    },
+}
+
+
+def smoothgrad(
+    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, *, samples: int, spread: float
+) -> Attributions:
+    """Average the gradient over noisy copies of the image.
+
+        A = (1/n) Σₛ ∇f(x + εₛ),    εₛ ~ N(0, (spread · (max x − min x))²)
+
+    Args:
+        samples: Noisy copies n.
+        spread: Standard deviation of the noise, as a share of the image's own range.
+
+    Returns:
+        Signed attributions in logits per unit of intensity. Without spread this is the gradient.
+
+    Differs from common code: PAIR's default averages squares; the Guided AbsoluteGrad code takes the range of the
+    whole batch.
+    """
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread).mean
+
+
+def vargrad(
+    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, *, samples: int, spread: float
+) -> Attributions:
+    """Take the variance of the gradient over noisy copies of the image.
+
+        A = (1/(n − 1)) Σₛ (gₛ − ḡ)²,    gₛ the gradients that SmoothGrad averages
+
+    Args:
+        samples: Noisy copies n, at least 2.
+        spread: Standard deviation of the noise, as a share of the image's own range.
+
+    Returns:
+        Attributions of at least 0. Without spread, and for an image of one color, they are 0.
+    """
+    _check_samples("vargrad", samples)
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread).variance
+
+
+def gag(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    *,
+    samples: int,
+    spread: float,
+    percentile: int,
+    floor: Literal["raw", "minmax", "zero"],
+) -> Attributions:
+    """Average absolute gradients over noisy copies, guided by where their variance is large.
+
+        A = W · (1/n) Σₛ |gₛ|,    W = 1 where V > q, else floor(V)
+
+    V is the variance of VarGrad, q its percentile over the pixels of an image's channel, interpolated linearly.
+
+    Args:
+        samples: Noisy copies n, at least 2.
+        spread: Standard deviation of the noise, as a share of the image's own range.
+        percentile: Share of pixels that the guide holds down, 0 to 100; at 0 it holds down none (W = 1).
+        floor: Guide of those pixels: V itself, V scaled to [0, 1] in its channel, or 0.
+
+    Returns:
+        Attributions of at least 0. For an image of one color, whose variance is 0 everywhere, they are 0 unless
+        percentile is 0.
+
+    Differs from the authors' code: a mean where it sums, so that samples does not scale the map; and the noise is
+    scaled by each image's range, not the batch's. The floor `raw` is the code's, and makes the guide depend on the
+    scale of the logits.
+    """
+    _check_samples("gag", samples)
+    if not 0 <= percentile <= 100:
+        raise Problem(f"gag: the setting 'percentile' is {percentile}, expected 0 to 100")
+    moments = noisy_gradients(classifier, images, targets, seeds, samples, spread)
+    return moments.magnitude if percentile == 0 else _guide(moments.variance, percentile, floor) * moments.magnitude
+
+
+def _guide(variance: Images, percentile: int, floor: str) -> Images:
+    ordered = ascending(variance)
+    lowest, highest = ordered[..., 0, None, None], ordered[..., -1, None, None]
+    # Whole numbers: a threshold that falls on a value must be that value, for the comparison to be strict.
+    place, rest = divmod(percentile * (ordered.shape[-1] - 1), 100)
+    below, above = ordered[..., place, None, None], ordered[..., min(place + 1, ordered.shape[-1] - 1), None, None]
+    threshold = below + (above - below) * (rest / 100)
+    held = {"raw": variance, "minmax": _scaled(variance, lowest, highest), "zero": variance.new_zeros(())}[floor]
+    return held.where(variance <= threshold, 1.0)
+
+
+def _scaled(variance: Images, lowest: Tensor, highest: Tensor) -> Images:
+    span = highest - lowest
+    return (variance - lowest) / span.where(span > 0, 1.0)
+
+
+def _check_samples(function: str, samples: int) -> None:
+    if samples < 2:
+        raise Problem(f"{function}: the setting 'samples' is {samples}, expected at least 2: it takes a variance")

@@ -1,0 +1,29 @@
+"""Put the pixels of a map in order, and break ties by a documented rule."""
+
+from torch import Tensor
+
+from stages.arrays import Maps, Seeds
+from stages.classifier import shared
+from stages.seeds import uniform
+
+
+@shared
+def ranking(maps: Maps, seeds: Seeds) -> Tensor:
+    """Order the positions of each map by (-h, random key of the image): highest value first.
+
+    Rectified, upsampled and binary maps have large plateaus. Breaking their ties by position would favor a corner,
+    where objects are rare; an unstable sort would break them differently from run to run. The key is drawn from the
+    image's seed alone, so it is the same for every method and whatever the batch.
+
+    Returns:
+        Positions y * width + x, one row an image.
+    """
+    drawn = _drawn_order(seeds, maps[0].numel()).to(maps.device)
+    # Adding zero turns -0.0 into 0.0: a sort by bits would tell them apart.
+    values = (maps.flatten(1) + 0.0).gather(1, drawn)
+    return drawn.gather(1, values.argsort(dim=1, descending=True, stable=True))
+
+
+@shared
+def _drawn_order(seeds: Seeds, pixels: int) -> Tensor:
+    return uniform(seeds, "ties", 0, (pixels,)).argsort(dim=1, stable=True)

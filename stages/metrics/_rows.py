@@ -1,0 +1,34 @@
+"""Do to each row alone what would otherwise depend on the rows beside it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from stages.arrays import Scores
+
+
+def by_row(function: Callable[..., Tensor], *tensors: Tensor) -> Scores:
+    """Apply a function of one row to every row, each a fresh contiguous copy.
+
+    Torch sums and takes logarithms along another path (a vectorized body and a scalar tail, another split of a sum
+    on a GPU, another path for unaligned memory) when the number of rows or the place of a row changes, and the last
+    digit with it. A row that is computed alone cannot know its company.
+    """
+    rows = zip(*tensors, strict=True)
+    return torch.stack([function(*(part.clone(memory_format=torch.contiguous_format) for part in row)) for row in rows])
+
+
+def finite(tensor: Tensor) -> Tensor:
+    """Say which rows hold only finite numbers. A map that does not has no order, and no score that needs one."""
+    return tensor.isfinite().flatten(1).all(dim=1)
+
+
+def at_least(low: int, function: str, setting: str, value: int) -> None:
+    """Refuse a setting below its smallest value.
+
+    Raises:
+        ValueError: with the function, the setting, what was got and what is expected.
+    """
+    if value < low:
+        raise ValueError(f"{function}: {setting} is {value}, expected {low} or more")

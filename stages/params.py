@@ -1,0 +1,281 @@
+"""Read params.yaml, find the functions it names, check their settings, and explain a bad entry.
+
+Nothing here imports what it describes: signatures are read from source text, so that a stage with nothing to compute
+never pays for torch, and a misspelt setting is found before the first pass through a network.
+"""
+
+import ast
+import importlib
+import json
+import re
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from functools import cache
+from inspect import signature as python_signature
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+HOUSE = Path(__file__).parent
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+# Keys of an entry that are not settings of its function.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "methods": {"channels": Literal["sum", "abs_sum", "max_abs"]},
+    "metrics": {"count": int | None, "exclude": list[str]},
+    "datasets": {},
+    "networks": {},
+}
+OPTIONAL = {"count": None, "exclude": []}
+
+
+class Problem(Exception):
+    """Something the user can mend, told in one message that names the file, the entry, what was given, what is due."""
+
+
+class Entry(NamedTuple):
+    """One name of params.yaml bound to a function: `gag_85: {function: gag, percentile: 85}`."""
+
+    kind: str
+    family: str
+    name: str
+    function: str
+    settings: dict[str, Any]
+    options: dict[str, Any]
+
+
+class Signature(NamedTuple):
+    """What a function takes: evidence by position, settings by keyword."""
+
+    evidence: list[str]
+    settings: dict[str, Any]
+
+
+def load(study: Path) -> dict:
+    """Read a study's params.yaml and check every entry in it.
+
+    Raises:
+        Problem: the file is missing, is no YAML mapping, or an entry is wrong.
+    """
+    path = study / "params.yaml"
+    try:
+        params = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise Problem(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
+    except yaml.YAMLError as error:
+        raise Problem(f"{path}: not YAML: {error}") from None
+    if not isinstance(params, dict):
+        raise Problem(f"{path}: expected a mapping of sections, got {type(params).__name__}")
+    for section in ("seed", "engine", "stores", "datasets", "classifiers", "methods", "metrics"):
+        if section not in params:
+            raise Problem(f"{path}: the section '{section}' is missing")
+    for kind in ("methods", "metrics"):
+        entries(params, kind)
+    for name in params["datasets"]:
+        dataset(params, name)
+    for name, spec in params["classifiers"].items():
+        _named(name, f"classifiers.{name}")
+        if spec["dataset"] not in params["datasets"]:
+            known = ", ".join(params["datasets"])
+            raise Problem(f"params.yaml: classifiers.{name}.dataset: no dataset '{spec['dataset']}'; known: {known}")
+    return params
+
+
+def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
+    """Give the entries of a kind by family and name, settings checked.
+
+    Raises:
+        Problem: a bad name, an unknown family or function, a setting that is unknown, missing or of the wrong type,
+            or a name that stands in two families.
+    """
+    found: dict[str, dict[str, Entry]] = {}
+    seen: dict[str, str] = {}
+    for family, listed in params[kind].items():
+        found[family] = {}
+        for name, given in (listed or {}).items():
+            where = f"{kind}.{family}.{name}"
+            if name in seen:
+                raise Problem(f"params.yaml: {where}: the name '{name}' stands in family '{seen[name]}' already")
+            seen[name] = family
+            found[family][name] = entry(kind, family, name, given or {}, where)
+    return found
+
+
+def entry(kind: str, family: str, name: str, given: dict, where: str) -> Entry:
+    """Bind one entry: split its options from its settings and check both."""
+    _named(name, where)
+    given = dict(given)
+    function = given.pop("function", name)
+    accepted = OPTIONS[kind]
+    options = {key: given.pop(key) for key in accepted if key in given}
+    options = {**{key: OPTIONAL[key] for key in accepted if key in OPTIONAL}, **options}
+    taken = signature(kind, family, function, where)
+    both = {**taken.settings, **accepted}
+    checked = check({**given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
+    return Entry(
+        kind,
+        family,
+        name,
+        function,
+        {key: checked[key] for key in sorted(taken.settings)},
+        {key: checked[key] for key in sorted(accepted)},
+    )
+
+
+def dataset(params: dict, name: str) -> Entry:
+    """Bind a dataset's entry; its family is its own name unless it says otherwise."""
+    given = dict(params["datasets"][name] or {})
+    return entry("datasets", given.pop("family", name), name, given, f"datasets.{name}")
+
+
+def network(params: dict, classifier: str) -> Entry:
+    """Bind the network of a classifier's entry."""
+    where = f"classifiers.{classifier}.network"
+    given = dict(params["classifiers"][classifier]["network"])
+    if "family" not in given:
+        raise Problem(f"params.yaml: {where}: 'family' is missing: the module of stages/networks that has it")
+    family = given.pop("family")
+    # The number of classes is the dataset's to say.
+    return entry("networks", family, given.get("function", family), {**given, "classes": 1}, where)
+
+
+def settings(where: str, given: dict, verb: str, function: str) -> dict[str, Any]:
+    """Check a section of params.yaml against the keyword-only settings of a verb's function."""
+    taken = _read_signature(HOUSE / f"{verb}.py", function)
+    if taken is None:
+        raise Problem(f"stages/{verb}.py has no function {function}")
+    return check(given, taken.settings, where, f"{function} of stages/{verb}.py")
+
+
+def check(given: dict, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
+    """Check names and types of settings.
+
+    Raises:
+        Problem: with every fault of the entry, what was given and what is accepted.
+    """
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    fields = {f"{key}": (kind, ...) for key, kind in accepted.items()}
+    model = create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    try:
+        return dict(model(**given))
+    except ValidationError as error:
+        faults = "; ".join(_fault(fault, accepted) for fault in error.errors())
+        takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
+        raise Problem(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
+
+
+def find(kind: str, family: str, function: str) -> Callable:
+    """Import the module of a family and take a function from it."""
+    return getattr(importlib.import_module(f"stages.{kind}.{family}"), function)
+
+
+@cache
+def signature(kind: str, family: str, function: str, where: str = "") -> Signature:
+    """Read what a function takes from its source.
+
+    Raises:
+        Problem: there is no such family or function; the message lists those there are.
+    """
+    folder = HOUSE / kind
+    path = folder / f"{family}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("[a-z]*.py")))
+        raise Problem(f"params.yaml: {where}: stages/{kind} has no family '{family}'; there are: {known}")
+    found = _read_signature(path, function)
+    if found is None:
+        public = [node.name for node in _tree(path).body if isinstance(node, ast.FunctionDef)]
+        known = ", ".join(name for name in public if not name.startswith("_"))
+        raise Problem(f"params.yaml: {where}: stages/{kind}/{family}.py has no function '{function}'; it has: {known}")
+    return found
+
+
+@cache
+def attributes(kind: str, family: str, function: str) -> dict[str, str]:
+    """Read what a family says of a function in its literal `ATTRS`: long_name, units, reference, better.
+
+    A function that ATTRS does not mention is called by its own name.
+    """
+    for node in _tree(HOUSE / kind / f"{family}.py").body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id == "ATTRS":
+                known = ast.literal_eval(node.value).get(function, {})
+                return {"long_name": function.replace("_", " "), "units": "1", "reference": "", **known}
+    return {"long_name": function.replace("_", " "), "units": "1", "reference": ""}
+
+
+def path(study: Path, kind: str, *names: str) -> Path:
+    """Say where something lies under data/: classifiers and families of maps are folders, all else Zarr stores."""
+    folder = kind == "classifiers" or (kind == "maps" and len(names) == 2)
+    return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if folder else ".zarr"))
+
+
+def canonical(value: object) -> str:
+    """Spell settings so that equal ones are spelled equally."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def command(main: Callable) -> None:
+    """Run a verb's main from the command line; a Problem is one line on stderr and exit status 1."""
+    parser = ArgumentParser(prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=main.__doc__)
+    parser.add_argument("--study", type=Path, default=Path(), help="the folder of params.yaml (default: here)")
+    for name in list(python_signature(main).parameters)[1:]:
+        parser.add_argument(name)
+    arguments = vars(parser.parse_args())
+    try:
+        main(**arguments)
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(1)
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def _read_signature(path: Path, function: str) -> Signature | None:
+    known = {"Literal": Literal}
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            evidence = [argument.arg for argument in node.args.posonlyargs + node.args.args]
+            kinds = {argument.arg: _annotation(argument, known, path) for argument in node.args.kwonlyargs}
+            return Signature(evidence, kinds)
+    return None
+
+
+def _annotation(argument: ast.arg, known: dict, path: Path) -> Any:
+    where = f"stages/{path.relative_to(HOUSE)}: the setting '{argument.arg}'"
+    if argument.annotation is None:
+        raise Problem(f"{where} has no type")
+    try:
+        return eval(ast.unparse(argument.annotation), dict(known))
+    except NameError as error:
+        raise Problem(f"{where}: settings are typed with builtins and Literal alone: {error}") from None
+
+
+def _fault(fault: Any, accepted: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown setting '{name}' = {fault['input']!r}"
+    if fault["type"] == "missing":
+        return f"the setting '{name}' is missing"
+    top = str(fault["loc"][0])
+    return f"'{name}' = {fault['input']!r}: expected {_spelled(accepted[top])}, got {type(fault['input']).__name__}"
+
+
+def _spelled(kind: Any) -> str:
+    return (
+        kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
+    )
+
+
+def _named(name: str, where: str) -> None:
+    if not NAME.fullmatch(name):
+        raise Problem(
+            f"params.yaml: {where}: the name '{name}' must be of a-z, 0-9 and _, beginning with a letter "
+            "(DVC joins names with '-')"
+        )

@@ -1,0 +1,199 @@
+"""Score the maps of one method family for one classifier: `python -m stages.score CLASSIFIER FAMILY`.
+
+Reads that family's maps, and the evidence that each metric names; writes `data/scores/<classifier>/<family>.zarr` with a
+group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import zarr
+
+from stages import evidence, keys
+from stages.evidence import Evidence
+from stages.params import Entry, Problem, attributes, canonical, command, entries, find, load, path, signature
+from stages.rows import Field, Rows, Table, keys_of
+from stages.stores import read
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Work(NamedTuple):
+    """One metric over all methods of the family."""
+
+    metric: Entry
+    seen: Evidence
+    methods: list[str]
+    table: Table
+
+
+def main(study: Path, classifier: str, family: str) -> None:
+    """Compute the missing scores of a cell, then assemble its output."""
+    visit(study, classifier, family, finish=True)
+
+
+def fill(study: Path, classifier: str, family: str) -> None:
+    """Compute the missing scores of a cell and leave them in its journal: what a warm worker does."""
+    visit(study, classifier, family, finish=False)
+
+
+def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
+    """Look for a cell's rows, make what is missing, and assemble the output where asked.
+
+    A metric that raises leaves the rows of all others in the journal; the cell fails at the end, naming it.
+    """
+    params = load(study)
+    output = path(study, "scores", classifier, family)
+    with Rows(study, f"score@{classifier}-{family}", output, params["stores"]["shard_rows"]) as rows:
+        works = plan(study, params, classifier, family)
+        missing = {i: rows.missing(work.table) for i, work in enumerate(works)}
+        passes, failed = {}, {}
+        if any(map(len, missing.values())):
+            passes, failed = compute(study, params, classifier, family, works, missing, rows)
+        if finish and not failed:
+            rows.finish([work.table for work in works], {"": {"family": family}})
+        rows.log(passes)
+    if failed:
+        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise Problem(f"{rows.cell}: these metrics failed, the rows of all others are kept: {told}")
+
+
+def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
+    """Say which scores there are to be, by key: the digest of the map's bytes, and the evidence the metric names."""
+    trained = keys.classifier(study, params, classifier)
+    seen = {
+        "images": evidence.images(study, classifier, params["seed"]),
+        "grids": evidence.grids(study, classifier, params["seed"]),
+    }
+    works = []
+    for listed in entries(params, "metrics").values():
+        for metric in listed.values():
+            named = signature("metrics", metric.family, metric.function).evidence
+            shown = seen["grids" if "tiles" in named else "images"]
+            shared = keys.digest(
+                keys.entry(metric, params, ("stages.score", "taken")), trained if "classifier" in named else b""
+            )
+            rows = [keys.digest(shared, row) for row in evidence.digests(shown, named)]
+            methods = [name for name in params["methods"][family] if name not in metric.options["exclude"]]
+            found = {name: _keys(path(study, "maps", classifier, family, name), shown, rows) for name in methods}
+            works.append(Work(metric, shown, methods, _table(metric, shown, found)))
+    return works
+
+
+def compute(
+    study: Path,
+    params: dict,
+    classifier: str,
+    family: str,
+    works: list[Work],
+    missing: dict[int, np.ndarray],
+    rows: Rows,
+) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Compute the missing scores batch by batch; give the passes of each metric, and the metrics that failed."""
+    from stages.classifier import load as load_classifier
+    from stages.classifier import start
+
+    engine = params["engine"]
+    start(engine)
+    folder = path(study, "classifiers", classifier)
+    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+    passes = {work.metric.name: dict.fromkeys(loaded.passes, 0) for work in works}
+    failed: dict[str, str] = {}
+    for seen in {work.seen.group: work.seen for work in works}.values():
+        wanted = {}
+        for i, positions in missing.items():
+            if works[i].seen is seen:
+                size = per_method(works[i])
+                for m in range(len(works[i].methods)):
+                    wanted[i, m] = positions[positions // size == m] - m * size
+        maps = {
+            method: read(path(study, "maps", classifier, family, method) / seen.group, f"the maps of {method}")
+            for method in params["methods"][family]
+        }
+        for (i, m), positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
+            name = works[i].metric.name
+            if name in failed:
+                continue
+            before = dict(loaded.passes)
+            own = taken(maps[works[i].methods[m]], seen, positions, engine["device"])
+            try:
+                make(works[i], m, positions, {**given, "maps": own, "classifier": loaded}, rows)
+            except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
+                failed[name] = f"{type(error).__name__}: {error} (images {evidence.some(seen, positions)})"
+            for kind, count in passes[name].items():
+                passes[name][kind] = count + loaded.passes[kind] - before[kind]
+    return passes, failed
+
+
+def make(work: Work, method: int, positions: np.ndarray, given: dict[str, Any], rows: Rows) -> None:
+    """Score one method's maps of a batch by one metric and journal the scores."""
+    metric = work.metric
+    function = find("metrics", metric.family, metric.function)
+    named = signature("metrics", metric.family, metric.function).evidence
+    scores = function(*[given[name] for name in named], **metric.settings).cpu().numpy()
+    rows.put(work.table, positions + method * per_method(work), {"score": scores})
+
+
+def per_method(work: Work) -> int:
+    """Say how many scores a method has by this metric."""
+    return int(np.prod(work.table.keys.shape[1:-1], dtype=int))
+
+
+def taken(maps: zarr.Group, seen: Evidence, positions: np.ndarray, device: str) -> "Tensor":
+    """Read some rows' maps onto a device, in float32 whatever they are stored in."""
+    import torch
+
+    inner = int(np.prod(seen.lead[1:], dtype=int))
+    low, high = positions.min() // inner, positions.max() // inner + 1
+    block = maps["attribution"][low:high].reshape(-1, *seen.side)[positions - low * inner]
+    return torch.from_numpy(block.astype("float32")).to(device)
+
+
+def _keys(store: Path, seen: Evidence, rows: list[bytes]) -> tuple[np.ndarray, str | None]:
+    """Key the scores of one method's maps; where there are none, because the method cannot, give its reason."""
+    what = f"the maps of {store.stem}"
+    map_keys, map_digests = keys_of(store, seen.group, what)
+    if map_keys.shape[:-1] != seen.lead:
+        raise Problem(f"{store}/{seen.group}: has {map_keys.shape[:-1]} maps, {seen.lead} are due; make it again")
+    reason = read(store / seen.group, what).attrs.get("unsupported")
+    if reason is not None:
+        return np.zeros_like(map_keys), reason
+    digests = map_digests.reshape(-1, keys.SIZE)
+    made = b"".join(keys.digest(row, digests[i].tobytes()) for i, row in enumerate(rows))
+    return np.frombuffer(made, "uint8").reshape(map_keys.shape), None
+
+
+def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str | None]]) -> Table:
+    known = dict(attributes("metrics", metric.family, metric.function))
+    if known.get("better") not in ("higher", "lower"):
+        where = f"stages/metrics/{metric.family}.py: ATTRS['{metric.function}']['better']"
+        raise Problem(
+            f"{where} must be 'higher' or 'lower', not {known.get('better')!r}: scores are to be ranked by it"
+        )
+    count = min(metric.options["count"] or seen.lead[0], seen.lead[0])
+    made = [table_keys[:count] for table_keys, _ in found.values()]
+    stacked = np.stack(made) if made else np.zeros((0, count, *seen.lead[1:], keys.SIZE), "uint8")
+    along = _along(metric, known.get("dim"))
+    coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
+    for name, (dims, values) in seen.coords.items():
+        coords[name] = (dims, values[:count] if dims[0] == seen.dims[0] else values)
+    coords |= {dim: ((dim,), values) for dim, values in along.items()}
+    attrs = {**known, "family": metric.family, "settings": canonical(metric.settings)}
+    field = Field(tuple(along), tuple(map(len, along.values())), "float32", attrs)
+    unsupported = {name: reason for name, (_, reason) in found.items() if reason is not None}
+    return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
+
+
+def _along(metric: Entry, dim: str | None) -> dict[str, np.ndarray]:
+    """Give the coordinate of what a metric stores beside the image: points of a curve, thresholds."""
+    if dim == "fraction":
+        return {dim: np.linspace(0, 1, metric.settings["steps"] + 1)}
+    if dim == "threshold":
+        return {dim: np.arange(metric.settings["thresholds"]) / metric.settings["thresholds"]}
+    return {}
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,113 @@
+"""Select the evaluation images of a classifier: `python -m stages.select CLASSIFIER`.
+
+Writes `data/images/<classifier>.zarr` with two groups: `images`, the evaluation images with their pixels, and
+`candidates`, all images that pass the rules, from which grids are built. Two classifiers with the same dataset and
+the same rules get the same images, so that their scores are paired.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from stages.params import Problem, command, load, path, settings
+from stages.seeds import order
+from stages.stores import read, write
+
+
+def main(study: Path, classifier: str) -> None:
+    """Apply the rules and write the images that pass them, in a seeded order whose prefix is stable."""
+    params = load(study)
+    spec = params["classifiers"][classifier]
+    where = f"classifiers.{classifier}.images"
+    rules = settings(where, spec["images"], "select", "eligible")
+    store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
+    held_out = np.flatnonzero(store["split"][:].astype(str) == "test")
+    ids, labels, boxes = (store[name][:][held_out] for name in ("image", "label", "boxes"))
+    ids = ids.astype(str)
+    predictions = {name: _predictions(study, params, name, ids, where) for name in {classifier, *rules["correct_by"]}}
+    side = store["pixels"].shape[-2:]
+    passing, told = eligible(labels, boxes, side, predictions, **rules)
+    ranked = [int(passing[i]) for i in order(params["seed"], list(ids[passing]), "select")]
+    if len(ranked) < rules["count"]:
+        raise Problem(f"params.yaml: {where}: count = {rules['count']}, but {told}")
+    chosen = np.array(ranked[: rules["count"]], dtype=int)
+    at = held_out[chosen]
+    own = predictions[classifier]["top_class"][:, 0]
+    target = labels if rules["target"] == "label" else own
+    confidence = np.min([known["probability"] for known in predictions.values()], axis=0)
+    write(
+        path(study, "images", classifier),
+        {
+            "images": {
+                "image": (("image",), ids[chosen]),
+                "pixels": (("image", "channel", "y", "x"), np.stack([store["pixels"][int(i)] for i in at])),
+                "mask": (("image", "y", "x"), np.stack([store["mask"][int(i)] for i in at])),
+                "boxes": (("image", "box", "corner"), boxes[chosen]),
+                "label": (("image",), labels[chosen]),
+                "target": (("image",), target[chosen]),
+                "probability": (("image",), predictions[classifier]["probability"][chosen]),
+            },
+            "candidates": {
+                "image": (("image",), ids[ranked]),
+                "position": (("image",), held_out[ranked]),
+                "label": (("image",), labels[ranked]),
+                "confidence": (("image",), confidence[ranked]),
+            },
+        },
+        {"rules": told, "classes": store.attrs["classes"]},
+    )
+
+
+def eligible(
+    labels: np.ndarray,
+    boxes: np.ndarray,
+    side: tuple[int, int],
+    predictions: dict[str, dict[str, np.ndarray]],
+    *,
+    boxes_exactly: int | None,
+    box_area_at_most: float,
+    correct_by: list[str],
+    confidence_at_least: float,
+    count: int,
+    target: Literal["label", "prediction"],
+) -> tuple[np.ndarray, str]:
+    """Give the positions of the images that pass, and how many each rule leaves.
+
+    Args:
+        boxes_exactly: How many boxes an image must have; null for any.
+        box_area_at_most: The largest share of the image that its largest box may cover.
+        correct_by: Classifiers that must predict the label.
+        confidence_at_least: The smallest probability of the label by each of these.
+        count: How many images are taken, in the seeded order.
+        target: The class that is explained.
+    """
+    there = boxes[:, :, 0] >= 0
+    area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * there / (side[0] * side[1])
+    rules = {"held-out images": np.ones(len(labels), bool)}
+    if boxes_exactly is not None:
+        rules[f"with {boxes_exactly} box(es)"] = there.sum(axis=1) == boxes_exactly
+    rules[f"with boxes over at most {box_area_at_most:.0%} of the image"] = area.max(axis=1) <= box_area_at_most
+    for name in correct_by:
+        known = predictions[name]
+        rules[f"that {name} gets right"] = known["top_class"][:, 0] == labels
+        rules[f"with confidence of {name} at least {confidence_at_least}"] = known["probability"] >= confidence_at_least
+    left, told = np.ones(len(labels), bool), []
+    for rule, passes in rules.items():
+        left &= passes
+        told.append(f"{left.sum()} {rule}")
+    return np.flatnonzero(left), ", of these ".join(told)
+
+
+def _predictions(study: Path, params: dict, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    if name not in params["classifiers"]:
+        known = ", ".join(params["classifiers"])
+        raise Problem(f"params.yaml: {where}: correct_by names '{name}', which is no classifier; known: {known}")
+    store = read(path(study, "predictions", name), f"the predictions of {name}")
+    if list(store["image"][:].astype(str)) != list(ids):
+        raise Problem(f"params.yaml: {where}: correct_by names '{name}', which predicts another dataset")
+    return {field: store[field][:] for field in ("probability", "top_class")}
+
+
+if __name__ == "__main__":
+    command(main)

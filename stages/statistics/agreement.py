@@ -1,0 +1,85 @@
+"""How far rankings agree."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import rankdata
+
+Table = Float[np.ndarray, "case item"]
+Matrix = Float[np.ndarray, "case case"]
+
+
+def kendall(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
+    """Give Kendall's τ-b between every two rankings of the same items.
+
+        τ = (concordant − discordant) / √((pairs not tied in one) · (pairs not tied in the other))
+
+    Args:
+        values: What the items are ranked by in each case, all cases pointing the same way; NaN where an item has none.
+
+    Returns:
+        −1 to 1, over the items that both cases have; NaN where fewer than two are left, or all are tied in one of
+        them. And the number of those items.
+
+    Reference: kendall1945treatment.
+    """
+    first, second = np.triu_indices(values.shape[1], k=1)
+    known = ~np.isnan(values)
+    pairs = (known[:, first] & known[:, second]).astype(np.float64)
+    order = np.where(pairs > 0, np.sign(values[:, first] - values[:, second]), 0)
+    untied = (order**2) @ pairs.T
+    scale = np.sqrt(untied * untied.T)
+    tau = np.divide(order @ order.T, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
+    return tau, _shared(known)
+
+
+def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
+    """Give Spearman's ρ between every two rows: Pearson's r between their ranks, ties at their average.
+
+    Args:
+        values: One row a case, one column an item; NaN where an item has no value.
+
+    Returns:
+        −1 to 1, over the items that both rows have; NaN where fewer than two are left, or one row is constant on
+        them. And the number of those items.
+
+    Reference: spearman1904proof.
+    """
+    number = values.shape[0]
+    rho = np.full((number, number), np.nan)
+    known = ~np.isnan(values)
+    for one in range(number):
+        for other in range(one, number):
+            both = known[one] & known[other]
+            rho[one, other] = rho[other, one] = _pearson(rankdata(values[one, both]), rankdata(values[other, both]))
+    return rho, _shared(known)
+
+
+def mean_and_sd(matrix: Matrix, *, diagonal: bool) -> tuple[float, float]:
+    """Summarize a matrix of agreements in two numbers.
+
+    Args:
+        matrix: Agreements; NaN entries are left out.
+        diagonal: Whether the ones on the diagonal count.
+
+    Returns:
+        Mean and standard deviation (of the entries themselves, ddof 0); NaN where there are none.
+
+    Reference: nieradzik2024reliable, whose printed numbers come out with the diagonal and without ddof.
+    """
+    use = ~np.isnan(matrix)
+    if not diagonal:
+        use &= ~np.eye(len(matrix), dtype=bool)
+    entries = matrix[use]
+    return (float(entries.mean()), float(entries.std())) if entries.size else (np.nan, np.nan)
+
+
+def _pearson(one: np.ndarray, other: np.ndarray) -> float:
+    if one.size < 2:
+        return np.nan
+    one, other = one - one.mean(), other - other.mean()
+    scale = np.sqrt((one**2).sum() * (other**2).sum())
+    return float((one * other).sum() / scale) if scale > 0 else np.nan
+
+
+def _shared(known: np.ndarray) -> np.ndarray:
+    return known.astype(np.int64) @ known.astype(np.int64).T

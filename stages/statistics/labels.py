@@ -1,0 +1,101 @@
+"""What the variables of the results mean: the attributes that every table carries."""
+
+import json
+
+import xarray as xr
+
+BOOTSTRAP = "efron1993introduction"
+MEASURE = "of the metric (metric_units)"
+
+# long_name, units, reference by variable; {} stands for what a table is about.
+LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "summary": {
+        "mean": ("mean over the defined scores", MEASURE, "by metric (metric_reference)"),
+        "low": ("lower end of the mean's interval", MEASURE, BOOTSTRAP),
+        "high": ("upper end of the mean's interval", MEASURE, BOOTSTRAP),
+        "count": ("defined scores that the mean is over", "1", ""),
+        "asked": ("scores that were to be computed; those that are not defined are the difference", "1", ""),
+        "rank": ("rank of the mean among methods, 1 the best, ties at the best of their ranks", "1", ""),
+        "rank_low": ("best end of the rank's interval", "1", BOOTSTRAP),
+        "rank_high": ("worst end of the rank's interval", "1", BOOTSTRAP),
+        "threshold": ("threshold chosen for a metric that is taken at its best one", "1", "choe2020evaluating"),
+        "mean_rank": ("mean of the ranks by all metrics on one classifier", "1", ""),
+        "mean_rank_low": ("best end of the mean rank's interval", "1", BOOTSTRAP),
+        "mean_rank_high": ("worst end of the mean rank's interval", "1", BOOTSTRAP),
+        "mean_rank_metrics": ("metrics that ranked the method on one classifier", "1", ""),
+        "overall_rank": ("mean of the ranks by all metrics on all classifiers", "1", ""),
+        "overall_rank_low": ("best end of the overall rank's interval", "1", BOOTSTRAP),
+        "overall_rank_high": ("worst end of the overall rank's interval", "1", BOOTSTRAP),
+        "overall_rank_metrics": ("rankings, by a metric on a classifier, that the mean is over", "1", ""),
+    },
+    "curves": {
+        "mean": ("mean curve over the images on which it is defined", MEASURE, "by metric (metric_reference)"),
+        "low": ("lower end of the mean's interval, point by point", MEASURE, BOOTSTRAP),
+        "high": ("upper end of the mean's interval, point by point", MEASURE, BOOTSTRAP),
+        "count": ("images on which the point is defined", "1", ""),
+    },
+    "agreement": {
+        "kendall": ("Kendall's tau-b between the rankings by two metrics", "1", "kendall1945treatment"),
+        "kendall_count": ("methods that both metrics rank", "1", ""),
+        "kendall_classifiers": ("Kendall's tau-b between the rankings on two classifiers", "1", "kendall1945treatment"),
+        "kendall_classifiers_count": ("methods ranked on both classifiers", "1", ""),
+        "kendall_classifiers_mean": ("mean of the matrix, diagonal included", "1", "nieradzik2024reliable"),
+        "kendall_classifiers_sd": ("standard deviation of the matrix, diagonal included", "1", "nieradzik2024reliable"),
+        "kendall_classifiers_mean_off_diagonal": ("mean of the matrix, diagonal left out", "1", ""),
+        "kendall_classifiers_sd_off_diagonal": ("standard deviation of the matrix, diagonal left out", "1", ""),
+        "spearman": (
+            "Spearman's rho between metrics, over cells (classifier, method)",
+            "1",
+            "nourelahi2022explainable",
+        ),
+        "spearman_count": ("cells that both metrics score", "1", ""),
+        "map_pearson": ("Pearson's r between two methods' maps, mean over images", "1", "nieradzik2024reliable"),
+        "map_pearson_count": ("images on which it is defined", "1", ""),
+        "map_spearman": ("Spearman's rho between two methods' maps, mean over images", "1", "spearman1904proof"),
+        "map_spearman_count": ("images on which it is defined", "1", ""),
+    },
+}
+# Which way is better, where that is the same for every metric.
+LOWER = ("rank", "mean_rank", "overall_rank")
+BY_METRIC = ("mean", "low", "high")
+
+
+def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
+    """Write on a table and on each of its variables what it is.
+
+    Args:
+        table: The dataset to label.
+        name: summary, curves or agreement.
+        notes: Attributes of the whole table.
+    """
+    for variable, (long_name, units, reference) in LABELS[name].items():
+        if variable in table:
+            better = "lower" if variable in LOWER else "by metric (better)" if variable in BY_METRIC else ""
+            attrs = {"long_name": long_name, "units": units, "better": better, "reference": reference}
+            table[variable].attrs = {key: value for key, value in attrs.items() if value}
+    table.attrs = notes
+    return table
+
+
+def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
+    """Say of every method which family it is of, and whether it is a control."""
+    found = [families[method] for method in table["method"].values.tolist()]
+    return table.assign_coords(
+        method_family=("method", found), control=("method", [family == "control" for family in found])
+    )
+
+
+def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Dataset:
+    """Say of every metric what it is: direction, family, units, name, reference, role and settings."""
+    metrics = [attrs[metric] for metric in table["metric"].values.tolist()]
+    columns = {
+        "better": [one["better"] for one in metrics],
+        "role": [one.get("role", "metric") for one in metrics],
+        "metric_family": [one["family"] for one in metrics],
+        "metric_units": [one["units"] for one in metrics],
+        "metric_long_name": [one["long_name"] for one in metrics],
+        "metric_reference": [one["reference"] for one in metrics],
+        "metric_settings": [one.get("settings", json.dumps({})) for one in metrics],
+        "unit": [one["unit"] for one in metrics],
+    }
+    return table.assign_coords({name: ("metric", values) for name, values in columns.items()})

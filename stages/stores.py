@@ -1,0 +1,167 @@
+"""Write and read Zarr stores, put them in place whole, and find the outputs that DVC has recorded.
+
+Nothing that varies between identical runs goes into a store: no time, host or commit.
+"""
+
+import configparser
+import json
+import os
+import shutil
+import uuid
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+
+from stages.params import Problem
+
+CHUNK_BYTES = 4096  # a row at least this large is a chunk of its own, read with one range request
+SHARD_BYTES = 16 * 2**20  # larger shards make readers on S3 read far ahead
+# Byte shuffle and zstd 3 pack smooth maps best at a bearable speed; without the checksum inside the shard a flipped
+# byte would be read as data.
+COMPRESSORS = [BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle), Crc32cCodec()]
+
+# What zarr, zip and the codecs raise where bytes are missing or wrong.
+UNREADABLE = (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile)
+
+
+def write(output: Path, groups: dict[str, dict[str, tuple[tuple[str, ...], np.ndarray]]], attrs: dict) -> None:
+    """Write a store of whole arrays, by group and name, and put it in place by rename."""
+    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}.partial")
+    group_at(partial, attrs)
+    for name, arrays in groups.items():
+        group = group_at(partial / name, {}) if name else zarr.open_group(partial, mode="a")
+        for array_name, (dims, values) in arrays.items():
+            array(group, array_name, np.asarray(values), dims, {})
+    replace(partial, output)
+
+
+def read(path: Path, what: str) -> zarr.Group:
+    """Open a store, or a group in one, to read.
+
+    Raises:
+        Problem: it is missing or is no Zarr group; the message names it.
+    """
+    try:
+        return zarr.open_group(path, mode="r")
+    except UNREADABLE as error:
+        raise Problem(f"{path}: {what} cannot be read ({type(error).__name__}: {error}); make it again") from None
+
+
+def array(group: zarr.Group, name: str, values: np.ndarray, dims: tuple[str, ...], attrs: Mapping[str, Any]) -> None:
+    """Write an array whole."""
+    if values.dtype.kind == "U":
+        values = values.astype(np.dtypes.StringDType())
+    begin(group, name, values.shape, values.dtype, dims, attrs)[...] = values
+
+
+def begin(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    dims: tuple[str, ...],
+    attrs: Mapping[str, Any],
+    *,
+    lead: int = 1,
+    shard: int | None = None,
+) -> zarr.Array:
+    """Begin an array: rows large enough to be read alone are chunks of their own, gathered in shards.
+
+    Args:
+        lead: How many leading dimensions count rows; what follows is one row.
+        shard: Steps of the first dimension in a shard; at most 16 MB are.
+    """
+    dtype = np.dtype(dtype)
+    row = int(np.prod(shape[lead:], dtype=int)) * dtype.itemsize
+    layout: dict[str, Any]
+    if row >= CHUNK_BYTES:
+        step = row * int(np.prod(shape[1:lead], dtype=int))
+        steps = max(1, min(shard or shape[0], SHARD_BYTES // step, shape[0] or 1))
+        layout = {"chunks": (*(1,) * lead, *shape[lead:]), "shards": (steps, *shape[1:])}
+    elif lead > 1:
+        layout = {"chunks": (1, *shape[1:])}  # a file for each step: one more method is one more file
+    else:
+        layout = {"chunks": tuple(max(1, size) for size in shape)}
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        compressors="auto" if dtype.kind == "T" else COMPRESSORS,
+        fill_value="" if dtype.kind == "T" else fill(dtype),
+        dimension_names=dims,
+        attributes=dict(attrs),
+        # Without this a row of NaN would not be stored, and would look like one that is missing.
+        config={"write_empty_chunks": True},
+        **layout,
+    )
+
+
+def group_at(path: Path, attrs: Mapping[str, Any]) -> zarr.Group:
+    """Begin a new group."""
+    return zarr.open_group(path, mode="w", attributes=dict(attrs))
+
+
+def fill(dtype: Any) -> float | int:
+    """Say what stands where there is no row."""
+    return float("nan") if np.dtype(dtype).kind == "f" else 0
+
+
+def place(source: Path, output: Path) -> None:
+    """Put a folder in place by rename, as links to the files of another."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}.partial")
+    shutil.copytree(source, partial, copy_function=_link)
+    replace(partial, output)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put a folder in place of another by rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    trash = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    if target.exists():
+        target.rename(trash)
+    source.rename(target)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
+    """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell."""
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        lock = yaml.load((study / "dvc.lock").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        outs = lock["stages"][cell]["outs"]
+        relative = output.relative_to(study).as_posix()
+        recorded = next(out["md5"] for out in outs if out["path"].endswith(relative))
+        cache = _cache(study)
+        listing = json.loads(_object(cache, recorded).read_text())
+    except (OSError, KeyError, StopIteration, ValueError, yaml.YAMLError):
+        return place
+    for item in listing:
+        link = place / item["relpath"]
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(_object(cache, item["md5"]).resolve())
+    return place
+
+
+def _cache(study: Path) -> Path:
+    root = next(folder for folder in [study.resolve(), *study.resolve().parents] if (folder / ".dvc").is_dir())
+    config = configparser.ConfigParser()
+    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
+    return root / ".dvc" / config.get("cache", "dir", fallback="cache") / "files" / "md5"
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / md5[:2] / md5[2:]
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copyfile(source, target)

@@ -1,0 +1,84 @@
+"""Build the grids of a classifier: `python -m stages.tile CLASSIFIER` writes `data/grids/<classifier>.zarr`.
+
+A grid is an n × n composite of images of distinct classes that the classifier is sure of; none is used twice.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from stages.params import Problem, command, load, path, settings
+from stages.stores import read, write
+
+
+def main(study: Path, classifier: str) -> None:
+    """Choose the members of every grid and compose them, row by row."""
+    params = load(study)
+    spec = params["classifiers"][classifier]
+    where = f"classifiers.{classifier}.grids"
+    rules = settings(where, spec["grids"], "tile", "members")
+    known = read(path(study, "images", classifier) / "candidates", "the candidate images")
+    store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
+    labels, confidence = known["label"][:], known["confidence"][:]
+    try:
+        chosen = members(labels, confidence, **rules)
+    except ValueError as short:
+        raise Problem(f"params.yaml: {where}: {short}") from None
+    ids = known["image"][:].astype(str)[chosen]
+    n = rules["tiles_per_side"]
+    pixels = np.stack([compose([store["pixels"][int(i)] for i in row], n) for row in known["position"][:][chosen]])
+    write(
+        path(study, "grids", classifier),
+        {
+            "grids": {
+                "grid": (("grid",), np.array(["+".join(row) for row in ids])),
+                "pixels": (("grid", "channel", "y", "x"), pixels),
+                "target": (("grid", "tile"), labels[chosen]),
+                "member": (("grid", "tile"), ids),
+            }
+        },
+        {},
+    )
+
+
+def members(
+    labels: np.ndarray, confidence: np.ndarray, *, tiles_per_side: int, confidence_at_least: float, count: int
+) -> np.ndarray:
+    """Take, grid by grid, the next unused images of classes the grid does not have yet.
+
+    The candidates' order is seeded, so a larger count has the smaller one's grids as its prefix.
+
+    Args:
+        tiles_per_side: n of an n × n grid.
+        confidence_at_least: The smallest probability of a member's label.
+        count: How many grids.
+
+    Raises:
+        ValueError: the images run out; the message says where.
+    """
+    unused = list(np.flatnonzero(confidence >= confidence_at_least))
+    grids: list[list[int]] = []
+    for number in range(count):
+        grid: list[int] = []
+        for i in unused:
+            if len(grid) < tiles_per_side**2 and labels[i] not in labels[grid]:
+                grid.append(int(i))
+        if len(grid) < tiles_per_side**2:
+            sure = int((confidence >= confidence_at_least).sum())
+            raise ValueError(
+                f"count = {count}, but after {number} grids no {tiles_per_side**2} images of distinct classes are left "
+                f"of {sure} with confidence at least {confidence_at_least} (of {len(labels)} candidates)"
+            )
+        unused = [i for i in unused if i not in grid]
+        grids.append(grid)
+    return np.array(grids, dtype=int).reshape(count, tiles_per_side**2)
+
+
+def compose(tiles: list[np.ndarray], n: int) -> np.ndarray:
+    """Lay n × n images out row by row."""
+    rows = [np.concatenate(tiles[i * n : (i + 1) * n], axis=2) for i in range(n)]
+    return np.concatenate(rows, axis=1)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,654 @@
+"""Every attribution method: closed forms, identities, its formula restated, second witnesses, invariance, cost."""
+
+from collections import OrderedDict
+from math import ceil
+
+import numpy as np
+import pytest
+import torch
+from captum import attr as captum
+from torch import nn
+
+from stages import classifier as kernel
+from stages.classifier import Classifier, Unsupported
+from stages.methods import cam, control, gradient, masking, noise, path
+from stages.methods._batches import pairs
+from stages.params import Problem, entries, find, signature
+from tests.reference import methods as reference
+
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
+ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
+HEIGHT, WIDTH, CLASSES = 20, 24, 5
+NOISE = {"samples": 3, "spread": 0.15}
+STUDY = {
+    "gradient": {
+        "gradient": {"channels": "abs_sum"},
+        "input_x_gradient": {"channels": "sum"},
+        "guided_backprop": {"channels": "abs_sum"},
+    },
+    "noise": {
+        "smoothgrad": {**NOISE, "channels": "abs_sum"},
+        "vargrad": {**NOISE, "channels": "sum"},
+        "gag_0": {"function": "gag", **NOISE, "percentile": 0, "floor": "raw", "channels": "sum"},
+        "gag_85": {"function": "gag", **NOISE, "percentile": 85, "floor": "raw", "channels": "sum"},
+        "gag_85_minmax": {"function": "gag", **NOISE, "percentile": 85, "floor": "minmax", "channels": "sum"},
+        "gag_85_zero": {"function": "gag", **NOISE, "percentile": 85, "floor": "zero", "channels": "sum"},
+    },
+    "path": {
+        "integrated_gradients": {"steps": 5, "baseline": "black", "rule": "gauss_legendre", "channels": "sum"},
+        "integrated_from_mean": {
+            "function": "integrated_gradients",
+            "steps": 5,
+            "baseline": "mean",
+            "rule": "midpoint",
+            "channels": "sum",
+        },
+    },
+    "cam": {name: {"channels": "sum"} for name in ("cam", "gradcam", "gradcam_pp", "hirescam", "layercam")},
+    "masking": {
+        "occlusion": {"window": 8, "stride": 4, "fill": "black", "channels": "sum"},
+        "rise": {"masks": 9, "cells": 3, "probability": 0.5, "fill": "mean", "seed": 0, "channels": "sum"},
+    },
+    "control": {
+        "uniform": {"channels": "sum"},
+        "canny": {"sigma": 1.0, "channels": "sum"},
+        "center": {"sigma": 0.25, "channels": "sum"},
+    },
+}
+FAMILIES = entries({"methods": STUDY}, "methods")
+ENTRIES = [entry for family in FAMILIES.values() for entry in family.values()]
+every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+
+
+class Whole(nn.Module):
+    """What a Classifier runs, as one plain module: the second witness's network."""
+
+    def __init__(self, network: nn.Sequential):
+        super().__init__()
+        self.features, self.head = network.features, network.head
+        self.mean, self.std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
+
+    def normalized(self, images: torch.Tensor) -> torch.Tensor:
+        return (images - self.mean) / self.std
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(self.normalized(images)))
+
+
+def network(head: str, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """A small random network; `pooled` has a head of global average pooling, `deep` one of several layers."""
+    torch.manual_seed(3)
+    features = nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        nn.BatchNorm2d(6),
+        activation(),
+        nn.Conv2d(6, 8, 3, stride=2, padding=1),
+        activation(),
+    )
+    features[1].running_mean.uniform_(-0.5, 0.5)
+    features[1].running_var.uniform_(0.5, 2.0)
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)]
+    deep = [nn.Conv2d(8, 8, 3, padding=1), activation(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, CLASSES)]
+    layers = {"pooled": pooled, "deep": deep}[head]
+    return nn.Sequential(OrderedDict(features=features, head=nn.Sequential(*layers))).eval()
+
+
+def linear() -> nn.Sequential:
+    torch.manual_seed(4)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3 * HEIGHT * WIDTH, CLASSES))
+    return nn.Sequential(OrderedDict(features=nn.Identity(), head=head)).eval()
+
+
+def classified(module: nn.Sequential) -> Classifier:
+    return Classifier("tiny", module, mean=MEAN, std=STD, engine=ENGINE)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    kernel.start(ENGINE)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(9, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture
+def targets() -> torch.Tensor:
+    return torch.tensor([4, 2, 0, 1, 3, 2, 2, 0, 4])
+
+
+@pytest.fixture
+def seeds() -> list[int]:
+    return [1000 + 7 * row for row in range(9)]
+
+
+def attribute(entry, classifier, images, targets, seeds):
+    """Run an entry as the verb does: evidence by name, settings by keyword."""
+    given = {"classifier": classifier, "images": images, "targets": targets, "seeds": seeds}
+    evidence = signature("methods", entry.family, entry.function).evidence
+    function = find("methods", entry.family, entry.function)
+    return function(**{name: given[name] for name in evidence}, **entry.settings)
+
+
+def close(found: torch.Tensor, expected, tolerance: float = 1e-5):
+    scale = max(float(np.abs(np.asarray(expected)).max()), 1e-12)
+    np.testing.assert_allclose(found.numpy() / scale, np.asarray(expected) / scale, rtol=0, atol=tolerance)
+
+
+# What every entry promises.
+
+
+def rows_of(entry, classifier, rows: list[int], images, targets, seeds):
+    return attribute(entry, classifier, images[rows], targets[rows], [seeds[row] for row in rows])
+
+
+@every_entry
+def test_a_row_is_the_same_alone_and_in_any_company_and_order(entry):
+    count = 64
+    images = torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
+    targets = torch.arange(count) % CLASSES
+    seeds = list(range(count))
+    classifier = classified(network("pooled"))
+    whole = attribute(entry, classifier, images, targets, seeds)
+    assert len(whole) == count
+    shuffled = np.random.default_rng(0).permutation(count).tolist()
+    for rows in ([0], [63], [5, 60, 2, 33, 9, 10, 8], list(range(9)), shuffled):
+        assert torch.equal(rows_of(entry, classifier, rows, images, targets, seeds), whole[rows])
+
+
+@every_entry
+def test_rows_of_one_image_with_several_targets(entry, images, targets, seeds):
+    classifier = classified(network("pooled"))
+    rows = [0, 1, 0, 0, 1]
+    several = attribute(entry, classifier, images[rows], targets[:5], [seeds[row] for row in rows])
+    for place, row in enumerate(rows):
+        alone = attribute(entry, classifier, images[row : row + 1], targets[place : place + 1], [seeds[row]])
+        assert torch.equal(several[place], alone[0])
+
+
+@every_entry
+def test_shape_dtype_finite_and_repeatable(entry, images, targets, seeds):
+    classifier = classified(network("pooled"))
+    first = attribute(entry, classifier, images, targets, seeds)
+    again = attribute(entry, classifier, images.clone(), targets.clone(), list(seeds))
+    assert first.shape in [(9, channels, HEIGHT, WIDTH) for channels in (1, 3)]
+    assert first.dtype == torch.float32
+    assert torch.isfinite(first).all()
+    assert first.std() > 0 or entry.name == "canny"
+    assert torch.equal(first, again)
+
+
+@every_entry
+def test_the_map_changes_with_the_evidence_it_names_and_no_other(entry, images, targets, seeds):
+    classifier = classified(network("deep" if entry.name != "cam" else "pooled"))
+    named = signature("methods", entry.family, entry.function).evidence
+    before = attribute(entry, classifier, images, targets, seeds)
+    other_targets = attribute(entry, classifier, images.clone(), (targets + 1) % CLASSES, seeds)
+    other_seeds = attribute(entry, classifier, images.clone(), targets, [seed + 1 for seed in seeds])
+    for name, after in (("targets", other_targets), ("seeds", other_seeds)):
+        changed = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
+        assert any(changed) == (name in named)
+        assert all(changed) == (name in named) or entry.family == "cam"  # a CAM may be 0 for both targets
+
+
+@every_entry
+def test_images_weights_and_hooks_are_left_alone(entry, images, targets, seeds):
+    classifier = classified(network("pooled"))
+    modules = [module for part in (classifier._features, classifier._head) for module in part.modules()]
+    weights = [parameter.clone() for module in modules for parameter in module.state_dict().values()]
+    before = images.clone(), targets.clone(), list(seeds)
+    attribute(entry, classifier, images, targets, seeds)
+    assert torch.equal(images, before[0])
+    assert torch.equal(targets, before[1])
+    assert seeds == before[2]
+    after = [parameter for module in modules for parameter in module.state_dict().values()]
+    assert all(torch.equal(old, new) for old, new in zip(weights, after, strict=True))
+    assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in modules)
+    assert not images.requires_grad
+
+
+def expected_passes(entry) -> tuple[int, int]:
+    settings = entry.settings
+    if entry.family in ("gradient", "cam"):
+        return 1, 1
+    if entry.family == "noise":
+        return settings["samples"], settings["samples"]
+    if entry.family == "path":
+        return settings["steps"], settings["steps"]
+    if entry.name == "occlusion":
+        # Windows start a stride apart, from the last place that overhangs by all but a stride.
+        windows = [ceil((side + settings["window"]) / settings["stride"]) - 1 for side in (HEIGHT, WIDTH)]
+        return 1 + windows[0] * windows[1], 0
+    return settings.get("masks", 0), 0
+
+
+@every_entry
+def test_passes_per_image_are_those_of_the_definition(entry, images, targets, seeds):
+    classifier = classified(network("pooled"))
+    attribute(entry, classifier, images, targets, seeds)
+    forward, backward = expected_passes(entry)
+    assert classifier.passes == {"forward": 9 * forward, "backward": 9 * backward, "head": 0}
+
+
+@pytest.mark.parametrize(("family", "passes"), [("gradient", 2), ("noise", 3), ("cam", 1)])
+def test_a_family_shares_its_passes(family, passes, images, targets, seeds):
+    classifier = classified(network("pooled"))
+    for entry in FAMILIES[family].values():
+        attribute(entry, classifier, images, targets, seeds)
+    # Guided backpropagation needs a backward pass of its own.
+    assert classifier.passes == {"forward": 9 * passes, "backward": 9 * passes, "head": 0}
+
+
+@pytest.mark.parametrize("name", ["occlusion", "rise"])
+def test_masked_copies_of_one_image_are_looked_at_once_for_all_targets(name, images, seeds):
+    entry = FAMILIES["masking"][name]
+    classifier = classified(network("pooled"))
+    attribute(entry, classifier, images[[0, 1, 0, 0, 1]], torch.arange(5), seeds[:5])
+    assert classifier.passes["forward"] == 2 * expected_passes(entry)[0]
+
+
+@every_entry
+def test_no_more_than_a_batch_of_perturbed_images_exists_at_a_time(entry, images, targets, seeds, monkeypatch):
+    classifier = classified(network("pooled"))
+    rows, batched = [0], classifier.batched
+    monkeypatch.setattr(classifier, "batched", lambda f, *parts: (rows.append(len(parts[0])), batched(f, *parts))[1])
+    attribute(entry, classifier, images[:3], targets[:3], seeds[:3])
+    assert max(rows) <= classifier.batch
+    full = [count for count in rows[1:-1] if count != classifier.batch]
+    assert not full or entry.family in ("cam", "gradient")
+
+
+# Closed forms on a linear classifier.
+
+
+def linear_weights(module: nn.Sequential, targets: torch.Tensor) -> torch.Tensor:
+    weights = module.head[1].weight.detach()[targets].view(-1, 3, HEIGHT, WIDTH)
+    return weights / torch.tensor(STD).view(-1, 1, 1)
+
+
+def test_gradient_of_a_linear_classifier_is_its_weights(images, targets):
+    module = linear()
+    weights = linear_weights(module, targets)
+    classifier = classified(module)
+    close(gradient.gradient(classifier, images, targets), weights)
+    close(gradient.guided_backprop(classifier, images, targets), weights)
+
+
+@pytest.mark.parametrize("rule", ["gauss_legendre", "midpoint"])
+def test_input_x_gradient_and_integrated_gradients_of_a_linear_classifier(rule, images, targets):
+    module = linear()
+    expected = linear_weights(module, targets) * images
+    classifier = classified(module)
+    close(gradient.input_x_gradient(classifier, images, targets), expected)
+    integrated = path.integrated_gradients(classifier, images, targets, steps=3, baseline="black", rule=rule)
+    close(integrated, expected)
+
+
+def test_one_pixel_occlusion_of_a_linear_classifier(images, targets):
+    module = linear()
+    expected = (linear_weights(module, targets) * images).sum(1, keepdim=True)[:2]
+    found = masking.occlusion(classified(module), images[:2], targets[:2], window=1, stride=1, fill="black")
+    close(found, expected, 1e-4)
+
+
+def test_cams_of_a_linear_head_on_features(images, targets):
+    """On the pooled head the gradient by a feature is its weight over the number of locations."""
+    module = network("pooled")
+    classifier = classified(module)
+    plain = cam.cam(classifier, images, targets)
+    coarse, _ = zip(*[reference.layer(Whole(module), *pair) for pair in zip(images, targets, strict=True)], strict=True)
+    weights = module.head[2].weight.detach().numpy()
+    expected = [
+        reference.enlarged(np.einsum("k,krc->rc", weights[target], features), (HEIGHT, WIDTH))
+        for target, features in zip(targets, coarse, strict=True)
+    ]
+    close(plain[:, 0], expected)
+    # Bilinear enlargement and ReLU do not commute, so ReLU(CAM)/hw is compared before enlargement.
+    for target, features, image in zip(targets, coarse, images, strict=True):
+        share = np.maximum(np.einsum("k,krc->rc", weights[target], features), 0) / features[0].size
+        enlarged = reference.enlarged(share, (HEIGHT, WIDTH))
+        close(cam.gradcam(classifier, image[None], target[None])[0, 0], enlarged)
+        close(cam.hirescam(classifier, image[None], target[None])[0, 0], enlarged)
+
+
+def test_cam_averages_to_the_logit_less_its_bias(targets):
+    """Enlarging a map by a whole factor keeps its mean up to the border, so the features' size is the image's."""
+    module = network("pooled")
+    module.features[0].stride = module.features[3].stride = (1, 1)
+    classifier = classified(module)
+    images = torch.rand(9, 3, 16, 18, generator=torch.Generator().manual_seed(8))
+    logits = classifier.logits(images).gather(1, targets[:, None])[:, 0]
+    close(cam.cam(classifier, images, targets).mean((1, 2, 3)), logits - module.head[2].bias.detach()[targets])
+
+
+# Identities.
+
+
+@pytest.mark.parametrize(
+    ("activation", "steps", "rule", "tolerance"),
+    [
+        (nn.Softplus, 20, "gauss_legendre", 1e-4),
+        (nn.Softplus, 100, "midpoint", 1e-4),
+        (nn.ReLU, 200, "gauss_legendre", 1e-2),  # kinks
+    ],
+)
+@pytest.mark.parametrize(("baseline", "color"), [("black", [0.0] * 3), ("mean", MEAN)])
+def test_integrated_gradients_sum_to_the_difference_of_logits(
+    activation, steps, rule, tolerance, baseline, color, images, targets
+):
+    classifier = classified(network("deep", activation))
+    found = path.integrated_gradients(classifier, images, targets, steps=steps, baseline=baseline, rule=rule)
+    absent = torch.tensor(color).view(-1, 1, 1).expand_as(images)
+    difference = classifier.logits(images) - classifier.logits(absent)
+    close(found.sum((1, 2, 3)), difference.gather(1, targets[:, None])[:, 0], tolerance)
+
+
+def test_smoothgrad_without_spread_is_the_gradient(images, targets, seeds):
+    classifier = classified(network("deep"))
+    smooth = noise.smoothgrad(classifier, images, targets, seeds, samples=3, spread=0.0)
+    assert torch.equal(smooth, gradient.gradient(classifier, images, targets))
+    assert noise.vargrad(classifier, images, targets, seeds, samples=3, spread=0.0).abs().max() == 0
+
+
+def test_images_of_one_color_have_no_noise(targets, seeds):
+    images = torch.full((2, 3, HEIGHT, WIDTH), 0.5)
+    classifier = classified(network("deep"))
+    plain = gradient.gradient(classifier, images, targets[:2])
+    settings = {"samples": 3, "spread": 0.15}
+    assert torch.equal(noise.smoothgrad(classifier, images, targets[:2], seeds[:2], **settings), plain)
+    for floor in ("raw", "minmax", "zero"):
+        held = noise.gag(classifier, images, targets[:2], seeds[:2], **settings, percentile=85, floor=floor)
+        assert torch.equal(held, torch.zeros_like(images))
+    free = noise.gag(classifier, images, targets[:2], seeds[:2], **settings, percentile=0, floor="raw")
+    assert torch.equal(free, plain.abs())
+
+
+def test_more_samples_and_another_spread_keep_the_noise_of_earlier_ones(images, targets, seeds):
+    """On a linear classifier noise changes nothing; on a square one the mean gradient shows the mean noise."""
+    classifier = classified(network("deep"))
+    one = noise.smoothgrad(classifier, images, targets, seeds, samples=1, spread=0.15)
+    two = noise.smoothgrad(classifier, images, targets, seeds, samples=2, spread=0.15)
+    second = 2 * two - one
+    variance = noise.vargrad(classifier, images, targets, seeds, samples=2, spread=0.15)
+    close(variance, (one - second) ** 2 / 2)
+
+
+def test_guided_backprop_without_relu_is_the_gradient(images, targets):
+    classifier = classified(network("deep", nn.Identity))
+    assert torch.equal(
+        gradient.guided_backprop(classifier, images, targets), gradient.gradient(classifier, images, targets)
+    )
+
+
+def test_every_pixel_is_occluded_equally_often_and_all_drops_are_kept(images, targets):
+    """On a linear classifier a window's drop is the sum of w · x in it."""
+    module = linear()
+    products = (linear_weights(module, targets) * images).sum(1)[:2]
+    found = masking.occlusion(classified(module), images[:2], targets[:2], window=8, stride=4, fill="black")
+    close(found.sum((1, 2, 3)), 4 * products.sum((1, 2)), 1e-4)
+
+
+def test_rise_masks_of_a_shorter_run_come_first(images, targets):
+    classifier = classified(network("pooled"))
+    settings = {"cells": 3, "probability": 0.5, "fill": "mean", "seed": 1}
+    four, five = (masking.rise(classifier, images[:2], targets[:2], masks=n, **settings) for n in (4, 5))
+    fifth = 5 * five - 4 * four
+    assert fifth.min() > -1e-5
+    assert fifth.amax((1, 2, 3)).lt(2 + 1e-5).all()
+    other = masking.rise(classifier, images[:2], targets[:2], masks=4, **{**settings, "seed": 2})
+    assert not torch.equal(four, other)
+
+
+def test_rise_with_all_cells_on_is_the_probability(images, targets):
+    classifier = classified(network("pooled"))
+    found = masking.rise(classifier, images, targets, masks=3, cells=3, probability=1.0, fill="black", seed=0)
+    expected = classifier.probabilities(images).gather(1, targets[:, None])
+    close(found, expected[:, :, None, None].expand_as(found))
+
+
+# The formulas again, slowly.
+
+
+def slow(images, targets, function):
+    return [function(image, int(target)) for image, target in zip(images, targets, strict=True)]
+
+
+@pytest.fixture
+def few(images, targets, seeds):
+    return images[:3], targets[:3], seeds[:3]
+
+
+@pytest.mark.parametrize("percentile", [0, 15, 50, 85, 100])
+@pytest.mark.parametrize("floor", ["raw", "minmax", "zero"])
+def test_noise_methods_restated(percentile, floor, few):
+    images, targets, seeds = few
+    module = network("deep")
+    whole = Whole(module)
+    samples = [
+        reference.noisy_gradients(whole, image, int(target), seed, 5, 0.2)
+        for image, target, seed in zip(*few, strict=True)
+    ]
+    classifier = classified(module)
+    close(
+        noise.smoothgrad(classifier, images, targets, seeds, samples=5, spread=0.2),
+        [gradients.mean(0) for gradients in samples],
+    )
+    close(
+        noise.vargrad(classifier, images, targets, seeds, samples=5, spread=0.2),
+        [gradients.var(0, ddof=1) for gradients in samples],
+    )
+    close(
+        noise.gag(classifier, images, targets, seeds, samples=5, spread=0.2, percentile=percentile, floor=floor),
+        [reference.gag(gradients, percentile, floor) for gradients in samples],
+    )
+
+
+@pytest.mark.parametrize("name", ["gradcam", "gradcam_pp", "hirescam", "layercam"])
+@pytest.mark.parametrize("head", ["pooled", "deep"])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+def test_cams_restated(name, head, activation, images, targets):
+    module = network(head, activation)
+    restated = getattr(reference, name)
+    expected = slow(
+        images,
+        targets,
+        lambda *pair: reference.enlarged(restated(*reference.layer(Whole(module), *pair)), (HEIGHT, WIDTH)),
+    )
+    assert np.max(expected) > 0
+    close(getattr(cam, name)(classified(module), images, targets)[:, 0], expected)
+
+
+def test_gradcam_pp_is_zero_where_gradient_or_denominator_is():
+    """Features of sum −2 and gradients of 1 make the denominator 2 g² + g³ Σ A zero."""
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4, 2, bias=False))
+    head[1].weight.data = torch.tensor([[1.0] * 4 + [0.0] * 4 + [2.0] * 4, [0.0] * 12])
+    module = nn.Sequential(OrderedDict(features=nn.Identity(), head=head)).eval()
+    classifier = Classifier("exact", module, mean=[0.0] * 3, std=[-1.0, 1.0, 1.0], engine=ENGINE)
+    images = torch.full((1, 3, 2, 2), 0.5)
+    found = cam.gradcam_pp(classifier, images, torch.tensor([0]))
+    # Only the third feature counts: α = 1/(2 + 2 · 2), w = 4 α · 2, map w · 0.5.
+    close(found, torch.full((1, 1, 2, 2), 4 * 2 / 6 * 0.5))
+    assert cam.gradcam_pp(classifier, images, torch.tensor([1])).abs().max() == 0
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize(("baseline", "color"), [("black", [0.0] * 3), ("mean", MEAN)])
+def test_integrated_gradients_restated(steps, baseline, color, few):
+    images, targets, _ = few
+    module = network("deep")
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    rules = {
+        "gauss_legendre": ((nodes + 1) / 2, weights / 2),
+        "midpoint": ((np.arange(steps) + 0.5) / steps, np.full(steps, 1 / steps)),
+    }
+    start = torch.tensor(color).view(-1, 1, 1)
+    for rule, (points, shares) in rules.items():
+        expected = slow(
+            images,
+            targets,
+            lambda *pair, points=points, shares=shares: reference.integrated_gradients(
+                Whole(module), *pair, start, points.astype(np.float32), shares
+            ),
+        )
+        found = path.integrated_gradients(
+            classified(module), images, targets, steps=steps, baseline=baseline, rule=rule
+        )
+        close(found, expected)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(8, 4), (5, 5), (7, 3)])
+@pytest.mark.parametrize(("fill", "color"), [("black", [0.0] * 3), ("mean", MEAN)])
+def test_occlusion_restated(window, stride, fill, color, few):
+    images, targets, _ = few
+    module = network("deep")
+    start = torch.tensor(color).view(-1, 1, 1)
+    expected = slow(images, targets, lambda *pair: reference.occlusion(Whole(module), *pair, window, stride, start))
+    found = masking.occlusion(classified(module), images, targets, window=window, stride=stride, fill=fill)
+    close(found[:, 0], expected, 1e-4)
+
+
+@pytest.mark.parametrize(("fill", "color"), [("black", [0.0] * 3), ("mean", MEAN)])
+@pytest.mark.parametrize(("cells", "probability"), [(3, 0.5), (7, 0.2)])
+def test_rise_restated(fill, color, cells, probability, few):
+    images, targets, _ = few
+    module = network("deep")
+    start = torch.tensor(color).view(-1, 1, 1)
+    settings = {"masks": 11, "cells": cells, "probability": probability, "seed": 3}
+    expected = slow(images, targets, lambda *pair: reference.rise(Whole(module), *pair, color=start, **settings))
+    found = masking.rise(classified(module), images, targets, fill=fill, **settings)
+    close(found[:, 0], expected)
+
+
+# Captum as a second witness.
+
+
+@pytest.fixture
+def witnessed(images, targets):
+    module = network("deep")
+    return classified(module), Whole(module).requires_grad_(False), images, targets
+
+
+def test_captum_saliency_and_input_x_gradient(witnessed):
+    classifier, whole, images, targets = witnessed
+    inputs = images.clone().requires_grad_()
+    saliency = captum.Saliency(whole).attribute(inputs, target=targets, abs=False)
+    close(gradient.gradient(classifier, images, targets), saliency.detach(), 1e-4)
+    product = captum.InputXGradient(whole).attribute(inputs, target=targets)
+    close(gradient.input_x_gradient(classifier, images, targets), product.detach(), 1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
+def test_captum_guided_backprop(witnessed):
+    classifier, whole, images, targets = witnessed
+    expected = captum.GuidedBackprop(whole).attribute(images.clone().requires_grad_(), target=targets)
+    close(gradient.guided_backprop(classifier, images, targets), expected.detach(), 1e-4)
+
+
+def test_captum_integrated_gradients(witnessed):
+    classifier, whole, images, targets = witnessed
+    expected = captum.IntegratedGradients(whole).attribute(
+        images, baselines=0.0, target=targets, n_steps=12, method="gausslegendre"
+    )
+    settings = {"steps": 12, "baseline": "black", "rule": "gauss_legendre"}
+    close(path.integrated_gradients(classifier, images, targets, **settings), expected.float(), 1e-4)
+
+
+def test_captum_occlusion(witnessed):
+    """Captum's windows do not overhang, and it averages over windows where ours add up what a pixel got."""
+    classifier, whole, images, targets = witnessed
+    captum_occlusion = captum.Occlusion(whole)
+    for stride, inner in ((4, slice(None)), (2, slice(2, -2))):
+        shape = {"sliding_window_shapes": (3, 4, 4), "strides": (3, stride, stride)}
+        expected = captum_occlusion.attribute(images, target=targets, baselines=0.0, **shape)[:, :1]
+        found = masking.occlusion(classifier, images, targets, window=4, stride=stride, fill="black")
+        share = found * 16 / (4 / stride) ** 2
+        close(share[..., inner, inner], expected[..., inner, inner], 1e-4)
+
+
+def test_captum_layer_gradcam(witnessed):
+    classifier, whole, images, targets = witnessed
+    coarse = captum.LayerGradCam(whole, whole.features).attribute(images, target=targets, relu_attributions=True)
+    expected = captum.LayerAttribution.interpolate(coarse.detach(), (HEIGHT, WIDTH), "bilinear")
+    close(cam.gradcam(classifier, images, targets), expected, 1e-4)
+
+
+# Controls.
+
+
+def test_controls_know_no_classifier_and_no_target():
+    for name in FAMILIES["control"]:
+        assert set(signature("methods", "control", name).evidence) <= {"images", "seeds"}
+
+
+def test_uniform_is_uniform_and_each_image_has_its_own(images, seeds):
+    found = control.uniform(images, seeds)
+    assert found.shape == (9, 1, HEIGHT, WIDTH)
+    assert found.min() >= 0
+    assert found.max() < 1
+    assert abs(found.mean() - 0.5) < 0.02
+    assert len({tuple(row) for row in found.flatten(1).tolist()}) == 9
+
+
+def test_canny_marks_the_border_of_a_square():
+    images = torch.zeros(1, 3, 30, 40)
+    images[:, :, 10:20, 12:28] = 1
+    found = control.canny(images, sigma=1.0)[0, 0]
+    assert set(found.unique().tolist()) == {0.0, 1.0}
+    assert found[13:17, 15:25].sum() == 0
+    assert found[:8].sum() == 0
+    assert (found[9:11, 14:26].amax(0) == 1).all()
+    # Equal luminance, other colors: nothing to see.
+    images[:, 0, 10:20, 12:28], images[:, 1:, 10:20, 12:28] = 0.2125, 0
+    images[:, 2, :10] = images[:, 2, 20:] = 0.2125**2 / 0.0721
+    assert control.canny(images[:, :, :20, 12:28], sigma=1.0).sum() == 0
+
+
+def test_center_is_a_gaussian_in_shares_of_the_sides(images):
+    found = control.center(torch.zeros(2, 3, 40, 80), sigma=0.25)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found, found.flip(2, 3))
+    # Ten rows from the middle of 40 is one standard deviation.
+    middle = found[0, 0, 20, 40]
+    assert found[0, 0, 30, 40] / middle == pytest.approx(np.exp(-(10.5**2 - 0.5**2) / 200), rel=1e-5)
+    assert found[0, 0, 20, 60] / middle == pytest.approx(np.exp(-(20.5**2 - 0.5**2) / 800), rel=1e-5)
+
+
+# Messages.
+
+
+def test_cam_tells_why_it_cannot_serve_a_network(images, targets):
+    with pytest.raises(Unsupported, match="global average pooling and one linear layer"):
+        cam.cam(classified(network("deep")), images, targets)
+
+
+NOISY = {"samples": 2, "spread": 0.1, "percentile": 50, "floor": "raw"}
+MASKED = {"masks": 2, "cells": 3, "probability": 0.5, "fill": "mean", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("function", "settings", "message"),
+    [
+        (noise.gag, {**NOISY, "percentile": 101}, "gag: the setting 'percentile' is 101, expected 0 to 100"),
+        (noise.gag, {**NOISY, "samples": 1}, "gag: the setting 'samples' is 1, expected at least 2"),
+        (noise.vargrad, {"samples": 1, "spread": 0.1}, "vargrad: the setting 'samples' is 1, expected at least 2"),
+        (
+            masking.occlusion,
+            {"window": 4, "stride": 5, "fill": "mean"},
+            "occlusion: the setting 'stride' is 5, expected 1 to window = 4",
+        ),
+        (masking.rise, {**MASKED, "probability": 0.0}, "rise: the setting 'probability' is 0.0, expected above 0"),
+    ],
+)
+def test_impossible_settings_are_explained(function, settings, message, images, targets, seeds):
+    evidence = [classified(linear()), images, targets]
+    evidence += [seeds] if function.__module__.endswith("noise") else []
+    with pytest.raises(Problem, match=message):
+        function(*evidence, **settings)
+
+
+def test_pairs_fill_every_batch_but_the_last():
+    batches = list(pairs(3, 5, 4))
+    assert [len(batch) for batch in batches] == [4, 4, 4, 3]
+    assert [pair for batch in batches for pair in batch] == [(outer, inner) for outer in range(3) for inner in range(5)]

@@ -1,0 +1,270 @@
+"""Aggregation of made-up scores: every number recomputed slowly, nothing lost in silence, equal bytes from equal input."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import made_up
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import xarray as xr
+import yaml
+
+from stages import aggregate, params
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(params, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
+        params.signature.cache_clear()
+        yield
+    params.signature.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def study(house, tmp_path_factory) -> Path:
+    folder = made_up.study(tmp_path_factory.mktemp("study"))
+    aggregate.main(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(study, tmp_path) -> Path:
+    return Path(shutil.copytree(study, tmp_path / "study"))
+
+
+def opened(study: Path, name: str) -> xr.Dataset:
+    return xr.open_zarr(study / "data" / "results" / f"{name}.zarr", consolidated=False, chunks=None)
+
+
+def stored(study: Path, classifier: str, metric: str, method: str) -> xr.DataArray:
+    family = next(family for family, listed in made_up.METHODS.items() if method in listed)
+    path = params.path(study, "scores", classifier, family)
+    return xr.open_zarr(path, group=metric, consolidated=False, chunks=None)["score"].sel(method=method)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def change(study: Path, **sections: dict) -> None:
+    given = yaml.safe_load((study / "params.yaml").read_text())
+    (study / "params.yaml").write_text(yaml.safe_dump({**given, **sections}, sort_keys=False))
+
+
+def test_means_and_counts_are_those_of_the_defined_scores(study):
+    summary = opened(study, "summary")
+    cell = summary.sel(classifier="robust", method="rise", metric="pointing_game")
+    scores = stored(study, "robust", "pointing_game", "rise").values
+    assert cell["asked"] == scores.size == 24
+    assert cell["count"] == (~np.isnan(scores)).sum() == 23
+    assert cell["mean"] == pytest.approx(np.nanmean(scores))
+    assert cell["low"] < cell["mean"] < cell["high"]
+
+
+def test_a_score_that_becomes_undefined_lowers_the_count(copy):
+    path = params.path(copy, "scores", "robust", "perturbation") / "sparseness"
+    import zarr
+
+    array = zarr.open_array(path / "score", mode="r+")
+    array[0, 5] = np.nan
+    aggregate.main(copy)
+    cell = opened(copy, "summary").sel(classifier="robust", method="rise", metric="sparseness")
+    assert (cell["count"], cell["asked"]) == (23, 24)
+    rows = pd.read_parquet(copy / "data/results/scores.parquet").query(
+        "classifier == 'robust' and method == 'rise' and metric == 'sparseness'"
+    )
+    assert len(rows) == 24
+    assert rows["score"].isna().sum() == 1
+
+
+def test_a_metric_on_a_prefix_has_smaller_counts(study):
+    summary = opened(study, "summary")
+    cell = summary.sel(classifier="vanilla", method="gradcam")
+    assert cell["count"].sel(metric="max_sensitivity") == 10
+    assert cell["count"].sel(metric="sparseness") == 24
+    scores = opened(study, "scores")["score"].sel(classifier="vanilla", method="gradcam", metric="max_sensitivity")
+    assert list(scores["image"].values[~np.isnan(scores)]) == made_up.ids(10)
+
+
+def test_excluded_and_unsupported_methods_were_not_asked_and_are_unranked(study):
+    summary = opened(study, "summary")
+    excluded = summary.sel(metric="max_sensitivity", method="uniform", classifier="robust")
+    refused = summary.sel(metric="insertion", method="cam", classifier="vanilla")
+    for cell in (excluded, refused):
+        assert (cell["count"], cell["asked"]) == (0, 0)
+        assert np.isnan([cell[name] for name in ("mean", "low", "high", "rank", "rank_low", "rank_high")]).all()
+    assert np.isnan(summary["mean_rank"].sel(classifier="vanilla", method="cam"))
+    reason = made_up.UNSUPPORTED["vanilla", "cam"]
+    assert summary.attrs["unsupported"]["vanilla"]["cam"]["insertion"] == reason
+    assert summary["rank"].sel(metric="insertion", classifier="vanilla").max() == 13
+
+
+def test_curves_give_areas_and_diagnostics_that_rank_nothing(study):
+    summary = opened(study, "summary")
+    curve = stored(study, "robust", "deletion", "smoothgrad").values.astype(float)
+    cell = summary.sel(classifier="robust", method="smoothgrad")
+    assert cell["mean"].sel(metric="deletion") == pytest.approx(np.trapezoid(curve, dx=1 / 12, axis=1).mean())
+    falls = (np.diff(curve, axis=1) <= 0).mean()
+    assert cell["mean"].sel(metric="deletion_monotonicity") == pytest.approx(falls)
+    assert set(summary["metric"].values[summary["role"] == "diagnostic"]) == {
+        f"{name}_{word}" for name in ("deletion", "insertion") for word in ("monotonicity", "smoothness")
+    }
+    judged = summary.where(summary["role"] == "metric", drop=True)["rank"].sel(classifier="robust", method="smoothgrad")
+    assert cell["mean_rank"] == pytest.approx(judged.mean())
+    assert cell["mean_rank_metrics"] == judged.size == 7
+    curves = opened(study, "curves").sel(classifier="robust", method="smoothgrad", metric="deletion")
+    np.testing.assert_allclose(curves["mean"], curve.mean(axis=0))
+    assert (curves["low"] <= curves["mean"]).all()
+    assert (curves["count"] == 24).all()
+
+
+def test_hits_are_taken_at_each_methods_best_threshold(study):
+    cell = opened(study, "summary").sel(classifier="vanilla", method="occlusion", metric="wsl")
+    hits = stored(study, "vanilla", "wsl", "occlusion").mean("image")
+    assert cell["mean"] == pytest.approx(float(hits.max()))
+    assert cell["threshold"] == hits["threshold"][int(hits.argmax())]
+
+
+def test_grids_are_scored_by_tile_and_resampled_whole(study):
+    cell = opened(study, "summary").sel(classifier="vanilla", method="rise", metric="grid_pointing_game")
+    scores = stored(study, "vanilla", "grid_pointing_game", "rise").values
+    assert cell["count"] == 24
+    assert cell["mean"] == pytest.approx(scores.mean(), rel=1e-6)
+    # The standard error of a mean over 6 grids, from the grids' own means.
+    error = scores.mean(axis=1).std() / np.sqrt(6)
+    assert cell["high"] - cell["low"] == pytest.approx(2 * 1.96 * error, rel=0.35)
+    table = opened(study, "scores")["grid_score"].sel(classifier="vanilla", method="rise", metric="grid_pointing_game")
+    np.testing.assert_array_equal(table, scores)
+
+
+def test_every_score_is_in_both_forms(study):
+    table = opened(study, "scores")
+    rows = pd.read_parquet(study / "data/results/scores.parquet")
+    image = rows[rows["image"].notna()]
+    for row in image.sample(50, random_state=0).itertuples():
+        where = {"classifier": row.classifier, "method": row.method, "metric": row.metric, "image": row.image}
+        np.testing.assert_array_equal(table["score"].sel(where), np.float32(row.score))
+    assert image["score"].notna().sum() == table["score"].notnull().sum()
+    assert rows[rows["grid"].notna()]["score"].notna().sum() == table["grid_score"].notnull().sum()
+
+
+def test_rankings_agree_as_scipy_says(study):
+    summary, agreement = opened(study, "summary"), opened(study, "agreement")
+    means = summary["mean"].sel(classifier="vanilla")
+    one, other = means.sel(metric="deletion"), means.sel(metric="pointing_game")
+    both = one.notnull() & other.notnull()
+    tau = scipy.stats.kendalltau(-one[both], other[both]).statistic
+    found = agreement.sel(classifier="vanilla", metric="deletion", metric_other="pointing_game")
+    assert found["kendall"] == pytest.approx(tau)
+    assert found["kendall_count"] == 13
+    cells = summary["mean"].sel(metric=["deletion", "sparseness"]).stack(cell=["classifier", "method"])
+    rho = scipy.stats.spearmanr(-cells[0], cells[1], nan_policy="omit").statistic
+    assert agreement["spearman"].sel(metric="deletion", metric_other="sparseness") == pytest.approx(rho)
+    assert "deletion_smoothness" not in agreement["metric"]
+    across = agreement["kendall_classifiers"].sel(metric="insertion")
+    assert across.sel(classifier="vanilla", classifier_other="robust") == pytest.approx(
+        scipy.stats.kendalltau(*summary["mean"].sel(metric="insertion").dropna("method").values).statistic
+    )
+    assert agreement["kendall_classifiers_mean"].sel(metric="insertion") == pytest.approx(float(across.mean()))
+
+
+def test_similarity_of_maps_is_averaged_over_defined_images(study):
+    agreement = opened(study, "agreement")
+    path = params.path(study, "similarity", "vanilla")
+    given = xr.open_zarr(path, consolidated=False, chunks=None)["pearson"].sel(method="saliency", other="rise")
+    found = agreement.sel(classifier="vanilla", method="saliency", method_other="rise")
+    assert found["map_pearson"] == pytest.approx(float(given.mean(skipna=True)))
+    assert found["map_pearson_count"] == 23
+
+
+def test_every_variable_says_what_it_is(study):
+    for name in ("scores", "summary", "curves", "agreement"):
+        table = opened(study, name)
+        for variable in table.data_vars:
+            assert table[variable].attrs["long_name"], (name, variable)
+            assert table[variable].attrs["units"], (name, variable)
+    summary = opened(study, "summary")
+    assert summary["mean"].attrs["better"] == "by metric (better)"
+    assert summary["rank"].attrs["better"] == "lower"
+    assert summary["better"].sel(metric="deletion") == "lower"
+    assert summary["metric_family"].sel(metric="deletion_smoothness") == "faithfulness"
+    assert summary["unit"].sel(metric="grid_pointing_game") == "tile"
+    assert list(summary["method"].values[summary["control"]]) == made_up.METHODS["control"]
+
+
+def test_numbers_for_dvc(study):
+    numbers = json.loads((study / "data/metrics.json").read_text())
+    summary = opened(study, "summary")
+    given = float(summary["mean"].sel(classifier="robust", method="rise", metric="insertion"))
+    assert numbers["robust"]["rise"]["insertion"] == pytest.approx(given, rel=1e-5)
+    assert "cam" not in numbers["vanilla"]
+    bars = pd.read_csv(study / "data/plots/insertion.csv")
+    assert list(bars.columns) == ["classifier", "method", "mean", "low", "high", "count", "rank"]
+    assert bars.query("classifier == 'vanilla'")["rank"].dropna().is_monotonic_increasing
+    assert len(pd.read_csv(study / "data/plots/deletion_curve.csv")) == 13 * 27
+
+
+def test_equal_input_gives_equal_bytes(house, tmp_path):
+    found = []
+    for name in ("one", "other"):
+        folder = made_up.study(tmp_path / name)
+        aggregate.main(folder)
+        aggregate.main(folder)
+        found.append({name: digests(folder / "data" / name) for name in ("results", "plots")})
+        assert not list((folder / "data").glob(".*"))
+    assert found[0] == found[1]
+    assert len(found[0]["results"]) > 20
+
+
+def test_methods_are_taken_from_params_and_never_from_a_listing(copy):
+    given = yaml.safe_load((copy / "params.yaml").read_text())
+    del given["methods"]["perturbation"]
+    del given["metrics"]["complexity"]
+    (copy / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    aggregate.main(copy)
+    summary = opened(copy, "summary")
+    assert "rise" not in summary["method"].values
+    assert "sparseness" not in summary["metric"].values
+
+
+def test_a_missing_store_is_named(copy):
+    path = params.path(copy, "scores", "robust", "cam")
+    shutil.rmtree(path)
+    with pytest.raises(params.Problem, match=r"robust/cam\.zarr: no scores of .* run stages\.score again"):
+        aggregate.main(copy)
+
+
+def test_an_infinite_score_is_no_score(copy):
+    import zarr
+
+    zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "score", mode="r+")[0, 0] = np.inf
+    with pytest.raises(params.Problem, match=r"cam\.zarr: sparseness holds an infinite score"):
+        aggregate.main(copy)
+
+
+def test_families_scored_on_other_images_are_not_joined(copy):
+    import zarr
+
+    zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "image", mode="r+")[0] = "other"
+    with pytest.raises(params.Problem, match="robust: sparseness: families were scored on different rows"):
+        aggregate.main(copy)
+
+
+def test_senseless_settings_are_refused(copy):
+    change(copy, aggregate={"resamples": 200, "level": 95.0})
+    with pytest.raises(params.Problem, match="expected resamples >= 1 and 0 < level < 1, got 200 and 95.0"):
+        aggregate.main(copy)
+
+
+def test_a_failed_run_leaves_the_last_results(copy):
+    before = digests(copy / "data" / "results")
+    shutil.rmtree(params.path(copy, "similarity", "robust"))
+    with pytest.raises(params.Problem, match="run stages.correlate again"):
+        aggregate.main(copy)
+    assert digests(copy / "data" / "results") == before

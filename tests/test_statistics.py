@@ -1,0 +1,307 @@
+"""Statistics against values computed by hand, slow restatements, scipy, and the numbers that the papers print."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from stages.statistics import agreement, bootstrap, curves, groups, ranks
+from stages.statistics.summary import summarize
+
+PRINTED = Path(__file__).parent / "printed"
+
+
+def printed(name: str) -> np.ndarray:
+    return np.loadtxt(PRINTED / f"{name}.txt")
+
+
+# Curves
+
+
+def test_area_is_the_trapezoid_over_the_fraction():
+    fraction = np.array([0, 0.5, 1])
+    lines = np.array([[1, 0.5, 0], [1, 1, 1], [0.2, 0.6, 0.4]], dtype=np.float32)
+    # (0.2 + 0.6) / 4 + (0.6 + 0.4) / 4 = 0.45
+    np.testing.assert_allclose(curves.area(lines, fraction), [0.5, 1, 0.45], rtol=1e-6)
+
+
+def test_area_weighs_uneven_steps_by_their_width():
+    fraction = np.array([0, 0.1, 1])
+    # 0.1 · (0 + 1) / 2 + 0.9 · (1 + 1) / 2 = 0.95
+    np.testing.assert_allclose(curves.area(np.array([[0.0, 1, 1]]), fraction), [0.95])
+
+
+def test_area_equals_the_formula_of_rise_for_equal_steps():
+    line = np.random.default_rng(0).random((4, 113))
+    expected = (line.sum(axis=1) - line[:, 0] / 2 - line[:, -1] / 2) / 112
+    np.testing.assert_allclose(curves.area(line, np.linspace(0, 1, 113)), expected)
+
+
+def test_monotonicity_counts_steps_in_the_direction_that_is_better():
+    line = np.array([[0.1, 0.2, 0.2, 0.1, 0.5]])
+    # Steps: up, flat, down, up: three do not fall, two do not rise.
+    assert curves.monotonicity(line, better="higher") == 3 / 4
+    assert curves.monotonicity(line, better="lower") == 2 / 4
+
+
+def test_monotonicity_sees_the_smallest_step_of_float32():
+    line = np.array([[0.1, np.nextafter(np.float32(0.1), np.float32(0))]], dtype=np.float32)
+    assert curves.monotonicity(line, better="higher") == 0
+
+
+def test_smoothness_divides_outside_the_root():
+    line = np.array([[0.0, 1, 1, 0], [0, 1, 2, 3]])
+    # Differences 1, 0, −1 with mean 0: √2 / 3; a straight line has none.
+    np.testing.assert_allclose(curves.smoothness(line), [np.sqrt(2) / 3, 0])
+
+
+def test_one_undefined_point_makes_a_curve_undefined():
+    line = np.array([[0.0, np.nan, 1]])
+    fraction = np.linspace(0, 1, 3)
+    for value in (
+        curves.area(line, fraction),
+        curves.monotonicity(line, better="higher"),
+        curves.smoothness(line),
+    ):
+        assert np.isnan(value).all()
+
+
+def test_best_threshold_has_most_hits_among_defined_images():
+    nan = np.nan
+    hits = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1], [nan, nan, nan]])
+    chosen, position = curves.best_threshold(hits)
+    assert position == 1
+    np.testing.assert_array_equal(chosen, [1, 1, 0, nan])
+
+
+def test_best_threshold_prefers_the_lowest_of_equals_and_bears_nothing_defined():
+    assert curves.best_threshold(np.array([[0.0, 1, 1]]))[1] == 1
+    chosen, position = curves.best_threshold(np.full((2, 3), np.nan))
+    assert position == 0
+    assert np.isnan(chosen).all()
+
+
+# Bootstrap
+
+
+def single(scores: np.ndarray) -> np.ndarray:
+    """Give image scores (image method) the part axis of a grid's tiles."""
+    return scores[:, None, :]
+
+
+def test_draws_are_paired_seeded_and_complete():
+    weights = bootstrap.draw(7, resamples=50, seed=3)
+    assert (weights.sum(axis=1) == 7).all()
+    np.testing.assert_array_equal(weights, bootstrap.draw(7, resamples=50, seed=3))
+    assert not np.array_equal(weights, bootstrap.draw(7, resamples=50, seed=4))
+    # Each of 7 units is missing from a resample with probability (6/7)⁷ = 0.34.
+    assert 0.25 < (weights == 0).mean() < 0.43
+
+
+def test_resampled_means_equal_a_loop_that_repeats_images():
+    rng = np.random.default_rng(0)
+    scores = rng.random((6, 3, 4))
+    scores[rng.random(scores.shape) < 0.3] = np.nan
+    weights = bootstrap.draw(6, resamples=20, seed=1)
+    fast = bootstrap.resampled_means(weights, *bootstrap.pool(scores))
+    for row, weight in zip(fast, weights, strict=True):
+        chosen = np.repeat(scores, weight.astype(int), axis=0)
+        np.testing.assert_allclose(row, np.nanmean(chosen, axis=(0, 1)))
+
+
+def test_means_are_over_defined_scores_and_say_over_how_many():
+    nan = np.nan
+    scores = single(np.array([[1.0, nan, nan], [3, 4, nan], [nan, 6, nan]]))
+    sums, counts = bootstrap.pool(scores)
+    np.testing.assert_array_equal(bootstrap.mean(sums, counts), [2, 5, nan])
+    np.testing.assert_array_equal(counts.sum(axis=0), [2, 2, 0])
+
+
+def test_one_defined_score_has_no_interval():
+    nan = np.nan
+    scores = single(np.array([[1.0, nan], [2, 5], [4, nan]]))
+    sums, counts = bootstrap.pool(scores)
+    samples = bootstrap.resampled_means(bootstrap.draw(3, resamples=200, seed=0), sums, counts)
+    low, high = bootstrap.interval(samples, counts, level=0.9)
+    assert low[0] < 7 / 3 < high[0]
+    assert np.isnan(low[1])
+    assert np.isnan(high[1])
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    # Skewed scores (exponential, mean 1): the percentile interval is known to fall a little short of its level.
+    rng = np.random.default_rng(0)
+    scores = rng.exponential(size=(80, 400))
+    sums, counts = bootstrap.pool(single(scores))
+    samples = bootstrap.resampled_means(bootstrap.draw(80, resamples=600, seed=1), sums, counts)
+    low, high = bootstrap.interval(samples, counts, level=0.9)
+    coverage = ((low < 1) & (high > 1)).mean()
+    assert 0.84 < coverage < 0.93
+
+
+def test_tiles_of_a_grid_are_resampled_together():
+    # Tiles of one grid are alike, so 200 tiles in 20 grids know no more than 20 grids.
+    rng = np.random.default_rng(0)
+    scores = np.repeat(rng.normal(size=(20, 1, 1)), 10, axis=1)
+    together = bootstrap.resampled_means(bootstrap.draw(20, resamples=800, seed=1), *bootstrap.pool(scores))
+    apart = bootstrap.resampled_means(
+        bootstrap.draw(200, resamples=800, seed=1), *bootstrap.pool(scores.reshape(200, 1, 1))
+    )
+    assert together.std() / apart.std() == pytest.approx(np.sqrt(10), rel=0.15)
+
+
+def test_a_constant_lead_is_certain_though_the_means_are_not():
+    # Paired: a method that is better on every image by a little is ahead in every resample.
+    hard = np.random.default_rng(0).normal(size=(30, 1))
+    scores = np.concatenate([hard + 0.01, hard], axis=1)
+    table, _ = summarize(single(scores), bootstrap.draw(30, resamples=300, seed=0), better="higher", level=0.95)
+    assert table.low[0] < table.high[1]
+    np.testing.assert_array_equal([table.rank_low, table.rank_high], [[1, 2], [1, 2]])
+
+
+def test_rank_intervals_cover_ties():
+    rng = np.random.default_rng(0)
+    same = rng.random((40, 1))
+    noise = rng.random((40, 2))
+    scores = np.concatenate([same, same, noise, same - 1], axis=1)
+    table, resampled = summarize(single(scores), bootstrap.draw(40, resamples=400, seed=0), better="higher", level=0.95)
+    np.testing.assert_array_equal(resampled[:, 0], resampled[:, 1])
+    assert table.rank[0] == table.rank[1]
+    assert table.rank_low[0] == table.rank_low[1] == 1
+    assert table.rank_high[0] == table.rank_high[1] == 3
+    assert (table.rank_low[4], table.rank[4], table.rank_high[4]) == (5, 5, 5)
+
+
+def test_a_method_without_scores_is_unranked_and_takes_no_rank():
+    nan = np.nan
+    scores = single(np.array([[nan, 1.0, 2], [nan, 2, 3]]))
+    table, _ = summarize(scores, bootstrap.draw(2, resamples=50, seed=0), better="lower", level=0.95)
+    np.testing.assert_array_equal(table.count, [0, 2, 2])
+    np.testing.assert_array_equal(table.rank, [nan, 1, 2])
+    assert np.isnan([table.mean[0], table.low[0], table.rank_low[0], table.rank_high[0]]).all()
+
+
+# Ranks
+
+
+def test_ranks_give_ties_the_best_and_nan_none():
+    values = np.array([[0.3, 0.5, np.nan, 0.5, 0.1]])
+    np.testing.assert_array_equal(ranks.rank(values, better="higher"), [[3, 1, np.nan, 1, 4]])
+    np.testing.assert_array_equal(ranks.rank(values, better="lower"), [[2, 3, np.nan, 3, 1]])
+
+
+def test_ranks_do_not_hang_on_the_last_bit_nor_drown_in_one_large_value():
+    value = 0.1 + 0.2
+    assert value != 0.3
+    np.testing.assert_array_equal(ranks.rank(np.array([value, 0.3, 0.2]), better="higher"), [1, 1, 3])
+    np.testing.assert_array_equal(ranks.rank(np.array([1e15, 2e-4, 1e-4]), better="lower"), [3, 2, 1])
+
+
+def test_ranks_equal_scipy():
+    values = np.random.default_rng(0).integers(5, size=(20, 9)).astype(float)
+    expected = scipy.stats.rankdata(values, method="min", axis=1)
+    np.testing.assert_array_equal(ranks.rank(values, better="lower"), expected)
+
+
+def test_mean_rank_is_over_the_metrics_that_ranked_a_method():
+    nan = np.nan
+    mean, number = ranks.mean_rank(np.array([[1, 2, nan], [2, 1, nan], [3, nan, nan]]))
+    np.testing.assert_array_equal(mean, [2, 1.5, nan])
+    np.testing.assert_array_equal(number, [3, 2, 0])
+
+
+def test_mean_ranks_of_the_robust_paper():
+    """Reproduce Table 4 of Nourelahi et al. from its cells: AdvProp and CAM left out, means to 2 decimals."""
+    rows, columns = np.arange(10), [0, 1, 2, 3, 5, 6, 7, 8]
+    table = {"pointing": "higher", "wsl": "higher", "insertion": "higher", "deletion": "lower"}
+    cells = np.array(
+        [
+            ranks.rank(np.round(printed(f"robust_{name}")[np.ix_(rows, columns)].mean(axis=0), 2), better=better)
+            for name, better in table.items()
+        ]
+    )
+    # gradient integrated_gradients shap gradcam rise lime mp ep
+    np.testing.assert_array_equal(ranks.mean_rank(cells)[0], [6, 4.5, 4.75, 2.25, 2.25, 4.75, 6.5, 2.75])
+
+
+# Agreement
+
+
+def test_kendall_equals_scipy_with_ties():
+    values = np.random.default_rng(0).integers(6, size=(5, 16)).astype(float)
+    tau, number = agreement.kendall(values)
+    for one in range(5):
+        for other in range(5):
+            expected = scipy.stats.kendalltau(values[one], values[other], variant="b").statistic
+            assert tau[one, other] == pytest.approx(expected)
+    assert (number == 16).all()
+
+
+def test_agreement_uses_the_items_that_both_have():
+    nan = np.nan
+    values = np.array([[1.0, 2, 3, nan, 9], [3, 2, 1, 4, nan], [nan, nan, nan, 1, nan]])
+    for function in (agreement.kendall, agreement.spearman):
+        matrix, number = function(values)
+        np.testing.assert_array_equal(number, [[4, 3, 0], [3, 4, 1], [0, 1, 1]])
+        assert matrix[0, 1] == pytest.approx(-1)
+        assert np.isnan(matrix[2]).all()
+
+
+def test_spearman_equals_scipy_with_ties():
+    values = np.random.default_rng(0).integers(6, size=(4, 30)).astype(float)
+    expected = scipy.stats.spearmanr(values, axis=1).statistic
+    np.testing.assert_allclose(agreement.spearman(values)[0], expected)
+
+
+def test_a_constant_ranking_agrees_with_none():
+    values = np.array([[1.0, 1, 1], [1, 2, 3]])
+    assert np.isnan(agreement.kendall(values)[0][0, 1])
+    assert np.isnan(agreement.spearman(values)[0][0, 1])
+
+
+def test_kendall_of_the_perturbation_paper():
+    """Reproduce Table 3 of Nieradzik et al. from fig. 11: all 225 entries, the diagonal's ones among them."""
+    matrix = printed("kendall_perturb")
+    mean, sd = agreement.mean_and_sd(matrix, diagonal=True)
+    assert (round(mean, 3), round(sd, 3)) == (0.466, 0.252)
+    mean, sd = agreement.mean_and_sd(matrix, diagonal=False)
+    assert (round(mean, 3), round(sd, 3)) == (0.428, 0.215)
+
+
+def test_agreement_of_metrics_of_the_robust_paper():
+    """Reproduce Table 8b of Nourelahi et al.: Spearman over the 104 cells."""
+    names = ["pointing", "wsl", "insertion", "deletion"]
+    rho, number = agreement.spearman(np.array([printed(f"robust_{name}").ravel() for name in names]))
+    upper = rho[np.triu_indices(4, k=1)]
+    assert (number == 104).all()
+    np.testing.assert_array_equal(np.round(upper, 2), [0.82, 0.18, -0.10, 0.08, -0.09, 0.86])
+
+
+# Groups
+
+METHODS = {"gradient": [0, 1, 2], "cam": [3, 4], "perturbation": [5, 6, 7, 8]}
+
+
+@pytest.mark.parametrize(
+    ("metric", "family", "expected"),
+    [
+        ("pointing", "gradient", 8.8e-6),
+        ("wsl", "gradient", 0.0030),
+        ("insertion", "cam", 0.00092),
+        ("insertion", "perturbation", 1.1e-7),
+        ("deletion", "cam", 0.0009),
+        ("deletion", "gradient", 0.00026),
+        ("deletion", "perturbation", 6.0e-7),
+    ],
+)
+def test_p_values_of_the_robust_paper(metric, family, expected):
+    cells = printed(f"robust_{metric}")[:10][:, METHODS[family]]
+    found = groups.mann_whitney(cells[1::2].ravel(), cells[0::2].ravel())
+    assert found == pytest.approx(expected, rel=0.06)
+
+
+def test_mann_whitney_is_exact_without_ties_and_bears_empty_groups():
+    # Of the 20 ways to choose 3 of 6, two are as extreme.
+    assert groups.mann_whitney(np.array([1.0, 2, 3]), np.array([4.0, 5, 6, np.nan])) == pytest.approx(0.1)
+    assert np.isnan(groups.mann_whitney(np.array([np.nan]), np.array([1.0])))
