@@ -101,9 +101,11 @@ def _read(study: Path, given: dict, classifier: str, metric: Entry) -> tuple[Jud
         score = group["score"].load()
         if np.isinf(score).any():
             raise Problem(f"{path}: {metric.name} holds an infinite score; a score is a number, or NaN if undefined")
-        scores.append(score.sel(method=[name for name in listed if name in score["method"].values]))
+        # `method` is also a keyword of xarray's sel, so it can only be selected by a mapping.
+        here = {"method": [name for name in listed if name in score["method"].values]}
+        scores.append(score.sel(here))
         rows = group["key"].any("byte") if "key" in group else xr.ones_like(score, bool)
-        asked.append(rows.sel(method=scores[-1]["method"]).load())
+        asked.append(rows.sel(here).load())
     if not scores:
         return None, reasons
     methods = {"method": list(_families(given))}

@@ -179,12 +179,19 @@ def start(engine: dict) -> None:
 
 
 def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:
-    """Load a trained classifier from its folder: `weights.safetensors` and `card.json`."""
+    """Load a trained classifier from its folder: `weights.safetensors` and `card.json`.
+
+    Raises:
+        Problem: the weights are not those of the network that params.yaml describes.
+    """
     from safetensors.torch import load_file
 
     card = json.loads((folder / "card.json").read_text())
     module = build(network, classes=len(card["classes"]))
-    module.load_state_dict(load_file(folder / "weights.safetensors"))
+    try:
+        module.load_state_dict(load_file(folder / "weights.safetensors"))
+    except RuntimeError as mismatch:
+        raise Problem(f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {mismatch}") from None
     return Classifier(name, module, mean=card["mean"], std=card["std"], engine=engine)
 
 

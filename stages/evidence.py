@@ -37,17 +37,17 @@ class Evidence(NamedTuple):
 def images(study: Path, classifier: str, seed: int) -> Evidence:
     """Read the evaluation images of a classifier."""
     store = read(path(study, "images", classifier) / "images", "the evaluation images")
-    ids = store["image"][:].astype(str)
+    ids = store["image"][:]
     arrays = {"targets": store["target"][:], "masks": store["mask"][:], "boxes": store["boxes"][:].astype("int64")}
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
     rows = np.arange(len(ids))
-    return Evidence("images", ("image",), (len(ids),), coords, store["pixels"][:], rows, list(ids), arrays, seed)
+    return Evidence("images", ("image",), (len(ids),), coords, store["pixels"][:], rows, ids.tolist(), arrays, seed)
 
 
 def grids(study: Path, classifier: str, seed: int) -> Evidence:
     """Read the grids of a classifier: a row for each tile, whose class is its target."""
     store = read(path(study, "grids", classifier) / "grids", "the grids")
-    names, targets = store["grid"][:].astype(str), store["target"][:]
+    names, targets = store["grid"][:], store["target"][:]
     count, tiles = targets.shape
     pixels = store["pixels"][:]
     coords = {
@@ -58,7 +58,7 @@ def grids(study: Path, classifier: str, seed: int) -> Evidence:
     picture = np.repeat(np.arange(count), tiles)
     places = np.tile(tile_masks(pixels.shape[-2:], tiles), (count, 1, 1))
     arrays = {"targets": targets.reshape(-1), "tiles": places}
-    ids = list(names[picture])
+    ids = names[picture].tolist()
     return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, ids, arrays, seed)
 
 

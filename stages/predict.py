@@ -20,13 +20,13 @@ def main(study: Path, classifier: str) -> None:
     params = load(study)
     spec = params["classifiers"][classifier]
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
-    held_out = np.flatnonzero(store["split"][:].astype(str) == "test")
+    held_out = np.flatnonzero(store["split"][:] == "test")
     pixels, labels = store["pixels"], store["label"][:][held_out]
     with Rows(
         study, f"predict@{classifier}", path(study, "predictions", classifier), params["stores"]["shard_rows"]
     ) as rows:
         pictures = [pixels[int(i)] for i in held_out]
-        table = plan(study, params, classifier, store["image"][:].astype(str)[held_out], pictures, labels)
+        table = plan(study, params, classifier, store["image"][:][held_out], pictures, labels)
         missing = rows.missing(table)
         passes = compute(study, params, classifier, pictures, labels, table, missing, rows) if len(missing) else {}
         rows.finish([table], {})

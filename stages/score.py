@@ -1,7 +1,7 @@
 """Score the maps of one method family for one classifier: `python -m stages.score CLASSIFIER FAMILY`.
 
-Reads that family's maps, and the evidence that each metric names; writes `data/scores/<classifier>/<family>.zarr` with a
-group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
+Reads that family's maps, and the evidence that each metric names; writes `data/scores/<classifier>/<family>.zarr` with
+a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
 """
 
 from pathlib import Path

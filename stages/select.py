@@ -22,13 +22,12 @@ def main(study: Path, classifier: str) -> None:
     where = f"classifiers.{classifier}.images"
     rules = settings(where, spec["images"], "select", "eligible")
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
-    held_out = np.flatnonzero(store["split"][:].astype(str) == "test")
+    held_out = np.flatnonzero(store["split"][:] == "test")
     ids, labels, boxes = (store[name][:][held_out] for name in ("image", "label", "boxes"))
-    ids = ids.astype(str)
     predictions = {name: _predictions(study, params, name, ids, where) for name in {classifier, *rules["correct_by"]}}
     side = store["pixels"].shape[-2:]
     passing, told = eligible(labels, boxes, side, predictions, **rules)
-    ranked = [int(passing[i]) for i in order(params["seed"], list(ids[passing]), "select")]
+    ranked = [int(passing[i]) for i in order(params["seed"], ids[passing].tolist(), "select")]
     if len(ranked) < rules["count"]:
         raise Problem(f"params.yaml: {where}: count = {rules['count']}, but {told}")
     chosen = np.array(ranked[: rules["count"]], dtype=int)
@@ -104,7 +103,7 @@ def _predictions(study: Path, params: dict, name: str, ids: np.ndarray, where: s
         known = ", ".join(params["classifiers"])
         raise Problem(f"params.yaml: {where}: correct_by names '{name}', which is no classifier; known: {known}")
     store = read(path(study, "predictions", name), f"the predictions of {name}")
-    if list(store["image"][:].astype(str)) != list(ids):
+    if store["image"][:].tolist() != ids.tolist():
         raise Problem(f"params.yaml: {where}: correct_by names '{name}', which predicts another dataset")
     return {field: store[field][:] for field in ("probability", "top_class")}
 

@@ -82,7 +82,8 @@ def begin(
     layout: dict[str, Any]
     if row >= CHUNK_BYTES:
         step = row * int(np.prod(shape[1:lead], dtype=int))
-        steps = max(1, min(shard or shape[0], SHARD_BYTES // step, shape[0] or 1))
+        # Not cut to the rows there are: more rows later leave full shards as they are.
+        steps = max(1, min(shard or shape[0], SHARD_BYTES // step))
         layout = {"chunks": (*(1,) * lead, *shape[lead:]), "shards": (steps, *shape[1:])}
     elif lead > 1:
         layout = {"chunks": (1, *shape[1:])}  # a file for each step: one more method is one more file

@@ -24,7 +24,7 @@ def main(study: Path, classifier: str) -> None:
         chosen = members(labels, confidence, **rules)
     except ValueError as short:
         raise Problem(f"params.yaml: {where}: {short}") from None
-    ids = known["image"][:].astype(str)[chosen]
+    ids = known["image"][:][chosen]
     n = rules["tiles_per_side"]
     pixels = np.stack([compose([store["pixels"][int(i)] for i in row], n) for row in known["position"][:][chosen]])
     write(

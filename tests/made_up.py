@@ -116,9 +116,8 @@ def _group(root, classifier, number, family, name, methods, hard, grids, rng) ->
     if family != "grid":
         level = level + hard[:rows]
     values, dims, along = _shaped(family, name, level, rng)
-    asked = np.broadcast_to(
-        np.array([method not in refused for method in methods]).reshape(-1, *[1] * level[0].ndim), shape
-    )
+    served = np.array([method not in refused for method in methods])
+    asked = np.broadcast_to(served.reshape(-1, *[1] * level[0].ndim), shape)
     values[~asked] = np.nan
     if name == "pointing_game":
         values[:, 3] = np.nan  # an image without a box

@@ -1,20 +1,16 @@
 """Methods that hide parts of the image and watch the output."""
 
-from collections.abc import Callable
 from itertools import product
-from math import ceil
 from typing import Literal
 
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from stages.arrays import Attributions, Images, Targets
 from stages.classifier import Classifier
+from stages.methods._cells import mask_maker
 from stages.methods._fill import color
 from stages.methods._masking import answers
 from stages.params import Problem
-from stages.seeds import generator
 
 ATTRS = {
     "occlusion": {
@@ -91,9 +87,8 @@ def rise(
 
         A = (1/(n p)) Σᵢ prob(x · Mᵢ + fill · (1 − Mᵢ)) Mᵢ
 
-    A mask is a coarse grid of cells, each on with probability p, enlarged bilinearly by one cell more than the image
-    needs and cut out at a random offset. All images see the same masks; the first n of a longer run are the masks of
-    a shorter one.
+    A mask is a coarse grid of cells, each on with probability p, enlarged bilinearly to one cell more than the image
+    and cut out at a random offset. All images see the same masks.
 
     Args:
         masks: Number of masks n, one pass each.
@@ -107,7 +102,7 @@ def rise(
     """
     if not 0 < probability <= 1:
         raise Problem(f"rise: the setting 'probability' is {probability}, expected above 0 and up to 1")
-    make = _maker(images, masks, cells, probability, seed)
+    make = mask_maker(images, masks, cells, probability, seed)
     filling = color(classifier, fill)
 
     def hide(copies: Images, numbers: list[int]) -> Images:
@@ -126,20 +121,3 @@ def rise(
 def _spans(side: int, window: int, stride: int) -> list[slice]:
     starts = range(stride - window, side, stride)
     return [slice(max(start, 0), min(start + window, side)) for start in starts]
-
-
-def _maker(images: Images, masks: int, cells: int, probability: float, seed: int) -> Callable[[int], Tensor]:
-    """Draw the cells and offsets of all masks, and give the function that makes a mask of the image's size."""
-    drawn = torch.rand(masks, cells**2 + 2, generator=generator(seed, "rise"))
-    grids = (drawn[:, :-2] < probability).to(images).view(masks, 1, 1, cells, cells)
-    height, width = images.shape[-2:]
-    cell = torch.tensor([ceil(height / cells), ceil(width / cells)])
-    offsets = (drawn[:, -2:] * cell).int().tolist()
-    size = ((cells + 1) * cell).tolist()
-
-    def make(number: int) -> Tensor:
-        top, left = offsets[number]
-        enlarged = interpolate(grids[number], size=size, mode="bilinear", align_corners=False)
-        return enlarged[0, 0, top : top + height, left : left + width]
-
-    return make

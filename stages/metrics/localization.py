@@ -180,14 +180,31 @@ def _box_hits(one: np.ndarray, boxes: np.ndarray, thresholds: int, iou: float) -
     if not len(boxes):
         return np.full(thresholds, np.nan)
     grey = _grey(one)
+    if not grey.any():
+        return np.full(thresholds, _overlap(np.zeros((1, 4), int), boxes) >= iou, float)
     levels = [index * int(grey.max()) // thresholds for index in range(thresholds)]
     # Levels with no grey value between them give one mask: at most 255 masks, whatever the number of thresholds.
-    masks = np.searchsorted(np.unique(grey), levels, side="right")
-    hit = {
-        mask: _box_hit((grey > level).astype(np.uint8), boxes, iou)
-        for mask, level in dict(zip(masks, levels, strict=True)).items()
-    }
-    return np.array([hit[mask] for mask in masks], dtype=float)
+    below = np.searchsorted(np.unique(grey), levels, side="right")
+    _, first, mask_of = np.unique(below, return_index=True, return_inverse=True)
+    masks = [cv2.threshold(grey, levels[index], 1, cv2.THRESH_BINARY)[1] for index in first]
+    parts = [cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, :4] for mask in masks]
+    right = _overlap(_estimated(np.concatenate(parts), grey), boxes) >= iou
+    right = np.split(right, np.cumsum([len(part) for part in parts])[:-1])
+    hits = [_largest_is_right(*of_mask) for of_mask in zip(masks, parts, right, strict=True)]
+    return np.array(hits, float)[mask_of]
+
+
+def _largest_is_right(mask: np.ndarray, parts: np.ndarray, right: np.ndarray) -> np.bool_:
+    """Say whether the part within the largest contour has a right box.
+
+    The largest contour is the outer one of some part. Where all parts are right, or none, it need not be looked for:
+    noisy maps fall into hundreds of parts, and contours are slow.
+    """
+    if right.any() and not right.all():
+        contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        largest = cv2.boundingRect(max(contours, key=cv2.contourArea))
+        right = right[(parts == largest).all(axis=1)]
+    return right.any()
 
 
 def _grey(one: np.ndarray) -> np.ndarray:
@@ -197,23 +214,9 @@ def _grey(one: np.ndarray) -> np.ndarray:
     return (lifted / lifted.max() * 255).astype(np.uint8)
 
 
-def _box_hit(mask: np.ndarray, boxes: np.ndarray, iou: float) -> bool:
-    parts = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, :4]
-    if not len(parts):
-        return _overlap(np.zeros((1, 4), int), boxes).max() >= iou
-    # The largest contour is the outer one of some part. Where no part's box is right, or there is one part only,
-    # it need not be looked for: noisy maps fall into hundreds of parts, and contours are slow.
-    hits = _overlap(_estimated(parts, mask), boxes) >= iou
-    if len(hits) > 1 and hits.any():
-        contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-        largest = cv2.boundingRect(max(contours, key=cv2.contourArea))
-        hits = _overlap(_estimated(np.array([largest]), mask), boxes) >= iou
-    return hits.any()
-
-
-def _estimated(around: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _estimated(around: np.ndarray, grey: np.ndarray) -> np.ndarray:
     """Turn x, y, width, height into the protocol's corners."""
-    last = [mask.shape[1] - 1, mask.shape[0] - 1]
+    last = [grey.shape[1] - 1, grey.shape[0] - 1]
     return np.concatenate([around[:, :2], np.minimum(around[:, :2] + around[:, 2:], last)], axis=1)
 
 

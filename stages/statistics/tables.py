@@ -242,7 +242,8 @@ def similarity_table(similarities: dict[str, xr.Dataset], methods: list[str]) ->
     for classifier, one in similarities.items():
         columns = {}
         for name in ("pearson", "spearman"):
-            values = one[name].reindex(method=methods, other=methods).transpose("method", "other", "image").values
+            values = one[name].reindex({"method": methods, "other": methods})
+            values = values.transpose("method", "other", "image").values
             defined = ~np.isnan(values)
             number = defined.sum(axis=-1)
             total = np.where(defined, values, 0).sum(axis=-1, dtype=np.float64)
