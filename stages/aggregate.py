@@ -15,6 +15,7 @@ import xarray as xr
 from stages import params
 from stages.params import Entry, Problem
 from stages.statistics import labels, tables
+from stages.statistics.groups import compare
 from stages.statistics.tables import Judged
 from stages.stores import COMPRESSORS, replace
 
@@ -63,7 +64,16 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float) -> None
         datasets["curves"] = labels.label(named(tables.curve_table(curves, **options)), "curves", notes)
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
+    datasets["comparison"] = compare(summary, same_images(given))
     write(study, datasets, judged)
+
+
+def same_images(given: dict) -> list[list[str]]:
+    """Group the classifiers that are judged on the same images: one dataset, one rule of selection."""
+    groups: dict[str, list[str]] = {}
+    for name, entry in given["classifiers"].items():
+        groups.setdefault(params.canonical([entry["dataset"], entry.get("images")]), []).append(name)
+    return list(groups.values())
 
 
 def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:

@@ -9,7 +9,6 @@ import ast
 import hashlib
 import json
 import sys
-from copy import deepcopy
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -63,23 +62,27 @@ def closure(roots: tuple[tuple[str, str], ...]) -> tuple[dict[tuple[str, str], s
     packages: set[str] = set()
     waiting = list(roots)
     while waiting:
-        module, name = waiting.pop()
-        if (module, name) in definitions:
-            continue
-        source = read(module)
-        nodes = source.definitions.get(name, [])
-        if not nodes:
-            if name not in source.imports:
-                raise ValueError(f"{module} does not define '{name}' at its top level: what it does cannot be told")
-            definitions[module, name] = f"{module}:{name}"
-            waiting += _reach(source.imports[name], packages)
-            continue
-        definitions[module, name] = f"{module}:{name}=" + ";".join(_spelled(node) for node in nodes)
-        # What a module does on import happens to every definition in it.
-        for node in [*nodes, *source.effects]:
-            waiting += _names(node, module, source, packages)
-        definitions[module, ""] = f"{module}:" + ";".join(_spelled(node) for node in source.effects)
+        at = waiting.pop()
+        if at not in definitions:
+            definitions[at], reached, imported = _definition(*at)
+            waiting += reached
+            packages |= imported
     return definitions, packages
+
+
+@cache
+def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]], set[str]]:
+    """Spell one definition, with what its module does on import, and list what it refers to."""
+    source = read(module)
+    packages: set[str] = set()
+    if name in source.definitions:
+        nodes = [*source.definitions[name], *source.effects]
+        reached = [at for node in nodes for at in _names(node, module, source, packages)]
+        return f"{module}:{name}=" + ";".join(map(ast.dump, nodes)), reached, packages
+    if name in source.imports:
+        reached = _reach(source.imports[name], packages)
+        return f"{module}:{name}", reached, packages
+    raise ValueError(f"{module} does not define '{name}' at its top level: what it does cannot be told")
 
 
 class Source(NamedTuple):
@@ -96,7 +99,7 @@ def read(module: str) -> Source:
     definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, tuple[str, str]] = {}
     effects = []
-    for node in ast.parse(file(module).read_text()).body:
+    for node in _bare(ast.parse(file(module).read_text())).body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             imports.update(_imports(node, module))
         elif names := _defined(node):
@@ -215,11 +218,11 @@ def _idle(node: ast.stmt) -> bool:
     )
 
 
-def _spelled(node: ast.stmt) -> str:
-    node = deepcopy(node)
-    for inner in ast.walk(node):
-        body = getattr(inner, "body", None)
-        documented = isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and body
-        if documented and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            inner.body = body[1:] or [ast.Pass()]
-    return ast.dump(node)
+def _bare(tree: ast.Module) -> ast.Module:
+    """Strip docstrings; comments are not in a syntax tree."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree

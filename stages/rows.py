@@ -26,7 +26,7 @@ import zarr
 
 from stages.keys import SIZE
 from stages.params import Problem
-from stages.stores import SHARD_BYTES, UNREADABLE, array, begin, fill, group_at, place, recorded, replace
+from stages.stores import SHARD_BYTES, UNREADABLE, array, begin, fill, group_at, place, recorded, replace, take
 
 DIGEST = "digest"
 KEY = "key"
@@ -211,7 +211,7 @@ class Rows:
             if len(keys) == 1:
                 return [False]
             return [good for key in keys for good in self._intact([key], table)]
-        return list((_digests(rows, len(keys)) == digests).all(axis=1))
+        return (_digests(rows, len(keys)) == digests).all(axis=1).tolist()
 
     def _read(self, keys: list[bytes], table: Table) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Read rows by key, a memo at a time."""
@@ -233,22 +233,22 @@ class Rows:
     def _values(self, root: Path, group: str, rows: list[int], names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         if root.suffix == ".npz":
             if self._cached[0] != root:
-                with np.load(root) as batch:
+                with root.open("rb") as opened, np.load(opened) as batch:
                     self._cached = (root, {name: batch[name] for name in batch.files})
             for name in names:
                 yield name, self._cached[1][name][rows]
             return
         opened = zarr.open_group(root / group, mode="r")
         lead = opened[KEY].shape[:-1]
-        low, high = min(rows) // _inner(lead), max(rows) // _inner(lead) + 1
+        steps, within = np.divmod(rows, _inner(lead))
+        wanted, back = np.unique(steps, return_inverse=True)
         for name in names:
-            values = opened[name][low:high]
-            flat = values.reshape(-1, *values.shape[len(lead) :])
-            yield name, flat[np.array(rows) - low * _inner(lead)]
+            block = take(opened[name], wanted)
+            yield name, block.reshape(-1, *block.shape[len(lead) :])[back * _inner(lead) + within]
 
     def _add_journal(self, file: Path) -> None:
         try:
-            with np.load(file) as batch:
+            with file.open("rb") as opened, np.load(opened) as batch:
                 keys = batch[KEY]
         except UNREADABLE:
             return

@@ -53,6 +53,12 @@ def read(path: Path, what: str) -> zarr.Group:
         raise Problem(f"{path}: {what} cannot be read ({type(error).__name__}: {error}); make it again") from None
 
 
+def take(array: zarr.Array, steps: np.ndarray) -> np.ndarray:
+    """Read ascending steps of the first dimension and nothing beside them: a damaged neighbor spoils nothing."""
+    runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
+    return np.concatenate([array[int(run[0]) : int(run[-1]) + 1] for run in runs])
+
+
 def array(group: zarr.Group, name: str, values: np.ndarray, dims: tuple[str, ...], attrs: Mapping[str, Any]) -> None:
     """Write an array whole."""
     if values.dtype.kind == "U":

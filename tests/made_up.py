@@ -75,6 +75,7 @@ def settings() -> dict:
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
         "metrics": metrics,
         "aggregate": {"resamples": 200, "level": 0.95},
+        "report": {"title": "Made up", "question": "Which method is best?", "images": 3, "pixels": 96},
     }
 
 
@@ -189,6 +190,8 @@ def _pictures(folder: Path, classifier: str, images: int, rng: np.random.Generat
     array(group, "image", np.array(ids(images)), ("image",), {})
     for name in ("label", "target"):
         array(group, name, np.arange(images) % 8, ("image",), {})
+    grids = group_at(params.path(folder, "grids", classifier) / "grids", {})
+    array(grids, "grid", np.array(["grid_0"]), ("grid",), {})
     array(group, "boxes", np.tile([10, 10, 38, 38], (images, 1, 1)), ("image", "box", "side"), {})
     smooth = np.exp(-((y - centers[:, 0]) ** 2 + (x - centers[:, 1]) ** 2) / 0.03)
     for family, methods in METHODS.items():
@@ -212,4 +215,5 @@ def _pictures(folder: Path, classifier: str, images: int, rng: np.random.Generat
     card = params.path(folder, "classifiers", classifier) / "card.json"
     card.parent.mkdir(parents=True)
     plain = classifier == "vanilla"
-    card.write_text(json.dumps({"accuracy": 0.97 if plain else 0.91, "adversarial_accuracy": 0.04 if plain else 0.66}))
+    measured = {"accuracy": 0.97 if plain else 0.91, "adversarial_accuracy": 0.04 if plain else 0.66}
+    card.write_text(json.dumps({**measured, "classes": [f"shape_{number}" for number in range(8)]}))

@@ -24,7 +24,7 @@ def answers(
     Args:
         masks: Number of masks.
         batch: Masked images made at a time.
-        hide: Applies to each image the mask of that number.
+        hide: Applies to each of these copies the mask of that number; it may change them.
         ask: Gives the outputs of every class.
     """
     groups = list(_same_pixels(images).values())

@@ -108,7 +108,10 @@ def rise(
     def hide(copies: Images, numbers: list[int]) -> Images:
         made = {number: make(number) for number in set(numbers)}
         chosen = torch.stack([made[number] for number in numbers])[:, None]
-        return copies * chosen + filling * (1 - chosen)
+        copies -= filling
+        copies *= chosen
+        copies += filling
+        return copies
 
     probabilities = answers(images, targets, masks, classifier.batch, hide, classifier.probabilities)
     total = images.new_zeros(len(images), *images.shape[-2:])

@@ -50,7 +50,10 @@ def integrated_gradients(
     alphas = torch.tensor(nodes, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1)
 
     def along(rows: list[int], samples: list[int]) -> Tensor:
-        return start + alphas[samples] * (images[rows] - start)
+        points = images[rows] - start
+        points *= alphas[samples]
+        points += start
+        return points
 
     total = torch.zeros_like(images)
     for row, step, gradient in gradients(classifier, images, targets, steps, along):

@@ -19,8 +19,7 @@ def ranking(maps: Maps, seeds: Seeds) -> Tensor:
         Positions y * width + x, one row an image.
     """
     drawn = _drawn_order(seeds, maps[0].numel()).to(maps.device)
-    # Adding zero turns -0.0 into 0.0: a sort by bits would tell them apart.
-    values = (maps.flatten(1) + 0.0).gather(1, drawn)
+    values = maps.flatten(1).gather(1, drawn)
     return drawn.gather(1, values.argsort(dim=1, descending=True, stable=True))
 
 

@@ -110,8 +110,8 @@ def wsl(one, boxes, thresholds, iou):
 
 
 def attribution_localization(one, mask):
-    inside = sum(abs(one[place]) for place in np.ndindex(*one.shape) if mask[place])
-    total = sum(abs(one[place]) for place in np.ndindex(*one.shape))
+    inside = sum(abs(float(one[place])) for place in np.ndindex(*one.shape) if mask[place])
+    total = sum(abs(float(one[place])) for place in np.ndindex(*one.shape))
     return inside / total if mask.any() and total else math.nan
 
 
@@ -125,23 +125,23 @@ def top_k_intersection(one, mask, seed, k):
 
 
 def grid_pointing_game(one, tile):
-    inside = sum(max(one[place], 0) for place in np.ndindex(*one.shape) if tile[place])
-    total = sum(max(one[place], 0) for place in np.ndindex(*one.shape))
+    inside = sum(max(float(one[place]), 0) for place in np.ndindex(*one.shape) if tile[place])
+    total = sum(max(float(one[place]), 0) for place in np.ndindex(*one.shape))
     return inside / total if total > 1e-7 else 0.0
 
 
 def complexity(one):
-    total = sum(abs(value) for value in one.flat)
+    total = sum(abs(float(value)) for value in one.flat)
     if not total:
         return math.nan
-    return -sum(abs(value) / total * math.log(abs(value) / total) for value in one.flat if value)
+    return -sum(abs(value) / total * math.log(abs(value) / total) for value in map(float, one.flat) if value)
 
 
 def sparseness(one):
     """The Gini index as the mean difference between all pairs."""
-    highest = max(abs(value) for value in one.flat)
+    highest = max(abs(float(value)) for value in one.flat)
     if not highest:
         return math.nan
-    sizes = [abs(value) / highest + 1e-7 for value in one.flat]
+    sizes = [abs(float(value)) / highest + 1e-7 for value in one.flat]
     differences = sum(abs(a - b) for a in sizes for b in sizes)
     return differences / (2 * len(sizes) * sum(sizes))

@@ -1,0 +1,24 @@
+# Two commands on a machine with git, make and Python 3.11: `make reproduce` and `make test`.
+PYTHON ?= python3.11
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+# Nothing calls home.
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+
+.PHONY: reproduce test setup lint
+
+reproduce: setup
+	$(UV) run --no-sync atlas reproduce
+
+test: setup
+	$(UV) run --no-sync ruff check
+	$(UV) run --no-sync ruff format --check
+	$(UV) run --no-sync lint-imports
+	$(UV) run --no-sync pytest
+
+setup: $(UV)
+	$(UV) sync --quiet --frozen --python $(PYTHON)
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet uv

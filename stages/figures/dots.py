@@ -1,0 +1,113 @@
+"""Dots with intervals, one row a method, one color a classifier: ranks and scores."""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.figures.theme import INK, PAPER, SOFT, marker, series, style, svg
+
+WIDTH, ROW = 4.6, 0.205
+
+
+class Row(NamedTuple):
+    """One method's dots: value and ends by classifier, NaN where there is none."""
+
+    name: str
+    control: bool
+    value: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def rows(table: xr.Dataset, value: str, low: str, high: str, order: list[str]) -> list[Row]:
+    """Take methods in an order from a table over classifier and method."""
+    found = []
+    for name in order:
+        one = table.sel({"method": name})
+        columns = [np.atleast_1d(one[column].values).tolist() for column in (value, low, high)]
+        found.append(Row(name, bool(one["control"]), *columns))
+    return found
+
+
+def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
+    """Draw the mean rank of each method over all metrics: on each classifier, and over all in ink."""
+    classifiers = summary["classifier"].values.tolist()
+    by_classifier = rows(summary, "mean_rank", "mean_rank_low", "mean_rank_high", order)
+    overall = rows(summary, "overall_rank", "overall_rank_low", "overall_rank_high", order)
+    with style("mean_rank"):
+        figure, axes = _axes(len(order), ROW * 1.35)
+        draw(axes, by_classifier, faded=len(classifiers) > 1)
+        if len(classifiers) > 1:
+            for place, row in enumerate(overall):
+                axes.plot([row.low[0], row.high[0]], [place, place], color=INK, lw=2.2, solid_capstyle="butt", zorder=4)
+                face = PAPER if row.control else INK
+                axes.plot(row.value[0], place, "o", ms=7, mfc=face, mec=INK, mew=1.6, zorder=5)
+        _names(axes, by_classifier)
+        axes.set_xlabel("mean rank over metrics  (1 is best)")
+        best = ", ".join(f"{row.name} {row.value[0]:.1f}" for row in overall[:3])
+        return svg(figure, f"Mean rank of {len(order)} methods, best first: {best} and so on, with intervals.")
+
+
+def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
+    """Draw the mean scores of every method by one metric, the classifiers beside one another."""
+    table = summary.sel(metric=name)
+    listed = rows(table, "mean", "low", "high", order)
+    with style(f"metric_{name}"):
+        figure, axes = _axes(len(order), ROW)
+        draw(axes, listed, faded=False)
+        _names(axes, listed)
+        values = np.array([row.value for row in listed])
+        _scale(axes, values[~np.isnan(values)])
+        better, units = str(table["better"].values), str(table["metric_units"].values)
+        arrow = "better →" if better == "higher" else "← better"
+        axes.set_xlabel(f"mean{'' if units == '1' else ', ' + units}   ({arrow})")
+        means = ", ".join(f"{row.name} {_spelled(row.value)}" for row in listed[:3])
+        return svg(figure, f"{name}: mean scores of {len(order)} methods with intervals, best first: {means}.")
+
+
+def draw(axes: Axes, listed: list[Row], *, faded: bool) -> None:
+    """Draw a row a method; classifiers side by side within a row; controls hollow."""
+    number = len(listed[0].value) if listed else 0
+    step = min(0.26, 0.66 / max(1, number))
+    for place, row in enumerate(listed):
+        if row.control:
+            axes.axhspan(place - 0.5, place + 0.5, color=SOFT, alpha=0.08, lw=0)
+        for which, (value, low, high) in enumerate(zip(row.value, row.low, row.high, strict=True)):
+            y = place + (which - (number - 1) / 2) * step
+            color, alpha = series(which), 0.75 if faded else 1
+            axes.plot([low, high], [y, y], color=color, lw=1.3, alpha=alpha, solid_capstyle="butt", zorder=2)
+            face = PAPER if row.control else color
+            size = 3.6 if faded or number > 3 else 4.6
+            axes.plot(value, y, marker(which), ms=size, mfc=face, mec=color, mew=1.2, alpha=alpha, zorder=3)
+
+
+def _axes(number: int, row: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, number * row + 0.62), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylim(number - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def _names(axes: Axes, listed: list[Row]) -> None:
+    axes.set_yticks(range(len(listed)), [row.name for row in listed])
+    for text, row in zip(axes.get_yticklabels(), listed, strict=True):
+        if row.control:
+            text.set_color(SOFT)
+            text.set_style("italic")
+
+
+def _scale(axes: Axes, values: np.ndarray) -> None:
+    """Use a logarithmic axis where means lie powers of ten apart."""
+    if values.size and values.min() > 0 and values.max() > 300 * values.min():
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.get_major_locator().set_params(nbins=6)
+
+
+def _spelled(values: list[float]) -> str:
+    return "/".join("n/a" if np.isnan(value) else f"{value:.3g}" for value in values)

@@ -1,0 +1,78 @@
+"""Matrices as tables of shaded cells: the number is text, the shade a color's opacity over the page."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# More would hide the number.
+DEEPEST = 0.72
+
+
+class Cell(NamedTuple):
+    """A number as text, how deep its shade is (0 to 1), which of the two colors, and a hint."""
+
+    text: str
+    shade: float
+    negative: bool
+    hint: str
+
+
+class Matrix(NamedTuple):
+    """Labelled rows of cells."""
+
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]]
+
+
+def agreement(values: np.ndarray, counts: np.ndarray, names: list[str], what: str) -> Matrix:
+    """Shade agreements: −1 to 1, two colors meeting at 0; what is undefined stays empty.
+
+    Args:
+        values: Square.
+        counts: How many things each is over.
+        names: Of rows and columns.
+        what: What is counted, for the hint.
+    """
+    rows = []
+    for name, line, numbers in zip(names, values.tolist(), counts.tolist(), strict=True):
+        cells = []
+        for other, value, number in zip(names, line, numbers, strict=True):
+            hint = f"{name} and {other}: {value:.3f} over {number:.0f} {what}"
+            if np.isnan(value):
+                cells.append(Cell("", 0, False, f"{name} and {other}: undefined ({number:.0f} {what})"))
+            else:
+                cells.append(Cell(_short(value), DEEPEST * min(1.0, abs(value)), value < 0, hint))
+        rows.append((name, cells))
+    return Matrix(names, rows)
+
+
+def ranks(values: np.ndarray, low: np.ndarray, high: np.ndarray, methods: list[str], metrics: list[str]) -> Matrix:
+    """Shade ranks, first the deepest; a method without a rank shows n/a.
+
+    Args:
+        values: Method by metric.
+        low: Best ends of the intervals.
+        high: Worst ends.
+        methods: Names of the rows.
+        metrics: Names of the columns.
+    """
+    rows = []
+    for i, method in enumerate(methods):
+        cells = []
+        for j, metric in enumerate(metrics):
+            if np.isnan(values[i, j]):
+                cells.append(Cell("n/a", 0, False, f"{method} has no rank by {metric}"))
+                continue
+            last = max(2.0, float(np.nanmax(values[:, j])))
+            shade = DEEPEST * (last - values[i, j]) / (last - 1)
+            ends = f"{low[i, j]:.0f} to {high[i, j]:.0f}"
+            cells.append(
+                Cell(f"{values[i, j]:.0f}", shade, False, f"{method} by {metric}: {values[i, j]:.0f} ({ends})")
+            )
+        rows.append((method, cells))
+    return Matrix(metrics, rows)
+
+
+def _short(value: float) -> str:
+    text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.0f}"
+    return text.replace("-", "−")

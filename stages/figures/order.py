@@ -1,0 +1,37 @@
+"""In which order methods and metrics stand."""
+
+import numpy as np
+import xarray as xr
+
+
+def overall(summary: xr.Dataset) -> list[str]:
+    """List methods by their mean rank over everything, best first, unranked ones last."""
+    return _sorted(summary["method"].values, summary["overall_rank"].values)
+
+
+def by_metric(summary: xr.Dataset, metric: str) -> list[str]:
+    """List methods by their rank by one metric, averaged over classifiers."""
+    ranks = summary["rank"].sel(metric=metric).transpose("method", "classifier").values
+    known = ~np.isnan(ranks)
+    number = known.sum(axis=1)
+    mean = np.divide(np.where(known, ranks, 0).sum(axis=1), number, out=np.full(number.shape, np.nan), where=number > 0)
+    return _sorted(summary["method"].values, mean)
+
+
+def ranking_metrics(summary: xr.Dataset) -> list[str]:
+    """List the metrics that rank methods: diagnostics left out."""
+    return summary["metric"].values[summary["role"].values == "metric"].tolist()
+
+
+def _sorted(names: np.ndarray, ranks: np.ndarray) -> list[str]:
+    return names[np.argsort(ranks, kind="stable")].tolist()
+
+
+def digits(value: float, number: int) -> str:
+    """Spell a number with so many significant digits, without an exponent where it can be read without."""
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        places = max(0, number - 1 - int(np.floor(np.log10(abs(value)))) if value else 0)
+        text = f"{value:.{places}f}"
+    else:
+        text = f"{value:.{number - 1}e}"
+    return text.replace("-", "−")

@@ -1,0 +1,245 @@
+"""What the report's page shows, section by section, as plain values for its template."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from stages.figures import bands, dots, heat, pictures, words
+from stages.figures.order import by_metric, overall, ranking_metrics
+
+
+class Shown(NamedTuple):
+    """An evaluation image of a classifier and its maps by method; a method without one is not in it."""
+
+    image: str
+    target: str
+    pixels: np.ndarray
+    maps: dict[str, np.ndarray]
+
+
+def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
+    """Give the sections that come from the results alone.
+
+    Args:
+        tables: summary, agreement, comparison and, where there are any, curves.
+    """
+    summary, agreement = tables["summary"], tables["agreement"]
+    order, metrics = overall(summary), ranking_metrics(summary)
+    boards = [leaderboard(summary, name) for name in metrics]
+    families = list(dict.fromkeys(one["metric_family"] for one in boards))
+    return {
+        "answer": words.answer(summary, agreement),
+        "overview": dots.mean_ranks(summary, order),
+        "ranks": ranks(summary, order),
+        "metrics": metrics,
+        "leaderboards": [(name, [one for one in boards if one["metric_family"] == name]) for name in families],
+        "pairs": pairs(tables["comparison"], metrics),
+        "diagnostics": diagnostics(summary),
+        "agreement": agreements(agreement),
+        "similarity": similarities(agreement, summary),
+        "curves": curve_charts(tables.get("curves")),
+        "refused": refusals(summary),
+        "bootstrap": summary.attrs["bootstrap"],
+        "classifiers": summary["classifier"].values.tolist(),
+        "methods": [
+            {"name": name, "family": family, "control": control}
+            for name, family, control in zip(
+                *(summary[column].values.tolist() for column in ("method", "method_family", "control")), strict=True
+            )
+        ],
+    }
+
+
+def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
+    """Give the rank of every method by every metric, a matrix a classifier."""
+    metrics = ranking_metrics(summary)
+    found = []
+    for classifier in summary["classifier"].values.tolist():
+        one = summary.sel({"classifier": classifier, "method": order, "metric": metrics})
+        values = [one[name].transpose("method", "metric").values for name in ("rank", "rank_low", "rank_high")]
+        found.append((classifier, heat.ranks(*values, order, metrics)))
+    return found
+
+
+def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
+    """Give one metric's chart and table, best first."""
+    order = by_metric(summary, metric)
+    one = summary.sel({"metric": metric, "method": order})
+    fields = ("mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high")
+    columns = {name: one[name].transpose("method", "classifier").values.tolist() for name in fields}
+    rows = []
+    for place, method in enumerate(order):
+        cells = [
+            dict(zip(fields, row, strict=True)) for row in zip(*(columns[name][place] for name in fields), strict=True)
+        ]
+        control, family = (one[name].values.tolist()[place] for name in ("control", "method_family"))
+        rows.append({"method": method, "control": control, "family": family, "cells": cells})
+    about = {name: str(one[name].values) for name in ("better", "unit", "metric_family", "metric_units")}
+    about |= {"long_name": str(one["metric_long_name"].values), "reference": str(one["metric_reference"].values)}
+    counts = one["count"].values[one["asked"].values > 0]
+    spread = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
+    missing = int((one["asked"] - one["count"]).sum())
+    chart = dots.metric(summary, metric, order)
+    return {**about, "name": metric, "chart": chart, "rows": rows, "counts": spread, "undefined": missing}
+
+
+def pairs(comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
+    """Show how each family's mean scores change from one classifier to another, by metric; shaded by how many do."""
+    families = [name for name in comparison["method_family"].values.tolist() if name != "control"]
+    found = []
+    for label in comparison["comparison"].values.tolist():
+        table = comparison.sel(comparison=label)
+        rows = [
+            (metric, [_change(table.sel(metric=metric, method_family=family)) for family in families])
+            for metric in metrics
+        ]
+        found.append({"compared": label, "families": families, "rows": rows})
+    return found
+
+
+def _change(one: xr.Dataset) -> heat.Cell:
+    number, better, apart = (int(one[name]) for name in ("count", "better", "apart"))
+    if not number:
+        return heat.Cell("", 0, False, "no method is scored on both")
+    text = f"{float(one['change']):+.3g}".replace("-", "−") + f"\n{better} of {number}"
+    hint = f"better for {better} of {number}, intervals apart for {apart}; Mann–Whitney p = {float(one['p']):.2g}"
+    return heat.Cell(text, heat.DEEPEST * abs(2 * better / number - 1), better < number / 2, hint)
+
+
+def diagnostics(summary: xr.Dataset) -> list[dict[str, Any]]:
+    """Average the diagnostics of each curve metric over methods and classifiers, controls included."""
+    names = summary["metric"].values[summary["role"].values == "diagnostic"].tolist()
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        base, word = name.rsplit("_", 1)
+        values = summary["mean"].sel(metric=name).values
+        known = values[~np.isnan(values)]
+        found.setdefault(base, {"metric": base})[word] = known.mean() if known.size else np.nan
+        found[base]["cells"] = known.size
+    return list(found.values())
+
+
+AGREEMENT = ("mean", "sd", "mean_off_diagonal", "sd_off_diagonal")
+
+
+def agreements(agreement: xr.Dataset) -> dict[str, Any]:
+    """Give Kendall's τ between metrics and between classifiers, and Spearman's ρ between metrics."""
+    metrics, classifiers = (agreement[name].values.tolist() for name in ("metric", "classifier"))
+    between = [(name, _matrix(agreement.sel(classifier=name), "kendall", metrics, "methods")) for name in classifiers]
+    across = []
+    if len(classifiers) > 1:
+        for name in metrics:
+            one = agreement.sel(metric=name)
+            numbers = {word: float(one[f"kendall_classifiers_{word}"]) for word in AGREEMENT}
+            across.append(
+                {"metric": name, **numbers, "matrix": _matrix(one, "kendall_classifiers", classifiers, "methods")}
+            )
+    rho = _matrix(agreement, "spearman", metrics, "cells (classifier, method)")
+    return {"between": between, "across": across, "spearman": rho}
+
+
+def similarities(agreement: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
+    """Give the mean similarity between the maps of any two methods, a matrix a classifier."""
+    methods = summary["method"].values.tolist()
+    found = []
+    for classifier in agreement["classifier"].values.tolist():
+        one = agreement.sel({"classifier": classifier, "method": methods, "method_other": methods})
+        for name, long_name in (("map_pearson", "Pearson’s r"), ("map_spearman", "Spearman’s ρ")):
+            values = one[name].values
+            apart = values[~np.eye(len(values), dtype=bool)]
+            mean = float(apart[~np.isnan(apart)].mean()) if (~np.isnan(apart)).any() else np.nan
+            matrix = _matrix(one, name, methods, "images")
+            found.append({"classifier": classifier, "measure": long_name, "mean": mean, "matrix": matrix})
+    return found
+
+
+def _matrix(table: xr.Dataset, name: str, names: list[str], what: str) -> heat.Matrix:
+    return heat.agreement(table[name].values, table[f"{name}_count"].values, names, what)
+
+
+def curve_charts(curves: xr.Dataset | None) -> list[dict[str, Any]]:
+    """Give the charts of every curve metric, by classifier."""
+    if curves is None:
+        return []
+    classifiers = curves["classifier"].values.tolist()
+    found = []
+    for metric in curves["metric"].values.tolist():
+        charts = [(name, bands.curves(curves, metric, name)) for name in classifiers]
+        long_name = str(curves["metric_long_name"].sel(metric=metric).values)
+        better = str(curves["better"].sel(metric=metric).values)
+        found.append({"metric": metric, "long_name": long_name, "better": better, "charts": charts})
+    return found
+
+
+def refusals(summary: xr.Dataset) -> list[dict[str, Any]]:
+    """List which methods could not serve which classifier, why, and what they have no score by."""
+    found = []
+    for classifier, methods in summary.attrs["unsupported"].items():
+        for method, by_reason in methods.items():
+            for reason in dict.fromkeys(by_reason.values()):
+                metrics = [name for name, why in by_reason.items() if why == reason]
+                found.append({"classifier": classifier, "method": method, "reason": reason, "metrics": metrics})
+    return found
+
+
+def gallery(shown: dict[str, list[Shown]], methods: list[dict[str, Any]], *, side: int) -> list[dict[str, Any]]:
+    """Give each chosen image with its maps by every method; a method's maps are signed if one of them is.
+
+    Args:
+        shown: Images by classifier.
+        methods: In the order to show them.
+        side: Pixels that a picture has at most a side.
+    """
+    panels = []
+    for classifier, listed in shown.items():
+        signed = {
+            one["name"]: any(each.maps[one["name"]].min() < 0 for each in listed if one["name"] in each.maps)
+            for one in methods
+        }
+        for one in listed:
+            what = f"{one.target}, image {one.image}"
+            tiles = []
+            for method in methods:
+                name, control = method["name"], method["control"]
+                drawn = None
+                if name in one.maps:
+                    alt = f"Map of {name}: {what}"
+                    drawn = pictures.attribution(one.maps[name], alt, signed=signed[name], side=side)
+                tiles.append((name, control, drawn))
+            picture = pictures.image(one.pixels, f"The image: {what}", side=side)
+            known = {"classifier": classifier, "image": one.image, "target": one.target}
+            panels.append({**known, "picture": picture, "tiles": tiles})
+    return panels
+
+
+def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Dataset) -> dict[str, Any]:
+    """List what every number can be traced to: the entries of params.yaml and their references."""
+    rows = [
+        {
+            "name": name,
+            "family": one["family"],
+            "settings": _spelled(one["settings"]),
+            "reference": one["reference"],
+            "long_name": one["long_name"],
+        }
+        for name, one in methods.items()
+    ]
+    judged = [
+        {
+            "name": name,
+            "family": str(one["metric_family"].values),
+            "settings": _spelled(str(one["metric_settings"].values)),
+            "reference": str(one["metric_reference"].values),
+            "long_name": str(one["metric_long_name"].values),
+        }
+        for name in ranking_metrics(summary)
+        for one in [summary.sel(metric=name)]
+    ]
+    engine = ", ".join(f"{key} {value}" for key, value in given["engine"].items())
+    return {"methods": rows, "metrics": judged, "seed": given["seed"], "engine": engine}
+
+
+def _spelled(settings: str) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in json.loads(settings).items())

@@ -1,0 +1,36 @@
+"use strict";
+// Tables: a click on a column's head sorts its rows; empty cells stay last.
+for (const button of document.querySelectorAll("table.sortable th button")) {
+  button.addEventListener("click", () => {
+    const head = button.closest("th");
+    const body = head.closest("table").tBodies[0];
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    for (const other of head.closest("thead").querySelectorAll("th")) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const column = Number(head.dataset.column);
+    const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+    const order = (a, b) => {
+      const [x, y] = [key(a), key(b)];
+      if (x === "" || y === "") return (x === "") - (y === "");
+      const difference = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+      return up ? difference : -difference;
+    };
+    body.append(...[...body.rows].sort(order));
+  });
+}
+// Pickers: of a group of elements with data attributes, the chosen ones are shown. Without a script all are.
+for (const bar of document.querySelectorAll("[data-picks]")) {
+  const selects = [...bar.querySelectorAll("select")];
+  const parts = [...document.querySelectorAll(bar.dataset.picks)];
+  const fill = () => {
+    for (const select of selects.filter((one) => one.dataset.within)) {
+      const within = selects.find((one) => one.name === select.dataset.within).value;
+      for (const option of select.options) option.hidden = option.disabled = option.dataset.of !== within;
+      if (select.selectedOptions[0]?.disabled) select.value = [...select.options].find((one) => !one.disabled)?.value;
+    }
+    for (const part of parts) part.hidden = selects.some((one) => part.dataset[one.name] !== one.value);
+  };
+  bar.hidden = false;
+  for (const select of selects) select.addEventListener("change", fill);
+  fill();
+}

@@ -1,0 +1,195 @@
+"""The store of keyed rows: what it takes from memos, what it journals, what it assembles."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from stages import keys
+from stages.params import Problem
+from stages.rows import Field, Rows, Table, keys_of
+
+SIDE = 40
+
+
+def table(names: list[str], group: str = "method.zarr/images") -> Table:
+    made = np.frombuffer(b"".join(keys.digest(name) for name in names), "uint8").reshape(-1, keys.SIZE)
+    coords = {"image": (("image",), np.array(names))}
+    return Table(group, ("image",), made, {"attribution": Field(("y", "x"), (SIDE, SIDE), "float32")}, coords)
+
+
+def value(name: str) -> np.ndarray:
+    return np.random.default_rng(list(name.encode())).normal(size=(SIDE, SIDE)).astype("float32")
+
+
+def visit(study, names, *, shard_rows=5, finish=True, limit=None, group="method.zarr/images"):
+    """Do what a verb does; give how many rows were computed."""
+    output = study / "data" / "maps" / "cell"
+    with Rows(study, "attribute@cell", output, shard_rows) as rows:
+        due = table(names, group)
+        missing = rows.missing(due)[:limit]
+        for part in (missing[at : at + 7] for at in range(0, len(missing), 7)):
+            rows.put(due, part, {"attribution": np.stack([value(names[i]) for i in part])})
+        if finish:
+            rows.finish([due], {"method.zarr": {}})
+        return len(missing)
+
+
+def files(study):
+    root = study / "data" / "maps" / "cell"
+    return {str(one.relative_to(root)): one.read_bytes() for one in sorted(root.rglob("*")) if one.is_file()}
+
+
+NAMES = [f"image_{i:03}" for i in range(103)]
+
+
+@pytest.mark.parametrize("shard_rows", [5, 25, 64])
+def test_every_row_comes_out_whatever_the_shards(tmp_path, shard_rows):
+    assert visit(tmp_path, NAMES, shard_rows=shard_rows) == 103
+    made = xr.open_zarr(tmp_path / "data/maps/cell/method.zarr", group="images", consolidated=False)
+    assert made.attribution.dims == ("image", "y", "x")
+    assert list(made.image.values) == NAMES
+    np.testing.assert_array_equal(made.attribution.values, np.stack([value(name) for name in NAMES]))
+
+
+def test_nothing_is_computed_twice_and_equal_runs_give_equal_bytes(tmp_path):
+    visit(tmp_path, NAMES)
+    before = files(tmp_path)
+    shutil.rmtree(tmp_path / "data")  # as DVC does before a command
+    assert visit(tmp_path, NAMES) == 0
+    assert files(tmp_path) == before
+    shutil.rmtree(tmp_path / "data")
+    shutil.rmtree(tmp_path / ".atlas")
+    assert visit(tmp_path, NAMES) == 103
+    assert files(tmp_path) == before
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(tmp_path):
+    visit(tmp_path / "whole", NAMES)
+    for done in (20, 50, 30):
+        visit(tmp_path / "broken", NAMES, finish=False, limit=done)
+    assert not (tmp_path / "broken" / "data").exists()
+    assert visit(tmp_path / "broken", NAMES) == 3
+    assert files(tmp_path / "broken") == files(tmp_path / "whole")
+
+
+def test_more_images_compute_the_added_ones_and_touch_no_full_shard(tmp_path):
+    visit(tmp_path, NAMES[:20])
+    before = files(tmp_path)
+    assert visit(tmp_path, NAMES[:33]) == 13
+    after = files(tmp_path)
+    shards = [name for name in before if "attribution/c/" in name]
+    assert len(shards) == 4
+    assert all(after[name] == before[name] for name in shards)
+
+
+def test_order_and_names_cost_nothing(tmp_path):
+    visit(tmp_path, NAMES[:20])
+    assert visit(tmp_path, NAMES[:20][::-1]) == 0
+    assert visit(tmp_path, NAMES[5:10], group="renamed.zarr/images") == 0
+
+
+def test_rows_computed_as_nan_are_no_missing_rows(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "value", lambda name: np.full((SIDE, SIDE), np.nan, "float32"))
+    visit(tmp_path, NAMES[:7])
+    assert visit(tmp_path, NAMES[:7]) == 0
+
+
+def test_a_torn_journal_file_is_no_row(tmp_path):
+    visit(tmp_path, NAMES[:14], finish=False)
+    torn = sorted((tmp_path / ".atlas/cells/attribute@cell/journal").glob("*.npz"))[0]
+    torn.write_bytes(torn.read_bytes()[:-2000])
+    assert visit(tmp_path, NAMES[:14]) == 7
+
+
+def test_a_changed_byte_in_a_memo_costs_its_rows_and_no_more(tmp_path):
+    visit(tmp_path, NAMES[:20])
+    good = files(tmp_path)
+    shutil.rmtree(tmp_path / "data")
+    shard = tmp_path / ".atlas/cells/attribute@cell/output/method.zarr/images/attribution/c/1/0/0"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(bytes(data))
+    assert visit(tmp_path, NAMES[:20]) == 1
+    assert files(tmp_path) == good
+
+
+def test_a_row_whose_key_was_never_asked_for_is_not_in_the_output(tmp_path):
+    visit(tmp_path, NAMES[:20])
+    visit(tmp_path, NAMES[3:6])
+    opened = zarr.open_group(tmp_path / "data/maps/cell/method.zarr/images", mode="r")
+    assert opened["attribution"].shape[0] == 3
+
+
+def test_the_recorded_output_is_read_from_dvcs_cache(tmp_path):
+    visit(tmp_path, NAMES[:20])
+    output = tmp_path / "data/maps/cell"
+    cache = tmp_path / ".dvc/cache/files/md5"
+    listing = []
+    for number, (name, data) in enumerate(files(tmp_path).items()):
+        md5 = f"{number:032x}"
+        (cache / md5[:2]).mkdir(parents=True, exist_ok=True)
+        (cache / md5[:2] / md5[2:]).write_bytes(data)
+        listing.append({"md5": md5, "relpath": name})
+    (cache / "ff").mkdir()
+    (cache / "ff" / ("0" * 30 + ".dir")).write_text(json.dumps(listing))
+    lock = {"stages": {"attribute@cell": {"outs": [{"path": "data/maps/cell", "md5": "ff" + "0" * 30 + ".dir"}]}}}
+    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    before = files(tmp_path)
+    shutil.rmtree(tmp_path / ".atlas")
+    shutil.rmtree(output)
+    assert visit(tmp_path, NAMES[:20]) == 0
+    assert files(tmp_path) == before
+
+
+def test_an_output_is_never_half_there(tmp_path, monkeypatch):
+    visit(tmp_path, NAMES[:20])
+    before = files(tmp_path)
+
+    def dies(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.rows.place", dies)
+    with pytest.raises(KeyboardInterrupt):
+        visit(tmp_path, NAMES[:40])
+    assert files(tmp_path) == before
+    monkeypatch.undo()
+    assert visit(tmp_path, NAMES[:40]) == 0
+
+
+def test_a_flipped_byte_in_an_output_is_told_and_not_read_as_data(tmp_path):
+    visit(tmp_path, NAMES[:5])
+    shard = tmp_path / "data/maps/cell/method.zarr/images/attribution/c/0/0/0"
+    data = bytearray(shard.read_bytes())
+    data[1000] ^= 1
+    shard.unlink()
+    shard.write_bytes(bytes(data))
+    opened = zarr.open_group(tmp_path / "data/maps/cell/method.zarr/images", mode="r")
+    with pytest.raises(ValueError, match="checksum do not match"):
+        opened["attribution"][:]
+
+
+def test_a_missing_store_is_named(tmp_path):
+    with pytest.raises(Problem, match=r"gone\.zarr/images: the maps of gone cannot be read"):
+        keys_of(tmp_path / "gone.zarr", "images", "the maps of gone")
+
+
+def test_a_visit_logs_one_line(tmp_path):
+    with Rows(tmp_path, "attribute@cell", tmp_path / "data" / "maps" / "cell", 5) as rows:
+        due = table(NAMES[:3])
+        rows.missing(due)
+        rows.put(due, np.array([0, 1, 2]), {"attribution": np.stack([value(name) for name in NAMES[:3]])})
+        rows.finish([due], {})
+        rows.log({"method": {"forward": 3, "backward": 0}})
+    (line,) = (tmp_path / ".atlas/log.jsonl").read_text().splitlines()
+    told = json.loads(line)
+    assert (told["cell"], told["rows_wanted"], told["rows_reused"], told["rows_computed"]) == (
+        "attribute@cell",
+        3,
+        0,
+        3,
+    )
+    assert told["passes"] == {"method": {"forward": 3, "backward": 0}}
