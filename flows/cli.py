@@ -29,9 +29,9 @@ def reproduce(study: Study = Path(), workers: Workers = CORES) -> None:
         if not planning.plan(study).needs:
             console.print("Nothing is stale: every result is up to date.")
             return
-        from flows.reproduce import reproduce as make
+        from flows.reproduce import reproduce as flow
 
-        done = make(workers)(study, workers)
+        done = flow(str(study), workers)
     _show(study, done, time.monotonic() - start)
 
 
@@ -61,10 +61,10 @@ def serve(
     """Bring every result up to date on a schedule, until stopped."""
     with _told():
         load(study)
-        from flows.reproduce import reproduce as make
+        from flows.reproduce import reproduce as flow
 
         parameters = {"study": str(study.resolve()), "workers": workers}
-        make(workers).serve(name="nightly", cron=cron, parameters=parameters, limit=1)
+        flow.serve(name="nightly", cron=cron, parameters=parameters, limit=1)
 
 
 @app.command()
@@ -95,19 +95,28 @@ def _show(study: Path, done: list[tuple[str, float, float]], total: float) -> No
     for cell, filling, recording in done:
         rows = past.get(cell, {})
         table.add_row(
-            cell, str(rows.get("rows_wanted", "")), str(rows.get("computed", "")), f"{filling:.1f}", f"{recording:.1f}"
+            cell,
+            str(rows.get("rows_wanted", "")),
+            str(rows.get("rows_computed", "")),
+            f"{filling:.1f}",
+            f"{recording:.1f}",
         )
     console.print(table)
     console.print(f"{len(done)} cells in {total:.0f} s. The report: {study / 'data' / 'report' / 'index.html'}")
 
 
 def _last(study: Path) -> dict[str, dict]:
-    """Read of the log what each cell's last visits cost: the worker's that filled it and the cell's own, together."""
+    """Read of the log what each cell's last visit cost: the worker that filled it and the cell itself, together."""
     log = study / ".atlas" / "log.jsonl"
-    found: dict[str, dict] = {}
-    for line in log.read_text().splitlines() if log.is_file() else []:
-        visit = json.loads(line)
-        before = found.get(visit["cell"], {})
-        computed = visit["rows_computed"] or (0 if "recorded" in before else before.get("rows_computed", 0))
-        found[visit["cell"]] = {**visit, "computed": computed}
-    return found
+    visits: dict[str, list[dict]] = {}
+    for line in map(json.loads, log.read_text().splitlines() if log.is_file() else []):
+        before = visits.get(line["cell"], [])
+        visits[line["cell"]] = [line] if not before or before[-1]["assembled"] else [*before, line]
+    return {
+        cell: {
+            "rows_wanted": lines[-1]["rows_wanted"],
+            "rows_computed": sum(line["rows_computed"] for line in lines),
+            "seconds": round(sum(line["seconds"] for line in lines), 1),
+        }
+        for cell, lines in visits.items()
+    }

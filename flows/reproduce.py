@@ -13,6 +13,7 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.plan import WARM, clean, plan, verb
@@ -34,24 +35,24 @@ def visit(study: Path, cell: str, workers: ProcessPoolExecutor) -> tuple[str, fl
     return cell, filled - start, ended - filled
 
 
-def run(study: Path, workers: int) -> list[tuple[str, float, float]]:
-    """Visit the stale cells, each as soon as its inputs are there; give each cell's seconds filling and recording."""
-    study = study.resolve()
+@flow(name="reproduce", validate_parameters=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
+def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
+    """Visit the stale cells, each as soon as its inputs are there; give each cell's seconds filling and recording.
+
+    Raises:
+        Problem: cells failed; all that do not depend on them were visited.
+    """
+    here = Path(study).resolve()
     with pool(workers) as processes:
         processes.submit(os.getpid)  # the imports begin now
-        for gone in clean(study):
-            print(f"no longer named in params.yaml, deleted: {gone.relative_to(study)}")
-        needs = plan(study).needs
+        for gone in clean(here):
+            print(f"no longer named in params.yaml, deleted: {gone.relative_to(here)}")
         futures: dict = {}
-        for cell, inputs in needs.items():
-            futures[cell] = visit.submit(study, cell, processes, wait_for=[futures[needed] for needed in inputs])
-        done = {cell: future.wait() or future.state for cell, future in futures.items()}
-        failed = [cell for cell, state in done.items() if state.is_failed()]
+        for cell, inputs in plan(here).needs.items():
+            futures[cell] = visit.submit(here, cell, processes, wait_for=[futures[needed] for needed in inputs])
+        wait(list(futures.values()))
+        states = {cell: future.state for cell, future in futures.items()}
+        failed = [cell for cell, state in states.items() if state.is_failed()]
         if failed:
             raise Problem(f"these cells failed: {', '.join(failed)}; what they said stands above")
-        return [state.result() for state in done.values() if state.is_completed()]
-
-
-def reproduce(workers: int):
-    """Make the flow with so many workers."""
-    return flow(run, name="reproduce", task_runner=ThreadPoolTaskRunner(max_workers=workers), validate_parameters=False)
+        return [state.result() for state in states.values()]

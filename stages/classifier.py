@@ -170,7 +170,13 @@ class Classifier:
 
 
 def start(engine: dict) -> None:
-    """Set torch to the engine's threads and to deterministic algorithms, once per process."""
+    """Set torch to the engine's threads and to deterministic algorithms, once per process.
+
+    Raises:
+        Problem: the engine's device is not there.
+    """
+    if engine["device"] == "cuda" and not torch.cuda.is_available():
+        raise Problem("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
     torch.set_num_threads(engine["threads"])
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
@@ -191,7 +197,9 @@ def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:
     try:
         module.load_state_dict(load_file(folder / "weights.safetensors"))
     except RuntimeError as mismatch:
-        raise Problem(f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {mismatch}") from None
+        raise Problem(
+            f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {mismatch}"
+        ) from None
     return Classifier(name, module, mean=card["mean"], std=card["std"], engine=engine)
 
 

@@ -31,6 +31,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 OPTIONAL = {"count": None, "exclude": []}
 
 
+SECTIONS: dict[str, dict[str, Any]] = {
+    "engine": {
+        "device": Literal["cpu", "cuda"],
+        "precision": Literal["float32", "bfloat16"],
+        "threads": int,
+        "batch": int,
+    },
+    "stores": {"dtype": Literal["float32", "float16"], "shard_rows": int},
+}
+
+
 class Problem(Exception):
     """Something the user can mend, told in one message that names the file, the entry, what was given, what is due."""
 
@@ -71,6 +82,10 @@ def load(study: Path) -> dict:
     for section in ("seed", "engine", "stores", "datasets", "classifiers", "methods", "metrics"):
         if section not in params:
             raise Problem(f"{path}: the section '{section}' is missing")
+    for section, accepted in SECTIONS.items():
+        for name, value in check(params[section], accepted, section, "the kernel").items():
+            if isinstance(value, int) and value < 1:
+                raise Problem(f"params.yaml: {section}: '{name}' = {value}: must be at least 1")
     for kind in ("methods", "metrics"):
         entries(params, kind)
     for name in params["datasets"]:
@@ -80,6 +95,7 @@ def load(study: Path) -> dict:
         if spec["dataset"] not in params["datasets"]:
             known = ", ".join(params["datasets"])
             raise Problem(f"params.yaml: classifiers.{name}.dataset: no dataset '{spec['dataset']}'; known: {known}")
+        network(params, name)
     return params
 
 

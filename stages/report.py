@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from stages import params
 from stages.figures import order, overview, page, pictures, words
@@ -46,7 +47,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         **sections,
         "title": title,
         "question": question,
-        "percent": f"{sections['bootstrap']['level']:.3g}".replace("0.", "") + " %",
+        "percent": f"{100 * sections['bootstrap']['level']:.3g}%",
         "cards": [card(study, given, name) for name in given["classifiers"]],
         "panels": page.gallery(shown, sections["methods"], side=pixels),
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],
@@ -155,8 +156,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.tests["undefined_number"] = lambda value: bool(np.isnan(value))
+    found.filters["breakable"] = lambda name: Markup("_<wbr>").join(escape(part) for part in name.split("_"))
     found.filters["digits"] = order.digits
-    found.filters["share"] = lambda value: "n/a" if np.isnan(value) else f"{100 * value:.1f} %"
+    found.filters["share"] = lambda value: "n/a" if np.isnan(value) else f"{100 * value:.1f}%"
     found.filters["blank"] = lambda value: "" if np.isnan(value) else value
     return found
 

@@ -75,6 +75,7 @@ class Rows:
         self._started = time.monotonic()
         self._told = self._started
         self.wanted = self.computed = self.left = 0
+        self.made: dict[str, int] = {}
         for memo in (recorded(study, cell, output, self.scratch / "recorded"), self.scratch / "output"):
             self._add_output(memo)
         for file in sorted(self.journal.glob("*.npz")):
@@ -108,6 +109,7 @@ class Rows:
         partial.rename(file)
         self._add_journal(file)
         self.computed += len(keys)
+        self.made[table.group] = self.made.get(table.group, 0) + len(keys)
         self.left -= len(keys)
         self._tell()
 
@@ -147,6 +149,8 @@ class Rows:
             "rows_wanted": self.wanted,
             "rows_reused": self.wanted - self.computed,
             "rows_computed": self.computed,
+            "computed": self.made,
+            "assembled": not self.journal.exists(),
             "seconds": round(time.monotonic() - self._started, 3),
             "passes": passes,
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "zarr")},

@@ -36,6 +36,8 @@ def house(folder: Path) -> Path:
     """Write modules that declare the made-up functions, as `params` reads them from source."""
     (folder / "datasets").mkdir(parents=True)
     (folder / "datasets" / "shapes.py").write_text("def shapes(*, number: int):\n    pass\n")
+    (folder / "networks").mkdir()
+    (folder / "networks" / "residual.py").write_text("def residual(*, classes: int):\n    pass\n")
     for kind, listed in (("methods", METHODS), ("metrics", METRICS)):
         (folder / kind).mkdir()
         for family, names in listed.items():
@@ -68,10 +70,10 @@ def settings() -> dict:
     }
     return {
         "seed": 0,
-        "engine": {},
-        "stores": {},
+        "engine": {"device": "cpu", "precision": "float32", "threads": 1, "batch": 32},
+        "stores": {"dtype": "float32", "shard_rows": 64},
         "datasets": {"shapes": {"number": 100}},
-        "classifiers": {name: {"dataset": "shapes"} for name in CLASSIFIERS},
+        "classifiers": {name: {"dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
         "metrics": metrics,
         "aggregate": {"resamples": 200, "level": 0.95},

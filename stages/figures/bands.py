@@ -42,7 +42,8 @@ def _controls(table: xr.Dataset) -> xr.Dataset:
 def _family(members: xr.Dataset, controls: xr.Dataset, name: str, units: str, bottom: float, top: float) -> str:
     x = members["fraction"].values
     with style(name):
-        figure = Figure(figsize=(3.5, 2.5), layout="constrained")
+        lines = -(-(members.sizes["method"] + controls.sizes["method"]) // 2)
+        figure = Figure(figsize=(3.7, 2.25 + 0.19 * lines), layout="constrained")
         axes = figure.add_subplot()
         for number, control in enumerate(controls["method"].values.tolist()):
             line = controls["mean"].sel({"method": control})

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from stages.figures.theme import INK, PAPER, SOFT, marker, series, style, svg
 
-WIDTH, ROW = 4.6, 0.205
+WIDTH, ROW = 4.5, 0.225
 
 
 class Row(NamedTuple):
@@ -38,15 +38,16 @@ def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
     by_classifier = rows(summary, "mean_rank", "mean_rank_low", "mean_rank_high", order)
     overall = rows(summary, "overall_rank", "overall_rank_low", "overall_rank_high", order)
     with style("mean_rank"):
-        figure, axes = _axes(len(order), ROW * 1.35)
-        draw(axes, by_classifier, faded=len(classifiers) > 1)
+        figure, axes = _axes(len(order), ROW * 1.5)
+        draw(axes, by_classifier, spread=0.3 if len(classifiers) > 1 else 0.26)
         if len(classifiers) > 1:
             for place, row in enumerate(overall):
-                axes.plot([row.low[0], row.high[0]], [place, place], color=INK, lw=2.2, solid_capstyle="butt", zorder=4)
+                axes.plot([row.low[0], row.high[0]], [place, place], color=INK, lw=1.8, solid_capstyle="butt", zorder=4)
                 face = PAPER if row.control else INK
-                axes.plot(row.value[0], place, "o", ms=7, mfc=face, mec=INK, mew=1.6, zorder=5)
+                axes.plot(row.value[0], place, "o", ms=6, mfc=face, mec=INK, mew=1.4, zorder=5)
         _names(axes, by_classifier)
         axes.set_xlabel("mean rank over metrics  (1 is best)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         best = ", ".join(f"{row.name} {row.value[0]:.1f}" for row in overall[:3])
         return svg(figure, f"Mean rank of {len(order)} methods, best first: {best} and so on, with intervals.")
 
@@ -57,7 +58,7 @@ def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
     listed = rows(table, "mean", "low", "high", order)
     with style(f"metric_{name}"):
         figure, axes = _axes(len(order), ROW)
-        draw(axes, listed, faded=False)
+        draw(axes, listed, spread=0.26)
         _names(axes, listed)
         values = np.array([row.value for row in listed])
         _scale(axes, values[~np.isnan(values)])
@@ -68,20 +69,20 @@ def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
         return svg(figure, f"{name}: mean scores of {len(order)} methods with intervals, best first: {means}.")
 
 
-def draw(axes: Axes, listed: list[Row], *, faded: bool) -> None:
+def draw(axes: Axes, listed: list[Row], *, spread: float) -> None:
     """Draw a row a method; classifiers side by side within a row; controls hollow."""
     number = len(listed[0].value) if listed else 0
-    step = min(0.26, 0.66 / max(1, number))
+    step = min(spread, 0.66 / max(1, number))
     for place, row in enumerate(listed):
         if row.control:
             axes.axhspan(place - 0.5, place + 0.5, color=SOFT, alpha=0.08, lw=0)
         for which, (value, low, high) in enumerate(zip(row.value, row.low, row.high, strict=True)):
             y = place + (which - (number - 1) / 2) * step
-            color, alpha = series(which), 0.75 if faded else 1
-            axes.plot([low, high], [y, y], color=color, lw=1.3, alpha=alpha, solid_capstyle="butt", zorder=2)
+            color = series(which)
+            axes.plot([low, high], [y, y], color=color, lw=1.3, solid_capstyle="butt", zorder=2)
             face = PAPER if row.control else color
-            size = 3.6 if faded or number > 3 else 4.6
-            axes.plot(value, y, marker(which), ms=size, mfc=face, mec=color, mew=1.2, alpha=alpha, zorder=3)
+            size = 3.4 if number > 3 else 4.4
+            axes.plot(value, y, marker(which), ms=size, mfc=face, mec=color, mew=1.2, zorder=3)
 
 
 def _axes(number: int, row: float) -> tuple[Figure, Axes]:

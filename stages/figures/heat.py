@@ -74,5 +74,6 @@ def ranks(values: np.ndarray, low: np.ndarray, high: np.ndarray, methods: list[s
 
 
 def _short(value: float) -> str:
-    text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.0f}"
-    return text.replace("-", "−")
+    if abs(value) < 0.005:
+        return "0"
+    return f"{value:.2f}".replace("0.", ".", 1).replace("1.00", "1").replace("-", "−")

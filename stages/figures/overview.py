@@ -14,16 +14,18 @@ from stages.figures.page import Shown
 from stages.figures.theme import FAINT, INK, SERIES, SOFT, marker, plain, style
 
 COLUMNS = 4
+CELL = 1.65  # inches that a row of maps takes with its titles
 
 
 def png(summary: xr.Dataset, shown: Shown, title: str) -> bytes:
     """Draw the overview as a PNG without a time stamp or a program's name."""
     order = overall(summary)
     with style("atlas"):
-        figure = Figure(figsize=(11, 0.24 * len(order) + 1.5), dpi=130, layout="constrained", facecolor="white")
+        height = 0.24 * len(order) + 1.5
+        figure = Figure(figsize=(11, height), dpi=130, layout="constrained", facecolor="white")
         left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
         _ranks(left.add_subplot(), summary, order)
-        _maps(right, shown, [name for name in order if name in shown.maps])
+        _maps(right, shown, [name for name in order if name in shown.maps], max(1, round(height / CELL)))
         figure.suptitle(title, fontsize=13, fontweight="bold", color=plain(INK), x=0.01, ha="left")
         out = io.BytesIO()
         FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
@@ -57,10 +59,11 @@ def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
     axes.legend(loc="upper right", labelcolor=plain(INK))
 
 
-def _maps(figure: Figure, shown: Shown, methods: list[str]) -> None:
-    """Show the image, the five best methods' maps, and the last one's, in two rows."""
-    chosen = methods[: 2 * COLUMNS - 2] + methods[-1:] if len(methods) >= 2 * COLUMNS else methods
-    grid = figure.subplots(2, COLUMNS)
+def _maps(figure: Figure, shown: Shown, methods: list[str], rows: int) -> None:
+    """Show the image, the best methods' maps, and the last one's."""
+    places = rows * COLUMNS - 1
+    chosen = methods if len(methods) <= places else methods[: places - 1] + methods[-1:]
+    grid = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     pixels = np.moveaxis(shown.pixels, 0, -1)

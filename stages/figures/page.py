@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures import bands, dots, heat, pictures, words
-from stages.figures.order import by_metric, overall, ranking_metrics
+from stages.figures import bands, dots, heat, pictures, theme, words
+from stages.figures.order import by_metric, digits, overall, ranking_metrics
 
 
 class Shown(NamedTuple):
@@ -28,13 +28,13 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
     summary, agreement = tables["summary"], tables["agreement"]
     order, metrics = overall(summary), ranking_metrics(summary)
     boards = [leaderboard(summary, name) for name in metrics]
-    families = list(dict.fromkeys(one["metric_family"] for one in boards))
     return {
         "answer": words.answer(summary, agreement),
         "overview": dots.mean_ranks(summary, order),
         "ranks": ranks(summary, order),
         "metrics": metrics,
-        "leaderboards": [(name, [one for one in boards if one["metric_family"] == name]) for name in families],
+        "leaderboards": boards,
+        "keys": theme.keys(summary["classifier"].values.tolist()),
         "pairs": pairs(tables["comparison"], metrics),
         "diagnostics": diagnostics(summary),
         "agreement": agreements(agreement),
@@ -101,10 +101,11 @@ def pairs(comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
 
 def _change(one: xr.Dataset) -> heat.Cell:
     number, better, apart = (int(one[name]) for name in ("count", "better", "apart"))
+    p = float(one["p"])
     if not number:
         return heat.Cell("", 0, False, "no method is scored on both")
-    text = f"{float(one['change']):+.3g}".replace("-", "−") + f"\n{better} of {number}"
-    hint = f"better for {better} of {number}, intervals apart for {apart}; Mann–Whitney p = {float(one['p']):.2g}"
+    text = f"{float(one['change']):+.3g}".replace("-", "−") + f"\n{better} of {number}\np {digits(p, 2)}"
+    hint = f"better for {better} of {number}, intervals apart for {apart}; Mann–Whitney p = {p:.2g}"
     return heat.Cell(text, heat.DEEPEST * abs(2 * better / number - 1), better < number / 2, hint)
 
 

@@ -23,6 +23,16 @@ PLAIN = {
 }
 VARIABLES = {**INKS, **{color: f"--series-{number}" for number, color in enumerate(SERIES)}}
 MARKERS = "osD^vPX"
+# The same as paths in a box of 16, for keys outside of charts.
+SHAPES = {
+    "o": "M8 3a5 5 0 1 0 .01 0z",
+    "s": "M3.5 3.5h9v9h-9z",
+    "D": "M8 2l6 6-6 6-6-6z",
+    "^": "M8 2.5l6 11H2z",
+    "v": "M8 13.5l6-11H2z",
+    "P": "M6 2h4v4h4v4h-4v4H6v-4H2V6h4z",
+    "X": "M4 2l4 4 4-4 2 2-4 4 4 4-2 2-4-4-4 4-2-2 4-4-4-4z",
+}
 FONT = "DejaVu Sans"
 
 
@@ -42,12 +52,11 @@ def style(name: str) -> Iterator[None]:
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
-        "svg.id": name,
         "font.family": FONT,
-        "font.size": 9,
+        "font.size": 10,
         "text.color": INK,
         "axes.labelcolor": SOFT,
-        "axes.labelsize": 8.5,
+        "axes.labelsize": 9,
         "axes.edgecolor": FAINT,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -59,11 +68,11 @@ def style(name: str) -> Iterator[None]:
         "grid.linewidth": 0.6,
         "xtick.color": SOFT,
         "ytick.color": INK,
-        "xtick.labelsize": 8,
+        "xtick.labelsize": 9,
         "xtick.major.size": 0,
         "ytick.major.size": 0,
         "legend.frameon": False,
-        "legend.fontsize": 8.5,
+        "legend.fontsize": 9,
     }
     with mpl.rc_context(settings):
         yield
@@ -84,6 +93,11 @@ def svg(figure: Figure, alt: str) -> str:
     label = html.escape(alt)
     head = f'<svg role="img" aria-label="{label}" {box} style="width:{width:.0f}px">'
     return head + text[text.index(">") + 1 :].strip()
+
+
+def keys(names: list[str]) -> list[tuple[str, str, str]]:
+    """Give name, color and shape of each series, for a key outside of charts."""
+    return [(name, f"var({VARIABLES[series(place)]})", SHAPES[marker(place)]) for place, name in enumerate(names)]
 
 
 def plain(color: str) -> str:

@@ -23,7 +23,7 @@ def _leader(summary: xr.Dataset) -> list[str]:
     over = f"{_number(metrics, 'metric')} on {_number(classifiers, 'classifier')}"
     said = [
         f"{first} has the best mean rank: {_rank(summary, first):.1f} of {len(ranked)} methods over {over} "
-        f"({level:.0%} interval {low:.1f} to {high:.1f})."
+        f"({100 * level:.3g}% interval {low:.1f} to {high:.1f})."
     ]
     near = [name for name in ranked[1:] if float(summary["overall_rank_low"].sel({"method": name})) <= high]
     if near:

@@ -13,7 +13,7 @@ ATTRS = {
     "pointing_game": {
         "long_name": "Pointing game",
         "units": "1",
-        "reference": "zhang2018top",
+        "reference": "zhang2018topdown",
         "better": "higher",
     },
     "wsl": {

@@ -17,9 +17,7 @@ class Residual(nn.Module):
         self.normalization2 = nn.BatchNorm2d(leaving)
         self.shortcut = nn.Sequential()
         if entering != leaving or stride != 1:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(entering, leaving, 1, stride, bias=False), nn.BatchNorm2d(leaving)
-            )
+            self.shortcut = nn.Sequential(nn.Conv2d(entering, leaving, 1, stride, bias=False), nn.BatchNorm2d(leaving))
         self.relu2 = nn.ReLU()
 
     def forward(self, entering: Tensor) -> Tensor:

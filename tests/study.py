@@ -1,0 +1,83 @@
+"""A tiny study in a house of its own: a copy of the code, a few methods and metrics, really run by DVC."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+IMAGES, GRIDS = 12, 3
+
+
+def tiny() -> dict:
+    """The default study cut down: one classifier, an epoch of training, few images, methods and metrics."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["datasets"]["shapes"].update(train=64, test=120)
+    params["engine"]["batch"] = 8
+    params["stores"]["shard_rows"] = 5
+    classifier = params["classifiers"]["resnet_vanilla"]
+    classifier["network"]["widths"] = [4, 4, 8]
+    classifier["train"]["epochs"] = 1
+    classifier["images"] = {**classifier["images"], "correct_by": [], "count": IMAGES}
+    classifier["grids"] = {**classifier["grids"], "confidence_at_least": 0.0, "count": GRIDS}
+    params["classifiers"] = {"resnet_vanilla": classifier}
+    chosen = {"gradient": ["gradient", "input_x_gradient"], "noise": ["smoothgrad"], "control": ["uniform", "center"]}
+    params["methods"] = {
+        family: {name: params["methods"][family][name] for name in names} for family, names in chosen.items()
+    }
+    params["methods"]["noise"]["smoothgrad"]["samples"] = 2
+    metrics = {
+        "localization": ["pointing_game", "relevance_rank"],
+        "grid": ["grid_pointing_game"],
+        "faithfulness": ["deletion"],
+    }
+    params["metrics"] = {
+        family: {name: params["metrics"][family][name] for name in names} for family, names in metrics.items()
+    }
+    params["metrics"]["faithfulness"]["deletion"] = {"steps": 2, "baseline": "black", "count": 8}
+    params["aggregate"]["resamples"] = 20
+    return params
+
+
+def build(house: Path, params: dict) -> Path:
+    """Copy the code into a folder, give it a params.yaml, make it a repository of git and DVC."""
+    for name in ("stages", "flows"):
+        shutil.copytree(ROOT / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "uv.lock"):
+        shutil.copy(ROOT / name, house / name)
+    shutil.copytree(ROOT / ".dvc", house / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
+    write(house, params)
+    subprocess.run(["git", "init", "-q", "."], cwd=house, check=True)
+    return house
+
+
+def write(house: Path, params: dict) -> None:
+    (house / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def environment(house: Path) -> dict[str, str]:
+    """The environment in which `python` is this one and `stages` is the house's."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(house), "DO_NOT_TRACK": "1"}
+
+
+def run(house: Path, *command: str) -> subprocess.CompletedProcess:
+    done = subprocess.run(command, cwd=house, env=environment(house), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def repro(house: Path, *targets: str) -> dict[str, dict]:
+    """Run `dvc repro` and give the log lines of the cells that it visited, by cell."""
+    log = house / ".atlas" / "log.jsonl"
+    before = len(log.read_text().splitlines()) if log.is_file() else 0
+    run(house, "dvc", "repro", "-q", *targets)
+    return {line["cell"]: line for line in map(json.loads, log.read_text().splitlines()[before:])}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}

@@ -1,0 +1,147 @@
+"""A bad entry is one message that names the file, the entry, what was given and what is accepted."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.params import Problem, attributes, entries, load, network, path, settings, signature
+
+STUDY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def given():
+    return yaml.safe_load((STUDY / "params.yaml").read_text())
+
+
+def told(tmp_path, given) -> str:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    with pytest.raises(Problem) as problem:
+        load(tmp_path)
+    return str(problem.value)
+
+
+def test_the_default_study_is_good():
+    load(STUDY)
+
+
+def test_an_unknown_method(tmp_path, given):
+    given["methods"]["cam"]["gradcamm"] = {"channels": "sum"}
+    message = told(tmp_path, given)
+    assert "params.yaml: methods.cam.gradcamm: stages/methods/cam.py has no function 'gradcamm'; it has: " in message
+    assert "gradcam, " in message
+
+
+def test_an_unknown_family(tmp_path, given):
+    given["methods"]["camm"] = {"my_cam": {"function": "gradcam", "channels": "sum"}}
+    message = told(tmp_path, given)
+    assert "methods.camm.my_cam: stages/methods has no family 'camm'; there are: " in message
+    assert "cam, control" in message
+
+
+def test_a_misspelt_setting(tmp_path, given):
+    entry = given["methods"]["noise"]["smoothgrad"]
+    entry["smaples"] = entry.pop("samples")
+    message = told(tmp_path, given)
+    assert message.startswith("params.yaml: methods.noise.smoothgrad: ")
+    assert "the setting 'samples' is missing" in message
+    assert "unknown setting 'smaples' = 16" in message
+    assert "Accepted by smoothgrad of stages/methods/noise.py: samples: int, spread: float" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("16", "'samples' = '16': expected int, got str"), (1.5, "'samples' = 1.5: expected int, got float")],
+)
+def test_a_wrong_type(tmp_path, given, value, expected):
+    given["methods"]["noise"]["smoothgrad"]["samples"] = value
+    assert expected in told(tmp_path, given)
+
+
+def test_a_wrong_choice(tmp_path, given):
+    given["methods"]["cam"]["gradcam"]["channels"] = "mean"
+    assert "'channels' = 'mean': expected Literal['sum', 'abs_sum', 'max_abs'], got str" in told(tmp_path, given)
+
+
+def test_a_missing_option(tmp_path, given):
+    del given["methods"]["cam"]["gradcam"]["channels"]
+    assert "methods.cam.gradcam: the setting 'channels' is missing" in told(tmp_path, given)
+
+
+def test_a_name_that_dvc_would_join_wrongly(tmp_path, given):
+    given["methods"]["cam"]["grad-cam"] = {"function": "gradcam", "channels": "sum"}
+    assert "methods.cam.grad-cam: the name 'grad-cam' must be of a-z, 0-9 and _" in told(tmp_path, given)
+
+
+def test_a_name_in_two_families(tmp_path, given):
+    given["methods"]["control"]["gradcam"] = {"function": "uniform", "channels": "sum"}
+    assert "methods.control.gradcam: the name 'gradcam' stands in family 'cam' already" in told(tmp_path, given)
+
+
+def test_a_classifier_of_no_dataset(tmp_path, given):
+    given["classifiers"]["resnet_robust"]["dataset"] = "imagenet"
+    assert "classifiers.resnet_robust.dataset: no dataset 'imagenet'; known: shapes" in told(tmp_path, given)
+
+
+def test_a_missing_section(tmp_path, given):
+    del given["engine"]
+    assert told(tmp_path, given).endswith("params.yaml: the section 'engine' is missing")
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(Problem, match=r"params\.yaml: there is no such file"):
+        load(tmp_path)
+
+
+def test_no_yaml(tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: [1\n")
+    with pytest.raises(Problem, match=r"params\.yaml: not YAML"):
+        load(tmp_path)
+
+
+def test_a_verbs_settings(given):
+    rules = {**given["classifiers"]["resnet_vanilla"]["images"], "cout": 3}
+    with pytest.raises(Problem, match=r"classifiers\.x\.images: unknown setting 'cout' = 3\. Accepted by eligible"):
+        settings("classifiers.x.images", rules, "select", "eligible")
+
+
+def test_a_networks_settings(given):
+    given["classifiers"]["resnet_vanilla"]["network"]["width"] = 3
+    with pytest.raises(Problem, match=r"classifiers\.resnet_vanilla\.network: unknown setting 'width' = 3"):
+        network(given, "resnet_vanilla")
+
+
+def test_one_entry_may_name_another_function(given):
+    bound = entries(given, "methods")["noise"]["gag_85"]
+    assert (bound.function, bound.settings["percentile"], bound.options) == ("gag", 85, {"channels": "abs_sum"})
+
+
+def test_signatures_are_read_from_source():
+    found = signature("methods", "noise", "smoothgrad")
+    assert found.evidence == ["classifier", "images", "targets", "seeds"]
+    assert found.settings == {"samples": int, "spread": float}
+
+
+def test_attributes_are_read_from_source():
+    assert attributes("metrics", "faithfulness", "deletion")["better"] == "lower"
+    assert attributes("methods", "cam", "no_such_function")["long_name"] == "no such function"
+
+
+def test_paths():
+    assert path(Path("s"), "maps", "c", "cam").as_posix() == "s/data/maps/c/cam"
+    assert path(Path("s"), "maps", "c", "cam", "gradcam").as_posix() == "s/data/maps/c/cam/gradcam.zarr"
+    assert path(Path("s"), "classifiers", "c").as_posix() == "s/data/classifiers/c"
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "expected"),
+    [
+        ("engine", "device", "gpu", "engine: 'device' = 'gpu': expected Literal['cpu', 'cuda'], got str"),
+        ("engine", "batch", 0, "engine: 'batch' = 0: must be at least 1"),
+        ("stores", "dtype", "float64", "stores: 'dtype' = 'float64': expected Literal['float32', 'float16'], got str"),
+    ],
+)
+def test_the_engine_and_the_stores(tmp_path, given, section, name, value, expected):
+    given[section][name] = value
+    assert expected in told(tmp_path, given)

@@ -1,0 +1,106 @@
+"""dvc.yaml says of every cell what it reads: all its code, its parameters, its inputs."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from stages.params import load, path
+
+ROOT = Path(__file__).parent.parent
+# What a verb finds by name, beyond what it imports; {1} is the cell's family.
+FOUND = {
+    "collect": ["datasets"],
+    "train": ["networks"],
+    "predict": ["networks"],
+    "attribute": ["networks", "methods/{1}"],
+    "score": ["networks", "metrics"],
+}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    with Repo(str(ROOT)) as repo:
+        return {stage.addressing: stage for stage in repo.index.stages}
+
+
+def imports(file: Path) -> set[Path]:
+    """The files of this project that a file imports, at any depth of its syntax tree."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("stages", "flows"):
+            for name in [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]:
+                one = ROOT.joinpath(*name.split("."))
+                found |= {file for file in (one.with_suffix(".py"),) if file.is_file()}
+    return found
+
+
+def closure(files: set[Path]) -> set[Path]:
+    seen: set[Path] = set()
+    while files - seen:
+        file = (files - seen).pop()
+        seen.add(file)
+        files |= imports(file)
+    return seen
+
+
+def needed(name: str) -> set[Path]:
+    verb, _, rest = name.partition("@")
+    files = {ROOT / "stages" / f"{verb}.py"}
+    for noun in FOUND.get(verb, []):
+        place = ROOT / "stages" / noun.format(*rest.split("-"))
+        files |= set(place.glob("*.py")) if place.is_dir() else {place.with_suffix(".py")}
+    return {file for file in closure(files) if file.name != "__init__.py"}
+
+
+def test_every_cell_is_there(cells):
+    params = load(ROOT)
+    families = len(params["methods"])
+    count = len(params["classifiers"])
+    assert len(cells) == len(params["datasets"]) + count * (5 + 2 * families) + 2
+
+
+def test_code_dependencies_are_closed_under_import(cells):
+    for name, stage in cells.items():
+        deps = [ROOT / dep.def_path for dep in stage.deps if dep.def_path.startswith("stages/")]
+        for file in needed(name):
+            covered = any(dep == file or dep in file.parents for dep in deps)
+            assert covered, f"{name} runs {file.relative_to(ROOT)}, which dvc.yaml does not name"
+
+
+def test_no_cell_names_code_that_it_does_not_run(cells):
+    for name, stage in cells.items():
+        runs = needed(name)
+        for dep in stage.deps:
+            if dep.def_path.endswith(".py"):
+                helper = Path(dep.def_path).name.startswith("_")
+                assert helper or ROOT / dep.def_path in runs, f"{name} names {dep.def_path} and does not run it"
+
+
+def test_the_closure_sees_an_import(tmp_path):
+    file = tmp_path / "one.py"
+    file.write_text("def f():\n    from stages import keys\n    from stages.rows import Rows\n")
+    assert {one.name for one in imports(file)} == {"keys.py", "rows.py"}
+
+
+def test_every_cell_depends_on_the_lock_of_the_environment(cells):
+    for name, stage in cells.items():
+        assert "uv.lock" in [dep.def_path for dep in stage.deps], name
+
+
+def test_every_cell_writes_where_the_code_says(cells):
+    kinds = {
+        "collect": "datasets", "train": "classifiers", "predict": "predictions", "select": "images", "tile": "grids",
+        "attribute": "maps", "score": "scores", "correlate": "similarity",
+    }  # fmt: skip
+    for name, stage in cells.items():
+        verb, _, rest = name.partition("@")
+        if verb in kinds:
+            assert [out.def_path for out in stage.outs] == [path(Path(), kinds[verb], *rest.split("-")).as_posix()]
+
+
+def test_every_section_of_params_is_read_by_a_stage(cells):
+    read = {key.split(".")[0] for stage in cells.values() for dep in stage.deps for key in getattr(dep, "params", [])}
+    assert read == set(yaml.safe_load((ROOT / "params.yaml").read_text()))

@@ -1,0 +1,250 @@
+"""The report as a reader meets it: in a browser, wide, on a phone, in the dark, on paper."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up
+import pytest
+import yaml
+
+from stages import aggregate, params, report
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --hide-scrollbars"
+).split()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(params, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
+        params.signature.cache_clear()
+        folder = made_up.study(tmp_path_factory.mktemp("study"))
+        aggregate.main(folder)
+        report.main(folder)
+        yield folder
+    params.signature.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def text(study) -> str:
+    return (study / "data/report/index.html").read_text()
+
+
+def test_the_page_needs_nothing_but_itself(text):
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
+    assert "@import" not in text
+    assert not re.findall(r"url\((?!#)", text)
+
+
+def test_what_does_not_apply_is_told_with_its_reason(text):
+    assert "n/a" in text
+    assert text.count(made_up.UNSUPPORTED["vanilla", "cam"]) == 1
+    assert '<span class="name">max_sensitivity</span> does not judge <span class="name">uniform</span>' in text
+
+
+def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_path):
+    before = {path.name: path.read_bytes() for path in (study / "data/report").iterdir()}
+    assert set(before) == {"index.html", "atlas.png", "leaderboard.md"}
+    report.main(study)
+    assert before == {path.name: path.read_bytes() for path in (study / "data/report").iterdir()}
+    alone = Path(shutil.copytree(study, tmp_path / "study"))
+    given = yaml.safe_load((alone / "params.yaml").read_text())
+    del given["classifiers"]["vanilla"], given["metrics"]["faithfulness"]
+    given["report"]["title"] = "<Alone> & well"
+    (alone / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    aggregate.main(alone)
+    report.main(alone)
+    page = (alone / "data/report/index.html").read_text()
+    assert "<h1>&lt;Alone&gt; &amp; well</h1>" in page
+    assert "Every method could serve every classifier." in page
+    assert 'id="curves"' not in page
+    assert 'id="pairs"' not in page
+
+
+def test_results_of_other_methods_are_not_reported(study, tmp_path):
+    other = Path(shutil.copytree(study, tmp_path / "study"))
+    given = yaml.safe_load((other / "params.yaml").read_text())
+    del given["methods"]["perturbation"]
+    (other / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    with pytest.raises(params.Problem, match=r"made for other methods than params\.yaml's; run stages\.aggregate"):
+        report.main(other)
+    shutil.rmtree(other / "data/results/agreement.zarr")
+    with pytest.raises(params.Problem, match=r"agreement\.zarr: cannot be read"):
+        report.main(other)
+
+
+def test_the_leaderboard_for_a_readme(study):
+    lines = (study / "data/report/leaderboard.md").read_text().splitlines()
+    assert lines[0] == "|  | method | family | mean rank | on vanilla | on robust |"
+    assert len(lines) == 2 + 14
+    assert lines[-1].startswith("| 14 | `uniform` | control |")
+    (cam,) = (line for line in lines if "`cam`" in line)
+    assert cam.split(" | ")[4] == "n/a"
+
+
+def test_neither_verb_imports_torch():
+    code = "import sys, stages.aggregate, stages.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if BROWSER is None or DRIVER is None:
+        pytest.skip("no chromium with its chromedriver on this machine: the page was not looked at")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options=options, service=ChromeService(DRIVER, env=dict(os.environ)))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, study):
+    """Open the page as it first shows, on a wide screen in the light."""
+    look(browser, width=1280)
+    browser.get((study / "data/report/index.html").as_uri())
+    return browser
+
+
+def look(browser, *, width: int = 1280, scheme: str = "light", media: str = "") -> None:
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+
+
+def find(page, selector: str) -> list:
+    return page.find_elements("css selector", selector)
+
+
+def test_the_browser_has_no_complaints(page):
+    assert page.get_log("browser") == []
+    assert page.title == "Made up"
+    assert len(find(page, "svg[role=img]")) > 10
+
+
+def test_the_answer_comes_first_and_controls_are_marked(page):
+    said = page.find_element("css selector", ".answer li").text
+    assert re.match(r"\w+ has the best mean rank: [\d.]+ of 14 methods over 7 metrics on 2 classifiers", said)
+    marked = {row.find_element("css selector", "th").get_attribute("data-value") for row in find(page, "tr.control")}
+    assert marked == set(made_up.METHODS["control"])
+
+
+def test_counts_of_defined_scores_are_shown(page):
+    card = page.find_element("css selector", "#metric_pointing_game")
+    card.find_element("css selector", "summary").click()
+    (row,) = (row for row in card.find_elements("css selector", "tbody tr") if row.text.startswith("rise"))
+    assert "23 of 24" in row.text
+    (row,) = (row for row in card.find_elements("css selector", "tbody tr") if row.text.startswith("cam"))
+    assert row.text.split()[1:4] == ["n/a", "n/a", "0"]
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_tables_are_sorted_by_a_click_and_empty_cells_stay_last(page, column):
+    card = page.find_element("css selector", "#metric_insertion")
+    card.find_element("css selector", "summary").click()
+
+    def cells() -> list[str]:
+        rows = card.find_elements("css selector", "tbody tr")
+        return [row.find_elements("css selector", "th, td")[column].get_attribute("data-value") for row in rows]
+
+    for direction in ("ascending", "descending"):
+        card.find_element("css selector", f'th[data-column="{column}"] button').click()
+        head = card.find_element("css selector", f'th[data-column="{column}"]')
+        assert head.get_attribute("aria-sort") == direction
+        found = cells()
+        known = [value for value in found if value]
+        assert len(known) == 14 - column  # cam has no mean on the first classifier
+        key = float if column else str
+        assert known == sorted(known, key=key, reverse=direction == "descending")
+        assert found[: len(known)] == known
+
+
+def test_the_gallery_shows_the_chosen_image_and_classifier(page):
+    from selenium.webdriver.support.select import Select
+
+    def shown() -> list[str]:
+        return [one.get_attribute("data-image") for one in find(page, "#gallery .panel") if one.is_displayed()]
+
+    assert shown() == ["vanilla/test_0000"]
+    classifier, image = (Select(one) for one in find(page, "#gallery select"))
+    image.select_by_value("vanilla/test_0002")
+    assert shown() == ["vanilla/test_0002"]
+    classifier.select_by_visible_text("robust")
+    assert shown() == ["robust/test_0000"]
+    assert len([one for one in find(page, "#gallery .panel img") if one.is_displayed()]) == 15
+    classifier.select_by_visible_text("vanilla")
+    assert len([one for one in find(page, "#gallery .panel img") if one.is_displayed()]) == 14
+    assert len([one for one in find(page, "#gallery .none") if one.is_displayed()]) == 1
+
+
+def test_pictures_have_words_and_pixels(page):
+    script = "return [...document.images].map(one => [one.alt, one.naturalWidth])"
+    found = page.execute_script(script)
+    assert len(found) == 2 * 3 * 15 - 3
+    assert all(alt and width == made_up.SIDE for alt, width in found)
+    assert all(one.get_attribute("aria-label") for one in find(page, "svg[role=img]"))
+    assert not find(page, "svg:not([role=img]):not([aria-hidden])")
+
+
+@pytest.mark.parametrize("width", [1280, 768, 390, 320])
+def test_nothing_sticks_out_at_any_width(page, width):
+    look(page, width=width)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+CONTRAST = """
+const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+const over = ([r, g, b, a = 1], [x, y, z]) => [r, g, b].map((c, i) => c * a + [x, y, z][i] * (1 - a));
+const light = (color) => color.map((c) => c / 255).map((c) => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+  .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+const ground = (node) => node === null ? [255, 255, 255]
+  : over(parse(getComputedStyle(node).backgroundColor), ground(node.parentElement));
+const ratio = (node) => {
+  const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
+  return (a + .05) / (b + .05);
+};
+const nodes = [...document.querySelectorAll("h1, h2, h3, p, li, a, td, th, figcaption, .chip, button, select, dt, dd, code")];
+return Math.min(...nodes.filter((node) => node.offsetParent !== null && node.innerText.trim()).map(ratio));
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(page, scheme):
+    """WCAG AA asks for a contrast of 4.5; shaded cells are the hard ones."""
+    look(page, scheme=scheme)
+    paper = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (paper == "rgb(255, 255, 255)") is (scheme == "light")
+    assert page.execute_script(CONTRAST) >= 4.5
+
+
+def test_charts_follow_the_dark(page):
+    script = """const text = document.querySelector("#answer svg[role=img] text");
+    return getComputedStyle(text).fill"""
+    fills = []
+    for scheme in ("light", "dark"):
+        look(page, scheme=scheme)
+        fills.append(page.execute_script(script))
+    assert fills[0] != fills[1]
+
+
+def test_paper_has_no_controls_to_click(page):
+    look(page, media="print")
+    assert not any(one.is_displayed() for one in find(page, "nav, .bar"))
+    assert page.find_element("css selector", "#answer svg[role=img]").is_displayed()

@@ -1,0 +1,178 @@
+"""Change something, run again: which rows are computed. Each case is really run, by DVC, on a tiny study."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import xarray as xr
+from study import GRIDS, IMAGES, build, repro, run, tiny, write
+
+MAPS = IMAGES + 4 * GRIDS
+PER_METHOD = {"pointing_game": IMAGES, "relevance_rank": IMAGES, "grid_pointing_game": 4 * GRIDS, "deletion": 8}
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory) -> Path:
+    house = build(tmp_path_factory.mktemp("baseline") / "house", tiny())
+    repro(house, "aggregate")
+    return house
+
+
+@pytest.fixture
+def house(baseline, tmp_path) -> Path:
+    return Path(shutil.copytree(baseline, tmp_path / "house", symlinks=True))
+
+
+def computed(lines: dict[str, dict]) -> dict[str, int]:
+    """Rows computed, by `verb:table`: method and kind of picture for maps, metric for scores."""
+    found: dict[str, int] = {}
+    for cell, line in lines.items():
+        for table, rows in line["computed"].items():
+            name = f"{cell.partition('@')[0]}:{table.replace('.zarr/', ':')}"
+            found[name] = found.get(name, 0) + rows
+    return found
+
+
+def maps(*methods: str) -> dict[str, int]:
+    return {
+        f"attribute:{name}:{kind}": rows
+        for name in methods
+        for kind, rows in (("images", IMAGES), ("grids", 4 * GRIDS))
+    }
+
+
+def scores(methods: int, **metrics: int) -> dict[str, int]:
+    return {f"score:{name}": rows * methods for name, rows in (metrics or PER_METHOD).items()}
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(house: Path) -> None:
+        text = (house / name).read_text()
+        assert old in text, f"{name} has no {old!r}"
+        (house / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def setting(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def changed(house: Path) -> None:
+        params = tiny()
+        change(params)
+        write(house, params)
+
+    return changed
+
+
+def reordered(params: dict) -> None:
+    for kind in ("methods", "metrics"):
+        params[kind] = {family: dict(reversed(listed.items())) for family, listed in reversed(params[kind].items())}
+
+
+SIMILAR = {"correlate:": IMAGES}
+CASES = {
+    "nothing": (lambda house: None, {}),
+    "a comment in a method's file": (
+        edit("stages/methods/noise.py", "def smoothgrad(", "# A comment.\ndef smoothgrad("), {},
+    ),
+    "a method's code": (
+        edit("stages/methods/gradient.py", "return images * ", "return 2 * images * "),
+        {**maps("input_x_gradient"), **scores(1), **SIMILAR},
+    ),
+    "a method's code that gives the same maps": (
+        edit("stages/methods/gradient.py", "return images * ", "return 1 * images * "), maps("input_x_gradient"),
+    ),
+    "one setting of a method": (
+        setting(lambda params: params["methods"]["noise"]["smoothgrad"].update(samples=3)),
+        {**maps("smoothgrad"), **scores(1), **SIMILAR},
+    ),
+    "a new method": (
+        setting(lambda params: params["methods"]["control"].update(canny={"sigma": 1.0, "channels": "sum"})),
+        {**maps("canny"), **scores(1), **SIMILAR},
+    ),
+    "the reduction of channels in the verb": (
+        edit("stages/attribute.py", "return raw.abs().amax(dim=1)", "return raw.abs().max(dim=1).values"),
+        maps("gradient", "input_x_gradient", "smoothgrad", "uniform", "center"),
+    ),
+    "the reduction of channels of an entry": (
+        setting(lambda params: params["methods"]["gradient"]["gradient"].update(channels="max_abs")),
+        {**maps("gradient"), **scores(1), **SIMILAR},
+    ),
+    "a metric's setting": (
+        setting(lambda params: params["metrics"]["localization"]["pointing_game"].update(tolerance=9)),
+        scores(5, pointing_game=IMAGES),
+    ),
+    "a metric's code": (
+        edit("stages/metrics/grid.py", "def grid_pointing_game(", "LIMIT = 1\n\n\ndef grid_pointing_game("), {},
+    ),
+    "a metric on more images": (
+        setting(lambda params: params["metrics"]["faithfulness"]["deletion"].update(count=11)), scores(5, deletion=3),
+    ),
+    "the order of entries": (setting(reordered), {**SIMILAR}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_change_computes_what_depends_on_it_and_nothing_else(house, case):
+    change, expected = CASES[case]
+    change(house)
+    assert computed(repro(house, "aggregate")) == expected
+
+
+def test_ten_more_images_compute_those_images(house):
+    change = setting(lambda params: params["classifiers"]["resnet_vanilla"]["images"].update(count=IMAGES + 10))
+    change(house)
+    found = computed(repro(house, "aggregate"))
+    methods = ("gradient", "input_x_gradient", "smoothgrad", "uniform", "center")
+    assert found == {
+        **{f"attribute:{name}:images": 10 for name in methods},
+        **scores(5, pointing_game=10, relevance_rank=10),
+        "correlate:": 10,
+    }
+
+
+def test_another_seed_computes_what_is_random(house):
+    """The seed chooses the images, trains the classifier, breaks ties and draws noise."""
+    setting(lambda params: params.update(seed=1))(house)
+    found = computed(repro(house, "aggregate"))
+    assert found["attribute:uniform:images"] == IMAGES
+    assert found["attribute:smoothgrad:images"] == IMAGES
+
+
+def test_a_retrained_classifier_computes_all_that_names_it(house):
+    change = setting(lambda params: params["classifiers"]["resnet_vanilla"]["train"].update(epochs=2))
+    change(house)
+    found = computed(repro(house, "aggregate"))
+    assert {name for name in found if name.startswith("attribute:") and name.endswith("images")} == {
+        f"attribute:{name}:images" for name in ("gradient", "input_x_gradient", "smoothgrad")
+    }
+    assert found["score:deletion"] == 5 * 8
+    assert found["score:pointing_game"] == 3 * IMAGES
+
+
+def test_what_is_removed_is_in_no_result(house):
+    def cut(params: dict) -> None:
+        del params["methods"]["gradient"]["input_x_gradient"]
+        del params["methods"]["noise"]
+
+    setting(cut)(house)
+    run(house, "atlas", "clean")
+    assert not (house / "data/maps/resnet_vanilla/noise").exists()
+    assert computed(repro(house, "aggregate")) == SIMILAR
+    assert not (house / "data/maps/resnet_vanilla/gradient/input_x_gradient.zarr").exists()
+    for store in (house / "data/results").glob("*.zarr"):
+        opened = xr.open_zarr(store, consolidated=False)
+        for name in ("method", "method_other"):
+            if name in opened:
+                assert list(opened[name].values) == ["gradient", "uniform", "center"], store
+    assert "smoothgrad" not in (house / "data/metrics.json").read_text()
+
+
+def test_a_fresh_run_gives_the_same_bytes(baseline, tmp_path):
+    from study import files
+
+    house = build(tmp_path / "house", tiny())
+    repro(house, "aggregate")
+    made, known = files(house / "data"), files(baseline / "data")
+    assert made.keys() == known.keys()
+    assert [name for name in made if made[name] != known[name]] == []
