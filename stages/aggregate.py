@@ -84,22 +84,25 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:
     """
     judged: list[Judged] = []
     reasons: Reasons = {}
+    methods = {family: list(listed) for family, listed in params.entries(given, "methods").items()}
+    metrics = [metric for listed in params.entries(given, "metrics").values() for metric in listed.values()]
     for classifier in given["classifiers"]:
-        for listed in params.entries(given, "metrics").values():
-            for metric in listed.values():
-                found, why = _read(study, given, classifier, metric)
-                judged += [found] if found else []
-                for method, reason in sorted(why.items()):
-                    reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
+        for metric in metrics:
+            found, why = _read(study, methods, classifier, metric)
+            judged += [found] if found else []
+            for method, reason in sorted(why.items()):
+                reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not judged:
         raise Problem(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric judges any method")
     return judged, reasons
 
 
-def _read(study: Path, given: dict, classifier: str, metric: Entry) -> tuple[Judged | None, dict[str, str]]:
+def _read(
+    study: Path, families: dict[str, list[str]], classifier: str, metric: Entry
+) -> tuple[Judged | None, dict[str, str]]:
     scores, asked = [], []
     reasons: dict[str, str] = {}
-    for family, listed in params.entries(given, "methods").items():
+    for family, listed in families.items():
         if not set(listed) - set(metric.options["exclude"]):
             continue
         path = params.path(study, "scores", classifier, family)
@@ -118,7 +121,7 @@ def _read(study: Path, given: dict, classifier: str, metric: Entry) -> tuple[Jud
         asked.append(rows.sel(here).load())
     if not scores:
         return None, reasons
-    methods = {"method": list(_families(given))}
+    methods = {"method": [name for listed in families.values() for name in listed]}
     try:
         joined = xr.concat(scores, "method", join="exact", combine_attrs="override")
         wanted = xr.concat(asked, "method", join="exact", combine_attrs="override")

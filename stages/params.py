@@ -79,7 +79,7 @@ def load(study: Path) -> dict:
         raise Problem(f"{path}: not YAML: {error}") from None
     if not isinstance(params, dict):
         raise Problem(f"{path}: expected a mapping of sections, got {type(params).__name__}")
-    for section in ("seed", "engine", "stores", "datasets", "classifiers", "methods", "metrics"):
+    for section in ("seed", "engine", "stores", "judge", "datasets", "classifiers", "methods", "metrics"):
         if section not in params:
             raise Problem(f"{path}: the section '{section}' is missing")
     for section, accepted in SECTIONS.items():

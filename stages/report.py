@@ -136,8 +136,11 @@ def card(study: Path, given: dict, classifier: str) -> dict[str, Any]:
     images = read(params.path(study, "images", classifier) / "images", "the evaluation images")["image"].shape[0]
     grids = read(params.path(study, "grids", classifier) / "grids", "the grids")["grid"].shape[0]
     measured = {name: known.get(name, float("nan")) for name in ("accuracy", "adversarial_accuracy")}
+    sizes = {name: known.get(name, 0) for name in ("judged_on", "attacked")}
+    attacks = {"attack": known.get("adversary"), "trained_against": known.get("recipe", {}).get("adversary")}
     dataset = given["classifiers"][classifier]["dataset"]
-    return {"name": classifier, "dataset": dataset, "images": images, "grids": grids, **measured}
+    known = {name: page.spelled(attack or {}) for name, attack in attacks.items()}
+    return {"name": classifier, "dataset": dataset, "images": images, "grids": grids, **measured, **sizes, **known}
 
 
 def excluded(given: dict) -> list[tuple[str, list[str]]]:

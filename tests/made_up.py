@@ -72,6 +72,7 @@ def settings() -> dict:
         "seed": 0,
         "engine": {"device": "cpu", "precision": "float32", "threads": 1, "batch": 32},
         "stores": {"dtype": "float32", "shard_rows": 64},
+        "judge": {},
         "datasets": {"shapes": {"number": 100}},
         "classifiers": {name: {"dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
@@ -218,4 +219,6 @@ def _pictures(folder: Path, classifier: str, images: int, rng: np.random.Generat
     card.parent.mkdir(parents=True)
     plain = classifier == "vanilla"
     measured = {"accuracy": 0.97 if plain else 0.91, "adversarial_accuracy": 0.04 if plain else 0.66}
-    card.write_text(json.dumps({**measured, "classes": [f"shape_{number}" for number in range(8)]}))
+    recipe = {"epochs": 1, "adversary": None if plain else {"norm": "l2", "epsilon": 1.0}}
+    attack = {"judged_on": 300, "attacked": 100, "adversary": {"norm": "linf", "epsilon": 0.03}, "recipe": recipe}
+    card.write_text(json.dumps({**measured, **attack, "classes": [f"shape_{number}" for number in range(8)]}))

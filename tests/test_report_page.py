@@ -15,10 +15,8 @@ from stages import aggregate, params, report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars"
-).split()
+FLAGS = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
+FLAGS += ["disable-component-update", "disable-sync", "hide-scrollbars"]
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +104,8 @@ def browser(tmp_path_factory):
 
     options = ChromeOptions()
     options.binary_location = BROWSER
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
+    for flag in [*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options=options, service=ChromeService(DRIVER, env=dict(os.environ)))
     yield driver
@@ -220,7 +218,8 @@ const ratio = (node) => {
   const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
   return (a + .05) / (b + .05);
 };
-const nodes = [...document.querySelectorAll("h1, h2, h3, p, li, a, td, th, figcaption, .chip, button, select, dt, dd, code")];
+const words = "h1, h2, h3, p, li, a, td, th, figcaption, .chip, button, select, dt, dd, code";
+const nodes = [...document.querySelectorAll(words)];
 return Math.min(...nodes.filter((node) => node.offsetParent !== null && node.innerText.trim()).map(ratio));
 """
 

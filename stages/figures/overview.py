@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from stages.figures import pictures
 from stages.figures.order import overall
@@ -59,7 +59,7 @@ def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
     axes.legend(loc="upper right", labelcolor=plain(INK))
 
 
-def _maps(figure: Figure, shown: Shown, methods: list[str], rows: int) -> None:
+def _maps(figure: SubFigure, shown: Shown, methods: list[str], rows: int) -> None:
     """Show the image, the best methods' maps, and the last one's."""
     places = rows * COLUMNS - 1
     chosen = methods if len(methods) <= places else methods[: places - 1] + methods[-1:]

@@ -221,7 +221,7 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
         {
             "name": name,
             "family": one["family"],
-            "settings": _spelled(one["settings"]),
+            "settings": spelled(json.loads(one["settings"])),
             "reference": one["reference"],
             "long_name": one["long_name"],
         }
@@ -231,7 +231,7 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
         {
             "name": name,
             "family": str(one["metric_family"].values),
-            "settings": _spelled(str(one["metric_settings"].values)),
+            "settings": spelled(json.loads(str(one["metric_settings"].values))),
             "reference": str(one["metric_reference"].values),
             "long_name": str(one["metric_long_name"].values),
         }
@@ -242,5 +242,6 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
     return {"methods": rows, "metrics": judged, "seed": given["seed"], "engine": engine}
 
 
-def _spelled(settings: str) -> str:
-    return ", ".join(f"{key} = {value}" for key, value in json.loads(settings).items())
+def spelled(settings: dict[str, Any]) -> str:
+    """Spell settings in a line."""
+    return ", ".join(f"{key} = {value}" for key, value in settings.items())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
 # A few pixels of gradient maps are far above all others; beyond this quantile the color stays the last one.
 BRIGHTEST = 0.995
@@ -65,7 +65,7 @@ def legend(name: str) -> str:
     return "linear-gradient(90deg," + ",".join(mpl.colors.to_hex(color) for color in colors) + ")"
 
 
-def _picture(rows: Int[np.ndarray, "y byte"], width: int, color: int, colors: bytes, alt: str) -> Picture:
+def _picture(rows: UInt8[np.ndarray, "y byte"], width: int, color: int, colors: bytes, alt: str) -> Picture:
     """Write a PNG by hand: no time stamp and no program's name in it."""
     header = struct.pack(">IIBBBBB", width, len(rows), 8, color, 0, 0, 0)
     lines = np.concatenate([np.zeros((len(rows), 1), np.uint8), rows], axis=1).tobytes()

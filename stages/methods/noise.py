@@ -106,11 +106,9 @@ def gag(
 
 def _guide(variance: Images, percentile: int, floor: str) -> Images:
     ordered = ascending(variance)
+    # The value at or below the percentile will do: no variance lies between it and the interpolated one.
+    threshold = ordered[..., percentile * (ordered.shape[-1] - 1) // 100, None, None]
     lowest, highest = ordered[..., 0, None, None], ordered[..., -1, None, None]
-    # Whole numbers: a threshold that falls on a value must be that value, for the comparison to be strict.
-    place, rest = divmod(percentile * (ordered.shape[-1] - 1), 100)
-    below, above = ordered[..., place, None, None], ordered[..., min(place + 1, ordered.shape[-1] - 1), None, None]
-    threshold = below + (above - below) * (rest / 100)
     held = {"raw": variance, "minmax": _scaled(variance, lowest, highest), "zero": variance.new_zeros(())}[floor]
     return held.where(variance <= threshold, 1.0)
 

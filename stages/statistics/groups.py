@@ -64,15 +64,15 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": families})
 
 
-def _cell(summary: xr.Dataset, pairs: list[tuple[str, str]], metric: str, family: str) -> list[float]:
+def _cell(summary: xr.Dataset, pairs: list[tuple[str, str]], metric: str, family: str) -> Float[np.ndarray, " field"]:
     table = summary.sel(metric=metric).isel({"method": summary["method_family"].values == family})
     table = table.transpose("classifier", "method")
     start, end = (table.sel(classifier=[pair[side] for pair in pairs]) for side in (0, 1))
     change = end["mean"].values - start["mean"].values
     both = ~np.isnan(change)
     if not both.any():
-        return [np.nan, 0, 0, 0, np.nan]
+        return np.array([np.nan, 0, 0, 0, np.nan])
     sign = 1 if str(table["better"].values) == "higher" else -1
     apart = (start["high"].values < end["low"].values) | (end["high"].values < start["low"].values)
     p = mann_whitney(end["mean"].values[both], start["mean"].values[both])
-    return [change[both].mean(), (sign * change[both] > 0).sum(), (apart & both).sum(), both.sum(), p]
+    return np.array([change[both].mean(), (sign * change[both] > 0).sum(), (apart & both).sum(), both.sum(), p])

@@ -1,0 +1,255 @@
+"""Train a classifier: `python -m stages.train CLASSIFIER` writes `data/classifiers/<classifier>/`.
+
+The folder holds `weights.safetensors` and `card.json`: network, recipe, normalization, accuracy on the held-out split,
+and accuracy under an attack that it was not trained with. Two trainings give the same weights on one kind of machine.
+"""
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stages.classifier import Classifier, build, start
+from stages.params import Problem, command, load, path, settings
+from stages.seeds import generator
+from stages.stores import read, replace
+
+
+def main(study: Path, classifier: str) -> None:
+    """Train on the dataset's training split, judge on the held-out split, put the folder in place."""
+    params = load(study)
+    spec = params["classifiers"][classifier]
+    where = f"classifiers.{classifier}.train"
+    recipe = settings(where, spec["train"], "train", "fit")
+    judge = settings("judge", params["judge"], "train", "judged")
+    store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
+    start(params["engine"])
+    torch.use_deterministic_algorithms(True)
+    split, labels = store["split"][:], torch.from_numpy(store["label"][:])
+    taken = {name: torch.from_numpy(np.flatnonzero(split == name)) for name in ("train", "test")}
+    if not len(taken["train"]) or not len(taken["test"]):
+        raise Problem(f"dataset {spec['dataset']}: training needs images of the splits train and test, it has {taken}")
+    pixels = torch.from_numpy(store["pixels"][:])
+    torch.manual_seed(params["seed"])
+    network = build(spec["network"], classes=len(store.attrs["classes"]))
+    device = params["engine"]["device"]
+    mean, std = moments(pixels[taken["train"]])
+    fit(network.to(device), pixels[taken["train"]], labels[taken["train"]], params["seed"], mean, std, **recipe)
+    card = {
+        "name": classifier,
+        "dataset": spec["dataset"],
+        "classes": store.attrs["classes"],
+        "network": spec["network"],
+        "recipe": recipe,
+        "seed": params["seed"],
+        "image": list(pixels.shape[1:]),
+        "mean": mean,
+        "std": std,
+        "trained_on": len(taken["train"]),
+    }
+    held_out = pixels[taken["test"]], labels[taken["test"]]
+    trained = Classifier(classifier, network, mean=mean, std=std, engine=params["engine"])
+    card |= judged(trained, *held_out, params["seed"], **judge)
+    folder = path(study, "classifiers", classifier)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, partial / "weights.safetensors")
+    (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    replace(partial, folder)
+
+
+def fit(
+    network: nn.Sequential,
+    pixels: Tensor,
+    labels: Tensor,
+    seed: int,
+    mean: list[float],
+    std: list[float],
+    *,
+    epochs: int,
+    batch: int,
+    rate: float,
+    decay: float,
+    shift: int,
+    adversary: dict | None,
+) -> None:
+    """Train in place by stochastic gradient descent with Nesterov momentum and one cycle of the learning rate.
+
+    Args:
+        network: What is trained.
+        pixels: Of the training split, 8 bits.
+        labels: Theirs.
+        seed: Of shuffling, augmentation and attacks.
+        mean: Of each channel.
+        std: Of each channel.
+        epochs: Passes over the training split.
+        batch: Images a step.
+        rate: Largest learning rate.
+        decay: Of the weights.
+        shift: Largest shift, in pixels, of the augmentation; images are mirrored and transposed as well.
+        adversary: Settings of the attack on every image from the share `after` of the training on (Madry et al. 2018);
+            null trains plainly.
+    """
+    adversary = dict(adversary) if adversary else None
+    after = adversary.pop("after", 0.0) if adversary else 1.0
+    normalized = _normalizer(network, mean, std)
+    network.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=decay, nesterov=True)
+    per_epoch = len(pixels) // batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=epochs * per_epoch, cycle_momentum=False
+    )
+    draws = generator(seed, "train")
+    for step in range(epochs * per_epoch):
+        if step % per_epoch == 0:
+            order = torch.randperm(len(pixels), generator=draws)
+        chosen = order[step % per_epoch * batch :][:batch]
+        images, targets = augmented(pixels[chosen], draws, shift), labels[chosen]
+        images, targets = images.to(next(network.parameters()).device), targets.to(next(network.parameters()).device)
+        if adversary and step >= after * epochs * per_epoch:
+            network.eval()
+            images = attack(_loss_gradient(normalized), images, targets, draws, **adversary)
+            network.train()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(normalized(images), targets).backward()
+        optimizer.step()
+        schedule.step()
+    network.eval()
+
+
+def attack(
+    gradient: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    draws: torch.Generator,
+    *,
+    norm: Literal["l2", "linf"],
+    epsilon: float,
+    steps: int,
+    step_size: float,
+) -> Tensor:
+    """Raise the loss within a ball around each image: projected gradient ascent from a random start.
+
+    Args:
+        gradient: Of the loss by images in [0, 1].
+        images: In [0, 1].
+        targets: Their labels.
+        draws: Of the random start.
+        norm: Of the ball, over all values of an image.
+        epsilon: Its radius, in units of intensity.
+        steps: Of gradient ascent.
+        step_size: Length of a step, in the norm.
+
+    Returns:
+        Images in the ball and in [0, 1].
+    """
+    noise = torch.randn(images.shape, generator=draws).to(images.device)
+    change = noise * (epsilon / _length(noise)) if norm == "l2" else epsilon * noise.clamp(-1, 1)
+    for _ in range(steps):
+        change = (images + change).clamp(0, 1) - images
+        uphill = gradient(images + change, targets)
+        if norm == "l2":
+            change = change + step_size * uphill / _length(uphill)
+            change = change * (epsilon / _length(change)).clamp(max=1)
+        else:
+            change = (change + step_size * uphill.sign()).clamp(-epsilon, epsilon)
+    return (images + change).clamp(0, 1)
+
+
+def augmented(pixels: Tensor, draws: torch.Generator, shift: int) -> Tensor:
+    """Shift with reflected borders, mirror, transpose, and exchange the color channels, image by image."""
+    count, channels, side, _ = pixels.shape
+
+    def line() -> Tensor:
+        at = (torch.arange(side) + torch.randint(-shift, shift + 1, (count, 1), generator=draws)).abs()
+        at = (side - 1) - ((side - 1) - at).abs()
+        return torch.where(torch.rand(count, 1, generator=draws) < 0.5, at, side - 1 - at)
+
+    rows, columns = line(), line()
+    colors = torch.rand(count, channels, generator=draws).argsort(1)
+    each = torch.arange(count)[:, None, None, None]
+    images = pixels[each, colors[:, :, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+    turned = torch.rand(count, 1, 1, 1, generator=draws) < 0.5
+    return (
+        torch.where(turned, images.transpose(2, 3), images)
+        .float()
+        .div(255)
+        .contiguous(memory_format=torch.channels_last)
+    )
+
+
+def judged(
+    classifier: Classifier,
+    pixels: Tensor,
+    labels: Tensor,
+    seed: int,
+    *,
+    count: int,
+    norm: Literal["l2", "linf"],
+    epsilon: float,
+    steps: int,
+    step_size: float,
+) -> dict:
+    """Give the share of images that a classifier gets right, as they are and under an attack.
+
+    Args:
+        classifier: What is judged.
+        pixels: Of the held-out split.
+        labels: Theirs.
+        seed: Of the attack's random start.
+        count: How many of the images are attacked.
+        norm: Of the attack's ball.
+        epsilon: Its radius.
+        steps: Of gradient ascent.
+        step_size: Length of a step.
+    """
+    images = pixels.float().div(255).to(classifier.device)
+    targets = labels.to(classifier.device)
+    right = classifier.logits(images).argmax(1) == targets
+    settings = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
+    draws = generator(seed, "judge")
+    attacked = attack(classifier.loss_gradient, images[:count], targets[:count], draws, **settings)
+    held = classifier.logits(attacked).argmax(1) == targets[:count]
+    return {
+        "judged_on": len(right),
+        "accuracy": float(right.double().mean()),
+        "attacked": len(held),
+        "adversarial_accuracy": float(held.double().mean()),
+        "adversary": settings,
+    }
+
+
+def moments(pixels: Tensor) -> tuple[list[float], list[float]]:
+    """Measure each channel's mean and standard deviation, in [0, 1]."""
+    values = pixels.transpose(0, 1).flatten(1).double().div(255)
+    return values.mean(1).tolist(), values.std(1).tolist()
+
+
+def _loss_gradient(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def gradient(images: Tensor, targets: Tensor) -> Tensor:
+        given = images.detach().requires_grad_()
+        loss = nn.functional.cross_entropy(logits(given), targets, reduction="sum")
+        return torch.autograd.grad(loss, given)[0]
+
+    return gradient
+
+
+def _normalizer(network: nn.Module, mean: list[float], std: list[float]) -> Callable[[Tensor], Tensor]:
+    device = next(network.parameters()).device
+    center, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
+    return lambda images: network((images - center) / scale)
+
+
+def _length(images: Tensor) -> Tensor:
+    return images.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,170 @@
+"""The classifier: the network's own numbers, whatever the batch, with every pass counted."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from stages.classifier import Classifier, NotFinite, Unsupported, shared, start
+from stages.networks.residual import small_resnet
+from stages.params import Problem
+
+ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
+MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
+
+
+@pytest.fixture(scope="module")
+def network():
+    start(ENGINE)
+    torch.manual_seed(0)
+    network = small_resnet(classes=5, widths=[8, 8, 16], blocks=1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # statistics of a trained network are not 0 and 1
+            layer.running_mean.normal_(std=0.1)
+            layer.running_var.uniform_(0.5, 2)
+            layer.weight.data.uniform_(0.5, 2)
+    return network.eval()
+
+
+@pytest.fixture
+def classifier(network):
+    return Classifier("tiny", network, mean=MEAN, std=STD, engine=ENGINE)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(20, 3, 24, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def targets():
+    return torch.arange(20) % 5
+
+
+def plain(network, images):
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
+    return network((images - mean) / std)
+
+
+def test_logits_are_the_networks(classifier, network, images):
+    with torch.no_grad():
+        expected = plain(network, images)
+    torch.testing.assert_close(classifier.logits(images), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(classifier.probabilities(images), expected.softmax(1), atol=1e-5, rtol=1e-4)
+
+
+def test_batch_normalization_is_folded(classifier):
+    assert not [layer for layer in classifier._features.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def test_gradients_are_by_intensity(classifier, network, images, targets):
+    given = images.clone().requires_grad_()
+    logits = plain(network, given)
+    (expected,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), given, retain_graph=True)
+    torch.testing.assert_close(classifier.gradient(images, targets), expected, atol=1e-4, rtol=1e-3)
+    (expected,) = torch.autograd.grad(nn.functional.cross_entropy(logits, targets, reduction="sum"), given)
+    torch.testing.assert_close(classifier.loss_gradient(images, targets), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_features_and_head_make_the_logits(classifier, images, targets):
+    features, gradients = classifier.features_and_gradients(images, targets)
+    torch.testing.assert_close(features, classifier.features(images))
+    torch.testing.assert_close(classifier.head(features), classifier.logits(images), atol=1e-5, rtol=1e-4)
+    weights = classifier.head_weights()[targets] / features[0, 0].numel()
+    torch.testing.assert_close(gradients, weights[:, :, None, None].expand_as(gradients), atol=1e-6, rtol=1e-4)
+
+
+def test_a_guided_gradient_without_negative_gradients_back_is_the_gradient():
+    network = nn.Sequential(
+        OrderedDict(features=nn.Sequential(nn.Conv2d(3, 4, 3)), head=nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, 2)))
+    )
+    classifier = Classifier("linear", network, mean=MEAN, std=STD, engine=ENGINE)
+    images, targets = torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 0])
+    assert torch.equal(classifier.guided_gradient(images, targets), classifier.gradient(images, targets))
+
+
+def test_guided_hooks_are_gone_afterwards(classifier, images, targets):
+    before = classifier.gradient(images, targets)
+    assert not torch.equal(classifier.guided_gradient(images, targets), before)
+    assert torch.equal(classifier.gradient(images, targets), before)
+
+
+@pytest.mark.parametrize("call", ["logits", "gradient", "guided_gradient", "loss_gradient", "features_and_gradients"])
+def test_a_row_is_the_same_in_any_company(classifier, images, targets, call):
+    def run(rows):
+        given = (images[rows],) if call == "logits" else (images[rows], targets[rows])
+        found = getattr(classifier, call)(*given)
+        return found if isinstance(found, tuple) else (found,)
+
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
+    whole, mixed = run(torch.arange(20)), run(order)
+    for row in (0, 7, 19):
+        alone = run(torch.tensor([row]))
+        place = int((order == row).nonzero())
+        for one, all_, other in zip(alone, whole, mixed, strict=True):
+            assert torch.equal(one[0], all_[row])
+            assert torch.equal(one[0], other[place])
+
+
+def test_passes_are_counted_without_padding(classifier, images, targets):
+    classifier.logits(images)
+    classifier.gradient(images[:3], targets[:3])
+    classifier.head(classifier.features(images[:2]))
+    assert classifier.passes == {"forward": 20 + 3 + 2, "backward": 3, "head": 2}
+
+
+def test_nothing_of_the_network_or_the_images_changes(network, classifier, images, targets):
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    before = images.clone()
+    classifier.guided_gradient(images, targets)
+    assert torch.equal(images, before)
+    assert images.grad is None
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_bfloat16_is_near_float32(network, images):
+    exact = Classifier("exact", network, mean=MEAN, std=STD, engine=ENGINE)
+    rough = Classifier("rough", network, mean=MEAN, std=STD, engine={**ENGINE, "precision": "bfloat16"})
+    logits = rough.logits(images)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, exact.logits(images))
+    torch.testing.assert_close(logits, exact.logits(images), atol=0.1, rtol=0.1)
+
+
+def test_a_head_that_is_not_pooling_and_one_layer_has_no_weights_of_features():
+    head = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    network = nn.Sequential(OrderedDict(features=nn.Conv2d(3, 4, 8), head=head))
+    classifier = Classifier("deep", network, mean=MEAN, std=STD, engine=ENGINE)
+    with pytest.raises(Unsupported, match="global average pooling and one linear layer; this one has Flatten, Linear"):
+        classifier.head_weights()
+
+
+def test_a_network_that_gives_nan_is_named(images):
+    network = small_resnet(classes=2, widths=[4], blocks=1)
+    network.head[2].weight.data.fill_(float("nan"))
+    classifier = Classifier("broken", network, mean=MEAN, std=STD, engine=ENGINE)
+    with pytest.raises(NotFinite, match="classifier broken: its logits are not finite"):
+        classifier.logits(images)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_told():
+    with pytest.raises(Problem, match=r"engine\.device = cuda, but torch sees no CUDA device"):
+        start({**ENGINE, "device": "cuda"})
+
+
+def test_shared_work_is_done_once_for_the_same_tensors():
+    calls = []
+
+    @shared
+    def work(images, number):
+        calls.append(number)
+        return images * number
+
+    a, b = torch.ones(2), torch.ones(2)
+    assert work(a, 2) is work(a, 2)
+    work(b, 2)
+    work(b, 3)
+    work(a, 2)
+    assert calls == [2, 2, 3, 2]
