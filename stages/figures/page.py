@@ -10,6 +10,10 @@ from stages.figures import bands, dots, heat, pictures, theme, words
 from stages.figures.order import by_metric, digits, overall, ranking_metrics
 
 
+# With fewer values a group, the Mann-Whitney test cannot fall below 0.05.
+FEWEST = 4
+
+
 class Shown(NamedTuple):
     """An evaluation image of a classifier and its maps by method; a method without one is not in it."""
 
@@ -104,7 +108,8 @@ def _change(one: xr.Dataset) -> heat.Cell:
     p = float(one["p"])
     if not number:
         return heat.Cell("", 0, False, "no method is scored on both")
-    text = f"{float(one['change']):+.3g}".replace("-", "−") + f"\n{better} of {number}\np {digits(p, 2)}"
+    text = f"{float(one['change']):+.3g}".replace("-", "−") + f"\n{better} of {number}"
+    text += f"\np {digits(p, 2)}" if number >= FEWEST else ""
     hint = f"better for {better} of {number}, intervals apart for {apart}; Mann–Whitney p = {p:.2g}"
     return heat.Cell(text, heat.DEEPEST * abs(2 * better / number - 1), better < number / 2, hint)
 

@@ -85,7 +85,7 @@ def svg(figure: Figure, alt: str) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"#0[0-9]0[0-9]0[0-9]", lambda found: f"var({VARIABLES[found[0]]})", text)
+    text = re.sub(r"#0[0-9]0[0-9]0[0-9]", lambda found: f"var({VARIABLES.get(found[0], INKS[INK])})", text)
     # A font of the page's own; matplotlib measures with one that is wider than most.
     text = text.replace(f"'{FONT}'", "var(--sans)")
     width = float(re.search(r'width="([\d.]+)pt"', text)[1]) * 96 / 72

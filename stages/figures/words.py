@@ -21,8 +21,9 @@ def _leader(summary: xr.Dataset) -> list[str]:
     metrics, classifiers = len(ranking_metrics(summary)), summary.sizes["classifier"]
     level = summary.attrs["bootstrap"]["level"]
     over = f"{_number(metrics, 'metric')} on {_number(classifiers, 'classifier')}"
+    named = f"{first}, a control," if bool(summary["control"].sel({"method": first})) else first
     said = [
-        f"{first} has the best mean rank: {_rank(summary, first):.1f} of {len(ranked)} methods over {over} "
+        f"{named} has the best mean rank: {_rank(summary, first):.1f} of {len(ranked)} methods over {over} "
         f"({100 * level:.3g}% interval {low:.1f} to {high:.1f})."
     ]
     near = [name for name in ranked[1:] if float(summary["overall_rank_low"].sel({"method": name})) <= high]
@@ -58,7 +59,7 @@ def _agreement(agreement: xr.Dataset) -> list[str]:
     if between.size:
         said.append(
             f"Two metrics order the methods alike with a Kendall τ of {between.mean():.2f} on average "
-            f"({between.min():.2f} to {between.max():.2f})."
+            f"({between.min():.2f} to {between.max():.2f}).".replace("(-", "(−").replace(" -", " −")
         )
     across = agreement["kendall_classifiers_mean_off_diagonal"].values
     across = across[~np.isnan(across)]
