@@ -168,11 +168,20 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
 
 
 def headline(summary: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
-    """Give the defined means by classifier, method and metric, to six digits: what `dvc metrics` shows."""
+    """Give mean scores and mean ranks by classifier and method, to six digits: what `dvc metrics` shows.
+
+    Diagnostics of metrics are left out, and so is what is undefined: JSON has no NaN.
+    """
+    means = summary["mean"].sel(metric=summary["role"] == tables.METRIC)
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in long_form(summary).itertuples():
-        if not np.isnan(row.mean):
-            found.setdefault(row.classifier, {}).setdefault(row.method, {})[row.metric] = float(f"{row.mean:.6g}")
+    for classifier in summary["classifier"].values.tolist():
+        for method in summary["method"].values.tolist():
+            here = {"classifier": classifier, "method": method}
+            named = zip(means["metric"].values.tolist(), means.sel(here).values.tolist(), strict=True)
+            numbers = {"mean_rank": float(summary["mean_rank"].sel(here)), **dict(named)}
+            defined = {name: float(f"{value:.6g}") for name, value in numbers.items() if not np.isnan(value)}
+            if defined:
+                found.setdefault(classifier, {})[method] = defined
     return found
 
 

@@ -120,12 +120,13 @@ class Classifier:
         rows = len(tensors[0])
         results = []
         for start in range(0, rows, self.batch):
-            parts = [tensor[start : start + self.batch] for tensor in tensors]
+            # A strided part would be summed in another order than a padded one.
+            parts = [tensor[start : start + self.batch].contiguous() for tensor in tensors]
             count = len(parts[0])
             if count < self.batch:
                 parts = [torch.cat([part, part[:1].expand(self.batch - count, *part.shape[1:])]) for part in parts]
             results.append(function(*parts)[:count])
-        return torch.cat(results)
+        return torch.cat(results) if len(results) > 1 else results[0]
 
     def _gradient(self, images: Tensor, targets: Tensor, total: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         def of(part: Tensor, classes: Tensor) -> Tensor:
@@ -216,11 +217,26 @@ def folded(part: nn.Module) -> nn.Module:
     A network that Python control flow keeps from being traced stays as it is: slower, and right.
     """
     with suppress(torch.fx.proxy.TraceError):
-        part = fuse(part)
+        part = _modular(fuse(part))
     for layer in part.modules():
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # backward hooks, and gradients by features, need the input intact
     return part
+
+
+def _modular(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Turn every call of a ReLU function into a module, which can be hooked."""
+    functions = (torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_)
+    for number, node in enumerate(list(graph.graph.nodes)):
+        called = node.op == "call_function" and node.target in functions
+        if called or (node.op == "call_method" and node.target in ("relu", "relu_")):
+            graph.add_submodule(f"relu_{number}", nn.ReLU())
+            with graph.graph.inserting_after(node):
+                module = graph.graph.call_module(f"relu_{number}", (node.args or (node.kwargs["input"],))[:1])
+            node.replace_all_uses_with(module)
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return graph
 
 
 def shared(function: Callable) -> Callable:

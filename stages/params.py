@@ -183,8 +183,8 @@ def check(given: dict, accepted: dict[str, Any], where: str, owner: str) -> dict
         raise Problem(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
 
 
-def find(kind: str, family: str, function: str) -> Callable:
-    """Import the module of a family and take a function from it."""
+def find(kind: str, family: str, function: str) -> Any:
+    """Import the module of a family and take a function, or a constant, from it."""
     return getattr(importlib.import_module(f"stages.{kind}.{family}"), function)
 
 

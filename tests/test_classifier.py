@@ -84,6 +84,28 @@ def test_a_guided_gradient_without_negative_gradients_back_is_the_gradient():
     assert torch.equal(classifier.guided_gradient(images, targets), classifier.gradient(images, targets))
 
 
+@pytest.mark.parametrize("relu", [nn.functional.relu, torch.relu, lambda x: x.relu()])
+def test_a_relu_that_is_no_module_is_guided_too(images, targets, relu):
+    class Functional(nn.Module):
+        def __init__(self, layers):
+            super().__init__()
+            self.first, self.second = layers[0], layers[2]
+
+        def forward(self, x):
+            return relu(self.second(relu(self.first(x))))
+
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU())
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    modular, functional = (
+        Classifier("one", nn.Sequential(OrderedDict(features=part, head=head)), mean=MEAN, std=STD, engine=ENGINE)
+        for part in (layers, Functional(layers))
+    )
+    guided = functional.guided_gradient(images, targets)
+    assert torch.equal(guided, modular.guided_gradient(images, targets))
+    assert not torch.equal(guided, functional.gradient(images, targets))
+
+
 def test_guided_hooks_are_gone_afterwards(classifier, images, targets):
     before = classifier.gradient(images, targets)
     assert not torch.equal(classifier.guided_gradient(images, targets), before)

@@ -316,7 +316,7 @@ def test_cams_of_a_linear_head_on_features(images, targets):
 
 
 def test_cam_averages_to_the_logit_less_its_bias(targets):
-    """Enlarging a map by a whole factor keeps its mean up to the border, so the features' size is the image's."""
+    """Without strides the features have the image's size, and nothing is enlarged."""
     module = network("pooled")
     module.features[0].stride = module.features[3].stride = (1, 1)
     classifier = classified(module)
@@ -367,8 +367,8 @@ def test_images_of_one_color_have_no_noise(targets, seeds):
     close(free, plain.abs())
 
 
-def test_more_samples_and_another_spread_keep_the_noise_of_earlier_ones(images, targets, seeds):
-    """On a linear classifier noise changes nothing; on a square one the mean gradient shows the mean noise."""
+def test_more_samples_keep_the_noise_of_earlier_ones(images, targets, seeds):
+    """So the second sample can be had from two runs, and gives the variance of the longer one."""
     classifier = classified(network("deep"))
     one = noise.smoothgrad(classifier, images, targets, seeds, samples=1, spread=0.15)
     two = noise.smoothgrad(classifier, images, targets, seeds, samples=2, spread=0.15)

@@ -93,9 +93,9 @@ def make_evidence(rows=64):
     maps = torch.randn(count, HEIGHT, WIDTH, generator=draw)
     maps[1::4] = maps[1::4].relu()
     maps[2::4] = (maps[2::4] * 2).round()
-    maps[5], maps[6], maps[11, 3, 4] = 0.25, 0.0, torch.nan
     # Neighbors alike, so that thresholded maps have contours larger than a pixel.
     maps[3::4] = nn.functional.avg_pool2d(maps[3::4], 5, stride=1, padding=2)
+    maps[5], maps[6], maps[11, 3, 4] = 0.25, 0.0, torch.nan
     corner = [torch.randint(side, (count, 2), generator=draw) for side in (WIDTH - 4, HEIGHT - 5)]
     corner = torch.stack(corner, dim=-1)
     boxes = torch.cat([corner, corner + torch.tensor([4, 5])], dim=-1)

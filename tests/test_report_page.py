@@ -45,6 +45,7 @@ def test_the_page_needs_nothing_but_itself(text):
 def test_what_does_not_apply_is_told_with_its_reason(text):
     assert "n/a" in text
     assert text.count(made_up.UNSUPPORTED["vanilla", "cam"]) == 1
+    assert "not quite comparable: cam (7 of 14 rankings), uniform (12 of 14 rankings)." in text
     assert '<span class="name">max_sensitivity</span> does not judge <span class="name">uniform</span>' in text
 
 
@@ -81,11 +82,11 @@ def test_results_of_other_methods_are_not_reported(study, tmp_path):
 
 def test_the_leaderboard_for_a_readme(study):
     lines = (study / "data/report/leaderboard.md").read_text().splitlines()
-    assert lines[0] == "|  | method | family | mean rank | on vanilla | on robust |"
+    assert lines[0] == "|  | method | family | mean rank | of rankings | on vanilla | on robust |"
     assert len(lines) == 2 + 14
     assert lines[-1].startswith("| 14 | `uniform` | control |")
     (cam,) = (line for line in lines if "`cam`" in line)
-    assert cam.split(" | ")[4] == "n/a"
+    assert cam.split(" | ")[4:6] == ["7", "n/a"]
 
 
 def test_neither_verb_imports_torch():

@@ -211,6 +211,7 @@ def test_numbers_for_dvc(study):
     given = float(summary["mean"].sel({"classifier": "robust", "method": "rise", "metric": "insertion"}))
     assert numbers["robust"]["rise"]["insertion"] == pytest.approx(given, rel=1e-5)
     assert "cam" not in numbers["vanilla"]
+    assert set(numbers["robust"]["rise"]) == {"mean_rank"} | {name for one in made_up.METRICS.values() for name in one}
     bars = pd.read_csv(study / "data/plots/insertion.csv")
     assert list(bars.columns) == ["classifier", "method", "mean", "low", "high", "count", "rank"]
     assert bars.query("classifier == 'vanilla'")["rank"].dropna().is_monotonic_increasing

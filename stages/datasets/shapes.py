@@ -172,7 +172,6 @@ def _hourglass(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return (abs(u) <= 0.1 + 0.9 * abs(v)) & (abs(v) <= 1)
 
 
-TINT = 0.25
 FORMS = {
     "disk": _disk,
     "square": _square,
@@ -202,7 +201,7 @@ def _painted(
 
 def _surface(random: np.random.Generator, level: float, size: int, texture: float) -> np.ndarray:
     """Vary a color of a mean intensity along a random direction by a random pattern."""
-    tint = random.uniform(-TINT, TINT, 3)
+    tint = random.uniform(-0.25, 0.25, 3)
     color = level + tint - tint.mean()
     direction = random.standard_normal(3)
     direction *= texture * random.random() / np.linalg.norm(direction)

@@ -9,7 +9,6 @@ import xarray as xr
 from stages.figures import bands, dots, heat, pictures, theme, words
 from stages.figures.order import by_metric, digits, overall, ranking_metrics
 
-
 # With fewer values a group, the Mann-Whitney test cannot fall below 0.05.
 FEWEST = 4
 
@@ -34,6 +33,7 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
     boards = [leaderboard(summary, name) for name in metrics]
     return {
         "answer": words.answer(summary, agreement),
+        "partly": words.partly(summary),
         "overview": dots.mean_ranks(summary, order),
         "ranks": ranks(summary, order),
         "metrics": metrics,

@@ -12,6 +12,14 @@ def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
     return said
 
 
+def partly(summary: xr.Dataset) -> list[str]:
+    """Name the methods that fewer metrics rank than others: their mean rank is over an easier or a harder lot."""
+    number = summary["overall_rank_metrics"]
+    most = int(number.max())
+    few = [(name, int(number.sel({"method": name}))) for name in overall(summary)]
+    return [f"{name} ({count} of {most} rankings)" for name, count in few if 0 < count < most]
+
+
 def _leader(summary: xr.Dataset) -> list[str]:
     ranked = [name for name in overall(summary) if not np.isnan(_rank(summary, name))]
     if not ranked:
@@ -71,12 +79,13 @@ def _agreement(agreement: xr.Dataset) -> list[str]:
 def leaderboard(summary: xr.Dataset) -> str:
     """Give the mean ranks as a Markdown table, best first."""
     classifiers = summary["classifier"].values.tolist()
-    head = ["", "method", "family", "mean rank", *[f"on {name}" for name in classifiers]]
-    lines = [head, ["---:", "---", "---", "---:", *["---:"] * len(classifiers)]]
+    head = ["", "method", "family", "mean rank", "of rankings", *[f"on {name}" for name in classifiers]]
+    lines = [head, ["---:", "---", "---", *["---:"] * (2 + len(classifiers))]]
     for place, name in enumerate(overall(summary), start=1):
         one = summary.sel({"method": name})
         family = str(one["method_family"].values)
         cells = [_interval(*(float(one[f"overall_rank{end}"]) for end in ("", "_low", "_high")))]
+        cells.append(str(int(one["overall_rank_metrics"])))
         for classifier in classifiers:
             there = one.sel(classifier=classifier)
             cells.append(_interval(*(float(there[f"mean_rank{end}"]) for end in ("", "_low", "_high"))))

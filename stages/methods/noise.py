@@ -81,7 +81,7 @@ def gag(
 
         A = W · (1/n) Σₛ |gₛ|,    W = 1 where V > q, else floor(V)
 
-    V is the variance of VarGrad, q its percentile over the pixels of an image's channel, interpolated linearly.
+    V is the variance of VarGrad, q its percentile over the pixels of an image's channel.
 
     Args:
         samples: Noisy copies n, at least 2.

@@ -1,0 +1,263 @@
+"""The stages before the maps: what they keep, what they refuse, and how they say it."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from safetensors.torch import save_file
+from study import tiny, write
+
+from stages import attribute, collect, predict, score, select, tile
+from stages.evidence import tile_masks
+from stages.networks.residual import small_resnet
+from stages.params import Problem
+
+C = "resnet_vanilla"
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """A study with its dataset, and a classifier of random weights."""
+    import torch
+
+    study = tmp_path_factory.mktemp("study")
+    params = tiny()
+    write(study, params)
+    collect.main(study, "shapes")
+    classes = zarr.open_group(study / "data/datasets/shapes.zarr", mode="r").attrs["classes"]
+    folder = study / "data/classifiers" / C
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    network = small_resnet(classes=len(classes), widths=[4, 4, 8], blocks=1)
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    card = {"classes": classes, "mean": [0.5] * 3, "std": [0.25] * 3}
+    (folder / "card.json").write_text(json.dumps(card))
+    predict.main(study, C)
+    return study
+
+
+@pytest.fixture
+def study(collected, tmp_path):
+    import shutil
+
+    return shutil.copytree(collected, tmp_path / "study")
+
+
+def change(study, **rules) -> None:
+    params = tiny()
+    for name, value in rules.items():
+        for section in ("images", "grids"):
+            if name in params["classifiers"][C][section] and (name != "count" or section == "images"):
+                params["classifiers"][C][section][name] = value
+    write(study, params)
+
+
+def ids(study) -> list[str]:
+    return zarr.open_group(study / "data/images" / f"{C}.zarr/images", mode="r")["image"][:].tolist()
+
+
+def test_collect_keeps_pixels_masks_boxes_and_splits(collected):
+    store = zarr.open_group(collected / "data/datasets/shapes.zarr", mode="r")
+    assert store["pixels"].shape == (184, 3, 64, 64)
+    assert store["pixels"].dtype == "uint8"
+    assert store["mask"].dtype == "bool"
+    assert (store["split"][:] == "test").sum() == 120
+    boxes, masks = store["boxes"][:], store["mask"][:]
+    one = int(np.flatnonzero((boxes[:, :, 0] >= 0).sum(axis=1) == 1)[0])
+    ys, xs = np.nonzero(masks[one])
+    assert boxes[one, 0].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+
+
+def test_predictions_are_probabilities(collected):
+    store = zarr.open_group(collected / "data/predictions" / f"{C}.zarr", mode="r")
+    assert store["probability"].shape == (120,)
+    top = store["top_probability"][:]
+    assert (np.diff(top, axis=1) <= 0).all()
+    hit = store["top_class"][:, 0] == store["label"][:]
+    np.testing.assert_array_equal(top[hit, 0], store["probability"][:][hit])
+
+
+def test_selected_images_pass_every_rule(study):
+    change(study, boxes_exactly=1, box_area_at_most=0.3, count=10)
+    select.main(study, C)
+    group = zarr.open_group(study / "data/images" / f"{C}.zarr/images", mode="r")
+    boxes = group["boxes"][:]
+    assert ((boxes[:, :, 0] >= 0).sum(axis=1) == 1).all()
+    x0, y0, x1, y1 = boxes[:, 0].T
+    assert ((x1 - x0) * (y1 - y0) <= 0.3 * 64 * 64).all()
+    assert group["target"][:].tolist() == group["label"][:].tolist()
+
+
+def test_two_boxes_are_selected_where_asked(study):
+    change(study, boxes_exactly=2, box_area_at_most=1.0, count=3)
+    select.main(study, C)
+    boxes = zarr.open_group(study / "data/images" / f"{C}.zarr/images", mode="r")["boxes"][:]
+    assert ((boxes[:, :, 0] >= 0).sum(axis=1) == 2).all()
+
+
+def test_a_larger_count_has_the_smaller_one_as_its_prefix(study):
+    change(study, count=5)
+    select.main(study, C)
+    few = ids(study)
+    change(study, count=20)
+    select.main(study, C)
+    assert ids(study)[:5] == few
+    assert len(set(ids(study))) == 20
+
+
+def test_the_target_may_be_the_prediction(study):
+    change(study, target="prediction", count=30)
+    select.main(study, C)
+    group = zarr.open_group(study / "data/images" / f"{C}.zarr/images", mode="r")
+    assert group["target"][:].tolist() != group["label"][:].tolist()
+
+
+def test_a_count_larger_than_what_the_rules_leave(study):
+    change(study, count=1000)
+    with pytest.raises(Problem) as problem:
+        select.main(study, C)
+    message = str(problem.value)
+    assert message.startswith(
+        "params.yaml: classifiers.resnet_vanilla.images: count = 1000, but 120 held-out images, of "
+    )
+    assert "with 1 box(es)" in message
+
+
+def test_a_classifier_that_is_none(study):
+    change(study, correct_by=["resnet_vanila"])
+    with pytest.raises(
+        Problem, match="correct_by names 'resnet_vanila', which is no classifier; known: resnet_vanilla"
+    ):
+        select.main(study, C)
+
+
+def test_grids_are_of_distinct_classes_and_use_no_image_twice(study):
+    select.main(study, C)
+    tile.main(study, C)
+    group = zarr.open_group(study / "data/grids" / f"{C}.zarr/grids", mode="r")
+    members, targets = group["member"][:], group["target"][:]
+    assert all(len(set(row)) == 4 for row in targets.tolist())
+    assert len(set(members.ravel().tolist())) == members.size
+    assert group["pixels"].shape == (3, 3, 128, 128)
+    store = zarr.open_group(study / "data/datasets/shapes.zarr", mode="r")
+    for corner, (y, x) in enumerate([(0, 0), (0, 64), (64, 0), (64, 64)]):
+        at = store["image"][:].tolist().index(members[0, corner])
+        np.testing.assert_array_equal(group["pixels"][0][:, y : y + 64, x : x + 64], store["pixels"][at])
+        assert store["label"][at] == targets[0, corner]
+
+
+def test_more_grids_have_the_fewer_as_their_prefix():
+    labels = np.random.default_rng(0).integers(0, 6, 80)
+    rules = {"tiles_per_side": 2, "confidence_at_least": 0.0}
+    few, many = (tile.members(labels, np.ones(80), count=count, **rules) for count in (3, 9))
+    np.testing.assert_array_equal(many[:3], few)
+
+
+def test_grids_that_cannot_be_filled(study):
+    select.main(study, C)
+    params = tiny()
+    params["classifiers"][C]["grids"]["confidence_at_least"] = 0.999
+    write(study, params)
+    with pytest.raises(Problem) as problem:
+        tile.main(study, C)
+    message = str(problem.value)
+    assert message.startswith(
+        "params.yaml: classifiers.resnet_vanilla.grids: count = 3, but after 0 grids no 4 images of "
+    )
+    assert "with confidence at least 0.999" in message
+
+
+def test_tiles_cover_the_grid_once():
+    masks = tile_masks((6, 8), 4)
+    assert (masks.sum(axis=0) == 1).all()
+    assert masks[1][:3, 4:].all()
+
+
+def test_a_missing_dataset(study):
+    import shutil
+
+    shutil.rmtree(study / "data/datasets")
+    with pytest.raises(Problem, match=r"data/datasets/shapes\.zarr: the dataset shapes cannot be read"):
+        select.main(study, C)
+
+
+def test_weights_of_another_network(study):
+    params = tiny()
+    params["classifiers"][C]["network"]["widths"] = [4, 4, 4]
+    write(study, params)
+    with pytest.raises(Problem, match=r"weights\.safetensors: not the weights of classifiers\.resnet_vanilla\.network"):
+        predict.main(study, C)
+
+
+def test_a_network_that_gives_nan_stops_its_cell_and_names_the_images(study):
+    select.main(study, C)
+    tile.main(study, C)
+    network = small_resnet(classes=10, widths=[4, 4, 8], blocks=1)
+    network.head[2].weight.data.fill_(float("nan"))
+    save_file(network.state_dict(), study / "data/classifiers" / C / "weights.safetensors")
+    with pytest.raises(
+        Problem, match=r"attribute@resnet_vanilla-gradient, method gradient, images test_\d+, .*not finite"
+    ):
+        attribute.main(study, C, "gradient")
+    assert not (study / "data/maps").exists()
+
+
+def test_a_corrupt_store_of_maps_is_named(study):
+    select.main(study, C)
+    tile.main(study, C)
+    attribute.main(study, C, "control")
+    (study / "data/maps" / C / "control/center.zarr/images/digest/zarr.json").write_text("{")
+    with pytest.raises(Problem, match=r"control/center\.zarr/images: the maps of center cannot be read"):
+        score.main(study, C, "control")
+
+
+def test_a_metric_that_raises_loses_no_other_metrics_rows(study, monkeypatch):
+    select.main(study, C)
+    tile.main(study, C)
+    attribute.main(study, C, "control")
+    find = score.find
+
+    def broken(kind, family, function):
+        def raises(*_, **__):
+            raise ValueError("of no use")
+
+        return raises if function == "relevance_rank" else find(kind, family, function)
+
+    monkeypatch.setattr(score, "find", broken)
+    with pytest.raises(
+        Problem, match="these metrics failed, the rows of all others are kept: relevance_rank: ValueError: of no use"
+    ):
+        score.main(study, C, "control")
+    monkeypatch.undo()
+    score.main(study, C, "control")
+    last = json.loads((study / ".atlas/log.jsonl").read_text().splitlines()[-1])
+    assert last["computed"] == {"relevance_rank": 24}
+
+
+def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypatch):
+    from stages.classifier import Unsupported
+
+    select.main(study, C)
+    tile.main(study, C)
+    find = attribute.find
+
+    def refusing(kind, family, function):
+        def refuses(*_, **__):
+            raise Unsupported("it has no edges")
+
+        return refuses if function == "center" else find(kind, family, function)
+
+    monkeypatch.setattr(attribute, "find", refusing)
+    attribute.main(study, C, "control")
+    monkeypatch.undo()
+    group = zarr.open_group(study / "data/maps" / C / "control/center.zarr/images", mode="r")
+    assert group.attrs["unsupported"] == "it has no edges"
+    attribute.main(study, C, "control")
+    last = json.loads((study / ".atlas/log.jsonl").read_text().splitlines()[-1])
+    assert last["rows_computed"] == 0
+    score.main(study, C, "control")
+    scores = zarr.open_group(study / "data/scores" / C / "control.zarr/pointing_game", mode="r")
+    assert scores.attrs["unsupported"] == {"center": "it has no edges"}
+    assert np.isnan(scores["score"][1]).all()
+    assert np.isfinite(scores["score"][0]).all()
