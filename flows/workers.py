@@ -11,7 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-PRELOAD = ["torch", "stages.classifier", "stages.attribute", "stages.score", "dvc.cli", "dvc.repo.reproduce"]
+# None of this project's own modules: a worker imports them when it begins, as they are then.
+PRELOAD = ["torch", "torch.fx.experimental.optimization", "zarr", "pydantic", "dvc.cli", "dvc.repo.reproduce"]
 
 
 def pool(workers: int) -> ProcessPoolExecutor:

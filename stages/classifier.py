@@ -244,15 +244,15 @@ def shared(function: Callable) -> Callable:
 
     Tensors and objects are compared by identity, everything else by value. One call is held, no more.
     """
-    last: list = []
+    held: list[tuple | None] = [None]
 
     @wraps(function)
     def remembering(*args: object, **settings: object) -> object:
-        if last and _same(last[0], args) and last[1] == settings:
-            return last[2]
-        last.clear()
-        last.extend((args, settings, function(*args, **settings)))
-        return last[2]
+        call = held[0]
+        if call is None or not _same(call[0], args) or call[1] != settings:
+            held[0] = call = None  # what is held goes before more is made
+            held[0] = call = (args, settings, function(*args, **settings))
+        return call[2]
 
     return remembering
 

@@ -14,9 +14,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.params import HOUSE, Entry, canonical, network, path
+from stages.params import HOUSE, Entry, Problem, canonical, network, path
 
 SIZE = 16  # bytes of a key: 128 bits
+# Imported under another name than they are installed under; others are looked up, which takes longer.
+INSTALLED = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
+
+
+def _stamps() -> dict[Path, tuple[int, int]]:
+    """Note every source file's time and size."""
+    return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in HOUSE.rglob("*.py")}
+
+
+# As this process began: what it runs is what it imported, and a key must not speak of a later text.
+BEGAN = _stamps()
 
 
 def digest(*parts: object) -> bytes:
@@ -95,7 +106,14 @@ class Source(NamedTuple):
 
 @cache
 def read(module: str) -> Source:
-    """Take a module of this project apart."""
+    """Take a module of this project apart.
+
+    Raises:
+        Problem: its file was edited after this process began, so that what runs may not be what the file says.
+    """
+    stat = file(module).stat()
+    if BEGAN.get(file(module), (stat.st_mtime_ns, stat.st_size)) != (stat.st_mtime_ns, stat.st_size):
+        raise Problem(f"{module} was edited while this was running; nothing is lost: run again")
     definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, tuple[str, str]] = {}
     effects = []
@@ -123,7 +141,7 @@ def file(module: str) -> Path:
 def version(package: str) -> str:
     """Give the version of an imported package, whatever its distribution is called."""
     try:
-        return metadata.version(package)
+        return metadata.version(INSTALLED.get(package, package))
     except metadata.PackageNotFoundError:
         found = _distributions().get(package, [])
         return ",".join(f"{name}={metadata.version(name)}" for name in sorted(set(found)))

@@ -181,3 +181,11 @@ def test_docstrings_of_methods_and_classes_are_no_code():
     )
     without = keys._bare(keys.ast.parse("class A:\n    def f(self):\n        return 1"))
     assert keys.ast.dump(with_text) == keys.ast.dump(without)
+
+
+def test_a_file_edited_after_the_process_began_is_told(house, tmp_path, monkeypatch):
+    file = tmp_path / "stages/methods/_helper.py"
+    monkeypatch.setitem(keys.BEGAN, file, (file.stat().st_mtime_ns, file.stat().st_size))
+    house()
+    with pytest.raises(params.Problem, match=r"stages\.methods\._helper was edited while this was running"):
+        house("methods/_helper.py", "return 2 * x", "return x + x  # longer")

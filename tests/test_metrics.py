@@ -311,7 +311,7 @@ class TestLocalization:
             ((11, 6), 3, 0),  # distance 3 is not below 3
             ((11, 6), 4, 1),
             ((10, 8), 3, 1),  # squared distance 8 < 9: round, not square
-            ((11, 8), 3, 0),
+            ((11, 9), 4, 0),  # squared distance 18 is not below 16
         ],
     )
     def test_pointing(self, place, tolerance, hit):

@@ -6,17 +6,10 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
-from study import GRIDS, IMAGES, build, repro, run, tiny, write
+from study import GRIDS, IMAGES, build, files, repro, run, tiny, write
 
 MAPS = IMAGES + 4 * GRIDS
 PER_METHOD = {"pointing_game": IMAGES, "relevance_rank": IMAGES, "grid_pointing_game": 4 * GRIDS, "deletion": 8}
-
-
-@pytest.fixture(scope="module")
-def baseline(tmp_path_factory) -> Path:
-    house = build(tmp_path_factory.mktemp("baseline") / "house", tiny())
-    repro(house, "aggregate")
-    return house
 
 
 @pytest.fixture
@@ -169,8 +162,6 @@ def test_what_is_removed_is_in_no_result(house):
 
 
 def test_a_fresh_run_gives_the_same_bytes(baseline, tmp_path):
-    from study import files
-
     house = build(tmp_path / "house", tiny())
     repro(house, "aggregate")
     made, known = files(house / "data"), files(baseline / "data")

@@ -153,6 +153,7 @@ def test_grids_are_scored_by_tile_and_resampled_whole(study):
 def test_every_score_is_in_both_forms(study):
     table = opened(study, "scores")
     rows = pd.read_parquet(study / "data/results/scores.parquet")
+    assert len(rows) == opened(study, "summary")["asked"].sum()
     image = rows[rows["image"].notna()]
     for row in image.sample(50, random_state=0).itertuples():
         where = {"classifier": row.classifier, "method": row.method, "metric": row.metric, "image": row.image}

@@ -1,0 +1,85 @@
+"""The flow makes what `dvc repro` makes, and says so where nothing is to be made."""
+
+import os
+import subprocess
+import time
+
+import pytest
+from study import build, environment, files, run, tiny, write
+
+from flows.plan import plan, verb
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A tiny study that the flow has brought up to date, and what it said."""
+    place = tmp_path_factory.mktemp("flow")
+    os.environ["PREFECT_HOME"] = str(place / "prefect")
+    house = build(place / "house", tiny())
+    said = run(house, "atlas", "reproduce", "--workers", "2").stdout
+    yield house, said
+    del os.environ["PREFECT_HOME"]
+
+
+def test_the_flow_makes_what_dvc_makes(house, baseline):
+    for folder in ("maps", "scores", "similarity", "results", "classifiers"):
+        assert files(house[0] / "data" / folder) == files(baseline / "data" / folder), folder
+
+
+def test_it_ends_with_a_table_of_cells_and_times(house):
+    said = house[1]
+    assert "attribute@resnet_vanilla-noise" in said
+    assert "The report: " in said
+    assert (house[0] / "data/report/index.html").is_file()
+
+
+def test_dvc_finds_nothing_to_do_afterwards(house):
+    assert "up to date" in run(house[0], "dvc", "status").stdout
+    assert "Data and pipelines are up to date." in run(house[0], "dvc", "repro").stdout
+
+
+def test_nothing_stale_starts_no_prefect(house):
+    start = time.monotonic()
+    env = {**environment(house[0]), "PREFECT_API_URL": "http://127.0.0.1:9/none"}  # where nobody answers
+    done = subprocess.run(["atlas", "reproduce"], cwd=house[0], env=env, capture_output=True, text=True, check=True)
+    assert "Nothing is stale" in done.stdout
+    assert time.monotonic() - start < 60
+
+
+def test_status_says_what_is_stale_and_why(house):
+    params = tiny()
+    params["methods"]["noise"]["smoothgrad"]["samples"] = 3
+    try:
+        write(house[0], params)
+        found = plan(house[0])
+        assert "attribute@resnet_vanilla-noise" in found.reasons
+        assert "methods.noise modified" in found.reasons["attribute@resnet_vanilla-noise"][0]
+        assert "attribute@resnet_vanilla-gradient" not in found.reasons
+        assert found.needs["score@resnet_vanilla-noise"] == ["attribute@resnet_vanilla-noise"]
+        assert found.reasons["score@resnet_vanilla-noise"]
+        said = run(house[0], "atlas", "status").stdout
+        assert "attribute@resnet_vanilla-noise" in said
+    finally:
+        write(house[0], tiny())
+
+
+def test_a_bad_entry_is_one_line_and_loses_nothing(house):
+    before = files(house[0] / "data")
+    params = tiny()
+    params["methods"]["noise"]["smoothgrad"]["smaples"] = 3
+    try:
+        write(house[0], params)
+        done = subprocess.run(
+            ["atlas", "reproduce"], cwd=house[0], env=environment(house[0]), capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: params.yaml: methods.noise.smoothgrad: unknown setting 'smaples' = 3.")
+        assert len(done.stderr.strip().splitlines()) == 1
+    finally:
+        write(house[0], tiny())
+    assert files(house[0] / "data") == before
+
+
+def test_a_cells_name_comes_apart():
+    assert verb("attribute@resnet_vanilla-cam") == ("attribute", ["resnet_vanilla", "cam"])
+    assert verb("aggregate") == ("aggregate", [])
