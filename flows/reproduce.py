@@ -1,7 +1,6 @@
 """The flow: what `dvc repro` does, in parallel and on warm workers, on a schedule if wanted."""
 
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -25,14 +24,10 @@ from stages.params import Problem
 def visit(study: Path, cell: str, workers: ProcessPoolExecutor) -> tuple[str, float, float]:
     """Fill a cell's rows on a warm worker where its verb has rows, then let DVC run and record it."""
     name, parts = verb(cell)
-    start = time.monotonic()
-    if name in WARM:
-        workers.submit(fill, str(study), name, parts).result()
-    filled = time.monotonic()
-    workers.submit(record, str(study), cell).result()
-    ended = time.monotonic()
-    print(f"{cell}: done in {ended - start:.1f} s", flush=True)
-    return cell, filled - start, ended - filled
+    filling = workers.submit(fill, str(study), name, parts).result() if name in WARM else 0.0
+    recording = workers.submit(record, str(study), cell).result()
+    print(f"{cell}: done in {filling + recording:.1f} s", flush=True)
+    return cell, filling, recording
 
 
 @flow(name="reproduce", validate_parameters=False, task_runner=ThreadPoolTaskRunner(max_workers=64))

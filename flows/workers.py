@@ -7,6 +7,7 @@ rows only fills the cell's journal; DVC then runs the cell, which finds them. DV
 import importlib
 import os
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,19 +25,23 @@ def pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(max_workers=workers, mp_context=context)
 
 
-def fill(study: str, verb: str, names: list[str]) -> None:
-    """Make a cell's missing rows and leave them in its journal."""
+def fill(study: str, verb: str, names: list[str]) -> float:
+    """Make a cell's missing rows and leave them in its journal; give the seconds it took."""
+    start = time.monotonic()
     importlib.import_module(f"stages.{verb}").fill(Path(study), *names)
+    return time.monotonic() - start
 
 
-def record(study: str, cell: str) -> None:
-    """Let DVC run one cell and record it in dvc.lock.
+def record(study: str, cell: str) -> float:
+    """Let DVC run one cell and record it in dvc.lock; give the seconds it took.
 
     Raises:
         RuntimeError: the cell failed; what it said stands on stderr.
     """
     from dvc.cli import main
 
+    start = time.monotonic()
     os.chdir(study)
     if main(["--wait-for-lock", "repro", "--quiet", "--single-item", cell]) != 0:
         raise RuntimeError(f"the cell {cell} failed")
+    return time.monotonic() - start

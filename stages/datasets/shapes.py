@@ -31,6 +31,7 @@ def shapes(
     test: int,
     size: int,
     seed: int,
+    turn: int,
     side: list[float],
     pair: float,
     pair_side: list[float],
@@ -51,6 +52,7 @@ def shapes(
         test: Images of the held-out split.
         size: Side of an image in pixels.
         seed: Seed of the study.
+        turn: Greatest rotation either way, in whole degrees.
         side: Least and greatest size of a lone object, as a share of the image's side.
         pair: Share of the images with two objects.
         pair_side: Sizes of the objects of a pair; at most 0.45, as each has half of the image to itself.
@@ -75,7 +77,7 @@ def shapes(
             sides, regions = large_side, [(0, 0, size, size)]
         else:
             sides, regions = side, [(0, 0, size, size)]
-        objects = [_object(random, CLASSES["shapes"][label], region, size, sides) for region in regions]
+        objects = [_object(random, CLASSES["shapes"][label], region, size, sides, turn) for region in regions]
         pixels = _painted(random, objects, size, contrast, texture, grain)
         boxes = np.stack([_box(mask) for mask in objects])
         yield Sample(image, split, label, pixels, boxes, np.logical_or.reduce(objects))
@@ -89,11 +91,16 @@ def _halves(random: np.random.Generator, size: int) -> list[tuple[int, int, int,
 
 
 def _object(
-    random: np.random.Generator, form: str, region: tuple[int, int, int, int], size: int, sides: list[float]
+    random: np.random.Generator,
+    form: str,
+    region: tuple[int, int, int, int],
+    size: int,
+    sides: list[float],
+    most: int,
 ) -> np.ndarray:
     """Draw rotation, size and position of an object that stays inside a region; give the pixels it covers."""
     x0, y0, x1, y1 = region
-    turn = int(random.integers(360))
+    turn = int(random.integers(-most, most + 1))
     right, down, left, up = (_reach(form)[(direction - turn) % 360] for direction in (0, 90, 180, 270))
     width, height = right + left, down + up
     scale = random.uniform(*sides) * size / np.sqrt(width * height)

@@ -1,0 +1,71 @@
+"""One function and one line of params.yaml are a new method: run, ranked and tested without another edit."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from study import ROOT, environment
+
+METHOD = '''
+
+def gradient_squared(classifier: Classifier, images: Images, targets: Targets, *, power: int) -> Attributions:
+    """Raise the gradient to a power."""
+    return classifier.gradient(images, targets) ** power
+'''
+METRIC = '''
+
+def energy(maps: Maps) -> Scores:
+    """Give the sum of squares of the map."""
+    return torch.stack([(one * one).sum() for one in maps])
+'''
+
+
+@pytest.fixture
+def house(tmp_path):
+    for name in ("stages", "flows", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "dvc.yaml", "REFERENCES.bib"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def judged(house, test: str, name: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", f"tests/{test}.py", "-k", name]
+    done = subprocess.run(command, cwd=house, env=environment(house), capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def add(house, kind: str, family: str, name: str, entry: dict) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params[kind][family][name] = entry
+    (house / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def test_a_new_method_is_judged(house):
+    with (house / "stages/methods/gradient.py").open("a") as file:
+        file.write(METHOD)
+    add(house, "methods", "gradient", "gradient_squared", {"power": 2, "channels": "sum"})
+    said = judged(house, "test_methods", "gradient_squared")
+    assert "failed" not in said
+    assert int(said.split(" passed")[0].split()[-1]) >= 5, said
+
+
+def test_a_new_method_that_depends_on_its_company_fails(house):
+    with (house / "stages/methods/gradient.py").open("a") as file:
+        file.write(METHOD.replace("** power", "** power / len(images)"))
+    add(house, "methods", "gradient", "gradient_squared", {"power": 2, "channels": "sum"})
+    assert "failed" in judged(house, "test_methods", "gradient_squared")
+
+
+def test_a_new_metric_is_judged(house):
+    file = house / "stages/metrics/complexity.py"
+    text = file.read_text().replace(
+        "ATTRS = {", 'ATTRS = {"energy": {"long_name": "Energy", "units": "1", "better": "lower", "reference": ""},', 1
+    )
+    file.write_text(text + METRIC)
+    add(house, "metrics", "complexity", "energy", {})
+    said = judged(house, "test_metrics", "energy")
+    assert "failed" not in said
+    assert int(said.split(" passed")[0].split()[-1]) >= 1, said

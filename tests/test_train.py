@@ -1,0 +1,193 @@
+"""Training: the same weights twice, attacks inside their ball, a card in which nothing varies."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from study import tiny, write
+from torch import nn
+
+from stages import collect, train
+from stages.classifier import Classifier, start
+from stages.datasets.shapes import shapes
+from stages.networks.residual import Residual, small_resnet
+from stages.params import Problem
+from stages.seeds import generator
+
+ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
+RECIPE = {"epochs": 2, "batch": 8, "rate": 0.05, "decay": 5e-4, "shift": 2}
+ADVERSARY = {"norm": "l2", "epsilon": 1.0, "steps": 1, "step_size": 1.0, "after": 0.5}
+BALLS = [("l2", 1.5, 0.5), ("linf", 0.05, 0.02)]
+
+
+@pytest.fixture(scope="module")
+def data():
+    settings = {"side": [0.4, 0.6], "pair": 0.1, "pair_side": [0.3, 0.4], "large": 0.1, "large_side": [0.76, 0.9]}
+    drawn = shapes(train=24, test=0, size=32, seed=0, turn=30, contrast=0.4, texture=0.2, grain=0.02, **settings)
+    samples = list(drawn)
+    pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+    return pixels, torch.tensor([sample.label for sample in samples])
+
+
+def trained(data, seed=0, **changes):
+    start(ENGINE)
+    torch.manual_seed(0)
+    network = small_resnet(classes=10, widths=[8, 8], blocks=1)
+    mean, std = train.moments(data[0])
+    train.fit(network, *data, seed, mean, std, **{**RECIPE, "adversary": None, **changes})
+    return network, mean, std
+
+
+def equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("adversary", [None, ADVERSARY], ids=["plain", "adversarial"])
+def test_two_trainings_give_the_same_weights(data, adversary):
+    first, second = (trained(data, adversary=adversary)[0] for _ in range(2))
+    assert equal(first, second)
+    assert not first.training
+
+
+def test_seed_and_adversary_change_the_weights(data):
+    plain = trained(data)[0]
+    assert not equal(plain, trained(data, seed=1)[0])
+    assert not equal(plain, trained(data, adversary=ADVERSARY)[0])
+
+
+def test_an_adversary_that_begins_after_the_end_changes_nothing(data):
+    assert equal(trained(data)[0], trained(data, adversary={**ADVERSARY, "after": 1.0})[0])
+
+
+def test_a_misspelt_setting_of_the_adversary_is_an_error(data):
+    with pytest.raises(TypeError, match="stepsize"):
+        trained(data, adversary={**ADVERSARY, "stepsize": 1.0})
+
+
+def test_training_lowers_the_loss(data):
+    network, mean, std = trained(data, epochs=12)
+    torch.manual_seed(0)
+    fresh = small_resnet(classes=10, widths=[8, 8], blocks=1)
+    images = data[0].float().div(255)
+    losses = []
+    for one in (fresh, network):
+        classifier = Classifier("tiny", one, mean=mean, std=std, engine=ENGINE)
+        losses.append(nn.functional.cross_entropy(classifier.logits(images), data[1]))
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize(("norm", "epsilon", "step_size"), BALLS)
+def test_attacks_stay_in_the_ball_and_in_the_range_and_raise_the_loss(data, norm, epsilon, step_size):
+    network, mean, std = trained(data)
+    classifier = Classifier("tiny", network, mean=mean, std=std, engine=ENGINE)
+    images, targets = data[0].float().div(255), data[1]
+    settings = {"norm": norm, "epsilon": epsilon, "steps": 5, "step_size": step_size}
+    before = images.clone()
+    attacked = train.attack(classifier.loss_gradient, images, targets, generator(0, "test"), **settings)
+    change = (attacked - images).flatten(1)
+    radius = change.norm(dim=1) if norm == "l2" else change.abs().amax(1)
+    assert radius.max() <= epsilon * (1 + 1e-5)
+    assert radius.min() > 0.5 * epsilon
+    assert attacked.min() >= 0
+    assert attacked.max() <= 1
+    assert torch.equal(images, before)
+    losses = [nn.functional.cross_entropy(classifier.logits(x), targets, reduction="none") for x in (images, attacked)]
+    assert (losses[1] > losses[0]).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(("norm", "epsilon", "step_size"), BALLS)
+def test_on_a_linear_loss_the_attack_ends_where_the_ball_does(norm, epsilon, step_size):
+    """Ascent on w · x: the closed form is ε w / |w| in L2 and ε sign(w) in Linf, far from the ends of the range."""
+    images = torch.full((2, 3, 8, 8), 0.5)
+    weights = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    settings = {"norm": norm, "epsilon": epsilon, "steps": 60, "step_size": step_size}
+    ascent = train.attack(lambda *_: weights, images, torch.zeros(2).long(), generator(0, "test"), **settings)
+    length = weights.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    expected = epsilon * (weights / length if norm == "l2" else weights.sign())
+    torch.testing.assert_close(ascent - images, expected, atol=2e-3, rtol=0)
+
+
+def test_augmentation_moves_and_mirrors_pixels_and_invents_none(data):
+    """Without a shift every image keeps its values: channels, rows and columns only change places."""
+    pixels = data[0]
+    images = train.augmented(pixels, generator(0, "test"), 0)
+    sorted_values = [values.flatten(1).sort(dim=1).values for values in (images, pixels.float().div(255))]
+    assert torch.equal(*sorted_values)
+    assert not torch.equal(images, pixels.float().div(255))
+    shifted = train.augmented(pixels, generator(0, "test"), 4)
+    assert shifted.shape == pixels.shape
+    assert torch.equal(shifted, train.augmented(pixels, generator(0, "test"), 4))
+
+
+def test_moments_are_those_of_the_intensities(data):
+    mean, std = train.moments(data[0])
+    values = data[0].numpy() / 255
+    np.testing.assert_allclose(mean, values.mean(axis=(0, 2, 3)))
+    np.testing.assert_allclose(std, values.std(axis=(0, 2, 3)), rtol=1e-4)
+
+
+def test_judged_counts_what_a_perfect_and_a_constant_classifier_get_right(data):
+    """A network that always says class 3 is right where the label is 3, attacked or not."""
+    network = small_resnet(classes=10, widths=[8, 8], blocks=1)
+    nn.init.zeros_(network.head[2].weight)
+    network.head[2].bias.data = torch.eye(10)[3]
+    constant = Classifier("constant", network, mean=[0.5] * 3, std=[0.2] * 3, engine=ENGINE)
+    settings = {"norm": "linf", "epsilon": 0.03, "steps": 1, "step_size": 0.03}
+    card = train.judged(constant, *data, 0, count=12, **settings)
+    assert card["accuracy"] == pytest.approx(float((data[1] == 3).double().mean()))
+    assert card["adversarial_accuracy"] == pytest.approx(float((data[1][:12] == 3).double().mean()))
+    assert (card["judged_on"], card["attacked"], card["adversary"]) == (24, 12, settings)
+
+
+def test_networks_end_at_an_eighth_and_share_no_relu():
+    network = small_resnet(classes=10, widths=[16, 32, 48], blocks=2).eval()
+    assert [name for name, _ in network.named_children()] == ["features", "head"]
+    assert network.features(torch.zeros(1, 3, 64, 64)).shape == (1, 48, 8, 8)
+    blocks = [layer for layer in network.modules() if isinstance(layer, Residual)]
+    assert len(blocks) == 6
+    relus = [layer for layer in network.modules() if isinstance(layer, nn.ReLU)]
+    assert len(relus) == 1 + 2 * len(blocks)
+    assert not any(relu.inplace for relu in relus)
+    hits = []
+    for relu in relus:
+        relu.register_forward_hook(lambda layer, *_: hits.append(id(layer)))
+    network(torch.zeros(1, 3, 64, 64))
+    assert sorted(hits) == sorted(map(id, relus))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    house = tmp_path_factory.mktemp("train")
+    write(house, tiny())
+    collect.main(house, "shapes")
+    return house
+
+
+def first_classifier(study):
+    return next(iter(yaml.safe_load((study / "params.yaml").read_text())["classifiers"]))
+
+
+def test_nothing_on_the_card_or_in_the_folder_varies(study):
+    name = first_classifier(study)
+    folder = study / "data" / "classifiers" / name
+    runs = []
+    for _ in range(2):
+        train.main(study, name)
+        runs.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert runs[0] == runs[1]
+    assert set(runs[0]) == {"card.json", "weights.safetensors"}
+    card = json.loads(runs[0]["card.json"])
+    assert {"name", "dataset", "classes", "network", "recipe", "image", "mean", "std"} < set(card)
+    assert {"accuracy", "adversarial_accuracy", "adversary", "trained_on", "judged_on", "attacked"} < set(card)
+    assert not [file for file in folder.parent.iterdir() if file.name.startswith(".")]
+
+
+def test_a_dataset_without_a_held_out_split_is_refused(tmp_path):
+    params = tiny()
+    params["datasets"]["shapes"]["test"] = 0
+    write(tmp_path, params)
+    collect.main(tmp_path, "shapes")
+    with pytest.raises(Problem, match="training needs images of the splits train and test"):
+        train.main(tmp_path, first_classifier(tmp_path))
