@@ -32,7 +32,7 @@ def house(tmp_path):
 
 
 def judged(house, test: str, name: str) -> str:
-    command = [sys.executable, "-m", "pytest", "-q", f"tests/{test}.py", "-k", name]
+    command = [sys.executable, "-m", "pytest", f"tests/{test}.py", "-k", name]
     done = subprocess.run(command, cwd=house, env=environment(house), capture_output=True, text=True, check=False)
     return done.stdout
 

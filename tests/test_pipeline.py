@@ -104,3 +104,13 @@ def test_every_cell_writes_where_the_code_says(cells):
 def test_every_section_of_params_is_read_by_a_stage(cells):
     read = {key.split(".")[0] for stage in cells.values() for dep in stage.deps for key in getattr(dep, "params", [])}
     assert read == set(yaml.safe_load((ROOT / "params.yaml").read_text()))
+
+
+def test_nouns_import_the_kernel_and_helpers_of_their_own_folder():
+    for kind in ("datasets", "networks", "methods", "metrics"):
+        for file in (ROOT / "stages" / kind).glob("*.py"):
+            for other in imports(file):
+                if other.parent != ROOT / "stages":
+                    where = f"{kind}/{file.name} imports {other.relative_to(ROOT)}"
+                    assert other.parent == file.parent, where
+                    assert other.name.startswith("_"), where
