@@ -1,6 +1,9 @@
 """What the report's page shows, section by section, as plain values for its template."""
 
 import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +33,7 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
     """
     summary, agreement = tables["summary"], tables["agreement"]
     order, metrics = overall(summary), ranking_metrics(summary)
-    boards = [leaderboard(summary, name) for name in metrics]
+    boards = drawn(leaderboard, [(summary, name) for name in metrics])
     return {
         "answer": words.answer(summary, agreement),
         "partly": words.partly(summary),
@@ -54,6 +57,12 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
             )
         ],
     }
+
+
+def drawn(draw: Callable, calls: list[tuple]) -> list:
+    """Draw charts side by side, a process a core: laying out text is what a report spends its time on."""
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
+        return list(processes.map(draw, *zip(*calls, strict=True))) if calls else []
 
 
 def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
@@ -170,12 +179,14 @@ def curve_charts(curves: xr.Dataset | None) -> list[dict[str, Any]]:
     if curves is None:
         return []
     classifiers = curves["classifier"].values.tolist()
+    metrics = curves["metric"].values.tolist()
+    charts = drawn(bands.curves, [(curves, metric, name) for metric in metrics for name in classifiers])
     found = []
-    for metric in curves["metric"].values.tolist():
-        charts = [(name, bands.curves(curves, metric, name)) for name in classifiers]
+    for at, metric in enumerate(metrics):
+        own = list(zip(classifiers, charts[at * len(classifiers) :], strict=False))
         long_name = str(curves["metric_long_name"].sel(metric=metric).values)
         better = str(curves["better"].sel(metric=metric).values)
-        found.append({"metric": metric, "long_name": long_name, "better": better, "charts": charts})
+        found.append({"metric": metric, "long_name": long_name, "better": better, "charts": own})
     return found
 
 
