@@ -45,10 +45,15 @@ def status(study: Study = Path()) -> None:
         console.print("Nothing is stale: every result is up to date.")
         return
     past = _last(study)
-    table = Table("cell", "why", "seconds last time", title=f"{len(found.needs)} stale cells")
+    table = Table("cell", "why", "rows last time", "seconds last time", title=f"{len(found.needs)} stale cells")
     for cell, reasons in found.reasons.items():
-        seconds = past.get(cell, {}).get("seconds")
-        table.add_row(cell, "; ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else ""), f"{seconds or ''}")
+        last = past.get(cell, {})
+        table.add_row(
+            cell,
+            "; ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else ""),
+            str(last.get("rows_wanted", "")),
+            str(last.get("seconds", "")),
+        )
     console.print(table)
 
 

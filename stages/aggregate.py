@@ -28,7 +28,7 @@ def main(study: Path) -> None:
     aggregate(study, given, **params.settings("aggregate", given.get("aggregate", {}), "aggregate", "aggregate"))
 
 
-def aggregate(study: Path, given: dict, *, resamples: int, level: float) -> None:
+def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest: int) -> None:
     """Write data/results/, data/metrics.json and data/plots/.
 
     Args:
@@ -36,6 +36,7 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float) -> None
         given: What it says.
         resamples: Bootstrap resamples of the images.
         level: Share of the resamples inside an interval.
+        fewest: Defined scores that a method needs to be ranked by a metric.
     """
     if resamples < 1 or not 0 < level < 1:
         raise Problem(f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
@@ -44,14 +45,14 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float) -> None
     methods = _families(given)
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in judged}
     options = {"resamples": resamples, "level": level, "seed": given["seed"]}
-    notes = {"bootstrap": options, "unsupported": reasons}
+    notes = {"bootstrap": options, "fewest": fewest, "unsupported": reasons}
 
     def named(table: xr.Dataset) -> xr.Dataset:
         table = labels.name_metrics(labels.name_methods(table, methods), attrs)
         datasets = [given["classifiers"][name]["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
-    summary = labels.label(named(tables.summary_table(judged, **options)), "summary", notes)
+    summary = labels.label(named(tables.summary_table(judged, **options, fewest=fewest)), "summary", notes)
     signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [tables.agreement_table(summary, signs), tables.similarity_table(read_similarity(study, given), list(methods))],

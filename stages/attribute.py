@@ -4,6 +4,7 @@ Reads the classifier, its evaluation images and grids; writes `data/maps/<classi
 groups `images` (attribution: image y x) and `grids` (attribution: grid tile y x).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,7 +63,7 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).evidence
             shared = keys.digest(
-                keys.entry(bound, params, ("stages.attribute", "reduced")), trained if "classifier" in named else b""
+                keys.entry(bound, params, ("stages.attribute", "mapped")), trained if "classifier" in named else b""
             )
             made = b"".join(keys.digest(shared, row) for row in evidence.digests(seen, named))
             known = attributes("methods", bound.family, bound.function)
@@ -112,14 +113,15 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -
     function = find("methods", bound.family, bound.function)
     named = signature("methods", bound.family, bound.function).evidence
     try:
-        raw = function(*[given[name] for name in named], **bound.settings)
+        maps = (
+            mapped(function, [given[name] for name in named], bound.settings, bound.options["channels"]).cpu().numpy()
+        )
     except Unsupported as reason:
         rows.refuse(refusal_key(work), str(reason))
         return
     except Problem as problem:
         shown = evidence.some(work.seen, positions)
         raise Problem(f"{rows.cell}, method {bound.name}, images {shown}: {problem}") from None
-    maps = reduced(raw, bound.options["channels"]).cpu().numpy()
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
         shown = evidence.some(work.seen, positions[~finite])
@@ -127,8 +129,9 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -
     rows.put(work.table, positions, {"attribution": maps})
 
 
-def reduced(raw: "Tensor", channels: str) -> "Tensor":
-    """Reduce the channels of attributions as the entry says, and nothing else."""
+def mapped(function: Callable, given: list, settings: dict[str, Any], channels: str) -> "Tensor":
+    """Call a method and reduce the channels of its attributions as the entry says: the verb's part of a map."""
+    raw = function(*given, **settings)
     if channels == "max_abs":
         return raw.abs().amax(dim=1)
     return (raw.abs() if channels == "abs_sum" else raw).sum(dim=1)

@@ -6,6 +6,7 @@ one padded, and a map comes out the same whether its image is computed alone, in
 """
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -22,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Unsupported(Exception):
-    """Say why a method or metric cannot serve a classifier; the report prints n/a with this reason."""
+    """Say why a method cannot serve a classifier; the report prints n/a with this reason."""
 
 
 class NotFinite(Problem):
@@ -69,7 +70,12 @@ class Classifier:
         """Differentiate the target's logit, letting only positive gradients back through every ReLU.
 
         On a network without ReLU this is the gradient (Springenberg et al. 2015).
+
+        Raises:
+            Unsupported: the network cannot be traced, so that it may call ReLU where no hook can be.
         """
+        if not all(isinstance(part, torch.fx.GraphModule) for part in (self._features, self._head)):
+            raise Unsupported("its forward cannot be traced, so that not every ReLU can be found")
         with self._rectified_backward():
             return self._gradient(images, targets, _target_logits)
 
@@ -178,6 +184,7 @@ def start(engine: dict) -> None:
     """
     if engine["device"] == "cuda" and not torch.cuda.is_available():
         raise Problem("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products need
     torch.set_num_threads(engine["threads"])
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
@@ -216,7 +223,7 @@ def folded(part: nn.Module) -> nn.Module:
 
     A network that Python control flow keeps from being traced stays as it is: slower, and right.
     """
-    with suppress(torch.fx.proxy.TraceError):
+    with suppress(Exception):  # what a forward raises when it meets stand-ins for tensors, it alone knows
         part = _modular(fuse(part))
     for layer in part.modules():
         if isinstance(layer, nn.ReLU):

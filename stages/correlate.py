@@ -26,7 +26,7 @@ def main(study: Path, classifier: str) -> None:
     seen = evidence.images(study, classifier, params["seed"])
     served = {
         name: store
-        for name, store in stores.items()
+        for name, store in sorted(stores.items())  # the order of entries is nothing to the rows
         if "unsupported" not in read(store / "images", f"the maps of {name}").attrs
     }
     with Rows(

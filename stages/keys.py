@@ -57,7 +57,8 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
     weights = hashlib.blake2b((folder / "weights.safetensors").read_bytes(), digest_size=SIZE).digest()
     card = json.loads((folder / "card.json").read_text())
     bound = network(params, name)
-    reached = code((f"stages.networks.{bound.family}", bound.function), ("stages.classifier", "build"))
+    loading = [("stages.classifier", name) for name in ("load", "start", "Classifier")]
+    reached = code((f"stages.networks.{bound.family}", bound.function), *loading)
     return digest(weights, card["mean"], card["std"], card["classes"], bound.settings, reached)
 
 
@@ -96,6 +97,21 @@ def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]], set
     raise ValueError(f"{module} does not define '{name}' at its top level: what it does cannot be told")
 
 
+def unchanged(*files: Path) -> None:
+    """Check that source files, or all of this project, are as they were when this process began.
+
+    Raises:
+        Problem: one was edited, so that what runs may not be what its text says.
+    """
+    for one in files or BEGAN:
+        stat = one.stat() if one.is_file() else None
+        now = stat and (stat.st_mtime_ns, stat.st_size)
+        if BEGAN.get(one, now) != now:
+            raise Problem(
+                f"{one.relative_to(HOUSE.parent)} was edited while this was running; nothing is lost: run again"
+            )
+
+
 class Source(NamedTuple):
     """A module taken apart: what it defines, what it imports, what it does when imported."""
 
@@ -111,9 +127,7 @@ def read(module: str) -> Source:
     Raises:
         Problem: its file was edited after this process began, so that what runs may not be what the file says.
     """
-    stat = file(module).stat()
-    if BEGAN.get(file(module), (stat.st_mtime_ns, stat.st_size)) != (stat.st_mtime_ns, stat.st_size):
-        raise Problem(f"{module} was edited while this was running; nothing is lost: run again")
+    unchanged(file(module))
     definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, tuple[str, str]] = {}
     effects = []
@@ -144,6 +158,10 @@ def version(package: str) -> str:
         return metadata.version(INSTALLED.get(package, package))
     except metadata.PackageNotFoundError:
         found = _distributions().get(package, [])
+        if not found:
+            raise ValueError(
+                f"the package '{package}' is imported and not installed: its version cannot be told"
+            ) from None
         return ",".join(f"{name}={metadata.version(name)}" for name in sorted(set(found)))
 
 
@@ -237,10 +255,12 @@ def _idle(node: ast.stmt) -> bool:
 
 
 def _bare(tree: ast.Module) -> ast.Module:
-    """Strip docstrings; comments are not in a syntax tree."""
+    """Strip docstrings, of fields too; comments are not in a syntax tree."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            node.body = [one for one in node.body if not _text(one)] or [ast.Pass()]
     return tree
+
+
+def _text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -42,6 +42,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+LAST = ("aggregate", "report")
+
+
 class Problem(Exception):
     """Something the user can mend, told in one message that names the file, the entry, what was given, what is due."""
 
@@ -79,24 +82,54 @@ def load(study: Path) -> dict:
         raise Problem(f"{path}: not YAML: {error}") from None
     if not isinstance(params, dict):
         raise Problem(f"{path}: expected a mapping of sections, got {type(params).__name__}")
-    for section in ("seed", "engine", "stores", "judge", "datasets", "classifiers", "methods", "metrics"):
+    for section in ("seed", "engine", "stores", "judge", "datasets", "classifiers", "methods", "metrics", *LAST):
         if section not in params:
             raise Problem(f"{path}: the section '{section}' is missing")
     for section, accepted in SECTIONS.items():
         for name, value in check(params[section], accepted, section, "the kernel").items():
             if isinstance(value, int) and value < 1:
                 raise Problem(f"params.yaml: {section}: '{name}' = {value}: must be at least 1")
-    for kind in ("methods", "metrics"):
-        entries(params, kind)
+    methods = {name for listed in entries(params, "methods").values() for name in listed}
+    for listed in entries(params, "metrics").values():
+        for metric in listed.values():
+            where = f"params.yaml: metrics.{metric.family}.{metric.name}"
+            if metric.options["count"] is not None and metric.options["count"] < 1:
+                raise Problem(
+                    f"{where}: 'count' = {metric.options['count']}: must be at least 1, or null for all images"
+                )
+            if unknown := set(metric.options["exclude"]) - methods:
+                raise Problem(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
     for name in params["datasets"]:
         dataset(params, name)
+    if not isinstance(params["seed"], int):
+        raise Problem(f"params.yaml: seed = {params['seed']!r}: expected int, got {type(params['seed']).__name__}")
+    for section, verb, function in (("judge", "train", "judged"), ("aggregate", "aggregate", "aggregate")):
+        settings(section, params[section], verb, function)
+    settings("report", params["report"], "report", "report")
     for name, spec in params["classifiers"].items():
-        _named(name, f"classifiers.{name}")
-        if spec["dataset"] not in params["datasets"]:
-            known = ", ".join(params["datasets"])
-            raise Problem(f"params.yaml: classifiers.{name}.dataset: no dataset '{spec['dataset']}'; known: {known}")
-        network(params, name)
+        _classifier(params, name, spec)
     return params
+
+
+def _classifier(params: dict, name: str, spec: dict) -> None:
+    where = f"classifiers.{name}"
+    _named(name, where)
+    due = {"dataset", "network", "train", "images", "grids"}
+    if set(spec) != due:
+        missing, unknown = ", ".join(sorted(due - set(spec))), ", ".join(sorted(set(spec) - due))
+        raise Problem(f"params.yaml: {where}: missing: {missing or 'nothing'}; unknown: {unknown or 'nothing'}")
+    if spec["dataset"] not in params["datasets"]:
+        known = ", ".join(params["datasets"])
+        raise Problem(f"params.yaml: {where}.dataset: no dataset '{spec['dataset']}'; known: {known}")
+    network(params, name)
+    for section, verb, function in (
+        ("images", "select", "eligible"),
+        ("grids", "tile", "members"),
+        ("train", "train", "fit"),
+    ):
+        settings(f"{where}.{section}", spec[section], verb, function)
+    if spec["train"]["adversary"] is not None:
+        settings(f"{where}.train.adversary", spec["train"]["adversary"], "train", "attack")
 
 
 def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
@@ -110,7 +143,9 @@ def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
     seen: dict[str, str] = {}
     for family, listed in params[kind].items():
         found[family] = {}
-        for name, given in (listed or {}).items():
+        if not listed:
+            raise Problem(f"params.yaml: {kind}.{family}: no entry; delete the family or name one")
+        for name, given in listed.items():
             where = f"{kind}.{family}.{name}"
             if name in seen:
                 raise Problem(f"params.yaml: {where}: the name '{name}' stands in family '{seen[name]}' already")

@@ -4,6 +4,7 @@ Per image of the dataset's test split: the probability of the label, and the fiv
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from stages import keys
 from stages.params import canonical, command, load, path
 from stages.rows import Field, Rows, Table
 from stages.stores import read
+
+if TYPE_CHECKING:
+    from stages.classifier import Classifier
 
 TOP = 5
 
@@ -37,10 +41,11 @@ def plan(
     study: Path, params: dict, classifier: str, ids: np.ndarray, pictures: list[np.ndarray], labels: np.ndarray
 ) -> Table:
     """Say which predictions there are to be, by key."""
-    reached = keys.code(("stages.predict", "predictions"), ("stages.classifier", "Classifier"))
+    reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
     shared = keys.digest(reached, canonical(params["engine"]), keys.classifier(study, params, classifier))
     made = b"".join(
-        keys.digest(shared, picture.tobytes(), int(label)) for picture, label in zip(pictures, labels, strict=True)
+        keys.digest(shared, picture.tobytes(), list(picture.shape), int(label))
+        for picture, label in zip(pictures, labels, strict=True)
     )
     top = Field(("top",), (TOP,), "float32", {"long_name": "Probability of the most probable classes"})
     fields = {
@@ -63,8 +68,6 @@ def compute(
     rows: Rows,
 ) -> dict[str, dict[str, int]]:
     """Make the missing predictions batch by batch."""
-    import torch
-
     from stages.classifier import load as load_classifier
     from stages.classifier import start
 
@@ -74,9 +77,16 @@ def compute(
     loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
     size = 8 * engine["batch"]
     for part in (missing[at : at + size] for at in range(0, len(missing), size)):
-        images = torch.from_numpy(np.stack([pictures[i] for i in part])).to(engine["device"]).float().div(255)
-        rows.put(table, part, predictions(loaded.probabilities(images).cpu().numpy(), labels[part]))
+        found = probabilities(loaded, np.stack([pictures[i] for i in part]))
+        rows.put(table, part, predictions(found, labels[part]))
     return {"predict": dict(loaded.passes)}
+
+
+def probabilities(classifier: "Classifier", pixels: np.ndarray) -> np.ndarray:
+    """Give the probability of every class for images of 8 bits."""
+    import torch
+
+    return classifier.probabilities(torch.from_numpy(pixels).to(classifier.device).float().div(255)).cpu().numpy()
 
 
 def predictions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from stages.keys import SIZE
+from stages.keys import SIZE, unchanged
 from stages.params import Problem
 from stages.stores import SHARD_BYTES, UNREADABLE, array, begin, fill, group_at, place, recorded, replace, take
 
@@ -74,9 +74,11 @@ class Rows:
         self._cached: tuple[Any, Any] = (None, None)
         self._started = time.monotonic()
         self._told = self._started
-        self.wanted = self.computed = self.left = 0
+        self.wanted = self.reused = self.computed = self.left = 0
         self.made: dict[str, int] = {}
-        for memo in (recorded(study, cell, output, self.scratch / "recorded"), self.scratch / "output"):
+        # An output that was being replaced when the process died is still a memo.
+        aside = sorted(self.scratch.glob(".output.*.partial"))
+        for memo in (recorded(study, cell, output, self.scratch / "recorded"), *aside, self.scratch / "output"):
             self._add_output(memo)
         for file in sorted(self.journal.glob("*.npz")):
             self._add_journal(file)
@@ -93,11 +95,13 @@ class Rows:
             intact = self._intact([keys[i].tobytes() for i in known], table)
             absent += sorted({*part} - {i for i, good in zip(known, intact, strict=True) if good})
         self.wanted += len(positions)
+        self.reused += len(positions) - len(absent)
         self.left += len(absent)
         return np.array(absent, dtype=int)
 
     def put(self, table: Table, positions: np.ndarray, values: dict[str, np.ndarray]) -> None:
         """Journal computed rows; they are safe when this returns."""
+        unchanged()
         fields = {name: np.asarray(values[name], field.dtype) for name, field in table.fields.items()}
         keys = table.keys.reshape(-1, SIZE)[positions]
         file = self.journal / f"{uuid.uuid4().hex}.npz"
@@ -140,14 +144,15 @@ class Rows:
         replace(fresh, self.scratch / "output")
         place(self.scratch / "output", self.output)
         shutil.rmtree(self.journal)
-        shutil.rmtree(self.scratch / "recorded", ignore_errors=True)
+        for memo in (self.scratch / "recorded", *self.scratch.glob(".output.*.partial")):
+            shutil.rmtree(memo, ignore_errors=True)
 
     def log(self, passes: dict[str, dict[str, int]]) -> None:
         """Append what this visit cost to `.atlas/log.jsonl`: one line."""
         line = {
             "cell": self.cell,
             "rows_wanted": self.wanted,
-            "rows_reused": self.wanted - self.computed,
+            "rows_reused": self.reused,
             "rows_computed": self.computed,
             "computed": self.made,
             "assembled": not self.journal.exists(),
@@ -263,10 +268,10 @@ class Rows:
             group = found.parent.parent
             try:
                 keys = zarr.open_array(found.parent, mode="r")[:].reshape(-1, SIZE)
+                self._refused.update(zarr.open_group(group, mode="r").attrs.get("refused", {}))
             except UNREADABLE:
                 continue
             name = str(group.relative_to(root))
-            self._refused.update(zarr.open_group(group, mode="r").attrs.get("refused", {}))
             self._index.update({key.tobytes(): (root, name, i) for i, key in enumerate(keys) if key.any()})
 
 
@@ -288,7 +293,9 @@ def _digests(fields: dict[str, np.ndarray], count: int) -> np.ndarray:
     for i in range(count):
         total = hashlib.blake2b(digest_size=SIZE)
         for name in sorted(fields):
-            total.update(np.ascontiguousarray(fields[name][i]).tobytes())
+            row = np.ascontiguousarray(fields[name][i])
+            total.update(f"{name} {row.dtype.str} {row.shape}".encode())
+            total.update(row.tobytes())
         rows[i] = np.frombuffer(total.digest(), "uint8")
     return rows
 

@@ -4,6 +4,7 @@ Reads that family's maps, and the evidence that each metric names; writes `data/
 a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ from stages import evidence, keys
 from stages.evidence import Evidence
 from stages.params import Entry, Problem, attributes, canonical, command, entries, find, load, path, signature
 from stages.rows import Field, Rows, Table, keys_of
-from stages.stores import read
+from stages.stores import UNREADABLE, read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,8 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
             named = signature("metrics", metric.family, metric.function).evidence
             shown = seen["grids" if "tiles" in named else "images"]
             shared = keys.digest(
-                keys.entry(metric, params, ("stages.score", "taken")), trained if "classifier" in named else b""
+                keys.entry(metric, params, ("stages.score", "taken"), ("stages.score", "judged")),
+                trained if "classifier" in named else b"",
             )
             rows = [keys.digest(shared, row) for row in evidence.digests(shown, named)]
             methods = [name for name in params["methods"][family] if name not in metric.options["exclude"]]
@@ -132,8 +134,13 @@ def make(work: Work, method: int, positions: np.ndarray, given: dict[str, Any], 
     metric = work.metric
     function = find("metrics", metric.family, metric.function)
     named = signature("metrics", metric.family, metric.function).evidence
-    scores = function(*[given[name] for name in named], **metric.settings).cpu().numpy()
+    scores = judged(function, [given[name] for name in named], metric.settings)
     rows.put(work.table, positions + method * per_method(work), {"score": scores})
+
+
+def judged(function: Callable, given: list, settings: dict[str, Any]) -> np.ndarray:
+    """Call a metric: the verb's part of a score."""
+    return function(*given, **settings).cpu().numpy()
 
 
 def per_method(work: Work) -> int:
@@ -147,7 +154,10 @@ def taken(maps: zarr.Group, seen: Evidence, positions: np.ndarray, device: str) 
 
     inner = int(np.prod(seen.lead[1:], dtype=int))
     low, high = positions.min() // inner, positions.max() // inner + 1
-    block = maps["attribution"][low:high].reshape(-1, *seen.side)[positions - low * inner]
+    try:
+        block = maps["attribution"][low:high].reshape(-1, *seen.side)[positions - low * inner]
+    except UNREADABLE as error:
+        raise Problem(f"{maps.store_path}: the maps cannot be read ({error}); delete them and run again") from None
     return torch.from_numpy(block.astype("float32")).to(device)
 
 
@@ -175,7 +185,7 @@ def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str
     count = min(metric.options["count"] or seen.lead[0], seen.lead[0])
     made = [table_keys[:count] for table_keys, _ in found.values()]
     stacked = np.stack(made) if made else np.zeros((0, count, *seen.lead[1:], keys.SIZE), "uint8")
-    along = _along(metric, known.get("dim"))
+    along = _along(metric, known.get("dim"), seen.side)
     coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
     for name, (dims, values) in seen.coords.items():
         coords[name] = (dims, values[:count] if dims[0] == seen.dims[0] else values)
@@ -186,10 +196,11 @@ def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str
     return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
 
 
-def _along(metric: Entry, dim: str | None) -> dict[str, np.ndarray]:
+def _along(metric: Entry, dim: str | None, side: tuple[int, int]) -> dict[str, np.ndarray]:
     """Give the coordinate of what a metric stores beside the image: points of a curve, thresholds."""
-    if dim == "fraction":
-        return {dim: np.linspace(0, 1, metric.settings["steps"] + 1)}
+    if dim == "fraction":  # the share of pixels that are changed at each step, a whole number of them
+        pixels = side[0] * side[1]
+        return {dim: np.round(np.linspace(0, pixels, metric.settings["steps"] + 1)) / pixels}
     if dim == "threshold":
         return {dim: np.arange(metric.settings["thresholds"]) / metric.settings["thresholds"]}
     return {}

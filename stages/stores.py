@@ -144,7 +144,7 @@ def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
         lock = yaml.load((study / "dvc.lock").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         outs = lock["stages"][cell]["outs"]
         relative = output.relative_to(study).as_posix()
-        recorded = next(out["md5"] for out in outs if out["path"].endswith(relative))
+        recorded = next(out["md5"] for out in outs if out["path"] == relative)
         cache = _cache(study)
         listing = json.loads(_object(cache, recorded).read_text())
     except (OSError, KeyError, StopIteration, ValueError, yaml.YAMLError):

@@ -42,6 +42,7 @@ def main(study: Path, classifier: str) -> None:
     device = params["engine"]["device"]
     mean, std = moments(pixels[taken["train"]])
     fit(network.to(device), pixels[taken["train"]], labels[taken["train"]], params["seed"], mean, std, **recipe)
+    weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     card = {
         "name": classifier,
         "dataset": spec["dataset"],
@@ -60,7 +61,6 @@ def main(study: Path, classifier: str) -> None:
     folder = path(study, "classifiers", classifier)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
-    weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(weights, partial / "weights.safetensors")
     (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     replace(partial, folder)
@@ -80,6 +80,7 @@ def fit(
     decay: float,
     shift: int,
     adversary: dict | None,
+    after: float,
 ) -> None:
     """Train in place by stochastic gradient descent with Nesterov momentum and one cycle of the learning rate.
 
@@ -95,11 +96,9 @@ def fit(
         rate: Largest learning rate.
         decay: Of the weights.
         shift: Largest shift, in pixels, of the augmentation; images are mirrored as well.
-        adversary: Settings of the attack on every image from the share `after` of the training on (Madry et al. 2018);
-            null trains plainly.
+        adversary: Settings of the attack on every image (Madry et al. 2018); null trains plainly.
+        after: Share of the training that is plain, before the attacks begin.
     """
-    adversary = dict(adversary) if adversary else None
-    after = adversary.pop("after", 0.0) if adversary else 1.0
     normalized = _normalizer(network, mean, std)
     network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=decay, nesterov=True)

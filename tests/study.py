@@ -39,7 +39,7 @@ def tiny() -> dict:
         family: {name: params["metrics"][family][name] for name in names} for family, names in metrics.items()
     }
     params["metrics"]["faithfulness"]["deletion"] = {"steps": 2, "baseline": "black", "count": 8}
-    params["aggregate"]["resamples"] = 20
+    params["aggregate"].update(resamples=20, fewest=1)
     return params
 
 

@@ -173,6 +173,12 @@ def test_options_that_choose_rows_are_not_in_an_entrys_digest():
         assert keys.entry(bound(), {**study, **changed}) != plain
 
 
+def test_docstrings_of_fields_are_no_code():
+    with_text = keys._bare(keys.ast.parse('class A:\n    x: int\n    """Of what."""\n    y: int'))
+    without = keys._bare(keys.ast.parse("class A:\n    x: int\n    y: int"))
+    assert keys.ast.dump(with_text) == keys.ast.dump(without)
+
+
 def test_docstrings_of_methods_and_classes_are_no_code():
     with_text = keys._bare(
         keys.ast.parse(
@@ -187,5 +193,5 @@ def test_a_file_edited_after_the_process_began_is_told(house, tmp_path, monkeypa
     file = tmp_path / "stages/methods/_helper.py"
     monkeypatch.setitem(keys.BEGAN, file, (file.stat().st_mtime_ns, file.stat().st_size))
     house()
-    with pytest.raises(params.Problem, match=r"stages\.methods\._helper was edited while this was running"):
+    with pytest.raises(params.Problem, match=r"stages/methods/_helper\.py was edited while this was running"):
         house("methods/_helper.py", "return 2 * x", "return x + x  # longer")

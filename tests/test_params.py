@@ -145,3 +145,38 @@ def test_paths():
 def test_the_engine_and_the_stores(tmp_path, given, section, name, value, expected):
     given[section][name] = value
     assert expected in told(tmp_path, given)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "expected"),
+    [
+        ("grids", "confidence_at_leest", "classifiers.resnet_robust.grids: unknown setting 'confidence_at_leest' = 1"),
+        ("images", "cout", "classifiers.resnet_robust.images: unknown setting 'cout' = 1"),
+        ("train", "epoch", "classifiers.resnet_robust.train: unknown setting 'epoch' = 1"),
+    ],
+)
+def test_a_misspelt_rule_is_found_before_anything_runs(tmp_path, given, section, name, expected):
+    given["classifiers"]["resnet_robust"][section] = {**given["classifiers"]["resnet_robust"][section], name: 1}
+    assert expected in told(tmp_path, given)
+
+
+def test_a_misspelt_setting_of_the_adversary(tmp_path, given):
+    given["classifiers"]["resnet_robust"]["train"]["adversary"]["stepsize"] = 1.0
+    assert "classifiers.resnet_robust.train.adversary: unknown setting 'stepsize' = 1.0" in told(tmp_path, given)
+
+
+def test_a_misspelt_section_of_a_classifier(tmp_path, given):
+    given["classifiers"]["resnet_robust"]["image"] = given["classifiers"]["resnet_robust"].pop("images")
+    assert "classifiers.resnet_robust: missing: images; unknown: image" in told(tmp_path, given)
+
+
+def test_a_metric_on_no_image_and_one_that_excludes_nobody(tmp_path, given):
+    given["metrics"]["faithfulness"]["deletion"]["count"] = 0
+    assert "metrics.faithfulness.deletion: 'count' = 0: must be at least 1" in told(tmp_path, given)
+    given["metrics"]["faithfulness"]["deletion"].update(count=3, exclude=["rize"])
+    assert "metrics.faithfulness.deletion: exclude names rize, which is no method" in told(tmp_path, given)
+
+
+def test_an_empty_family(tmp_path, given):
+    given["methods"]["gradient"] = None
+    assert "methods.gradient: no entry" in told(tmp_path, given)

@@ -96,12 +96,15 @@ CASES = {
         scores(5, pointing_game=IMAGES),
     ),
     "a metric's code": (
+        edit("stages/metrics/grid.py", "    return ", "    return 1 * "), scores(5, grid_pointing_game=4 * GRIDS),
+    ),
+    "what a metric's code does not reach": (
         edit("stages/metrics/grid.py", "def grid_pointing_game(", "LIMIT = 1\n\n\ndef grid_pointing_game("), {},
     ),
     "a metric on more images": (
         setting(lambda params: params["metrics"]["faithfulness"]["deletion"].update(count=11)), scores(5, deletion=3),
     ),
-    "the order of entries": (setting(reordered), {**SIMILAR}),
+    "the order of entries": (setting(reordered), {}),
 }  # fmt: skip
 
 

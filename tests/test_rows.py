@@ -193,3 +193,23 @@ def test_a_visit_logs_one_line(tmp_path):
         3,
     )
     assert told["passes"] == {"method": {"forward": 3, "backward": 0}}
+
+
+def test_a_damaged_memo_blocks_nothing(tmp_path):
+    visit(tmp_path, NAMES[:5])
+    (tmp_path / ".atlas/cells/attribute@cell/output/method.zarr/images/zarr.json").write_text("{")
+    assert visit(tmp_path, NAMES[:5]) == 5
+
+
+def test_an_output_set_aside_when_the_process_died_is_a_memo(tmp_path):
+    visit(tmp_path, NAMES[:5])
+    scratch = tmp_path / ".atlas/cells/attribute@cell"
+    (scratch / "output").rename(scratch / ".output.0.partial")
+    assert visit(tmp_path, NAMES[:5]) == 0
+    assert not (scratch / ".output.0.partial").exists()
+
+
+def test_nothing_is_journaled_once_the_code_was_edited(tmp_path, monkeypatch):
+    monkeypatch.setitem(keys.BEGAN, keys.file("stages.rows"), (0, 0))
+    with pytest.raises(Problem, match=r"stages/rows\.py was edited while this was running"):
+        visit(tmp_path, NAMES[:5])

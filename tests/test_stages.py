@@ -261,3 +261,35 @@ def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypat
     assert scores.attrs["unsupported"] == {"center": "it has no edges"}
     assert np.isnan(scores["score"][1]).all()
     assert np.isfinite(scores["score"][0]).all()
+
+
+def test_rules_of_correctness_and_confidence():
+    labels = np.array([0, 1, 2, 3])
+    boxes = np.tile([[0, 0, 4, 4]], (4, 1, 1))
+    right = {"top_class": labels[:, None], "probability": np.array([0.9, 0.9, 0.2, 0.9])}
+    wrong = {"top_class": np.array([[0], [0], [2], [3]]), "probability": np.array([0.9, 0.3, 0.9, 0.9])}
+    rules = {"boxes_exactly": None, "box_area_at_most": 1.0, "count": 1, "target": "label"}
+
+    def passing(correct_by, least):
+        known = {"a": right, "b": wrong}
+        given = {"correct_by": correct_by, "confidence_at_least": least}
+        return select.eligible(labels, boxes, (8, 8), known, **rules, **given)[0].tolist()
+
+    assert passing([], 0.5) == [0, 1, 2, 3]
+    assert passing(["a"], 0.0) == [0, 1, 2, 3]
+    assert passing(["a"], 0.5) == [0, 1, 3]
+    assert passing(["a", "b"], 0.0) == [0, 2, 3]
+    assert passing(["a", "b"], 0.5) == [0, 3]
+
+
+def test_a_flipped_byte_of_a_map_is_told_with_its_store(study):
+    select.main(study, C)
+    tile.main(study, C)
+    attribute.main(study, C, "control")
+    shard = study / "data/maps" / C / "control/center.zarr/images/attribution/c/0/0/0"
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1
+    shard.unlink()
+    shard.write_bytes(bytes(data))
+    with pytest.raises(Problem, match=r"center\.zarr/images: the maps cannot be read"):
+        score.main(study, C, "control")

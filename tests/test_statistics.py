@@ -155,7 +155,9 @@ def test_a_constant_lead_is_certain_though_the_means_are_not():
     # Paired: a method that is better on every image by a little is ahead in every resample.
     hard = np.random.default_rng(0).normal(size=(30, 1))
     scores = np.concatenate([hard + 0.01, hard], axis=1)
-    table, _ = summarize(single(scores), bootstrap.draw(30, resamples=300, seed=0), better="higher", level=0.95)
+    table, _ = summarize(
+        single(scores), bootstrap.draw(30, resamples=300, seed=0), better="higher", level=0.95, fewest=1
+    )
     assert table.low[0] < table.high[1]
     np.testing.assert_array_equal([table.rank_low, table.rank_high], [[1, 2], [1, 2]])
 
@@ -165,7 +167,9 @@ def test_rank_intervals_cover_ties():
     same = rng.random((40, 1))
     noise = rng.random((40, 2))
     scores = np.concatenate([same, same, noise, same - 1], axis=1)
-    table, resampled = summarize(single(scores), bootstrap.draw(40, resamples=400, seed=0), better="higher", level=0.95)
+    table, resampled = summarize(
+        single(scores), bootstrap.draw(40, resamples=400, seed=0), better="higher", level=0.95, fewest=1
+    )
     np.testing.assert_array_equal(resampled[:, 0], resampled[:, 1])
     assert table.rank[0] == table.rank[1]
     assert table.rank_low[0] == table.rank_low[1] == 1
@@ -176,7 +180,7 @@ def test_rank_intervals_cover_ties():
 def test_a_method_without_scores_is_unranked_and_takes_no_rank():
     nan = np.nan
     scores = single(np.array([[nan, 1.0, 2], [nan, 2, 3]]))
-    table, _ = summarize(scores, bootstrap.draw(2, resamples=50, seed=0), better="lower", level=0.95)
+    table, _ = summarize(scores, bootstrap.draw(2, resamples=50, seed=0), better="lower", level=0.95, fewest=1)
     np.testing.assert_array_equal(table.count, [0, 2, 2])
     np.testing.assert_array_equal(table.rank, [nan, 1, 2])
     assert np.isnan([table.mean[0], table.low[0], table.rank_low[0], table.rank_high[0]]).all()
@@ -305,3 +309,12 @@ def test_mann_whitney_is_exact_without_ties_and_bears_empty_groups():
     # Of the 20 ways to choose 3 of 6, two are as extreme.
     assert groups.mann_whitney(np.array([1.0, 2, 3]), np.array([4.0, 5, 6, np.nan])) == pytest.approx(0.1)
     assert np.isnan(groups.mann_whitney(np.array([np.nan]), np.array([1.0])))
+
+
+def test_a_mean_over_a_few_images_ranks_nobody():
+    scores = np.array([[0.9, 0.1], [np.nan, 0.2], [np.nan, 0.3]])
+    weights = bootstrap.draw(3, resamples=50, seed=0)
+    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, fewest=2)
+    np.testing.assert_array_equal(table.rank, [np.nan, 1])
+    np.testing.assert_array_equal(table.mean, [0.9, pytest.approx(0.2)])
+    assert np.isnan(resampled[:, 0]).all()

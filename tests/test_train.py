@@ -17,8 +17,8 @@ from stages.params import Problem
 from stages.seeds import generator
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
-RECIPE = {"epochs": 2, "batch": 8, "rate": 0.05, "decay": 5e-4, "shift": 2}
-ADVERSARY = {"norm": "l2", "epsilon": 1.0, "steps": 1, "step_size": 1.0, "after": 0.5}
+RECIPE = {"epochs": 2, "batch": 8, "rate": 0.05, "decay": 5e-4, "shift": 2, "after": 0.5}
+ADVERSARY = {"norm": "l2", "epsilon": 1.0, "steps": 1, "step_size": 1.0}
 BALLS = [("l2", 1.5, 0.5), ("linf", 0.05, 0.02)]
 
 
@@ -58,7 +58,7 @@ def test_seed_and_adversary_change_the_weights(data):
 
 
 def test_an_adversary_that_begins_after_the_end_changes_nothing(data):
-    assert equal(trained(data)[0], trained(data, adversary={**ADVERSARY, "after": 1.0})[0])
+    assert equal(trained(data)[0], trained(data, adversary=ADVERSARY, after=1.0)[0])
 
 
 def test_a_misspelt_setting_of_the_adversary_is_an_error(data):

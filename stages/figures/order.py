@@ -23,6 +23,12 @@ def ranking_metrics(summary: xr.Dataset) -> list[str]:
     return summary["metric"].values[summary["role"].values == "metric"].tolist()
 
 
+def ranked(summary: xr.Dataset) -> list[str]:
+    """List the metrics by which a method was ranked on some classifier; the others had too few defined scores."""
+    some = summary["rank"].notnull().any(["classifier", "method"])
+    return [name for name in ranking_metrics(summary) if bool(some.sel({"metric": name}))]
+
+
 def _sorted(names: np.ndarray, ranks: np.ndarray) -> list[str]:
     return names[np.argsort(ranks, kind="stable")].tolist()
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from stages.figures import bands, dots, heat, pictures, theme, words
-from stages.figures.order import by_metric, digits, overall, ranking_metrics
+from stages.figures.order import by_metric, digits, overall, ranked, ranking_metrics
 
 # With fewer values a group, the Mann-Whitney test cannot fall below 0.05.
 FEWEST = 4
@@ -40,6 +40,8 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
         "overview": dots.mean_ranks(summary, order),
         "ranks": ranks(summary, order),
         "metrics": metrics,
+        "ranked": ranked(summary),
+        "fewest": summary.attrs["fewest"],
         "leaderboards": boards,
         "keys": theme.keys(summary["classifier"].values.tolist()),
         "pairs": pairs(tables["comparison"], metrics),

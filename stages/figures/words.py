@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from stages.figures.order import overall, ranking_metrics
+from stages.figures.order import overall, ranked
 
 
 def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
@@ -21,20 +21,20 @@ def partly(summary: xr.Dataset) -> list[str]:
 
 
 def _leader(summary: xr.Dataset) -> list[str]:
-    ranked = [name for name in overall(summary) if not np.isnan(_rank(summary, name))]
-    if not ranked:
+    leading = [name for name in overall(summary) if not np.isnan(_rank(summary, name))]
+    if not leading:
         return ["No method could be ranked."]
-    first = ranked[0]
+    first = leading[0]
     low, high = (float(summary[f"overall_rank_{end}"].sel({"method": first})) for end in ("low", "high"))
-    metrics, classifiers = len(ranking_metrics(summary)), summary.sizes["classifier"]
+    metrics, classifiers = len(ranked(summary)), summary.sizes["classifier"]
     level = summary.attrs["bootstrap"]["level"]
     over = f"{_number(metrics, 'metric')} on {_number(classifiers, 'classifier')}"
     named = f"{first}, a control," if bool(summary["control"].sel({"method": first})) else first
     said = [
-        f"{named} has the best mean rank: {_rank(summary, first):.1f} of {len(ranked)} methods over {over} "
+        f"{named} has the best mean rank: {_rank(summary, first):.1f} of {len(leading)} methods over {over} "
         f"({100 * level:.3g}% interval {low:.1f} to {high:.1f})."
     ]
-    near = [name for name in ranked[1:] if float(summary["overall_rank_low"].sel({"method": name})) <= high]
+    near = [name for name in leading[1:] if float(summary["overall_rank_low"].sel({"method": name})) <= high]
     if near:
         said.append(f"The intervals of {_list(near)} overlap with its own: on these images they are not told apart.")
     return said

@@ -94,8 +94,9 @@ def gag(
         percentile is 0.
 
     Differs from the authors' code: a mean where it sums, so that samples does not scale the map; and the noise is
-    scaled by each image's range, not the batch's. The floor `raw` is the code's, and makes the guide depend on the
-    scale of the logits.
+    scaled by each image's range, not the batch's; and gradients are by intensity, where the code's are by normalized
+    input, smaller by the standard deviation. The floor `raw` is the code's, and depends on the scale of both gradients
+    and logits.
     """
     _check_samples("gag", samples)
     if not 0 <= percentile <= 100:

@@ -29,6 +29,7 @@ def summarize(
     *,
     better: Literal["higher", "lower"],
     level: float,
+    fewest: int,
 ) -> tuple[Summary, Float[np.ndarray, "resample method"]]:
     """Average, rank, and say how far both could have come out otherwise.
 
@@ -37,6 +38,7 @@ def summarize(
         weights: How often each resample drew each unit.
         better: Which way is better.
         level: Share of the resamples inside an interval.
+        fewest: Defined scores that a method needs to be ranked: a mean over a few images ranks nobody.
 
     Returns:
         The table, where `count` is the number of defined scores a mean is over; and the rank of each method in
@@ -46,7 +48,8 @@ def summarize(
     means = mean(sums, counts)
     samples = resampled_means(weights, sums, counts)
     low, high = interval(samples, counts, level=level)
-    ranks, resampled = rank(means, better=better), rank(samples, better=better)
+    enough = counts.sum(axis=0) >= fewest
+    ranks, resampled = (rank(np.where(enough, values, np.nan), better=better) for values in (means, samples))
     best, worst = rank_interval(resampled, ranks, level=level, attained=True)
     number = counts.sum(axis=0).astype(np.float64)
     return Summary(means, low, high, number, ranks, best, worst), resampled

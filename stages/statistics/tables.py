@@ -113,7 +113,7 @@ def _stacked(judged: list[Judged], metrics: dict[str, None]) -> xr.DataArray:
     return table
 
 
-def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: int) -> xr.Dataset:
+def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: int, fewest: int) -> xr.Dataset:
     """Give mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
 
     Args:
@@ -121,6 +121,7 @@ def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: i
         resamples: Bootstrap resamples of the images (or grids), the same ones for every method.
         level: Share of the resamples inside an interval.
         seed: Of the resampling.
+        fewest: Defined scores that a method needs to be ranked by a metric.
     """
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
     metrics = list(dict.fromkeys(one.metric for one in judged))
@@ -132,7 +133,8 @@ def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: i
     for one in judged:
         here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
         weights = draw(one.scores.shape[1], resamples=resamples, seed=seed)
-        table, drawn[here[0], here[2]] = summarize(units(one), weights, better=one.attrs["better"], level=level)
+        options = {"better": one.attrs["better"], "level": level, "fewest": fewest}
+        table, drawn[here[0], here[2]] = summarize(units(one), weights, **options)
         for name, values in table._asdict().items():
             columns[name][here] = values
         columns["asked"][here] = one.asked.sum([name for name in one.asked.dims if name != "method"])
