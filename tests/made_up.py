@@ -43,7 +43,7 @@ def house(folder: Path) -> Path:
         for family, names in listed.items():
             text = "".join(f"def {name}(maps):\n    pass\n" for name in names)
             (folder / kind / f"{family}.py").write_text(text)
-    for verb in ("aggregate", "report"):
+    for verb in ("aggregate", "report", "select", "tile", "train"):
         (folder / f"{verb}.py").write_text((params.HOUSE / f"{verb}.py").read_text())
     return folder
 
@@ -61,6 +61,8 @@ def study(folder: Path, *, images: int = 24, grids: int = 6, seed: int = 0) -> P
 
 
 def settings() -> dict:
+    shipped = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
+    like = shipped["classifiers"]["resnet_vanilla"]
     metrics = {
         family: {
             name: {key: value[name] for key, value in (("count", PREFIX), ("exclude", EXCLUDED)) if name in value}
@@ -72,9 +74,9 @@ def settings() -> dict:
         "seed": 0,
         "engine": {"device": "cpu", "precision": "float32", "threads": 1, "batch": 32},
         "stores": {"dtype": "float32", "shard_rows": 64},
-        "judge": {},
+        "judge": shipped["judge"],
         "datasets": {"shapes": {"number": 100}},
-        "classifiers": {name: {"dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
+        "classifiers": {name: {**like, "dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
         "metrics": metrics,
         "aggregate": {"resamples": 200, "level": 0.95, "fewest": 1},
