@@ -186,6 +186,7 @@ class Rows:
         for name, (dims, values) in table.coords.items():
             array(group, name, np.asarray(values), dims, {})
         steps = _shard(table, self.shard_rows)
+        beside = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # as CF says it
         arrays = {
             name: begin(
                 group,
@@ -193,7 +194,7 @@ class Rows:
                 (*lead, *field.shape),
                 field.dtype,
                 (*table.dims, *field.dims),
-                field.attrs,
+                {**field.attrs, "coordinates": beside} if beside else field.attrs,
                 lead=len(lead),
                 shard=steps,
             )

@@ -147,8 +147,8 @@ def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
         recorded = next(out["md5"] for out in outs if out["path"] == relative)
         cache = _cache(study)
         listing = json.loads(_object(cache, recorded).read_text())
-    except (OSError, KeyError, StopIteration, ValueError, yaml.YAMLError):
-        return place
+    except (OSError, KeyError, TypeError, StopIteration, ValueError, yaml.YAMLError):
+        return place  # nothing recorded, or another process is writing dvc.lock just now
     for item in listing:
         link = place / item["relpath"]
         link.parent.mkdir(parents=True, exist_ok=True)

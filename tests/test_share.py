@@ -10,6 +10,9 @@ from study import environment, files, run
 from stages.params import Problem
 from stages.share import open_maps, open_results
 
+# `method` is a keyword of xarray's sel, so that names are given in a dict.
+AT = {"classifier": "resnet_vanilla", "method": "gradient", "metric": "relevance_rank"}
+
 
 def test_maps_open_lazy_and_labelled(baseline):
     maps = open_maps("resnet_vanilla", "smoothgrad", study=baseline)
@@ -24,9 +27,9 @@ def test_maps_open_lazy_and_labelled(baseline):
 
 def test_results_open_labelled(baseline):
     summary = open_results(study=baseline)
-    one = summary["mean"].sel(classifier="resnet_vanilla", method="gradient", metric="relevance_rank")
+    one = summary["mean"].sel(AT)
     assert 0 <= float(one) <= 1
-    assert int(summary["count"].sel(classifier="resnet_vanilla", method="gradient", metric="relevance_rank")) == 12
+    assert int(summary["count"].sel(AT)) == 12
     assert {"low", "high", "rank"} <= set(summary.data_vars)
 
 
