@@ -1,0 +1,25 @@
+"""The README shows what the default study made: every method is in its table, its figure is there."""
+
+import re
+from pathlib import Path
+
+from stages.params import entries, load
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_table_names_every_method():
+    listed = {name for family in entries(load(ROOT), "methods").values() for name in family}
+    assert set(re.findall(r"^\| \d+ \| `(\w+)` \|", README, re.MULTILINE)) == listed
+
+
+def test_its_figures_are_there():
+    for figure in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README):
+        assert (ROOT / figure).is_file(), figure
+
+
+def test_its_commands_are_there():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"reproduce", "test"} <= set(targets)
+    assert set(re.findall(r"`?make (\w+)", README)) <= set(targets)
