@@ -23,10 +23,10 @@ def plan(study: Path) -> Plan:
     from dvc.repo import Repo
 
     with Repo(str(study)) as repo:
-        changed = {name.removeprefix("dvc.yaml:"): told for name, told in repo.status().items()}
+        # Seen from another folder, DVC puts the path of dvc.yaml before a cell's name.
+        changed = {name.rpartition(":")[2]: told for name, told in repo.status().items()}
         graph = repo.index.graph
-        needs = {stage.addressing.removeprefix("dvc.yaml:"): graph.successors(stage) for stage in graph.nodes}
-        inputs = {name: [stage.addressing.removeprefix("dvc.yaml:") for stage in own] for name, own in needs.items()}
+        inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
     order = list(TopologicalSorter(inputs).static_order())
     reasons: dict[str, list[str]] = {}
     for name in order:
