@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows import plan as planning
 from stages.params import Problem, load
@@ -45,7 +45,13 @@ def status(study: Study = Path()) -> None:
         console.print("Nothing is stale: every result is up to date.")
         return
     past = _last(study)
-    table = Table("cell", "why", "rows last time", "seconds last time", title=f"{len(found.needs)} stale cells")
+    table = Table(
+        Column("cell", no_wrap=True),
+        "why",
+        "rows last time",
+        "seconds last time",
+        title=f"{len(found.needs)} stale cells",
+    )
     for cell, reasons in found.reasons.items():
         last = past.get(cell, {})
         table.add_row(
@@ -96,7 +102,14 @@ class _told:
 
 def _show(study: Path, done: list[tuple[str, float, float]], total: float) -> None:
     past = _last(study)
-    table = Table("cell", "rows", "computed", "seconds computing", "seconds recording", title="What was made")
+    table = Table(
+        Column("cell", no_wrap=True),
+        "rows",
+        "computed",
+        "seconds computing",
+        "seconds recording",
+        title="What was made",
+    )
     for cell, filling, recording in done:
         rows = past.get(cell, {})
         table.add_row(
