@@ -1,6 +1,5 @@
 """The face of the project: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -11,13 +10,15 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows import plan as planning
-from stages.params import Problem, load
+from stages.params import load
+from stages.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
 Study = Annotated[Path, typer.Option(help="The folder of params.yaml.")]
 Workers = Annotated[int, typer.Option(help="Processes that work side by side.")]
 CORES = os.cpu_count() or 1
+FRESH = "Nothing is stale: every result is up to date."
 
 
 @app.command()
@@ -27,40 +28,46 @@ def reproduce(study: Study = Path(), workers: Workers = CORES) -> None:
     with _told():
         load(study)
         if not planning.plan(study).needs:
-            console.print("Nothing is stale: every result is up to date.")
+            console.print(FRESH)
             return
         from flows.reproduce import reproduce as flow
 
         done = flow(str(study), workers)
-    _show(study, done, time.monotonic() - start)
+    past = planning.visits(study)
+    rows = [
+        [
+            cell,
+            past[cell].wanted if cell in past else "",
+            past[cell].computed if cell in past else "",
+            filling,
+            recording,
+        ]
+        for cell, filling, recording in done
+    ]
+    _show("What was made", ["rows", "computed", "seconds computing", "seconds recording"], rows)
+    total = time.monotonic() - start
+    console.print(f"{len(done)} cells in {total:.0f} s. The report: {study / 'data' / 'report' / 'index.html'}")
 
 
 @app.command()
 def status(study: Study = Path()) -> None:
-    """Say which cells are stale and why, how many rows they had, and about how long they took last time."""
+    """Say which cells are stale and why, how many rows each is to make, and about how long that will take."""
     with _told():
         load(study)
         found = planning.plan(study)
-    if not found.needs:
-        console.print("Nothing is stale: every result is up to date.")
-        return
-    past = _last(study)
-    table = Table(
-        Column("cell", no_wrap=True),
-        "why",
-        "rows last time",
-        "seconds last time",
-        title=f"{len(found.needs)} stale cells",
+        if not found.needs:
+            console.print(FRESH)
+            return
+        past = planning.visits(study)
+        rows = []
+        for cell, reasons in found.reasons.items():
+            due = planning.due(study, cell) if not found.needs[cell] else None
+            why = reasons[0] + (f" and {len(reasons) - 1} more" if len(reasons) > 1 else "")
+            rows.append([cell, why, *planning.expected(due, past.get(cell))])
+    _show(f"{len(rows)} stale cells", ["why", "rows to make", "seconds expected"], rows)
+    console.print(
+        "'?' waits for what its inputs will be; seconds are those of the last run, by row where there are any."
     )
-    for cell, reasons in found.reasons.items():
-        last = past.get(cell, {})
-        table.add_row(
-            cell,
-            "; ".join(reasons[:3]) + (" ..." if len(reasons) > 3 else ""),
-            str(last.get("rows_wanted", "")),
-            str(last.get("seconds", "")),
-        )
-    console.print(table)
 
 
 @app.command()
@@ -100,41 +107,8 @@ class _told:
             raise typer.Exit(1) from None
 
 
-def _show(study: Path, done: list[tuple[str, float, float]], total: float) -> None:
-    past = _last(study)
-    table = Table(
-        Column("cell", no_wrap=True),
-        "rows",
-        "computed",
-        "seconds computing",
-        "seconds recording",
-        title="What was made",
-    )
-    for cell, filling, recording in done:
-        rows = past.get(cell, {})
-        table.add_row(
-            cell,
-            str(rows.get("rows_wanted", "")),
-            str(rows.get("rows_computed", "")),
-            f"{filling:.1f}",
-            f"{recording:.1f}",
-        )
+def _show(title: str, columns: list[str], rows: list[list[object]]) -> None:
+    table = Table(Column("cell", no_wrap=True), *columns, title=title)
+    for row in rows:
+        table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row))
     console.print(table)
-    console.print(f"{len(done)} cells in {total:.0f} s. The report: {study / 'data' / 'report' / 'index.html'}")
-
-
-def _last(study: Path) -> dict[str, dict]:
-    """Read of the log what each cell's last visit cost: the worker that filled it and the cell itself, together."""
-    log = study / ".atlas" / "log.jsonl"
-    visits: dict[str, list[dict]] = {}
-    for line in map(json.loads, log.read_text().splitlines() if log.is_file() else []):
-        before = visits.get(line["cell"], [])
-        visits[line["cell"]] = [line] if not before or before[-1]["assembled"] else [*before, line]
-    return {
-        cell: {
-            "rows_wanted": lines[-1]["rows_wanted"],
-            "rows_computed": sum(line["rows_computed"] for line in lines),
-            "seconds": round(sum(line["seconds"] for line in lines), 1),
-        }
-        for cell, lines in visits.items()
-    }

@@ -1,14 +1,16 @@
 """Ask DVC what is stale and why, and in which order it must be made; prune what params.yaml no longer names."""
 
+import json
 import shutil
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.params import entries, load, path
 
 # Verbs whose rows a warm worker can make before DVC visits the cell.
-WARM = ("attribute", "score")
+WARM = ("predict", "attribute", "score")
 
 
 class Plan(NamedTuple):
@@ -43,6 +45,51 @@ def verb(cell: str) -> tuple[str, list[str]]:
     return name, rest.split("-") if rest else []
 
 
+class Visit(NamedTuple):
+    """What a cell's last visit cost, by the run log: the worker that filled it and the cell itself, together."""
+
+    wanted: int
+    computed: int
+    seconds: float
+
+
+def visits(study: Path) -> dict[str, Visit]:
+    """Read the last visit of every cell that computes rows."""
+    log = study / ".atlas" / "log.jsonl"
+    found: dict[str, list[dict]] = {}
+    for line in map(json.loads, log.read_text().splitlines() if log.is_file() else []):
+        before = found.get(line["cell"], [])
+        found[line["cell"]] = [line] if not before or before[-1]["assembled"] else [*before, line]
+    return {
+        cell: Visit(
+            lines[-1]["rows_wanted"],
+            sum(line["rows_computed"] for line in lines),
+            sum(line["seconds"] for line in lines),
+        )
+        for cell, lines in found.items()
+    }
+
+
+def due(study: Path, cell: str) -> tuple[int, int] | None:
+    """Count the rows of a cell whose inputs are there, and those that are to be made; None where it has none."""
+    name, parts = verb(cell)
+    if name not in WARM:
+        return None
+    try:
+        return import_module(f"stages.{name}").due(study, *parts)
+    except BlockingIOError:  # another process is making them
+        return None
+
+
+def expected(due: tuple[int, int] | None, last: Visit | None) -> tuple[str, str]:
+    """Spell how many rows are to be made and the seconds that will take, by what the last visit cost."""
+    rows = f"{due[1]} of {due[0]}" if due else "?" if last else ""
+    if last is None:
+        return rows, "?"
+    rate = last.seconds / last.computed if last.computed else 0.0
+    return rows, f"{rate * due[1]:.0f}" if due and last.computed else f"{last.seconds:.0f}"
+
+
 def clean(study: Path) -> list[Path]:
     """Delete outputs and scratch of entries that params.yaml no longer names; give what was deleted."""
     params = load(study)
@@ -56,8 +103,8 @@ def clean(study: Path) -> list[Path]:
     for kind in ("classifiers", "predictions", "images", "grids", "similarity", "maps", "scores"):
         found += study.glob(f"data/{kind}/*")
     found += [*study.glob("data/maps/*/*"), *study.glob("data/scores/*/*")]
-    cells = {f"{name}@{one}" for name in ("predict", "correlate") for one in classifiers}
-    cells |= {f"{name}@{one}-{family}" for name in WARM for one in classifiers for family in families}
+    cells = {f"{name}@{one}" for name in ("train", "predict", "correlate") for one in classifiers}
+    cells |= {f"{name}@{one}-{family}" for name in ("attribute", "score") for one in classifiers for family in families}
     gone = [one for one in found if one not in kept]
     gone += [one for one in study.glob(".atlas/cells/*") if one.name not in cells]
     for one in gone:
@@ -72,9 +119,9 @@ def _told(changes: list) -> list[str]:
         if isinstance(change, str):
             told.append(change)
             continue
-        for kind, items in change.items():
+        for items in change.values():
             pairs = items.items() if isinstance(items, dict) else [(str(items), "")]
-            told += [f"{kind}: {name} {_flat(state)}".strip() for name, state in pairs]
+            told += [f"{name} {_flat(state)}".strip() for name, state in pairs]
     return told
 
 

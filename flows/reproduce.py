@@ -17,15 +17,20 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.plan import WARM, clean, plan, verb
 from flows.workers import fill, pool, record
-from stages.params import Problem
+from stages.problem import Problem
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{cell}")
-def visit(study: Path, cell: str, workers: ProcessPoolExecutor) -> tuple[str, float, float]:
-    """Fill a cell's rows on a warm worker where its verb has rows, then let DVC run and record it."""
+def visit(
+    study: Path, cell: str, workers: ProcessPoolExecutor, recorder: ProcessPoolExecutor
+) -> tuple[str, float, float]:
+    """Fill a cell's rows on a warm worker where its verb has rows, then let DVC run and record it.
+
+    Filled cells are recorded one after another: two that DVC records at once wait for each other's locks.
+    """
     name, parts = verb(cell)
     filling = workers.submit(fill, str(study), name, parts).result() if name in WARM else 0.0
-    recording = workers.submit(record, str(study), cell).result()
+    recording = (recorder if name in WARM else workers).submit(record, str(study), cell).result()
     print(f"{cell}: done in {filling + recording:.1f} s", flush=True)
     return cell, filling, recording
 
@@ -38,13 +43,15 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
         Problem: cells failed; all that do not depend on them were visited.
     """
     here = Path(study).resolve()
-    with pool(workers) as processes:
+    with pool(workers) as processes, pool(1) as recorder:
         processes.submit(os.getpid)  # the imports begin now
         for gone in clean(here):
             print(f"no longer named in params.yaml, deleted: {gone.relative_to(here)}")
         futures: dict = {}
         for cell, inputs in plan(here).needs.items():
-            futures[cell] = visit.submit(here, cell, processes, wait_for=[futures[needed] for needed in inputs])
+            futures[cell] = visit.submit(
+                here, cell, processes, recorder, wait_for=[futures[needed] for needed in inputs]
+            )
         wait(list(futures.values()))
         states = {cell: future.state for cell, future in futures.items()}
         failed = [cell for cell, state in states.items() if state.is_failed()]

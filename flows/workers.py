@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 # None of this project's own modules: a worker imports them when it begins, as they are then.
-PRELOAD = ["torch", "torch.fx.experimental.optimization", "zarr", "pydantic", "dvc.cli", "dvc.repo.reproduce"]
+PRELOAD = ["torch", "torch.fx.experimental.optimization", "cv2", "zarr", "pydantic", "dvc.cli", "dvc.repo.reproduce"]
 
 
 def pool(workers: int) -> ProcessPoolExecutor:

@@ -5,6 +5,8 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from stages import params
-from stages.params import Entry, Problem
+from stages.params import Entry
+from stages.problem import Problem
 from stages.statistics import labels, tables
 from stages.statistics.groups import compare
 from stages.statistics.tables import Judged
@@ -65,7 +68,7 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
         datasets["curves"] = labels.label(named(tables.curve_table(curves, **options)), "curves", notes)
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
-    datasets["comparison"] = compare(summary, same_images(given))
+    datasets["comparison"] = labels.label(compare(summary, same_images(given)), "comparison", {})
     write(study, datasets, judged)
 
 
@@ -87,12 +90,13 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:
     reasons: Reasons = {}
     methods = {family: list(listed) for family, listed in params.entries(given, "methods").items()}
     metrics = [metric for listed in params.entries(given, "metrics").values() for metric in listed.values()]
-    for classifier in given["classifiers"]:
-        for metric in metrics:
-            found, why = _read(study, methods, classifier, metric)
-            judged += [found] if found else []
-            for method, reason in sorted(why.items()):
-                reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
+    asked = [(study, methods, classifier, metric) for classifier in given["classifiers"] for metric in metrics]
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:  # opening many small arrays takes its time
+        read = list(processes.map(_read, *zip(*asked, strict=True)))
+    for (_, _, classifier, metric), (found, why) in zip(asked, read, strict=True):
+        judged += [found] if found else []
+        for method, reason in sorted(why.items()):
+            reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not judged:
         raise Problem(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric judges any method")
     return judged, reasons

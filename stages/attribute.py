@@ -12,8 +12,11 @@ import numpy as np
 
 from stages import evidence, keys
 from stages.evidence import Evidence
-from stages.params import Entry, Problem, attributes, canonical, command, entries, find, load, path, signature
-from stages.rows import Field, Rows, Table
+from stages.params import Entry, canonical, command, entries, find, load, path
+from stages.problem import Problem
+from stages.rows import Rows, of_cell
+from stages.signatures import attributes, signature
+from stages.tables import Field, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,19 +41,26 @@ def fill(study: Path, classifier: str, family: str) -> None:
     visit(study, classifier, family, finish=False)
 
 
+def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
+    """Count the maps that a cell is to hold, and those that are to be made."""
+    params = load(study)
+    with of_cell(study, params, "attribute", "maps", classifier, family, wait=False) as rows:
+        works = plan(study, params, classifier, entries(params, "methods")[family])
+        return rows.due([rows.served(work.table, work.shared) for work in works])
+
+
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     """Look for a cell's rows, make what is missing, and assemble the output where asked."""
     params = load(study)
     listed = entries(params, "methods")[family]
-    output = path(study, "maps", classifier, family)
-    with Rows(study, f"attribute@{classifier}-{family}", output, params["stores"]["shard_rows"]) as rows:
+    with of_cell(study, params, "attribute", "maps", classifier, family) as rows:
         works = plan(study, params, classifier, listed)
-        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if refusal(rows, work) is None}
+        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
         passes = {}
         if any(map(len, missing.values())):
             passes = compute(study, params, classifier, works, missing, rows)
         if finish:
-            tables = [refused(rows, work) for work in works]
+            tables = [rows.served(work.table, work.shared) for work in works]
             rows.finish(tables, {f"{name}.zarr": described(bound) for name, bound in listed.items()})
         rows.log(passes)
 
@@ -93,7 +103,7 @@ def compute(
     for seen in {work.seen.group: work.seen for work in works}.values():
         wanted = {i: missing[i] for i in missing if works[i].seen is seen}
         for i, positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
-            if refusal(rows, works[i]) is None:
+            if rows.refusal(works[i].shared) is None:
                 before = dict(loaded.passes)
                 make(works[i], positions, {**given, "classifier": loaded}, rows)
                 for kind, count in passes[works[i].method.name].items():
@@ -117,7 +127,7 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -
             mapped(function, [given[name] for name in named], bound.settings, bound.options["channels"]).cpu().numpy()
         )
     except Unsupported as reason:
-        rows.refuse(refusal_key(work), str(reason))
+        rows.refuse(work.shared, str(reason))
         return
     except Problem as problem:
         shown = evidence.some(work.seen, positions)
@@ -141,25 +151,6 @@ def described(bound: Entry) -> dict[str, str]:
     """Say on the store what the method is."""
     known = attributes("methods", bound.family, bound.function)
     return {**known, "family": bound.family, "settings": canonical({**bound.settings, **bound.options})}
-
-
-def refusal(rows: Rows, work: Work) -> str | None:
-    """Give the reason why a method cannot serve the classifier, where that is known."""
-    return rows.refusal(refusal_key(work))
-
-
-def refusal_key(work: Work) -> bytes:
-    """Key the fact that a method cannot serve a classifier."""
-    return keys.digest("refused", work.shared)
-
-
-def refused(rows: Rows, work: Work) -> Table:
-    """Empty a table whose method cannot serve the classifier, and say why on it."""
-    reason = refusal(rows, work)
-    if reason is None:
-        return work.table
-    attrs = {"unsupported": reason, "refused": {refusal_key(work).hex(): reason}}
-    return work.table._replace(keys=np.zeros_like(work.table.keys), attrs=attrs)
 
 
 if __name__ == "__main__":

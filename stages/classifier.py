@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from stages.arrays import Features, HeadWeights, Images, Logits, Targets
-from stages.params import Problem, find
+from stages.params import find
+from stages.problem import Problem
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -246,20 +247,28 @@ def _modular(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
     return graph
 
 
-def shared(function: Callable) -> Callable:
-    """Remember a function's last call, so that functions of one family do common work once per batch.
+def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
+    """Remember a function's last calls, so that functions of one family do common work once per batch.
 
-    Tensors and objects are compared by identity, everything else by value. One call is held, no more.
+    Tensors and objects are compared by identity, everything else by value.
+
+    Args:
+        function: What is decorated.
+        calls: How many calls are held; more than one where entries with unlike settings take turns.
     """
-    held: list[tuple | None] = [None]
+    if function is None:
+        return partial(shared, calls=calls)
+    held: list[tuple] = []
 
     @wraps(function)
     def remembering(*args: object, **settings: object) -> object:
-        call = held[0]
-        if call is None or not _same(call[0], args) or call[1] != settings:
-            held[0] = call = None  # what is held goes before more is made
-            held[0] = call = (args, settings, function(*args, **settings))
-        return call[2]
+        for known, set_to, result in held:
+            if _same(known, args) and set_to == settings:
+                return result
+        del held[: max(0, len(held) + 1 - calls)]  # what is held goes before more is made
+        result = function(*args, **settings)
+        held.append((args, settings, result))
+        return result
 
     return remembering
 

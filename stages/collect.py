@@ -2,15 +2,18 @@
 
 import uuid
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.params import Problem, command, find, load, path
+from stages.params import command, find, load, path
 from stages.params import dataset as dataset_entry
+from stages.problem import Problem
 from stages.stores import SHARD_BYTES, array, begin, group_at, replace
+
+CHUNK_BYTES = 2**16  # images of a few dozen pixels a side are read several at a time
 
 
 def main(study: Path, dataset: str) -> None:
@@ -24,7 +27,12 @@ def main(study: Path, dataset: str) -> None:
     facts: dict[str, list] = {"image": [], "split": [], "label": [], "boxes": []}
     group = group_at(partial, {"classes": classes})
     pictures: dict[str, Any] = {}
-    for block in shards(samples, dataset):
+    first = next(iter(samples), None)
+    if first is None:
+        raise Problem(f"dataset {dataset}: its source has no image")
+    together = max(1, CHUNK_BYTES // first.pixels.nbytes)
+    size = max(1, SHARD_BYTES // first.pixels.nbytes // together) * together
+    for block in batched(chain([first], samples), size):
         for sample in block:
             facts["image"].append(sample.id)
             facts["split"].append(sample.split)
@@ -36,7 +44,7 @@ def main(study: Path, dataset: str) -> None:
         ):
             if name not in pictures:
                 shape = (0, *values.shape[1:])
-                pictures[name] = begin(group, name, shape, values.dtype, dims, {}, shard=len(block))
+                pictures[name] = begin(group, name, shape, values.dtype, dims, {}, shard=size, together=together)
             pictures[name].append(values)
     if len(set(facts["image"])) < len(facts["image"]):
         raise Problem(f"dataset {dataset}: two images have the same id")
@@ -47,20 +55,10 @@ def main(study: Path, dataset: str) -> None:
     replace(partial, output)
 
 
-def shards(samples: Iterator, dataset: str) -> Iterator[list]:
-    """Gather samples into blocks of one shard.
-
-    Raises:
-        Problem: the dataset has no image.
-    """
-    first = next(iter(samples), None)
-    if first is None:
-        raise Problem(f"dataset {dataset}: its source has no image")
-    size = max(1, SHARD_BYTES // first.pixels.nbytes)
-    block = [first, *islice(samples, size - 1)]
-    while block:
+def batched(samples: Iterator, size: int) -> Iterator[list]:
+    """Gather samples into blocks."""
+    while block := list(islice(samples, size)):
         yield block
-        block = list(islice(samples, size))
 
 
 def padded(boxes: list[np.ndarray]) -> np.ndarray:

@@ -11,8 +11,10 @@ from scipy.stats import rankdata
 
 from stages import evidence, keys
 from stages.params import command, entries, load, path
-from stages.rows import Field, Rows, Table, keys_of
-from stages.stores import read
+from stages.problem import Problem
+from stages.rows import of_cell
+from stages.stores import read, values
+from stages.tables import Field, Table, keys_of
 
 
 def main(study: Path, classifier: str) -> None:
@@ -24,22 +26,18 @@ def main(study: Path, classifier: str) -> None:
         for name in listed
     }
     seen = evidence.images(study, classifier, params["seed"])
-    served = {
-        name: store
-        for name, store in sorted(stores.items())  # the order of entries is nothing to the rows
-        if "unsupported" not in read(store / "images", f"the maps of {name}").attrs
-    }
-    with Rows(
-        study, f"correlate@{classifier}", path(study, "similarity", classifier), params["stores"]["shard_rows"]
-    ) as rows:
-        table = plan(served, seen)
+    # Sorted: the order of entries is nothing to the rows.
+    opened = {name: read(stores[name] / "images", f"the maps of {name}") for name in sorted(stores)}
+    opened = {name: maps for name, maps in opened.items() if "unsupported" not in maps.attrs}
+    with of_cell(study, params, "correlate", "similarity", classifier) as rows:
+        table = plan({name: stores[name] for name in opened}, seen)
         missing = rows.missing(table)
-        arrays = {name: read(store / "images", f"the maps of {name}")["attribution"] for name, store in served.items()}
         for part in (
             missing[at : at + params["engine"]["batch"]] for at in range(0, len(missing), params["engine"]["batch"])
         ):
             low, high = int(part.min()), int(part.max()) + 1
-            maps = np.stack([array[low:high].reshape(high - low, -1)[part - low] for array in arrays.values()], axis=1)
+            own = [values(maps, "attribution", slice(low, high))[part - low] for maps in opened.values()]
+            maps = np.stack(own, axis=1).reshape(len(part), len(own), -1)
             rows.put(table, part, correlations(maps.astype("float64")))
         rows.finish([table], {})
         rows.log({})
@@ -48,6 +46,9 @@ def main(study: Path, classifier: str) -> None:
 def plan(served: dict[str, Path], seen: evidence.Evidence) -> Table:
     """Say which rows there are to be: an image's is keyed by the digests of all its maps."""
     digests = [keys_of(store, "images", f"the maps of {name}")[1] for name, store in served.items()]
+    for store, own in zip(served.values(), digests, strict=True):
+        if len(own) != len(seen.ids):
+            raise Problem(f"{store}/images: has {len(own)} maps, {len(seen.ids)} are due; make it again")
     shared = keys.code(("stages.correlate", "correlations"))
     made = b"".join(keys.digest(shared, *(own[i].tobytes() for own in digests)) for i in range(len(seen.ids)))
     names = np.array(list(served), dtype=np.dtypes.StringDType())

@@ -12,7 +12,7 @@ import numpy as np
 from stages.keys import digest
 from stages.params import path
 from stages.seeds import image_seed
-from stages.stores import read
+from stages.stores import read, values
 
 
 class Evidence(NamedTuple):
@@ -37,19 +37,25 @@ class Evidence(NamedTuple):
 def images(study: Path, classifier: str, seed: int) -> Evidence:
     """Read the evaluation images of a classifier."""
     store = read(path(study, "images", classifier) / "images", "the evaluation images")
-    ids = store["image"][:]
-    arrays = {"targets": store["target"][:], "masks": store["mask"][:], "boxes": store["boxes"][:].astype("int64")}
+    ids = values(store, "image")
+    arrays = {
+        "targets": values(store, "target"),
+        "masks": values(store, "mask"),
+        "boxes": values(store, "boxes").astype("int64"),
+    }
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
     rows = np.arange(len(ids))
-    return Evidence("images", ("image",), (len(ids),), coords, store["pixels"][:], rows, ids.tolist(), arrays, seed)
+    return Evidence(
+        "images", ("image",), (len(ids),), coords, values(store, "pixels"), rows, ids.tolist(), arrays, seed
+    )
 
 
 def grids(study: Path, classifier: str, seed: int) -> Evidence:
     """Read the grids of a classifier: a row for each tile, whose class is its target."""
     store = read(path(study, "grids", classifier) / "grids", "the grids")
-    names, targets = store["grid"][:], store["target"][:]
+    names, targets = values(store, "grid"), values(store, "target")
     count, tiles = targets.shape
-    pixels = store["pixels"][:]
+    pixels = values(store, "pixels")
     coords = {
         "grid": (("grid",), names),
         "tile": (("tile",), np.arange(tiles)),

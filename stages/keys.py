@@ -14,7 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.params import HOUSE, Entry, Problem, canonical, network, path
+from stages.params import Entry, canonical, network, path
+from stages.problem import Problem
+from stages.signatures import HOUSE
 
 SIZE = 16  # bytes of a key: 128 bits
 # Imported under another name than they are installed under; others are looked up, which takes longer.

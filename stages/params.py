@@ -1,16 +1,14 @@
 """Read params.yaml, find the functions it names, check their settings, and explain a bad entry.
 
-Nothing here imports what it describes: signatures are read from source text, so that a stage with nothing to compute
-never pays for torch, and a misspelt setting is found before the first pass through a network.
+Nothing here imports what it describes until it is asked to: a stage with nothing to compute never pays for torch.
 """
 
-import ast
 import importlib
 import json
 import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from inspect import signature as python_signature
 from pathlib import Path
@@ -18,7 +16,9 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-HOUSE = Path(__file__).parent
+from stages.problem import Problem
+from stages.signatures import signature, verb_signature
+
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # Keys of an entry that are not settings of its function.
@@ -45,10 +45,6 @@ SECTIONS: dict[str, dict[str, Any]] = {
 LAST = ("aggregate", "report")
 
 
-class Problem(Exception):
-    """Something the user can mend, told in one message that names the file, the entry, what was given, what is due."""
-
-
 class Entry(NamedTuple):
     """One name of params.yaml bound to a function: `gag_85: {function: gag, percentile: 85}`."""
 
@@ -58,13 +54,6 @@ class Entry(NamedTuple):
     function: str
     settings: dict[str, Any]
     options: dict[str, Any]
-
-
-class Signature(NamedTuple):
-    """What a function takes: evidence by position, settings by keyword."""
-
-    evidence: list[str]
-    settings: dict[str, Any]
 
 
 def load(study: Path) -> dict:
@@ -194,10 +183,7 @@ def network(params: dict, classifier: str) -> Entry:
 
 def settings(where: str, given: dict, verb: str, function: str) -> dict[str, Any]:
     """Check a section of params.yaml against the keyword-only settings of a verb's function."""
-    taken = _read_signature(HOUSE / f"{verb}.py", function)
-    if taken is None:
-        raise Problem(f"stages/{verb}.py has no function {function}")
-    return check(given, taken.settings, where, f"{function} of stages/{verb}.py")
+    return check(given, verb_signature(verb, function).settings, where, f"{function} of stages/{verb}.py")
 
 
 def check(given: dict, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
@@ -206,12 +192,10 @@ def check(given: dict, accepted: dict[str, Any], where: str, owner: str) -> dict
     Raises:
         Problem: with every fault of the entry, what was given and what is accepted.
     """
-    from pydantic import ConfigDict, ValidationError, create_model
+    from pydantic import ValidationError
 
-    fields = {f"{key}": (kind, ...) for key, kind in accepted.items()}
-    model = create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
     try:
-        return dict(model(**given))
+        return dict(_model(tuple(accepted.items()))(**given))
     except ValidationError as error:
         faults = "; ".join(_fault(fault, accepted) for fault in error.errors())
         takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
@@ -221,41 +205,6 @@ def check(given: dict, accepted: dict[str, Any], where: str, owner: str) -> dict
 def find(kind: str, family: str, function: str) -> Any:
     """Import the module of a family and take a function, or a constant, from it."""
     return getattr(importlib.import_module(f"stages.{kind}.{family}"), function)
-
-
-@cache
-def signature(kind: str, family: str, function: str, where: str = "") -> Signature:
-    """Read what a function takes from its source.
-
-    Raises:
-        Problem: there is no such family or function; the message lists those there are.
-    """
-    folder = HOUSE / kind
-    path = folder / f"{family}.py"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("[a-z]*.py")))
-        raise Problem(f"params.yaml: {where}: stages/{kind} has no family '{family}'; there are: {known}")
-    found = _read_signature(path, function)
-    if found is None:
-        public = [node.name for node in _tree(path).body if isinstance(node, ast.FunctionDef)]
-        known = ", ".join(name for name in public if not name.startswith("_"))
-        raise Problem(f"params.yaml: {where}: stages/{kind}/{family}.py has no function '{function}'; it has: {known}")
-    return found
-
-
-@cache
-def attributes(kind: str, family: str, function: str) -> dict[str, str]:
-    """Read what a family says of a function in its literal `ATTRS`: long_name, units, reference, better.
-
-    A function that ATTRS does not mention is called by its own name.
-    """
-    for node in _tree(HOUSE / kind / f"{family}.py").body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            if isinstance(target, ast.Name) and target.id == "ATTRS":
-                known = ast.literal_eval(node.value).get(function, {})
-                return {"long_name": function.replace("_", " "), "units": "1", "reference": "", **known}
-    return {"long_name": function.replace("_", " "), "units": "1", "reference": ""}
 
 
 def path(study: Path, kind: str, *names: str) -> Path:
@@ -284,28 +233,11 @@ def command(main: Callable) -> None:
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+def _model(accepted: tuple[tuple[str, Any], ...]) -> Callable[..., Iterable[tuple[str, Any]]]:
+    from pydantic import ConfigDict, create_model
 
-
-def _read_signature(path: Path, function: str) -> Signature | None:
-    known = {"Literal": Literal}
-    for node in _tree(path).body:
-        if isinstance(node, ast.FunctionDef) and node.name == function:
-            evidence = [argument.arg for argument in node.args.posonlyargs + node.args.args]
-            kinds = {argument.arg: _annotation(argument, known, path) for argument in node.args.kwonlyargs}
-            return Signature(evidence, kinds)
-    return None
-
-
-def _annotation(argument: ast.arg, known: dict, path: Path) -> Any:
-    where = f"stages/{path.relative_to(HOUSE)}: the setting '{argument.arg}'"
-    if argument.annotation is None:
-        raise Problem(f"{where} has no type")
-    try:
-        return eval(ast.unparse(argument.annotation), dict(known))
-    except NameError as error:
-        raise Problem(f"{where}: settings are typed with builtins and Literal alone: {error}") from None
+    fields: dict[str, Any] = {key: (kind, ...) for key, kind in accepted}
+    return create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
 def _fault(fault: Any, accepted: dict[str, Any]) -> str:

@@ -4,48 +4,80 @@ Per image of the dataset's test split: the probability of the label, and the fiv
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import zarr
 
 from stages import keys
 from stages.params import canonical, command, load, path
-from stages.rows import Field, Rows, Table
-from stages.stores import read
+from stages.rows import Rows, of_cell
+from stages.stores import read, values
+from stages.tables import Field, Table
 
 if TYPE_CHECKING:
     from stages.classifier import Classifier
 
 TOP = 5
+READ = 512  # images in memory at a time
+
+
+class HeldOut(NamedTuple):
+    """The images of a dataset that no classifier was trained on: where they stand in its store, and their labels."""
+
+    store: zarr.Group
+    rows: np.ndarray
+    labels: np.ndarray
 
 
 def main(study: Path, classifier: str) -> None:
     """Make the missing predictions, then assemble the output."""
+    visit(study, classifier, finish=True)
+
+
+def fill(study: Path, classifier: str) -> None:
+    """Make the missing predictions and leave them in the journal: what a warm worker does."""
+    visit(study, classifier, finish=False)
+
+
+def visit(study: Path, classifier: str, *, finish: bool) -> None:
+    """Look for the rows, make what is missing, and assemble the output where asked."""
     params = load(study)
-    spec = params["classifiers"][classifier]
-    store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
-    held_out = np.flatnonzero(store["split"][:] == "test")
-    pixels, labels = store["pixels"], store["label"][:][held_out]
-    with Rows(
-        study, f"predict@{classifier}", path(study, "predictions", classifier), params["stores"]["shard_rows"]
-    ) as rows:
-        pictures = [pixels[int(i)] for i in held_out]
-        table = plan(study, params, classifier, store["image"][:][held_out], pictures, labels)
+    images = held_out(study, params["classifiers"][classifier]["dataset"])
+    with of_cell(study, params, "predict", "predictions", classifier) as rows:
+        table = plan(study, params, classifier, images)
         missing = rows.missing(table)
-        passes = compute(study, params, classifier, pictures, labels, table, missing, rows) if len(missing) else {}
-        rows.finish([table], {})
+        passes = compute(study, params, classifier, images, table, missing, rows) if len(missing) else {}
+        if finish:
+            rows.finish([table], {})
         rows.log(passes)
 
 
-def plan(
-    study: Path, params: dict, classifier: str, ids: np.ndarray, pictures: list[np.ndarray], labels: np.ndarray
-) -> Table:
-    """Say which predictions there are to be, by key."""
+def held_out(study: Path, dataset: str) -> HeldOut:
+    """Find the images of a dataset's test split."""
+    store = read(path(study, "datasets", dataset), f"the dataset {dataset}")
+    rows = np.flatnonzero(values(store, "split") == "test")
+    return HeldOut(store, rows, values(store, "label")[rows])
+
+
+def due(study: Path, classifier: str) -> tuple[int, int]:
+    """Count the predictions that a cell is to hold, and those that are to be made."""
+    params = load(study)
+    images = held_out(study, params["classifiers"][classifier]["dataset"])
+    with of_cell(study, params, "predict", "predictions", classifier, wait=False) as rows:
+        return rows.due([plan(study, params, classifier, images)])
+
+
+def plan(study: Path, params: dict, classifier: str, images: HeldOut) -> Table:
+    """Say which predictions there are to be, by key; the images are read a few at a time."""
     reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
     shared = keys.digest(reached, canonical(params["engine"]), keys.classifier(study, params, classifier))
     made = b"".join(
         keys.digest(shared, picture.tobytes(), list(picture.shape), int(label))
-        for picture, label in zip(pictures, labels, strict=True)
+        for at in range(0, len(images.rows), READ)
+        for picture, label in zip(
+            values(images.store, "pixels", images.rows[at : at + READ]), images.labels[at : at + READ], strict=True
+        )
     )
     top = Field(("top",), (TOP,), "float32", {"long_name": "Probability of the most probable classes"})
     fields = {
@@ -53,7 +85,8 @@ def plan(
         "top_probability": top,
         "top_class": Field(("top",), (TOP,), "int64", {"long_name": "The most probable classes, -1 past the last"}),
     }
-    coords = {"image": (("image",), ids), "label": (("image",), labels)}
+    ids = values(images.store, "image")[images.rows]
+    coords = {"image": (("image",), ids), "label": (("image",), images.labels)}
     return Table("", ("image",), np.frombuffer(made, "uint8").reshape(-1, keys.SIZE), fields, coords)
 
 
@@ -61,8 +94,7 @@ def compute(
     study: Path,
     params: dict,
     classifier: str,
-    pictures: list[np.ndarray],
-    labels: np.ndarray,
+    images: HeldOut,
     table: Table,
     missing: np.ndarray,
     rows: Rows,
@@ -75,10 +107,10 @@ def compute(
     start(engine)
     folder = path(study, "classifiers", classifier)
     loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
-    size = 8 * engine["batch"]
+    size = max(1, READ // engine["batch"]) * engine["batch"]
     for part in (missing[at : at + size] for at in range(0, len(missing), size)):
-        found = probabilities(loaded, np.stack([pictures[i] for i in part]))
-        rows.put(table, part, predictions(found, labels[part]))
+        found = probabilities(loaded, values(images.store, "pixels", images.rows[part]))
+        rows.put(table, part, predictions(found, images.labels[part]))
     return {"predict": dict(loaded.passes)}
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from stages import params
 from stages.figures import order, overview, page, pictures, words
 from stages.figures.page import Shown
-from stages.params import Problem
+from stages.problem import Problem
 from stages.stores import read, replace
 
 TEMPLATES = Path(page.__file__).parent

@@ -13,9 +13,12 @@ import zarr
 
 from stages import evidence, keys
 from stages.evidence import Evidence
-from stages.params import Entry, Problem, attributes, canonical, command, entries, find, load, path, signature
-from stages.rows import Field, Rows, Table, keys_of
-from stages.stores import UNREADABLE, read
+from stages.params import Entry, canonical, command, entries, find, load, path
+from stages.problem import Problem
+from stages.rows import Rows, of_cell
+from stages.signatures import attributes, signature
+from stages.stores import read, values
+from stages.tables import Field, Table, keys_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +30,7 @@ class Work(NamedTuple):
     metric: Entry
     seen: Evidence
     methods: list[str]
+    shared: bytes  # digest of what all its scores share
     table: Table
 
 
@@ -40,21 +44,27 @@ def fill(study: Path, classifier: str, family: str) -> None:
     visit(study, classifier, family, finish=False)
 
 
+def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
+    """Count the scores that a cell is to hold, and those that are to be computed."""
+    params = load(study)
+    with of_cell(study, params, "score", "scores", classifier, family, wait=False) as rows:
+        return rows.due([served(rows, work) for work in plan(study, params, classifier, family)])
+
+
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     """Look for a cell's rows, make what is missing, and assemble the output where asked.
 
     A metric that raises leaves the rows of all others in the journal; the cell fails at the end, naming it.
     """
     params = load(study)
-    output = path(study, "scores", classifier, family)
-    with Rows(study, f"score@{classifier}-{family}", output, params["stores"]["shard_rows"]) as rows:
+    with of_cell(study, params, "score", "scores", classifier, family) as rows:
         works = plan(study, params, classifier, family)
-        missing = {i: rows.missing(work.table) for i, work in enumerate(works)}
+        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
         passes, failed = {}, {}
         if any(map(len, missing.values())):
             passes, failed = compute(study, params, classifier, family, works, missing, rows)
         if finish and not failed:
-            rows.finish([work.table for work in works], {"": {"family": family}})
+            rows.finish([served(rows, work) for work in works], {"": {"family": family}})
         rows.log(passes)
     if failed:
         told = "; ".join(f"{name}: {error}" for name, error in failed.items())
@@ -80,7 +90,7 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
             rows = [keys.digest(shared, row) for row in evidence.digests(shown, named)]
             methods = [name for name in params["methods"][family] if name not in metric.options["exclude"]]
             found = {name: _keys(path(study, "maps", classifier, family, name), shown, rows) for name in methods}
-            works.append(Work(metric, shown, methods, _table(metric, shown, found)))
+            works.append(Work(metric, shown, methods, shared, _table(metric, shown, found)))
     return works
 
 
@@ -94,8 +104,8 @@ def compute(
     rows: Rows,
 ) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
     """Compute the missing scores batch by batch; give the passes of each metric, and the metrics that failed."""
+    from stages.classifier import Unsupported, start
     from stages.classifier import load as load_classifier
-    from stages.classifier import start
 
     engine = params["engine"]
     start(engine)
@@ -105,23 +115,29 @@ def compute(
     failed: dict[str, str] = {}
     for seen in {work.seen.group: work.seen for work in works}.values():
         wanted = {}
-        for i, positions in missing.items():
-            if works[i].seen is seen:
-                size = per_method(works[i])
-                for m in range(len(works[i].methods)):
+        for method in params["methods"][family]:  # metric by metric of each: what is ranked once serves all
+            for i, positions in missing.items():
+                if works[i].seen is seen and method in works[i].methods:
+                    m, size = works[i].methods.index(method), per_method(works[i])
                     wanted[i, m] = positions[positions // size == m] - m * size
         maps = {
             method: read(path(study, "maps", classifier, family, method) / seen.group, f"the maps of {method}")
             for method in params["methods"][family]
         }
+        held: dict[tuple[str, bytes], Tensor] = {}
         for (i, m), positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
             name = works[i].metric.name
-            if name in failed:
+            if name in failed or rows.refusal(works[i].shared) is not None:
                 continue
             before = dict(loaded.passes)
-            own = taken(maps[works[i].methods[m]], seen, positions, engine["device"])
+            at = works[i].methods[m], positions.tobytes()
+            if at not in held:
+                held = {known: maps for known, maps in held.items() if known[0] == at[0]}
+                held[at] = taken(maps[at[0]], seen, positions, engine["device"])
             try:
-                make(works[i], m, positions, {**given, "maps": own, "classifier": loaded}, rows)
+                make(works[i], m, positions, {**given, "maps": held[at], "classifier": loaded}, rows)
+            except Unsupported as reason:
+                rows.refuse(works[i].shared, str(reason))
             except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
                 failed[name] = f"{type(error).__name__}: {error} (images {evidence.some(seen, positions)})"
             for kind, count in passes[name].items():
@@ -136,6 +152,14 @@ def make(work: Work, method: int, positions: np.ndarray, given: dict[str, Any], 
     named = signature("metrics", metric.family, metric.function).evidence
     scores = judged(function, [given[name] for name in named], metric.settings)
     rows.put(work.table, positions + method * per_method(work), {"score": scores})
+
+
+def served(rows: Rows, work: Work) -> Table:
+    """Empty a table whose metric cannot serve the classifier, and say why of each method."""
+    table = rows.served(work.table, work.shared)
+    if rows.refusal(work.shared) is None:
+        return table
+    return table._replace(attrs={**table.attrs, "unsupported": dict.fromkeys(work.methods, rows.refusal(work.shared))})
 
 
 def judged(function: Callable, given: list, settings: dict[str, Any]) -> np.ndarray:
@@ -153,11 +177,8 @@ def taken(maps: zarr.Group, seen: Evidence, positions: np.ndarray, device: str) 
     import torch
 
     inner = int(np.prod(seen.lead[1:], dtype=int))
-    low, high = positions.min() // inner, positions.max() // inner + 1
-    try:
-        block = maps["attribution"][low:high].reshape(-1, *seen.side)[positions - low * inner]
-    except UNREADABLE as error:
-        raise Problem(f"{maps.store_path}: the maps cannot be read ({error}); delete them and run again") from None
+    low, high = int(positions.min()) // inner, int(positions.max()) // inner + 1
+    block = values(maps, "attribution", slice(low, high)).reshape(-1, *seen.side)[positions - low * inner]
     return torch.from_numpy(block.astype("float32")).to(device)
 
 
@@ -187,9 +208,9 @@ def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str
     stacked = np.stack(made) if made else np.zeros((0, count, *seen.lead[1:], keys.SIZE), "uint8")
     along = _along(metric, known.get("dim"), seen.side)
     coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
-    for name, (dims, values) in seen.coords.items():
-        coords[name] = (dims, values[:count] if dims[0] == seen.dims[0] else values)
-    coords |= {dim: ((dim,), values) for dim, values in along.items()}
+    for name, (dims, labels) in seen.coords.items():
+        coords[name] = (dims, labels[:count] if dims[0] == seen.dims[0] else labels)
+    coords |= {dim: ((dim,), points) for dim, points in along.items()}
     attrs = {**known, "family": metric.family, "settings": canonical(metric.settings)}
     field = Field(tuple(along), tuple(map(len, along.values())), "float32", attrs)
     unsupported = {name: reason for name, (_, reason) in found.items() if reason is not None}

@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from stages.params import Problem, command, load, path, settings
+from stages.params import command, load, path, settings
+from stages.problem import Problem
 from stages.seeds import order
-from stages.stores import read, write
+from stages.stores import read, values, write
 
 
 def main(study: Path, classifier: str) -> None:
@@ -22,8 +23,8 @@ def main(study: Path, classifier: str) -> None:
     where = f"classifiers.{classifier}.images"
     rules = settings(where, spec["images"], "select", "eligible")
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
-    held_out = np.flatnonzero(store["split"][:] == "test")
-    ids, labels, boxes = (store[name][:][held_out] for name in ("image", "label", "boxes"))
+    held_out = np.flatnonzero(values(store, "split") == "test")
+    ids, labels, boxes = (values(store, name)[held_out] for name in ("image", "label", "boxes"))
     predictions = {name: _predictions(study, params, name, ids, where) for name in {classifier, *rules["correct_by"]}}
     side = store["pixels"].shape[-2:]
     passing, told = eligible(labels, boxes, side, predictions, **rules)
@@ -40,8 +41,8 @@ def main(study: Path, classifier: str) -> None:
         {
             "images": {
                 "image": (("image",), ids[chosen]),
-                "pixels": (("image", "channel", "y", "x"), np.stack([store["pixels"][int(i)] for i in at])),
-                "mask": (("image", "y", "x"), np.stack([store["mask"][int(i)] for i in at])),
+                "pixels": (("image", "channel", "y", "x"), values(store, "pixels", at)),
+                "mask": (("image", "y", "x"), values(store, "mask", at)),
                 "boxes": (("image", "box", "corner"), boxes[chosen]),
                 "label": (("image",), labels[chosen]),
                 "target": (("image",), target[chosen]),
@@ -103,9 +104,9 @@ def _predictions(study: Path, params: dict, name: str, ids: np.ndarray, where: s
         known = ", ".join(params["classifiers"])
         raise Problem(f"params.yaml: {where}: correct_by names '{name}', which is no classifier; known: {known}")
     store = read(path(study, "predictions", name), f"the predictions of {name}")
-    if store["image"][:].tolist() != ids.tolist():
+    if values(store, "image").tolist() != ids.tolist():
         raise Problem(f"params.yaml: {where}: correct_by names '{name}', which predicts another dataset")
-    return {field: store[field][:] for field in ("probability", "top_class")}
+    return {field: values(store, field) for field in ("probability", "top_class")}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Literal
 
 import xarray as xr
 
-from stages.params import Problem, entries, load, path
+from stages.params import entries, load, path
+from stages.problem import Problem
 
 
 def open_maps(

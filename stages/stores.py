@@ -18,7 +18,7 @@ import yaml
 import zarr
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 
-from stages.params import Problem
+from stages.problem import Problem
 
 CHUNK_BYTES = 4096  # a row at least this large is a chunk of its own, read with one range request
 SHARD_BYTES = 16 * 2**20  # larger shards make readers on S3 read far ahead
@@ -53,8 +53,26 @@ def read(path: Path, what: str) -> zarr.Group:
         raise Problem(f"{path}: {what} cannot be read ({type(error).__name__}: {error}); make it again") from None
 
 
+def values(store: zarr.Group, name: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Read an array, or rows of it: a slice, or positions in any order.
+
+    Raises:
+        Problem: it is missing or damaged; the message names it.
+    """
+    try:
+        if isinstance(rows, slice):
+            return store[name][rows]
+        steps, back = np.unique(rows, return_inverse=True)
+        return take(store[name], steps)[back]
+    except UNREADABLE as error:
+        where = Path(store.store.root, store.path, name)
+        raise Problem(f"{where}: cannot be read ({type(error).__name__}: {error}); make it again") from None
+
+
 def take(array: zarr.Array, steps: np.ndarray) -> np.ndarray:
     """Read ascending steps of the first dimension and nothing beside them: a damaged neighbor spoils nothing."""
+    if not len(steps):
+        return array[:0]
     runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
     return np.concatenate([array[int(run[0]) : int(run[-1]) + 1] for run in runs])
 
@@ -76,12 +94,14 @@ def begin(
     *,
     lead: int = 1,
     shard: int | None = None,
+    together: int = 1,
 ) -> zarr.Array:
     """Begin an array: rows large enough to be read alone are chunks of their own, gathered in shards.
 
     Args:
         lead: How many leading dimensions count rows; what follows is one row.
         shard: Steps of the first dimension in a shard; at most 16 MB are.
+        together: Rows of a chunk, where those of a shard are read in one go and are small.
     """
     dtype = np.dtype(dtype)
     row = int(np.prod(shape[lead:], dtype=int)) * dtype.itemsize
@@ -90,7 +110,9 @@ def begin(
         step = row * int(np.prod(shape[1:lead], dtype=int))
         # Not cut to the rows there are: more rows later leave full shards as they are.
         steps = max(1, min(shard or shape[0], SHARD_BYTES // step))
-        layout = {"chunks": (*(1,) * lead, *shape[lead:]), "shards": (steps, *shape[1:])}
+        together = min(together, steps)
+        chunks = (together, *(1,) * (lead - 1), *shape[lead:])
+        layout = {"chunks": chunks, "shards": (steps - steps % together, *shape[1:])}
     elif lead > 1:
         layout = {"chunks": (1, *shape[1:])}  # a file for each step: one more method is one more file
     else:
@@ -112,6 +134,19 @@ def begin(
 def group_at(path: Path, attrs: Mapping[str, Any]) -> zarr.Group:
     """Begin a new group."""
     return zarr.open_group(path, mode="w", attributes=dict(attrs))
+
+
+def copy_shard(source: zarr.Array, first: int, target: zarr.Array, at: int) -> bool:
+    """Take a shard as a file, and say whether that could be: both arrays are laid out alike and hold as many rows."""
+    if target.shards is None or _layout(source) != _layout(target):
+        return False
+    steps = target.shards[0]
+    if first % steps or at % steps or min(steps, source.shape[0] - first) != min(steps, target.shape[0] - at):
+        return False
+    place = _shard_file(target, at // steps)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_shard_file(source, first // steps), place)
+    return True
 
 
 def fill(dtype: Any) -> float | int:
@@ -154,6 +189,15 @@ def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(_object(cache, item["md5"]).resolve())
     return place
+
+
+def _layout(array: zarr.Array) -> dict[str, Any]:
+    """Spell what decides the bytes of a shard: all but the number of rows and what is said of them."""
+    return {**array.metadata.to_dict(), "shape": array.shape[1:], "attributes": None}
+
+
+def _shard_file(array: zarr.Array, index: int) -> Path:
+    return Path(array.store.root, array.path, "c", str(index), *["0"] * (array.ndim - 1))
 
 
 def _cache(study: Path) -> Path:

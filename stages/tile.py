@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.params import Problem, command, load, path, settings
-from stages.stores import read, write
+from stages.params import command, load, path, settings
+from stages.problem import Problem
+from stages.stores import read, values, write
 
 
 def main(study: Path, classifier: str) -> None:
@@ -19,14 +20,15 @@ def main(study: Path, classifier: str) -> None:
     rules = settings(where, spec["grids"], "tile", "members")
     known = read(path(study, "images", classifier) / "candidates", "the candidate images")
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
-    labels, confidence = known["label"][:], known["confidence"][:]
+    labels, confidence = values(known, "label"), values(known, "confidence")
     try:
         chosen = members(labels, confidence, **rules)
     except ValueError as short:
         raise Problem(f"params.yaml: {where}: {short}") from None
-    ids = known["image"][:][chosen]
+    ids = values(known, "image")[chosen]
     n = rules["tiles_per_side"]
-    pixels = np.stack([compose([store["pixels"][int(i)] for i in row], n) for row in known["position"][:][chosen]])
+    places = values(known, "position")[chosen]
+    pixels = np.stack([compose(list(values(store, "pixels", row)), n) for row in places])
     write(
         path(study, "grids", classifier),
         {

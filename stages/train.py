@@ -12,13 +12,18 @@ from typing import Literal
 
 import numpy as np
 import torch
+import zarr
+from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from stages import keys
 from stages.classifier import Classifier, build, start
-from stages.params import Problem, command, load, path, settings
+from stages.params import command, load, path, settings
+from stages.params import network as params_network
+from stages.problem import Problem
 from stages.seeds import generator
-from stages.stores import read, replace
+from stages.stores import read, recorded, replace, values
 
 
 def main(study: Path, classifier: str) -> None:
@@ -32,18 +37,19 @@ def main(study: Path, classifier: str) -> None:
     start(params["engine"])
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
-    split, labels = store["split"][:], torch.from_numpy(store["label"][:])
-    taken = {name: torch.from_numpy(np.flatnonzero(split == name)) for name in ("train", "test")}
-    if not len(taken["train"]) or not len(taken["test"]):
-        raise Problem(f"dataset {spec['dataset']}: training needs images of the splits train and test, it has {taken}")
-    pixels = torch.from_numpy(store["pixels"][:])
-    torch.manual_seed(params["seed"])
-    network = build(spec["network"], classes=len(store.attrs["classes"]))
-    device = params["engine"]["device"]
-    mean, std = moments(pixels[taken["train"]])
-    fit(network.to(device), pixels[taken["train"]], labels[taken["train"]], params["seed"], mean, std, **recipe)
-    weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    pixels, labels = _split(store, spec["dataset"], "train")
+    mean, std = moments(pixels)
+    folder = path(study, "classifiers", classifier)
+    scratch = study / ".atlas" / "cells" / f"train@{classifier}" / "recorded"
+    key = _key(params, classifier, recipe, store.attrs["classes"], pixels, labels)
+    weights = trained(recorded(study, f"train@{classifier}", folder, scratch), key)
+    network = begun(spec["network"], len(store.attrs["classes"]), params["seed"])
+    if weights is None:
+        fit(network.to(params["engine"]["device"]), pixels, labels, params["seed"], mean, std, **recipe)
+        weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    network.load_state_dict(weights)
     card = {
+        "key": key,
         "name": classifier,
         "dataset": spec["dataset"],
         "classes": store.attrs["classes"],
@@ -53,17 +59,34 @@ def main(study: Path, classifier: str) -> None:
         "image": list(pixels.shape[1:]),
         "mean": mean,
         "std": std,
-        "trained_on": len(taken["train"]),
+        "trained_on": len(pixels),
     }
-    held_out = pixels[taken["test"]], labels[taken["test"]]
-    trained = Classifier(classifier, network, mean=mean, std=std, engine=params["engine"])
-    card |= judged(trained, *held_out, params["seed"], **judge)
-    folder = path(study, "classifiers", classifier)
+    whole = Classifier(classifier, network, mean=mean, std=std, engine=params["engine"])
+    card |= judged(whole, *_split(store, spec["dataset"], "test"), params["seed"], **judge)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     save_file(weights, partial / "weights.safetensors")
+    card["weights"] = keys.digest((partial / "weights.safetensors").read_bytes()).hex()
     (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     replace(partial, folder)
+
+
+def begun(network: dict, classes: int, seed: int) -> nn.Sequential:
+    """Build a network with seeded weights."""
+    torch.manual_seed(seed)
+    return build(network, classes=classes)
+
+
+def trained(folder: Path, key: str) -> dict[str, Tensor] | None:
+    """Take weights that were trained before from all the same; None where there are none, or not as they were."""
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        weights = (folder / "weights.safetensors").read_bytes()
+    except (OSError, ValueError):
+        return None
+    if card.get("key") != key or card.get("weights") != keys.digest(weights).hex():
+        return None
+    return load_weights(weights)
 
 
 def fit(
@@ -225,6 +248,22 @@ def moments(pixels: Tensor) -> tuple[list[float], list[float]]:
     """Measure each channel's mean and standard deviation, in [0, 1]."""
     values = pixels.transpose(0, 1).flatten(1).double().div(255)
     return values.mean(1).tolist(), values.std(1).tolist()
+
+
+def _split(store: zarr.Group, dataset: str, split: str) -> tuple[Tensor, Tensor]:
+    rows = np.flatnonzero(values(store, "split") == split)
+    if not len(rows):
+        raise Problem(f"dataset {dataset}: training needs images of the splits train and test, it has none of {split}")
+    return torch.from_numpy(values(store, "pixels", rows)), torch.from_numpy(values(store, "label")[rows])
+
+
+def _key(params: dict, classifier: str, recipe: dict, classes: list[str], pixels: Tensor, labels: Tensor) -> str:
+    """Digest all that trained weights depend on; what they are judged by is nothing to them."""
+    network = params_network(params, classifier)
+    built = (f"stages.networks.{network.family}", network.function)
+    code = keys.code(("stages.train", "begun"), ("stages.train", "fit"), ("stages.train", "moments"), built)
+    data = [pixels.numpy().tobytes(), labels.numpy().tobytes(), classes]
+    return keys.digest(code, *data, network.settings, recipe, params["seed"], params["engine"]).hex()
 
 
 def _loss_gradient(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

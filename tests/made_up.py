@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages import params
+from stages import params, signatures
 from stages.stores import array, group_at
 
 SIDE = 48
@@ -44,7 +44,7 @@ def house(folder: Path) -> Path:
             text = "".join(f"def {name}(maps):\n    pass\n" for name in names)
             (folder / kind / f"{family}.py").write_text(text)
     for verb in ("aggregate", "report", "select", "tile", "train"):
-        (folder / f"{verb}.py").write_text((params.HOUSE / f"{verb}.py").read_text())
+        (folder / f"{verb}.py").write_text((signatures.HOUSE / f"{verb}.py").read_text())
     return folder
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.classifier import Classifier, NotFinite, Unsupported, shared, start
 from stages.networks.residual import small_resnet
-from stages.params import Problem
+from stages.problem import Problem
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -190,3 +190,17 @@ def test_shared_work_is_done_once_for_the_same_tensors():
     work(b, 3)
     work(a, 2)
     assert calls == [2, 2, 3, 2]
+
+
+def test_shared_work_of_settings_that_take_turns_is_held_as_often_as_asked():
+    made = []
+
+    @shared(calls=2)
+    def work(images, number):
+        made.append(number)
+        return images * number
+
+    images = torch.ones(2)
+    for number in (1, 2, 1, 2, 3, 2, 1):
+        work(images, number)
+    assert made == [1, 2, 3, 1]

@@ -5,9 +5,10 @@ import subprocess
 import time
 
 import pytest
-from study import build, environment, files, run, tiny, write
+from study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
-from flows.plan import plan, verb
+from flows.plan import Visit, due, expected, plan, verb
+from stages.rows import Rows
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,12 @@ def test_status_says_what_is_stale_and_why(house):
         assert "attribute@resnet_vanilla-gradient" not in found.reasons
         assert found.needs["score@resnet_vanilla-noise"] == ["attribute@resnet_vanilla-noise"]
         assert found.reasons["score@resnet_vanilla-noise"]
+        assert due(house[0], "attribute@resnet_vanilla-noise") == (IMAGES + 4 * GRIDS,) * 2
+        assert due(house[0], "attribute@resnet_vanilla-control")[1] == 0
+        assert due(house[0], "predict@resnet_vanilla") == (120, 0)
         said = run(house[0], "atlas", "status").stdout
         assert "attribute@resnet_vanilla-noise" in said
+        assert f"{IMAGES + 4 * GRIDS} of {IMAGES + 4 * GRIDS}" in said
     finally:
         write(house[0], tiny())
 
@@ -78,6 +83,18 @@ def test_a_bad_entry_is_one_line_and_loses_nothing(house):
     finally:
         write(house[0], tiny())
     assert files(house[0] / "data") == before
+
+
+def test_cost_is_expected_by_row_where_rows_are_known():
+    assert expected((40, 10), Visit(wanted=40, computed=20, seconds=8.0)) == ("10 of 40", "4")
+    assert expected(None, Visit(wanted=40, computed=20, seconds=8.0)) == ("?", "8")
+    assert expected((40, 10), Visit(wanted=40, computed=0, seconds=2.0)) == ("10 of 40", "2")
+    assert expected(None, None) == ("", "?")
+
+
+def test_a_cell_at_work_is_not_waited_for(house):
+    with Rows(house[0], "attribute@resnet_vanilla-control", house[0] / "data/maps/resnet_vanilla/control", 5):
+        assert due(house[0], "attribute@resnet_vanilla-control") is None
 
 
 def test_a_cells_name_comes_apart():

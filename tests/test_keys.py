@@ -4,7 +4,8 @@ import textwrap
 
 import pytest
 
-from stages import keys, params
+from stages import keys, params, signatures
+from stages.problem import Problem
 
 METHOD = '''
 """A family."""
@@ -60,7 +61,7 @@ def house(tmp_path, monkeypatch):
         (stages / name).write_text(text)
     for package in (stages, stages / "methods"):
         (package / "__init__.py").write_text("")
-    monkeypatch.setattr(params, "HOUSE", stages)
+    monkeypatch.setattr(signatures, "HOUSE", stages)
     monkeypatch.setattr(keys, "HOUSE", stages)
 
     def edited(name: str | None = None, old: str = "", new: str = "") -> bytes:
@@ -193,5 +194,5 @@ def test_a_file_edited_after_the_process_began_is_told(house, tmp_path, monkeypa
     file = tmp_path / "stages/methods/_helper.py"
     monkeypatch.setitem(keys.BEGAN, file, (file.stat().st_mtime_ns, file.stat().st_size))
     house()
-    with pytest.raises(params.Problem, match=r"stages/methods/_helper\.py was edited while this was running"):
+    with pytest.raises(Problem, match=r"stages/methods/_helper\.py was edited while this was running"):
         house("methods/_helper.py", "return 2 * x", "return x + x  # longer")

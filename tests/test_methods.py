@@ -14,7 +14,9 @@ from stages import classifier as kernel
 from stages.classifier import Classifier, Unsupported
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
-from stages.params import Entry, Problem, entries, find, load, signature
+from stages.params import Entry, entries, find, load
+from stages.problem import Problem
+from stages.signatures import signature
 from tests.reference import methods as reference
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]

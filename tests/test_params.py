@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.params import Problem, attributes, entries, load, network, path, settings, signature
+from stages.params import entries, load, network, path, settings
+from stages.problem import Problem
+from stages.signatures import attributes, signature
 
 STUDY = Path(__file__).parent.parent
 

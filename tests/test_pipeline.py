@@ -1,6 +1,8 @@
 """dvc.yaml says of every cell what it reads: all its code, its parameters, its inputs."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,14 @@ def test_no_cell_names_code_that_it_does_not_run(cells):
             if dep.def_path.endswith(".py"):
                 helper = Path(dep.def_path).name.startswith("_")
                 assert helper or ROOT / dep.def_path in runs, f"{name} names {dep.def_path} and does not run it"
+
+
+def test_what_computes_nothing_never_imports_torch():
+    light = "keys stores tables rows evidence predict select tile attribute score correlate aggregate report share"
+    names = [f"stages.{name}" for name in light.split()] + ["flows.plan", "flows.cli"]
+    code = f"import sys; [__import__(name) for name in {names}]; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_closure_sees_an_import(tmp_path):

@@ -4,7 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-from stages.params import attributes, entries, load
+from stages.params import entries, load
+from stages.signatures import attributes
 
 ROOT = Path(__file__).parent.parent
 

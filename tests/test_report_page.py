@@ -11,7 +11,8 @@ import made_up
 import pytest
 import yaml
 
-from stages import aggregate, params, report
+from stages import aggregate, report, signatures
+from stages.problem import Problem
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -22,13 +23,13 @@ FLAGS += ["disable-component-update", "disable-sync", "hide-scrollbars"]
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(params, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
-        params.signature.cache_clear()
+        patch.setattr(signatures, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
+        signatures.signature.cache_clear()
         folder = made_up.study(tmp_path_factory.mktemp("study"))
         aggregate.main(folder)
         report.main(folder)
         yield folder
-    params.signature.cache_clear()
+    signatures.signature.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +74,10 @@ def test_results_of_other_methods_are_not_reported(study, tmp_path):
     given = yaml.safe_load((other / "params.yaml").read_text())
     del given["methods"]["perturbation"]
     (other / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
-    with pytest.raises(params.Problem, match=r"made for other methods than params\.yaml's; run stages\.aggregate"):
+    with pytest.raises(Problem, match=r"made for other methods than params\.yaml's; run stages\.aggregate"):
         report.main(other)
     shutil.rmtree(other / "data/results/agreement.zarr")
-    with pytest.raises(params.Problem, match=r"agreement\.zarr: cannot be read"):
+    with pytest.raises(Problem, match=r"agreement\.zarr: cannot be read"):
         report.main(other)
 
 

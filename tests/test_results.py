@@ -13,16 +13,17 @@ import scipy.stats
 import xarray as xr
 import yaml
 
-from stages import aggregate, params
+from stages import aggregate, params, signatures
+from stages.problem import Problem
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(params, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
-        params.signature.cache_clear()
+        patch.setattr(signatures, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
+        signatures.signature.cache_clear()
         yield
-    params.signature.cache_clear()
+    signatures.signature.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -195,8 +196,8 @@ def test_every_variable_says_what_it_is(study):
     for name in ("scores", "summary", "curves", "agreement"):
         table = opened(study, name)
         for variable in table.data_vars:
-            assert table[variable].attrs["long_name"], (name, variable)
-            assert table[variable].attrs["units"], (name, variable)
+            for what in ("long_name", "units", "better", "reference"):
+                assert table[variable].attrs[what], (name, variable, what)
     summary = opened(study, "summary")
     assert summary["mean"].attrs["better"] == "by metric (better)"
     assert summary["rank"].attrs["better"] == "lower"
@@ -245,7 +246,7 @@ def test_methods_are_taken_from_params_and_never_from_a_listing(copy):
 def test_a_missing_store_is_named(copy):
     path = params.path(copy, "scores", "robust", "cam")
     shutil.rmtree(path)
-    with pytest.raises(params.Problem, match=r"robust/cam\.zarr: no scores of .* run stages\.score again"):
+    with pytest.raises(Problem, match=r"robust/cam\.zarr: no scores of .* run stages\.score again"):
         aggregate.main(copy)
 
 
@@ -253,7 +254,7 @@ def test_an_infinite_score_is_no_score(copy):
     import zarr
 
     zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "score", mode="r+")[0, 0] = np.inf
-    with pytest.raises(params.Problem, match=r"cam\.zarr: sparseness holds an infinite score"):
+    with pytest.raises(Problem, match=r"cam\.zarr: sparseness holds an infinite score"):
         aggregate.main(copy)
 
 
@@ -261,19 +262,19 @@ def test_families_scored_on_other_images_are_not_joined(copy):
     import zarr
 
     zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "image", mode="r+")[0] = "other"
-    with pytest.raises(params.Problem, match="robust: sparseness: families were scored on different rows"):
+    with pytest.raises(Problem, match="robust: sparseness: families were scored on different rows"):
         aggregate.main(copy)
 
 
 def test_senseless_settings_are_refused(copy):
     change(copy, aggregate={"resamples": 200, "level": 95.0, "fewest": 1})
-    with pytest.raises(params.Problem, match=r"expected resamples >= 1 and 0 < level < 1, got 200 and 95\.0"):
+    with pytest.raises(Problem, match=r"expected resamples >= 1 and 0 < level < 1, got 200 and 95\.0"):
         aggregate.main(copy)
 
 
 def test_a_failed_run_leaves_the_last_results(copy):
     before = digests(copy / "data" / "results")
     shutil.rmtree(params.path(copy, "similarity", "robust"))
-    with pytest.raises(params.Problem, match=r"run stages\.correlate again"):
+    with pytest.raises(Problem, match=r"run stages\.correlate again"):
         aggregate.main(copy)
     assert digests(copy / "data" / "results") == before

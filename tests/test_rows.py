@@ -9,8 +9,9 @@ import xarray as xr
 import zarr
 
 from stages import keys
-from stages.params import Problem
-from stages.rows import Field, Rows, Table, keys_of
+from stages.problem import Problem
+from stages.rows import Rows
+from stages.tables import Field, Memos, Table, keys_of
 
 SIDE = 40
 
@@ -43,6 +44,7 @@ def files(study):
     return {str(one.relative_to(root)): one.read_bytes() for one in sorted(root.rglob("*")) if one.is_file()}
 
 
+reading = Memos.read
 NAMES = [f"image_{i:03}" for i in range(103)]
 
 
@@ -84,6 +86,34 @@ def test_more_images_compute_the_added_ones_and_touch_no_full_shard(tmp_path):
     shards = [name for name in before if "attribution/c/" in name]
     assert len(shards) == 4
     assert all(after[name] == before[name] for name in shards)
+
+
+def test_a_whole_shard_is_taken_as_a_file(tmp_path, monkeypatch):
+    visit(tmp_path, NAMES[:18])
+    visit(tmp_path, NAMES[:33], finish=False)
+    read = []
+    monkeypatch.setattr(Memos, "read", lambda self, keys, fields: read.extend(keys) or reading(self, keys, fields))
+    monkeypatch.setattr(Memos, "intact", lambda self, keys, fields: [True] * len(keys))
+    visit(tmp_path, NAMES[:33])
+    assert len(read) == 18  # the first three shards of five were copied, the others put together
+    monkeypatch.undo()
+    visit(tmp_path / "at_once", NAMES[:33])
+    assert files(tmp_path) == files(tmp_path / "at_once")
+
+
+@pytest.mark.parametrize("count", [13, 15])
+def test_a_shard_with_more_rows_than_are_due_is_no_whole_one(tmp_path, count):
+    visit(tmp_path, NAMES[:20])
+    assert visit(tmp_path, NAMES[:count]) == 0
+    visit(tmp_path / "at_once", NAMES[:count])
+    assert files(tmp_path) == files(tmp_path / "at_once")
+
+
+def test_a_shard_of_another_size_or_precision_is_no_whole_one(tmp_path):
+    visit(tmp_path, NAMES[:20], shard_rows=10)
+    assert visit(tmp_path, NAMES[:20], shard_rows=5) == 0
+    visit(tmp_path / "at_once", NAMES[:20], shard_rows=5)
+    assert files(tmp_path) == files(tmp_path / "at_once")
 
 
 def test_order_and_names_cost_nothing(tmp_path):

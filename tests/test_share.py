@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from study import environment, files, run
 
-from stages.params import Problem
+from stages.problem import Problem
 from stages.share import open_maps, open_results
 
 # `method` is a keyword of xarray's sel, so that names are given in a dict.

@@ -8,10 +8,10 @@ import zarr
 from safetensors.torch import save_file
 from study import tiny, write
 
-from stages import attribute, collect, predict, score, select, tile
+from stages import attribute, collect, correlate, predict, score, select, tile
 from stages.evidence import tile_masks
 from stages.networks.residual import small_resnet
-from stages.params import Problem
+from stages.problem import Problem
 
 C = "resnet_vanilla"
 
@@ -42,6 +42,19 @@ def study(collected, tmp_path):
     import shutil
 
     return shutil.copytree(collected, tmp_path / "study")
+
+
+@pytest.fixture
+def mapped(study):
+    """A study with the maps of the controls."""
+    select.main(study, C)
+    tile.main(study, C)
+    attribute.main(study, C, "control")
+    return study
+
+
+def last_line(study) -> dict:
+    return json.loads((study / ".atlas/log.jsonl").read_text().splitlines()[-1])
 
 
 def change(study, **rules) -> None:
@@ -203,19 +216,13 @@ def test_a_network_that_gives_nan_stops_its_cell_and_names_the_images(study):
     assert not (study / "data/maps").exists()
 
 
-def test_a_corrupt_store_of_maps_is_named(study):
-    select.main(study, C)
-    tile.main(study, C)
-    attribute.main(study, C, "control")
-    (study / "data/maps" / C / "control/center.zarr/images/digest/zarr.json").write_text("{")
-    with pytest.raises(Problem, match=r"control/center\.zarr/images: the maps of center cannot be read"):
-        score.main(study, C, "control")
+def test_a_corrupt_store_of_maps_is_named(mapped):
+    (mapped / "data/maps" / C / "control/center.zarr/images/digest/zarr.json").write_text("{")
+    with pytest.raises(Problem, match=r"control/center\.zarr/images/digest: cannot be read"):
+        score.main(mapped, C, "control")
 
 
-def test_a_metric_that_raises_loses_no_other_metrics_rows(study, monkeypatch):
-    select.main(study, C)
-    tile.main(study, C)
-    attribute.main(study, C, "control")
+def test_a_metric_that_raises_loses_no_other_metrics_rows(mapped, monkeypatch):
     find = score.find
 
     def broken(kind, family, function):
@@ -228,11 +235,34 @@ def test_a_metric_that_raises_loses_no_other_metrics_rows(study, monkeypatch):
     with pytest.raises(
         Problem, match="these metrics failed, the rows of all others are kept: relevance_rank: ValueError: of no use"
     ):
-        score.main(study, C, "control")
+        score.main(mapped, C, "control")
     monkeypatch.undo()
-    score.main(study, C, "control")
-    last = json.loads((study / ".atlas/log.jsonl").read_text().splitlines()[-1])
-    assert last["computed"] == {"relevance_rank": 24}
+    score.main(mapped, C, "control")
+    assert last_line(mapped)["computed"] == {"relevance_rank": 24}
+
+
+def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypatch):
+    from stages.classifier import Unsupported
+
+    find = score.find
+
+    def refusing(kind, family, function):
+        def refuses(*_, **__):
+            raise Unsupported("its network has no layers")
+
+        return refuses if function == "relevance_rank" else find(kind, family, function)
+
+    monkeypatch.setattr(score, "find", refusing)
+    score.main(mapped, C, "control")
+    monkeypatch.undo()
+    scores = zarr.open_group(mapped / "data/scores" / C / "control.zarr", mode="r")
+    assert scores["relevance_rank"].attrs["unsupported"] == dict.fromkeys(
+        ["uniform", "center"], "its network has no layers"
+    )
+    assert np.isnan(scores["relevance_rank/score"][:]).all()
+    assert np.isfinite(scores["pointing_game/score"][:]).any()
+    score.main(mapped, C, "control")
+    assert last_line(mapped)["rows_computed"] == 0
 
 
 def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypatch):
@@ -254,8 +284,7 @@ def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypat
     group = zarr.open_group(study / "data/maps" / C / "control/center.zarr/images", mode="r")
     assert group.attrs["unsupported"] == "it has no edges"
     attribute.main(study, C, "control")
-    last = json.loads((study / ".atlas/log.jsonl").read_text().splitlines()[-1])
-    assert last["rows_computed"] == 0
+    assert last_line(study)["rows_computed"] == 0
     score.main(study, C, "control")
     scores = zarr.open_group(study / "data/scores" / C / "control.zarr/pointing_game", mode="r")
     assert scores.attrs["unsupported"] == {"center": "it has no edges"}
@@ -282,14 +311,49 @@ def test_rules_of_correctness_and_confidence():
     assert passing(["a", "b"], 0.5) == [0, 3]
 
 
-def test_a_flipped_byte_of_a_map_is_told_with_its_store(study):
-    select.main(study, C)
-    tile.main(study, C)
-    attribute.main(study, C, "control")
-    shard = study / "data/maps" / C / "control/center.zarr/images/attribution/c/0/0/0"
-    data = bytearray(shard.read_bytes())
-    data[100] ^= 1
-    shard.unlink()
-    shard.write_bytes(bytes(data))
-    with pytest.raises(Problem, match=r"center\.zarr/images: the maps cannot be read"):
-        score.main(study, C, "control")
+def flip(file) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.unlink()  # it may be a link
+    file.write_bytes(bytes(data))
+
+
+def test_a_flipped_byte_of_a_map_is_told_with_its_store(mapped):
+    flip(mapped / "data/maps" / C / "control/center.zarr/images/attribution/c/0/0/0")
+    with pytest.raises(Problem, match=r"center\.zarr/images/attribution: cannot be read .*make it again"):
+        score.main(mapped, C, "control")
+
+
+@pytest.mark.parametrize(
+    ("store", "array", "verb"),
+    [
+        ("datasets/shapes", "pixels", predict),
+        ("datasets/shapes", "boxes", select),
+        (f"predictions/{C}", "probability", select),
+        (f"images/{C}", "candidates/confidence", tile),
+    ],
+)
+def test_a_flipped_byte_is_told_with_its_array(mapped, store, array, verb):
+    place = mapped / "data" / f"{store}.zarr" / array
+    for file in place.glob("c/**/*"):
+        if file.is_file():
+            flip(file)
+    with pytest.raises(Problem, match=rf"{store}\.zarr/{array}: cannot be read .*make it again"):
+        verb.main(mapped, C)
+
+
+def test_correlation_refuses_maps_of_other_images(mapped):
+    params = only_control(mapped)
+    correlate.main(mapped, C)
+    params["classifiers"][C]["images"]["count"] += 1
+    write(mapped, params)
+    select.main(mapped, C)
+    with pytest.raises(Problem, match=r"center\.zarr/images: has \d+ maps, \d+ are due; make it again"):
+        correlate.main(mapped, C)
+
+
+def only_control(study) -> dict:
+    params = tiny()
+    params["methods"] = {"control": params["methods"]["control"]}
+    write(study, params)
+    return params

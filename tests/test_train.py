@@ -1,6 +1,7 @@
 """Training: the same weights twice, attacks inside their ball, a card in which nothing varies."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from stages import collect, train
 from stages.classifier import Classifier, start
 from stages.datasets.shapes import shapes
 from stages.networks.residual import Residual, small_resnet
-from stages.params import Problem
+from stages.problem import Problem
 from stages.seeds import generator
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
@@ -165,6 +166,9 @@ def study(tmp_path_factory):
     return house
 
 
+fit = train.fit
+
+
 def first_classifier(study):
     return next(iter(yaml.safe_load((study / "params.yaml").read_text())["classifiers"]))
 
@@ -182,6 +186,43 @@ def test_nothing_on_the_card_or_in_the_folder_varies(study):
     assert {"name", "dataset", "classes", "network", "recipe", "image", "mean", "std"} < set(card)
     assert {"accuracy", "adversarial_accuracy", "adversary", "trained_on", "judged_on", "attacked"} < set(card)
     assert not [file for file in folder.parent.iterdir() if file.name.startswith(".")]
+
+
+def test_only_what_weights_depend_on_trains_them_again(study, tmp_path, monkeypatch):
+    house = shutil.copytree(study, tmp_path / "house")
+    name = first_classifier(house)
+    train.main(house, name)
+    known = shutil.copytree(house / "data/classifiers" / name, tmp_path / "known")
+    monkeypatch.setattr(train, "recorded", lambda *_: known)  # as DVC's cache holds them
+    fitted = []
+    monkeypatch.setattr(train, "fit", lambda *given, **recipe: fitted.append(given) or fit(*given, **recipe))
+    params = tiny()
+    params["judge"]["count"] = 7
+    write(house, params)
+    train.main(house, name)
+    assert fitted == []
+    card = json.loads((house / "data/classifiers" / name / "card.json").read_text())
+    assert card["attacked"] == 7
+    weights = "weights.safetensors"
+    assert (house / "data/classifiers" / name / weights).read_bytes() == (known / weights).read_bytes()
+    params["classifiers"][name]["train"]["rate"] = 0.1
+    write(house, params)
+    train.main(house, name)
+    assert len(fitted) == 1
+
+
+def test_damaged_weights_are_not_taken(study, tmp_path):
+    name = first_classifier(study)
+    train.main(study, name)
+    known = shutil.copytree(study / "data/classifiers" / name, tmp_path / "known")
+    key = json.loads((known / "card.json").read_text())["key"]
+    assert train.trained(known, key) is not None
+    assert train.trained(known, "another") is None
+    assert train.trained(tmp_path / "nowhere", key) is None
+    data = bytearray((known / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (known / "weights.safetensors").write_bytes(bytes(data))
+    assert train.trained(known, key) is None
 
 
 def test_a_dataset_without_a_held_out_split_is_refused(tmp_path):

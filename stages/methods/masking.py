@@ -10,7 +10,7 @@ from stages.classifier import Classifier
 from stages.methods._cells import mask_maker
 from stages.methods._fill import color
 from stages.methods._masking import answers
-from stages.params import Problem
+from stages.problem import Problem
 
 ATTRS = {
     "occlusion": {

@@ -7,7 +7,7 @@ from torch import Tensor
 from stages.arrays import Attributions, Images, Seeds, Targets
 from stages.classifier import Classifier
 from stages.methods._noise import ascending, noisy_gradients
-from stages.params import Problem
+from stages.problem import Problem
 
 ATTRS = {
     "smoothgrad": {

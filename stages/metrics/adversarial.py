@@ -67,7 +67,7 @@ def perturbation(
     return switching_curves(classifier, maps, targets, seeds, *ends, steps, attack.succeeded)
 
 
-@shared
+@shared(calls=4)  # entries of several strengths take turns
 def _attack(classifier: Classifier, images: Tensor, targets: Tensor, epsilon: int) -> Attack:
     targets = targets.to(classifier.device)
     levels = (images.to(classifier.device) * 255).round()

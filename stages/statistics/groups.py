@@ -5,13 +5,7 @@ import xarray as xr
 from jaxtyping import Float
 from scipy.stats import mannwhitneyu
 
-FIELDS = {
-    "change": ("mean change of the mean scores", "of the metric (metric_units)", ""),
-    "better": ("methods whose mean score is better on the second classifier", "1", ""),
-    "apart": ("methods whose intervals on the two classifiers do not overlap", "1", ""),
-    "count": ("methods (times pairs of classifiers) with a mean score on both", "1", ""),
-    "p": ("two-sided p-value of the Mann-Whitney test between the two groups of means", "1", "mann1947test"),
-}
+FIELDS = ("change", "better", "apart", "count", "p")
 
 
 def mann_whitney(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " second"]) -> float:
@@ -53,26 +47,37 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     places = range(1, max(map(len, groups), default=0))
     pairs = [[(group[0], group[place]) for group in groups if len(group) > place] for place in places]
     labels = [", ".join(f"{one} to {other}" for one, other in pair) for pair in pairs]
-    cells = [[[_cell(summary, pair, metric, family) for family in families] for metric in metrics] for pair in pairs]
+    found = {name: summary[name].transpose("metric", "classifier", "method").values for name in ("mean", "low", "high")}
+    place = {name: at for at, name in enumerate(summary["classifier"].values.tolist())}
+    signs = [1 if better == "higher" else -1 for better in summary["better"].values.tolist()]
+    members = [summary["method_family"].values == family for family in families]
+
+    def side(every: list[tuple[str, str]], at: int, metric: int, own: np.ndarray) -> dict[str, np.ndarray]:
+        rows = [place[pair[at]] for pair in every]
+        return {name: values[metric][rows][:, own] for name, values in found.items()}
+
+    cells = [
+        [
+            [_cell(side(every, 0, metric, own), side(every, 1, metric, own), sign) for own in members]
+            for metric, sign in enumerate(signs)
+        ]
+        for every in pairs
+    ]
     values = np.array(cells).reshape(len(pairs), len(metrics), len(families), len(FIELDS))
     dims = ("comparison", "metric", "method_family")
     variables = {}
-    for place, (name, (long_name, units, reference)) in enumerate(FIELDS.items()):
+    for place, name in enumerate(FIELDS):
         whole = name in ("better", "apart", "count")
-        attrs = {"long_name": long_name, "units": units} | ({"reference": reference} if reference else {})
-        variables[name] = (dims, values[..., place].astype(np.int32) if whole else values[..., place], attrs)
+        variables[name] = (dims, values[..., place].astype(np.int32) if whole else values[..., place])
     return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": families})
 
 
-def _cell(summary: xr.Dataset, pairs: list[tuple[str, str]], metric: str, family: str) -> Float[np.ndarray, " field"]:
-    table = summary.sel(metric=metric).isel({"method": summary["method_family"].values == family})
-    table = table.transpose("classifier", "method")
-    start, end = (table.sel(classifier=[pair[side] for pair in pairs]) for side in (0, 1))
-    change = end["mean"].values - start["mean"].values
+def _cell(start: dict[str, np.ndarray], end: dict[str, np.ndarray], sign: int) -> Float[np.ndarray, " field"]:
+    """Compare mean, low and high of a family's methods on two lists of classifiers."""
+    change = end["mean"] - start["mean"]
     both = ~np.isnan(change)
     if not both.any():
         return np.array([np.nan, 0, 0, 0, np.nan])
-    sign = 1 if str(table["better"].values) == "higher" else -1
-    apart = (start["high"].values < end["low"].values) | (end["high"].values < start["low"].values)
-    p = mann_whitney(end["mean"].values[both], start["mean"].values[both])
+    apart = (start["high"] < end["low"]) | (end["high"] < start["low"])
+    p = mann_whitney(end["mean"][both], start["mean"][both])
     return np.array([change[both].mean(), (sign * change[both] > 0).sum(), (apart & both).sum(), both.sum(), p])

@@ -1,6 +1,7 @@
 """What the variables of the results mean: the attributes that every table carries."""
 
 import json
+import re
 
 import xarray as xr
 
@@ -54,10 +55,15 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "map_spearman": ("Spearman's rho between two methods' maps, mean over images", "1", "spearman1904proof"),
         "map_spearman_count": ("images on which it is defined", "1", ""),
     },
+    "comparison": {
+        "change": ("mean change of the mean scores", MEASURE, ""),
+        "better": ("methods whose mean score is better on the second classifier", "1", ""),
+        "apart": ("methods whose intervals on the two classifiers do not overlap", "1", ""),
+        "count": ("methods (times pairs of classifiers) with a mean score on both", "1", ""),
+        "p": ("two-sided p-value of the Mann-Whitney test between the two groups of means", "1", "mann1947test"),
+    },
 }
-# Which way is better, where that is the same for every metric.
-LOWER = ("rank", "mean_rank", "overall_rank")
-BY_METRIC = ("mean", "low", "high")
+RANK = re.compile(r"rank(_low|_high)?$")
 
 
 def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
@@ -65,14 +71,14 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
     Args:
         table: The dataset to label.
-        name: summary, curves or agreement.
+        name: summary, curves, agreement or comparison.
         notes: Attributes of the whole table.
     """
     for variable, (long_name, units, reference) in LABELS[name].items():
         if variable in table:
-            better = "lower" if variable in LOWER else "by metric (better)" if variable in BY_METRIC else ""
-            attrs = {"long_name": long_name, "units": units, "better": better, "reference": reference}
-            table[variable].attrs = {key: value for key, value in attrs.items() if value}
+            better = "lower" if RANK.search(variable) else "by metric (better)" if units == MEASURE else "neither"
+            reference = reference or "by definition"
+            table[variable].attrs = {"long_name": long_name, "units": units, "better": better, "reference": reference}
     table.attrs = notes
     return table
 
