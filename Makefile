@@ -14,7 +14,7 @@ test: setup
 	$(UV) run --no-sync ruff check
 	$(UV) run --no-sync ruff format --check
 	$(UV) run --no-sync lint-imports
-	$(UV) run --no-sync pytest
+	$(UV) run --no-sync pytest -n 2 --dist loadgroup
 
 setup: $(UV)
 	$(UV) sync --quiet --frozen --python $(PYTHON)

@@ -1,14 +1,31 @@
-"""What several tests share: a tiny study that DVC has run once."""
+"""What several tests share: a tiny study that DVC has run once; which tests keep to one process."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
 from study import build, repro, tiny
 
+# Each test of these files runs whole cells on its own copy of the study; all other files stay together.
+SPREAD = ("test_reruns",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
 
 @pytest.fixture(scope="session")
-def baseline(tmp_path_factory) -> Path:
+def baseline(tmp_path_factory, worker_id) -> Path:
     """A tiny study that `dvc repro` has brought up to date, but for the report. Copy it; change only the copy."""
-    house = build(tmp_path_factory.mktemp("baseline") / "house", tiny())
-    repro(house, "aggregate")
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    house, done = shared / "baseline", shared / "baseline.done"
+    with (shared / "baseline.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            build(house, tiny())
+            repro(house, "aggregate")
+            done.touch()
     return house

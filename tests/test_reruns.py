@@ -127,12 +127,16 @@ def test_ten_more_images_compute_those_images(house):
     }
 
 
-def test_another_seed_computes_what_is_random(house):
+def test_another_seed_leaves_nothing_of_the_first(house, tmp_path):
     """The seed chooses the images, trains the classifier, breaks ties and draws noise."""
     setting(lambda params: params.update(seed=1))(house)
     found = computed(repro(house, "aggregate"))
-    assert found["attribute:uniform:images"] == IMAGES
-    assert found["attribute:smoothgrad:images"] == IMAGES
+    methods = ("gradient", "input_x_gradient", "smoothgrad", "uniform")
+    assert {name: found[name] for name in maps(*methods)} == maps(*methods)
+    assert found["score:deletion"] == 5 * 8
+    fresh = build(tmp_path / "fresh", {**tiny(), "seed": 1})
+    repro(fresh, "aggregate")
+    assert files(house / "data") == files(fresh / "data")
 
 
 def test_a_retrained_classifier_computes_all_that_names_it(house):
