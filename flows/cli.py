@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 Study = Annotated[Path, typer.Option(help="The folder of params.yaml.")]
 Workers = Annotated[int, typer.Option(help="Processes that work side by side.")]
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0))
 FRESH = "Nothing is stale: every result is up to date."
 
 
@@ -27,6 +27,7 @@ def reproduce(study: Study = Path(), workers: Workers = CORES) -> None:
     start = time.monotonic()
     with _told():
         load(study)
+        _clean(study)
         if not planning.plan(study).needs:
             console.print(FRESH)
             return
@@ -89,10 +90,7 @@ def serve(
 def clean(study: Study = Path()) -> None:
     """Delete the outputs of entries that params.yaml no longer names."""
     with _told():
-        gone = planning.clean(study)
-    for one in gone:
-        console.print(f"deleted {one.relative_to(study)}")
-    console.print(f"{len(gone)} outputs deleted.")
+        console.print(f"{_clean(study)} outputs deleted.")
 
 
 class _told:
@@ -105,6 +103,13 @@ class _told:
         if isinstance(problem, Problem):
             typer.echo(f"error: {problem}", err=True)
             raise typer.Exit(1) from None
+
+
+def _clean(study: Path) -> int:
+    gone = planning.clean(study)
+    for one in gone:
+        console.print(f"no longer named in params.yaml, deleted: {one.relative_to(study)}")
+    return len(gone)
 
 
 def _show(title: str, columns: list[str], rows: list[list[object]]) -> None:

@@ -228,7 +228,8 @@ def _write_scores(judged: list[Judged], path: Path) -> None:
 def _write_plots(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
     folder.mkdir()
     ranks = summary[["mean_rank", "mean_rank_low", "mean_rank_high"]].to_dataframe().reset_index()
-    columns = ["classifier", "method", "mean_rank", "mean_rank_low", "mean_rank_high"]
+    ranks["cell"] = ranks["method"] + " on " + ranks["classifier"]
+    columns = ["cell", "classifier", "method", "mean_rank", "mean_rank_low", "mean_rank_high"]
     _write_csv(folder / "mean_rank.csv", columns, ranks.sort_values(["classifier", "mean_rank"], kind="stable"))
     table = long_form(summary).sort_values(["classifier", "rank"], kind="stable")
     for metric, rows in table.groupby("metric", sort=False):

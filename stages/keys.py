@@ -12,6 +12,7 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from symtable import symtable
 from typing import NamedTuple
 
 from stages.params import Entry, canonical, network, path
@@ -19,6 +20,8 @@ from stages.problem import Problem
 from stages.signatures import HOUSE
 
 SIZE = 16  # bytes of a key: 128 bits
+HIDING = {"eval", "exec", "__import__", "importlib", "find"}
+NOUNS = ("stages.methods.", "stages.metrics.", "stages.networks.", "stages.datasets.")
 # Imported under another name than they are installed under; others are looked up, which takes longer.
 INSTALLED = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 
@@ -89,14 +92,16 @@ def _definition(module: str, name: str) -> tuple[str, list[tuple[str, str]], set
     """Spell one definition, with what its module does on import, and list what it refers to."""
     source = read(module)
     packages: set[str] = set()
+    nodes: list[ast.stmt] = []
+    reached: list[tuple[str, str]] = []
+    if name in source.imports:
+        reached += _reach(source.imports[name], packages)
     if name in source.definitions:
         nodes = [*source.definitions[name], *source.effects]
-        reached = [at for node in nodes for at in _names(node, module, source, packages)]
-        return f"{module}:{name}=" + ";".join(map(ast.dump, nodes)), reached, packages
-    if name in source.imports:
-        reached = _reach(source.imports[name], packages)
-        return f"{module}:{name}", reached, packages
-    raise ValueError(f"{module} does not define '{name}' at its top level: what it does cannot be told")
+        reached += [at for node in nodes for at in _names(node, module, source, packages)]
+    elif name not in source.imports:
+        raise ValueError(f"{module} does not define '{name}' at its top level: what it does cannot be told")
+    return f"{module}:{name}=" + ";".join(map(ast.dump, nodes)), reached, packages
 
 
 def unchanged(*files: Path) -> None:
@@ -172,26 +177,44 @@ def _distributions() -> dict[str, list[str]]:
     return dict(metadata.packages_distributions())
 
 
-def _names(node: ast.AST, module: str, source: Source, packages: set[str]) -> list[tuple[str, str]]:
-    """List what a definition refers to: names of its module, and imports at any depth."""
-    imports = dict(source.imports)
+def _names(node: ast.stmt, module: str, source: Source, packages: set[str]) -> list[tuple[str, str]]:
+    """List what a definition refers to: names of its module that it does not bind itself, and its own imports."""
+    own: dict[str, tuple[str, str]] = {}
     for inner in ast.walk(node):
         if isinstance(inner, ast.Import | ast.ImportFrom):
-            imports.update(_imports(inner, module))
-    found: list[tuple[str, str]] = []
-    owners = set()
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name):
-            owner = imports.get(inner.value.id)
-            if owner and _is_module(owner):
-                found.append((".".join(part for part in owner if part), inner.attr))
-                owners.add(inner.value)
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and inner not in owners:
-            if inner.id in source.definitions:
-                found.append((module, inner.id))
-            elif inner.id in imports:
-                found += _reach(imports[inner.id], packages)
+            own.update(_imports(inner, module))
+    free = _free(node)
+    if module.startswith(NOUNS) and free & HIDING:
+        hidden = ", ".join(sorted(free & HIDING))
+        raise ValueError(f"{module} uses {hidden}: what is looked up by name while it runs cannot be told; import it")
+    owners = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+    # A name that is bound both by its module and by the definition itself is followed both ways.
+    found = [(module, name) for name in sorted(free) if name in source.definitions]
+    for name, imported in [
+        *((name, source.imports[name]) for name in sorted(free & set(source.imports))),
+        *own.items(),
+    ]:
+        uses = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and inner.id == name]
+        if not _is_module(imported) or any(id(use) not in owners for use in uses):
+            found += _reach(imported, packages)
+            continue
+        for inner in ast.walk(node):  # of a module of this project, what is taken of it
+            if isinstance(inner, ast.Attribute) and inner.value in uses:
+                found.append((".".join(part for part in imported if part), inner.attr))
+    return found
+
+
+def _free(node: ast.stmt) -> set[str]:
+    """Give the names that a statement takes from its module, or from Python: no argument, local or attribute."""
+    found = set()
+    waiting = [symtable(ast.unparse(node), "definition", "exec")]
+    top = waiting[0]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (table is top or symbol.is_global()):
+                found.add(symbol.get_name())
     return found
 
 

@@ -42,6 +42,16 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+# Settings that count: at least 1 wherever they stand. All other whole numbers are at least 0.
+COUNTS = {
+    "batch", "blocks", "cells", "count", "epochs", "masks", "resamples", "samples", "shard_rows", "size", "steps",
+    "stride", "threads", "thresholds", "tiles_per_side", "window",
+}  # fmt: skip
+# What a method or metric may ask for by naming it.
+EVIDENCE = {
+    "methods": {"classifier", "images", "targets", "seeds"},
+    "metrics": {"maps", "masks", "boxes", "tiles", "images", "targets", "classifier", "seeds"},
+}
 LAST = ("aggregate", "report")
 
 
@@ -75,28 +85,22 @@ def load(study: Path) -> dict:
         if section not in params:
             raise Problem(f"{path}: the section '{section}' is missing")
     for section, accepted in SECTIONS.items():
-        for name, value in check(params[section], accepted, section, "the kernel").items():
-            if isinstance(value, int) and value < 1:
-                raise Problem(f"params.yaml: {section}: '{name}' = {value}: must be at least 1")
+        check(params[section], accepted, section, "the kernel")
     methods = {name for listed in entries(params, "methods").values() for name in listed}
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
             where = f"params.yaml: metrics.{metric.family}.{metric.name}"
-            if metric.options["count"] is not None and metric.options["count"] < 1:
-                raise Problem(
-                    f"{where}: 'count' = {metric.options['count']}: must be at least 1, or null for all images"
-                )
             if unknown := set(metric.options["exclude"]) - methods:
                 raise Problem(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
-    for name in params["datasets"]:
+    for name in mapping(params["datasets"], "datasets"):
         dataset(params, name)
     if not isinstance(params["seed"], int):
         raise Problem(f"params.yaml: seed = {params['seed']!r}: expected int, got {type(params['seed']).__name__}")
     for section, verb, function in (("judge", "train", "judged"), ("aggregate", "aggregate", "aggregate")):
         settings(section, params[section], verb, function)
     settings("report", params["report"], "report", "report")
-    for name, spec in params["classifiers"].items():
-        _classifier(params, name, spec)
+    for name, spec in mapping(params["classifiers"], "classifiers").items():
+        _classifier(params, name, mapping(spec, f"classifiers.{name}"))
     return params
 
 
@@ -130,28 +134,27 @@ def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
     """
     found: dict[str, dict[str, Entry]] = {}
     seen: dict[str, str] = {}
-    for family, listed in params[kind].items():
+    for family, listed in mapping(params[kind], kind).items():
         found[family] = {}
-        if not listed:
-            raise Problem(f"params.yaml: {kind}.{family}: no entry; delete the family or name one")
-        for name, given in listed.items():
+        for name, given in mapping(listed, f"{kind}.{family}").items():
             where = f"{kind}.{family}.{name}"
             if name in seen:
                 raise Problem(f"params.yaml: {where}: the name '{name}' stands in family '{seen[name]}' already")
             seen[name] = family
-            found[family][name] = entry(kind, family, name, given or {}, where)
+            found[family][name] = entry(kind, family, name, {} if given is None else given, where)
     return found
 
 
-def entry(kind: str, family: str, name: str, given: dict, where: str) -> Entry:
+def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry:
     """Bind one entry: split its options from its settings and check both."""
     _named(name, where)
-    given = dict(given)
+    given = dict(mapping(given, where, empty=True))
     function = given.pop("function", name)
     accepted = OPTIONS[kind]
     options = {key: given.pop(key) for key in accepted if key in given}
     options = {**{key: OPTIONAL[key] for key in accepted if key in OPTIONAL}, **options}
     taken = signature(kind, family, function, where)
+    _askable(kind, family, function, taken.evidence)
     both = {**taken.settings, **accepted}
     checked = check({**given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
     return Entry(
@@ -166,14 +169,14 @@ def entry(kind: str, family: str, name: str, given: dict, where: str) -> Entry:
 
 def dataset(params: dict, name: str) -> Entry:
     """Bind a dataset's entry; its family is its own name unless it says otherwise."""
-    given = dict(params["datasets"][name] or {})
+    given = dict(mapping(params["datasets"][name], f"datasets.{name}"))
     return entry("datasets", given.pop("family", name), name, given, f"datasets.{name}")
 
 
 def network(params: dict, classifier: str) -> Entry:
     """Bind the network of a classifier's entry."""
     where = f"classifiers.{classifier}.network"
-    given = dict(params["classifiers"][classifier]["network"])
+    given = dict(mapping(params["classifiers"][classifier]["network"], where))
     if "family" not in given:
         raise Problem(f"params.yaml: {where}: 'family' is missing: the module of stages/networks that has it")
     family = given.pop("family")
@@ -181,13 +184,13 @@ def network(params: dict, classifier: str) -> Entry:
     return entry("networks", family, given.get("function", family), {**given, "classes": 1}, where)
 
 
-def settings(where: str, given: dict, verb: str, function: str) -> dict[str, Any]:
+def settings(where: str, given: object, verb: str, function: str) -> dict[str, Any]:
     """Check a section of params.yaml against the keyword-only settings of a verb's function."""
     return check(given, verb_signature(verb, function).settings, where, f"{function} of stages/{verb}.py")
 
 
-def check(given: dict, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
-    """Check names and types of settings.
+def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
+    """Check names, types and least values of settings.
 
     Raises:
         Problem: with every fault of the entry, what was given and what is accepted.
@@ -195,11 +198,28 @@ def check(given: dict, accepted: dict[str, Any], where: str, owner: str) -> dict
     from pydantic import ValidationError
 
     try:
-        return dict(_model(tuple(accepted.items()))(**given))
+        checked = dict(_model(tuple(accepted.items()))(**mapping(given, where, empty=True)))
     except ValidationError as error:
         faults = "; ".join(_fault(fault, accepted) for fault in error.errors())
         takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
         raise Problem(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
+    for name, value in checked.items():
+        least = 1 if name in COUNTS else 0
+        if isinstance(value, int) and value < least:
+            raise Problem(f"params.yaml: {where}: '{name}' = {value}: expected at least {least}")
+    return checked
+
+
+def mapping(value: object, where: str, *, empty: bool = False) -> dict:
+    """Check that something is a mapping, and not an empty one unless that will do.
+
+    Raises:
+        Problem: with what was given.
+    """
+    if not isinstance(value, dict) or not (value or empty):
+        shown = f"{value!r}"[:80]
+        raise Problem(f"params.yaml: {where} = {shown}: expected a mapping of names, got {type(value).__name__}")
+    return value
 
 
 def find(kind: str, family: str, function: str) -> Any:
@@ -254,6 +274,17 @@ def _spelled(kind: Any) -> str:
     return (
         kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
     )
+
+
+def _askable(kind: str, family: str, function: str, evidence: list[str]) -> None:
+    """Check that there is what a function asks for."""
+    unknown = sorted(set(evidence) - EVIDENCE.get(kind, set()))
+    if unknown:
+        known = ", ".join(sorted(EVIDENCE.get(kind, set()))) or "nothing"
+        asks = f"stages/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
+        raise Problem(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
+    if "tiles" in evidence and {"masks", "boxes"} & set(evidence):
+        raise Problem(f"stages/{kind}/{family}.py: {function} asks for tiles, and grids have no masks and no boxes")
 
 
 def _named(name: str, where: str) -> None:

@@ -5,6 +5,7 @@ a group per metric: score over `method image`, `method image fraction`, `method 
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -84,7 +85,7 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
             named = signature("metrics", metric.family, metric.function).evidence
             shown = seen["grids" if "tiles" in named else "images"]
             shared = keys.digest(
-                keys.entry(metric, params, ("stages.score", "taken"), ("stages.score", "judged")),
+                keys.entry(metric, params, ("stages.score", "tensor"), ("stages.score", "judged")),
                 trained if "classifier" in named else b"",
             )
             rows = [keys.digest(shared, row) for row in evidence.digests(shown, named)]
@@ -124,34 +125,35 @@ def compute(
             method: read(path(study, "maps", classifier, family, method) / seen.group, f"the maps of {method}")
             for method in params["methods"][family]
         }
-        held: dict[tuple[str, bytes], Tensor] = {}
+
+        @lru_cache(maxsize=2)  # a method's metrics follow one another: those on all images, those on fewer
+        def own(method: str, rows_of: bytes, maps: dict[str, zarr.Group] = maps, seen: Evidence = seen) -> "Tensor":
+            return taken(maps[method], seen, np.frombuffer(rows_of, int), engine["device"])
+
         for (i, m), positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
             name = works[i].metric.name
             if name in failed or rows.refusal(works[i].shared) is not None:
                 continue
             before = dict(loaded.passes)
-            at = works[i].methods[m], positions.tobytes()
-            if at not in held:
-                held = {known: maps for known, maps in held.items() if known[0] == at[0]}
-                held[at] = taken(maps[at[0]], seen, positions, engine["device"])
+            given = {**given, "maps": own(works[i].methods[m], positions.tobytes()), "classifier": loaded}
             try:
-                make(works[i], m, positions, {**given, "maps": held[at], "classifier": loaded}, rows)
+                scores = scored(works[i].metric, given)
             except Unsupported as reason:
                 rows.refuse(works[i].shared, str(reason))
             except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
                 failed[name] = f"{type(error).__name__}: {error} (images {evidence.some(seen, positions)})"
+            else:
+                rows.put(works[i].table, positions + m * per_method(works[i]), {"score": scores})
             for kind, count in passes[name].items():
                 passes[name][kind] = count + loaded.passes[kind] - before[kind]
     return passes, failed
 
 
-def make(work: Work, method: int, positions: np.ndarray, given: dict[str, Any], rows: Rows) -> None:
-    """Score one method's maps of a batch by one metric and journal the scores."""
-    metric = work.metric
+def scored(metric: Entry, given: dict[str, Any]) -> np.ndarray:
+    """Score one method's maps of a batch by one metric."""
     function = find("metrics", metric.family, metric.function)
     named = signature("metrics", metric.family, metric.function).evidence
-    scores = judged(function, [given[name] for name in named], metric.settings)
-    rows.put(work.table, positions + method * per_method(work), {"score": scores})
+    return judged(function, [given[name] for name in named], metric.settings)
 
 
 def served(rows: Rows, work: Work) -> Table:
@@ -174,12 +176,18 @@ def per_method(work: Work) -> int:
 
 def taken(maps: zarr.Group, seen: Evidence, positions: np.ndarray, device: str) -> "Tensor":
     """Read some rows' maps onto a device, in float32 whatever they are stored in."""
-    import torch
 
     inner = int(np.prod(seen.lead[1:], dtype=int))
     low, high = int(positions.min()) // inner, int(positions.max()) // inner + 1
     block = values(maps, "attribution", slice(low, high)).reshape(-1, *seen.side)[positions - low * inner]
-    return torch.from_numpy(block.astype("float32")).to(device)
+    return tensor(block, device)
+
+
+def tensor(maps: np.ndarray, device: str) -> "Tensor":
+    """Give maps to a metric: in float32, whatever they are stored in."""
+    import torch
+
+    return torch.from_numpy(maps.astype("float32")).to(device)
 
 
 def _keys(store: Path, seen: Evidence, rows: list[bytes]) -> tuple[np.ndarray, str | None]:
@@ -203,7 +211,10 @@ def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str
         raise Problem(
             f"{where} must be 'higher' or 'lower', not {known.get('better')!r}: scores are to be ranked by it"
         )
-    count = min(metric.options["count"] or seen.lead[0], seen.lead[0])
+    count = metric.options["count"] or seen.lead[0]
+    if count > seen.lead[0]:
+        where = f"params.yaml: metrics.{metric.family}.{metric.name}: count = {count}"
+        raise Problem(f"{where}: there are {seen.lead[0]} {seen.group}; expected at most that, or null for all")
     made = [table_keys[:count] for table_keys, _ in found.values()]
     stacked = np.stack(made) if made else np.zeros((0, count, *seen.lead[1:], keys.SIZE), "uint8")
     along = _along(metric, known.get("dim"), seen.side)
@@ -221,7 +232,8 @@ def _along(metric: Entry, dim: str | None, side: tuple[int, int]) -> dict[str, n
     """Give the coordinate of what a metric stores beside the image: points of a curve, thresholds."""
     if dim == "fraction":  # the share of pixels that are changed at each step, a whole number of them
         pixels = side[0] * side[1]
-        return {dim: np.round(np.linspace(0, pixels, metric.settings["steps"] + 1)) / pixels}
+        steps = metric.settings["steps"]
+        return {dim: np.array([round(step * pixels / steps) / pixels for step in range(steps + 1)])}
     if dim == "threshold":
         return {dim: np.arange(metric.settings["thresholds"]) / metric.settings["thresholds"]}
     return {}

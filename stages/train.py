@@ -34,9 +34,7 @@ def main(study: Path, classifier: str) -> None:
     recipe = settings(where, spec["train"], "train", "fit")
     judge = settings("judge", params["judge"], "train", "judged")
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
-    start(params["engine"])
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
+    deterministic(params["engine"])
     pixels, labels = _split(store, spec["dataset"], "train")
     mean, std = moments(pixels)
     folder = path(study, "classifiers", classifier)
@@ -69,6 +67,13 @@ def main(study: Path, classifier: str) -> None:
     card["weights"] = keys.digest((partial / "weights.safetensors").read_bytes()).hex()
     (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     replace(partial, folder)
+
+
+def deterministic(engine: dict) -> None:
+    """Let equal trainings give equal weights."""
+    start(engine)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
 
 
 def begun(network: dict, classes: int, seed: int) -> nn.Sequential:
@@ -261,9 +266,10 @@ def _key(params: dict, classifier: str, recipe: dict, classes: list[str], pixels
     """Digest all that trained weights depend on; what they are judged by is nothing to them."""
     network = params_network(params, classifier)
     built = (f"stages.networks.{network.family}", network.function)
-    code = keys.code(("stages.train", "begun"), ("stages.train", "fit"), ("stages.train", "moments"), built)
+    code = keys.code(*(("stages.train", name) for name in ("deterministic", "begun", "moments", "fit")), built)
     data = [pixels.numpy().tobytes(), labels.numpy().tobytes(), classes]
-    return keys.digest(code, *data, network.settings, recipe, params["seed"], params["engine"]).hex()
+    engine = [params["engine"][name] for name in ("device", "threads")]
+    return keys.digest(code, *data, network.settings, recipe, params["seed"], engine).hex()
 
 
 def _loss_gradient(logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -41,7 +41,8 @@ def house(folder: Path) -> Path:
     for kind, listed in (("methods", METHODS), ("metrics", METRICS)):
         (folder / kind).mkdir()
         for family, names in listed.items():
-            text = "".join(f"def {name}(maps):\n    pass\n" for name in names)
+            asked = "images" if kind == "methods" else "maps"
+            text = "".join(f"def {name}({asked}):\n    pass\n" for name in names)
             (folder / kind / f"{family}.py").write_text(text)
     for verb in ("aggregate", "report", "select", "tile", "train"):
         (folder / f"{verb}.py").write_text((signatures.HOUSE / f"{verb}.py").read_text())

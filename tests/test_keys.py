@@ -196,3 +196,35 @@ def test_a_file_edited_after_the_process_began_is_told(house, tmp_path, monkeypa
     house()
     with pytest.raises(Problem, match=r"stages/methods/_helper\.py was edited while this was running"):
         house("methods/_helper.py", "return 2 * x", "return x + x  # longer")
+
+
+def test_a_name_bound_twice_is_followed_both_ways(house):
+    before = house("methods/family.py", "FACTOR = 2", "double = np.vectorize(double)\nFACTOR = 2")
+    assert house("methods/_helper.py", "return 2 * x", "return x + x") != before
+
+
+def test_an_import_inside_a_function_is_followed_past_a_name_of_the_module(house):
+    text = "    from stages.methods._helper import triple\n    return triple(double(np.abs(images)))\n\n\ntriple = 1"
+    before = house("methods/family.py", "    return double(np.abs(images))", text)
+    assert house("methods/_helper.py", "return 3 * x", "return 4 * x") != before
+
+
+def test_a_local_name_is_not_the_import_of_that_name(house):
+    before = house("methods/family.py", "return double(np.abs(images))", "return [double + 1 for double in images]")
+    assert house("methods/_helper.py", "return 2 * x", "return x + x") == before
+
+
+@pytest.mark.parametrize("call", ["eval('images')", "__import__('os')", "find('methods', 'family', 'second')"])
+def test_code_that_is_looked_up_by_name_is_refused(house, call):
+    with pytest.raises(ValueError, match="looked up by name while it runs cannot be told"):
+        house("methods/family.py", "return double(np.abs(images))", f"return {call}")
+
+
+def test_no_method_or_metric_depends_on_how_stores_are_written():
+    given = params.load(signatures.HOUSE.parent)
+    for kind in ("methods", "metrics"):
+        for listed in params.entries(given, kind).values():
+            for entry in listed.values():
+                reached, packages = keys.closure(((f"stages.{kind}.{entry.family}", entry.function),))
+                assert "zarr" not in packages, entry.name
+                assert not {module for module, _ in reached} & {"stages.stores", "stages.tables", "stages.rows"}

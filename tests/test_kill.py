@@ -61,7 +61,7 @@ def test_ten_kills(house, whole, tmp_path):
             [sys.executable, "-m", *CELL], cwd=house, env=environment(house), stderr=subprocess.DEVNULL
         )
         if number % 3 == 2:  # on its way to the first batch: importing, asking for keys, reading the journal
-            time.sleep(chance.uniform(0, 3))
+            time.sleep(chance.uniform(0, 1))
         else:
             while len(journal(house)) == before and process.poll() is None:
                 time.sleep(0.005)

@@ -1,10 +1,12 @@
 """A bad entry is one message that names the file, the entry, what was given and what is accepted."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+from stages import signatures
 from stages.params import entries, load, network, path, settings
 from stages.problem import Problem
 from stages.signatures import attributes, signature
@@ -140,7 +142,7 @@ def test_paths():
     ("section", "name", "value", "expected"),
     [
         ("engine", "device", "gpu", "engine: 'device' = 'gpu': expected Literal['cpu', 'cuda'], got str"),
-        ("engine", "batch", 0, "engine: 'batch' = 0: must be at least 1"),
+        ("engine", "batch", 0, "engine: 'batch' = 0: expected at least 1"),
         ("stores", "dtype", "float64", "stores: 'dtype' = 'float64': expected Literal['float32', 'float16'], got str"),
     ],
 )
@@ -174,11 +176,74 @@ def test_a_misspelt_section_of_a_classifier(tmp_path, given):
 
 def test_a_metric_on_no_image_and_one_that_excludes_nobody(tmp_path, given):
     given["metrics"]["faithfulness"]["deletion"]["count"] = 0
-    assert "metrics.faithfulness.deletion: 'count' = 0: must be at least 1" in told(tmp_path, given)
+    assert "metrics.faithfulness.deletion: 'count' = 0: expected at least 1" in told(tmp_path, given)
     given["metrics"]["faithfulness"]["deletion"].update(count=3, exclude=["rize"])
     assert "metrics.faithfulness.deletion: exclude names rize, which is no method" in told(tmp_path, given)
 
 
 def test_an_empty_family(tmp_path, given):
     given["methods"]["gradient"] = None
-    assert "methods.gradient: no entry" in told(tmp_path, given)
+    assert "methods.gradient = None: expected a mapping of names" in told(tmp_path, given)
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        (("methods",), None),
+        (("methods", "cam"), ["gradcam"]),
+        (("methods", "cam", "gradcam"), 3),
+        (("datasets",), None),
+        (("classifiers",), {}),
+        (("classifiers", "resnet_robust"), None),
+        (("classifiers", "resnet_robust", "network"), "residual"),
+        (("classifiers", "resnet_robust", "grids"), None),
+        (("engine",), 4),
+    ],
+)
+def test_what_should_be_a_mapping(tmp_path, given, names, value):
+    place = given
+    for name in names[:-1]:
+        place = place[name]
+    place[names[-1]] = value
+    assert f"{'.'.join(names)} = {value!r}: expected a mapping of names, got {type(value).__name__}" in told(
+        tmp_path, given
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "least"),
+    [
+        (("classifiers", "resnet_robust", "images", "count"), -5, 1),
+        (("classifiers", "resnet_robust", "grids", "tiles_per_side"), 0, 1),
+        (("methods", "noise", "smoothgrad", "samples"), 0, 1),
+        (("methods", "noise", "gag_85", "percentile"), -1, 0),
+        (("aggregate", "fewest"), -1, 0),
+    ],
+)
+def test_least_values(tmp_path, given, names, value, least):
+    place = given
+    for name in names[:-1]:
+        place = place[name]
+    place[names[-1]] = value
+    assert f"'{names[-1]}' = {value}: expected at least {least}" in told(tmp_path, given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("maps, mask", "peak asks for mask; there are: boxes, classifier, images, maps, masks, seeds, targets, tiles"),
+        ("maps, tiles, masks", "peak asks for tiles, and grids have no masks and no boxes"),
+    ],
+)
+def test_what_a_metric_asks_for(tmp_path, given, monkeypatch, arguments, expected):
+    house = tmp_path / "stages"
+    shutil.copytree(signatures.HOUSE, house, ignore=shutil.ignore_patterns("__pycache__"))
+    with (house / "metrics/complexity.py").open("a") as file:
+        file.write(f"\n\ndef peak({arguments}):\n    return maps\n")
+    given["metrics"]["complexity"]["peak"] = {}
+    monkeypatch.setattr(signatures, "HOUSE", house)
+    signatures.signature.cache_clear()
+    try:
+        assert expected in told(tmp_path, given)
+    finally:
+        signatures.signature.cache_clear()

@@ -89,6 +89,15 @@ def test_what_computes_nothing_never_imports_torch():
     assert done.stdout.strip() == "False"
 
 
+def test_code_is_imported_in_a_way_that_can_be_followed():
+    for file in [*ROOT.glob("stages/**/*.py"), *ROOT.glob("flows/*.py")]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.split(".")[0] in ("stages", "flows") for alias in node.names), file
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, file
+
+
 def test_the_closure_sees_an_import(tmp_path):
     file = tmp_path / "one.py"
     file.write_text("def f():\n    from stages import keys\n    from stages.rows import Rows\n")

@@ -109,11 +109,37 @@ def test_a_shard_with_more_rows_than_are_due_is_no_whole_one(tmp_path, count):
     assert files(tmp_path) == files(tmp_path / "at_once")
 
 
-def test_a_shard_of_another_size_or_precision_is_no_whole_one(tmp_path):
+def test_a_shard_of_another_size_is_no_whole_one(tmp_path):
     visit(tmp_path, NAMES[:20], shard_rows=10)
     assert visit(tmp_path, NAMES[:20], shard_rows=5) == 0
     visit(tmp_path / "at_once", NAMES[:20], shard_rows=5)
     assert files(tmp_path) == files(tmp_path / "at_once")
+
+
+def test_rows_that_began_elsewhere_come_out_alike(tmp_path):
+    for names in (NAMES[5:20], NAMES[3:18]):  # at a shard, and not at one
+        moved, fresh = tmp_path / "moved" / names[0], tmp_path / "fresh" / names[0]
+        visit(moved, NAMES[:20])
+        assert visit(moved, names) == 0
+        visit(fresh, names)
+        assert files(moved) == files(fresh)
+
+
+def test_grids_are_taken_as_files_too(tmp_path):
+    due = table(NAMES[:12])
+    tiles = due._replace(dims=("grid", "tile"), keys=due.keys.reshape(6, 2, keys.SIZE), coords={})
+    output = tmp_path / "data" / "maps" / "cell"
+    made = []
+    for _ in range(2):
+        with Rows(tmp_path, "attribute@cell", output, 4) as rows:
+            missing = rows.missing(tiles)
+            if len(missing):
+                rows.put(tiles, missing, {"attribution": np.stack([value(NAMES[i]) for i in missing])})
+            rows.finish([tiles], {"method.zarr": {}})
+        made.append(files(tmp_path))
+    assert made[0] == made[1]
+    opened = zarr.open_group(output / "method.zarr/images", mode="r")
+    np.testing.assert_array_equal(opened["attribution"][3, 1], value(NAMES[7]))
 
 
 def test_order_and_names_cost_nothing(tmp_path):

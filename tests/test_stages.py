@@ -342,6 +342,14 @@ def test_a_flipped_byte_is_told_with_its_array(mapped, store, array, verb):
         verb.main(mapped, C)
 
 
+def test_a_metric_on_more_images_than_there_are(mapped):
+    params = tiny()
+    params["metrics"]["localization"]["pointing_game"]["count"] = 13
+    write(mapped, params)
+    with pytest.raises(Problem, match=r"pointing_game: count = 13: there are 12 images; expected at most that"):
+        score.main(mapped, C, "control")
+
+
 def test_correlation_refuses_maps_of_other_images(mapped):
     params = only_control(mapped)
     correlate.main(mapped, C)
