@@ -67,17 +67,22 @@ class Classifier:
         """Differentiate the cross-entropy of the target by the image: nats per unit of intensity."""
         return self._gradient(images, targets, _cross_entropy)
 
-    def guided_gradient(self, images: Images, targets: Targets) -> Images:
-        """Differentiate the target's logit, letting only positive gradients back through every ReLU.
+    def guided_gradient(self, images: Images, targets: Targets, sign: str) -> Images:
+        """Differentiate the target's logit, letting only gradients of one sign back through every ReLU.
 
-        On a network without ReLU this is the gradient (Springenberg et al. 2015).
+        On a network without ReLU this is the gradient (Springenberg et al. 2015, where the sign is positive).
+
+        Args:
+            images: In [0, 1].
+            targets: The classes.
+            sign: positive, negative, or absolute, which turns all gradients positive.
 
         Raises:
             Unsupported: the network cannot be traced, so that it may call ReLU where no hook can be.
         """
         if not all(isinstance(part, torch.fx.GraphModule) for part in (self._features, self._head)):
             raise Unsupported("its forward cannot be traced, so that not every ReLU can be found")
-        with self._rectified_backward():
+        with self._rectified_backward(sign):
             return self._gradient(images, targets, _target_logits)
 
     def features(self, images: Images) -> Features:
@@ -163,9 +168,11 @@ class Classifier:
         return logits
 
     @contextmanager
-    def _rectified_backward(self):
+    def _rectified_backward(self, sign: str):
         def rectify(module: nn.Module, down: tuple[Tensor], up: tuple[Tensor]) -> tuple[Tensor]:
-            return (down[0].clamp(min=0),)
+            if sign == "absolute":
+                return (down[0].abs(),)
+            return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
 
         relus = [layer for part in (self._features, self._head) for layer in part.modules()]
         relus = [layer for layer in relus if isinstance(layer, nn.ReLU)]

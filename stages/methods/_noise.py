@@ -18,21 +18,32 @@ class Moments(NamedTuple):
     """Σ g / samples"""
     variance: Images
     """Σ (g − mean)² / (samples − 1); NaN for a single sample"""
-    magnitude: Images
-    """Σ |g| / samples"""
+    square: Images
+    """Σ g² / samples"""
+    positive: Images
+    """Σ max(g, 0) / samples"""
+    negative: Images
+    """Σ min(g, 0) / samples"""
+
+    def signed(self, sign: str) -> Images:
+        """Give the mean of the gradients that `kept` keeps."""
+        of = {"both": self.mean, "positive": self.positive, "negative": self.negative}
+        return self.positive - self.negative if sign == "absolute" else of[sign]
 
 
 @shared
 def noisy_gradients(
-    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, spread: float
+    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, spread: float, extent: str
 ) -> Moments:
     """Take the moments of the logit's gradient at images with Gaussian noise, sample by sample.
 
-    The noise's standard deviation is spread · (max x − min x), of each image by itself; noisy images are not clipped.
+    The noise's standard deviation is spread · (max x − min x), of each image by itself, or spread where the extent is
+    `full`: intensities go from 0 to 1. Noisy images are not clipped.
     A sample's noise is the same whatever the spread and however many samples follow.
     """
     shape = tuple(images.shape[1:])
-    deviations = spread * (images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True))
+    ranges = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
+    deviations = spread * (ranges if extent == "image" else torch.ones_like(ranges))
 
     def perturb(rows: list[int], samples: list[int]) -> Tensor:
         drawn = [draws.normal([seeds[row]], "noise", sample, shape) for row, sample in zip(rows, samples, strict=True)]
@@ -42,15 +53,17 @@ def noisy_gradients(
         noisy += images[rows]
         return noisy
 
-    mean, squares, magnitude = (torch.zeros_like(images) for _ in range(3))
+    mean, deviation, square, positive, negative = (torch.zeros_like(images) for _ in range(5))
     for row, sample, gradient in gradients(classifier, images, targets, samples, perturb):
         # Welford's sums: exact where all gradients are equal, and without the differences of large squares.
         step = gradient - mean[row]
         mean[row] += step / (sample + 1)
-        squares[row] += step * (gradient - mean[row])
-        magnitude[row] += gradient.abs()
-    variance = squares / (samples - 1) if samples > 1 else torch.full_like(squares, torch.nan)
-    return Moments(mean, variance, magnitude / samples)
+        deviation[row] += step * (gradient - mean[row])
+        square[row] += gradient**2
+        positive[row] += gradient.clamp(min=0)
+        negative[row] += gradient.clamp(max=0)
+    variance = deviation / (samples - 1) if samples > 1 else torch.full_like(deviation, torch.nan)
+    return Moments(mean, variance, square / samples, positive / samples, negative / samples)
 
 
 @shared

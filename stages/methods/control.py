@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from skimage.feature import canny as edges
+from torch import Tensor
 
 from stages import seeds as draws
 from stages.arrays import Attributions, Images, Seeds
@@ -17,6 +18,11 @@ ATTRS = {
         "long_name": "Canny edges",
         "units": "1",
         "reference": "canny1986computational",
+    },
+    "intensity": {
+        "long_name": "The image's own intensity",
+        "units": "intensity",
+        "reference": "",
     },
     "center": {
         "long_name": "Center",
@@ -46,9 +52,17 @@ def canny(images: Images, *, sigma: float) -> Attributions:
     Returns:
         One channel: 1 on edges (thresholds 0.1 and 0.2 of scikit-image), 0 elsewhere.
     """
-    red, green, blue = (weight * images[:, channel] for channel, weight in enumerate(LUMINANCE))
-    marked = np.stack([edges(gray.numpy(), sigma=sigma) for gray in (red + green + blue).cpu()])
+    marked = np.stack([edges(gray.numpy(), sigma=sigma) for gray in _gray(images).cpu()])
     return torch.from_numpy(marked).to(images)[:, None]
+
+
+def intensity(images: Images) -> Attributions:
+    """Take the gray image itself: what a method shows that only passes the image on.
+
+    Returns:
+        One channel in [0, 1]: 0.2125 red + 0.7154 green + 0.0721 blue.
+    """
+    return _gray(images)[:, None]
 
 
 def center(images: Images, *, sigma: float) -> Attributions:
@@ -66,3 +80,8 @@ def center(images: Images, *, sigma: float) -> Attributions:
     row, column = (np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * sigma**2)) for n in (height, width))
     gaussian = torch.from_numpy(np.outer(row, column)).to(images)
     return gaussian.repeat(len(images), 1, 1, 1)
+
+
+def _gray(images: Images) -> Tensor:
+    red, green, blue = (weight * images[:, channel] for channel, weight in enumerate(LUMINANCE))
+    return red + green + blue

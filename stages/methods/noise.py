@@ -15,6 +15,11 @@ ATTRS = {
         "units": "logit / intensity",
         "reference": "smilkov2017smoothgrad",
     },
+    "smoothgrad_squared": {
+        "long_name": "SmoothGrad, squared",
+        "units": "logit² / intensity²",
+        "reference": "hooker2019benchmark",
+    },
     "vargrad": {
         "long_name": "VarGrad",
         "units": "logit² / intensity²",
@@ -29,7 +34,15 @@ ATTRS = {
 
 
 def smoothgrad(
-    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, *, samples: int, spread: float
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    *,
+    samples: int,
+    spread: float,
+    extent: Literal["image", "full"],
+    sign: Literal["both", "positive", "negative", "absolute"],
 ) -> Attributions:
     """Average the gradient over noisy copies of the image.
 
@@ -37,19 +50,56 @@ def smoothgrad(
 
     Args:
         samples: Noisy copies n.
-        spread: Standard deviation of the noise, as a share of the image's own range.
+        spread: Standard deviation of the noise, as a share of a range of intensities.
+        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        sign: Which gradients of a copy are kept before they are averaged: both signs, those above 0, those below 0
+            (the others 0), or absolute values.
 
     Returns:
         Signed attributions in logits per unit of intensity. Without spread this is the gradient.
 
-    Differs from common code: PAIR's default averages squares; the Guided AbsoluteGrad code takes the range of the
-    whole batch.
+    Differs from common code: PAIR's default averages squares (`smoothgrad_squared`); the Guided AbsoluteGrad code
+    takes the range of the whole batch, which is no one image's (`extent: full`).
     """
-    return noisy_gradients(classifier, images, targets, seeds, samples, spread).mean
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent).signed(sign)
+
+
+def smoothgrad_squared(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    *,
+    samples: int,
+    spread: float,
+    extent: Literal["image", "full"],
+) -> Attributions:
+    """Average the squared gradient over noisy copies of the image.
+
+        A = (1/n) Σₛ gₛ²,    gₛ the gradients that SmoothGrad averages
+
+    Args:
+        samples: Noisy copies n.
+        spread: Standard deviation of the noise, as a share of a range of intensities.
+        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+
+    Returns:
+        Attributions of at least 0, in squared logits per unit of intensity.
+
+    Differs from the paper: none (Hooker et al. 2019); it is the default of PAIR's SmoothGrad.
+    """
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent).square
 
 
 def vargrad(
-    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, *, samples: int, spread: float
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    *,
+    samples: int,
+    spread: float,
+    extent: Literal["image", "full"],
 ) -> Attributions:
     """Take the variance of the gradient over noisy copies of the image.
 
@@ -57,13 +107,14 @@ def vargrad(
 
     Args:
         samples: Noisy copies n, at least 2.
-        spread: Standard deviation of the noise, as a share of the image's own range.
+        spread: Standard deviation of the noise, as a share of a range of intensities.
+        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
 
     Returns:
         Attributions of at least 0. Without spread, and for an image of one color, they are 0.
     """
     _check_samples("vargrad", samples)
-    return noisy_gradients(classifier, images, targets, seeds, samples, spread).variance
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent).variance
 
 
 def gag(
@@ -74,6 +125,8 @@ def gag(
     *,
     samples: int,
     spread: float,
+    extent: Literal["image", "full"],
+    sign: Literal["both", "absolute"],
     percentile: int,
     floor: Literal["raw", "minmax", "zero"],
 ) -> Attributions:
@@ -85,13 +138,16 @@ def gag(
 
     Args:
         samples: Noisy copies n, at least 2.
-        spread: Standard deviation of the noise, as a share of the image's own range.
+        spread: Standard deviation of the noise, as a share of a range of intensities.
+        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        sign: `absolute` averages absolute gradients, the method; `both` averages the gradients themselves, its authors'
+            variant G of SmoothGrad.
         percentile: Share of pixels that the guide holds down, 0 to 100; at 0 it holds down none (W = 1).
         floor: Guide of those pixels: V itself, V scaled to [0, 1] in its channel, or 0.
 
     Returns:
-        Attributions of at least 0. For an image of one color, whose variance is 0 everywhere, they are 0 unless
-        percentile is 0.
+        Attributions in logits per unit of intensity, of at least 0 where gradients are absolute. For an image of one
+        color, whose variance is 0 everywhere, they are 0 unless percentile is 0.
 
     Differs from the authors' code: a mean where it sums, so that samples does not scale the map; and the noise is
     scaled by each image's range, not the batch's; and gradients are by intensity, where the code's are by normalized
@@ -101,8 +157,9 @@ def gag(
     _check_samples("gag", samples)
     if not 0 <= percentile <= 100:
         raise Problem(f"gag: the setting 'percentile' is {percentile}, expected 0 to 100")
-    moments = noisy_gradients(classifier, images, targets, seeds, samples, spread)
-    return moments.magnitude if percentile == 0 else _guide(moments.variance, percentile, floor) * moments.magnitude
+    moments = noisy_gradients(classifier, images, targets, seeds, samples, spread, extent)
+    mean = moments.signed(sign)
+    return mean if percentile == 0 else _guide(moments.variance, percentile, floor) * mean
 
 
 def _guide(variance: Images, percentile: int, floor: str) -> Images:
