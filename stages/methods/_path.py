@@ -1,0 +1,88 @@
+"""Integrate gradients along straight lines from baselines to images."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.arrays import Attributions, Images, Targets
+from stages.classifier import Classifier
+from stages.methods._batches import gradients
+from stages.methods._blur import blurred, profiles
+from stages.methods._fill import color
+from stages.problem import Problem
+
+# Standard deviation of the blurred baseline, as a share of the image's shorter side.
+BLUR = 0.1
+
+
+def baselines(classifier: Classifier, images: Images, baseline: str) -> Images:
+    """Give the image that stands for the absence of each: black, the classifier's mean color, or a blurred copy.
+
+    What the blur would take from beyond the border is left out, so that an image of one color stays itself.
+    """
+    if baseline != "blur":
+        return color(classifier, baseline).expand_as(images)
+    sides = images.shape[-2:]
+    weights = profiles([BLUR * min(sides)], max(sides)).to(images.device).expand(len(images), -1)
+    rows = range(0, len(images), classifier.batch)
+    parts = [slice(first, first + classifier.batch) for first in rows]
+    return torch.cat([blurred(classifier, images[part], weights[part], rescaled=True).to(images) for part in parts])
+
+
+def integrate(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    start: Callable[[int, int], Tensor],
+    *,
+    lines: int,
+    steps: int,
+    rule: str,
+) -> Attributions:
+    """Average (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα over the baselines b of every image.
+
+    Args:
+        start: Gives a row's baseline of that number.
+        lines: Baselines of every image.
+        steps: Points on every line, one pass each.
+        rule: Where the points lie and what they weigh.
+    """
+    nodes, weights = quadrature(rule, steps)
+    alphas = torch.tensor(nodes, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1)
+
+    def along(rows: list[int], samples: list[int]) -> Tensor:
+        starts = torch.stack([start(row, sample // steps) for row, sample in zip(rows, samples, strict=True)])
+        points = images[rows] - starts
+        points *= alphas[[sample % steps for sample in samples]]
+        points += starts
+        return points
+
+    found = torch.zeros_like(images)
+    for row, sample, gradient in gradients(classifier, images, targets, lines * steps, along):
+        line, step = divmod(sample, steps)
+        total = weights[step] * gradient if step == 0 else total + weights[step] * gradient
+        if step == steps - 1:
+            found[row] += (images[row] - start(row, line)) * total / lines
+    return found
+
+
+def quadrature(rule: str, steps: int) -> tuple[list[float], list[float]]:
+    """Give points in [0, 1] and weights that sum to 1."""
+    if rule == "midpoint":
+        return [(step + 0.5) / steps for step in range(steps)], [1 / steps] * steps
+    if rule == "endpoints":
+        return np.linspace(0, 1, steps).tolist(), [1 / steps] * steps
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return ((1 + nodes) / 2).tolist(), (weights / 2).tolist()
+
+
+def check_count(function: str, setting: str, count: int) -> None:
+    """Refuse a count below 1.
+
+    Raises:
+        Problem: it is below 1.
+    """
+    if count < 1:
+        raise Problem(f"{function}: the setting '{setting}' is {count}, expected at least 1")
