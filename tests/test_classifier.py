@@ -81,7 +81,7 @@ def test_a_guided_gradient_without_negative_gradients_back_is_the_gradient():
     )
     classifier = Classifier("linear", network, mean=MEAN, std=STD, engine=ENGINE)
     images, targets = torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 0])
-    assert torch.equal(classifier.guided_gradient(images, targets), classifier.gradient(images, targets))
+    assert torch.equal(classifier.guided_gradient(images, targets, "positive"), classifier.gradient(images, targets))
 
 
 @pytest.mark.parametrize("relu", [nn.functional.relu, torch.relu, lambda x: x.relu()])
@@ -101,14 +101,14 @@ def test_a_relu_that_is_no_module_is_guided_too(images, targets, relu):
         Classifier("one", nn.Sequential(OrderedDict(features=part, head=head)), mean=MEAN, std=STD, engine=ENGINE)
         for part in (layers, Functional(layers))
     )
-    guided = functional.guided_gradient(images, targets)
-    assert torch.equal(guided, modular.guided_gradient(images, targets))
+    guided = functional.guided_gradient(images, targets, "positive")
+    assert torch.equal(guided, modular.guided_gradient(images, targets, "positive"))
     assert not torch.equal(guided, functional.gradient(images, targets))
 
 
 def test_guided_hooks_are_gone_afterwards(classifier, images, targets):
     before = classifier.gradient(images, targets)
-    assert not torch.equal(classifier.guided_gradient(images, targets), before)
+    assert not torch.equal(classifier.guided_gradient(images, targets, "positive"), before)
     assert torch.equal(classifier.gradient(images, targets), before)
 
 
@@ -116,6 +116,7 @@ def test_guided_hooks_are_gone_afterwards(classifier, images, targets):
 def test_a_row_is_the_same_in_any_company(classifier, images, targets, call):
     def run(rows):
         given = (images[rows],) if call == "logits" else (images[rows], targets[rows])
+        given += ("positive",) if call == "guided_gradient" else ()
         found = getattr(classifier, call)(*given)
         return found if isinstance(found, tuple) else (found,)
 
@@ -139,7 +140,7 @@ def test_passes_are_counted_without_padding(classifier, images, targets):
 def test_nothing_of_the_network_or_the_images_changes(network, classifier, images, targets):
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     before = images.clone()
-    classifier.guided_gradient(images, targets)
+    classifier.guided_gradient(images, targets, "positive")
     assert torch.equal(images, before)
     assert images.grad is None
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -124,7 +125,9 @@ def test_one_entry_may_name_another_function(given):
 def test_signatures_are_read_from_source():
     found = signature("methods", "noise", "smoothgrad")
     assert found.evidence == ["classifier", "images", "targets", "seeds"]
-    assert found.settings == {"samples": int, "spread": float}
+    assert list(found.settings) == ["samples", "spread", "extent", "sign"]
+    assert found.settings["spread"] is float
+    assert found.settings["extent"] == Literal["image", "full"]
 
 
 def test_attributes_are_read_from_source():

@@ -1,5 +1,7 @@
 """The methods a second time: slowly, from their formulas, on one image and a plain network."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from skimage.transform import resize
@@ -20,7 +22,7 @@ def noisy_gradients(network, image, target, seed: int, samples: int, spread: flo
     return np.stack([gradient(network, image + deviation * eps, target) for eps in noise])
 
 
-def gag(gradients: np.ndarray, percentile: int, floor: str) -> np.ndarray:
+def gag(gradients: np.ndarray, percentile: int, floor: str, kept: Callable) -> np.ndarray:
     """Guided AbsoluteGrad of an image from its noisy gradients, divided by their number."""
     samples, channels, height, width = gradients.shape
     result = np.zeros((channels, height, width))
@@ -39,7 +41,7 @@ def gag(gradients: np.ndarray, percentile: int, floor: str) -> np.ndarray:
                 else:
                     guide = 0.0
                 for gradient in gradients[:, channel, row, column]:
-                    result[channel, row, column] += guide * abs(gradient) / samples
+                    result[channel, row, column] += guide * kept(gradient) / samples
     return result
 
 
