@@ -88,14 +88,14 @@ class Classifier:
     def features(self, images: Images) -> Features:
         """Give the activations of the last spatial layer."""
         with torch.no_grad():
-            return self._passes(lambda part: self._features(self._normalized(part)).float(), images)
+            return self._passes(lambda part: self._features(self.normalized(part)).float(), images)
 
     def features_and_gradients(self, images: Images, targets: Targets) -> tuple[Features, Features]:
         """Give the last spatial layer's activations and the gradient of the target's logit by them."""
 
         def both(part: Tensor, classes: Tensor) -> Tensor:
             with torch.no_grad():
-                features = self._features(self._normalized(part))
+                features = self._features(self.normalized(part))
             features.requires_grad_()
             total = _target_logits(self._finite(self._head(features).float()), classes)
             (gradient,) = torch.autograd.grad(total, features)
@@ -109,6 +109,27 @@ class Classifier:
         self.passes["head"] += len(features)
         with torch.no_grad():
             return self.batched(lambda part: self._finite(self._head(self._placed(part)).float()), features)
+
+    def graph(self) -> torch.fx.GraphModule:
+        """Give the way from normalized images to logits as a new graph over the same layers; else `Unsupported`."""
+        if not all(isinstance(part, torch.fx.GraphModule) for part in (self._features, self._head)):
+            raise Unsupported("its forward cannot be traced, so that not every layer can be found")
+        return torch.fx.symbolic_trace(nn.Sequential(self._features, self._head))
+
+    def propagated(self, function: Callable, images: Images, targets: Targets, *, forward: int = 1) -> Images:
+        """Take attributions from a function of a batch that gives (logits, attributions) and goes back once."""
+
+        def of(part: Tensor, classes: Tensor) -> Tensor:
+            logits, attributions = function(part, classes)
+            self._finite(logits)
+            return attributions.float().contiguous()
+
+        self.passes["forward"] += (forward - 1) * len(images)
+        return self._passes(of, images, targets, backward=True)
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Give what the network sees of images."""
+        return self._placed((images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1))
 
     def head_weights(self) -> HeadWeights:
         """Give the final linear layer's weights, where the head is global average pooling and that layer.
@@ -154,10 +175,7 @@ class Classifier:
         return self.batched(function, *tensors)
 
     def _logits(self, images: Tensor) -> Tensor:
-        return self._finite(self._head(self._features(self._normalized(images))).float())
-
-    def _normalized(self, images: Tensor) -> Tensor:
-        return self._placed((images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1))
+        return self._finite(self._head(self._features(self.normalized(images))).float())
 
     def _placed(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._dtype, memory_format=torch.channels_last)

@@ -1,0 +1,100 @@
+"""DeepLIFT's rescale rule: differences to a reference in the place of slopes, at every step that is not linear."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Interpreter, Node
+from torch.nn.functional import max_pool2d
+
+from stages.methods._graph import kind, step
+
+NEAR = (
+    1e-6  # of the larger magnitude: nearer to the reference than this, a multiplier is the slope, which rounding spares
+)
+
+
+class Rescaled(Interpreter):
+    """Run a traced network at a reference, then at images by which its gradients are DeepLIFT's multipliers.
+
+    What enters a step at the reference is remembered call by call, so a layer may be called more than once.
+
+    Raises:
+        Unsupported: the network holds a step without a rule.
+    """
+
+    def __init__(self, graph: GraphModule):
+        super().__init__(graph)
+        rules = {"activation": _Activation, "maximum": _Maximum}
+        kinds = {node: kind(graph, node) for node in graph.graph.nodes}
+        self.rules = {node: (rules[kinds[node]], step(graph, node)) for node in kinds if kinds[node] in rules}
+        self.held: dict[Node, Tensor] = {}
+
+    def reference(self, images: Tensor) -> Tensor:
+        """Give the logits of the reference, and remember what comes by."""
+        self.held = {}
+        with torch.no_grad():
+            return self.run(images)
+
+    def run_node(self, node: Node) -> Any:
+        """Run one step: as it is at the reference, by its rule at images."""
+        if node not in self.rules:
+            return super().run_node(node)
+        rule, layer = self.rules[node]
+        (entering, *_), _ = self.fetch_args_kwargs_from_env(node)
+        if torch.is_grad_enabled():
+            return rule.apply(entering, self.held[node], layer)
+        self.held[node] = entering
+        return layer(entering)
+
+
+class _Rule(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, entering: Tensor, reference: Tensor, layer: nn.Module) -> Tensor:
+        ctx.save_for_backward(entering, reference)
+        ctx.layer = layer
+        return layer(entering)
+
+
+class _Activation(_Rule):
+    """Multiply by Δout / Δin."""
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
+        entering, reference = ctx.saved_tensors
+        outer, slope = _pulled(ctx.layer, entering, above)
+        change = entering - reference
+        multiplied = above * (outer - ctx.layer(reference)) / change
+        near = change.abs() <= NEAR * torch.maximum(entering.abs(), reference.abs())
+        return torch.where(near, slope, multiplied), None, None
+
+
+class _Maximum(_Rule):
+    """Give a window's change to its largest element, of the image or of the reference, whichever is larger."""
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
+        entering, reference = ctx.saved_tensors
+        outer, referred = ctx.layer(entering), ctx.layer(reference)
+        own = outer >= referred
+        place = torch.where(own, _places(ctx.layer, entering), _places(ctx.layer, reference))
+        change = (entering - reference).flatten(2).gather(2, place.flatten(2)).view_as(place)
+        # The largest element changes by at least as much as the maximum does, and in its direction.
+        share = torch.where(change != 0, (outer - referred) / change, 1.0) * above
+        _, gains = _pulled(ctx.layer, entering, share.where(own, 0.0))
+        _, losses = _pulled(ctx.layer, reference, share.where(~own, 0.0))
+        return gains + losses, None, None
+
+
+def _pulled(layer: nn.Module, entering: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
+    """Give a layer's output and the gradient that it passes down."""
+    with torch.enable_grad():
+        point = entering.detach().requires_grad_()
+        outer = layer(point)
+    (below,) = torch.autograd.grad(outer, point, above)
+    return outer.detach(), below
+
+
+def _places(layer: nn.MaxPool2d, entering: Tensor) -> Tensor:
+    settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+    return max_pool2d(entering, *settings, return_indices=True)[1]

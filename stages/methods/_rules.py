@@ -1,0 +1,63 @@
+"""Layer-wise relevance propagation: a zennit rule for every step of a traced network."""
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from zennit.core import Composite, Hook
+from zennit.layer import Sum
+from zennit.rules import Epsilon, Norm, Pass, ZBox, ZPlus
+
+from stages.classifier import Classifier, Unsupported
+from stages.methods._graph import kind, step
+
+
+def ruled(classifier: Classifier, epsilon: float) -> tuple[GraphModule, Composite]:
+    """Give the network as a graph in which every step that needs a rule is a layer of its own, and those rules.
+
+    A layer that is called twice becomes two: zennit remembers one input of each.
+
+    Raises:
+        Unsupported: the network cannot be traced, or holds a step without a rule.
+    """
+    graph = classifier.graph()
+    low, high = (classifier.normalized(torch.full_like(classifier.mean, end).view(1, -1, 1, 1)) for end in (0.0, 1.0))
+    rules: dict[str, Hook] = {}
+    weighed: set[Node] = set()  # what lies behind weights; the box of images bounds the rest
+    for number, node in enumerate(list(graph.graph.nodes)):
+        found = kind(graph, node)
+        behind = any(source in weighed for source in node.all_input_nodes)
+        if found == "normalization":
+            raise Unsupported("a batch normalization does not follow a convolution, so that it cannot be folded")
+        rule = {
+            "convolution": ZPlus() if behind else ZBox(low, high),
+            "linear": Epsilon(epsilon),
+            "average": Norm(),
+            "sum": Norm(),
+            "activation": Pass(),
+        }.get(found)
+        if rule is not None:
+            name = f"ruled_{number}"
+            graph.add_submodule(name, Sum() if found == "sum" else step(graph, node))
+            rules[name] = rule
+            node = _called(graph, node, name, found)
+        if behind or found in ("convolution", "linear"):
+            weighed.add(node)
+    graph.recompile()
+    return graph, Composite(module_map=lambda context, name, layer: rules.get(name))
+
+
+def _called(graph: GraphModule, node: Node, name: str, found: str) -> Node:
+    """Let a node call a layer by that name."""
+    if node.op == "call_module":
+        node.target = name
+        return node
+    with graph.graph.inserting_before(node):
+        entering = graph.graph.call_function(_stacked, node.args) if found == "sum" else node.args[0]
+        module = graph.graph.call_module(name, (entering,))
+    node.replace_all_uses_with(module)
+    graph.graph.erase_node(node)
+    return module
+
+
+def _stacked(*summands: Tensor) -> Tensor:
+    return torch.stack(torch.broadcast_tensors(*summands), dim=-1)

@@ -1,0 +1,102 @@
+"""Methods that hand the target's logit down through the layers, each by a rule of its own.
+
+They need a network that can be traced into convolutions, linear layers, poolings, activations, sums and reshapes.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stages.arrays import Attributions, Images, Targets
+from stages.classifier import Classifier
+from stages.methods._fill import color
+from stages.methods._rescale import Rescaled
+from stages.methods._rules import ruled
+from stages.problem import Problem
+
+ATTRS = {
+    "lrp": {
+        "long_name": "LRP",
+        "units": "logit",
+        "reference": "bach2015pixelwise, kohlbrenner2020towards",
+    },
+    "deep_lift": {
+        "long_name": "DeepLIFT",
+        "units": "logit",
+        "reference": "shrikumar2017learning",
+    },
+}
+
+
+def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: float) -> Attributions:
+    """Propagate the target's logit down, every layer sharing out what it got by what its inputs contributed.
+
+        Rᵢ = Σⱼ zᵢⱼ / Σₖ zₖⱼ Rⱼ,    z⁺ in convolutions: zᵢⱼ = (xᵢ wᵢⱼ)⁺, in the first: xᵢ wᵢⱼ − lᵢ wᵢⱼ⁺ − hᵢ wᵢⱼ⁻,
+                                    in linear layers: zᵢⱼ = xᵢ wᵢⱼ and ε · sign added to the sum
+
+    l and h are black and white, x, l and h as the network sees them. Activations pass relevance on, maxima give it to
+    the largest element, averages and residual sums split it by the summands; batch normalization is folded into the
+    convolutions. A bias takes its share of relevance, in z⁺ where it is positive, and in the first layer none; what a
+    convolution gets where nothing contributes positively is lost.
+
+    Args:
+        epsilon: What is added to the sums of linear layers, above 0.
+
+    Returns:
+        Signed attributions in logits. Without biases, and for epsilon → 0, they sum to the logit but for what is lost.
+        On a linear classifier: (x − mean) · ∇f(x), up to epsilon.
+
+    Raises:
+        Unsupported: the network cannot be traced, or has a step without a rule.
+
+    Differs from the paper: its later composite of one rule per kind of layer. Sums that all but vanish, as they may
+    where a residual sum cancels, are held from 0 by 1e-6.
+    """
+    if not epsilon > 0:
+        raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
+    graph, composite = ruled(classifier, epsilon)
+
+    def propagate(part: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        entering = classifier.normalized(part).requires_grad_()
+        with composite.context(graph) as network:
+            logits = network(entering)
+            start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
+            (relevance,) = torch.autograd.grad(logits, entering, start.detach())
+        return logits.detach(), relevance
+
+    return classifier.propagated(propagate, images, targets)
+
+
+def deep_lift(
+    classifier: Classifier, images: Images, targets: Targets, *, baseline: Literal["black", "mean"]
+) -> Attributions:
+    """Share out the logit's change from a baseline by the changes of what enters every layer.
+
+        A = (x − b) · m,    m the chain of multipliers: weights, and Δout / Δin of every activation (rescale rule)
+
+    A maximum gives its change to the largest element of the image or of the baseline, whichever is larger. Where Δin
+    is 0 the slope stands for Δout / Δin.
+
+    Args:
+        baseline: What stands for an absent image: black, or the classifier's mean color.
+
+    Returns:
+        Signed attributions in logits. They sum to f(x) − f(b). On a linear classifier: (x − b) · ∇f(x).
+
+    Raises:
+        Unsupported: the network cannot be traced, or has a step without a rule.
+
+    Differs from captum, whose maxima lose a part of the change, and which remembers only one call of a layer.
+    """
+    rescaled = Rescaled(classifier.graph())
+    start = color(classifier, baseline)
+
+    def propagate(part: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        entering, absent = (classifier.normalized(point) for point in (part, start.expand_as(part)))
+        referred = rescaled.reference(absent)
+        logits = rescaled.run(entering.requires_grad_())
+        (multipliers,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), entering)
+        return torch.stack([logits.detach(), referred]), (entering.detach() - absent) * multipliers
+
+    return classifier.propagated(propagate, images, targets, forward=2)

@@ -1,0 +1,483 @@
+"""LRP and DeepLIFT: formulas restated with dense matrices, second witnesses, conservation, invariance, cost."""
+
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from captum.attr import DeepLift
+from torch import nn
+from zennit.composites import SpecialFirstLayerMapComposite, layer_map_base
+from zennit.rules import Epsilon, ZBox, ZPlus
+from zennit.torchvision import ResNetCanonizer
+from zennit.types import Convolution
+
+from stages import classifier as kernel
+from stages.classifier import Classifier, NotFinite, Unsupported
+from stages.methods import gradient, relevance
+from stages.networks.residual import small_resnet
+from stages.problem import Problem
+
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
+ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}
+HEIGHT, WIDTH, CLASSES = 12, 10, 5
+METHODS = {
+    "lrp": lambda *given: relevance.lrp(*given, epsilon=0.25),
+    "deep_lift": lambda *given: relevance.deep_lift(*given, baseline="black"),
+}
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    kernel.start(ENGINE)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5))
+
+
+TARGETS = torch.tensor([4, 2, 0])
+
+
+def seeded(module: nn.Module, bias: float = 0.3) -> nn.Module:
+    """Random weights, statistics and biases; with bias 0 nothing but weights is left."""
+    torch.manual_seed(7)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.uniform_(-bias, bias)
+            layer.running_var.uniform_(0.5, 2.0)
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_uniform_(layer.weight)  # keeps the signal of any depth and kind of convolution
+        if getattr(layer, "bias", None) is not None:
+            nn.init.uniform_(layer.bias, -bias, bias)
+    return module.eval()
+
+
+def plain(bias: float = 0.3) -> nn.Sequential:
+    """Convolutions, a pooling whose windows overlap, one whose do not, two linear layers."""
+    torch.manual_seed(3)
+    features = nn.Sequential(
+        *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)),
+        *(nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+    )
+    head = nn.Sequential(
+        *(nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(), nn.Linear(16, 7), nn.ReLU(), nn.Linear(7, CLASSES))
+    )
+    return seeded(nn.Sequential(OrderedDict(features=features, head=head)), bias)
+
+
+def residual(bias: float = 0.3) -> nn.Sequential:
+    torch.manual_seed(4)
+    return seeded(small_resnet(classes=CLASSES, widths=[4, 6], blocks=1), bias)
+
+
+def linear() -> nn.Sequential:
+    torch.manual_seed(4)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3 * HEIGHT * WIDTH, CLASSES, bias=False))
+    return nn.Sequential(OrderedDict(features=nn.Identity(), head=head)).eval()
+
+
+def torchvisions(name: str, bias: float = 0.1) -> nn.Sequential:
+    """A torchvision network of random weights, cut after its last spatial layer."""
+    torch.manual_seed(2)
+    whole = getattr(torchvision.models, name)(num_classes=CLASSES)
+    if name == "resnet18":
+        features, head = nn.Sequential(*list(whole.children())[:-2]), [whole.avgpool, nn.Flatten(), whole.fc]
+    elif name == "squeezenet1_1":
+        features, head = whole.features, [whole.classifier, nn.Flatten()]
+    else:
+        features, head = whole.features, [nn.AdaptiveAvgPool2d(1), nn.Flatten(), whole.classifier]
+    return seeded(nn.Sequential(OrderedDict(features=features, head=nn.Sequential(*head))), bias)
+
+
+def classified(module: nn.Sequential) -> Classifier:
+    return Classifier("tiny", module, mean=MEAN, std=STD, engine=ENGINE)
+
+
+def normalized(images: torch.Tensor) -> torch.Tensor:
+    return (images - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5):
+    scale = max(float(expected.abs().max()), 1e-12)
+    np.testing.assert_allclose(
+        found.detach().numpy() / scale, expected.detach().numpy() / scale, rtol=0, atol=tolerance
+    )
+
+
+# The rules again, slowly: every layer a dense matrix.
+
+
+def dense(layer, entering: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(matrix, bias, input) of a layer that is affine, for one image."""
+    zero = torch.zeros_like(entering)[None]
+    matrix = torch.autograd.functional.jacobian(lambda x: layer(x[None])[0].flatten(), zero[0])
+    return matrix.flatten(1), layer(zero).flatten().detach(), entering.flatten()
+
+
+def held(sums: torch.Tensor, epsilon: float) -> torch.Tensor:
+    return sums + torch.where(sums < 0, -epsilon, epsilon)
+
+
+def by_epsilon(layer, entering, above, epsilon=1e-6):
+    matrix, bias, x = dense(layer, entering)
+    contributions = matrix * x
+    return (contributions.T @ (above.flatten() / held(contributions.sum(1) + bias, epsilon))).view_as(entering)
+
+
+def by_z_plus(layer, entering, above):
+    matrix, bias, x = dense(layer, entering)
+    contributions = (matrix * x).clamp(min=0)
+    shares = above.flatten() / held(contributions.sum(1) + bias.clamp(min=0), 1e-6)
+    return (contributions.T @ shares).view_as(entering)
+
+
+def by_z_box(layer, entering, above):
+    matrix, _, x = dense(layer, entering)
+    low, high = (normalized(torch.full(entering.shape, end)).flatten() for end in (0.0, 1.0))
+    contributions = matrix * x - matrix.clamp(min=0) * low - matrix.clamp(max=0) * high
+    return (contributions.T @ (above.flatten() / held(contributions.sum(1), 1e-6))).view_as(entering)
+
+
+def by_largest(layer, entering, above):
+    point = entering.clone().requires_grad_()
+    return torch.autograd.grad(layer(point[None])[0], point, above)[0]
+
+
+def down(layers, entering, above, epsilon, first=False):
+    """Relevance below a chain of layers, of which batch normalization follows convolutions."""
+    inputs, chain = [entering], []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            chain[-1] = nn.Sequential(chain[-1], layer)
+            inputs.pop()
+            inputs.append(chain[-1](inputs[-1][None])[0])
+        else:
+            chain.append(layer)
+            inputs.append(layer(inputs[-1][None])[0])
+    above = above(inputs[-1]) if callable(above) else above
+    for layer, x in list(zip(chain, inputs, strict=False))[::-1]:
+        kind = type(layer[0]) if isinstance(layer, nn.Sequential) else type(layer)
+        if kind is nn.Conv2d:
+            above = by_z_box(layer, x, above) if first and layer is chain[0] else by_z_plus(layer, x, above)
+        elif kind is nn.Linear:
+            above = by_epsilon(layer, x, above, epsilon)
+        elif kind is nn.AdaptiveAvgPool2d:
+            above = by_epsilon(layer, x, above)
+        elif kind is nn.MaxPool2d:
+            above = by_largest(layer, x, above)
+        else:
+            above = above.view_as(x)
+    return above
+
+
+def block_down(block, entering, above, epsilon):
+    first = [block.convolution1, block.normalization1, block.relu1, block.convolution2, block.normalization2]
+    inner = nn.Sequential(*first)(entering[None])[0]
+    outer = block.shortcut(entering[None])[0]
+    shares = above / held(inner + outer, 1e-6)
+    straight = down(list(block.shortcut), entering, shares * outer, epsilon) if len(block.shortcut) else shares * outer
+    return down(first, entering, shares * inner, epsilon) + straight
+
+
+def start(target: int):
+    return lambda logits: torch.zeros_like(logits).index_fill(0, torch.tensor(target), 1) * logits
+
+
+@torch.no_grad()
+def slow_lrp(module, image, target, epsilon):
+    with torch.enable_grad():
+        x = normalized(image)
+        layers = [*module.features, *module.head]
+        if not any(hasattr(layer, "shortcut") for layer in layers):
+            return down(layers, x, start(target), epsilon, first=True).detach()
+        stem, blocks = layers[:3], list(module.features[3:])
+        inputs = [nn.Sequential(*stem)(x[None])[0]]
+        for block in blocks:
+            inputs.append(block(inputs[-1][None])[0])
+        above = down(list(module.head), inputs[-1], start(target), epsilon)
+        for block, entering in list(zip(blocks, inputs, strict=False))[::-1]:
+            above = block_down(block, entering, above, epsilon)
+        return down(stem, x, above, epsilon, first=True).detach()
+
+
+@pytest.mark.parametrize("network", [plain, residual])
+@pytest.mark.parametrize("epsilon", [1e-6, 0.25])
+def test_lrp_restated(network, epsilon, images):
+    module = network()
+    expected = torch.stack([slow_lrp(module, *pair, epsilon) for pair in zip(images, TARGETS.tolist(), strict=True)])
+    close(relevance.lrp(classified(network()), images, TARGETS, epsilon=epsilon), expected, 1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1"])
+def test_lrp_is_that_of_zennit_with_its_own_canonizers(name):
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    low, high = (normalized(torch.full((1, 3, 1, 1), end)) for end in (0.0, 1.0))
+    composite = SpecialFirstLayerMapComposite(
+        layer_map=[*layer_map_base(), (Convolution, ZPlus()), (nn.Linear, Epsilon(0.25))],
+        first_map=[(Convolution, ZBox(low, high))],
+        canonizers=[ResNetCanonizer()] if name == "resnet18" else [],
+    )
+    module = torchvisions(name)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = 0.0  # which zennit leaves in a normalization that it has merged
+    found = relevance.lrp(classified(module), images, TARGETS[:2], epsilon=0.25)
+    x = normalized(images).requires_grad_()
+    with composite.context(module):
+        logits = module(x)
+        rows = torch.arange(2)
+        top = torch.zeros_like(logits).index_put((rows, TARGETS[:2]), logits[rows, TARGETS[:2]]).detach()
+        (expected,) = torch.autograd.grad(logits, x, top)
+    close(found, expected, 1e-4)
+
+
+@torch.no_grad()
+def slow_multipliers(layers, x, b, above):
+    """DeepLIFT's multipliers below a chain of layers."""
+    pairs = [(x, b)]
+    for layer in layers:
+        pairs.append(tuple(layer(point[None])[0] for point in pairs[-1]))
+    for layer, (x, b), (y, r) in list(zip(layers, pairs, pairs[1:], strict=False))[::-1]:
+        if isinstance(layer, nn.ReLU | nn.Tanh):
+            above = above * (y - r) / (x - b)
+        elif isinstance(layer, nn.MaxPool2d):
+            above = slow_maximum(layer, x, b, above)
+        elif hasattr(layer, "shortcut"):
+            first = [layer.convolution1, layer.normalization1, layer.relu1, layer.convolution2, layer.normalization2]
+            sums = [nn.Sequential(*first)(point[None])[0] + layer.shortcut(point[None])[0] for point in (x, b)]
+            above = above * (y - r) / torch.where(sums[0] == sums[1], 1.0, sums[0] - sums[1])
+            straight = slow_multipliers(list(layer.shortcut), x, b, above)
+            above = slow_multipliers(first, x, b, above) + straight
+        else:
+            matrix, _, _ = dense(layer, x)
+            above = (matrix.T @ above.flatten()).view_as(x)
+    return above
+
+
+def slow_maximum(layer, x, b, above):
+    """Window by window: the change of the maximum, over the change of the larger largest element."""
+    x, b = (nn.functional.pad(point, [layer.padding] * 4, value=-np.inf) for point in (x, b))
+    found = torch.zeros_like(x)
+    for channel, row, column in np.ndindex(*above.shape):
+        window = np.s_[channel, row * layer.stride :, column * layer.stride :]
+        old, new = (point[window][: layer.kernel_size, : layer.kernel_size] for point in (b, x))
+        winner = np.unravel_index(int((new if new.max() >= old.max() else old).argmax()), new.shape)
+        if new.max() != old.max():
+            share = (new.max() - old.max()) / (new[winner] - old[winner])
+            found[window][winner] += share * above[channel, row, column]
+    return found[:, layer.padding : x.shape[1] - layer.padding, layer.padding : x.shape[2] - layer.padding]
+
+
+@pytest.mark.parametrize("network", [plain, residual])
+@pytest.mark.parametrize(("baseline", "color"), [("black", [0.0] * 3), ("mean", MEAN)])
+def test_deep_lift_restated(network, baseline, color, images):
+    module = network()
+    found = relevance.deep_lift(classified(network()), images, TARGETS, baseline=baseline)
+    b = normalized(torch.tensor(color).view(-1, 1, 1).expand(3, HEIGHT, WIDTH))
+    for image, target, attributions in zip(images, TARGETS.tolist(), found, strict=True):
+        one = torch.zeros(CLASSES).index_fill(0, torch.tensor(target), 1)
+        x = normalized(image)
+        close(attributions, (x - b) * slow_multipliers([*module.features, *module.head], x, b, one), 1e-4)
+
+
+def captums(module, images, targets):
+    # Captum looks at module types and at modules called once; it warns of its hooks.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        black = normalized(torch.zeros_like(images))
+        return DeepLift(module).attribute(normalized(images), black, target=targets).detach()
+
+
+def averaging() -> nn.Sequential:
+    module = plain()
+    module.features[3] = module.features[6] = nn.AvgPool2d(2)
+    return module
+
+
+def test_deep_lift_is_captum_s_without_maxima(images):
+    expected = captums(averaging(), images, TARGETS)
+    close(relevance.deep_lift(classified(averaging()), images, TARGETS, baseline="black"), expected, 1e-5)
+
+
+def changes(classifier, images, targets):
+    return (classifier.logits(images) - classifier.logits(torch.zeros_like(images))).gather(1, targets[:, None])[:, 0]
+
+
+def test_captum_loses_change_in_maxima(images):
+    """So the sum and the formula restated, not captum, are the witnesses there."""
+    classifier = classified(plain())
+    due = changes(classifier, images, TARGETS)
+    close(relevance.deep_lift(classifier, images, TARGETS, baseline="black").sum((1, 2, 3)), due)
+    assert (captums(plain(), images, TARGETS).sum((1, 2, 3)) - due).abs().max() > 0.01 * due.abs().max()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121"])
+def test_deep_lift_sums_to_the_change_of_the_logit(name):
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    classifier = classified(torchvisions(name))
+    found = relevance.deep_lift(classifier, images, TARGETS[:2], baseline="black")
+    close(found.sum((1, 2, 3)), changes(classifier, images, TARGETS[:2]), 1e-3)
+
+
+# Identities.
+
+
+def wide() -> nn.Sequential:
+    """So many channels that every unit has a positive contribution."""
+    torch.manual_seed(4)
+    return seeded(small_resnet(classes=CLASSES, widths=[32, 48], blocks=2), bias=0.0)
+
+
+@pytest.mark.parametrize("network", [lambda: plain(bias=0.0), wide, lambda: torchvisions("resnet18", bias=0.0)])
+def test_lrp_without_biases_sums_to_the_logit(network):
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+    classifier = classified(network())
+    logits = classifier.logits(images).gather(1, TARGETS[:, None])[:, 0]
+    close(relevance.lrp(classifier, images, TARGETS, epsilon=1e-9).sum((1, 2, 3)), logits, 1e-3)
+    held = relevance.lrp(classifier, images, TARGETS, epsilon=1.0).sum((1, 2, 3))
+    assert (held.abs() < logits.abs()).all()
+
+
+def test_on_a_linear_classifier_they_are_input_x_gradient(images):
+    classifier = classified(linear())
+    slope = gradient.gradient(classifier, images, TARGETS)
+    mean = torch.tensor(MEAN).view(-1, 1, 1)
+    close(relevance.lrp(classifier, images, TARGETS, epsilon=1e-9), (images - mean) * slope)
+    close(relevance.deep_lift(classifier, images, TARGETS, baseline="mean"), (images - mean) * slope)
+    close(
+        relevance.deep_lift(classifier, images, TARGETS, baseline="black"),
+        gradient.input_x_gradient(classifier, images, TARGETS),
+    )
+
+
+def test_at_the_baseline_deep_lift_is_zero(images):
+    found = relevance.deep_lift(classified(plain()), torch.zeros_like(images), TARGETS, baseline="black")
+    assert torch.equal(found, torch.zeros_like(images))
+
+
+class Reused(nn.Module):
+    """A block that calls one ReLU and one convolution twice, adds in place and calls functions."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.relu = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.relu(self.first(x))
+        y = self.second(x)
+        y += x
+        y = self.second(self.relu(y))
+        return nn.functional.relu6(torch.add(y, x), inplace=True)
+
+
+def test_layers_called_twice_and_functions(images):
+    torch.manual_seed(1)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES))
+    module = seeded(nn.Sequential(OrderedDict(features=Reused(), head=head)), bias=0.0)
+    classifier = classified(module)
+    logits = classifier.logits(images).gather(1, TARGETS[:, None])[:, 0]
+    close(relevance.lrp(classifier, images, TARGETS, epsilon=1e-9).sum((1, 2, 3)), logits, 1e-3)
+    due = changes(classifier, images, TARGETS)
+    close(relevance.deep_lift(classifier, images, TARGETS, baseline="black").sum((1, 2, 3)), due, 1e-4)
+
+
+# What every method promises.
+
+
+@every_method
+@pytest.mark.parametrize("network", [plain, residual])
+def test_a_row_is_the_same_alone_and_in_any_company_and_order(method, network):
+    images = torch.rand(64, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
+    targets = torch.arange(64) % CLASSES
+    classifier = classified(network())
+    whole = method(classifier, images, targets)
+    for rows in ([0], [63], [5, 60, 2, 33, 9, 10, 8], list(range(64))[::-1]):
+        assert torch.equal(method(classifier, images[rows], targets[rows]), whole[rows])
+
+
+@every_method
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_a_row_of_a_large_network_is_the_same_alone(method, name):
+    images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(6))
+    targets = torch.arange(5) % CLASSES
+    classifier = classified(torchvisions(name))
+    whole = method(classifier, images, targets)
+    assert whole.shape == images.shape
+    assert torch.isfinite(whole).all()
+    for rows in ([4], [3, 1, 0]):
+        assert torch.equal(method(classifier, images[rows], targets[rows]), whole[rows])
+
+
+@pytest.mark.parametrize(("name", "forward"), [("lrp", 1), ("deep_lift", 2)])
+def test_passes_per_image_and_everything_left_alone(name, forward, images):
+    classifier = classified(residual())
+    modules = [module for part in (classifier._features, classifier._head) for module in part.modules()]
+    before = [value.clone() for module in modules for value in module.state_dict().values()], images.clone()
+    logits = classifier.logits(images)
+    classifier.passes = dict.fromkeys(classifier.passes, 0)
+    METHODS[name](classifier, images, TARGETS)
+    assert classifier.passes == {"forward": 3 * forward, "backward": 3, "head": 0}
+    after = [value for module in modules for value in module.state_dict().values()]
+    assert all(torch.equal(old, new) for old, new in zip(before[0], after, strict=True))
+    assert torch.equal(images, before[1])
+    assert not images.requires_grad
+    assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in modules)
+    assert torch.equal(classifier.logits(images), logits)
+
+
+class Branching(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+class Squared(nn.Module):
+    def forward(self, x):
+        return x * x
+
+
+class Shifted(nn.Module):
+    def forward(self, x):
+        return x + 1.0
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [
+        (Branching(), "cannot be traced"),
+        (Squared(), "no rule is known for the step mul"),
+        (Shifted(), "no rule is known for the step add"),
+        (nn.Sequential(nn.GroupNorm(1, 3)), "no rule is known for the step GroupNorm"),
+    ],
+)
+def test_other_networks_are_refused_with_a_reason(method, features, reason, images):
+    module = linear()
+    module.features = features
+    with pytest.raises(Unsupported, match=reason):
+        method(classified(module), images, TARGETS)
+
+
+def test_lrp_refuses_batch_normalization_that_cannot_be_folded(images):
+    module = linear()
+    module.features = nn.Sequential(nn.BatchNorm2d(3))
+    with pytest.raises(Unsupported, match="does not follow a convolution"):
+        relevance.lrp(classified(module.eval()), images, TARGETS, epsilon=0.25)
+
+
+@every_method
+def test_logits_that_are_not_finite_are_an_error(method, images):
+    module = linear()
+    module.head[1].weight.data.fill_(torch.inf)
+    with pytest.raises(NotFinite, match="its logits are not finite"):
+        method(classified(module), images, TARGETS)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.1, float("nan")])
+def test_epsilon_is_above_zero(epsilon, images):
+    with pytest.raises(Problem, match=f"lrp: the setting 'epsilon' is {epsilon}, expected above 0"):
+        relevance.lrp(classified(linear()), images, TARGETS, epsilon=epsilon)
