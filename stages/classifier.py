@@ -8,15 +8,15 @@ one padded, and a map comes out the same whether its image is computed alone, in
 import json
 import os
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from stages.arrays import Features, HeadWeights, Images, Logits, Targets
+from stages.folding import folded
 from stages.params import find
 from stages.problem import Problem
 
@@ -242,34 +242,6 @@ def build(network: dict, *, classes: int) -> nn.Sequential:
     settings = {key: value for key, value in network.items() if key not in ("family", "function")}
     function = network.get("function", network["family"])
     return find("networks", network["family"], function)(classes=classes, **settings)
-
-
-def folded(part: nn.Module) -> nn.Module:
-    """Fold batch normalization into the convolutions before it, and make every ReLU a module, where it can be traced.
-
-    A network that Python control flow keeps from being traced stays as it is: slower, and right.
-    """
-    with suppress(Exception):  # what a forward raises when it meets stand-ins for tensors, it alone knows
-        part = _modular(fuse(part))
-    for layer in part.modules():
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # backward hooks, and gradients by features, need the input intact
-    return part
-
-
-def _modular(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Turn every call of a ReLU function into a module, which can be hooked."""
-    functions = (torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_)
-    for number, node in enumerate(list(graph.graph.nodes)):
-        called = node.op == "call_function" and node.target in functions
-        if called or (node.op == "call_method" and node.target in ("relu", "relu_")):
-            graph.add_submodule(f"relu_{number}", nn.ReLU())
-            with graph.graph.inserting_after(node):
-                module = graph.graph.call_module(f"relu_{number}", (node.args or (node.kwargs["input"],))[:1])
-            node.replace_all_uses_with(module)
-            graph.graph.erase_node(node)
-    graph.recompile()
-    return graph
 
 
 def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:

@@ -345,7 +345,7 @@ def test_lrp_without_biases_sums_to_the_logit(network):
 
 def test_on_a_linear_classifier_they_are_input_x_gradient(images):
     classifier = classified(linear())
-    slope = gradient.gradient(classifier, images, TARGETS)
+    slope = gradient.gradient(classifier, images, TARGETS, sign="both")
     mean = torch.tensor(MEAN).view(-1, 1, 1)
     close(relevance.lrp(classifier, images, TARGETS, epsilon=1e-9), (images - mean) * slope)
     close(relevance.deep_lift(classifier, images, TARGETS, baseline="mean"), (images - mean) * slope)
