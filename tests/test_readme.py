@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import yaml
+
 from stages.params import entries, load
+from stages.signatures import signature
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -18,6 +21,23 @@ def test_the_table_is_of_methods_that_there_are():
 
 def test_it_shows_the_leaderboard_as_the_report_writes_it():
     assert (ROOT / "docs" / "leaderboard.md").read_text().strip() in README
+
+
+def test_the_methods_it_lists_are_there():
+    listed = re.findall(r"^\| `(\w+)` \| (`.*`) \|$", README, re.MULTILINE)
+    assert {family for family, _ in listed} >= set(load(ROOT)["methods"])
+    for family, names in listed:
+        for name in re.findall(r"`(\w+)`", names):
+            assert signature("methods", family, name), name
+
+
+def test_its_entries_are_right():
+    for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL):
+        for kind, families in yaml.safe_load(block).items():
+            for family, names in families.items():
+                shipped = {name: given for name, given in names.items() if name not in ("gradient_squared", "peak")}
+                if shipped:
+                    entries({kind: {family: shipped}}, kind)
 
 
 def test_its_figures_are_there():
