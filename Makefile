@@ -5,8 +5,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: reproduce test setup lint
+.PHONY: reproduce test setup
 
+reproduce: GROUPS = --no-dev  # a study needs no tests
 reproduce: setup
 	$(UV) run --no-sync atlas reproduce
 
@@ -17,7 +18,7 @@ test: setup
 	$(UV) run --no-sync pytest -n 2 --dist loadgroup
 
 setup: $(UV)
-	$(UV) sync --quiet --frozen --python $(PYTHON)
+	$(UV) sync --quiet --frozen --inexact $(GROUPS) --python $(PYTHON)
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
