@@ -42,7 +42,11 @@ class Rows:
         self.journal = self.scratch / "journal"
         self.journal.mkdir(parents=True, exist_ok=True)
         self._lock = (self.scratch / "lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise
         self._memos = Memos()
         self._started = time.monotonic()
         self._told = self._started
