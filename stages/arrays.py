@@ -20,11 +20,13 @@ Seeds = list[int]
 
 # What a method returns: raw, signed; methods that know no channels return one.
 Attributions = Float[Tensor, "image #channel y x"]
+# The same at the size of a layer, which the verb enlarges once channels are reduced.
+LayerAttributions = Float[Tensor, "image #feature row column"]
 # What is stored: attributions, channels reduced as the entry says.
 Maps = Float[Tensor, "image y x"]
 
 Logits = Float[Tensor, "image class"]
-# Activations of the last spatial layer.
+# Activations of a layer; at `input` the normalized image.
 Features = Float[Tensor, "image feature row column"]
 HeadWeights = Float[Tensor, "class feature"]
 

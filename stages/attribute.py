@@ -15,6 +15,7 @@ from stages.evidence import Evidence
 from stages.params import Entry, canonical, command, entries, find, load, path
 from stages.problem import Problem
 from stages.rows import Rows, of_cell
+from stages.seeds import generator
 from stages.signatures import attributes, signature
 from stages.tables import Field, Table
 
@@ -75,7 +76,8 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
             shared = keys.digest(
                 keys.entry(bound, params, ("stages.attribute", "mapped")), trained if "classifier" in named else b""
             )
-            made = b"".join(keys.digest(shared, row) for row in evidence.digests(seen, named))
+            drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
+            made = b"".join(keys.digest(shared, row) for row in evidence.digests(seen, named + drawn))
             known = attributes("methods", bound.family, bound.function)
             table = Table(
                 f"{bound.name}.zarr/{seen.group}",
@@ -117,15 +119,15 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -
     Raises:
         Problem: the network or the method gave a value that is not finite; the message names the images.
     """
-    from stages.classifier import Unsupported
+    from stages.problem import Unsupported
 
     bound = work.method
     function = find("methods", bound.family, bound.function)
     named = signature("methods", bound.family, bound.function).evidence
+    arguments = [given[name] for name in named]
     try:
-        maps = (
-            mapped(function, [given[name] for name in named], bound.settings, bound.options["channels"]).cpu().numpy()
-        )
+        maps = mapped(function, arguments, bound.settings, work.seen.side, given["seeds"], **bound.options)
+        maps = maps.cpu().numpy()
     except Unsupported as reason:
         rows.refuse(work.shared, str(reason))
         return
@@ -139,12 +141,48 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -
     rows.put(work.table, positions, {"attribution": maps})
 
 
-def mapped(function: Callable, given: list, settings: dict[str, Any], channels: str) -> "Tensor":
-    """Call a method and reduce the channels of its attributions as the entry says: the verb's part of a map."""
+def mapped(
+    function: Callable,
+    given: list,
+    settings: dict[str, Any],
+    side: tuple[int, int],
+    seeds: list[int],
+    *,
+    channels: str,
+    reverse: dict[str, float] | None,
+) -> "Tensor":
+    """Call a method, reduce its channels as the entry says, enlarge the map to the picture: the verb's part of it."""
+    from stages.layers import enlarged
+
     raw = function(*given, **settings)
-    if channels == "max_abs":
-        return raw.abs().amax(dim=1)
-    return (raw.abs() if channels == "abs_sum" else raw).sum(dim=1)
+    sized = raw if channels == "sum" else raw.abs()
+    maps = enlarged(sized.amax(dim=1) if channels == "max_abs" else sized.sum(dim=1), side)
+    return maps if reverse is None else swapped(maps, seeds, **reverse)
+
+
+def swapped(maps: "Tensor", seeds: list[int], *, remain: float, swap: float) -> "Tensor":
+    """Swap the lowest values of each map with those next to its highest: the reversed variants of Huang and Liu 2024.
+
+    Which of the lowest changes places with which is drawn from the image's own seed.
+
+    Args:
+        maps: What is swapped.
+        seeds: One per map.
+        remain: Share of pixels, the highest, that stay.
+        swap: Share of pixels, the lowest, that get the values of as many pixels below those that stay.
+
+    Differs from the authors' code, in which one pixel more stays.
+    """
+    import torch
+
+    flat = maps.flatten(1).clone()
+    stay, count = int(flat.shape[1] * remain), int(flat.shape[1] * swap)
+    for row, seed in zip(flat, seeds, strict=True):
+        order = row.cpu().sort(stable=True).indices
+        low, high = order[:count], order[len(order) - stay - count : len(order) - stay]
+        high = high[torch.randperm(count, generator=generator(seed, "reverse"))]
+        row[low], row[high] = row[high], row[low]
+    return flat.view_as(maps)
 
 
 def described(bound: Entry) -> dict[str, str]:

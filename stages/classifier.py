@@ -7,24 +7,21 @@ one padded, and a map comes out the same whether its image is computed alone, in
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial, wraps
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stages.arrays import Features, HeadWeights, Images, Logits, Targets
 from stages.folding import folded
+from stages.layers import Halves, cut, gridded, ungridded
 from stages.params import find
-from stages.problem import Problem
+from stages.problem import Problem, Unsupported
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class Unsupported(Exception):
-    """Say why a method cannot serve a classifier; the report prints n/a with this reason."""
 
 
 class NotFinite(Problem):
@@ -34,8 +31,9 @@ class NotFinite(Problem):
 class Classifier:
     """Own a frozen network: its normalization, device, precision, batch shape and the count of its passes.
 
-    The network is an `nn.Sequential` of two named parts, `features` (images to the last spatial layer) and `head`
-    (features to logits), so that methods can run the head alone.
+    The network is a chain of two named parts, `features` (images to the last spatial layer) and `head` (features to
+    logits); it can be cut at any layer of the chain (`stages.layers.cut`), so that methods can run what follows alone.
+    One that works on tokens says by its attribute `grid` in how many rows and columns the last of them lie.
     """
 
     def __init__(self, name: str, network: nn.Sequential, *, mean: list[float], std: list[float], engine: dict):
@@ -46,9 +44,10 @@ class Classifier:
         self._dtype = DTYPES[engine["precision"]]
         self.mean = torch.tensor(mean, device=self.device)
         self.std = torch.tensor(std, device=self.device)
-        parts = [folded(part.eval().requires_grad_(False)) for part in (network.features, network.head)]
-        place = {"device": self.device, "dtype": self._dtype, "memory_format": torch.channels_last}
-        self._features, self._head = (part.to(**place) for part in parts)
+        self._network = network.eval().requires_grad_(False)
+        self._grid: tuple[int, int] | None = getattr(network, "grid", None)
+        self._cuts: dict[str, Halves] = {}
+        self._cut("final")
 
     def logits(self, images: Images) -> Logits:
         """Give the logits of every class."""
@@ -59,70 +58,118 @@ class Classifier:
         """Give the softmax of the logits."""
         return self.logits(images).softmax(dim=1)
 
-    def gradient(self, images: Images, targets: Targets) -> Images:
-        """Differentiate the target's logit by the image: logit per unit of intensity."""
-        return self._gradient(images, targets, _target_logits)
-
-    def loss_gradient(self, images: Images, targets: Targets) -> Images:
-        """Differentiate the cross-entropy of the target by the image: nats per unit of intensity."""
-        return self._gradient(images, targets, _cross_entropy)
-
-    def guided_gradient(self, images: Images, targets: Targets, sign: str) -> Images:
-        """Differentiate the target's logit, letting only gradients of one sign back through every ReLU.
-
-        On a network without ReLU this is the gradient (Springenberg et al. 2015, where the sign is positive).
+    def gradient(self, images: Images, targets: Targets, output: str) -> Images:
+        """Differentiate the target's logit, probability or loss by the image: its unit per unit of intensity.
 
         Args:
             images: In [0, 1].
             targets: The classes.
+            output: logit, probability (its softmax) or loss (its cross-entropy, in nats).
+        """
+
+        def of(part: Tensor, classes: Tensor) -> Tensor:
+            part = part.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(OUTPUTS[output](self._logits(part), classes), part)
+            return gradient.contiguous()
+
+        return self._passes(of, images, targets, backward=True)
+
+    def features(self, images: Images, layer: str) -> tuple[Features, Tensor]:
+        """Give a layer's activations, and beside them what its tokens of no place hold, which `head` needs too."""
+        before = self._cut(layer).before
+        with torch.no_grad():
+            return self._passes(lambda part: self._gridded(before(self.normalized(part)).float()), images)
+
+    def features_and_gradients(
+        self, images: Images, targets: Targets, layer: str, output: str
+    ) -> tuple[Features, Features]:
+        """Give a layer's activations and the gradient of the target's output by them.
+
+        At the layer `input` these are the normalized image and the gradient by that.
+        """
+        before = self._cut(layer).before
+
+        def both(part: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
+            with torch.no_grad():
+                activations = before(self.normalized(part))
+            gradient = self._by_activations(activations, classes, layer, output)
+            return self._gridded(activations.float())[0].contiguous(), self._gridded(gradient)[0].contiguous()
+
+        return self._passes(both, images, targets, backward=True)
+
+    def head(self, features: Features, beside: Tensor, layer: str) -> Logits:
+        """Give the logits of a layer's activations: a pass of what follows it, counted apart but for `input`."""
+        after = self._cut(layer).after
+
+        def of(part: Tensor, others: Tensor) -> Tensor:
+            return self._finite(after(self._placed(ungridded(part, others))).float())
+
+        self._count_head(features, layer)
+        with torch.no_grad():
+            return self.batched(of, features, beside)
+
+    def head_gradient(self, features: Features, beside: Tensor, targets: Targets, layer: str, output: str) -> Features:
+        """Differentiate the target's output by a layer's activations: a pass of what follows it, and one back."""
+
+        def of(part: Tensor, others: Tensor, classes: Tensor) -> Tensor:
+            activations = self._placed(ungridded(part, others))
+            return self._gridded(self._by_activations(activations, classes, layer, output))[0].contiguous()
+
+        self._count_head(features, layer)
+        self.passes["backward"] += len(features)
+        return self.batched(of, features, beside, targets)
+
+    @contextmanager
+    def rectified(self, sign: str, layer: str) -> Iterator[None]:
+        """Let only gradients of one sign back through every ReLU while this lasts (Springenberg et al. 2015).
+
+        On a network without ReLU this changes nothing.
+
+        Args:
             sign: positive, negative, or absolute, which turns all gradients positive.
+            layer: Where gradients are taken.
 
         Raises:
             Unsupported: the network cannot be traced, so that it may call ReLU where no hook can be.
         """
-        if not all(isinstance(part, torch.fx.GraphModule) for part in (self._features, self._head)):
-            raise Unsupported("its forward cannot be traced, so that not every ReLU can be found")
-        with self._rectified_backward(sign):
-            return self._gradient(images, targets, _target_logits)
 
-    def features(self, images: Images) -> Features:
-        """Give the activations of the last spatial layer."""
-        with torch.no_grad():
-            return self._passes(lambda part: self._features(self.normalized(part)).float(), images)
+        def rectify(module: nn.Module, down: tuple[Tensor], up: tuple[Tensor]) -> tuple[Tensor]:
+            if sign == "absolute":
+                return (down[0].abs(),)
+            return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
 
-    def features_and_gradients(self, images: Images, targets: Targets) -> tuple[Features, Features]:
-        """Give the last spatial layer's activations and the gradient of the target's logit by them."""
+        layers = [step for half in self._traced(layer, "ReLU") for step in half.modules()]
+        hooks = [step.register_full_backward_hook(rectify) for step in layers if isinstance(step, nn.ReLU)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
-        def both(part: Tensor, classes: Tensor) -> Tensor:
-            with torch.no_grad():
-                features = self._features(self.normalized(part))
-            features.requires_grad_()
-            total = _target_logits(self._finite(self._head(features).float()), classes)
-            (gradient,) = torch.autograd.grad(total, features)
-            return torch.stack([features.detach().float(), gradient.float()], dim=1)
+    def graph(self, layer: str) -> torch.fx.GraphModule:
+        """Give the way from a layer's activations to logits as a new graph over the same layers.
 
-        pairs = self._passes(both, images, targets, backward=True)
-        return pairs[:, 0], pairs[:, 1]
+        Raises:
+            Unsupported: the network cannot be traced.
+        """
+        halves = self._traced(layer, "layer")
+        return torch.fx.symbolic_trace(nn.Sequential(*halves) if layer == "input" else halves.after)
 
-    def head(self, features: Features) -> Logits:
-        """Give the logits of a feature map: a pass of the head alone, counted apart."""
-        self.passes["head"] += len(features)
-        with torch.no_grad():
-            return self.batched(lambda part: self._finite(self._head(self._placed(part)).float()), features)
+    def propagated(
+        self, function: Callable, images: Images, targets: Targets, *, layer: str, forward: int = 1
+    ) -> Tensor:
+        """Take attributions from a function of a batch that gives (logits, attributions) and goes back once.
 
-    def graph(self) -> torch.fx.GraphModule:
-        """Give the way from normalized images to logits as a new graph over the same layers; else `Unsupported`."""
-        if not all(isinstance(part, torch.fx.GraphModule) for part in (self._features, self._head)):
-            raise Unsupported("its forward cannot be traced, so that not every layer can be found")
-        return torch.fx.symbolic_trace(nn.Sequential(self._features, self._head))
-
-    def propagated(self, function: Callable, images: Images, targets: Targets, *, forward: int = 1) -> Images:
-        """Take attributions from a function of a batch that gives (logits, attributions) and goes back once."""
+        The function is given a layer's activations, at `input` the normalized images, and the targets.
+        """
+        before = self._cut(layer).before
 
         def of(part: Tensor, classes: Tensor) -> Tensor:
-            logits, attributions = function(part, classes)
+            with torch.no_grad():
+                activations = before(self.normalized(part))
+            logits, attributions = function(activations, classes)
             self._finite(logits)
-            return attributions.float().contiguous()
+            return self._gridded(attributions.float())[0].contiguous()
 
         self.passes["forward"] += (forward - 1) * len(images)
         return self._passes(of, images, targets, backward=True)
@@ -131,13 +178,14 @@ class Classifier:
         """Give what the network sees of images."""
         return self._placed((images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1))
 
-    def head_weights(self) -> HeadWeights:
-        """Give the final linear layer's weights, where the head is global average pooling and that layer.
+    def head_weights(self, layer: str) -> HeadWeights:
+        """Give the final linear layer's weights, where after a layer come global average pooling and that one alone.
 
         Raises:
-            Unsupported: the head is anything else, so that no weight belongs to a feature.
+            Unsupported: anything else comes, so that no weight belongs to a feature.
         """
-        layers = [layer for layer in self._head.modules() if not isinstance(layer, nn.Dropout | nn.Identity)]
+        after = self._cut(layer).after
+        layers = [layer for layer in after.modules() if not isinstance(layer, nn.Dropout | nn.Identity)]
         layers = [layer for layer in layers if not list(layer.children())]
         kinds = [type(layer) for layer in layers]
         if kinds[-3:] != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear] or len(kinds) != 3:
@@ -145,10 +193,11 @@ class Classifier:
             raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {names}")
         return layers[-1].weight.float()
 
-    def batched(self, function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    def batched(self, function: Callable, *tensors: Tensor) -> Any:
         """Run a function of tensors over batches of the fixed size, the last one padded with its first row.
 
-        Whatever chooses its algorithm by the number of rows (convolutions, matrix products) goes through here.
+        It gives a tensor or a tuple of them. Whatever chooses its algorithm by the number of rows (convolutions,
+        matrix products) goes through here.
         """
         rows = len(tensors[0])
         results = []
@@ -158,48 +207,58 @@ class Classifier:
             count = len(parts[0])
             if count < self.batch:
                 parts = [torch.cat([part, part[:1].expand(self.batch - count, *part.shape[1:])]) for part in parts]
-            results.append(function(*parts)[:count])
-        return torch.cat(results) if len(results) > 1 else results[0]
+            found = function(*parts)
+            results.append(tuple(part[:count] for part in found) if isinstance(found, tuple) else (found[:count],))
+        joined = tuple(torch.cat(parts) if len(results) > 1 else parts[0] for parts in zip(*results, strict=True))
+        return joined if isinstance(found, tuple) else joined[0]
 
-    def _gradient(self, images: Tensor, targets: Tensor, total: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        def of(part: Tensor, classes: Tensor) -> Tensor:
-            part = part.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(total(self._logits(part), classes), part)
-            return gradient.contiguous()
-
-        return self._passes(of, images, targets, backward=True)
-
-    def _passes(self, function: Callable[..., Tensor], *tensors: Tensor, backward: bool = False) -> Tensor:
+    def _passes(self, function: Callable, *tensors: Tensor, backward: bool = False) -> Any:
         self.passes["forward"] += len(tensors[0])
         self.passes["backward"] += len(tensors[0]) if backward else 0
         return self.batched(function, *tensors)
 
+    def _count_head(self, features: Tensor, layer: str) -> None:
+        self.passes["forward" if layer == "input" else "head"] += len(features)
+
     def _logits(self, images: Tensor) -> Tensor:
-        return self._finite(self._head(self._features(self.normalized(images))).float())
+        before, after = self._cut("final")
+        return self._finite(after(before(self.normalized(images))).float())
+
+    def _by_activations(self, activations: Tensor, classes: Tensor, layer: str, output: str) -> Tensor:
+        activations = activations.detach().requires_grad_()
+        logits = self._finite(self._cut(layer).after(activations).float())
+        (gradient,) = torch.autograd.grad(OUTPUTS[output](logits, classes), activations)
+        return gradient.float()
+
+    def _gridded(self, activations: Tensor) -> tuple[Tensor, Tensor]:
+        return gridded(activations, self._grid)
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self._dtype, memory_format=torch.channels_last)
+        form = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+        return tensor.to(self._dtype, memory_format=form)
 
     def _finite(self, logits: Tensor) -> Tensor:
         if not torch.isfinite(logits).all():
             raise NotFinite(f"classifier {self.name}: its logits are not finite (NaN or infinity)")
         return logits
 
-    @contextmanager
-    def _rectified_backward(self, sign: str):
-        def rectify(module: nn.Module, down: tuple[Tensor], up: tuple[Tensor]) -> tuple[Tensor]:
-            if sign == "absolute":
-                return (down[0].abs(),)
-            return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
+    def _cut(self, layer: str) -> Halves:
+        """Cut the network at a layer, once, each half made fast; `input` takes the halves of `final`, uncut."""
+        if layer not in self._cuts:
+            if layer == "input":
+                self._cuts[layer] = Halves(nn.Sequential(), nn.Sequential(*self._cut("final")))
+            else:
+                place = {"device": self.device, "dtype": self._dtype, "memory_format": torch.channels_last}
+                halves = [folded(half).to(**place) for half in cut(self._network, layer)]
+                self._cuts[layer] = Halves(*halves)
+        return self._cuts[layer]
 
-        relus = [layer for part in (self._features, self._head) for layer in part.modules()]
-        relus = [layer for layer in relus if isinstance(layer, nn.ReLU)]
-        hooks = [relu.register_full_backward_hook(rectify) for relu in relus]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def _traced(self, layer: str, kind: str) -> Halves:
+        """Give the halves at a layer, or at `final` for the input, whose whole forward is known."""
+        halves = self._cut("final" if layer == "input" else layer)
+        if not all(isinstance(half, torch.fx.GraphModule) for half in halves):
+            raise Unsupported(f"its forward cannot be traced, so that not every {kind} can be found")
+        return halves
 
 
 def start(engine: dict) -> None:
@@ -244,42 +303,17 @@ def build(network: dict, *, classes: int) -> nn.Sequential:
     return find("networks", network["family"], function)(classes=classes, **settings)
 
 
-def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
-    """Remember a function's last calls, so that functions of one family do common work once per batch.
-
-    Tensors and objects are compared by identity, everything else by value.
-
-    Args:
-        function: What is decorated.
-        calls: How many calls are held; more than one where entries with unlike settings take turns.
-    """
-    if function is None:
-        return partial(shared, calls=calls)
-    held: list[tuple] = []
-
-    @wraps(function)
-    def remembering(*args: object, **settings: object) -> object:
-        for known, set_to, result in held:
-            if _same(known, args) and set_to == settings:
-                return result
-        del held[: max(0, len(held) + 1 - calls)]  # what is held goes before more is made
-        result = function(*args, **settings)
-        held.append((args, settings, result))
-        return result
-
-    return remembering
-
-
-def _same(old: tuple, new: tuple) -> bool:
-    plain = (int, float, str, list, tuple, type(None))
-    return len(old) == len(new) and all(
-        a == b if isinstance(b, plain) else a is b for a, b in zip(old, new, strict=True)
-    )
-
-
-def _target_logits(logits: Tensor, targets: Tensor) -> Tensor:
+def _logit(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(1, targets[:, None]).sum()
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+def _probability(logits: Tensor, targets: Tensor) -> Tensor:
+    return _logit(logits.softmax(dim=1), targets)
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, targets, reduction="sum")
+
+
+# What is differentiated, by name.
+OUTPUTS = {"logit": _logit, "probability": _probability, "loss": _loss}

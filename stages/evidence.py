@@ -5,7 +5,7 @@ A function names the evidence it needs; its rows' keys hold the digests of just 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from stages.keys import digest
 from stages.params import path
 from stages.seeds import image_seed
 from stages.stores import read, values
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Evidence(NamedTuple):
@@ -26,6 +29,7 @@ class Evidence(NamedTuple):
     picture: np.ndarray
     ids: list[str]
     arrays: dict[str, np.ndarray]  # evidence by name, one per row
+    background: np.ndarray  # pixels of the background set, the same for all rows
     seed: int
 
     @property
@@ -36,7 +40,8 @@ class Evidence(NamedTuple):
 
 def images(study: Path, classifier: str, seed: int) -> Evidence:
     """Read the evaluation images of a classifier."""
-    store = read(path(study, "images", classifier) / "images", "the evaluation images")
+    place = path(study, "images", classifier)
+    store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
     ids = values(store, "image")
     arrays = {
         "targets": values(store, "target"),
@@ -44,15 +49,14 @@ def images(study: Path, classifier: str, seed: int) -> Evidence:
         "boxes": values(store, "boxes").astype("int64"),
     }
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
-    rows = np.arange(len(ids))
-    return Evidence(
-        "images", ("image",), (len(ids),), coords, values(store, "pixels"), rows, ids.tolist(), arrays, seed
-    )
+    rows, pixels, background = np.arange(len(ids)), values(store, "pixels"), values(apart, "pixels")
+    return Evidence("images", ("image",), (len(ids),), coords, pixels, rows, ids.tolist(), arrays, background, seed)
 
 
 def grids(study: Path, classifier: str, seed: int) -> Evidence:
     """Read the grids of a classifier: a row for each tile, whose class is its target."""
-    store = read(path(study, "grids", classifier) / "grids", "the grids")
+    place = path(study, "grids", classifier)
+    store, apart = read(place / "grids", "the grids"), read(place / "background", "the background grids")
     names, targets = values(store, "grid"), values(store, "target")
     count, tiles = targets.shape
     pixels = values(store, "pixels")
@@ -65,7 +69,8 @@ def grids(study: Path, classifier: str, seed: int) -> Evidence:
     places = np.tile(tile_masks(pixels.shape[-2:], tiles), (count, 1, 1))
     arrays = {"targets": targets.reshape(-1), "tiles": places}
     ids = names[picture].tolist()
-    return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, ids, arrays, seed)
+    background = values(apart, "pixels")
+    return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, ids, arrays, background, seed)
 
 
 def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
@@ -82,12 +87,15 @@ def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
 def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
     """Digest the named evidence of each row; names that are no row's own (classifier, maps) are left to the caller."""
     pictures = [digest(picture.tobytes(), list(picture.shape)) for picture in evidence.pixels]
+    background = digest(evidence.background.tobytes(), list(evidence.background.shape))
     parts = []
     for i, image in enumerate(evidence.ids):
         row: list[object] = []
         for name in sorted(names):
             if name == "images":
                 row += [name, pictures[evidence.picture[i]]]
+            elif name == "background":
+                row += [name, background]
             elif name == "seeds":
                 row += [name, evidence.seed, image]
             elif name in evidence.arrays:
@@ -106,13 +114,14 @@ def batches(
 
     All who want the same rows of a batch are given the very same tensors, so that work they share is done once.
     """
+    background = intensities(evidence.background, device)
     for start in range(0, len(evidence.ids), size):
         made: dict[bytes, dict] = {}
         for name, positions in wanted.items():
             part = positions[(positions >= start) & (positions < start + size)]
             if len(part):
                 if part.tobytes() not in made:
-                    made[part.tobytes()] = tensors(evidence, part, device)
+                    made[part.tobytes()] = {**tensors(evidence, part, device), "background": background}
                 yield name, part, made[part.tobytes()]
 
 
@@ -120,10 +129,17 @@ def tensors(evidence: Evidence, positions: np.ndarray, device: str) -> dict[str,
     """Give the evidence of some rows as tensors on a device, by name."""
     import torch
 
-    pictures = torch.from_numpy(evidence.pixels[evidence.picture[positions]]).to(device)
+    pictures = intensities(evidence.pixels[evidence.picture[positions]], device)
     found = {name: torch.from_numpy(values[positions]).to(device) for name, values in evidence.arrays.items()}
     seeds = [image_seed(evidence.seed, evidence.ids[i]) for i in positions]
-    return {**found, "images": pictures.float().div(255), "seeds": seeds}
+    return {**found, "images": pictures, "seeds": seeds}
+
+
+def intensities(pixels: np.ndarray, device: str) -> "Tensor":
+    """Give bytes as intensities in [0, 1] on a device."""
+    import torch
+
+    return torch.from_numpy(pixels).to(device).float().div(255)
 
 
 def some(evidence: Evidence, positions: np.ndarray) -> str:

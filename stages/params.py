@@ -23,12 +23,14 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 # Keys of an entry that are not settings of its function.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "methods": {"channels": Literal["sum", "abs_sum", "max_abs"]},
+    "methods": {"channels": Literal["sum", "abs_sum", "max_abs"], "reverse": dict[str, float] | None},
     "metrics": {"count": int | None, "exclude": list[str]},
     "datasets": {},
     "networks": {},
 }
-OPTIONAL = {"count": None, "exclude": []}
+# Of pixels: the highest, which stay, and those that change places (stages.attribute.swapped).
+REVERSE = {"remain": float, "swap": float}
+OPTIONAL = {"count": None, "exclude": [], "reverse": None}
 
 
 SECTIONS: dict[str, dict[str, Any]] = {
@@ -44,12 +46,12 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 # Settings that count: at least 1 wherever they stand. All other whole numbers are at least 0.
 COUNTS = {
-    "batch", "blocks", "cells", "count", "epochs", "masks", "resamples", "samples", "shard_rows", "size", "steps",
-    "stride", "threads", "thresholds", "tiles_per_side", "window",
+    "background", "batch", "blocks", "cells", "count", "epochs", "masks", "resamples", "samples", "shard_rows", "size",
+    "steps", "stride", "threads", "thresholds", "tiles_per_side", "window",
 }  # fmt: skip
 # What a method or metric may ask for by naming it.
 EVIDENCE = {
-    "methods": {"classifier", "images", "targets", "seeds"},
+    "methods": {"classifier", "images", "targets", "seeds", "background"},
     "metrics": {"maps", "masks", "boxes", "tiles", "images", "targets", "classifier", "seeds"},
 }
 LAST = ("aggregate", "report")
@@ -157,6 +159,10 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
     _askable(kind, family, function, taken.evidence)
     both = {**taken.settings, **accepted}
     checked = check({**given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
+    if checked.get("reverse"):
+        shares = check(checked["reverse"], REVERSE, f"{where}.reverse", "every method")
+        if not 0 <= shares["remain"] <= shares["remain"] + 2 * shares["swap"] <= 1:
+            raise Problem(f"params.yaml: {where}.reverse = {shares}: expected shares, and remain + 2 * swap at most 1")
     return Entry(
         kind,
         family,

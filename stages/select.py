@@ -1,8 +1,9 @@
 """Select the evaluation images of a classifier: `python -m stages.select CLASSIFIER`.
 
-Writes `data/images/<classifier>.zarr` with two groups: `images`, the evaluation images with their pixels, and
-`candidates`, all images that pass the rules, from which grids are built. Two classifiers with the same dataset and
-the same rules get the same images, so that their scores are paired.
+Writes `data/images/<classifier>.zarr` with three groups: `images`, the evaluation images with their pixels;
+`candidates`, all images that pass the rules, from which grids are built; and `background`, held-out images that are
+none of these, on which methods draw. Two classifiers with the same dataset and the same rules get the same images, so
+that their scores are paired.
 """
 
 from pathlib import Path
@@ -27,7 +28,8 @@ def main(study: Path, classifier: str) -> None:
     ids, labels, boxes = (values(store, name)[held_out] for name in ("image", "label", "boxes"))
     predictions = {name: _predictions(study, params, name, ids, where) for name in {classifier, *rules["correct_by"]}}
     side = store["pixels"].shape[-2:]
-    passing, told = eligible(labels, boxes, side, predictions, **rules)
+    reserved = np.array(order(params["seed"], ids.tolist(), "background")[: rules["background"]], dtype=int)
+    passing, told = eligible(labels, boxes, side, predictions, reserved, **rules)
     ranked = [int(passing[i]) for i in order(params["seed"], ids[passing].tolist(), "select")]
     if len(ranked) < rules["count"]:
         raise Problem(f"params.yaml: {where}: count = {rules['count']}, but {told}")
@@ -48,6 +50,10 @@ def main(study: Path, classifier: str) -> None:
                 "target": (("image",), target[chosen]),
                 "probability": (("image",), predictions[classifier]["probability"][chosen]),
             },
+            "background": {
+                "image": (("image",), ids[reserved]),
+                "pixels": (("image", "channel", "y", "x"), values(store, "pixels", held_out[reserved])),
+            },
             "candidates": {
                 "image": (("image",), ids[ranked]),
                 "position": (("image",), held_out[ranked]),
@@ -64,12 +70,14 @@ def eligible(
     boxes: np.ndarray,
     side: tuple[int, int],
     predictions: dict[str, dict[str, np.ndarray]],
+    reserved: np.ndarray,
     *,
     boxes_exactly: int | None,
     box_area_at_most: float,
     correct_by: list[str],
     confidence_at_least: float,
     count: int,
+    background: int,
     target: Literal["label", "prediction"],
 ) -> tuple[np.ndarray, str]:
     """Give the positions of the images that pass, and how many each rule leaves.
@@ -80,11 +88,14 @@ def eligible(
         correct_by: Classifiers that must predict the label.
         confidence_at_least: The smallest probability of the label by each of these.
         count: How many images are taken, in the seeded order.
+        background: How many held-out images are reserved before, by a seeded order of their own, for methods that
+            compare with other images; they are `reserved`.
         target: The class that is explained.
     """
     there = boxes[:, :, 0] >= 0
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]) * there / (side[0] * side[1])
     rules = {"held-out images": np.ones(len(labels), bool)}
+    rules[f"not among the {len(reserved)} of the background"] = ~np.isin(np.arange(len(labels)), reserved)
     if boxes_exactly is not None:
         rules[f"with {boxes_exactly} box(es)"] = there.sum(axis=1) == boxes_exactly
     rules[f"with boxes over at most {box_area_at_most:.0%} of the image"] = area.max(axis=1) <= box_area_at_most

@@ -1,6 +1,7 @@
 """Build the grids of a classifier: `python -m stages.tile CLASSIFIER` writes `data/grids/<classifier>.zarr`.
 
-A grid is an n × n composite of images of distinct classes that the classifier is sure of; none is used twice.
+A grid is an n × n composite of images of distinct classes that the classifier is sure of; none is used twice. The
+group `background` holds composites of the background images, as many as there are of these.
 """
 
 from pathlib import Path
@@ -29,6 +30,8 @@ def main(study: Path, classifier: str) -> None:
     n = rules["tiles_per_side"]
     places = values(known, "position")[chosen]
     pixels = np.stack([compose(list(values(store, "pixels", row)), n) for row in places])
+    alone = values(read(path(study, "images", classifier) / "background", "the background images"), "pixels")
+    background = [compose([alone[(i + j) % len(alone)] for j in range(n * n)], n) for i in range(len(alone))]
     write(
         path(study, "grids", classifier),
         {
@@ -37,7 +40,8 @@ def main(study: Path, classifier: str) -> None:
                 "pixels": (("grid", "channel", "y", "x"), pixels),
                 "target": (("grid", "tile"), labels[chosen]),
                 "member": (("grid", "tile"), ids),
-            }
+            },
+            "background": {"pixels": (("image", "channel", "y", "x"), np.stack(background))},
         },
         {},
     )

@@ -7,6 +7,7 @@ and accuracy under an attack that it was not trained with. Two trainings give th
 import json
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -238,7 +239,7 @@ def judged(
     right = classifier.logits(images).argmax(1) == targets
     settings = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
     draws = generator(seed, "judge")
-    attacked = attack(classifier.loss_gradient, images[:count], targets[:count], draws, **settings)
+    attacked = attack(partial(classifier.gradient, output="loss"), images[:count], targets[:count], draws, **settings)
     held = classifier.logits(attacked).argmax(1) == targets[:count]
     return {
         "judged_on": len(right),

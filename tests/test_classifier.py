@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.classifier import Classifier, NotFinite, Unsupported, shared, start
+from stages.classifier import Classifier, NotFinite, start
+from stages.memory import shared
 from stages.networks.residual import small_resnet
-from stages.problem import Problem
+from stages.problem import Problem, Unsupported
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -42,6 +43,11 @@ def targets():
     return torch.arange(20) % 5
 
 
+def guided(classifier, images, targets):
+    with classifier.rectified("positive", "input"):
+        return classifier.gradient(images, targets, "logit")
+
+
 def plain(network, images):
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
     return network((images - mean) / std)
@@ -55,24 +61,121 @@ def test_logits_are_the_networks(classifier, network, images):
 
 
 def test_batch_normalization_is_folded(classifier):
-    assert not [layer for layer in classifier._features.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert not [layer for layer in classifier.graph("input").modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 def test_gradients_are_by_intensity(classifier, network, images, targets):
     given = images.clone().requires_grad_()
     logits = plain(network, given)
     (expected,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), given, retain_graph=True)
-    torch.testing.assert_close(classifier.gradient(images, targets), expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(classifier.gradient(images, targets, "logit"), expected, atol=1e-4, rtol=1e-3)
+    (expected,) = torch.autograd.grad(logits.softmax(1).gather(1, targets[:, None]).sum(), given, retain_graph=True)
+    torch.testing.assert_close(classifier.gradient(images, targets, "probability"), expected, atol=1e-5, rtol=1e-3)
     (expected,) = torch.autograd.grad(nn.functional.cross_entropy(logits, targets, reduction="sum"), given)
-    torch.testing.assert_close(classifier.loss_gradient(images, targets), expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(classifier.gradient(images, targets, "loss"), expected, atol=1e-4, rtol=1e-3)
 
 
-def test_features_and_head_make_the_logits(classifier, images, targets):
-    features, gradients = classifier.features_and_gradients(images, targets)
-    torch.testing.assert_close(features, classifier.features(images))
-    torch.testing.assert_close(classifier.head(features), classifier.logits(images), atol=1e-5, rtol=1e-4)
-    weights = classifier.head_weights()[targets] / features[0, 0].numel()
+LAYERS = ["input", "final", "features.0", "features.3", "features.4", "head.0"]
+
+
+def test_activations_of_a_layer_and_gradients_by_them(classifier, network, images, targets):
+    for layer in LAYERS:
+        held = []
+        step = network if layer == "input" else network.get_submodule("features" if layer == "final" else layer)
+        hook = (
+            network.register_forward_pre_hook(lambda _, given, held=held: held.append(given[0].requires_grad_()))
+            if layer == "input"
+            else step.register_forward_hook(lambda *seen, held=held: held.append(seen[2].requires_grad_()))
+        )
+        logits = plain(network, images)
+        hook.remove()
+        (expected,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), held[0])
+        features, gradients = classifier.features_and_gradients(images, targets, layer, "logit")
+        torch.testing.assert_close(gradients, expected, atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(features, classifier.features(images, layer)[0])
+        torch.testing.assert_close(features, held[0].detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_what_follows_a_layer_makes_the_logits(classifier, images, targets, layer):
+    features, beside = classifier.features(images, layer)
+    assert beside.shape == (20, 0)
+    torch.testing.assert_close(
+        classifier.head(features, beside, layer), classifier.logits(images), atol=1e-5, rtol=1e-4
+    )
+    for output in ("logit", "probability", "loss"):
+        _, expected = classifier.features_and_gradients(images, targets, layer, output)
+        assert torch.equal(classifier.head_gradient(features, beside, targets, layer, output), expected)
+
+
+def test_features_before_global_average_pooling_have_the_last_layers_weights(classifier, images, targets):
+    features, gradients = classifier.features_and_gradients(images, targets, "final", "logit")
+    weights = classifier.head_weights("final")[targets] / features[0, 0].numel()
     torch.testing.assert_close(gradients, weights[:, :, None, None].expand_as(gradients), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ("features.9", "no layer 'features.9' to be cut at; there are: input, final, and in 'features': features.0, "),
+        ("last", "there are: input, final, and in the network: features, head"),
+        ("features.3.relu1", "there are: input, final, and in 'features.3': none"),
+    ],
+)
+def test_a_layer_where_the_network_cannot_be_cut_is_told(classifier, images, layer, told):
+    with pytest.raises(Unsupported, match=told):
+        classifier.features(images, layer)
+
+
+class Tokens(nn.Module):
+    """Patches of 4 pixels as tokens, behind a class token."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 6, 4, stride=4)
+        self.first = nn.Parameter(torch.randn(1, 1, 6))
+
+    def forward(self, images):
+        return torch.cat([self.first.expand(images.shape[0], -1, -1), self.patches(images).flatten(2).mT], dim=1)
+
+
+class First(nn.Module):
+    def forward(self, tokens):
+        return tokens[:, 0]
+
+
+def transformer() -> nn.Sequential:
+    torch.manual_seed(1)
+    mix = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True, norm_first=True)
+    features = nn.Sequential(OrderedDict(tokens=Tokens()))
+    network = nn.Sequential(OrderedDict(features=features, head=nn.Sequential(mix, First(), nn.Linear(6, 5))))
+    network.grid = (6, 8)
+    return network.eval()
+
+
+def test_tokens_are_laid_out_as_a_grid(images, targets):
+    network = transformer()
+    classifier = Classifier("tokens", network, mean=MEAN, std=STD, engine=ENGINE)
+    features, beside = classifier.features(images, "final")
+    assert features.shape == (20, 6, 6, 8)
+    assert beside.shape == (20, 1, 6)
+    normalized = (images - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
+    torch.testing.assert_close(features, network.features.tokens.patches(normalized), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(classifier.head(features, beside, "final"), classifier.logits(images))
+    _, gradients = classifier.features_and_gradients(images, targets, "final", "logit")
+    assert torch.equal(classifier.head_gradient(features, beside, targets, "final", "logit"), gradients)
+    moved = features.clone()
+    moved[:, :, 2, 5] += 1e-2 * gradients[:, :, 2, 5]
+    rise = (classifier.head(moved, beside, "final") - classifier.logits(images)).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(rise, 1e-2 * (gradients[:, :, 2, 5] ** 2).sum(1), atol=1e-6, rtol=2e-2)
+    normal, none = classifier.features(images, "input")
+    assert normal.shape == images.shape
+    torch.testing.assert_close(classifier.head(normal, none, "input"), classifier.logits(images))
+
+
+def test_activations_without_rows_and_columns_are_told(classifier, images):
+    with pytest.raises(Unsupported, match="its layer gives 1 dimensions, and no rows and columns"):
+        classifier.features(images, "head.1")
 
 
 def test_a_guided_gradient_without_negative_gradients_back_is_the_gradient():
@@ -81,7 +184,7 @@ def test_a_guided_gradient_without_negative_gradients_back_is_the_gradient():
     )
     classifier = Classifier("linear", network, mean=MEAN, std=STD, engine=ENGINE)
     images, targets = torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 0])
-    assert torch.equal(classifier.guided_gradient(images, targets, "positive"), classifier.gradient(images, targets))
+    assert torch.equal(guided(classifier, images, targets), classifier.gradient(images, targets, "logit"))
 
 
 @pytest.mark.parametrize("relu", [nn.functional.relu, torch.relu, lambda x: x.relu()])
@@ -101,23 +204,45 @@ def test_a_relu_that_is_no_module_is_guided_too(images, targets, relu):
         Classifier("one", nn.Sequential(OrderedDict(features=part, head=head)), mean=MEAN, std=STD, engine=ENGINE)
         for part in (layers, Functional(layers))
     )
-    guided = functional.guided_gradient(images, targets, "positive")
-    assert torch.equal(guided, modular.guided_gradient(images, targets, "positive"))
-    assert not torch.equal(guided, functional.gradient(images, targets))
+    found = guided(functional, images, targets)
+    assert torch.equal(found, guided(modular, images, targets))
+    assert not torch.equal(found, functional.gradient(images, targets, "logit"))
 
 
 def test_guided_hooks_are_gone_afterwards(classifier, images, targets):
-    before = classifier.gradient(images, targets)
-    assert not torch.equal(classifier.guided_gradient(images, targets, "positive"), before)
-    assert torch.equal(classifier.gradient(images, targets), before)
+    before = classifier.gradient(images, targets, "logit")
+    assert not torch.equal(guided(classifier, images, targets), before)
+    assert torch.equal(classifier.gradient(images, targets, "logit"), before)
 
 
-@pytest.mark.parametrize("call", ["logits", "gradient", "guided_gradient", "loss_gradient", "features_and_gradients"])
+@pytest.mark.parametrize("layer", ["input", "features.3"])
+def test_relus_after_a_layer_are_guided_wherever_the_network_was_cut_before(
+    network, classifier, images, targets, layer
+):
+    classifier.features(images, "features.4")
+    with classifier.rectified("positive", layer):
+        found = classifier.features_and_gradients(images, targets, layer, "logit")[1]
+    fresh = Classifier("fresh", network, mean=MEAN, std=STD, engine=ENGINE)
+    with fresh.rectified("positive", layer):
+        assert torch.equal(fresh.features_and_gradients(images, targets, layer, "logit")[1], found)
+    assert not torch.equal(fresh.features_and_gradients(images, targets, layer, "logit")[1], found)
+
+
+CALLS = {
+    "logits": lambda classifier, images, _: classifier.logits(images),
+    "gradient": lambda *given: given[0].gradient(*given[1:], "logit"),
+    "probability": lambda *given: given[0].gradient(*given[1:], "probability"),
+    "guided": guided,
+    "features": lambda classifier, images, _: classifier.features(images, "features.3"),
+    "both": lambda *given: given[0].features_and_gradients(*given[1:], "final", "logit"),
+    "head": lambda classifier, images, _: classifier.head(*classifier.features(images, "final"), "final"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_a_row_is_the_same_in_any_company(classifier, images, targets, call):
     def run(rows):
-        given = (images[rows],) if call == "logits" else (images[rows], targets[rows])
-        given += ("positive",) if call == "guided_gradient" else ()
-        found = getattr(classifier, call)(*given)
+        found = call(classifier, images[rows], targets[rows])
         return found if isinstance(found, tuple) else (found,)
 
     order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
@@ -132,15 +257,18 @@ def test_a_row_is_the_same_in_any_company(classifier, images, targets, call):
 
 def test_passes_are_counted_without_padding(classifier, images, targets):
     classifier.logits(images)
-    classifier.gradient(images[:3], targets[:3])
-    classifier.head(classifier.features(images[:2]))
-    assert classifier.passes == {"forward": 20 + 3 + 2, "backward": 3, "head": 2}
+    classifier.gradient(images[:3], targets[:3], "logit")
+    classifier.head(*classifier.features(images[:2], "final"), "final")
+    classifier.head_gradient(*classifier.features(images[:2], "final"), targets[:2], "final", "logit")
+    classifier.head(*classifier.features(images[:1], "input"), "input")
+    assert classifier.passes == {"forward": 20 + 3 + 2 + 2 + 2, "backward": 3 + 2, "head": 2 + 2}
 
 
 def test_nothing_of_the_network_or_the_images_changes(network, classifier, images, targets):
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     before = images.clone()
-    classifier.guided_gradient(images, targets, "positive")
+    guided(classifier, images, targets)
+    classifier.features_and_gradients(images, targets, "features.3", "logit")
     assert torch.equal(images, before)
     assert images.grad is None
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
@@ -160,7 +288,7 @@ def test_a_head_that_is_not_pooling_and_one_layer_has_no_weights_of_features():
     network = nn.Sequential(OrderedDict(features=nn.Conv2d(3, 4, 8), head=head))
     classifier = Classifier("deep", network, mean=MEAN, std=STD, engine=ENGINE)
     with pytest.raises(Unsupported, match="global average pooling and one linear layer; this one has Flatten, Linear"):
-        classifier.head_weights()
+        classifier.head_weights("final")
 
 
 def test_a_network_that_gives_nan_is_named(images):

@@ -11,11 +11,11 @@ from captum import attr as captum
 from torch import nn
 
 from stages import classifier as kernel
-from stages.classifier import Classifier, Unsupported
+from stages.classifier import Classifier
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
 from stages.params import Entry, entries, find, load
-from stages.problem import Problem
+from stages.problem import Problem, Unsupported
 from stages.signatures import signature
 from tests.reference import methods as reference
 

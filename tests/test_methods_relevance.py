@@ -15,10 +15,10 @@ from zennit.torchvision import ResNetCanonizer
 from zennit.types import Convolution
 
 from stages import classifier as kernel
-from stages.classifier import Classifier, NotFinite, Unsupported
+from stages.classifier import Classifier, NotFinite
 from stages.methods import gradient, relevance
 from stages.networks.residual import small_resnet
-from stages.problem import Problem
+from stages.problem import Problem, Unsupported
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}

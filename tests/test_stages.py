@@ -242,7 +242,7 @@ def test_a_metric_that_raises_loses_no_other_metrics_rows(mapped, monkeypatch):
 
 
 def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypatch):
-    from stages.classifier import Unsupported
+    from stages.problem import Unsupported
 
     find = score.find
 
@@ -266,7 +266,7 @@ def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypa
 
 
 def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypatch):
-    from stages.classifier import Unsupported
+    from stages.problem import Unsupported
 
     select.main(study, C)
     tile.main(study, C)

@@ -1,11 +1,11 @@
 """Flatten images and their perturbed versions into full batches."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from torch import Tensor
 
-from stages.arrays import Images, Targets
-from stages.classifier import Classifier
+from stages.arrays import Targets
 
 
 def pairs(outer: int, inner: int, batch: int) -> Iterator[list[tuple[int, int]]]:
@@ -16,23 +16,26 @@ def pairs(outer: int, inner: int, batch: int) -> Iterator[list[tuple[int, int]]]
 
 
 def gradients(
-    classifier: Classifier,
-    images: Images,
     targets: Targets,
     samples: int,
+    batch: int,
     perturb: Callable[[list[int], list[int]], Tensor],
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (row, sample, gradient of the target's logit at that perturbed image), a row's samples in order.
+    differentiate: Callable[[Tensor, Tensor, list[int], list[int]], Iterable],
+) -> Iterator[tuple[int, int, Any]]:
+    """Yield (row, sample, gradient at that perturbed image), a row's samples in order.
 
     No more than one batch of perturbed images exists at a time. Whoever adds up a row's gradients one by one gets
     the same bits in any company.
 
     Args:
-        samples: Perturbed versions of every image.
-        perturb: Makes one perturbed image per pair of row and sample.
+        targets: The class of every row.
+        samples: Perturbed versions of every row.
+        batch: Perturbed images made at a time.
+        perturb: Makes one perturbed image, or activation, per pair of row and sample.
+        differentiate: Gives the gradients at these, given their targets, rows and samples.
     """
-    for batch in pairs(len(images), samples, classifier.batch):
-        rows = [row for row, _ in batch]
-        inputs = perturb(rows, [sample for _, sample in batch])
-        for (row, sample), gradient in zip(batch, classifier.gradient(inputs, targets[rows]), strict=True):
-            yield row, sample, gradient
+    for batched in pairs(len(targets), samples, batch):
+        rows, numbers = ([pair[place] for pair in batched] for place in (0, 1))
+        found = differentiate(perturb(rows, numbers), targets[rows], rows, numbers)
+        for (row, number), gradient in zip(batched, found, strict=True):
+            yield row, number, gradient

@@ -1,7 +1,6 @@
-"""What the methods that perturb the last features share: clean features, masks made of them, enlarged maps."""
+"""What the methods that perturb the last features share: clean features, masks made of them, weighted sums."""
 
 from collections.abc import Callable
-from itertools import product
 from typing import Literal
 
 import torch
@@ -9,8 +8,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from stages import seeds as draws
-from stages.arrays import Attributions, Features, Images, Logits, Seeds, Targets
-from stages.classifier import Classifier, shared
+from stages.arrays import Features, Images, LayerAttributions, Logits, Seeds, Targets
+from stages.classifier import Classifier
+from stages.memory import shared
 from stages.methods._batches import pairs
 from stages.methods._fill import color
 from stages.methods._masking import answers
@@ -19,10 +19,10 @@ from stages.problem import Problem
 Order = Literal["normalize_first", "enlarge_first"]
 
 
-@shared
-def clean_features(classifier: Classifier, images: Images) -> Features:
-    """Give the features of the images as they are, once for the family."""
-    return classifier.features(images)
+@shared(calls=2)  # entries of two layers take turns
+def clean_features(classifier: Classifier, images: Images, layer: str) -> tuple[Features, Tensor]:
+    """Give the features of the images as they are, and what the head needs beside them, once for the family."""
+    return classifier.features(images, layer)
 
 
 def channel_masks(classifier: Classifier, maps: Features, size: tuple[int, ...], order: Order) -> Tensor:
@@ -49,6 +49,7 @@ def masked_logits(
     samples: int,
     order: Order,
     fill: Literal["black", "mean"],
+    layer: str,
     alter: Callable[[Tensor, list[int], list[int], list[int]], Tensor],
 ) -> Tensor:
     """Give the target's logit of every image (rows) masked by each of its features (columns), averaged over samples.
@@ -60,9 +61,10 @@ def masked_logits(
         samples: Variants of every mask.
         order: What comes first when masks are made.
         fill: What shows where a mask is 0.
+        layer: Of the features.
         alter: Makes variants of masks, given the row, sample and feature of each.
     """
-    features = clean_features(classifier, images)
+    features, _ = clean_features(classifier, images, layer)
     channels, size = features.shape[1], tuple(images.shape[-2:])
     filling = color(classifier, fill)
     groups = _alike(images, seeds)
@@ -95,7 +97,9 @@ def mask_noise(
     return torch.cat(drawn).to(masks)
 
 
-def logits_without(classifier: Classifier, features: Features, targets: Targets, places: list[tuple]) -> Tensor:
+def logits_without(
+    classifier: Classifier, features: Features, beside: Tensor, targets: Targets, places: list[tuple], layer: str
+) -> Tensor:
     """Give the head's logit of the target for every image (rows) with each place set to 0 (columns), last with none."""
 
     def remove(copies: Features, numbers: list[int]) -> Features:
@@ -104,43 +108,44 @@ def logits_without(classifier: Classifier, features: Features, targets: Targets,
                 copy[places[number]] = 0
         return copies
 
-    return answers(features, targets, len(places) + 1, classifier.batch, remove, classifier.head)
+    def ask(features: Features, rows: list[int]) -> Logits:
+        return classifier.head(features, beside[rows], layer)
+
+    return answers(features, targets, len(places) + 1, classifier.batch, remove, ask)
 
 
 def head_probabilities(
-    classifier: Classifier, features: Features, targets: Targets, count: int, perturb: Callable[..., Features]
+    classifier: Classifier,
+    features: Features,
+    beside: Tensor,
+    targets: Targets,
+    layer: str,
+    count: int,
+    perturb: Callable[..., Features],
 ) -> Tensor:
     """Give the head's probability of the target for every image (rows) and perturbation of its features (columns)."""
 
-    def ask(features: Features) -> Logits:
-        return classifier.head(features).softmax(dim=1)
+    def ask(features: Features, rows: list[int]) -> Logits:
+        return classifier.head(features, beside[rows], layer).softmax(dim=1)
 
     return answers(features, targets, count, classifier.batch, perturb, ask)
 
 
-def softmax_weighted(classifier: Classifier, images: Images, logits: Tensor) -> Attributions:
+def softmax_weighted(classifier: Classifier, images: Images, layer: str, logits: Tensor) -> LayerAttributions:
     """Weight the clean features by the softmax of a logit per feature."""
-    return weighted(classifier, images, clean_features(classifier, images), lambda part: part.softmax(dim=1), logits)
+    features, _ = clean_features(classifier, images, layer)
+    return weighted(classifier, features, lambda part: part.softmax(dim=1), logits)
 
 
 def weighted(
-    classifier: Classifier, images: Images, features: Features, weigh: Callable[[Tensor], Tensor], scores: Tensor
-) -> Attributions:
-    """Give ReLU(Σₖ wₖ Aₖ) at the images' size, the weights made of a score per feature."""
+    classifier: Classifier, features: Features, weigh: Callable[[Tensor], Tensor], scores: Tensor
+) -> LayerAttributions:
+    """Give ReLU(Σₖ wₖ Aₖ), the weights made of a score per feature."""
 
     def of(features: Tensor, scores: Tensor) -> Tensor:
         return (weigh(scores)[:, :, None, None] * features).sum(1, keepdim=True).relu()
 
-    return enlarged(classifier, images, classifier.batched(of, features, scores))
-
-
-def enlarged(classifier: Classifier, images: Images, coarse: Tensor) -> Attributions:
-    """Enlarge maps of the features' size to the images' bilinearly, corners not aligned."""
-    size = tuple(images.shape[-2:])
-    return classifier.batched(
-        lambda part: interpolate(part, size=size, mode="bilinear", align_corners=False),
-        coarse,
-    )
+    return classifier.batched(of, features, scores)
 
 
 def kernel(side: int, spread: bool) -> Tensor:
@@ -150,25 +155,6 @@ def kernel(side: int, spread: bool) -> Tensor:
         return own
     beside = torch.ones(side - 1).diag(1) + torch.ones(side - 1).diag(-1) if side > 1 else torch.zeros(1, 1)
     return own / 2 + beside / 4
-
-
-def windows_of(size: tuple[int, int], window: int, stride: int) -> list[tuple[slice, ...]]:
-    """Give the square windows that cover a map and overhang its border, cut to it."""
-    starts = [range(stride - window, side, stride) for side in size]
-    spans = [
-        [slice(max(start, 0), min(start + window, side)) for start in along]
-        for along, side in zip(starts, size, strict=True)
-    ]
-    return list(product(*spans))
-
-
-def spread_over(windows: list[tuple[slice, ...]], drops: Tensor, features: Features) -> Tensor:
-    """Spread every window's drop (columns) evenly over it, window after window."""
-    total = features.new_zeros(len(features), 1, *features.shape[-2:])
-    for number, place in enumerate(windows):
-        area = (place[0].stop - place[0].start) * (place[1].stop - place[1].start)
-        total[(..., *place)] += (drops[:, number] / area)[:, None, None, None]
-    return total
 
 
 def check_at_least(function: str, setting: str, value: float | int, least: int) -> None:

@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional
 from zennit.types import Activation, AvgPool
 
-from stages.classifier import Unsupported
+from stages.problem import Unsupported
 
 MODULES = (
     ("convolution", nn.Conv2d),

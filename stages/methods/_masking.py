@@ -14,7 +14,7 @@ def answers(
     masks: int,
     batch: int,
     hide: Callable[[Images, list[int]], Images],
-    ask: Callable[[Images], Logits],
+    ask: Callable[[Images, list[int]], Logits],
 ) -> Tensor:
     """Give the target's output of every image (rows) under every mask (columns).
 
@@ -25,14 +25,14 @@ def answers(
         masks: Number of masks.
         batch: Masked images made at a time.
         hide: Applies to each of these copies the mask of that number; it may change them.
-        ask: Gives the outputs of every class.
+        ask: Gives the outputs of every class, given the masked copies and the rows they are of.
     """
     groups = list(_same_pixels(images).values())
     found = images.new_empty(len(images), masks)
     # Masks outside, images inside: neighbors share a mask, which is then made once.
     for batched in pairs(masks, len(groups), batch):
-        hidden = hide(images[[groups[group][0] for _, group in batched]], [mask for mask, _ in batched])
-        outputs = ask(hidden)
+        firsts = [groups[group][0] for _, group in batched]
+        outputs = ask(hide(images[firsts], [mask for mask, _ in batched]), firsts)
         places = [(place, mask, row) for place, (mask, group) in enumerate(batched) for row in groups[group]]
         place, mask, row = (list(numbers) for numbers in zip(*places, strict=True))
         found[row, mask] = outputs[place, targets[row]]

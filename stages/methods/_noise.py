@@ -7,7 +7,8 @@ from torch import Tensor
 
 from stages import seeds as draws
 from stages.arrays import Images, Seeds, Targets
-from stages.classifier import Classifier, shared
+from stages.classifier import Classifier
+from stages.memory import shared
 from stages.methods._batches import gradients
 
 
@@ -33,9 +34,16 @@ class Moments(NamedTuple):
 
 @shared
 def noisy_gradients(
-    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, spread: float, extent: str
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    samples: int,
+    spread: float,
+    extent: str,
+    output: str,
 ) -> Moments:
-    """Take the moments of the logit's gradient at images with Gaussian noise, sample by sample.
+    """Take the moments of the output's gradient at images with Gaussian noise, sample by sample.
 
     The noise's standard deviation is spread · (max x − min x), of each image by itself, or spread where the extent is
     `full`: intensities go from 0 to 1. Noisy images are not clipped.
@@ -53,8 +61,11 @@ def noisy_gradients(
         noisy += images[rows]
         return noisy
 
+    def differentiate(noisy: Tensor, classes: Tensor, *_: list[int]) -> Tensor:
+        return classifier.gradient(noisy, classes, output)
+
     mean, deviation, square, positive, negative = (torch.zeros_like(images) for _ in range(5))
-    for row, sample, gradient in gradients(classifier, images, targets, samples, perturb):
+    for row, sample, gradient in gradients(targets, samples, classifier.batch, perturb, differentiate):
         # Welford's sums: exact where all gradients are equal, and without the differences of large squares.
         step = gradient - mean[row]
         mean[row] += step / (sample + 1)
@@ -64,9 +75,3 @@ def noisy_gradients(
         negative[row] += gradient.clamp(max=0)
     variance = deviation / (samples - 1) if samples > 1 else torch.full_like(deviation, torch.nan)
     return Moments(mean, variance, square / samples, positive / samples, negative / samples)
-
-
-@shared
-def ascending(variance: Images) -> Tensor:
-    """Sort each channel's values, so that every percentile is a look-up."""
-    return variance.flatten(2).sort(dim=2).values

@@ -1,4 +1,4 @@
-"""Integrate gradients along straight lines from baselines to images."""
+"""Integrate gradients along straight lines from baselines to images, or to activations."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Attributions, Images, Targets
+from stages.arrays import Images, Targets
 from stages.classifier import Classifier
 from stages.methods._batches import gradients
 from stages.methods._blur import blurred, profiles
 from stages.methods._fill import color
+from stages.methods._terms import Terms
 from stages.problem import Problem
 
 # Standard deviation of the blurred baseline, as a share of the image's shorter side.
@@ -32,22 +33,27 @@ def baselines(classifier: Classifier, images: Images, baseline: str) -> Images:
 
 
 def integrate(
-    classifier: Classifier,
-    images: Images,
+    images: Tensor,
     targets: Targets,
     start: Callable[[int, int], Tensor],
+    differentiate: Callable[[Tensor, Tensor, list[int], list[int]], Tensor],
     *,
     lines: int,
     steps: int,
     rule: str,
-) -> Attributions:
-    """Average (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα over the baselines b of every image.
+    batch: int,
+) -> Terms:
+    """Integrate the gradient from baselines b to every image: a term (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα a line.
 
     Args:
+        images: Where lines end: images, or a layer's activations.
+        targets: Their classes.
         start: Gives a row's baseline of that number.
+        differentiate: Gives gradients at points on the lines, given their targets, rows and numbers.
         lines: Baselines of every image.
         steps: Points on every line, one pass each.
         rule: Where the points lie and what they weigh.
+        batch: Points made at a time.
     """
     nodes, weights = quadrature(rule, steps)
     alphas = torch.tensor(nodes, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1)
@@ -59,13 +65,20 @@ def integrate(
         points += starts
         return points
 
-    found = torch.zeros_like(images)
-    for row, sample, gradient in gradients(classifier, images, targets, lines * steps, along):
+    terms = Terms(images)
+    for row, sample, gradient in gradients(targets, lines * steps, batch, along, differentiate):
         line, step = divmod(sample, steps)
-        total = weights[step] * gradient if step == 0 else total + weights[step] * gradient
+        both, positive = weights[step] * gradient, weights[step] * gradient.clamp(min=0)
+        total, rising = (both, positive) if step == 0 else (total + both, rising + positive)
         if step == steps - 1:
-            found[row] += (images[row] - start(row, line)) * total / lines
-    return found
+            way = images[row] - start(row, line)
+            terms.add(row, line, way * total, way * rising)
+    return terms
+
+
+def by_images(classifier: Classifier, output: str) -> Callable[[Tensor, Tensor, list[int], list[int]], Tensor]:
+    """Give the function that differentiates an output by images, for `integrate` and `gradients`."""
+    return lambda points, classes, *_: classifier.gradient(points, classes, output)
 
 
 def quadrature(rule: str, steps: int) -> tuple[list[float], list[float]]:

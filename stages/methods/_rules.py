@@ -7,11 +7,12 @@ from zennit.core import Composite, Hook
 from zennit.layer import Sum
 from zennit.rules import Epsilon, Norm, Pass, ZBox, ZPlus
 
-from stages.classifier import Classifier, Unsupported
+from stages.classifier import Classifier
 from stages.methods._graph import kind, step
+from stages.problem import Unsupported
 
 
-def ruled(classifier: Classifier, epsilon: float) -> tuple[GraphModule, Composite]:
+def ruled(classifier: Classifier, epsilon: float, layer: str) -> tuple[GraphModule, Composite]:
     """Give the network as a graph in which every step that needs a rule is a layer of its own, and those rules.
 
     A layer that is called twice becomes two: zennit remembers one input of each.
@@ -19,11 +20,13 @@ def ruled(classifier: Classifier, epsilon: float) -> tuple[GraphModule, Composit
     Raises:
         Unsupported: the network cannot be traced, or holds a step without a rule.
     """
-    graph = classifier.graph()
+    graph = classifier.graph(layer)
     low, high = (classifier.normalized(torch.full_like(classifier.mean, end).view(1, -1, 1, 1)) for end in (0.0, 1.0))
     rules: dict[str, Hook] = {}
-    weighed: set[Node] = set()  # what lies behind weights; the box of images bounds the rest
-    for number, node in enumerate(list(graph.graph.nodes)):
+    nodes = list(graph.graph.nodes)
+    # What lies behind weights; the box of images bounds the rest.
+    weighed: set[Node] = set() if layer == "input" else set(nodes[:1])
+    for number, node in enumerate(nodes):
         found = kind(graph, node)
         behind = any(source in weighed for source in node.all_input_nodes)
         if found == "normalization":

@@ -1,16 +1,19 @@
-"""Class activation maps: weighted sums of the last spatial features, from one pass for all of them.
+"""Class activation maps: weighted sums of a layer's activations, from one pass for all of them.
 
-Every map is made at the size of the features, A of feature k at row i and column j, g the gradient of the target's
-logit by A, and enlarged to the image bilinearly (corners not aligned). None is scaled to [0, 1].
+A is activation k of the layer at row i and column j, g the gradient of the target's logit by it. Maps have the size of
+the layer, which is `final` (the last spatial one), `input` (the normalized image, of three activations) or the path of
+a module. None is scaled to [0, 1].
 """
 
-from collections.abc import Callable
+from typing import Literal
 
+import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from stages.arrays import Attributions, Features, Images, Targets
-from stages.classifier import Classifier, shared
+from stages.arrays import Attributions, Features, Images, LayerAttributions, Targets
+from stages.classifier import Classifier
+from stages.layers import enlarged
+from stages.methods._cam import activations, combined, plus_plus, weighted
 
 ATTRS = {
     "cam": {
@@ -33,93 +36,147 @@ ATTRS = {
         "units": "logit",
         "reference": "draelos2020hirescam",
     },
+    "xgradcam": {
+        "long_name": "XGrad-CAM",
+        "units": "logit",
+        "reference": "fu2020axiom",
+    },
     "layercam": {
         "long_name": "LayerCAM",
         "units": "logit",
         "reference": "jiang2021layercam",
     },
+    "eigencam": {
+        "long_name": "Eigen-CAM",
+        "units": "activation",
+        "reference": "muhammad2020eigencam",
+    },
+    "guided_gradcam": {
+        "long_name": "Guided Grad-CAM",
+        "units": "logit² / intensity",
+        "reference": "selvaraju2017gradcam",
+    },
 }
 
 
-def cam(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-    """Weight the features by the target's row of the final linear layer.
+def cam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+    """Weight the activations by the target's row of the final linear layer.
 
         Σₖ w_ck Aₖ
 
+    Args:
+        layer: The layer before the head.
+
     Returns:
-        Signed maps in logits: at the features' size they average to the target's logit less its bias.
+        Signed maps in logits: they average to the target's logit less its bias.
 
     Raises:
-        Unsupported: the head is not global average pooling and one linear layer.
+        Unsupported: what follows the layer is not global average pooling and one linear layer.
 
     Differs from some code: no ReLU on the sum, as in the authors' script. The definition needs no backward pass; it
     takes the one that its family shares.
     """
-    weights = classifier.head_weights()[targets]
-    features, _ = _layer(classifier, images, targets)
-    return _enlarged(classifier, images, _weighted, features, weights[:, :, None, None])
+    weights = classifier.head_weights(layer)[targets]
+    features, _ = activations(classifier, images, targets, layer)
+    return combined(classifier, weighted, features, weights[:, :, None, None])
 
 
-def gradcam(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-    """Weight the features by their mean gradients.
+def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+    """Weight the activations by their mean gradients.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = (1/hw) Σᵢⱼ gₖ
+
+    Args:
+        layer: Of the activations.
 
     Returns:
         Maps of at least 0; 0 everywhere where all evidence is negative. On a network of global average pooling and
         a linear layer this is ReLU(CAM)/hw.
     """
-
-    def combine(features: Features, gradients: Features) -> Tensor:
-        return _weighted(features, gradients.mean((2, 3), keepdim=True)).relu()
-
-    return _enlarged(classifier, images, combine, *_layer(classifier, images, targets))
+    return combined(classifier, _gradcam, *activations(classifier, images, targets, layer))
 
 
-def gradcam_pp(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-    """Weight the features by their positive gradients, each location by a share of its own.
+def gradcam_pp(
+    classifier: Classifier, images: Images, targets: Targets, *, form: Literal["paper", "torchcam"], layer: str
+) -> LayerAttributions:
+    """Weight the activations by their positive gradients, each location by a share of its own.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ αₖ ReLU(gₖ),    αₖ = g² / (2 g² + g³ Σₐᵦ Aₖ)
 
     α is 0 where g is 0 or the denominator is.
 
+    Args:
+        form: `paper`, or `torchcam`, whose code loses the division: α = g².
+        layer: Of the activations.
+
     Returns:
         Maps of at least 0.
 
-    Differs from TorchCAM, where the division is lost (α = g²) and the denominator sums g³ A; from pytorch-grad-cam,
-    which adds 1e-6 to the denominator.
+    Differs from pytorch-grad-cam, which adds 1e-6 to the denominator.
     """
 
     def combine(features: Features, gradients: Features) -> Tensor:
+        if form == "torchcam":
+            return weighted(features, (gradients**2 * gradients.relu()).sum((2, 3), keepdim=True)).relu()
         # α divided through by g²: the same number, and small gradients do not underflow when squared.
-        denominators = 2 + gradients * features.sum((2, 3), keepdim=True)
-        shares = gradients.relu() / denominators.where(denominators != 0, 1.0)
-        weights = shares.where(denominators != 0, 0.0).sum((2, 3), keepdim=True)
-        return _weighted(features, weights).relu()
+        present = (gradients != 0).to(gradients)
+        return weighted(features, plus_plus(features, gradients, present, gradients)).relu()
 
-    return _enlarged(classifier, images, combine, *_layer(classifier, images, targets))
+    return combined(classifier, combine, *activations(classifier, images, targets, layer))
 
 
-def hirescam(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-    """Multiply features and gradients at every location.
+def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+    """Multiply activations and gradients at every location.
 
         ReLU(Σₖ gₖ Aₖ)
 
+    Args:
+        layer: Of the activations.
+
     Returns:
-        Maps of at least 0. Where the gradient is constant over a feature (global average pooling and a linear
-        layer) this is Grad-CAM.
+        Maps of at least 0. Where the gradient is constant over an activation's map (global average pooling and a
+        linear layer) this is Grad-CAM.
     """
 
     def combine(features: Features, gradients: Features) -> Tensor:
-        return _weighted(features, gradients).relu()
+        return weighted(features, gradients).relu()
 
-    return _enlarged(classifier, images, combine, *_layer(classifier, images, targets))
+    return combined(classifier, combine, *activations(classifier, images, targets, layer))
 
 
-def layercam(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-    """Multiply features and positive gradients at every location.
+def xgradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+    """Weight the activations by their gradients' mean, each location counting by its activation.
+
+        ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ gₖ Aₖ / Σᵢⱼ Aₖ
+
+    w is 0 where the activations of a feature sum to 0.
+
+    Args:
+        layer: Of the activations. Where they are of both signs their sum may nearly vanish, and the weight with it
+            loses its meaning.
+
+    Returns:
+        Maps of at least 0. Where the gradient is constant over an activation's map this is Grad-CAM, but for features
+        that never fire.
+
+    Differs from the common packages, which add 1e-8 or 1e-7 to the divisor.
+    """
+
+    def combine(features: Features, gradients: Features) -> Tensor:
+        sums = features.sum((2, 3), keepdim=True)
+        weights = (gradients * features).sum((2, 3), keepdim=True) / sums.where(sums != 0, 1.0)
+        return weighted(features, weights.where(sums != 0, 0.0)).relu()
+
+    return combined(classifier, combine, *activations(classifier, images, targets, layer))
+
+
+def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+    """Multiply activations and positive gradients at every location.
 
         ReLU(Σₖ ReLU(gₖ) Aₖ)
+
+    Args:
+        layer: Of the activations.
 
     Returns:
         Maps of at least 0.
@@ -128,26 +185,68 @@ def layercam(classifier: Classifier, images: Images, targets: Targets) -> Attrib
     """
 
     def combine(features: Features, gradients: Features) -> Tensor:
-        return _weighted(features, gradients.relu()).relu()
+        return weighted(features, gradients.relu()).relu()
 
-    return _enlarged(classifier, images, combine, *_layer(classifier, images, targets))
-
-
-@shared
-def _layer(classifier: Classifier, images: Images, targets: Targets) -> tuple[Features, Features]:
-    return classifier.features_and_gradients(images, targets)
+    return combined(classifier, combine, *activations(classifier, images, targets, layer))
 
 
-def _weighted(features: Tensor, weights: Tensor) -> Tensor:
-    return (weights * features).sum(1, keepdim=True)
+def eigencam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+    """Project the activations on their first principal component.
+
+        ReLU(± Ã v),    Ã the activations (places × features) less each feature's mean, v their first right singular
+        vector, the sign such that the largest magnitude is positive
+
+    Args:
+        layer: Of the activations.
+
+    Returns:
+        Maps of at least 0. No class matters: the targets are named for the pass that the family shares.
+
+    Differs from pytorch-grad-cam, whose sign is that of its library, and so arbitrary.
+    """
+
+    def combine(features: Features, _: Features) -> Tensor:
+        return _component(features).view(len(features), 1, *features.shape[2:]).relu()
+
+    return combined(classifier, combine, *activations(classifier, images, targets, layer))
 
 
-def _enlarged(classifier: Classifier, images: Images, combine: Callable[..., Tensor], *parts: Tensor) -> Attributions:
-    size = tuple(images.shape[-2:])
+def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> Attributions:
+    """Multiply guided backpropagation by the enlarged Grad-CAM.
 
-    def of(*parts: Tensor) -> Tensor:
-        # A part of a longer tensor and a padded one differ in strides, and so would the order of their sums.
-        coarse = combine(*(part.contiguous() for part in parts))
-        return interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+        A = GuidedBackprop · enlarged(Grad-CAM)
 
-    return classifier.batched(of, *parts)
+    Args:
+        layer: Of Grad-CAM.
+
+    Returns:
+        Signed attributions, 0 where Grad-CAM is.
+
+    Raises:
+        Unsupported: the network's forward cannot be traced, so that not every ReLU can be found.
+
+    Differs from captum by default, which repeats Grad-CAM's values and does not interpolate.
+    """
+    coarse = combined(classifier, _gradcam, *activations(classifier, images, targets, layer))
+    with classifier.rectified("positive", "input"):
+        guided = classifier.gradient(images, targets, "logit")
+    return guided * enlarged(coarse, tuple(images.shape[-2:]))
+
+
+def _gradcam(features: Features, gradients: Features) -> Tensor:
+    return weighted(features, gradients.mean((2, 3), keepdim=True)).relu()
+
+
+def _component(features: Features) -> Tensor:
+    """Give each place's coordinate along the first principal component, in double on the way."""
+    places = features.flatten(2).mT.double()
+    places = places - places.mean(1, keepdim=True)
+    # The smaller of the two Gram matrices has the same singular values.
+    if places.shape[1] <= places.shape[2]:
+        values, vectors = torch.linalg.eigh(places @ places.mT)
+        found = vectors[..., -1] * values[:, -1:].clamp(min=0).sqrt()
+    else:
+        _, vectors = torch.linalg.eigh(places.mT @ places)
+        found = (places @ vectors[..., -1:])[..., 0]
+    upside_down = -found.amin(1, keepdim=True) > found.amax(1, keepdim=True)
+    return found.where(~upside_down, -found).to(features)

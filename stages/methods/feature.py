@@ -1,8 +1,8 @@
 """Methods that perturb the last spatial features and watch the output, or hide the image by them.
 
-A is feature k at row i and column j, f the target's logit. Masked images take whole passes, perturbed features passes
-of the head. Every map is made at the size of the features and enlarged to the image bilinearly (corners not aligned).
-None is scaled to [0, 1], as the common packages and the authors' scripts do.
+A is feature k at row i and column j, f the target's logit. Masked images take whole passes, perturbed
+activations passes of what follows the layer. Maps have the size of the layer (`final`, the last spatial one,
+`input`, or the path of a module). None is scaled to [0, 1], as the common packages and the authors' scripts do.
 """
 
 from typing import Literal
@@ -10,23 +10,21 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Attributions, Features, Images, Seeds, Targets
+from stages.arrays import Features, Images, LayerAttributions, Seeds, Targets
 from stages.classifier import Classifier
 from stages.methods._cells import mask_maker
 from stages.methods._feature import (
     check_at_least,
     clean_features,
-    enlarged,
     head_probabilities,
     kernel,
     logits_without,
     mask_noise,
     masked_logits,
     softmax_weighted,
-    spread_over,
     weighted,
-    windows_of,
 )
+from stages.methods._windows import covering, spread_over
 from stages.problem import Problem
 
 ATTRS = {
@@ -75,7 +73,8 @@ def scorecam(
     *,
     order: Literal["normalize_first", "enlarge_first"],
     fill: Literal["black", "mean"],
-) -> Attributions:
+    layer: str,
+) -> LayerAttributions:
     """Weight the features by the target's logit when all is hidden but where they are active.
 
         ReLU(Σₖ wₖ Aₖ),    w = softmaxₖ f(x · Mₖ + fill · (1 − Mₖ)),    Mₖ = Aₖ scaled to [0, 1] and enlarged
@@ -86,6 +85,7 @@ def scorecam(
     Args:
         order: Whether features are scaled at their own size or at the image's, where their range is smaller.
         fill: What shows where a mask is 0; `mean` is the masking of the normalized image of all common code.
+        layer: Of the activations.
 
     Returns:
         Maps of at least 0; where no feature is negative, averages of them, as weights sum to 1.
@@ -93,8 +93,8 @@ def scorecam(
     Differs from the paper: the logit of the whole image is not subtracted, which the softmax would undo; it scales
     at the image's size (`enlarge_first`), TorchCAM at the features' (`normalize_first`).
     """
-    logits = masked_logits(classifier, images, targets, None, 1, order, fill, lambda masks, *_: masks)
-    return softmax_weighted(classifier, images, logits)
+    logits = masked_logits(classifier, images, targets, None, 1, order, fill, layer, lambda masks, *_: masks)
+    return softmax_weighted(classifier, images, layer, logits)
 
 
 def ss_cam(
@@ -107,7 +107,8 @@ def ss_cam(
     deviation: float,
     order: Literal["normalize_first", "enlarge_first"],
     fill: Literal["black", "mean"],
-) -> Attributions:
+    layer: str,
+) -> LayerAttributions:
     """Weight the features as Score-CAM does, with logits averaged over noisy masks.
 
         ReLU(Σₖ wₖ Aₖ),    w = softmaxₖ (1/n) Σₛ f(x · (Mₖ + εₛₖ) + fill · (1 − Mₖ − εₛₖ)),    ε ~ N(0, deviation²)
@@ -120,6 +121,7 @@ def ss_cam(
         deviation: Standard deviation of the noise; masks lie in [0, 1] before it is added, and are not clipped.
         order: Whether features are scaled at their own size or at the image's.
         fill: What shows where a mask is 0.
+        layer: Of the activations.
 
     Returns:
         Maps of at least 0. Without deviation this is Score-CAM.
@@ -128,13 +130,13 @@ def ss_cam(
     """
     check_at_least("ss_cam", "samples", samples, 1)
     check_at_least("ss_cam", "deviation", deviation, 0)
-    channels = clean_features(classifier, images).shape[1]
+    channels = clean_features(classifier, images, layer)[0].shape[1]
 
     def noisy(masks: Tensor, rows: list[int], samples: list[int], features: list[int]) -> Tensor:
         return masks + deviation * mask_noise(masks, seeds, rows, samples, features, channels)
 
-    logits = masked_logits(classifier, images, targets, seeds, samples, order, fill, noisy)
-    return softmax_weighted(classifier, images, logits)
+    logits = masked_logits(classifier, images, targets, seeds, samples, order, fill, layer, noisy)
+    return softmax_weighted(classifier, images, layer, logits)
 
 
 def is_cam(
@@ -146,7 +148,8 @@ def is_cam(
     ramp: Literal["cumulative", "linear"],
     order: Literal["normalize_first", "enlarge_first"],
     fill: Literal["black", "mean"],
-) -> Attributions:
+    layer: str,
+) -> LayerAttributions:
     """Weight the features as Score-CAM does, with logits averaged over masks of growing strength.
 
         ReLU(Σₖ wₖ Aₖ),    w = softmaxₖ (1/n) Σₛ f(x · cₛ Mₖ + fill · (1 − cₛ Mₖ)),    s = 1 … n
@@ -158,6 +161,7 @@ def is_cam(
         ramp: cₛ = s/n (linear), or the sum of these up to s (cumulative), which is s(s + 1)/2n and exceeds 1.
         order: Whether features are scaled at their own size or at the image's.
         fill: What shows where a mask is 0.
+        layer: Of the activations.
 
     Returns:
         Maps of at least 0. One sample makes it Score-CAM.
@@ -171,16 +175,19 @@ def is_cam(
     def weakened(masks: Tensor, _: list[int], numbers: list[int], __: list[int]) -> Tensor:
         return masks * torch.tensor([strengths[number] for number in numbers]).to(masks).view(-1, 1, 1, 1)
 
-    logits = masked_logits(classifier, images, targets, None, samples, order, fill, weakened)
-    return softmax_weighted(classifier, images, logits)
+    logits = masked_logits(classifier, images, targets, None, samples, order, fill, layer, weakened)
+    return softmax_weighted(classifier, images, layer, logits)
 
 
-def ablation_cam(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
+def ablation_cam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
     """Weight the features by how much the target's logit drops without them.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = (f(A) − f(A with Aₖ = 0)) / |f(A)|
 
-    Takes a pass of the head for every feature, and one for all of them together.
+    Takes a pass of what follows the layer for every feature, and one for all of them together.
+
+    Args:
+        layer: Of the activations.
 
     Returns:
         Maps of at least 0. Where the logit is 0 there is no share to take, and drops are not divided. A logit near 0
@@ -190,30 +197,33 @@ def ablation_cam(classifier: Classifier, images: Images, targets: Targets) -> At
     target; for a positive one it is the same. From pytorch-grad-cam, which puts a huge negative number in place of
     0 where any feature is negative.
     """
-    features = clean_features(classifier, images)
+    features, beside = clean_features(classifier, images, layer)
 
     def shares(logits: Tensor) -> Tensor:
         whole = logits[:, -1:]
         return (whole - logits[:, :-1]) / whole.abs().where(whole != 0, 1.0)
 
-    logits = logits_without(classifier, features, targets, [(channel,) for channel in range(features.shape[1])])
-    return weighted(classifier, images, features, shares, logits)
+    places = [(channel,) for channel in range(features.shape[1])]
+    return weighted(classifier, features, shares, logits_without(classifier, features, beside, targets, places, layer))
 
 
-def recipro_cam(classifier: Classifier, images: Images, targets: Targets, *, spread: bool) -> Attributions:
+def recipro_cam(
+    classifier: Classifier, images: Images, targets: Targets, *, spread: bool, layer: str
+) -> LayerAttributions:
     """Keep the features of one location at a time and take the target's probability.
 
         prob(A · 1[at i j]),    with spread prob(Aᵢⱼ · K around i j),    K = (1 2 1; 2 4 2; 1 2 1)/16
 
-    Takes a pass of the head for every location.
+    Takes a pass of what follows the layer for every location.
 
     Args:
         spread: Whether the location's features are spread over its neighbors by K, cut at the border.
+        layer: Of the activations.
 
     Returns:
         Attributions in (0, 1), one channel; nearly constant where no single location moves the probability.
     """
-    features = clean_features(classifier, images)
+    features, beside = clean_features(classifier, images, layer)
     height, width = features.shape[-2:]
     down, across = (kernel(side, spread).to(features) for side in (height, width))
 
@@ -222,13 +232,21 @@ def recipro_cam(classifier: Classifier, images: Images, targets: Targets, *, spr
         vectors = copies[list(range(len(copies))), :, rows, columns]
         return vectors[:, :, None, None] * down[rows][:, None, :, None] * across[columns][:, None, None, :]
 
-    found = head_probabilities(classifier, features, targets, height * width, isolate)
-    return enlarged(classifier, images, found.view(-1, 1, height, width))
+    found = head_probabilities(classifier, features, beside, targets, layer, height * width, isolate)
+    return found.view(-1, 1, height, width)
 
 
 def rise_features(
-    classifier: Classifier, images: Images, targets: Targets, *, masks: int, cells: int, probability: float, seed: int
-) -> Attributions:
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    *,
+    masks: int,
+    cells: int,
+    probability: float,
+    seed: int,
+    layer: str,
+) -> LayerAttributions:
     """Average random masks of the features, weighted by the target's probability when the others are 0.
 
         (1/(n p)) Σᵢ prob(A · Mᵢ) Mᵢ
@@ -241,6 +259,7 @@ def rise_features(
         cells: Cells along a side; with more than there are locations, each location is on or off nearly by itself.
         probability: Probability p that a cell is on.
         seed: Chooses the masks.
+        layer: Of the activations.
 
     Returns:
         Attributions of at least 0, one channel: for n → ∞ about the expected probability given the location is on.
@@ -251,7 +270,7 @@ def rise_features(
         raise Problem(f"rise_features: the setting 'probability' is {probability}, expected above 0 and up to 1")
     check_at_least("rise_features", "masks", masks, 1)
     check_at_least("rise_features", "cells", cells, 1)
-    features = clean_features(classifier, images)
+    features, beside = clean_features(classifier, images, layer)
     make = mask_maker(features, masks, cells, probability, seed)
 
     def hide(copies: Features, numbers: list[int]) -> Features:
@@ -259,16 +278,16 @@ def rise_features(
         copies *= torch.stack([made[number] for number in numbers])[:, None]
         return copies
 
-    probabilities = head_probabilities(classifier, features, targets, masks, hide)
+    probabilities = head_probabilities(classifier, features, beside, targets, layer, masks, hide)
     total = features.new_zeros(len(features), *features.shape[-2:])
     for number in range(masks):
         total += probabilities[:, number, None, None] * make(number)
-    return enlarged(classifier, images, total[:, None] / (masks * probability))
+    return total[:, None] / (masks * probability)
 
 
 def occlusion_features(
-    classifier: Classifier, images: Images, targets: Targets, *, window: int, stride: int
-) -> Attributions:
+    classifier: Classifier, images: Images, targets: Targets, *, window: int, stride: int, layer: str
+) -> LayerAttributions:
     """Set one square window of the features to 0 after another and spread the drop of the target's logit over it.
 
         Σ_v (f(A) − f(A with v 0)) / |v| · 1[in v]
@@ -279,6 +298,7 @@ def occlusion_features(
     Args:
         window: Side of the window in locations.
         stride: Distance between neighboring windows, at most window.
+        layer: Of the activations.
 
     Returns:
         Signed attributions in logits, one channel; at the features' size they sum to the sum of all drops. With
@@ -286,7 +306,8 @@ def occlusion_features(
     """
     if not 1 <= stride <= window:
         raise Problem(f"occlusion_features: the setting 'stride' is {stride}, expected 1 to window = {window}")
-    features = clean_features(classifier, images)
-    windows = windows_of(tuple(features.shape[-2:]), window, stride)
-    logits = logits_without(classifier, features, targets, [(slice(None), *place) for place in windows])
-    return enlarged(classifier, images, spread_over(windows, logits[:, -1:] - logits[:, :-1], features))
+    features, beside = clean_features(classifier, images, layer)
+    windows = covering(tuple(features.shape[-2:]), window, stride)
+    places = [(slice(None), *place) for place in windows]
+    logits = logits_without(classifier, features, beside, targets, places, layer)
+    return spread_over(windows, logits[:, -1:] - logits[:, :-1], features)

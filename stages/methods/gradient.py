@@ -1,9 +1,10 @@
-"""Methods of one backward pass to the image."""
+"""Methods of one backward pass, to the image or to a layer's activations."""
 
 from typing import Literal
 
-from stages.arrays import Attributions, Images, Targets
-from stages.classifier import Classifier, shared
+from stages.arrays import Images, LayerAttributions, Targets
+from stages.classifier import Classifier
+from stages.memory import shared
 from stages.methods._signs import kept
 
 ATTRS = {
@@ -31,36 +32,58 @@ def gradient(
     targets: Targets,
     *,
     sign: Literal["both", "positive", "negative", "absolute"],
-) -> Attributions:
-    """Differentiate the target's logit by the image.
+    output: Literal["logit", "probability", "loss"],
+    layer: str,
+) -> LayerAttributions:
+    """Differentiate the target's output by the image, or by a layer's activations.
 
         A = ∇f(x)
 
     Args:
         sign: Which gradients are kept: both signs, those above 0, those below 0 (the others 0), or absolute values.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
+        layer: `input`, `final`, or the path of a module.
 
     Returns:
-        Signed attributions in logits per unit of intensity.
+        Signed attributions in the output's unit per unit of intensity, or of activation.
+
+    Raises:
+        Unsupported: the network cannot be cut at the layer.
 
     Differs from the paper: signed, where Simonyan et al. take the largest absolute value over channels (the entry's
     `channels: max_abs` does that); by intensities in [0, 1], so that the classifier's normalization is inside f.
     """
-    return kept(_gradient(classifier, images, targets), sign)
+    return kept(_gradients(classifier, images, targets, output, layer)[1], sign)
 
 
-def input_x_gradient(classifier: Classifier, images: Images, targets: Targets) -> Attributions:
-    """Multiply the image by the gradient of the target's logit.
+def input_x_gradient(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    *,
+    output: Literal["logit", "probability", "loss"],
+    layer: str,
+) -> LayerAttributions:
+    """Multiply the image, or a layer's activations, by the gradient of the target's output.
 
         A = x · ∇f(x)
 
+    Args:
+        output: f: the target's logit, its probability, or the cross-entropy loss.
+        layer: `input`, `final`, or the path of a module.
+
     Returns:
-        Signed attributions in logits; 0 wherever the image is black. On a linear classifier they sum to
+        Signed attributions in the output's unit; 0 wherever the image is black. On a linear classifier they sum to
         f(x) − f(black).
+
+    Raises:
+        Unsupported: the network cannot be cut at the layer.
 
     Differs from the usual code: x is the intensity in [0, 1], not the normalized input, so black and not the mean
     color is what gets nothing.
     """
-    return images * _gradient(classifier, images, targets)
+    activations, gradients = _gradients(classifier, images, targets, output, layer)
+    return activations * gradients
 
 
 def guided_backprop(
@@ -69,7 +92,8 @@ def guided_backprop(
     targets: Targets,
     *,
     sign: Literal["positive", "negative", "absolute"],
-) -> Attributions:
+    layer: str,
+) -> LayerAttributions:
     """Differentiate the target's logit, letting only gradients of one sign back through every ReLU.
 
     A ReLU passes g · 1[input > 0] · 1[g > 0] back, or 1[g < 0], or |g| · 1[input > 0].
@@ -77,16 +101,30 @@ def guided_backprop(
     Args:
         sign: The gradients that pass: `positive` is the method of the paper, the others are variants of Guided
             AbsoluteGrad's authors.
+        layer: `input`, `final`, or the path of a module.
 
     Returns:
-        Signed attributions in logits per unit of intensity. On a network without ReLU this is the gradient.
+        Signed attributions in logits per unit of intensity, or of activation. Where no ReLU follows the layer this
+        is the gradient.
 
     Raises:
-        Unsupported: the network's forward cannot be traced, so that not every ReLU can be found.
+        Unsupported: the network's forward cannot be traced, so that not every ReLU can be found, or the network
+            cannot be cut at the layer.
     """
-    return classifier.guided_gradient(images, targets, sign)
+    with classifier.rectified(sign, layer):
+        return _differentiated(classifier, images, targets, "logit", layer)[1]
 
 
-@shared
-def _gradient(classifier: Classifier, images: Images, targets: Targets) -> Images:
-    return classifier.gradient(images, targets)
+@shared(calls=2)  # two layers, or two outputs, take turns
+def _gradients(
+    classifier: Classifier, images: Images, targets: Targets, output: str, layer: str
+) -> tuple[LayerAttributions, LayerAttributions]:
+    return _differentiated(classifier, images, targets, output, layer)
+
+
+def _differentiated(
+    classifier: Classifier, images: Images, targets: Targets, output: str, layer: str
+) -> tuple[LayerAttributions, LayerAttributions]:
+    if layer == "input":
+        return images, classifier.gradient(images, targets, output)
+    return classifier.features_and_gradients(images, targets, layer, output)

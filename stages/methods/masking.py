@@ -1,15 +1,18 @@
 """Methods that hide parts of the image and watch the output."""
 
-from itertools import product
+from collections.abc import Callable
 from typing import Literal
 
 import torch
+from torch import Tensor
 
-from stages.arrays import Attributions, Images, Targets
+from stages.arrays import Attributions, Images, Logits, Targets
 from stages.classifier import Classifier
+from stages.memory import shared
 from stages.methods._cells import mask_maker
 from stages.methods._fill import color
 from stages.methods._masking import answers
+from stages.methods._windows import covering, spread_over
 from stages.problem import Problem
 
 ATTRS = {
@@ -56,7 +59,7 @@ def occlusion(
     if not 1 <= stride <= window:
         raise Problem(f"occlusion: the setting 'stride' is {stride}, expected 1 to window = {window}")
     filling = color(classifier, fill)
-    windows = list(product(*(_spans(side, window, stride) for side in images.shape[-2:])))
+    windows = covering(tuple(images.shape[-2:]), window, stride)
 
     def hide(copies: Images, numbers: list[int]) -> Images:
         for copy, number in zip(copies, numbers, strict=True):
@@ -64,12 +67,11 @@ def occlusion(
                 copy[(slice(None), *windows[number])] = filling
         return copies
 
-    logits = answers(images, targets, len(windows) + 1, classifier.batch, hide, classifier.logits)
-    total = images.new_zeros(len(images), *images.shape[-2:])
-    for number, place in enumerate(windows):
-        area = (place[0].stop - place[0].start) * (place[1].stop - place[1].start)
-        total[(slice(None), *place)] += ((logits[:, -1] - logits[:, number]) / area)[:, None, None]
-    return total[:, None]
+    def ask(copies: Images, _: list[int]) -> Logits:
+        return classifier.logits(copies)
+
+    logits = answers(images, targets, len(windows) + 1, classifier.batch, hide, ask)
+    return spread_over(windows, logits[:, -1:] - logits[:, :-1], images)
 
 
 def rise(
@@ -91,7 +93,7 @@ def rise(
     and cut out at a random offset. All images see the same masks.
 
     Args:
-        masks: Number of masks n, one pass each.
+        masks: Number of masks n, one pass each; a smaller number beside a larger one takes no pass of its own.
         cells: Cells along a side.
         probability: Probability p that a cell is on.
         fill: What shows where a mask is off; `mean` is the authors' masking of the normalized image.
@@ -103,24 +105,49 @@ def rise(
     if not 0 < probability <= 1:
         raise Problem(f"rise: the setting 'probability' is {probability}, expected above 0 and up to 1")
     make = mask_maker(images, masks, cells, probability, seed)
-    filling = color(classifier, fill)
-
-    def hide(copies: Images, numbers: list[int]) -> Images:
-        made = {number: make(number) for number in set(numbers)}
-        chosen = torch.stack([made[number] for number in numbers])[:, None]
-        copies -= filling
-        copies *= chosen
-        copies += filling
-        return copies
-
-    probabilities = answers(images, targets, masks, classifier.batch, hide, classifier.probabilities)
+    asked = _probabilities(classifier, images, targets, cells, probability, fill, seed)
+    asked.extend_to(masks)
     total = images.new_zeros(len(images), *images.shape[-2:])
     for number in range(masks):
         # One mask after the other, not a matrix product, whose order of sums depends on the number of images.
-        total += probabilities[:, number, None, None] * make(number)
+        total += asked.found[:, number, None, None] * make(number)
     return total[:, None] / (masks * probability)
 
 
-def _spans(side: int, window: int, stride: int) -> list[slice]:
-    starts = range(stride - window, side, stride)
-    return [slice(max(start, 0), min(start + window, side)) for start in starts]
+class _Asked:
+    """The probabilities of the images behind the first masks of a series, as many as were asked for yet."""
+
+    def __init__(self, ask: Callable[[int, int], Tensor], images: Images):
+        self.found = images.new_empty(len(images), 0)
+        self._ask = ask
+
+    def extend_to(self, masks: int) -> None:
+        """Ask about the masks that are not there yet."""
+        there = self.found.shape[1]
+        if masks > there:
+            self.found = torch.cat([self.found, self._ask(there, masks)], dim=1)
+
+
+@shared(calls=4)  # every smaller number of masks is then had for nothing
+def _probabilities(
+    classifier: Classifier, images: Images, targets: Targets, cells: int, probability: float, fill: str, seed: int
+) -> _Asked:
+    filling = color(classifier, fill)
+
+    def ask(first: int, end: int) -> Tensor:
+        make = mask_maker(images, end, cells, probability, seed)
+
+        def hide(copies: Images, numbers: list[int]) -> Images:
+            made = {number: make(first + number) for number in set(numbers)}
+            chosen = torch.stack([made[number] for number in numbers])[:, None]
+            copies -= filling
+            copies *= chosen
+            copies += filling
+            return copies
+
+        def probabilities(copies: Images, _: list[int]) -> Logits:
+            return classifier.probabilities(copies)
+
+        return answers(images, targets, end - first, classifier.batch, hide, probabilities)
+
+    return _Asked(ask, images)

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-from torch import Tensor
-
 from stages.arrays import Attributions, Images, Seeds, Targets
 from stages.classifier import Classifier
-from stages.methods._noise import ascending, noisy_gradients
+from stages.methods._guide import check_guide, guide
+from stages.methods._noise import noisy_gradients
 from stages.problem import Problem
 
 ATTRS = {
@@ -42,6 +41,7 @@ def smoothgrad(
     samples: int,
     spread: float,
     extent: Literal["image", "full"],
+    output: Literal["logit", "probability", "loss"],
     sign: Literal["both", "positive", "negative", "absolute"],
 ) -> Attributions:
     """Average the gradient over noisy copies of the image.
@@ -52,16 +52,17 @@ def smoothgrad(
         samples: Noisy copies n.
         spread: Standard deviation of the noise, as a share of a range of intensities.
         extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
         sign: Which gradients of a copy are kept before they are averaged: both signs, those above 0, those below 0
             (the others 0), or absolute values.
 
     Returns:
-        Signed attributions in logits per unit of intensity. Without spread this is the gradient.
+        Signed attributions in the output's unit per unit of intensity. Without spread this is the gradient.
 
     Differs from common code: PAIR's default averages squares (`smoothgrad_squared`); the Guided AbsoluteGrad code
     takes the range of the whole batch, which is no one image's (`extent: full`).
     """
-    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent).signed(sign)
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).signed(sign)
 
 
 def smoothgrad_squared(
@@ -73,6 +74,7 @@ def smoothgrad_squared(
     samples: int,
     spread: float,
     extent: Literal["image", "full"],
+    output: Literal["logit", "probability", "loss"],
 ) -> Attributions:
     """Average the squared gradient over noisy copies of the image.
 
@@ -82,13 +84,14 @@ def smoothgrad_squared(
         samples: Noisy copies n.
         spread: Standard deviation of the noise, as a share of a range of intensities.
         extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
 
     Returns:
         Attributions of at least 0, in squared logits per unit of intensity.
 
     Differs from the paper: none (Hooker et al. 2019); it is the default of PAIR's SmoothGrad.
     """
-    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent).square
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).square
 
 
 def vargrad(
@@ -100,6 +103,7 @@ def vargrad(
     samples: int,
     spread: float,
     extent: Literal["image", "full"],
+    output: Literal["logit", "probability", "loss"],
 ) -> Attributions:
     """Take the variance of the gradient over noisy copies of the image.
 
@@ -109,12 +113,14 @@ def vargrad(
         samples: Noisy copies n, at least 2.
         spread: Standard deviation of the noise, as a share of a range of intensities.
         extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
 
     Returns:
         Attributions of at least 0. Without spread, and for an image of one color, they are 0.
     """
-    _check_samples("vargrad", samples)
-    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent).variance
+    if samples < 2:
+        raise Problem(f"vargrad: the setting 'samples' is {samples}, expected at least 2: it takes a variance")
+    return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).variance
 
 
 def gag(
@@ -126,6 +132,7 @@ def gag(
     samples: int,
     spread: float,
     extent: Literal["image", "full"],
+    output: Literal["logit", "probability", "loss"],
     sign: Literal["both", "absolute"],
     percentile: int,
     floor: Literal["raw", "minmax", "zero"],
@@ -137,45 +144,25 @@ def gag(
     V is the variance of VarGrad, q its percentile over the pixels of an image's channel.
 
     Args:
-        samples: Noisy copies n, at least 2.
+        samples: Noisy copies n, at least 2 where percentile is above 0.
         spread: Standard deviation of the noise, as a share of a range of intensities.
         extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
         sign: `absolute` averages absolute gradients, the method; `both` averages the gradients themselves, its authors'
             variant G of SmoothGrad.
         percentile: Share of pixels that the guide holds down, 0 to 100; at 0 it holds down none (W = 1).
         floor: Guide of those pixels: V itself, V scaled to [0, 1] in its channel, or 0.
 
     Returns:
-        Attributions in logits per unit of intensity, of at least 0 where gradients are absolute. For an image of one
-        color, whose variance is 0 everywhere, they are 0 unless percentile is 0.
+        Attributions in the output's unit per unit of intensity, of at least 0 where gradients are absolute. For an
+        image of one color, whose variance is 0 everywhere, they are 0 unless percentile is 0.
 
     Differs from the authors' code: a mean where it sums, so that samples does not scale the map; and the noise is
     scaled by each image's range, not the batch's; and gradients are by intensity, where the code's are by normalized
     input, smaller by the standard deviation. The floor `raw` is the code's, and depends on the scale of both gradients
     and logits.
     """
-    _check_samples("gag", samples)
-    if not 0 <= percentile <= 100:
-        raise Problem(f"gag: the setting 'percentile' is {percentile}, expected 0 to 100")
-    moments = noisy_gradients(classifier, images, targets, seeds, samples, spread, extent)
+    check_guide("gag", percentile, "samples", samples)
+    moments = noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output)
     mean = moments.signed(sign)
-    return mean if percentile == 0 else _guide(moments.variance, percentile, floor) * mean
-
-
-def _guide(variance: Images, percentile: int, floor: str) -> Images:
-    ordered = ascending(variance)
-    # The value at or below the percentile will do: no variance lies between it and the interpolated one.
-    threshold = ordered[..., percentile * (ordered.shape[-1] - 1) // 100, None, None]
-    lowest, highest = ordered[..., 0, None, None], ordered[..., -1, None, None]
-    held = {"raw": variance, "minmax": _scaled(variance, lowest, highest), "zero": variance.new_zeros(())}[floor]
-    return held.where(variance <= threshold, 1.0)
-
-
-def _scaled(variance: Images, lowest: Tensor, highest: Tensor) -> Images:
-    span = highest - lowest
-    return (variance - lowest) / span.where(span > 0, 1.0)
-
-
-def _check_samples(function: str, samples: int) -> None:
-    if samples < 2:
-        raise Problem(f"{function}: the setting 'samples' is {samples}, expected at least 2: it takes a variance")
+    return mean if percentile == 0 else guide(moments.variance, percentile, floor) * mean

@@ -8,11 +8,14 @@ from torch import Tensor
 
 from stages.arrays import Attributions, Images, Targets
 from stages.classifier import Classifier
+from stages.memory import shared
 from stages.methods._batches import pairs
 from stages.methods._blur import blurred, profiles
+from stages.methods._guide import check_guide
 from stages.methods._guided import advance
-from stages.methods._path import baselines, check_count, integrate
+from stages.methods._path import baselines, by_images, check_count, integrate
 from stages.methods._regions import ranked, regions
+from stages.methods._terms import Terms
 from stages.problem import Problem
 
 ATTRS = {
@@ -46,10 +49,14 @@ def guided_ig(
     baseline: Literal["black", "mean", "blur"],
     fraction: float,
     max_distance: float,
+    sign: Literal["both", "positive", "negative", "absolute"],
+    output: Literal["logit", "probability", "loss"],
+    percentile: int,
+    floor: Literal["raw", "minmax", "zero"],
 ) -> Attributions:
     """Integrate the gradient along a path that changes first what has little gradient.
 
-        A = Σₜ (xₜ₊₁ − xₜ) · ∇f(xₜ),    x₀ = b,    Σ|x − xₜ| = (1 − t/n) Σ|x − b|
+        A = W · Σₜ (xₜ₊₁ − xₜ) · ∇f(xₜ),    x₀ = b,    Σ|x − xₜ| = (1 − t/n) Σ|x − b|
 
     A step is made of moves. A move lifts every value that lags behind the line by more than max_distance to that
     bound; then takes the values of smallest |∇f(xₜ)|, a fraction of all, that have not reached the bound ahead of the
@@ -61,50 +68,61 @@ def guided_ig(
             of a tenth of its shorter side.
         fraction: Share of values that a move takes, 0 (one value) to 1.
         max_distance: How far a value may be off the line, as a share of it, 0 (the line) to 1 (anywhere).
+        sign: `both` is the method. Which products of step and gradient count: those above 0, those below 0, or absolute
+            ones.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
+        percentile: Share of pixels that Guided AbsoluteGrad's guide W holds down, by the variance of the n terms; at 0
+            there is no guide (W = 1).
+        floor: Guide of those pixels: the variance, the variance scaled to [0, 1] in its channel, or 0.
 
     Returns:
-        Signed attributions in logits. They sum to about f(x) − f(b), up to O(steps⁻¹) where the logit is smooth: the
-        gradient is taken where a step begins. They are 0 where the image is the baseline.
+        Signed attributions in the output's unit. They sum to about f(x) − f(b), up to O(steps⁻¹) where the output is
+        smooth: the gradient is taken where a step begins. They are 0 where the image is the baseline.
 
-    Differs from PAIR: the baseline is by intensity; where no value can move any more a step ends.
+    Differs from PAIR: the baseline is by intensity; where no value can move any more a step ends. From the Guided
+    AbsoluteGrad code, whose terms are moves, where a term here is a step: the variance is of fewer, larger terms.
     """
     check_count("guided_ig", "steps", steps)
+    check_guide("guided_ig", percentile, "steps", steps)
     for name, share in (("fraction", fraction), ("max_distance", max_distance)):
         if not 0 <= share <= 1:
             raise Problem(f"guided_ig: the setting '{name}' is {share}, expected 0 to 1")
 
-    found = []
-    for first in range(0, len(images), classifier.batch):
-        part, classes = (rows[first : first + classifier.batch] for rows in (images, targets))
-        starts, ends = baselines(classifier, part, baseline).double(), part.double()
-        places, total = starts, torch.zeros_like(starts)
-        for step in range(1, steps + 1):
-            gradients = classifier.gradient(places.to(part), classes)
-            share = step / steps
-            bounds = max(share - max_distance, 0.0), min(share + max_distance, 1.0)
-            moved = advance(
-                classifier, places, starts, ends, gradients.abs(), share=share, bounds=bounds, fraction=fraction
-            )
-            total += (moved - places) * gradients
-            places = moved
-        found.append(total.to(part))
-    return torch.cat(found)
+    terms = _guided_path(classifier, images, targets, steps, baseline, fraction, max_distance, output)
+    return terms.total(sign, percentile, floor)
 
 
-def blur_ig(classifier: Classifier, images: Images, targets: Targets, *, steps: int, max_sigma: float) -> Attributions:
+def blur_ig(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    *,
+    steps: int,
+    max_sigma: float,
+    sign: Literal["both", "positive", "negative", "absolute"],
+    output: Literal["logit", "probability", "loss"],
+    percentile: int,
+    floor: Literal["raw", "minmax", "zero"],
+) -> Attributions:
     """Integrate the gradient along the path of ever more blurred images.
 
-        A = −(s/n) Σᵢ ∇f(x_σᵢ) · (x_{σᵢ + h} − x_σᵢ) / h,    σᵢ = i s / n,  i = 0 … n − 1,    h = 0.01
+        A = −W · (s/n) Σᵢ ∇f(x_σᵢ) · (x_{σᵢ + h} − x_σᵢ) / h,    σᵢ = i s / n,  i = 0 … n − 1,    h = 0.01
 
     x_σ is the image under a Gaussian of standard deviation σ, cut off at 4 σ; beyond the border there is black.
 
     Args:
         steps: Points n on the path, one pass each.
         max_sigma: Standard deviation s of the end of the path, in pixels.
+        sign: `both` is the method. Which gradients count: those above 0, those below 0, or absolute ones, of whose
+            terms absolute values are added.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
+        percentile: Share of pixels that Guided AbsoluteGrad's guide W holds down, by the variance of the n terms; at 0
+            there is no guide (W = 1).
+        floor: Guide of those pixels: the variance, the variance scaled to [0, 1] in its channel, or 0.
 
     Returns:
-        Signed attributions in logits. They sum to about f(x) − f(x_s), up to O(steps⁻¹) where the logit is smooth
-        along the path.
+        Signed attributions in the output's unit. They sum to about f(x) − f(x_s), up to O(steps⁻¹) where the output
+        is smooth along the path.
 
     Differs from the paper: σ and not its square goes in equal steps, as in PAIR's code, which is this formula. The
     Guided AbsoluteGrad code cuts its Gaussians off at 20 pixels.
@@ -112,20 +130,8 @@ def blur_ig(classifier: Classifier, images: Images, targets: Targets, *, steps: 
     check_count("blur_ig", "steps", steps)
     if not max_sigma > 0:
         raise Problem(f"blur_ig: the setting 'max_sigma' is {max_sigma}, expected above 0")
-    sigmas = [step * max_sigma / steps for step in range(steps)]
-    length = max(images.shape[-2:])
-    low = profiles(sigmas, length).to(images.device)
-    high = profiles([sigma + RISE for sigma in sigmas], length).to(images.device)
-
-    total = torch.zeros_like(images)
-    for batch in pairs(len(images), steps, classifier.batch):
-        rows, numbers = ([pair[place] for pair in batch] for place in (0, 1))
-        points, risen = (blurred(classifier, images[rows], weights[numbers]) for weights in (low, high))
-        slopes = ((risen - points) / RISE).to(images)
-        products = slopes * classifier.gradient(points.to(images), targets[rows])
-        for row, product in zip(rows, products, strict=True):
-            total[row] -= max_sigma / steps * product
-    return total
+    check_guide("blur_ig", percentile, "steps", steps)
+    return _blurring(classifier, images, targets, steps, max_sigma, output).total(sign, percentile, floor)
 
 
 def xrai(
@@ -135,6 +141,7 @@ def xrai(
     *,
     steps: int,
     rule: Literal["gauss_legendre", "midpoint", "endpoints"],
+    output: Literal["logit", "probability", "loss"],
     dilation: int,
     min_pixels: int,
 ) -> Attributions:
@@ -148,6 +155,7 @@ def xrai(
     Args:
         steps: Points on each of the two lines, one pass each.
         rule: Where the points lie and what they weigh.
+        output: f: the target's logit, its probability, or the cross-entropy loss.
         dilation: Radius of the disk, in pixels of the image; 0 leaves the segments as they are.
         min_pixels: Regions that would add fewer pixels are left out, at least 1.
 
@@ -162,7 +170,17 @@ def xrai(
     if dilation < 0:
         raise Problem(f"xrai: the setting 'dilation' is {dilation}, expected at least 0")
     ends = images.new_tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *images.shape[1:])
-    pixels = integrate(classifier, images, targets, lambda _, line: ends[line], lines=2, steps=steps, rule=rule)
+    pixels = integrate(
+        images,
+        targets,
+        lambda _, line: ends[line],
+        by_images(classifier, output),
+        lines=2,
+        steps=steps,
+        rule=rule,
+        batch=classifier.batch,
+    ).total("both", percentile=0, floor="raw")
+    pixels = pixels / 2
 
     result = torch.empty_like(images[:, :1])
     for row, image in enumerate(images):
@@ -170,6 +188,56 @@ def xrai(
             masks = regions(_array(image.movedim(0, -1)), dilation)
         result[row, 0] = torch.from_numpy(ranked(_array(pixels[row].amax(0)), masks, min_pixels)).to(images)
     return result
+
+
+@shared(calls=2)
+def _guided_path(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    steps: int,
+    baseline: str,
+    fraction: float,
+    max_distance: float,
+    output: str,
+) -> Terms:
+    terms = Terms(images.double())
+    for first in range(0, len(images), classifier.batch):
+        rows = slice(first, first + classifier.batch)
+        part, classes = images[rows], targets[rows]
+        starts, ends = baselines(classifier, part, baseline).double(), part.double()
+        places = starts
+        for step in range(1, steps + 1):
+            gradients = classifier.gradient(places.to(part), classes, output)
+            share = step / steps
+            bounds = max(share - max_distance, 0.0), min(share + max_distance, 1.0)
+            moved = advance(
+                classifier, places, starts, ends, gradients.abs(), share=share, bounds=bounds, fraction=fraction
+            )
+            product = (moved - places) * gradients
+            terms.add(rows, step - 1, product, product.clamp(min=0))
+            places = moved
+    return terms
+
+
+@shared(calls=2)
+def _blurring(
+    classifier: Classifier, images: Images, targets: Targets, steps: int, max_sigma: float, output: str
+) -> Terms:
+    sigmas = [step * max_sigma / steps for step in range(steps)]
+    length = max(images.shape[-2:])
+    low = profiles(sigmas, length).to(images.device)
+    high = profiles([sigma + RISE for sigma in sigmas], length).to(images.device)
+
+    terms = Terms(images)
+    for batch in pairs(len(images), steps, classifier.batch):
+        rows, numbers = ([pair[place] for pair in batch] for place in (0, 1))
+        points, risen = (blurred(classifier, images[rows], weights[numbers]) for weights in (low, high))
+        slopes = ((points - risen) * (max_sigma / steps / RISE)).to(images)
+        found = classifier.gradient(points.to(images), targets[rows], output)
+        for row, number, slope, gradient in zip(rows, numbers, slopes, found, strict=True):
+            terms.add(row, number, slope * gradient, slope * gradient.clamp(min=0))
+    return terms
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Attributions, Images, Targets
+from stages.arrays import Attributions, Images, LayerAttributions, Targets
 from stages.classifier import Classifier
 from stages.methods._fill import color
 from stages.methods._rescale import Rescaled
@@ -29,7 +29,7 @@ ATTRS = {
 }
 
 
-def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: float) -> Attributions:
+def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: float, layer: str) -> LayerAttributions:
     """Propagate the target's logit down, every layer sharing out what it got by what its inputs contributed.
 
         Rᵢ = Σⱼ zᵢⱼ / Σₖ zₖⱼ Rⱼ,    z⁺ in convolutions: zᵢⱼ = (xᵢ wᵢⱼ)⁺, in the first: xᵢ wᵢⱼ − lᵢ wᵢⱼ⁺ − hᵢ wᵢⱼ⁻,
@@ -42,6 +42,7 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
 
     Args:
         epsilon: What is added to the sums of linear layers, above 0.
+        layer: Where relevance is taken: `input`, `final`, or the path of a module.
 
     Returns:
         Signed attributions in logits. Without biases, and for epsilon → 0, they sum to the logit but for what is lost.
@@ -55,17 +56,17 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     """
     if not epsilon > 0:
         raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
-    graph, composite = ruled(classifier, epsilon)
+    graph, composite = ruled(classifier, epsilon, layer)
 
-    def propagate(part: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        entering = classifier.normalized(part).requires_grad_()
+    def propagate(activations: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        entering = activations.detach().requires_grad_()
         with composite.context(graph) as network:
             logits = network(entering)
             start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
             (relevance,) = torch.autograd.grad(logits, entering, start.detach())
         return logits.detach(), relevance
 
-    return classifier.propagated(propagate, images, targets)
+    return classifier.propagated(propagate, images, targets, layer=layer)
 
 
 def deep_lift(
@@ -89,14 +90,15 @@ def deep_lift(
 
     Differs from captum, whose maxima lose a part of the change, and which remembers only one call of a layer.
     """
-    rescaled = Rescaled(classifier.graph())
+    rescaled = Rescaled(classifier.graph("input"))
     start = color(classifier, baseline)
 
-    def propagate(part: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        entering, absent = (classifier.normalized(point) for point in (part, start.expand_as(part)))
+    def propagate(entering: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        absent = classifier.normalized(start.expand_as(entering))
         referred = rescaled.reference(absent)
-        logits = rescaled.run(entering.requires_grad_())
+        entering = entering.detach().requires_grad_()
+        logits = rescaled.run(entering)
         (multipliers,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), entering)
         return torch.stack([logits.detach(), referred]), (entering.detach() - absent) * multipliers
 
-    return classifier.propagated(propagate, images, targets, forward=2)
+    return classifier.propagated(propagate, images, targets, layer="input", forward=2)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from stages.arrays import Curves, Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier, shared
+from stages.classifier import Classifier
+from stages.memory import shared
 from stages.metrics._order import ranking
 from stages.metrics._rows import at_least, finite
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from stages.arrays import Maps, Seeds
-from stages.classifier import shared
+from stages.memory import shared
 from stages.seeds import uniform
 
 

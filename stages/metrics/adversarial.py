@@ -5,7 +5,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from stages.arrays import Curves, Images, Maps, Seeds, Targets
-from stages.classifier import Classifier, shared
+from stages.classifier import Classifier
+from stages.memory import shared
 from stages.metrics._curves import End, switching_curves
 from stages.metrics._rows import at_least
 
@@ -72,7 +73,7 @@ def _attack(classifier: Classifier, images: Tensor, targets: Tensor, epsilon: in
     targets = targets.to(classifier.device)
     levels = (images.to(classifier.device) * 255).round()
     clean = levels / 255
-    direction = classifier.loss_gradient(clean, targets).sign()
+    direction = classifier.gradient(clean, targets, "loss").sign()
     attacked = (levels + epsilon * direction).clamp(0, 255) / 255
     before, after = classifier.probabilities(attacked), classifier.probabilities(clean)
     return Attack(

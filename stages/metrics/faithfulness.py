@@ -8,7 +8,8 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from stages.arrays import Curves, Images, Maps, Seeds, Targets
-from stages.classifier import Classifier, shared
+from stages.classifier import Classifier
+from stages.memory import shared
 from stages.metrics._curves import End, clean, end, switching_curves
 
 ATTRS = {

@@ -1,0 +1,74 @@
+"""Cut a network at one of its layers, lay tokens out as a grid, and enlarge what was made at a layer's size."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from stages.problem import Unsupported
+
+
+class Halves(NamedTuple):
+    """A network cut in two: from normalized images to a layer's activations, and from these to logits."""
+
+    before: nn.Module
+    after: nn.Module
+
+
+def cut(network: nn.Sequential, layer: str) -> Halves:
+    """Cut a network behind a layer.
+
+    Args:
+        network: A chain of `features` and `head`.
+        layer: `input`, before the first layer; `final`, the last spatial layer, where features end; or the path of a
+            module all of whose parents are chains, as `features.layer3.1`.
+
+    Raises:
+        Unsupported: there is no such layer, or what follows it does not depend on it alone.
+    """
+    if layer == "input":
+        return Halves(nn.Sequential(), network)
+    return _cut(network, "features" if layer == "final" else layer, layer, "")
+
+
+def _cut(chain: nn.Module, path: str, layer: str, parent: str) -> Halves:
+    name, _, inner = path.partition(".")
+    steps = list(chain.named_children())
+    names = [step for step, _ in steps]
+    if not isinstance(chain, nn.Sequential) or name not in names:
+        known = ", ".join(f"{parent}{step}" for step in names) if isinstance(chain, nn.Sequential) else "none"
+        place = f"'{parent[:-1]}'" if parent else "the network"
+        raise Unsupported(f"it has no layer '{layer}' to be cut at; there are: input, final, and in {place}: {known}")
+    at = names.index(name)
+    halves = _cut(steps[at][1], inner, layer, f"{parent}{name}.") if inner else Halves(steps[at][1], nn.Sequential())
+    before = nn.Sequential(OrderedDict([*steps[:at], (name, halves.before)]))
+    return Halves(before, nn.Sequential(OrderedDict([(name, halves.after), *steps[at + 1 :]])))
+
+
+def gridded(activations: Tensor, grid: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
+    """Give activations as features of rows and columns, and what else there is: the class token's, or nothing.
+
+    Raises:
+        Unsupported: they are no features of places.
+    """
+    if activations.dim() == 4:
+        return activations, activations.new_empty(len(activations), 0)
+    if activations.dim() != 3 or grid is None:
+        raise Unsupported(f"its layer gives {activations.dim() - 1} dimensions, and no rows and columns")
+    first = activations.shape[1] - grid[0] * grid[1]
+    return activations[:, first:].mT.unflatten(2, grid), activations[:, :first]
+
+
+def ungridded(features: Tensor, beside: Tensor) -> Tensor:
+    """Undo `gridded`."""
+    return features if beside.dim() == 2 else torch.cat([beside, features.flatten(2).mT], dim=1)
+
+
+def enlarged(maps: Tensor, side: tuple[int, int]) -> Tensor:
+    """Enlarge maps, the last two dimensions, bilinearly, corners not aligned; those of that size stay as they are."""
+    if tuple(maps.shape[-2:]) == side:
+        return maps
+    planes = maps.contiguous().view(-1, 1, *maps.shape[-2:])
+    return interpolate(planes, size=side, mode="bilinear", align_corners=False).view(*maps.shape[:-2], *side)

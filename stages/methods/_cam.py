@@ -1,0 +1,32 @@
+"""What class activation maps share: a layer's activations with their gradients, and weighted sums of them."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from stages.arrays import Features, Images, LayerAttributions, Targets
+from stages.classifier import Classifier
+from stages.memory import shared
+
+
+@shared(calls=2)  # entries of two layers take turns
+def activations(classifier: Classifier, images: Images, targets: Targets, layer: str) -> tuple[Features, Features]:
+    """Give a layer's activations and the gradient of the target's logit by them, once for the family."""
+    return classifier.features_and_gradients(images, targets, layer, "logit")
+
+
+def combined(classifier: Classifier, combine: Callable[..., Tensor], *parts: Tensor) -> LayerAttributions:
+    """Combine activations, weights and gradients batch by batch, each part laid out alike in any company."""
+    return classifier.batched(combine, *parts)
+
+
+def weighted(features: Tensor, weights: Tensor) -> Tensor:
+    """Give Σₖ wₖ Aₖ as one channel."""
+    return (weights * features).sum(1, keepdim=True)
+
+
+def plus_plus(features: Tensor, gradients: Tensor, squares: Tensor, cubes: Tensor) -> Tensor:
+    """Give the weights of Grad-CAM++, Σᵢⱼ α ReLU(g) with α = g² / (2 g² + g³ Σ A), 0 where the denominator is."""
+    denominators = 2 * squares + cubes * features.sum((2, 3), keepdim=True)
+    alphas = (squares / denominators.where(denominators != 0, 1.0)).where(denominators != 0, 0.0)
+    return (alphas * gradients.relu()).sum((2, 3), keepdim=True)

@@ -1,0 +1,58 @@
+"""Add up the terms of a path method in every kind that its variants take, from one run along the path."""
+
+import torch
+from torch import Tensor
+
+from stages.arrays import Images
+from stages.methods._guide import guide
+
+
+class Terms:
+    """Sums and variances over the terms t of every image, in float32 unless the terms come in double.
+
+    A term is a gradient times a step along the path; its kinds are made of the gradient's signs.
+    """
+
+    def __init__(self, images: Tensor):
+        self._sums = {sign: torch.zeros_like(images) for sign in ("both", "positive", "negative", "absolute")}
+        self._means = {sign: torch.zeros_like(images) for sign in ("both", "absolute")}
+        self._deviations = {sign: torch.zeros_like(images) for sign in ("both", "absolute")}
+        self._count = 0
+
+    def add(self, row: int | slice, number: int, both: Tensor, positive: Tensor) -> None:
+        """Add the next term of a row, or of some rows.
+
+        Args:
+            row: The row, or rows.
+            number: Terms that the row has already.
+            both: The term.
+            positive: What of it comes from gradients above 0; the rest comes from those below.
+        """
+        self._count = max(self._count, number + 1)
+        negative = both - positive
+        absolute = positive - negative
+        for sign, term in (("both", both), ("positive", positive), ("negative", negative)):
+            self._sums[sign][row] += term
+        self._sums["absolute"][row] += absolute.abs()
+        for sign, term in (("both", both), ("absolute", absolute)):
+            # Welford's sums: exact where all terms are equal, and without the differences of large squares.
+            step = term - self._means[sign][row]
+            self._means[sign][row] += step / (number + 1)
+            self._deviations[sign][row] += step * (term - self._means[sign][row])
+
+    def total(self, sign: str, percentile: int, floor: str) -> Images:
+        """Give Σ t, or W · Σ t where a percentile guides it.
+
+        Args:
+            sign: both: the terms; positive, negative: of gradients of one sign alone; absolute: Σ |t|, of absolute
+                gradients.
+            percentile: Share of pixels that the guide W holds down by the variance of the terms, 0 for no guide.
+            floor: What W is there.
+        """
+        total = self._sums[sign].float()
+        if percentile == 0:
+            return total
+        return guide(self._variance("absolute" if sign == "absolute" else "both"), percentile, floor) * total
+
+    def _variance(self, sign: str) -> Images:
+        return (self._deviations[sign] / (self._count - 1)).float()
