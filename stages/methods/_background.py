@@ -4,12 +4,19 @@ from torch import Tensor
 
 from stages import seeds as draws
 from stages.arrays import Background, Images, Seeds
+from stages.problem import Problem
 
 
 class Ways:
-    """Hold a row's draws: of a background image, with replacement, and of a share of the way, from its own seed."""
+    """Hold a row's draws: of a background image, with replacement, and of a share of the way, from its own seed.
+
+    Raises:
+        Problem: there is no background image.
+    """
 
     def __init__(self, images: Images, seeds: Seeds, background: Background, samples: int):
+        if not len(background):
+            raise Problem("it draws from the background set, which has no image (`background` of the selection)")
         self._images, self._background = images, background
         self._drawn = [[_drawn(seed, sample, len(background)) for sample in range(samples)] for seed in seeds]
 

@@ -68,11 +68,11 @@ def integrate(
     terms = Terms(images)
     for row, sample, gradient in gradients(targets, lines * steps, batch, along, differentiate):
         line, step = divmod(sample, steps)
-        both, positive = weights[step] * gradient, weights[step] * gradient.clamp(min=0)
-        total, rising = (both, positive) if step == 0 else (total + both, rising + positive)
+        up, down = weights[step] * gradient.clamp(min=0), weights[step] * gradient.clamp(max=0)
+        rising, falling = (up, down) if step == 0 else (rising + up, falling + down)
         if step == steps - 1:
             way = images[row] - start(row, line)
-            terms.add(row, line, way * total, way * rising)
+            terms.add(row, line, way * rising, way * falling)
     return terms
 
 

@@ -19,21 +19,20 @@ class Terms:
         self._deviations = {sign: torch.zeros_like(images) for sign in ("both", "absolute")}
         self._count = 0
 
-    def add(self, row: int | slice, number: int, both: Tensor, positive: Tensor) -> None:
+    def add(self, row: int | slice, number: int, positive: Tensor, negative: Tensor) -> None:
         """Add the next term of a row, or of some rows.
 
         Args:
             row: The row, or rows.
             number: Terms that the row has already.
-            both: The term.
-            positive: What of it comes from gradients above 0; the rest comes from those below.
+            positive: What of the term comes from gradients above 0.
+            negative: What of it comes from those below.
         """
         self._count = max(self._count, number + 1)
-        negative = both - positive
-        absolute = positive - negative
-        for sign, term in (("both", both), ("positive", positive), ("negative", negative)):
-            self._sums[sign][row] += term
-        self._sums["absolute"][row] += absolute.abs()
+        both, absolute = positive + negative, positive - negative
+        parts = {"both": both, "positive": positive, "negative": negative, "absolute": absolute.abs()}
+        for sign, part in parts.items():
+            self._sums[sign][row] += part
         for sign, term in (("both", both), ("absolute", absolute)):
             # Welford's sums: exact where all terms are equal, and without the differences of large squares.
             step = term - self._means[sign][row]

@@ -64,8 +64,11 @@ def smooth_gradcam_pp(
 
     Returns:
         Maps of at least 0. Without noise the paper's form is Grad-CAM++.
+
+    Differs from the paper as printed, whose α has E g above the line, a slip; torchcam mends it too.
     """
     check_count("smooth_gradcam_pp", "samples", samples)
+    _check_size("smooth_gradcam_pp", "deviation", deviation)
     clean = classifier.features(images, layer)[0]
     shape = tuple(images.shape[1:])
     deviations = deviation * classifier.std.view(-1, 1, 1)
@@ -175,8 +178,7 @@ def expected_gradcam(
     is the evaluation's own, n about 20 by its running times.
     """
     check_count("expected_gradcam", "samples", samples)
-    if not scale >= 0:
-        raise Problem(f"expected_gradcam: the setting 'scale' is {scale}, expected at least 0")
+    _check_size("expected_gradcam", "scale", scale)
     shape, deviations = tuple(images.shape[1:]), scale * classifier.std.view(-1, 1, 1)
     noisy = {"uniform": draws.uniform, "gaussian": draws.normal}[smoothing]
     ways = Ways(images, seeds, background, samples)
@@ -197,12 +199,21 @@ def expected_gradcam(
         else:
             pairs = zip(rows, numbers, strict=True)
             change = clean[rows] - absent[[ways.start(row, number) for row, number in pairs]]
-        return combined(classifier, lambda change, gradient: (change * gradient).mean((2, 3)), change, gradient)
+        return combined(classifier, _mean_product, change, gradient)
 
-    weights = clean.new_zeros(*clean.shape[:2])
+    weights = clean.new_zeros(*clean.shape[:2], 1, 1)
     for row, _, weight in gradients(targets, samples, classifier.batch, along, weigh):
         weights[row] += weight / samples
-    return combined(classifier, lambda *parts: weighted(*parts).relu(), clean, weights[:, :, None, None])
+    return combined(classifier, lambda *parts: weighted(*parts).relu(), clean, weights)
+
+
+def _check_size(function: str, setting: str, size: float) -> None:
+    if not size >= 0:
+        raise Problem(f"{function}: the setting '{setting}' is {size}, expected at least 0")
+
+
+def _mean_product(change: Tensor, gradient: Tensor) -> Tensor:
+    return (change * gradient).mean((2, 3), keepdim=True)
 
 
 @shared

@@ -160,7 +160,7 @@ def xrai(
         min_pixels: Regions that would add fewer pixels are left out, at least 1.
 
     Returns:
-        Signed attributions in logits, one channel, constant over regions: they sum to what the pixels' own values do.
+        Signed attributions in the output's unit, one channel, constant over regions: they sum to what the pixels' own values do.
 
     Differs from PAIR: its baselines are one color of the image's own smallest and one of its largest value. Its
     rule is `endpoints`.
@@ -215,7 +215,7 @@ def _guided_path(
                 classifier, places, starts, ends, gradients.abs(), share=share, bounds=bounds, fraction=fraction
             )
             product = (moved - places) * gradients
-            terms.add(rows, step - 1, product, product.clamp(min=0))
+            terms.add(rows, step - 1, product.clamp(min=0), product.clamp(max=0))
             places = moved
     return terms
 
@@ -236,7 +236,7 @@ def _blurring(
         slopes = ((points - risen) * (max_sigma / steps / RISE)).to(images)
         found = classifier.gradient(points.to(images), targets[rows], output)
         for row, number, slope, gradient in zip(rows, numbers, slopes, found, strict=True):
-            terms.add(row, number, slope * gradient, slope * gradient.clamp(min=0))
+            terms.add(row, number, slope * gradient.clamp(min=0), slope * gradient.clamp(max=0))
     return terms
 
 
