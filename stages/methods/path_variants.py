@@ -160,7 +160,8 @@ def xrai(
         min_pixels: Regions that would add fewer pixels are left out, at least 1.
 
     Returns:
-        Signed attributions in the output's unit, one channel, constant over regions: they sum to what the pixels' own values do.
+        Signed attributions in the output's unit, one channel, constant over regions: they sum to what the pixels' own
+        values do.
 
     Differs from PAIR: its baselines are one color of the image's own smallest and one of its largest value. Its
     rule is `endpoints`.
