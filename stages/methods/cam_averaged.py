@@ -164,7 +164,7 @@ def expected_gradcam(
     Args:
         samples: Draws n, one pass each forward and back, from the image's own seed; more of them keep the first.
         difference: D: `latent`, the difference of activations, which costs a pass for the image and one for each
-            image of the background set, once per batch; or `image`, the activations of the difference of normalized
+            image of the background set, once for all; or `image`, the activations of the difference of normalized
             images, one pass more a draw.
         smoothing: η: uniform in [0, scale), or Gaussian of that standard deviation, on the normalized image.
         scale: Of the smoothing; 0 for none.
@@ -216,7 +216,7 @@ def _mean_product(change: Tensor, gradient: Tensor) -> Tensor:
     return (change * gradient).mean((2, 3), keepdim=True)
 
 
-@shared
+@shared(calls=2)  # entries of two layers take turns
 def _background(classifier: Classifier, background: Background, layer: str) -> Features:
     return classifier.features(background, layer)[0]
 
