@@ -9,6 +9,8 @@ from torch import Tensor
 
 # Intensities in [0, 1]: the classifier normalizes, nothing else knows a mean or a standard deviation.
 Images = Float[Tensor, "image channel y x"]
+# Images of none of the rows, with which methods compare.
+Background = Float[Tensor, "other channel y x"]
 # The class whose logit is explained.
 Targets = Int[Tensor, " image"]
 # Where evidence may lie: an object, or a tile of a grid.

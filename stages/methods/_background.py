@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from stages import seeds as draws
-from stages.arrays import Images, Seeds
+from stages.arrays import Background, Images, Seeds
 
 
 class Ways:
     """Hold a row's draws: of a background image, with replacement, and of a share of the way, from its own seed."""
 
-    def __init__(self, images: Images, seeds: Seeds, background: Images, samples: int):
+    def __init__(self, images: Images, seeds: Seeds, background: Background, samples: int):
         self._images, self._background = images, background
         self._drawn = [[_drawn(seed, sample, len(background)) for sample in range(samples)] for seed in seeds]
 

@@ -190,7 +190,7 @@ def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer:
     return combined(classifier, combine, *activations(classifier, images, targets, layer))
 
 
-def eigencam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+def eigencam(classifier: Classifier, images: Images, *, layer: str) -> LayerAttributions:
     """Project the activations on their first principal component.
 
         ReLU(± Ã v),    Ã the activations (places × features) less each feature's mean, v their first right singular
@@ -200,15 +200,15 @@ def eigencam(classifier: Classifier, images: Images, targets: Targets, *, layer:
         layer: Of the activations.
 
     Returns:
-        Maps of at least 0. No class matters: the targets are named for the pass that the family shares.
+        Maps of at least 0, the same for every class. Takes no gradient, and a pass of its own.
 
     Differs from pytorch-grad-cam, whose sign is that of its library, and so arbitrary.
     """
 
-    def combine(features: Features, _: Features) -> Tensor:
+    def combine(features: Features) -> Tensor:
         return _component(features).view(len(features), 1, *features.shape[2:]).relu()
 
-    return combined(classifier, combine, *activations(classifier, images, targets, layer))
+    return combined(classifier, combine, classifier.features(images, layer)[0])
 
 
 def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> Attributions:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages import seeds as draws
-from stages.arrays import Features, Images, LayerAttributions, Seeds, Targets
+from stages.arrays import Background, Features, Images, LayerAttributions, Seeds, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._background import Ways
@@ -144,7 +144,7 @@ def expected_gradcam(
     images: Images,
     targets: Targets,
     seeds: Seeds,
-    background: Images,
+    background: Background,
     *,
     samples: int,
     difference: Literal["latent", "image"],
@@ -206,7 +206,7 @@ def expected_gradcam(
 
 
 @shared
-def _background(classifier: Classifier, background: Images, layer: str) -> Features:
+def _background(classifier: Classifier, background: Background, layer: str) -> Features:
     return classifier.features(background, layer)[0]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages import seeds as draws
-from stages.arrays import Attributions, Images, LayerAttributions, Seeds, Targets
+from stages.arrays import Attributions, Background, Images, LayerAttributions, Seeds, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._background import Ways
@@ -131,7 +131,7 @@ def expected_gradients(
     images: Images,
     targets: Targets,
     seeds: Seeds,
-    background: Images,
+    background: Background,
     *,
     samples: int,
     output: Literal["logit", "probability", "loss"],
