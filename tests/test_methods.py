@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stages import classifier as kernel
-from stages.attribute import mapped
+from stages.attribute import mapped, swapped
 from stages.classifier import Classifier
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
@@ -621,6 +621,38 @@ def test_rise_restated(fill, color, cells, probability, few):
     expected = slow(images, targets, lambda *pair: reference.rise(Whole(module), *pair, color=start, **settings))
     found = masking.rise(classified(module), images, targets, fill=fill, **settings)
     close(found[:, 0], expected)
+
+
+# The verb's part of a map.
+
+
+def test_channels_are_reduced_at_the_layers_size_and_then_enlarged(seeds):
+    raw = torch.tensor([[[[1.0, -2.0]], [[-3.0, 1.0]]]])
+    expected = {"sum": [-2.0, -1.0], "abs_sum": [4.0, 3.0], "max_abs": [3.0, 2.0]}
+    for channels, (left, right) in expected.items():
+        found = mapped(lambda: raw, [], {}, (2, 4), seeds[:1], channels=channels, reverse=None)
+        # Corners are not aligned: pixel centers lie at -1/4, 1/4, 3/4, 5/4 of the way between the two.
+        row = [left, left + (right - left) / 4, left + 3 * (right - left) / 4, right]
+        close(found, [[row, row]])
+
+
+def test_a_reversed_map_swaps_the_lowest_values_with_those_next_to_the_highest(seeds):
+    maps = torch.stack([torch.randperm(100, generator=torch.Generator().manual_seed(n)) for n in range(2)]).float()
+    found = mapped(
+        lambda: maps.view(2, 1, 10, 10), [], {}, (10, 10), seeds[:2], channels="sum",
+        reverse={"remain": 0.07, "swap": 0.1},
+    ).flatten(1)  # fmt: skip
+    for before, after in zip(maps, found, strict=True):
+        moved = before != after
+        assert sorted(before[moved].tolist()) == [*range(10), *range(83, 93)]
+        assert (after[before < 10] >= 83).all()
+        assert (after[before >= 93] == before[before >= 93]).all()
+        assert sorted(after.tolist()) == list(range(100))
+    lowest = [after[before.argsort()[:10]].tolist() for before, after in zip(maps, found, strict=True)]
+    assert lowest[0] != lowest[1]  # each image has its own order
+    assert lowest[0] != sorted(lowest[0])
+    alone = swapped(maps[1:].view(1, 10, 10), seeds[1:2], remain=0.07, swap=0.1)
+    assert torch.equal(alone.flatten(), found[1])
 
 
 # Controls.
