@@ -269,3 +269,13 @@ def test_shares_of_a_reversed_map(given, reverse, told):
     given["methods"]["control"]["center"]["reverse"] = reverse
     with pytest.raises(Problem, match=told):
         entries(given, "methods")
+
+
+STUDIES = sorted((STUDY / "studies").glob("*/methods.yaml"))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
+def test_the_methods_of_the_papers_are_entries(file):
+    assert len(STUDIES) == 5
+    bound = entries(yaml.safe_load(file.read_text()), "methods")
+    assert sum(map(len, bound.values())) >= 9
