@@ -156,23 +156,31 @@ class Classifier:
         return torch.fx.symbolic_trace(nn.Sequential(*halves) if layer == "input" else halves.after)
 
     def propagated(
-        self, function: Callable, images: Images, targets: Targets, *, layer: str, forward: int = 1
+        self, function: Callable, images: Images, *others: Tensor, layer: str, forward: int, backward: int
     ) -> Tensor:
-        """Take attributions from a function of a batch that gives (logits, attributions) and goes back once.
+        """Take attributions from a function of a batch that runs the network itself, so many times to and fro.
 
-        The function is given a layer's activations, at `input` the normalized images, and the targets.
+        Args:
+            function: Of a layer's activations, at `input` the normalized images, and the other tensors; gives
+                (logits, attributions).
+            images: In [0, 1].
+            others: A row for every image.
+            layer: Where the function begins.
+            forward: Passes that it and what comes before take.
+            backward: Passes back that it takes.
         """
         before = self._cut(layer).before
 
-        def of(part: Tensor, classes: Tensor) -> Tensor:
+        def of(part: Tensor, *others: Tensor) -> Tensor:
             with torch.no_grad():
                 activations = before(self.normalized(part))
-            logits, attributions = function(activations, classes)
+            logits, attributions = function(activations, *others)
             self._finite(logits)
             return self._gridded(attributions.float())[0].contiguous()
 
-        self.passes["forward"] += (forward - 1) * len(images)
-        return self._passes(of, images, targets, backward=True)
+        self.passes["forward"] += forward * len(images)
+        self.passes["backward"] += backward * len(images)
+        return self.batched(of, images, *others)
 
     def normalized(self, images: Tensor) -> Tensor:
         """Give what the network sees of images."""

@@ -22,7 +22,7 @@ def tiny() -> dict:
     classifier = params["classifiers"]["resnet_vanilla"]
     classifier["network"]["widths"] = [4, 4, 8]
     classifier["train"]["epochs"] = 1
-    classifier["images"] = {**classifier["images"], "correct_by": [], "count": IMAGES}
+    classifier["images"] = {**classifier["images"], "correct_by": [], "count": IMAGES, "background": 8}
     classifier["grids"] = {**classifier["grids"], "confidence_at_least": 0.0, "count": GRIDS}
     params["classifiers"] = {"resnet_vanilla": classifier}
     chosen = {"gradient": ["gradient", "input_x_gradient"], "noise": ["smoothgrad"], "control": ["uniform", "center"]}

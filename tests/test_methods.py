@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from captum import attr as captum
 from torch import nn
 
 from stages import classifier as kernel
+from stages.attribute import mapped, swapped
 from stages.classifier import Classifier
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
@@ -26,26 +26,39 @@ KEPT = {
     "negative": lambda gradients: gradients.clip(max=0),
     "absolute": abs,
 }
+# How it is done where a test is not about that.
+AT_INPUT = {"output": "logit", "layer": "input"}
+LINE = {"sign": "both", **AT_INPUT}
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
 HEIGHT, WIDTH, CLASSES = 20, 24, 5
+BACKGROUND = torch.rand(3, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(7))
 SMALL = {"samples": 3, "steps": 5, "masks": 9}
 # Settings that the default study does not use.
-NOISE = {"samples": 3, "spread": 0.15, "extent": "image", "channels": "sum"}
+NOISE = {"samples": 3, "spread": 0.15, "extent": "image", "output": "logit", "channels": "sum"}
 OTHERS = {
     "noise": {
         "gag_85_minmax": {"function": "gag", **NOISE, "sign": "absolute", "percentile": 85, "floor": "minmax"},
         "gag_85_zero": {"function": "gag", **NOISE, "sign": "both", "percentile": 85, "floor": "zero"},
     },
     "gradient": {
-        "guided_backprop_negative": {"function": "guided_backprop", "sign": "negative", "channels": "sum"},
-        "guided_backprop_absolute": {"function": "guided_backprop", "sign": "absolute", "channels": "sum"},
+        "guided_backprop_negative": {
+            "function": "guided_backprop",
+            "sign": "negative",
+            "layer": "input",
+            "channels": "sum",
+        },
+        "guided_backprop_absolute": {
+            "function": "guided_backprop",
+            "sign": "absolute",
+            "layer": "input",
+            "channels": "sum",
+        },
     },
-    "control": {"intensity": {"channels": "sum"}},
     "path": {
         "integrated_from_mean": {
             "function": "integrated_gradients",
-            **{"steps": 5, "baseline": "mean", "rule": "midpoint", "channels": "sum"},
+            **{"steps": 5, "baseline": "mean", "rule": "midpoint", "channels": "sum", **LINE},
         },
     },
     "masking": {
@@ -140,11 +153,12 @@ def seeds() -> list[int]:
 
 
 def attribute(entry, classifier, images, targets, seeds):
-    """Run an entry as the verb does: evidence by name, settings by keyword."""
-    given = {"classifier": classifier, "images": images, "targets": targets, "seeds": seeds}
+    """Run an entry as the verb does: evidence by name, settings by keyword, channels reduced, enlarged."""
+    given = {"classifier": classifier, "images": images, "targets": targets, "seeds": seeds, "background": BACKGROUND}
     evidence = signature("methods", entry.family, entry.function).evidence
     function = find("methods", entry.family, entry.function)
-    return function(**{name: given[name] for name in evidence}, **entry.settings)
+    side = tuple(images.shape[-2:])
+    return mapped(function, [given[name] for name in evidence], entry.settings, side, seeds, **entry.options)
 
 
 def close(found: torch.Tensor, expected, tolerance: float = 1e-5):
@@ -188,7 +202,7 @@ def test_shape_dtype_finite_and_repeatable(entry, images, targets, seeds):
     classifier = classified(network("pooled"))
     first = attribute(entry, classifier, images, targets, seeds)
     again = attribute(entry, classifier, images.clone(), targets.clone(), list(seeds))
-    assert first.shape in [(9, channels, HEIGHT, WIDTH) for channels in (1, 3)]
+    assert first.shape == (9, HEIGHT, WIDTH)
     assert first.dtype == torch.float32
     assert torch.isfinite(first).all()
     assert first.std() > 0 or entry.function == "canny"
@@ -211,7 +225,8 @@ def test_the_map_changes_with_the_evidence_it_names_and_no_other(entry, images, 
 @every_entry
 def test_images_weights_and_hooks_are_left_alone(entry, images, targets, seeds):
     classifier = classified(network("pooled"))
-    modules = [module for part in (classifier._features, classifier._head) for module in part.modules()]
+    attribute(entry, classifier, images, targets, seeds)  # so that the network is cut where it will be
+    modules = [module for halves in classifier._cuts.values() for half in halves for module in half.modules()]
     weights = [parameter.clone() for module in modules for parameter in module.state_dict().values()]
     before = images.clone(), targets.clone(), list(seeds)
     attribute(entry, classifier, images, targets, seeds)
@@ -224,44 +239,65 @@ def test_images_weights_and_hooks_are_left_alone(entry, images, targets, seeds):
     assert not images.requires_grad
 
 
-ONE = ("gradient", "input_x_gradient", "guided_backprop", "cam", "gradcam", "gradcam_pp", "hirescam", "layercam")
-SAMPLED = ("smoothgrad", "smoothgrad_squared", "vargrad", "gag")
-NONE = ("uniform", "canny", "center", "intensity")
-KNOWN = (*ONE, *SAMPLED, *NONE, "integrated_gradients", "occlusion", "rise")
+CAMS = ("cam", "gradcam", "gradcam_pp", "hirescam", "xgradcam", "layercam")
+ONE = ("gradient", "input_x_gradient", "guided_backprop", "lrp", *CAMS)
+SAMPLED = ("smoothgrad", "vargrad", "gag", "expected_gradients")
+FEATURES, LOCATIONS = 8, 5 * 6  # of the small networks
 
 
-def expected_passes(entry) -> tuple[int, int]:
-    settings = entry.settings
-    if entry.function in ONE:
-        return 1, 1
-    if entry.function in SAMPLED:
-        return settings["samples"], settings["samples"]
-    if entry.function == "integrated_gradients":
-        return settings["steps"], settings["steps"]
-    if entry.function == "occlusion":
+def expected_passes(entry) -> tuple[int, int, int] | None:
+    """Forward, backward and head passes of an image, as the definitions give them; None for a method unknown here."""
+    settings, function = entry.settings, entry.function
+    if function in ONE:
+        return 1, 1, 0
+    if function in SAMPLED:
+        return settings["samples"], settings["samples"], 0
+    if function == "integrated_gradients":
+        return settings["steps"], settings["steps"], 0
+    if function == "occlusion":
         # Windows start a stride apart, from the last place that overhangs by all but a stride.
         windows = [ceil((side + settings["window"]) / settings["stride"]) - 1 for side in (HEIGHT, WIDTH)]
-        return 1 + windows[0] * windows[1], 0
-    return settings.get("masks", 0), 0
+        return 1 + windows[0] * windows[1], 0, 0
+    return {
+        "guided_gradcam": (2, 2, 0),
+        "eigencam": (1, 0, 0),
+        "scorecam": (1 + FEATURES, 0, 0),
+        "ablation_cam": (1, 0, FEATURES + 1),
+        "recipro_cam": (1, 0, LOCATIONS),
+        "rise": (settings.get("masks"), 0, 0),
+        **dict.fromkeys(("uniform", "canny", "center", "intensity"), (0, 0, 0)),
+    }.get(function)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.function in KNOWN], ids=lambda entry: entry.name)
+KNOWN = [entry for entry in ENTRIES if expected_passes(entry)]
+
+
+@pytest.mark.parametrize("entry", KNOWN, ids=lambda entry: entry.name)
 def test_passes_per_image_are_those_of_the_definition(entry, images, targets, seeds):
     classifier = classified(network("pooled"))
     attribute(entry, classifier, images, targets, seeds)
-    forward, backward = expected_passes(entry)
-    assert classifier.passes == {"forward": 9 * forward, "backward": 9 * backward, "head": 0}
+    forward, backward, head = expected_passes(entry)
+    assert classifier.passes == {"forward": 9 * forward, "backward": 9 * backward, "head": 9 * head}
 
 
-@pytest.mark.parametrize(("family", "passes"), [("gradient", 2), ("noise", 3), ("cam", 1)])
-def test_a_family_shares_its_passes(family, passes, images, targets, seeds):
+# What a family's entries cost together: the dearest, and what is their own (a second backward pass through the ReLUs
+# for what is guided; a pass without gradients; the head passes of each that perturbs features).
+SHARED = {
+    "gradient": (2, 2, 0),
+    "noise": (3, 3, 0),
+    "cam": (3, 2, 0),
+    "feature": (1 + FEATURES, 0, FEATURES + 1 + LOCATIONS),
+}
+
+
+@pytest.mark.parametrize("family", SHARED)
+def test_a_family_shares_its_passes(family, images, targets, seeds):
     classifier = classified(network("pooled"))
-    for entry in [one for one in ENTRIES if one.family == family and one.function in KNOWN]:
-        if entry.name in OTHERS.get("gradient", {}):
-            continue
-        attribute(entry, classifier, images, targets, seeds)
-    # Guided backpropagation needs a backward pass of its own.
-    assert classifier.passes == {"forward": 9 * passes, "backward": 9 * passes, "head": 0}
+    for entry in [one for one in KNOWN if one.family == family]:
+        if entry.name not in OTHERS.get("gradient", {}):
+            attribute(entry, classifier, images, targets, seeds)
+    forward, backward, head = SHARED[family]
+    assert classifier.passes == {"forward": 9 * forward, "backward": 9 * backward, "head": 9 * head}
 
 
 @pytest.mark.parametrize(
@@ -296,8 +332,8 @@ def test_gradient_of_a_linear_classifier_is_its_weights(images, targets):
     module = linear()
     weights = linear_weights(module, targets)
     classifier = classified(module)
-    close(gradient.gradient(classifier, images, targets, sign="both"), weights)
-    close(gradient.guided_backprop(classifier, images, targets, sign="positive"), weights)
+    close(gradient.gradient(classifier, images, targets, sign="both", **AT_INPUT), weights)
+    close(gradient.guided_backprop(classifier, images, targets, sign="positive", layer="input"), weights)
 
 
 @pytest.mark.parametrize("rule", ["gauss_legendre", "midpoint"])
@@ -305,8 +341,8 @@ def test_input_x_gradient_and_integrated_gradients_of_a_linear_classifier(rule, 
     module = linear()
     expected = linear_weights(module, targets) * images
     classifier = classified(module)
-    close(gradient.input_x_gradient(classifier, images, targets), expected)
-    integrated = path.integrated_gradients(classifier, images, targets, steps=3, baseline="black", rule=rule)
+    close(gradient.input_x_gradient(classifier, images, targets, **AT_INPUT), expected)
+    integrated = path.integrated_gradients(classifier, images, targets, steps=3, baseline="black", rule=rule, **LINE)
     close(integrated, expected)
 
 
@@ -321,30 +357,20 @@ def test_cams_of_a_linear_head_on_features(images, targets):
     """On the pooled head the gradient by a feature is its weight over the number of locations."""
     module = network("pooled")
     classifier = classified(module)
-    plain = cam.cam(classifier, images, targets)
     coarse, _ = zip(*[reference.layer(Whole(module), *pair) for pair in zip(images, targets, strict=True)], strict=True)
-    weights = module.head[2].weight.detach().numpy()
-    expected = [
-        reference.enlarged(np.einsum("k,krc->rc", weights[target], features), (HEIGHT, WIDTH))
-        for target, features in zip(targets, coarse, strict=True)
-    ]
-    close(plain[:, 0], expected)
-    # Bilinear enlargement and ReLU do not commute, so ReLU(CAM)/hw is compared before enlargement.
-    for target, features, image in zip(targets, coarse, images, strict=True):
-        share = np.maximum(np.einsum("k,krc->rc", weights[target], features), 0) / features[0].size
-        enlarged = reference.enlarged(share, (HEIGHT, WIDTH))
-        close(cam.gradcam(classifier, image[None], target[None])[0, 0], enlarged)
-        close(cam.hirescam(classifier, image[None], target[None])[0, 0], enlarged)
+    weights = module.head[2].weight.detach().numpy()[targets]
+    expected = np.einsum("nk,nkrc->nrc", weights, np.stack(coarse))
+    close(cam.cam(classifier, images, targets, layer="final")[:, 0], expected)
+    for function in (cam.gradcam, cam.hirescam, cam.xgradcam):
+        close(function(classifier, images, targets, layer="final")[:, 0], expected.clip(0) / coarse[0][0].size)
 
 
-def test_cam_averages_to_the_logit_less_its_bias(targets):
-    """Without strides the features have the image's size, and nothing is enlarged."""
+def test_cam_averages_to_the_logit_less_its_bias(images, targets):
     module = network("pooled")
-    module.features[0].stride = module.features[3].stride = (1, 1)
     classifier = classified(module)
-    images = torch.rand(9, 3, 16, 18, generator=torch.Generator().manual_seed(8))
     logits = classifier.logits(images).gather(1, targets[:, None])[:, 0]
-    close(cam.cam(classifier, images, targets).mean((1, 2, 3)), logits - module.head[2].bias.detach()[targets])
+    found = cam.cam(classifier, images, targets, layer="final").mean((1, 2, 3))
+    close(found, logits - module.head[2].bias.detach()[targets])
 
 
 # Identities.
@@ -363,7 +389,7 @@ def test_integrated_gradients_sum_to_the_difference_of_logits(
     activation, steps, rule, tolerance, baseline, color, images, targets
 ):
     classifier = classified(network("deep", activation))
-    found = path.integrated_gradients(classifier, images, targets, steps=steps, baseline=baseline, rule=rule)
+    found = path.integrated_gradients(classifier, images, targets, steps=steps, baseline=baseline, rule=rule, **LINE)
     absent = torch.tensor(color).view(-1, 1, 1).expand_as(images)
     difference = classifier.logits(images) - classifier.logits(absent)
     close(found.sum((1, 2, 3)), difference.gather(1, targets[:, None])[:, 0], tolerance)
@@ -371,16 +397,23 @@ def test_integrated_gradients_sum_to_the_difference_of_logits(
 
 def test_smoothgrad_without_spread_is_the_gradient(images, targets, seeds):
     classifier = classified(network("deep"))
-    smooth = noise.smoothgrad(classifier, images, targets, seeds, samples=3, spread=0.0, extent="image", sign="both")
-    assert torch.equal(smooth, gradient.gradient(classifier, images, targets, sign="both"))
-    assert noise.vargrad(classifier, images, targets, seeds, samples=3, spread=0.0, extent="image").abs().max() == 0
+    smooth = noise.smoothgrad(
+        classifier, images, targets, seeds, samples=3, spread=0.0, extent="image", output="logit", sign="both"
+    )
+    assert torch.equal(smooth, gradient.gradient(classifier, images, targets, sign="both", **AT_INPUT))
+    assert (
+        noise.vargrad(classifier, images, targets, seeds, samples=3, spread=0.0, extent="image", output="logit")
+        .abs()
+        .max()
+        == 0
+    )
 
 
 def test_images_of_one_color_have_no_noise(targets, seeds):
     images = torch.full((2, 3, HEIGHT, WIDTH), 0.5)
     classifier = classified(network("deep"))
-    plain = gradient.gradient(classifier, images, targets[:2], sign="both")
-    settings = {"samples": 3, "spread": 0.15, "extent": "image"}
+    plain = gradient.gradient(classifier, images, targets[:2], sign="both", **AT_INPUT)
+    settings = {"samples": 3, "spread": 0.15, "extent": "image", "output": "logit"}
     assert torch.equal(noise.smoothgrad(classifier, images, targets[:2], seeds[:2], **settings, sign="both"), plain)
     for floor in ("raw", "minmax", "zero"):
         held = noise.gag(
@@ -394,7 +427,7 @@ def test_images_of_one_color_have_no_noise(targets, seeds):
 def test_more_samples_keep_the_noise_of_earlier_ones(images, targets, seeds):
     """So the second sample can be had from two runs, and gives the variance of the longer one."""
     classifier = classified(network("deep"))
-    settings = {"spread": 0.15, "extent": "image"}
+    settings = {"spread": 0.15, "extent": "image", "output": "logit"}
     one, two = (
         noise.smoothgrad(classifier, images, targets, seeds, samples=n, **settings, sign="both") for n in (1, 2)
     )
@@ -406,8 +439,8 @@ def test_more_samples_keep_the_noise_of_earlier_ones(images, targets, seeds):
 def test_guided_backprop_without_relu_is_the_gradient(images, targets):
     classifier = classified(network("deep", nn.Identity))
     assert torch.equal(
-        gradient.guided_backprop(classifier, images, targets, sign="positive"),
-        gradient.gradient(classifier, images, targets, sign="both"),
+        gradient.guided_backprop(classifier, images, targets, sign="positive", layer="input"),
+        gradient.gradient(classifier, images, targets, sign="both", **AT_INPUT),
     )
 
 
@@ -460,7 +493,10 @@ def test_noise_methods_restated(percentile, floor, few):
         for image, target, seed in zip(*few, strict=True)
     ]
     classifier = classified(module)
-    given, noisy = (classifier, images, targets, seeds), {"samples": 5, "spread": 0.2, "extent": "image"}
+    given, noisy = (
+        (classifier, images, targets, seeds),
+        {"samples": 5, "spread": 0.2, "extent": "image", "output": "logit"},
+    )
     close(noise.vargrad(*given, **noisy), [gradients.var(0, ddof=1) for gradients in samples])
     close(noise.smoothgrad_squared(*given, **noisy), [(gradients**2).mean(0) for gradients in samples])
     for sign, kept in KEPT.items():
@@ -480,15 +516,17 @@ def test_noise_of_the_full_extent_is_the_same_for_every_image(few):
         reference.noisy_gradients(whole, image, int(target), seed, 3, 0.2 / float(image.max() - image.min()))
         for image, target, seed in zip(*few, strict=True)
     ]
-    found = noise.smoothgrad(classifier, images, targets, seeds, samples=3, spread=0.2, extent="full", sign="both")
+    found = noise.smoothgrad(
+        classifier, images, targets, seeds, samples=3, spread=0.2, extent="full", output="logit", sign="both"
+    )
     close(found, [gradients.mean(0) for gradients in samples])
 
 
 @pytest.mark.parametrize("sign", ["positive", "negative", "absolute"])
 def test_gradients_of_one_sign(images, targets, sign):
     classifier = classified(network("deep"))
-    both = gradient.gradient(classifier, images, targets, sign="both")
-    assert torch.equal(gradient.gradient(classifier, images, targets, sign=sign), KEPT[sign](both))
+    both = gradient.gradient(classifier, images, targets, sign="both", **AT_INPUT)
+    assert torch.equal(gradient.gradient(classifier, images, targets, sign=sign, **AT_INPUT), KEPT[sign](both))
 
 
 @pytest.mark.parametrize("sign", ["positive", "negative", "absolute"])
@@ -508,7 +546,7 @@ def test_guided_backprop_keeps_a_sign_at_every_relu(few, sign):
     back = KEPT[sign](torch.autograd.grad(two, one, back, retain_graph=True)[0])
     (expected,) = torch.autograd.grad(one, given, back)
     close(
-        gradient.guided_backprop(classified(module), images, targets, sign=sign),
+        gradient.guided_backprop(classified(module), images, targets, sign=sign, layer="input"),
         expected / torch.tensor(STD).view(-1, 1, 1),
     )
 
@@ -519,13 +557,10 @@ def test_guided_backprop_keeps_a_sign_at_every_relu(few, sign):
 def test_cams_restated(name, head, activation, images, targets):
     module = network(head, activation)
     restated = getattr(reference, name)
-    expected = slow(
-        images,
-        targets,
-        lambda *pair: reference.enlarged(restated(*reference.layer(Whole(module), *pair)), (HEIGHT, WIDTH)),
-    )
+    expected = slow(images, targets, lambda *pair: restated(*reference.layer(Whole(module), *pair)))
     assert np.max(expected) > 0
-    close(getattr(cam, name)(classified(module), images, targets)[:, 0], expected)
+    form = {"form": "paper"} if name == "gradcam_pp" else {}
+    close(getattr(cam, name)(classified(module), images, targets, layer="final", **form)[:, 0], expected)
 
 
 def test_gradcam_pp_is_zero_where_gradient_or_denominator_is():
@@ -536,10 +571,11 @@ def test_gradcam_pp_is_zero_where_gradient_or_denominator_is():
     module = nn.Sequential(OrderedDict(features=nn.Identity(), head=head)).eval()
     classifier = Classifier("exact", module, mean=[0.0] * 3, std=[-1.0, 1.0, 1.0], engine=ENGINE)
     images = torch.full((1, 3, 2, 2), 0.5)
-    found = cam.gradcam_pp(classifier, images, torch.tensor([0]))
+    form = {"form": "paper", "layer": "final"}
+    found = cam.gradcam_pp(classifier, images, torch.tensor([0]), **form)
     # Only the third feature counts: α = 1/(2 + 2 · 2), w = 4 α · 2, map w · 0.5.
     close(found, torch.full((1, 1, 2, 2), 4 * 2 / 6 * 0.5))
-    assert cam.gradcam_pp(classifier, images, torch.tensor([1])).abs().max() == 0
+    assert cam.gradcam_pp(classifier, images, torch.tensor([1]), **form).abs().max() == 0
 
 
 @pytest.mark.parametrize("steps", [1, 6])
@@ -562,7 +598,7 @@ def test_integrated_gradients_restated(steps, baseline, color, few):
             ),
         )
         found = path.integrated_gradients(
-            classified(module), images, targets, steps=steps, baseline=baseline, rule=rule
+            classified(module), images, targets, steps=steps, baseline=baseline, rule=rule, **LINE
         )
         close(found, expected)
 
@@ -590,57 +626,36 @@ def test_rise_restated(fill, color, cells, probability, few):
     close(found[:, 0], expected)
 
 
-# Captum as a second witness.
+# The verb's part of a map.
 
 
-@pytest.fixture
-def witnessed(images, targets):
-    module = network("deep")
-    return classified(module), Whole(module).requires_grad_(False), images, targets
+def test_channels_are_reduced_at_the_layers_size_and_then_enlarged(seeds):
+    raw = torch.tensor([[[[1.0, -2.0]], [[-3.0, 1.0]]]])
+    expected = {"sum": [-2.0, -1.0], "abs_sum": [4.0, 3.0], "max_abs": [3.0, 2.0]}
+    for channels, (left, right) in expected.items():
+        found = mapped(lambda: raw, [], {}, (2, 4), seeds[:1], channels=channels, reverse=None)
+        # Corners are not aligned: pixel centers lie at -1/4, 1/4, 3/4, 5/4 of the way between the two.
+        row = [left, left + (right - left) / 4, left + 3 * (right - left) / 4, right]
+        close(found, [[row, row]])
 
 
-def test_captum_saliency_and_input_x_gradient(witnessed):
-    classifier, whole, images, targets = witnessed
-    inputs = images.clone().requires_grad_()
-    saliency = captum.Saliency(whole).attribute(inputs, target=targets, abs=False)
-    close(gradient.gradient(classifier, images, targets, sign="both"), saliency.detach(), 1e-4)
-    product = captum.InputXGradient(whole).attribute(inputs, target=targets)
-    close(gradient.input_x_gradient(classifier, images, targets), product.detach(), 1e-4)
-
-
-@pytest.mark.filterwarnings("ignore:Setting backward hooks on ReLU")
-def test_captum_guided_backprop(witnessed):
-    classifier, whole, images, targets = witnessed
-    expected = captum.GuidedBackprop(whole).attribute(images.clone().requires_grad_(), target=targets)
-    close(gradient.guided_backprop(classifier, images, targets, sign="positive"), expected.detach(), 1e-4)
-
-
-def test_captum_integrated_gradients(witnessed):
-    classifier, whole, images, targets = witnessed
-    expected = captum.IntegratedGradients(whole).attribute(
-        images, baselines=0.0, target=targets, n_steps=12, method="gausslegendre"
-    )
-    settings = {"steps": 12, "baseline": "black", "rule": "gauss_legendre"}
-    close(path.integrated_gradients(classifier, images, targets, **settings), expected.float(), 1e-4)
-
-
-def test_captum_occlusion(witnessed):
-    """Captum's windows do not overhang, and it averages over windows where ours add up what a pixel got."""
-    classifier, whole, images, targets = witnessed
-    captum_occlusion = captum.Occlusion(whole)
-    for stride, inner in ((4, slice(None)), (2, slice(2, -2))):
-        shape = {"sliding_window_shapes": (3, 4, 4), "strides": (3, stride, stride)}
-        expected = captum_occlusion.attribute(images, target=targets, baselines=0.0, **shape)[:, :1]
-        found = masking.occlusion(classifier, images, targets, window=4, stride=stride, fill="black")
-        share = found * 16 / (4 / stride) ** 2
-        close(share[..., inner, inner], expected[..., inner, inner], 1e-4)
-
-
-def test_captum_layer_gradcam(witnessed):
-    classifier, whole, images, targets = witnessed
-    coarse = captum.LayerGradCam(whole, whole.features).attribute(images, target=targets, relu_attributions=True)
-    expected = captum.LayerAttribution.interpolate(coarse.detach(), (HEIGHT, WIDTH), "bilinear")
-    close(cam.gradcam(classifier, images, targets), expected, 1e-4)
+def test_a_reversed_map_swaps_the_lowest_values_with_those_next_to_the_highest(seeds):
+    maps = torch.stack([torch.randperm(100, generator=torch.Generator().manual_seed(n)) for n in range(2)]).float()
+    found = mapped(
+        lambda: maps.view(2, 1, 10, 10), [], {}, (10, 10), seeds[:2], channels="sum",
+        reverse={"remain": 0.07, "swap": 0.1},
+    ).flatten(1)  # fmt: skip
+    for before, after in zip(maps, found, strict=True):
+        moved = before != after
+        assert sorted(before[moved].tolist()) == [*range(10), *range(83, 93)]
+        assert (after[before < 10] >= 83).all()
+        assert (after[before >= 93] == before[before >= 93]).all()
+        assert sorted(after.tolist()) == list(range(100))
+    lowest = [after[before.argsort()[:10]].tolist() for before, after in zip(maps, found, strict=True)]
+    assert lowest[0] != lowest[1]  # each image has its own order
+    assert lowest[0] != sorted(lowest[0])
+    alone = swapped(maps[1:].view(1, 10, 10), seeds[1:2], remain=0.07, swap=0.1)
+    assert torch.equal(alone.flatten(), found[1])
 
 
 # Controls.
@@ -689,10 +704,18 @@ def test_center_is_a_gaussian_in_shares_of_the_sides(images):
 
 def test_cam_tells_why_it_cannot_serve_a_network(images, targets):
     with pytest.raises(Unsupported, match="global average pooling and one linear layer"):
-        cam.cam(classified(network("deep")), images, targets)
+        cam.cam(classified(network("deep")), images, targets, layer="final")
 
 
-NOISY = {"samples": 2, "spread": 0.1, "extent": "image", "sign": "absolute", "percentile": 50, "floor": "raw"}
+NOISY = {
+    "samples": 2,
+    "spread": 0.1,
+    "extent": "image",
+    "output": "logit",
+    "sign": "absolute",
+    "percentile": 50,
+    "floor": "raw",
+}
 MASKED = {"masks": 2, "cells": 3, "probability": 0.5, "fill": "mean", "seed": 0}
 
 
@@ -703,7 +726,7 @@ MASKED = {"masks": 2, "cells": 3, "probability": 0.5, "fill": "mean", "seed": 0}
         (noise.gag, {**NOISY, "samples": 1}, "gag: the setting 'samples' is 1, expected at least 2"),
         (
             noise.vargrad,
-            {"samples": 1, "spread": 0.1, "extent": "image"},
+            {"samples": 1, "spread": 0.1, "extent": "image", "output": "logit"},
             "vargrad: the setting 'samples' is 1, expected at least 2",
         ),
         (

@@ -10,9 +10,12 @@ from study import ROOT, environment
 
 METHOD = '''
 
+from stages.arrays import Attributions
+
+
 def gradient_squared(classifier: Classifier, images: Images, targets: Targets, *, power: int) -> Attributions:
     """Raise the gradient to a power."""
-    return classifier.gradient(images, targets) ** power
+    return classifier.gradient(images, targets, "logit") ** power
 '''
 METRIC = '''
 

@@ -42,7 +42,7 @@ def test_an_unknown_family(tmp_path, given):
     given["methods"]["camm"] = {"my_cam": {"function": "gradcam", "channels": "sum"}}
     message = told(tmp_path, given)
     assert "methods.camm.my_cam: stages/methods has no family 'camm'; there are: " in message
-    assert "cam, control" in message
+    assert "cam, cam_averaged, control" in message
 
 
 def test_a_misspelt_setting(tmp_path, given):
@@ -119,13 +119,17 @@ def test_a_networks_settings(given):
 
 def test_one_entry_may_name_another_function(given):
     bound = entries(given, "methods")["noise"]["gag_85"]
-    assert (bound.function, bound.settings["percentile"], bound.options) == ("gag", 85, {"channels": "abs_sum"})
+    assert (bound.function, bound.settings["percentile"], bound.options) == (
+        "gag",
+        85,
+        {"channels": "abs_sum", "reverse": None},
+    )
 
 
 def test_signatures_are_read_from_source():
     found = signature("methods", "noise", "smoothgrad")
     assert found.evidence == ["classifier", "images", "targets", "seeds"]
-    assert list(found.settings) == ["samples", "spread", "extent", "sign"]
+    assert list(found.settings) == ["samples", "spread", "extent", "output", "sign"]
     assert found.settings["spread"] is float
     assert found.settings["extent"] == Literal["image", "full"]
 
@@ -250,3 +254,28 @@ def test_what_a_metric_asks_for(tmp_path, given, monkeypatch, arguments, expecte
         assert expected in told(tmp_path, given)
     finally:
         signatures.signature.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("reverse", "told"),
+    [
+        ({"remain": 0.5, "swap": 0.3}, r"reverse = .*: expected shares, and remain \+ 2 \* swap at most 1"),
+        ({"remain": 0.5, "mis": 0.3}, r"reverse: .*unknown setting 'mis' = 0.3"),
+        ({"remain": -0.5, "swap": 0.3}, r"expected shares"),
+        ([0.1, 0.2], r"'reverse' = \[0.1, 0.2\]: expected dict"),
+    ],
+)
+def test_shares_of_a_reversed_map(given, reverse, told):
+    given["methods"]["control"]["center"]["reverse"] = reverse
+    with pytest.raises(Problem, match=told):
+        entries(given, "methods")
+
+
+STUDIES = sorted((STUDY / "studies").glob("*/methods.yaml"))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
+def test_the_methods_of_the_papers_are_entries(file):
+    assert len(STUDIES) == 5
+    bound = entries(yaml.safe_load(file.read_text()), "methods")
+    assert sum(map(len, bound.values())) >= 9

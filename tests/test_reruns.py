@@ -69,11 +69,12 @@ CASES = {
         edit("stages/methods/noise.py", "def smoothgrad(", "# A comment.\ndef smoothgrad("), {},
     ),
     "a method's code": (
-        edit("stages/methods/gradient.py", "return images * ", "return 2 * images * "),
+        edit("stages/methods/gradient.py", "return activations * ", "return 2 * activations * "),
         {**maps("input_x_gradient"), **scores(1), **SIMILAR},
     ),
     "a method's code that gives the same maps": (
-        edit("stages/methods/gradient.py", "return images * ", "return 1 * images * "), maps("input_x_gradient"),
+        edit("stages/methods/gradient.py", "return activations * ", "return 1 * activations * "),
+        maps("input_x_gradient"),
     ),
     "one setting of a method": (
         setting(lambda params: params["methods"]["noise"]["smoothgrad"].update(samples=3)),
@@ -84,7 +85,7 @@ CASES = {
         {**maps("canny"), **scores(1), **SIMILAR},
     ),
     "the reduction of channels in the verb": (
-        edit("stages/attribute.py", "return raw.abs().amax(dim=1)", "return raw.abs().max(dim=1).values"),
+        edit("stages/attribute.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
         maps("gradient", "input_x_gradient", "smoothgrad", "uniform", "center"),
     ),
     "the reduction of channels of an entry": (

@@ -11,6 +11,7 @@ from study import tiny, write
 from stages import attribute, collect, correlate, predict, score, select, tile
 from stages.evidence import tile_masks
 from stages.networks.residual import small_resnet
+from stages.params import entry, load
 from stages.problem import Problem
 
 C = "resnet_vanilla"
@@ -117,6 +118,86 @@ def test_a_larger_count_has_the_smaller_one_as_its_prefix(study):
     select.main(study, C)
     assert ids(study)[:5] == few
     assert len(set(ids(study))) == 20
+
+
+def background(study, kind: str = "images") -> zarr.Group:
+    return zarr.open_group(study / "data" / kind / f"{C}.zarr/background", mode="r")
+
+
+def test_background_images_are_held_out_and_evaluated_nowhere(study):
+    change(study, count=20, background=30)
+    select.main(study, C)
+    names = background(study)["image"][:].tolist()
+    candidates = zarr.open_group(study / "data/images" / f"{C}.zarr/candidates", mode="r")["image"][:].tolist()
+    assert len(set(names)) == 30
+    assert not set(names) & set(candidates + ids(study))
+    store = zarr.open_group(study / "data/datasets/shapes.zarr", mode="r")
+    known = store["image"][:].tolist()
+    assert {store["split"][:][known.index(name)] for name in names} == {"test"}
+    np.testing.assert_array_equal(background(study)["pixels"][3], store["pixels"][known.index(names[3])])
+    change(study, count=25, background=30)
+    select.main(study, C)
+    assert background(study)["image"][:].tolist() == names
+    change(study, count=20, background=31)
+    select.main(study, C)
+    assert background(study)["image"][:30].tolist() == names
+
+
+def test_a_grids_background_is_made_of_the_background_images(study):
+    select.main(study, C)
+    tile.main(study, C)
+    one, four = background(study)["pixels"][:], background(study, "grids")["pixels"][:]
+    assert four.shape == (8, 3, 128, 128)
+    for corner, (y, x) in enumerate([(0, 0), (0, 64), (64, 0), (64, 64)]):
+        np.testing.assert_array_equal(four[6][:, y : y + 64, x : x + 64], one[(6 + corner) % 8])
+
+
+def keyed(study, **entries) -> dict[str, list[bytes]]:
+    """The keys of some methods' rows, by method and kind of picture."""
+    params = load(study)
+    listed = {
+        name: entry("methods", given.pop("family"), name, given, name)
+        for name, given in ((name, dict(given)) for name, given in entries.items())
+    }
+    works = attribute.plan(study, params, C, listed)
+    return {work.table.group: work.table.keys.reshape(-1, 16).tolist() for work in works}
+
+
+EXPECTED = {"family": "path", "function": "expected_gradients", "samples": 2, "output": "logit", "channels": "sum"}
+PLAIN = {"family": "control", "function": "center", "sigma": 0.3, "channels": "sum"}
+
+
+def test_background_images_are_in_the_keys_of_what_asks_for_them(study):
+    select.main(study, C)
+    tile.main(study, C)
+    before = keyed(study, a=EXPECTED, b=PLAIN)
+    for kind in ("images", "grids"):
+        store = zarr.open_group(study / "data" / kind / f"{C}.zarr/background", mode="r+")
+        store["pixels"][5, 0, 0, 0] ^= 1
+        after = keyed(study, a=EXPECTED, b=PLAIN)
+        changed = {path for path in before if not any(one in after[path] for one in before[path])}
+        assert changed == {f"a.zarr/{kind}"}
+        assert all(before[path] == after[path] for path in set(before) - changed)
+        before = after
+
+
+def test_a_reversed_map_has_the_shares_and_the_images_seed_in_its_key(study):
+    select.main(study, C)
+    tile.main(study, C)
+    reverse = {"remain": 0.1, "swap": 0.2}
+    given = {
+        "plain": PLAIN,
+        "turned": {**PLAIN, "reverse": reverse},
+        "other": {**PLAIN, "reverse": {**reverse, "swap": 0.3}},
+    }
+    first = keyed(study, **given)
+    params = tiny()
+    params["seed"] = 1
+    write(study, params)
+    again = keyed(study, **given)
+    assert first["plain.zarr/images"] == again["plain.zarr/images"]
+    keys = [first[f"{name}.zarr/images"][0] for name in given] + [again["turned.zarr/images"][0]]
+    assert len(set(map(tuple, keys))) == 4
 
 
 def test_the_target_may_be_the_prediction(study):
@@ -297,18 +378,19 @@ def test_rules_of_correctness_and_confidence():
     boxes = np.tile([[0, 0, 4, 4]], (4, 1, 1))
     right = {"top_class": labels[:, None], "probability": np.array([0.9, 0.9, 0.2, 0.9])}
     wrong = {"top_class": np.array([[0], [0], [2], [3]]), "probability": np.array([0.9, 0.3, 0.9, 0.9])}
-    rules = {"boxes_exactly": None, "box_area_at_most": 1.0, "count": 1, "target": "label"}
+    rules = {"boxes_exactly": None, "box_area_at_most": 1.0, "count": 1, "background": 1, "target": "label"}
 
-    def passing(correct_by, least):
+    def passing(correct_by, least, reserved=()):
         known = {"a": right, "b": wrong}
         given = {"correct_by": correct_by, "confidence_at_least": least}
-        return select.eligible(labels, boxes, (8, 8), known, **rules, **given)[0].tolist()
+        return select.eligible(labels, boxes, (8, 8), known, np.array(reserved, int), **rules, **given)[0].tolist()
 
     assert passing([], 0.5) == [0, 1, 2, 3]
     assert passing(["a"], 0.0) == [0, 1, 2, 3]
     assert passing(["a"], 0.5) == [0, 1, 3]
     assert passing(["a", "b"], 0.0) == [0, 2, 3]
     assert passing(["a", "b"], 0.5) == [0, 3]
+    assert passing(["a"], 0.5, reserved=[3]) == [0, 1]
 
 
 def flip(file) -> None:

@@ -66,7 +66,7 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
             (relevance,) = torch.autograd.grad(logits, entering, start.detach())
         return logits.detach(), relevance
 
-    return classifier.propagated(propagate, images, targets, layer=layer)
+    return classifier.propagated(propagate, images, targets, layer=layer, forward=1, backward=1)
 
 
 def deep_lift(
@@ -101,4 +101,4 @@ def deep_lift(
         (multipliers,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), entering)
         return torch.stack([logits.detach(), referred]), (entering.detach() - absent) * multipliers
 
-    return classifier.propagated(propagate, images, targets, layer="input", forward=2)
+    return classifier.propagated(propagate, images, targets, layer="input", forward=2, backward=1)

@@ -1,0 +1,181 @@
+"""Every method on a vision transformer: a map, or the reason why there is none; attention restated."""
+
+import ast
+from collections import Counter
+
+import pytest
+import torch
+from every import EVERY
+from torchvision import models
+
+from stages import classifier as kernel
+from stages.attribute import mapped
+from stages.classifier import Classifier
+from stages.methods import attention, gradient
+from stages.networks._attention import Attention, transformer
+from stages.networks.residual import small_resnet
+from stages.networks.torchvision import torchvision
+from stages.params import find
+from stages.problem import Unsupported
+from stages.signatures import HOUSE, signature
+
+SIDE, CLASSES = 64, 7
+ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}
+MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
+REFUSED = {
+    "cam": "needs a head of global average pooling and one linear layer",
+    "lrp": "no rule is known for the step",
+    "deep_lift": "no rule is known for the step",
+}
+# A pass for each of 768 features is no small cost; the small transformer takes them.
+DEAR = ("scorecam", "ss_cam", "is_cam", "ablation_cam")
+# Its regions, found for every image on its own, cost seconds, and its passes are those of integrated gradients.
+ALONE = ("xrai",)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    kernel.start(ENGINE)
+
+
+def alive(network: torch.nn.Sequential) -> torch.nn.Sequential:
+    """Give the head, which torchvision begins with zeros, weights by which images differ."""
+    torch.manual_seed(2)
+    torch.nn.init.normal_(network.head.head.weight, std=0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    network = alive(torchvision(classes=CLASSES, name="vit_b_16", side=SIDE))
+    return Classifier("vit", network, mean=MEAN, std=STD, engine=ENGINE)
+
+
+@pytest.fixture(scope="module")
+def small() -> Classifier:
+    """A transformer of the same kind, which costs next to nothing."""
+    torch.manual_seed(1)
+    whole = models.VisionTransformer(
+        image_size=32, patch_size=8, num_layers=3, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=CLASSES
+    )
+    return Classifier("small", alive(transformer(whole)), mean=MEAN, std=STD, engine={**ENGINE, "batch": 4})
+
+
+def given(classifier: Classifier, count: int, side: int) -> dict:
+    draws = torch.Generator().manual_seed(3)
+    coarse = torch.rand(count, 3, 6, 6, generator=draws)  # enlarged, so that there are segments
+    return {
+        "classifier": classifier,
+        "images": torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear").contiguous(),
+        "targets": torch.arange(count) % CLASSES,
+        "seeds": list(range(count)),
+        "background": torch.rand(2, 3, side, side, generator=draws),
+    }
+
+
+def run(entry, evidence: dict) -> torch.Tensor:
+    function = find("methods", entry.family, entry.function)
+    named = signature("methods", entry.family, entry.function).evidence
+    side = tuple(evidence["images"].shape[-2:])
+    return mapped(
+        function, [evidence[name] for name in named], entry.settings, side, evidence["seeds"], **entry.options
+    )
+
+
+def test_no_method_is_left_out():
+    there = Counter((one.family, one.function) for one in EVERY)
+    for file in (HOUSE / "methods").glob("[a-z]*.py"):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                assert there[file.stem, node.name] == 1, f"{file.stem}.{node.name} is not in tests/every.py"
+
+
+@pytest.mark.parametrize("entry", [one for one in EVERY if one.name not in DEAR], ids=lambda entry: entry.name)
+def test_vit_b_16(entry, classifier):
+    evidence = given(classifier, 2, SIDE)
+    if entry.function in REFUSED:
+        with pytest.raises(Unsupported, match=REFUSED[entry.function]):
+            run(entry, evidence)
+        return
+    found = run(entry, evidence)
+    assert found.shape == (2, SIDE, SIDE)
+    assert torch.isfinite(found).all()
+    assert (found.flatten(1).std(1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "entry", [one for one in EVERY if one.function not in (*REFUSED, *ALONE)], ids=lambda entry: entry.name
+)
+def test_a_row_is_the_same_in_any_company(entry, small):
+    evidence = given(small, 6, 32)
+    whole = run(entry, evidence)
+    assert torch.isfinite(whole).all()
+    for rows in ([5], [4, 0, 3, 5, 1]):
+        part = {**evidence, **{name: evidence[name][rows] for name in ("images", "targets")}, "seeds": rows}
+        assert torch.equal(run(entry, part), whole[rows])
+
+
+def test_guided_backprop_without_relu_is_the_gradient(small):
+    evidence = [given(small, 3, 32)[name] for name in ("classifier", "images", "targets")]
+    plain = gradient.gradient(*evidence, sign="both", output="logit", layer="input")
+    assert torch.equal(gradient.guided_backprop(*evidence, sign="positive", layer="input"), plain)
+
+
+def held(small: Classifier, image: torch.Tensor, target: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The attention of every block (head, token, token) and the gradient of the logit by it, through hooks."""
+    seen = []
+
+    def hold(_, entering, leaving):
+        leaving.retain_grad()
+        seen.append(leaving)
+
+    network = small._network
+    hooks = [block.softmax.register_forward_hook(hold) for block in network.modules() if isinstance(block, Attention)]
+    network(small.normalized(image[None]).requires_grad_())[0, target].backward()
+    for hook in hooks:
+        hook.remove()
+    return [(weights[0].detach().double(), weights.grad[0].double()) for weights in seen]
+
+
+def test_rollout_restated(small):
+    evidence = given(small, 3, 32)
+    found = attention.rollout(small, evidence["images"])
+    for image, target, map_ in zip(evidence["images"], evidence["targets"], found, strict=True):
+        total = torch.eye(17, dtype=torch.float64)
+        for weights, _ in held(small, image, target):
+            mixed = torch.zeros(17, 17, dtype=torch.float64)
+            for head in weights:
+                mixed += head / len(weights)
+            mixed = mixed / 2 + torch.eye(17) / 2
+            assert torch.allclose(mixed.sum(1), torch.ones(17, dtype=torch.float64))
+            total = mixed @ total
+        torch.testing.assert_close(map_[0], total[0, 1:].view(4, 4).float(), rtol=1e-4, atol=1e-7)
+        assert float(map_.sum() + total[0, 0]) == pytest.approx(1, abs=1e-5)
+
+
+def test_gradient_rollout_restated(small):
+    evidence = given(small, 3, 32)
+    found = attention.gradient_rollout(small, evidence["images"], evidence["targets"])
+    assert found.min() >= 0
+    for image, target, map_ in zip(evidence["images"], evidence["targets"], found, strict=True):
+        total = torch.eye(17, dtype=torch.float64)
+        for weights, slope in held(small, image, target):
+            total = total + (weights * slope).clamp(min=0).mean(0) @ total
+        torch.testing.assert_close(map_[0], total[0, 1:].view(4, 4).float(), rtol=1e-4, atol=1e-7)
+
+
+def test_passes_of_attention(small):
+    evidence = given(small, 3, 32)
+    small.passes = dict.fromkeys(small.passes, 0)
+    attention.rollout(small, evidence["images"])
+    assert small.passes == {"forward": 3, "backward": 0, "head": 0}
+    attention.gradient_rollout(small, evidence["images"], evidence["targets"])
+    assert small.passes == {"forward": 6, "backward": 3, "head": 0}
+
+
+def test_a_network_without_attention():
+    network = small_resnet(classes=CLASSES, widths=[4], blocks=1).eval()
+    classifier = Classifier("cnn", network, mean=MEAN, std=STD, engine=ENGINE)
+    with pytest.raises(Unsupported, match="it has no attention"):
+        attention.rollout(classifier, torch.rand(1, 3, 16, 16))
