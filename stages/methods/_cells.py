@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from stages.arrays import Images
+from stages.methods._masking import check_at_least
+from stages.problem import Problem
 from stages.seeds import generator
 
 
@@ -30,6 +32,32 @@ def mask_maker(images: Images, masks: int, cells: int, probability: float, seed:
         return _enlarged(tall.T, across, left, width).T
 
     return make
+
+
+def stacked(make: Callable[[int], Tensor], numbers: list[int]) -> Tensor:
+    """Give the masks of these numbers, with one channel; one that is wanted more than once is made once."""
+    made = {number: make(number) for number in set(numbers)}
+    return torch.stack([made[number] for number in numbers])[:, None]
+
+
+def averaged(make: Callable[[int], Tensor], weights: Tensor, probability: float) -> Tensor:
+    """Give (1/(n p)) Σᵢ wᵢ Mᵢ of every row's weights w of the first n masks, with one channel."""
+    masks = weights.shape[1]
+    # One mask after the other, not a matrix product, whose order of sums depends on the number of images.
+    total = sum(weights[:, number, None, None, None] * make(number) for number in range(masks))
+    return total / (masks * probability)
+
+
+def check_cells(function: str, masks: int, cells: int, probability: float) -> None:
+    """Refuse no masks, no cells, and a probability that is none or 0.
+
+    Raises:
+        Problem: so it is.
+    """
+    if not 0 < probability <= 1:
+        raise Problem(f"{function}: the setting 'probability' is {probability}, expected above 0 and up to 1")
+    check_at_least(function, "masks", masks, 1)
+    check_at_least(function, "cells", cells, 1)
 
 
 def _enlargement(cells: int, step: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -13,8 +13,7 @@ from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._batches import pairs
 from stages.methods._fill import color
-from stages.methods._masking import answers
-from stages.problem import Problem
+from stages.methods._masking import alike, answers
 
 Order = Literal["normalize_first", "enlarge_first"]
 
@@ -67,7 +66,7 @@ def masked_logits(
     features, _ = clean_features(classifier, images, layer)
     channels, size = features.shape[1], tuple(images.shape[-2:])
     filling = color(classifier, fill)
-    groups = _alike(images, seeds)
+    groups = alike(images) if seeds is None else alike(images, seeds)
     found = images.new_empty(len(images), samples * channels)
     for batched in pairs(len(groups), samples * channels, classifier.batch):
         rows = [groups[group][0] for group, _ in batched]
@@ -111,7 +110,7 @@ def logits_without(
     def ask(features: Features, rows: list[int]) -> Logits:
         return classifier.head(features, beside[rows], layer)
 
-    return answers(features, targets, len(places) + 1, classifier.batch, remove, ask)
+    return answers(features, targets, len(places) + 1, classifier.batch, remove, ask, beside)
 
 
 def head_probabilities(
@@ -128,7 +127,7 @@ def head_probabilities(
     def ask(features: Features, rows: list[int]) -> Logits:
         return classifier.head(features, beside[rows], layer).softmax(dim=1)
 
-    return answers(features, targets, count, classifier.batch, perturb, ask)
+    return answers(features, targets, count, classifier.batch, perturb, ask, beside)
 
 
 def softmax_weighted(classifier: Classifier, images: Images, layer: str, logits: Tensor) -> LayerAttributions:
@@ -157,25 +156,7 @@ def kernel(side: int, spread: bool) -> Tensor:
     return own / 2 + beside / 4
 
 
-def check_at_least(function: str, setting: str, value: float | int, least: int) -> None:
-    """Refuse a setting that is too small.
-
-    Raises:
-        Problem: it is.
-    """
-    if value < least:
-        raise Problem(f"{function}: the setting '{setting}' is {value}, expected at least {least}")
-
-
 def _scaled(maps: Tensor, varies: Tensor) -> Tensor:
     lowest, highest = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     span = highest - lowest
     return ((maps - lowest) / span.where(span > 0, 1.0)).where(varies, 0.0)
-
-
-def _alike(images: Images, seeds: Seeds | None) -> list[list[int]]:
-    """Group rows that get the same masked images."""
-    rows: dict[tuple, list[int]] = {}
-    for row, image in enumerate(images.cpu()):
-        rows.setdefault((image.numpy().tobytes(), seeds and seeds[row]), []).append(row)
-    return list(rows.values())

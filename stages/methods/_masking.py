@@ -1,4 +1,4 @@
-"""Ask a classifier about many masked versions of every image."""
+"""Ask a classifier about many masked versions of every image, once for rows that are alike."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ from torch import Tensor
 
 from stages.arrays import Images, Logits, Targets
 from stages.methods._batches import pairs
+from stages.problem import Problem
 
 
 def answers(
@@ -15,19 +16,21 @@ def answers(
     batch: int,
     hide: Callable[[Images, list[int]], Images],
     ask: Callable[[Images, list[int]], Logits],
+    beside: Tensor | None = None,
 ) -> Tensor:
     """Give the target's output of every image (rows) under every mask (columns).
 
-    Rows of the same pixels, as the tiles of a grid are, are asked about once. No more than one batch of masked
-    images exists at a time.
+    Rows of the same pixels, as the tiles of a grid are, are asked about once, where what lies beside them is the same
+    too. No more than one batch of masked images exists at a time.
 
     Args:
         masks: Number of masks.
         batch: Masked images made at a time.
         hide: Applies to each of these copies the mask of that number; it may change them.
         ask: Gives the outputs of every class, given the masked copies and the rows they are of.
+        beside: What else of every row `ask` looks at.
     """
-    groups = list(_same_pixels(images).values())
+    groups = alike(images) if beside is None else alike(images, beside)
     found = images.new_empty(len(images), masks)
     # Masks outside, images inside: neighbors share a mask, which is then made once.
     for batched in pairs(masks, len(groups), batch):
@@ -39,8 +42,20 @@ def answers(
     return found
 
 
-def _same_pixels(images: Images) -> dict[bytes, list[int]]:
-    rows: dict[bytes, list[int]] = {}
-    for row, image in enumerate(images.cpu()):
-        rows.setdefault(image.numpy().tobytes(), []).append(row)
-    return rows
+def alike(*parts: Tensor | list[int]) -> list[list[int]]:
+    """Group the rows whose parts are all the same: those of tensors bit for bit, seeds by value."""
+    groups: dict[tuple, list[int]] = {}
+    parts = [[row.numpy().tobytes() for row in part.cpu()] if isinstance(part, Tensor) else part for part in parts]
+    for row, key in enumerate(zip(*parts, strict=True)):
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def check_at_least(function: str, setting: str, value: float | int, least: int) -> None:
+    """Refuse a setting that is too small.
+
+    Raises:
+        Problem: it is.
+    """
+    if value < least:
+        raise Problem(f"{function}: the setting '{setting}' is {value}, expected at least {least}")

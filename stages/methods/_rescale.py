@@ -9,9 +9,8 @@ from torch.nn.functional import max_pool2d
 
 from stages.methods._graph import kind, step
 
-NEAR = (
-    1e-6  # of the larger magnitude: nearer to the reference than this, a multiplier is the slope, which rounding spares
-)
+# Of the larger magnitude: nearer to the reference than this, a multiplier is the slope, which rounding spares.
+NEAR = 1e-6
 
 
 class Rescaled(Interpreter):

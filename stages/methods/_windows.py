@@ -4,9 +4,17 @@ from itertools import product
 
 from torch import Tensor
 
+from stages.problem import Problem
 
-def covering(size: tuple[int, int], window: int, stride: int) -> list[tuple[slice, slice]]:
-    """Give the windows that cover a map and overhang its border, cut to it."""
+
+def covering(function: str, size: tuple[int, int], window: int, stride: int) -> list[tuple[slice, slice]]:
+    """Give the windows that cover a map and overhang its border, cut to it.
+
+    Raises:
+        Problem: they are further apart than they are wide, or not apart.
+    """
+    if not 1 <= stride <= window:
+        raise Problem(f"{function}: the setting 'stride' is {stride}, expected 1 to window = {window}")
     starts = [range(stride - window, side, stride) for side in size]
     spans = [
         [slice(max(start, 0), min(start + window, side)) for start in along]

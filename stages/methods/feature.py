@@ -1,8 +1,8 @@
-"""Methods that perturb the last spatial features and watch the output, or hide the image by them.
+"""Methods that perturb a layer's features and watch the output, or hide the image by them.
 
-A is feature k at row i and column j, f the target's logit. Masked images take whole passes, perturbed
-activations passes of what follows the layer. Maps have the size of the layer (`final`, the last spatial one,
-`input`, or the path of a module). None is scaled to [0, 1], as the common packages and the authors' scripts do.
+Aₖ is feature k, Aᵢⱼ all of them at row i and column j, f the target's logit. Masked images take whole passes,
+perturbed features passes of what follows the layer: `final` (the last spatial one), `input`, or the path of a module.
+Maps have the layer's size. None is scaled to [0, 1], as the common packages and the authors' scripts do.
 """
 
 from typing import Literal
@@ -12,9 +12,8 @@ from torch import Tensor
 
 from stages.arrays import Features, Images, LayerAttributions, Seeds, Targets
 from stages.classifier import Classifier
-from stages.methods._cells import mask_maker
+from stages.methods._cells import averaged, check_cells, mask_maker, stacked
 from stages.methods._feature import (
-    check_at_least,
     clean_features,
     head_probabilities,
     kernel,
@@ -24,8 +23,8 @@ from stages.methods._feature import (
     softmax_weighted,
     weighted,
 )
+from stages.methods._masking import check_at_least
 from stages.methods._windows import covering, spread_over
-from stages.problem import Problem
 
 ATTRS = {
     "scorecam": {
@@ -85,7 +84,7 @@ def scorecam(
     Args:
         order: Whether features are scaled at their own size or at the image's, where their range is smaller.
         fill: What shows where a mask is 0; `mean` is the masking of the normalized image of all common code.
-        layer: Of the activations.
+        layer: Whose features.
 
     Returns:
         Maps of at least 0; where no feature is negative, averages of them, as weights sum to 1.
@@ -119,9 +118,7 @@ def ss_cam(
     Args:
         samples: Noisy masks n of every feature.
         deviation: Standard deviation of the noise; masks lie in [0, 1] before it is added, and are not clipped.
-        order: Whether features are scaled at their own size or at the image's.
-        fill: What shows where a mask is 0.
-        layer: Of the activations.
+        order, fill, layer: Those of Score-CAM.
 
     Returns:
         Maps of at least 0. Without deviation this is Score-CAM.
@@ -159,9 +156,7 @@ def is_cam(
     Args:
         samples: Strengths n.
         ramp: cₛ = s/n (linear), or the sum of these up to s (cumulative), which is s(s + 1)/2n and exceeds 1.
-        order: Whether features are scaled at their own size or at the image's.
-        fill: What shows where a mask is 0.
-        layer: Of the activations.
+        order, fill, layer: Those of Score-CAM.
 
     Returns:
         Maps of at least 0. One sample makes it Score-CAM.
@@ -187,7 +182,7 @@ def ablation_cam(classifier: Classifier, images: Images, targets: Targets, *, la
     Takes a pass of what follows the layer for every feature, and one for all of them together.
 
     Args:
-        layer: Of the activations.
+        layer: Whose features.
 
     Returns:
         Maps of at least 0. Where the logit is 0 there is no share to take, and drops are not divided. A logit near 0
@@ -218,7 +213,7 @@ def recipro_cam(
 
     Args:
         spread: Whether the location's features are spread over its neighbors by K, cut at the border.
-        layer: Of the activations.
+        layer: Whose features.
 
     Returns:
         Attributions in (0, 1), one channel; nearly constant where no single location moves the probability.
@@ -251,38 +246,31 @@ def rise_features(
 
         (1/(n p)) Σᵢ prob(A · Mᵢ) Mᵢ
 
-    Masks are those of RISE at the size of the features, the same for all features and images. Takes a pass of the
-    head for every mask.
+    Masks are those of RISE at the size of the features, the same for all features and images. Takes a pass of
+    what follows the layer for every mask.
 
     Args:
         masks: Number of masks n.
         cells: Cells along a side; with more than there are locations, each location is on or off nearly by itself.
         probability: Probability p that a cell is on.
         seed: Chooses the masks.
-        layer: Of the activations.
+        layer: Whose features.
 
     Returns:
         Attributions of at least 0, one channel: for n → ∞ about the expected probability given the location is on.
 
     Differs from RISE: it hides pixels of the image.
     """
-    if not 0 < probability <= 1:
-        raise Problem(f"rise_features: the setting 'probability' is {probability}, expected above 0 and up to 1")
-    check_at_least("rise_features", "masks", masks, 1)
-    check_at_least("rise_features", "cells", cells, 1)
+    check_cells("rise_features", masks, cells, probability)
     features, beside = clean_features(classifier, images, layer)
     make = mask_maker(features, masks, cells, probability, seed)
 
     def hide(copies: Features, numbers: list[int]) -> Features:
-        made = {number: make(number) for number in set(numbers)}
-        copies *= torch.stack([made[number] for number in numbers])[:, None]
+        copies *= stacked(make, numbers)
         return copies
 
     probabilities = head_probabilities(classifier, features, beside, targets, layer, masks, hide)
-    total = features.new_zeros(len(features), *features.shape[-2:])
-    for number in range(masks):
-        total += probabilities[:, number, None, None] * make(number)
-    return total[:, None] / (masks * probability)
+    return averaged(make, probabilities, probability)
 
 
 def occlusion_features(
@@ -293,21 +281,19 @@ def occlusion_features(
         Σ_v (f(A) − f(A with v 0)) / |v| · 1[in v]
 
     Windows overhang the border, as those of occlusion do; |v| counts the locations of a window that exist. Takes a
-    pass of the head for every window, and one for the whole.
+    pass of what follows the layer for every window, and one for the whole.
 
     Args:
         window: Side of the window in locations.
         stride: Distance between neighboring windows, at most window.
-        layer: Of the activations.
+        layer: Whose features.
 
     Returns:
-        Signed attributions in logits, one channel; at the features' size they sum to the sum of all drops. With
-        window and stride 1, on a network of global average pooling and a linear layer, this is CAM/hw.
+        Signed attributions in logits, one channel, which sum to the sum of all drops. With window and stride 1, before
+        global average pooling and a linear layer, this is CAM/hw.
     """
-    if not 1 <= stride <= window:
-        raise Problem(f"occlusion_features: the setting 'stride' is {stride}, expected 1 to window = {window}")
     features, beside = clean_features(classifier, images, layer)
-    windows = covering(tuple(features.shape[-2:]), window, stride)
+    windows = covering("occlusion_features", tuple(features.shape[-2:]), window, stride)
     places = [(slice(None), *place) for place in windows]
     logits = logits_without(classifier, features, beside, targets, places, layer)
     return spread_over(windows, logits[:, -1:] - logits[:, :-1], features)

@@ -9,11 +9,10 @@ from torch import Tensor
 from stages.arrays import Attributions, Images, Logits, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
-from stages.methods._cells import mask_maker
+from stages.methods._cells import averaged, check_cells, mask_maker, stacked
 from stages.methods._fill import color
 from stages.methods._masking import answers
 from stages.methods._windows import covering, spread_over
-from stages.problem import Problem
 
 ATTRS = {
     "occlusion": {
@@ -56,10 +55,8 @@ def occlusion(
 
     Differs from the paper: differences of the logit, spread and summed, where it shows the output itself.
     """
-    if not 1 <= stride <= window:
-        raise Problem(f"occlusion: the setting 'stride' is {stride}, expected 1 to window = {window}")
     filling = color(classifier, fill)
-    windows = covering(tuple(images.shape[-2:]), window, stride)
+    windows = covering("occlusion", tuple(images.shape[-2:]), window, stride)
 
     def hide(copies: Images, numbers: list[int]) -> Images:
         for copy, number in zip(copies, numbers, strict=True):
@@ -102,16 +99,11 @@ def rise(
     Returns:
         Attributions of at least 0, one channel: for n → ∞ about the expected probability given that the pixel is on.
     """
-    if not 0 < probability <= 1:
-        raise Problem(f"rise: the setting 'probability' is {probability}, expected above 0 and up to 1")
+    check_cells("rise", masks, cells, probability)
     make = mask_maker(images, masks, cells, probability, seed)
     asked = _probabilities(classifier, images, targets, cells, probability, fill, seed)
     asked.extend_to(masks)
-    total = images.new_zeros(len(images), *images.shape[-2:])
-    for number in range(masks):
-        # One mask after the other, not a matrix product, whose order of sums depends on the number of images.
-        total += asked.found[:, number, None, None] * make(number)
-    return total[:, None] / (masks * probability)
+    return averaged(make, asked.found[:, :masks], probability)
 
 
 class _Asked:
@@ -138,10 +130,8 @@ def _probabilities(
         make = mask_maker(images, end, cells, probability, seed)
 
         def hide(copies: Images, numbers: list[int]) -> Images:
-            made = {number: make(first + number) for number in set(numbers)}
-            chosen = torch.stack([made[number] for number in numbers])[:, None]
             copies -= filling
-            copies *= chosen
+            copies *= stacked(make, [first + number for number in numbers])
             copies += filling
             return copies
 

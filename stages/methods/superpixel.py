@@ -11,6 +11,7 @@ from stages.arrays import Attributions, Images, Seeds, Targets
 from stages.classifier import Classifier
 from stages.methods._batches import pairs
 from stages.methods._fill import color
+from stages.methods._masking import alike, check_at_least
 from stages.problem import Problem
 from stages.seeds import rng
 
@@ -61,13 +62,11 @@ def lime(
     Differs from the authors' code: every image has masks of its own seed. The authors' kernel is the root of
     exp(−d² / width²), which is the one above.
     """
-    if samples < 1:
-        raise Problem(f"lime: the setting 'samples' is {samples}, expected at least 1")
-    if superpixels < 1:
-        raise Problem(f"lime: the setting 'superpixels' is {superpixels}, expected at least 1")
+    check_at_least("lime", "samples", samples, 1)
+    check_at_least("lime", "superpixels", superpixels, 1)
     if not width > 0:
         raise Problem(f"lime: the setting 'width' is {width}, expected above 0")
-    groups = _same(images, seeds)
+    groups = alike(images, seeds)
     firsts = [rows[0] for rows in groups]
     parts = [_segments(images[row], superpixels, compactness, sigma) for row in firsts]
     shown = [_shown(seeds[row], samples, int(part.max()) + 1) for row, part in zip(firsts, parts, strict=True)]
@@ -88,14 +87,6 @@ def lime(
             coefficients = _coefficients(shown[group], found[row], width)
             maps[row, 0] = torch.from_numpy(coefficients[parts[group]])
     return maps.to(images)
-
-
-def _same(images: Images, seeds: Seeds) -> list[list[int]]:
-    """Group rows of the same pixels and seed, as the tiles of a grid are: they are asked about once."""
-    groups: dict[tuple[bytes, int], list[int]] = {}
-    for row, (image, seed) in enumerate(zip(images.cpu(), seeds, strict=True)):
-        groups.setdefault((image.numpy().tobytes(), seed), []).append(row)
-    return list(groups.values())
 
 
 def _segments(image: Tensor, superpixels: int, compactness: float, sigma: float) -> np.ndarray:
