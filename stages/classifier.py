@@ -59,9 +59,10 @@ class Classifier:
         """Give the softmax of the logits."""
         return self.logits(images).softmax(dim=1)
 
-    def gradient(self, images: Images, targets: Targets) -> Images:
-        """Differentiate the target's logit by the image: logit per unit of intensity."""
-        return self._gradient(images, targets, _target_logits)
+    def gradient(self, images: Images, targets: Targets, output: str = "logit") -> Images:
+        """Differentiate the target's logit, its probability or its loss by the image: per unit of intensity."""
+        totals = {"logit": _target_logits, "probability": _target_probabilities, "loss": _cross_entropy}
+        return self._gradient(images, targets, totals[output])
 
     def loss_gradient(self, images: Images, targets: Targets) -> Images:
         """Differentiate the cross-entropy of the target by the image: nats per unit of intensity."""
@@ -279,6 +280,10 @@ def _same(old: tuple, new: tuple) -> bool:
 
 def _target_logits(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(1, targets[:, None]).sum()
+
+
+def _target_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.softmax(dim=1).gather(1, targets[:, None]).sum()
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
