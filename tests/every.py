@@ -59,6 +59,13 @@ SETTINGS = {
         "lime": {"samples": 12, "superpixels": 9, "compactness": 10.0, "sigma": 1.0, "width": 0.25, "fill": "black"},
     },
     "relevance": {"lrp": {"epsilon": 0.25, "layer": "input"}, "deep_lift": {"baseline": "black"}},
+    "optimized_mask": {
+        "meaningful_perturbation": {
+            "steps": 2, "cells": 4, "window": 3, "area_weight": 0.01, "variation_weight": 0.2, "power": 3.0,
+            "noise": 0.2, "rate": 0.1,
+        },
+        "extremal_perturbation": {"steps": 2, "areas": [0.1], "stride": 8, "sigma": 8.0, "smoothing": 0.09},
+    },
     "attention": {"rollout": {}, "gradient_rollout": {}},
     "control": {"uniform": {}, "canny": {"sigma": 1.0}, "center": {"sigma": 0.25}, "intensity": {}},
 }  # fmt: skip
