@@ -5,11 +5,9 @@ company; at another batch size they differ in the last digits. So every pass has
 one padded, and a map comes out the same whether its image is computed alone, in a full batch, or after a restart.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +16,6 @@ from torch import Tensor, nn
 from stages.arrays import Features, HeadWeights, Images, Logits, Targets
 from stages.folding import folded
 from stages.layers import Halves, cut, gridded, ungridded
-from stages.params import find
 from stages.problem import Problem, Unsupported
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -123,7 +120,7 @@ class Classifier:
     def rectified(self, sign: str, layer: str) -> Iterator[None]:
         """Let only gradients of one sign back through every ReLU while this lasts (Springenberg et al. 2015).
 
-        On a network without ReLU this changes nothing.
+        A ReLU that is cut off above, as at 6, is one. On a network without ReLU this changes nothing.
 
         Args:
             sign: positive, negative, or absolute, which turns all gradients positive.
@@ -139,7 +136,7 @@ class Classifier:
             return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
 
         layers = [step for half in self._traced(layer, "ReLU") for step in half.modules()]
-        hooks = [step.register_full_backward_hook(rectify) for step in layers if isinstance(step, nn.ReLU)]
+        hooks = [step.register_full_backward_hook(rectify) for step in layers if isinstance(step, nn.ReLU | nn.ReLU6)]
         try:
             yield
         finally:
@@ -283,32 +280,6 @@ def start(engine: dict) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-
-
-def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:
-    """Load a trained classifier from its folder: `weights.safetensors` and `card.json`.
-
-    Raises:
-        Problem: the weights are not those of the network that params.yaml describes.
-    """
-    from safetensors.torch import load_file
-
-    card = json.loads((folder / "card.json").read_text())
-    module = build(network, classes=len(card["classes"]))
-    try:
-        module.load_state_dict(load_file(folder / "weights.safetensors"))
-    except RuntimeError as mismatch:
-        raise Problem(
-            f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {mismatch}"
-        ) from None
-    return Classifier(name, module, mean=card["mean"], std=card["std"], engine=engine)
-
-
-def build(network: dict, *, classes: int) -> nn.Sequential:
-    """Build the network that an entry of params.yaml names, with its settings."""
-    settings = {key: value for key, value in network.items() if key not in ("family", "function")}
-    function = network.get("function", network["family"])
-    return find("networks", network["family"], function)(classes=classes, **settings)
 
 
 def _logit(logits: Tensor, targets: Tensor) -> Tensor:

@@ -100,8 +100,8 @@ def compute(
     rows: Rows,
 ) -> dict[str, dict[str, int]]:
     """Make the missing predictions batch by batch."""
-    from stages.classifier import load as load_classifier
     from stages.classifier import start
+    from stages.loading import load as load_classifier
 
     engine = params["engine"]
     start(engine)

@@ -187,7 +187,7 @@ def test_a_guided_gradient_without_negative_gradients_back_is_the_gradient():
     assert torch.equal(guided(classifier, images, targets), classifier.gradient(images, targets, "logit"))
 
 
-@pytest.mark.parametrize("relu", [nn.functional.relu, torch.relu, lambda x: x.relu()])
+@pytest.mark.parametrize("relu", [nn.functional.relu, torch.relu, lambda x: x.relu(), nn.functional.relu6])
 def test_a_relu_that_is_no_module_is_guided_too(images, targets, relu):
     class Functional(nn.Module):
         def __init__(self, layers):
@@ -198,7 +198,8 @@ def test_a_relu_that_is_no_module_is_guided_too(images, targets, relu):
             return relu(self.second(relu(self.first(x))))
 
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU())
+    own = nn.ReLU6 if relu is nn.functional.relu6 else nn.ReLU
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), own(), nn.Conv2d(4, 8, 3), own())
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
     modular, functional = (
         Classifier("one", nn.Sequential(OrderedDict(features=part, head=head)), mean=MEAN, std=STD, engine=ENGINE)
