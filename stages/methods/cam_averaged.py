@@ -65,8 +65,8 @@ def smooth_gradcam_pp(
     Returns:
         Maps of at least 0. Without noise the paper's form is Grad-CAM++.
 
-    Differs from the paper as printed, whose α has E g above the line, a slip that torchcam mends too; and from torchcam,
-    which adds 1e-8 to the denominator.
+    Differs from the paper as printed, whose α has E g above the line, a slip that torchcam mends too; and from
+    torchcam, which adds 1e-8 to the denominator.
     """
     check_count("smooth_gradcam_pp", "samples", samples)
     _check_size("smooth_gradcam_pp", "deviation", deviation)
