@@ -1,10 +1,8 @@
 """What class activation maps share: a layer's activations with their gradients, and weighted sums of them."""
 
-from collections.abc import Callable
-
 from torch import Tensor
 
-from stages.arrays import Features, Images, LayerAttributions, Targets
+from stages.arrays import Features, Images, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
 
@@ -13,11 +11,6 @@ from stages.memory import shared
 def activations(classifier: Classifier, images: Images, targets: Targets, layer: str) -> tuple[Features, Features]:
     """Give a layer's activations and the gradient of the target's logit by them, once for the family."""
     return classifier.features_and_gradients(images, targets, layer, "logit")
-
-
-def combined(classifier: Classifier, combine: Callable[..., Tensor], *parts: Tensor) -> LayerAttributions:
-    """Combine activations, weights and gradients batch by batch, each part laid out alike in any company."""
-    return classifier.batched(combine, *parts)
 
 
 def weighted(features: Tensor, weights: Tensor) -> Tensor:

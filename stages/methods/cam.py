@@ -13,7 +13,7 @@ from torch import Tensor
 from stages.arrays import Attributions, Features, Images, LayerAttributions, Targets
 from stages.classifier import Classifier
 from stages.layers import enlarged
-from stages.methods._cam import activations, combined, plus_plus, weighted
+from stages.methods._cam import activations, plus_plus, weighted
 
 ATTRS = {
     "cam": {
@@ -78,7 +78,7 @@ def cam(classifier: Classifier, images: Images, targets: Targets, *, layer: str)
     """
     weights = classifier.head_weights(layer)[targets]
     features, _ = activations(classifier, images, targets, layer)
-    return combined(classifier, weighted, features, weights[:, :, None, None])
+    return classifier.batched(weighted, features, weights[:, :, None, None])
 
 
 def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
@@ -93,7 +93,7 @@ def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: 
         Maps of at least 0; 0 everywhere where all evidence is negative. On a network of global average pooling and
         a linear layer this is ReLU(CAM)/hw.
     """
-    return combined(classifier, _gradcam, *activations(classifier, images, targets, layer))
+    return classifier.batched(_gradcam, *activations(classifier, images, targets, layer))
 
 
 def gradcam_pp(
@@ -122,7 +122,7 @@ def gradcam_pp(
         present = (gradients != 0).to(gradients)
         return weighted(features, plus_plus(features, gradients, present, gradients)).relu()
 
-    return combined(classifier, combine, *activations(classifier, images, targets, layer))
+    return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
 def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
@@ -141,7 +141,7 @@ def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer:
     def combine(features: Features, gradients: Features) -> Tensor:
         return weighted(features, gradients).relu()
 
-    return combined(classifier, combine, *activations(classifier, images, targets, layer))
+    return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
 def xgradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
@@ -167,7 +167,7 @@ def xgradcam(classifier: Classifier, images: Images, targets: Targets, *, layer:
         weights = (gradients * features).sum((2, 3), keepdim=True) / sums.where(sums != 0, 1.0)
         return weighted(features, weights.where(sums != 0, 0.0)).relu()
 
-    return combined(classifier, combine, *activations(classifier, images, targets, layer))
+    return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
 def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
@@ -187,7 +187,7 @@ def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer:
     def combine(features: Features, gradients: Features) -> Tensor:
         return weighted(features, gradients.relu()).relu()
 
-    return combined(classifier, combine, *activations(classifier, images, targets, layer))
+    return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
 def eigencam(classifier: Classifier, images: Images, *, layer: str) -> LayerAttributions:
@@ -208,7 +208,7 @@ def eigencam(classifier: Classifier, images: Images, *, layer: str) -> LayerAttr
     def combine(features: Features) -> Tensor:
         return _component(features).view(len(features), 1, *features.shape[2:]).relu()
 
-    return combined(classifier, combine, classifier.features(images, layer)[0])
+    return classifier.batched(combine, classifier.features(images, layer)[0])
 
 
 def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> Attributions:
@@ -227,7 +227,7 @@ def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, 
 
     Differs from captum by default, which repeats Grad-CAM's values and does not interpolate.
     """
-    coarse = combined(classifier, _gradcam, *activations(classifier, images, targets, layer))
+    coarse = classifier.batched(_gradcam, *activations(classifier, images, targets, layer))
     with classifier.rectified("positive", "input"):
         guided = classifier.gradient(images, targets, "logit")
     return guided * enlarged(coarse, tuple(images.shape[-2:]))

@@ -16,7 +16,7 @@ from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._background import Ways
 from stages.methods._batches import gradients
-from stages.methods._cam import combined, plus_plus, weighted
+from stages.methods._cam import plus_plus, weighted
 from stages.methods._fill import color
 from stages.methods._path import check_count
 from stages.problem import Problem
@@ -97,8 +97,8 @@ def smooth_gradcam_pp(
         return weighted(last, (alphas * way.relu()).sum((2, 3), keepdim=True)).relu()
 
     if form == "torchcam":
-        return combined(classifier, torchcam, clean, two, three, ends, ways)
-    return combined(classifier, paper, clean, one, two, three)
+        return classifier.batched(torchcam, clean, two, three, ends, ways)
+    return classifier.batched(paper, clean, one, two, three)
 
 
 def integrated_gradcam(
@@ -200,12 +200,12 @@ def expected_gradcam(
         else:
             pairs = zip(rows, numbers, strict=True)
             change = clean[rows] - absent[[ways.start(row, number) for row, number in pairs]]
-        return combined(classifier, _mean_product, change, gradient)
+        return classifier.batched(_mean_product, change, gradient)
 
     weights = clean.new_zeros(*clean.shape[:2], 1, 1)
     for row, _, weight in gradients(targets, samples, classifier.batch, along, weigh):
         weights[row] += weight / samples
-    return combined(classifier, lambda *parts: weighted(*parts).relu(), clean, weights)
+    return classifier.batched(lambda *parts: weighted(*parts).relu(), clean, weights)
 
 
 def _check_size(function: str, setting: str, size: float) -> None:
