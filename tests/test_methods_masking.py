@@ -37,8 +37,25 @@ def classified() -> Classifier:
     return of(nn.Sequential(OrderedDict(features=features, head=head)))
 
 
+def wide() -> Classifier:
+    """With a matrix product over so many features that it sums them in another order for another number of rows."""
+    torch.manual_seed(3)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(3 * HEIGHT * WIDTH, CLASSES))
+    return of(nn.Sequential(OrderedDict(features=nn.Identity(), head=head)))
+
+
 def of(module: nn.Sequential) -> Classifier:
     return Classifier("tiny", module, mean=MEAN, std=STD, engine=ENGINE)
+
+
+@pytest.mark.parametrize("method", ["rise", "occlusion"])
+def test_a_row_is_the_same_alone_and_in_any_company_and_order(method):
+    settings = {"rise": {**RISE, "masks": 9}, "occlusion": {"window": 6, "stride": 3, "fill": "mean"}}[method]
+    images = torch.rand(19, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
+    targets, classifier = torch.arange(19) % CLASSES, wide()
+    whole = getattr(masking, method)(classifier, images, targets, **settings)
+    for rows in ([18], [5, 16, 2], list(range(19))[::-1]):
+        assert torch.equal(getattr(masking, method)(classifier, images[rows], targets[rows], **settings), whole[rows])
 
 
 @pytest.mark.parametrize("counts", [(12, 30), (30, 12), (12, 30, 7, 30)])
