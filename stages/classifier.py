@@ -74,8 +74,9 @@ class Classifier:
     def features(self, images: Images, layer: str) -> tuple[Features, Tensor]:
         """Give a layer's activations, and beside them what its tokens of no place hold, which `head` needs too."""
         before = self._cut(layer).before
+        self.passes["forward"] += len(images) if layer != "input" else 0  # there nothing is run
         with torch.no_grad():
-            return self._passes(lambda part: self._gridded(before(self.normalized(part)).float()), images)
+            return self.batched(lambda part: self._gridded(before(self.normalized(part)).float()), images)
 
     def features_and_gradients(
         self, images: Images, targets: Targets, layer: str, output: str

@@ -209,17 +209,17 @@ def test_maps_have_the_layers_size_and_all_else_is_left_alone(name, settings, im
 
 
 def expected_passes(name: str, settings: dict) -> dict[str, int]:
-    """Passes of an image: one that finds its features, and those of what is perturbed."""
+    """Passes of an image: one that finds its features, none at the input, and those of what is perturbed."""
     channels, rows, columns = SHAPES[settings["layer"]]
+    whole = settings["layer"] == "input"
     if name in SCORED:
-        return {"forward": 1 + channels * settings.get("samples", 1), "backward": 0, "head": 0}
+        return {"forward": (not whole) + channels * settings.get("samples", 1), "backward": 0, "head": 0}
     if name == "occlusion_features":
         windows = [ceil((side + settings["window"]) / settings["stride"]) - 1 for side in (rows, columns)]
         count = 1 + windows[0] * windows[1]
     else:
         count = {"ablation_cam": channels + 1, "recipro_cam": rows * columns, "rise_features": 9}[name]
-    whole = settings["layer"] == "input"
-    return {"forward": 1 + count * whole, "backward": 0, "head": count * (not whole)}
+    return {"forward": count if whole else 1, "backward": 0, "head": count * (not whole)}
 
 
 @every_entry
@@ -240,8 +240,9 @@ def test_copies_of_one_image_are_looked_at_once_for_all_targets(name, settings, 
     classifier = classified(network("deep"))
     rows = [0, 1, 0, 0]
     several = attribute(name, settings, classifier, images[rows], targets, [seeds[row] for row in rows])
-    due = expected_passes(name, settings)
-    assert classifier.passes == {**due, "forward": 4 + 2 * (due["forward"] - 1), "head": 2 * due["head"]}
+    due, clean = expected_passes(name, settings), settings["layer"] != "input"
+    forward = 4 * clean + 2 * (due["forward"] - clean)
+    assert classifier.passes == {**due, "forward": forward, "head": 2 * due["head"]}
     for place, row in enumerate(rows):
         pair = images[row : row + 1], targets[place : place + 1]
         assert torch.equal(several[place], attribute(name, settings, classifier, *pair, [seeds[row]])[0])

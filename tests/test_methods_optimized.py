@@ -129,7 +129,7 @@ def test_no_more_than_a_batch_of_images_exists_at_a_time(name, images, targets, 
 @every
 def test_shape_range_and_evidence_left_alone(name, images, targets, seeds):
     classifier = classified(steep())
-    modules = [module for part in (classifier._features, classifier._head) for module in part.modules()]
+    modules = [module for half in classifier._cut("final") for module in half.modules()]
     weights = [parameter.clone() for module in modules for parameter in module.state_dict().values()]
     before = images.clone(), targets.clone(), list(seeds)
     first = attribute(name, classifier, images, targets, seeds)

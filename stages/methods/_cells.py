@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.arrays import Images
-from stages.methods._masking import check_at_least
+from stages.methods._checks import check_at_least
 from stages.problem import Problem
 from stages.seeds import generator
 

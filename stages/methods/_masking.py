@@ -6,7 +6,6 @@ from torch import Tensor
 
 from stages.arrays import Images, Logits, Targets
 from stages.methods._batches import pairs
-from stages.problem import Problem
 
 
 def answers(
@@ -49,13 +48,3 @@ def alike(*parts: Tensor | list[int]) -> list[list[int]]:
     for row, key in enumerate(zip(*parts, strict=True)):
         groups.setdefault(key, []).append(row)
     return list(groups.values())
-
-
-def check_at_least(function: str, setting: str, value: float | int, least: int) -> None:
-    """Refuse a setting that is too small.
-
-    Raises:
-        Problem: it is.
-    """
-    if value < least:
-        raise Problem(f"{function}: the setting '{setting}' is {value}, expected at least {least}")

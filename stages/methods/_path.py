@@ -12,7 +12,6 @@ from stages.methods._batches import gradients
 from stages.methods._blur import blurred, profiles
 from stages.methods._fill import color
 from stages.methods._terms import Terms
-from stages.problem import Problem
 
 # Standard deviation of the blurred baseline, as a share of the image's shorter side.
 BLUR = 0.1
@@ -89,13 +88,3 @@ def quadrature(rule: str, steps: int) -> tuple[list[float], list[float]]:
         return np.linspace(0, 1, steps).tolist(), [1 / steps] * steps
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     return ((1 + nodes) / 2).tolist(), (weights / 2).tolist()
-
-
-def check_count(function: str, setting: str, count: int) -> None:
-    """Refuse a count below 1.
-
-    Raises:
-        Problem: it is below 1.
-    """
-    if count < 1:
-        raise Problem(f"{function}: the setting '{setting}' is {count}, expected at least 1")

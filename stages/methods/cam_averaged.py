@@ -17,9 +17,8 @@ from stages.memory import shared
 from stages.methods._background import Ways
 from stages.methods._batches import gradients
 from stages.methods._cam import plus_plus, weighted
+from stages.methods._checks import check_at_least
 from stages.methods._fill import color
-from stages.methods._path import check_count
-from stages.problem import Problem
 
 ATTRS = {
     "smooth_gradcam_pp": {
@@ -68,8 +67,8 @@ def smooth_gradcam_pp(
     Differs from the paper as printed, whose α has E g above the line, a slip that torchcam mends too; and from
     torchcam, which adds 1e-8 to the denominator.
     """
-    check_count("smooth_gradcam_pp", "samples", samples)
-    _check_size("smooth_gradcam_pp", "deviation", deviation)
+    check_at_least("smooth_gradcam_pp", "samples", samples, 1)
+    check_at_least("smooth_gradcam_pp", "deviation", deviation, 0)
     clean = classifier.features(images, layer)[0]
     shape = tuple(images.shape[1:])
     deviations = deviation * classifier.std.view(-1, 1, 1)
@@ -127,7 +126,7 @@ def integrated_gradcam(
 
     Differs from the authors' code: a mean, where it sums.
     """
-    check_count("integrated_gradcam", "steps", steps)
+    check_at_least("integrated_gradcam", "steps", steps, 1)
     start = color(classifier, baseline)
     empty = classifier.features(start.expand_as(images), layer)[0] if difference else None
 
@@ -178,8 +177,8 @@ def expected_gradcam(
     Differs from the paper where it says nothing or two things: its kernel is the mean over draws; the background set
     is the evaluation's own, n about 20 by its running times.
     """
-    check_count("expected_gradcam", "samples", samples)
-    _check_size("expected_gradcam", "scale", scale)
+    check_at_least("expected_gradcam", "samples", samples, 1)
+    check_at_least("expected_gradcam", "scale", scale, 0)
     shape, deviations = tuple(images.shape[1:]), scale * classifier.std.view(-1, 1, 1)
     noisy = {"uniform": draws.uniform, "gaussian": draws.normal}[smoothing]
     ways = Ways(images, seeds, background, samples)
@@ -206,11 +205,6 @@ def expected_gradcam(
     for row, _, weight in gradients(targets, samples, classifier.batch, along, weigh):
         weights[row] += weight / samples
     return classifier.batched(lambda *parts: weighted(*parts).relu(), clean, weights)
-
-
-def _check_size(function: str, setting: str, size: float) -> None:
-    if not size >= 0:
-        raise Problem(f"{function}: the setting '{setting}' is {size}, expected at least 0")
 
 
 def _mean_product(change: Tensor, gradient: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.arrays import Features, Images, LayerAttributions, Seeds, Targets
 from stages.classifier import Classifier
 from stages.methods._cells import averaged, check_cells, mask_maker, stacked
+from stages.methods._checks import check_at_least
 from stages.methods._feature import (
     clean_features,
     head_probabilities,
@@ -23,7 +24,6 @@ from stages.methods._feature import (
     softmax_weighted,
     weighted,
 )
-from stages.methods._masking import check_at_least
 from stages.methods._windows import covering, spread_over
 
 ATTRS = {

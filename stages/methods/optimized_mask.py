@@ -10,8 +10,8 @@ from stages.arrays import Attributions, Images, Seeds, Targets
 from stages.classifier import Classifier
 from stages.methods._batches import pairs
 from stages.methods._blur import blurred, profiles
+from stages.methods._checks import check_at_least
 from stages.methods._optimized import Pooling, Pyramid, largest
-from stages.methods._path import check_count
 from stages.problem import Problem
 
 ATTRS = {
@@ -78,7 +78,7 @@ def meaningful_perturbation(
     a disk and is smoothed by a Gaussian when enlarged, and b is a Gaussian blur. Differs from common code: the map is
     not scaled to its own range.
     """
-    check_count("meaningful_perturbation", "steps", steps)
+    check_at_least("meaningful_perturbation", "steps", steps, 1)
     for name, value, good, accepted in (
         ("cells", cells, cells >= 2, "at least 2"),
         ("window", window, window >= 1 and window % 2 == 1, "an odd number, at least 1"),
@@ -163,8 +163,8 @@ def extremal_perturbation(
     a have a mean r in common, where there the order of pixels decides; a margin is whole strides, which for a sigma
     of whole strides it is there.
     """
-    check_count("extremal_perturbation", "steps", steps)
-    check_count("extremal_perturbation", "stride", stride)
+    check_at_least("extremal_perturbation", "steps", steps, 1)
+    check_at_least("extremal_perturbation", "stride", stride, 1)
     shares = len(areas) > 0 and all(0 < area < 1 for area in areas)
     for name, value, good, accepted in (
         ("areas", areas, shares, "shares above 0 and below 1, at least one"),

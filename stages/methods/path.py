@@ -12,9 +12,10 @@ from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._background import Ways
 from stages.methods._batches import gradients
+from stages.methods._checks import check_at_least
 from stages.methods._guide import check_guide
 from stages.methods._path import baselines as absent
-from stages.methods._path import by_images, check_count, integrate
+from stages.methods._path import by_images, integrate
 from stages.methods._terms import Terms
 from stages.problem import Problem
 
@@ -76,7 +77,7 @@ def integrated_gradients(
     one end to the other, both included, is PAIR's (`endpoints`); it weighs the ends twice as much as the trapezoidal
     rule does.
     """
-    check_count("integrated_gradients", "steps", steps)
+    check_at_least("integrated_gradients", "steps", steps, 1)
     if (baseline == "zero") == (layer == "input"):
         due = "black, mean or blur" if layer == "input" else "zero"
         raise Problem(f"integrated_gradients: the setting 'baseline' is {baseline}, expected {due} at layer {layer}")
@@ -119,8 +120,8 @@ def integrated_gradients_random(
     Differs from the Guided AbsoluteGrad code: it differentiates the loss (`output: loss`), draws from the range of the
     whole batch, after normalization, and takes points from end to end (`rule: endpoints`).
     """
-    check_count("integrated_gradients_random", "steps", steps)
-    check_count("integrated_gradients_random", "baselines", baselines)
+    check_at_least("integrated_gradients_random", "steps", steps, 1)
+    check_at_least("integrated_gradients_random", "baselines", baselines, 1)
     check_guide("integrated_gradients_random", percentile, "baselines", baselines)
     terms = _random_lines(classifier, images, targets, seeds, steps, baselines, rule, output)
     return terms.total(sign, percentile, floor) / baselines
@@ -151,7 +152,7 @@ def expected_gradients(
 
     Differs from the usual code: none known but the draws (SHAP's GradientExplainer is this estimate).
     """
-    check_count("expected_gradients", "samples", samples)
+    check_at_least("expected_gradients", "samples", samples, 1)
     ways = Ways(images, seeds, background, samples)
     found = torch.zeros_like(images)
     differentiate = by_images(classifier, output)

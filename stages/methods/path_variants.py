@@ -11,9 +11,10 @@ from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._batches import pairs
 from stages.methods._blur import blurred, profiles
+from stages.methods._checks import check_at_least
 from stages.methods._guide import check_guide
 from stages.methods._guided import advance
-from stages.methods._path import baselines, by_images, check_count, integrate
+from stages.methods._path import baselines, by_images, integrate
 from stages.methods._regions import ranked, regions
 from stages.methods._terms import Terms
 from stages.problem import Problem
@@ -82,7 +83,7 @@ def guided_ig(
     Differs from PAIR: the baseline is by intensity; where no value can move any more a step ends. From the Guided
     AbsoluteGrad code, whose terms are moves, where a term here is a step: the variance is of fewer, larger terms.
     """
-    check_count("guided_ig", "steps", steps)
+    check_at_least("guided_ig", "steps", steps, 1)
     check_guide("guided_ig", percentile, "steps", steps)
     for name, share in (("fraction", fraction), ("max_distance", max_distance)):
         if not 0 <= share <= 1:
@@ -127,7 +128,7 @@ def blur_ig(
     Differs from the paper: σ and not its square goes in equal steps, as in PAIR's code, which is this formula. The
     Guided AbsoluteGrad code cuts its Gaussians off at 20 pixels.
     """
-    check_count("blur_ig", "steps", steps)
+    check_at_least("blur_ig", "steps", steps, 1)
     if not max_sigma > 0:
         raise Problem(f"blur_ig: the setting 'max_sigma' is {max_sigma}, expected above 0")
     check_guide("blur_ig", percentile, "steps", steps)
@@ -166,8 +167,8 @@ def xrai(
     Differs from PAIR: its baselines are one color of the image's own smallest and one of its largest value. Its
     rule is `endpoints`.
     """
-    check_count("xrai", "steps", steps)
-    check_count("xrai", "min_pixels", min_pixels)
+    check_at_least("xrai", "steps", steps, 1)
+    check_at_least("xrai", "min_pixels", min_pixels, 1)
     if dilation < 0:
         raise Problem(f"xrai: the setting 'dilation' is {dilation}, expected at least 0")
     ends = images.new_tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *images.shape[1:])

@@ -10,8 +10,9 @@ from torch import Tensor
 from stages.arrays import Attributions, Images, Seeds, Targets
 from stages.classifier import Classifier
 from stages.methods._batches import pairs
+from stages.methods._checks import check_at_least
 from stages.methods._fill import color
-from stages.methods._masking import alike, check_at_least
+from stages.methods._masking import alike
 from stages.problem import Problem
 from stages.seeds import rng
 
