@@ -4,6 +4,7 @@ Reads the classifier, its evaluation images and grids; writes `data/maps/<classi
 groups `images` (attribution: image y x) and `grids` (attribution: grid tile y x).
 """
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,19 +103,37 @@ def compute(
     folder = path(study, "classifiers", classifier)
     loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
     passes = {work.method.name: dict.fromkeys(loaded.passes, 0) for work in works}
+    alike = Counter((works[i].seen.group, attributions_of(works[i].method)) for i in missing)
+    held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce in other ways
+    images = None
     for seen in {work.seen.group: work.seen for work in works}.values():
         wanted = {i: missing[i] for i in missing if works[i].seen is seen}
         for i, positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
+            if given["images"] is not images:
+                held, images = {}, given["images"]
             if rows.refusal(works[i].shared) is None:
                 before = dict(loaded.passes)
-                make(works[i], positions, {**given, "classifier": loaded}, rows)
+                several = alike[seen.group, attributions_of(works[i].method)] > 1
+                make(works[i], positions, {**given, "classifier": loaded}, rows, held if several else {})
                 for kind, count in passes[works[i].method.name].items():
                     passes[works[i].method.name][kind] = count + loaded.passes[kind] - before[kind]
     return passes
 
 
-def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -> None:
+def attributions_of(bound: Entry) -> str:
+    """Name what entries have in common that reduce the same attributions to maps in ways of their own."""
+    return canonical([bound.function, bound.settings])
+
+
+def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
     """Make one method's maps of a batch and journal them, or journal why it cannot.
+
+    Args:
+        work: Whose maps.
+        positions: Which rows.
+        given: Their evidence, by name.
+        rows: Where they are journaled.
+        held: Attributions of this batch, by `attributions_of`; those made here are added.
 
     Raises:
         Problem: the network or the method gave a value that is not finite; the message names the images.
@@ -124,9 +143,11 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -
     bound = work.method
     function = find("methods", bound.family, bound.function)
     named = signature("methods", bound.family, bound.function).evidence
-    arguments = [given[name] for name in named]
+    known = attributions_of(bound)
     try:
-        maps = mapped(function, arguments, bound.settings, work.seen.side, given["seeds"], **bound.options)
+        if known not in held:
+            held[known] = function(*(given[name] for name in named), **bound.settings)
+        maps = mapped(held[known], given["classifier"].batched, work.seen.side, given["seeds"], **bound.options)
         maps = maps.cpu().numpy()
     except Unsupported as reason:
         rows.refuse(work.shared, str(reason))
@@ -142,21 +163,22 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows) -
 
 
 def mapped(
-    function: Callable,
-    given: list,
-    settings: dict[str, Any],
+    attributions: "Tensor",
+    batched: Callable,
     side: tuple[int, int],
     seeds: list[int],
     *,
     channels: str,
     reverse: dict[str, float] | None,
 ) -> "Tensor":
-    """Call a method, reduce its channels as the entry says, enlarge the map to the picture: the verb's part of it."""
+    """Reduce attributions' channels as the entry says and enlarge them to the picture: the verb's part of a map."""
     from stages.layers import enlarged
 
-    raw = function(*given, **settings)
-    sized = raw if channels == "sum" else raw.abs()
-    maps = enlarged(sized.amax(dim=1) if channels == "max_abs" else sized.sum(dim=1), side)
+    def reduced(part: "Tensor") -> "Tensor":
+        sized = part if channels == "sum" else part.abs()
+        return enlarged(sized.amax(dim=1) if channels == "max_abs" else sized.sum(dim=1), side)
+
+    maps = batched(reduced, attributions)
     return maps if reverse is None else swapped(maps, seeds, **reverse)
 
 

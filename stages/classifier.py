@@ -59,8 +59,7 @@ class Classifier:
         """Differentiate the target's logit, probability or loss by the image: its unit per unit of intensity.
 
         Args:
-            images: In [0, 1].
-            targets: The classes.
+            images, targets: In [0, 1]; the classes.
             output: logit, probability (its softmax) or loss (its cross-entropy, in nats).
         """
 
@@ -83,7 +82,7 @@ class Classifier:
     ) -> tuple[Features, Features]:
         """Give a layer's activations and the gradient of the target's output by them.
 
-        At the layer `input` these are the normalized image and the gradient by that.
+        At the layer `input`: the normalized image and the gradient by that.
         """
         before = self._cut(layer).before
 
@@ -161,8 +160,7 @@ class Classifier:
         Args:
             function: Of a layer's activations, at `input` the normalized images, and the other tensors; gives
                 (logits, attributions).
-            images: In [0, 1].
-            others: A row for every image.
+            images, others: Rows of one another.
             layer: Where the function begins.
             forward: Passes that it and what comes before take.
             backward: Passes back that it takes.
@@ -190,14 +188,15 @@ class Classifier:
         Raises:
             Unsupported: anything else comes, so that no weight belongs to a feature.
         """
-        after = self._cut(layer).after
-        layers = [layer for layer in after.modules() if not isinstance(layer, nn.Dropout | nn.Identity)]
-        layers = [layer for layer in layers if not list(layer.children())]
-        kinds = [type(layer) for layer in layers]
-        if kinds[-3:] != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear] or len(kinds) != 3:
-            names = ", ".join(kind.__name__ for kind in kinds)
+        graph = self.graph(layer)
+        nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output")]
+        steps = [graph.get_submodule(node.target) if node.op == "call_module" else node.target for node in nodes]
+        steps = [step for step in steps if not isinstance(step, nn.Dropout | nn.Identity)]
+        kinds = [type(step) if isinstance(step, nn.Module) else step for step in steps]
+        if kinds != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear] or steps[0].output_size not in (1, (1, 1)):
+            names = ", ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
             raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {names}")
-        return layers[-1].weight.float()
+        return steps[-1].weight.float()
 
     def batched(self, function: Callable, *tensors: Tensor) -> Any:
         """Run a function of tensors over batches of the fixed size, the last one padded with its first row.
@@ -268,7 +267,7 @@ class Classifier:
 
 
 def start(engine: dict) -> None:
-    """Set torch to the engine's threads and to deterministic algorithms, once per process.
+    """Set torch to the engine's threads and, where it has them, to deterministic algorithms, once per process.
 
     Raises:
         Problem: the engine's device is not there.
@@ -277,6 +276,8 @@ def start(engine: dict) -> None:
         raise Problem("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products need
     torch.set_num_threads(engine["threads"])
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False

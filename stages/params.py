@@ -32,7 +32,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
 REVERSE = {"remain": float, "swap": float}
 OPTIONAL = {"count": None, "exclude": [], "reverse": None}
 
-
 SECTIONS: dict[str, dict[str, Any]] = {
     "engine": {
         "device": Literal["cpu", "cuda"],

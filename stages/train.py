@@ -75,7 +75,6 @@ def deterministic(engine: dict) -> None:
     """Let equal trainings give equal weights."""
     start(engine)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
 
 
 def begun(network: dict, classes: int, seed: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ MASK = {"order": "normalize_first", "fill": "mean", **LAYER}
 SETTINGS = {
     "gradient": {
         "gradient": {"sign": "both", **OUT, "layer": "input"},
-        "input_x_gradient": {**OUT, "layer": "input"},
+        "input_x_gradient": {"baseline": "black", **OUT, "layer": "input"},
         "guided_backprop": {"sign": "positive", "layer": "input"},
     },
     "noise": {
@@ -32,7 +32,8 @@ SETTINGS = {
         "xrai": {"steps": 1, "rule": "midpoint", **OUT, "dilation": 1, "min_pixels": 4},
     },
     "cam": {
-        **dict.fromkeys(("cam", "gradcam", "hirescam", "xgradcam", "layercam", "eigencam", "guided_gradcam"), LAYER),
+        **dict.fromkeys(("gradcam", "hirescam", "xgradcam", "layercam", "eigencam", "guided_gradcam"), LAYER),
+        "cam": {"rectified": False, **LAYER},
         "gradcam_pp": {"form": "paper", **LAYER},
     },
     "cam_averaged": {
@@ -46,7 +47,7 @@ SETTINGS = {
         "scorecam": MASK,
         "ss_cam": {"samples": 2, "deviation": 0.5, **MASK},
         "is_cam": {"samples": 2, "ramp": "linear", **MASK},
-        "ablation_cam": LAYER,
+        "ablation_cam": {"divisor": "logit", **LAYER},
         "recipro_cam": {"spread": False, **LAYER},
         "rise_features": {"masks": 4, "cells": 2, "probability": 0.5, "seed": 0, **LAYER},
         "occlusion_features": {"window": 2, "stride": 1, **LAYER},

@@ -286,8 +286,11 @@ def test_the_family_shares_a_pass_of_each_layer(images, targets):
                 function(classifier, images, targets, layer=layer)
             for form in ("paper", "torchcam"):
                 cam.gradcam_pp(classifier, images, targets, form=form, layer=layer)
-    cam.cam(classifier, images, targets, layer="final")
     assert classifier.passes == {"forward": 6, "backward": 6, "head": 0}
+    for _ in range(2):
+        cam.cam(classifier, images, targets, rectified=False, layer="final")
+        cam.eigencam(classifier, images, layer="final")
+    assert classifier.passes == {"forward": 9, "backward": 6, "head": 0}
 
 
 def test_the_background_is_looked_at_once_for_all_images(images, targets, seeds):
@@ -322,7 +325,7 @@ def test_another_target_has_another_map(name, images, seeds):
 def test_cams_of_one_linear_layer_are_one_map(images, targets):
     """On global average pooling and a linear layer the gradient is the weight over the number of places."""
     classifier = classified(network("pooled"))
-    expected = cam.cam(classifier, images, targets, layer="final").relu() / 12
+    expected = cam.cam(classifier, images, targets, rectified=False, layer="final").relu() / 12
     assert (expected.amax((1, 2, 3)) > 0).any()
     for function in (cam.gradcam, cam.hirescam, cam.xgradcam):
         close(function(classifier, images, targets, layer="final"), expected, 1e-6)

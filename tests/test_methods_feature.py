@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from itertools import product
-from math import ceil
+from math import prod
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +24,7 @@ from stages.methods._feature import channel_masks, clean_features
 from stages.networks.residual import small_resnet
 from stages.problem import Problem
 from stages.signatures import signature
+from tests.reference import methods as reference
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
@@ -39,8 +40,8 @@ ENTRIES = [
     ("ss_cam", {"samples": 2, "deviation": 0.7, **MASKED}),
     ("is_cam", {"samples": 3, "ramp": "cumulative", **MASKED}),
     ("is_cam", {"samples": 2, "ramp": "linear", "order": "enlarge_first", "fill": "black", "layer": "input"}),
-    ("ablation_cam", {"layer": "final"}),
-    ("ablation_cam", {"layer": "input"}),
+    ("ablation_cam", {"divisor": "logit", "layer": "final"}),
+    ("ablation_cam", {"divisor": "magnitude", "layer": "input"}),
     ("recipro_cam", {"spread": False, "layer": "features.1"}),
     ("recipro_cam", {"spread": True, "layer": "final"}),
     ("rise_features", {"masks": 9, "cells": 3, "probability": 0.4, "seed": 2, "layer": "final"}),
@@ -215,8 +216,7 @@ def expected_passes(name: str, settings: dict) -> dict[str, int]:
     if name in SCORED:
         return {"forward": (not whole) + channels * settings.get("samples", 1), "backward": 0, "head": 0}
     if name == "occlusion_features":
-        windows = [ceil((side + settings["window"]) / settings["stride"]) - 1 for side in (rows, columns)]
-        count = 1 + windows[0] * windows[1]
+        count = 1 + prod(side // settings["stride"] + 1 for side in (rows, columns))
     else:
         count = {"ablation_cam": channels + 1, "recipro_cam": rows * columns, "rise_features": 9}[name]
     return {"forward": count if whole else 1, "backward": 0, "head": count * (not whole)}
@@ -360,7 +360,7 @@ def test_ablation_cam_restated(activation, layer, images, targets):
     assert (logits < 0).any()
     assert (logits > 0).any()
     expected = restated(images, targets, lambda *pair: ablation_map(module, *pair, layer))
-    close(feature.ablation_cam(classified(module), images, targets, layer=layer), expected, 1e-5)
+    close(feature.ablation_cam(classified(module), images, targets, divisor="magnitude", layer=layer), expected, 1e-5)
 
 
 @pytest.mark.parametrize(("spread", "layer"), [(False, "final"), (True, "final"), (True, "features.1")])
@@ -412,8 +412,8 @@ def test_occlusion_of_features_restated(window, stride, layer, images, targets):
         features = before(normalized(image[None]))
         whole = after(features)[0, target]
         total = torch.zeros(rows, columns)
-        for top in range(stride - window, rows, stride):
-            for left in range(stride - window, columns, stride):
+        for top in reference.starts(rows, window, stride):
+            for left in reference.starts(columns, window, stride):
                 inside = torch.zeros(rows, columns, dtype=torch.bool)
                 for row, column in product(range(rows), range(columns)):
                     inside[row, column] = top <= row < top + window and left <= column < left + window
@@ -467,7 +467,9 @@ def test_methods_perturb_patches_and_leave_the_class_token(layer, images, target
     drops = torch.tensor([[whole[i, 0] - patches(i, drop(k))[t] for k in range(6)] for i, t in enumerate(targets)])
     summed = ((drops / whole.abs())[:, None] * tokens[:, 1:]).sum(2).relu()
     close(
-        feature.ablation_cam(classified(module), images, targets, layer=layer), summed.view(4, 1, ROWS, COLUMNS), 1e-5
+        feature.ablation_cam(classified(module), images, targets, divisor="magnitude", layer=layer),
+        summed.view(4, 1, ROWS, COLUMNS),
+        1e-5,
     )
 
 
@@ -491,7 +493,7 @@ def test_closed_forms_of_a_pooled_head(images, targets):
     weights = module.head[2].weight[targets]
     found = feature.occlusion_features(classifier, images, targets, window=1, stride=1, layer="final")
     with torch.enable_grad():  # which the CAMs of one backward pass take for granted
-        expected = cam.cam(classifier, images, targets, layer="final")
+        expected = cam.cam(classifier, images, targets, rectified=False, layer="final")
     close(found * ROWS * COLUMNS, expected, 1e-5)
 
     logits = torch.einsum("ck,nkij->ncij", module.head[2].weight, features) / (ROWS * COLUMNS)
@@ -501,7 +503,7 @@ def test_closed_forms_of_a_pooled_head(images, targets):
 
     whole = module.head(features).gather(1, targets[:, None]).abs()
     expected = ((weights * features.mean((2, 3)) / whole)[:, :, None, None] * features).sum(1, keepdim=True).relu()
-    close(feature.ablation_cam(classifier, images, targets, layer="final"), expected, 1e-5)
+    close(feature.ablation_cam(classifier, images, targets, divisor="magnitude", layer="final"), expected, 1e-5)
 
 
 @every_layer
@@ -581,7 +583,7 @@ def test_a_logit_of_zero_has_no_shares(images, targets):
     module = network("pooled")
     module.head[2].weight[:] = 0
     module.head[2].bias[:] = 0
-    found = feature.ablation_cam(classified(module), images, targets, layer="final")
+    found = feature.ablation_cam(classified(module), images, targets, divisor="magnitude", layer="final")
     assert torch.equal(found, torch.zeros_like(found))
 
 
@@ -664,7 +666,7 @@ def test_pytorch_grad_cam_ablation_cam(images):
     for targets, alike in ((logits.argmax(1), True), (logits.argmin(1), False)):
         assert (logits.gather(1, targets[:, None]) > 0).all() == alike
         expected = grad_cam_map(AblationCAM, module, images, targets)
-        found = feature.ablation_cam(classified(module), images, targets, layer="final")
+        found = feature.ablation_cam(classified(module), images, targets, divisor="magnitude", layer="final")
         if alike:
             close(scaled(found), scaled(expected), 1e-5)
         else:

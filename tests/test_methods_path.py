@@ -317,7 +317,7 @@ def test_integrated_gradients_at_a_layer_restated(layer, output, images, targets
 
 def test_integrated_gradients_before_a_linear_head_are_input_x_gradient(images, targets):
     classifier = classified(network("pooled"))
-    expected = gradient.input_x_gradient(classifier, images, targets, output="logit", layer="final")
+    expected = gradient.input_x_gradient(classifier, images, targets, baseline="zero", output="logit", layer="final")
     close(attribute("at_final", classifier, images, targets, []), expected, 1e-6)
 
 
@@ -392,7 +392,7 @@ def processed(terms: Callable, sign: str, percentile: int, floor: str) -> np.nda
     if percentile == 0:
         return total
     varying = found if sign == "absolute" else terms(KEPT["both"])
-    return total * reference.gag(varying, percentile, floor, lambda _: 1.0)
+    return total * reference.gag(varying, percentile, floor, lambda _: 1.0, std=[1.0] * 3)
 
 
 # sign, percentile and floor; at 100 the floor is everywhere
@@ -676,7 +676,7 @@ def test_every_path_of_a_linear_classifier_gives_the_weighted_difference(name, i
     ("name", "wrong", "message"),
     [
         ("integrated", {"steps": 0}, "integrated_gradients: the setting 'steps' is 0, expected at least 1"),
-        ("integrated", {"baseline": "zero"}, "'baseline' is zero, expected black, mean or blur at layer input"),
+        ("integrated", {"baseline": "zero"}, "'baseline' is zero, expected a color at layer input"),
         ("integrated", {"layer": "final"}, "'baseline' is blur, expected zero at layer final"),
         ("random", {"steps": 0}, "integrated_gradients_random: the setting 'steps' is 0, expected at least 1"),
         ("random", {"baselines": 0}, "integrated_gradients_random: the setting 'baselines' is 0, expected at least 1"),

@@ -359,7 +359,7 @@ def test_before_a_pooled_head_of_weights_alone_they_are_input_x_gradient(images)
     module = residual()
     module.head[2].bias = None
     classifier = classified(module)
-    products = gradient.input_x_gradient(classifier, images, TARGETS, output="logit", layer="final")
+    products = gradient.input_x_gradient(classifier, images, TARGETS, baseline="zero", output="logit", layer="final")
     close(relevance.lrp(classifier, images, TARGETS, epsilon=1e-9, layer="final"), products)
     integrated = path.integrated_gradients(
         *(classifier, images, TARGETS),
@@ -390,7 +390,7 @@ def test_on_a_linear_classifier_they_are_input_x_gradient(images):
     close(relevance.deep_lift(classifier, images, TARGETS, baseline="mean"), (images - mean) * slope)
     close(
         relevance.deep_lift(classifier, images, TARGETS, baseline="black"),
-        gradient.input_x_gradient(classifier, images, TARGETS, output="logit", layer="input"),
+        gradient.input_x_gradient(classifier, images, TARGETS, baseline="black", output="logit", layer="input"),
     )
 
 

@@ -131,7 +131,7 @@ def test_signatures_are_read_from_source():
     assert found.evidence == ["classifier", "images", "targets", "seeds"]
     assert list(found.settings) == ["samples", "spread", "extent", "output", "sign"]
     assert found.settings["spread"] is float
-    assert found.settings["extent"] == Literal["image", "full"]
+    assert found.settings["extent"] == Literal["image", "batch"]
 
 
 def test_attributes_are_read_from_source():

@@ -136,3 +136,8 @@ def test_nouns_import_the_kernel_and_helpers_of_their_own_folder():
                     where = f"{kind}/{file.name} imports {other.relative_to(ROOT)}"
                     assert other.parent == file.parent, where
                     assert other.name.startswith("_"), where
+
+
+def test_no_module_is_long():
+    long = {file: len(file.read_text().splitlines()) for file in (ROOT / "stages").rglob("*.py")}
+    assert not {file.relative_to(ROOT): lines for file, lines in long.items() if lines > 300}

@@ -1,18 +1,21 @@
 """The stages before the maps: what they keep, what they refuse, and how they say it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import yaml
 import zarr
 from safetensors.torch import save_file
-from study import tiny, write
+from study import ROOT, tiny, write
 
 from stages import attribute, collect, correlate, predict, score, select, tile
 from stages.evidence import tile_masks
 from stages.networks.residual import small_resnet
 from stages.params import entry, load
 from stages.problem import Problem
+from stages.rows import Rows
 
 C = "resnet_vanilla"
 
@@ -40,8 +43,6 @@ def collected(tmp_path_factory):
 
 @pytest.fixture
 def study(collected, tmp_path):
-    import shutil
-
     return shutil.copytree(collected, tmp_path / "study")
 
 
@@ -269,8 +270,6 @@ def test_tiles_cover_the_grid_once():
 
 
 def test_a_missing_dataset(study):
-    import shutil
-
     shutil.rmtree(study / "data/datasets")
     with pytest.raises(Problem, match=r"data/datasets/shapes\.zarr: the dataset shapes cannot be read"):
         select.main(study, C)
@@ -447,3 +446,73 @@ def only_control(study) -> dict:
     params["methods"] = {"control": params["methods"]["control"]}
     write(study, params)
     return params
+
+
+def maps_of(study, family: str) -> dict[str, np.ndarray]:
+    stores = sorted((study / "data/maps" / C / family).glob("*.zarr"))
+    return {
+        f"{store.stem}/{group}": zarr.open_group(store / group, mode="r")["attribution"][:]
+        for store in stores
+        for group in ("images", "grids")
+        if "attribution" in zarr.open_group(store / group, mode="r")
+    }
+
+
+def listed(family: str) -> dict:
+    """The default study's entries of a family, at small counts."""
+    few = {"samples": 2, "steps": 3, "masks": 5, "window": 32, "stride": 32}
+    default = yaml.safe_load((ROOT / "params.yaml").read_text())["methods"][family]
+    return {
+        name: {setting: few.get(setting, value) for setting, value in given.items()} for name, given in default.items()
+    }
+
+
+@pytest.mark.parametrize("family", yaml.safe_load((ROOT / "params.yaml").read_text())["methods"])
+def test_whatever_is_listed_is_resumed_where_it_stopped(study, family, monkeypatch):
+    params = tiny()
+    params["methods"] = {family: listed(family)}
+    write(study, params)
+    select.main(study, C)
+    tile.main(study, C)
+    stopping, puts = Rows.put, []
+
+    def put(rows, table, *given):
+        puts.append(table.group)
+        if len(puts) == len(params["methods"][family]) + 2:
+            raise KeyboardInterrupt
+        stopping(rows, table, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Rows, "put", put)
+        with pytest.raises(KeyboardInterrupt):
+            attribute.main(study, C, family)
+    attribute.main(study, C, family)
+    line = last_line(study)
+    assert 0 < line["rows_computed"] < line["rows_wanted"]
+    resumed = maps_of(study, family)
+    shutil.rmtree(study / "data/maps")
+    shutil.rmtree(study / ".atlas")
+    attribute.main(study, C, family)
+    assert last_line(study)["rows_computed"] == line["rows_wanted"]
+    whole = maps_of(study, family)
+    assert len(whole) == 2 * len(params["methods"][family])
+    assert all(np.array_equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_entries_that_reduce_the_same_attributions_take_their_passes_once(study):
+    """A reversed map, and one of other channels, is had from the base method's own passes."""
+    base = {"function": "guided_backprop", "sign": "positive", "layer": "input", "channels": "abs_sum"}
+    others = {"turned": {**base, "reverse": {"remain": 0.1, "swap": 0.2}}, "signed": {**base, "channels": "sum"}}
+    params = tiny()
+    params["methods"] = {"gradient": {"base": base, **others, "negative": {**base, "sign": "negative"}}}
+    write(study, params)
+    select.main(study, C)
+    tile.main(study, C)
+    attribute.main(study, C, "gradient")
+    rows = 12 + 4 * 3
+    once, none = {"forward": rows, "backward": rows, "head": 0}, {"forward": 0, "backward": 0, "head": 0}
+    assert last_line(study)["passes"] == {"base": once, "turned": none, "signed": none, "negative": once}
+    found = maps_of(study, "gradient")
+    assert not np.array_equal(found["base/images"], found["turned/images"])
+    assert np.array_equal(np.sort(found["base/images"].ravel()), np.sort(found["turned/images"].ravel()))
+    assert (found["signed/images"] < 0).any()

@@ -133,10 +133,10 @@ def head_probabilities(
 def softmax_weighted(classifier: Classifier, images: Images, layer: str, logits: Tensor) -> LayerAttributions:
     """Weight the clean features by the softmax of a logit per feature."""
     features, _ = clean_features(classifier, images, layer)
-    return weighted(classifier, features, lambda part: part.softmax(dim=1), logits)
+    return score_weighted(classifier, features, lambda part: part.softmax(dim=1), logits)
 
 
-def weighted(
+def score_weighted(
     classifier: Classifier, features: Features, weigh: Callable[[Tensor], Tensor], scores: Tensor
 ) -> LayerAttributions:
     """Give ReLU(Σₖ wₖ Aₖ), the weights made of a score per feature."""

@@ -45,13 +45,14 @@ def noisy_gradients(
 ) -> Moments:
     """Take the moments of the output's gradient at images with Gaussian noise, sample by sample.
 
-    The noise's standard deviation is spread · (max x − min x), of each image by itself, or spread where the extent is
-    `full`: intensities go from 0 to 1. Noisy images are not clipped.
+    The noise's standard deviation is spread · (max x − min x), of each image by itself, or of a batch of normalized
+    photographs, times each channel's standard deviation. Noisy images are not clipped.
     A sample's noise is the same whatever the spread and however many samples follow.
     """
     shape = tuple(images.shape[1:])
-    ranges = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
-    deviations = spread * (ranges if extent == "image" else torch.ones_like(ranges))
+    own = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
+    ranges = own if extent == "image" else _photographs(classifier)
+    deviations = (spread * ranges).expand(len(images), -1, -1, -1)
 
     def perturb(rows: list[int], samples: list[int]) -> Tensor:
         drawn = [draws.normal([seeds[row]], "noise", sample, shape) for row, sample in zip(rows, samples, strict=True)]
@@ -75,3 +76,15 @@ def noisy_gradients(
         negative[row] += gradient.clamp(max=0)
     variance = deviation / (samples - 1) if samples > 1 else torch.full_like(deviation, torch.nan)
     return Moments(mean, variance, square / samples, positive / samples, negative / samples)
+
+
+@shared
+def by_normalized(classifier: Classifier, variance: Images) -> Images:
+    """Turn the variance of gradients by intensity into that of gradients by the normalized image."""
+    return variance * classifier.std.view(-1, 1, 1) ** 2
+
+
+def _photographs(classifier: Classifier) -> Tensor:
+    """Give the range of normalized images in which some values are black and some white, as intensities by channel."""
+    low, high = ((end - classifier.mean) / classifier.std for end in (0.0, 1.0))
+    return ((high.max() - low.min()) * classifier.std).view(1, -1, 1, 1)

@@ -41,6 +41,7 @@ def integrate(
     steps: int,
     rule: str,
     batch: int,
+    guided: bool = False,
 ) -> Terms:
     """Integrate the gradient from baselines b to every image: a term (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα a line.
 
@@ -53,6 +54,7 @@ def integrate(
         steps: Points on every line, one pass each.
         rule: Where the points lie and what they weigh.
         batch: Points made at a time.
+        guided: Whether the terms' variance will be asked for.
     """
     nodes, weights = quadrature(rule, steps)
     alphas = torch.tensor(nodes, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1)
@@ -64,7 +66,7 @@ def integrate(
         points += starts
         return points
 
-    terms = Terms(images)
+    terms = Terms(images, guided=guided)
     for row, sample, gradient in gradients(targets, lines * steps, batch, along, differentiate):
         line, step = divmod(sample, steps)
         up, down = weights[step] * gradient.clamp(min=0), weights[step] * gradient.clamp(max=0)

@@ -11,12 +11,17 @@ class Terms:
     """Sums and variances over the terms t of every image, in float32 unless the terms come in double.
 
     A term is a gradient times a step along the path; its kinds are made of the gradient's signs.
+
+    Args:
+        images: What a term is like.
+        guided: Whether variances are kept, which a guide needs.
     """
 
-    def __init__(self, images: Tensor):
+    def __init__(self, images: Tensor, *, guided: bool):
         self._sums = {sign: torch.zeros_like(images) for sign in ("both", "positive", "negative", "absolute")}
-        self._means = {sign: torch.zeros_like(images) for sign in ("both", "absolute")}
-        self._deviations = {sign: torch.zeros_like(images) for sign in ("both", "absolute")}
+        kinds = ("both", "absolute") if guided else ()
+        self._means = {sign: torch.zeros_like(images) for sign in kinds}
+        self._deviations = {sign: torch.zeros_like(images) for sign in kinds}
         self._count = 0
 
     def add(self, row: int | slice, number: int, positive: Tensor, negative: Tensor) -> None:
@@ -33,11 +38,12 @@ class Terms:
         parts = {"both": both, "positive": positive, "negative": negative, "absolute": absolute.abs()}
         for sign, part in parts.items():
             self._sums[sign][row] += part
-        for sign, term in (("both", both), ("absolute", absolute)):
+        for sign, mean in self._means.items():
+            term = both if sign == "both" else absolute
             # Welford's sums: exact where all terms are equal, and without the differences of large squares.
-            step = term - self._means[sign][row]
-            self._means[sign][row] += step / (number + 1)
-            self._deviations[sign][row] += step * (term - self._means[sign][row])
+            step = term - mean[row]
+            mean[row] += step / (number + 1)
+            self._deviations[sign][row] += step * (term - mean[row])
 
     def total(self, sign: str, percentile: int, floor: str) -> Images:
         """Give Σ t, or W · Σ t where a percentile guides it.
@@ -48,7 +54,7 @@ class Terms:
             percentile: Share of pixels that the guide W holds down by the variance of the terms, 0 for no guide.
             floor: What W is there.
         """
-        total = self._sums[sign].float()
+        total = self._sums[sign].to(torch.float32, copy=True)
         if percentile == 0:
             return total
         return guide(self._variance("absolute" if sign == "absolute" else "both"), percentile, floor) * total

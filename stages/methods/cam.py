@@ -14,6 +14,7 @@ from stages.arrays import Attributions, Features, Images, LayerAttributions, Tar
 from stages.classifier import Classifier
 from stages.layers import enlarged
 from stages.methods._cam import activations, plus_plus, weighted
+from stages.methods._feature import clean_features
 
 ATTRS = {
     "cam": {
@@ -59,26 +60,27 @@ ATTRS = {
 }
 
 
-def cam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+def cam(classifier: Classifier, images: Images, targets: Targets, *, rectified: bool, layer: str) -> LayerAttributions:
     """Weight the activations by the target's row of the final linear layer.
 
         Σₖ w_ck Aₖ
 
     Args:
+        rectified: Whether what speaks against the target, below 0, is set to 0.
         layer: The layer before the head.
 
     Returns:
-        Signed maps in logits: they average to the target's logit less its bias.
+        Signed maps in logits unless rectified: they average to the target's logit less its bias.
 
     Raises:
         Unsupported: what follows the layer is not global average pooling and one linear layer.
 
-    Differs from some code: no ReLU on the sum, as in the authors' script. The definition needs no backward pass; it
-    takes the one that its family shares.
+    Differs from the authors' script where rectified, as TorchCAM and others do.
     """
     weights = classifier.head_weights(layer)[targets]
-    features, _ = activations(classifier, images, targets, layer)
-    return classifier.batched(weighted, features, weights[:, :, None, None])
+    features, _ = clean_features(classifier, images, layer)
+    found = classifier.batched(weighted, features, weights[:, :, None, None])
+    return found.relu() if rectified else found
 
 
 def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
@@ -200,7 +202,7 @@ def eigencam(classifier: Classifier, images: Images, *, layer: str) -> LayerAttr
         layer: Of the activations.
 
     Returns:
-        Maps of at least 0, the same for every class. Takes no gradient, and a pass of its own.
+        Maps of at least 0, the same for every class. Takes no gradient: its pass is that of cam.
 
     Differs from pytorch-grad-cam, whose sign is that of its library, and so arbitrary.
     """
@@ -208,7 +210,7 @@ def eigencam(classifier: Classifier, images: Images, *, layer: str) -> LayerAttr
     def combine(features: Features) -> Tensor:
         return _component(features).view(len(features), 1, *features.shape[2:]).relu()
 
-    return classifier.batched(combine, classifier.features(images, layer)[0])
+    return classifier.batched(combine, clean_features(classifier, images, layer)[0])
 
 
 def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> Attributions:

@@ -18,6 +18,7 @@ from stages.methods._background import Ways
 from stages.methods._batches import gradients
 from stages.methods._cam import plus_plus, weighted
 from stages.methods._checks import check_at_least
+from stages.methods._feature import clean_features
 from stages.methods._fill import color
 
 ATTRS = {
@@ -69,7 +70,7 @@ def smooth_gradcam_pp(
     """
     check_at_least("smooth_gradcam_pp", "samples", samples, 1)
     check_at_least("smooth_gradcam_pp", "deviation", deviation, 0)
-    clean = classifier.features(images, layer)[0]
+    clean = clean_features(classifier, images, layer)[0]
     shape = tuple(images.shape[1:])
     deviations = deviation * classifier.std.view(-1, 1, 1)
 
@@ -174,15 +175,16 @@ def expected_gradcam(
         Maps of at least 0. On a network of global average pooling and a linear layer w, whatever α and η, the latent
         reading gives wₖ = w_ck (Ā(x) − Ā(b)) / hw, of means over places and draws.
 
-    Differs from the paper where it says nothing or two things: its kernel is the mean over draws; the background set
-    is the evaluation's own, n about 20 by its running times.
+    Differs from the paper where it says nothing or two things: the kernel is the mean over draws; the background set
+    is held out, where a set of evaluated images but the one that is explained would change with the study. By the
+    paper's running times n is about 20. Each reading of the difference takes its own gradients.
     """
     check_at_least("expected_gradcam", "samples", samples, 1)
     check_at_least("expected_gradcam", "scale", scale, 0)
     shape, deviations = tuple(images.shape[1:]), scale * classifier.std.view(-1, 1, 1)
     noisy = {"uniform": draws.uniform, "gaussian": draws.normal}[smoothing]
     ways = Ways(images, seeds, background, samples)
-    clean = classifier.features(images, layer)[0]
+    clean = clean_features(classifier, images, layer)[0]
     absent = _background(classifier, background, layer) if difference == "latent" else None
 
     def along(rows: list[int], numbers: list[int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 Aₖ is feature k, Aᵢⱼ all of them at row i and column j, f the target's logit. Masked images take whole passes,
 perturbed features passes of what follows the layer: `final` (the last spatial one), `input`, or the path of a module.
-Maps have the layer's size. None is scaled to [0, 1], as the common packages and the authors' scripts do.
+Maps have the layer's size. None is scaled to [0, 1], where the common packages and the authors' scripts scale.
 """
 
 from typing import Literal
@@ -21,8 +21,8 @@ from stages.methods._feature import (
     logits_without,
     mask_noise,
     masked_logits,
+    score_weighted,
     softmax_weighted,
-    weighted,
 )
 from stages.methods._windows import covering, spread_over
 
@@ -174,32 +174,33 @@ def is_cam(
     return softmax_weighted(classifier, images, layer, logits)
 
 
-def ablation_cam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+def ablation_cam(
+    classifier: Classifier, images: Images, targets: Targets, *, divisor: Literal["logit", "magnitude"], layer: str
+) -> LayerAttributions:
     """Weight the features by how much the target's logit drops without them.
 
-        ReLU(Σₖ wₖ Aₖ),    wₖ = (f(A) − f(A with Aₖ = 0)) / |f(A)|
+        ReLU(Σₖ wₖ Aₖ),    wₖ = (f(A) − f(A with Aₖ = 0)) / f(A)
 
     Takes a pass of what follows the layer for every feature, and one for all of them together.
 
     Args:
+        divisor: f(A), by which the map of a negative logit shows what speaks against the target, or |f(A)|.
         layer: Whose features.
 
     Returns:
-        Maps of at least 0. Where the logit is 0 there is no share to take, and drops are not divided. A logit near 0
-        scales the whole map up.
+        Maps of at least 0. Where the logit is 0, drops are not divided; one near 0 scales the whole map up.
 
-    Differs from the paper: it divides by f, which for a negative logit turns the map into what speaks against the
-    target; for a positive one it is the same. From pytorch-grad-cam, which puts a huge negative number in place of
-    0 where any feature is negative.
+    Differs from pytorch-grad-cam, which puts a huge negative number in place of 0 where any feature is negative.
     """
     features, beside = clean_features(classifier, images, layer)
 
     def shares(logits: Tensor) -> Tensor:
         whole = logits[:, -1:]
-        return (whole - logits[:, :-1]) / whole.abs().where(whole != 0, 1.0)
+        return (whole - logits[:, :-1]) / (whole.abs() if divisor == "magnitude" else whole).where(whole != 0, 1.0)
 
     places = [(channel,) for channel in range(features.shape[1])]
-    return weighted(classifier, features, shares, logits_without(classifier, features, beside, targets, places, layer))
+    logits = logits_without(classifier, features, beside, targets, places, layer)
+    return score_weighted(classifier, features, shares, logits)
 
 
 def recipro_cam(

@@ -2,10 +2,13 @@
 
 from typing import Literal
 
+from torch import Tensor
+
 from stages.arrays import Images, LayerAttributions, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
-from stages.methods._signs import kept
+from stages.methods._checks import check_baseline
+from stages.methods._fill import color
 
 ATTRS = {
     "gradient": {
@@ -53,7 +56,7 @@ def gradient(
     Differs from the paper: signed, where Simonyan et al. take the largest absolute value over channels (the entry's
     `channels: max_abs` does that); by intensities in [0, 1], so that the classifier's normalization is inside f.
     """
-    return kept(_gradients(classifier, images, targets, output, layer)[1], sign)
+    return _kept(_gradients(classifier, images, targets, output, layer)[1], sign)
 
 
 def input_x_gradient(
@@ -61,29 +64,32 @@ def input_x_gradient(
     images: Images,
     targets: Targets,
     *,
+    baseline: Literal["black", "mean", "zero"],
     output: Literal["logit", "probability", "loss"],
     layer: str,
 ) -> LayerAttributions:
     """Multiply the image, or a layer's activations, by the gradient of the target's output.
 
-        A = x · ∇f(x)
+        A = (x − b) · ∇f(x)
 
     Args:
+        baseline: What gets nothing: black, or the classifier's mean color, which is 0 for the normalized image; at a
+            layer other than `input`, the activations `zero`.
         output: f: the target's logit, its probability, or the cross-entropy loss.
         layer: `input`, `final`, or the path of a module.
 
     Returns:
-        Signed attributions in the output's unit; 0 wherever the image is black. On a linear classifier they sum to
-        f(x) − f(black).
+        Signed attributions in the output's unit. On a linear classifier they sum to f(x) − f(b).
 
     Raises:
         Unsupported: the network cannot be cut at the layer.
 
-    Differs from the usual code: x is the intensity in [0, 1], not the normalized input, so black and not the mean
-    color is what gets nothing.
+    Differs from the usual code: none with the mean color, as it multiplies by the normalized image.
     """
+    check_baseline("input_x_gradient", baseline, layer)
     activations, gradients = _gradients(classifier, images, targets, output, layer)
-    return activations * gradients
+    starts = color(classifier, baseline) if layer == "input" else 0
+    return (activations - starts) * gradients
 
 
 def guided_backprop(
@@ -113,6 +119,15 @@ def guided_backprop(
     """
     with classifier.rectified(sign, layer):
         return _differentiated(classifier, images, targets, "logit", layer)[1]
+
+
+def _kept(gradients: Tensor, sign: str) -> Tensor:
+    """Give gradients as they are, those above 0, those below 0 (the others 0), or their absolute values."""
+    if sign == "positive":
+        return gradients.clamp(min=0)
+    if sign == "negative":
+        return gradients.clamp(max=0)
+    return gradients.abs() if sign == "absolute" else gradients
 
 
 @shared(calls=2)  # two layers, or two outputs, take turns

@@ -41,8 +41,8 @@ def occlusion(
 
         A = Σ_v (f(x) − f(x with v filled)) / |v| · 1[in v]
 
-    Windows overhang the border, so that every pixel is covered, and equally often where stride divides window; |v|
-    counts the pixels of a window that lie in the image.
+    Windows begin half a window before the border and end as far beyond the other, so that every pixel is covered, and
+    equally often where the stride is a window or half of one; |v| counts the pixels of a window that lie in the image.
 
     Args:
         window: Side of the window in pixels.

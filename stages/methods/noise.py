@@ -5,7 +5,7 @@ from typing import Literal
 from stages.arrays import Attributions, Images, Seeds, Targets
 from stages.classifier import Classifier
 from stages.methods._guide import check_guide, guide
-from stages.methods._noise import noisy_gradients
+from stages.methods._noise import by_normalized, noisy_gradients
 from stages.problem import Problem
 
 ATTRS = {
@@ -40,7 +40,7 @@ def smoothgrad(
     *,
     samples: int,
     spread: float,
-    extent: Literal["image", "full"],
+    extent: Literal["image", "batch"],
     output: Literal["logit", "probability", "loss"],
     sign: Literal["both", "positive", "negative", "absolute"],
 ) -> Attributions:
@@ -51,7 +51,7 @@ def smoothgrad(
     Args:
         samples: Noisy copies n.
         spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
         output: f: the target's logit, its probability, or the cross-entropy loss.
         sign: Which gradients of a copy are kept before they are averaged: both signs, those above 0, those below 0
             (the others 0), or absolute values.
@@ -60,7 +60,7 @@ def smoothgrad(
         Signed attributions in the output's unit per unit of intensity. Without spread this is the gradient.
 
     Differs from common code: PAIR's default averages squares (`smoothgrad_squared`); the Guided AbsoluteGrad code
-    takes the range of the whole batch, which is no one image's (`extent: full`).
+    takes the range of the whole batch, which is no one image's (`extent: batch`).
     """
     return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).signed(sign)
 
@@ -73,7 +73,7 @@ def smoothgrad_squared(
     *,
     samples: int,
     spread: float,
-    extent: Literal["image", "full"],
+    extent: Literal["image", "batch"],
     output: Literal["logit", "probability", "loss"],
 ) -> Attributions:
     """Average the squared gradient over noisy copies of the image.
@@ -83,7 +83,7 @@ def smoothgrad_squared(
     Args:
         samples: Noisy copies n.
         spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
         output: f: the target's logit, its probability, or the cross-entropy loss.
 
     Returns:
@@ -102,7 +102,7 @@ def vargrad(
     *,
     samples: int,
     spread: float,
-    extent: Literal["image", "full"],
+    extent: Literal["image", "batch"],
     output: Literal["logit", "probability", "loss"],
 ) -> Attributions:
     """Take the variance of the gradient over noisy copies of the image.
@@ -112,11 +112,11 @@ def vargrad(
     Args:
         samples: Noisy copies n, at least 2.
         spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
         output: f: the target's logit, its probability, or the cross-entropy loss.
 
     Returns:
-        Attributions of at least 0. Without spread, and for an image of one color, they are 0.
+        Attributions of at least 0. Without spread, and by its own extent for an image of one color, they are 0.
     """
     if samples < 2:
         raise Problem(f"vargrad: the setting 'samples' is {samples}, expected at least 2: it takes a variance")
@@ -131,7 +131,7 @@ def gag(
     *,
     samples: int,
     spread: float,
-    extent: Literal["image", "full"],
+    extent: Literal["image", "batch"],
     output: Literal["logit", "probability", "loss"],
     sign: Literal["both", "absolute"],
     percentile: int,
@@ -146,23 +146,22 @@ def gag(
     Args:
         samples: Noisy copies n, at least 2 where percentile is above 0.
         spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or `full`, 0 to 1, to which the range of a batch of photographs comes.
+        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
         output: f: the target's logit, its probability, or the cross-entropy loss.
         sign: `absolute` averages absolute gradients, the method; `both` averages the gradients themselves, its authors'
             variant G of SmoothGrad.
         percentile: Share of pixels that the guide holds down, 0 to 100; at 0 it holds down none (W = 1).
-        floor: Guide of those pixels: V itself, V scaled to [0, 1] in its channel, or 0.
+        floor: Guide of those pixels: V (raw), V scaled to [0, 1] in its channel (minmax), or 0.
 
     Returns:
-        Attributions in the output's unit per unit of intensity, of at least 0 where gradients are absolute. For an
-        image of one color, whose variance is 0 everywhere, they are 0 unless percentile is 0.
+        Attributions in the output's unit per unit of intensity, of at least 0 where gradients are absolute. Where
+        all noisy copies are alike, as by its own extent for an image of one color, they are 0 unless percentile is 0.
 
-    Differs from the authors' code: a mean where it sums, so that samples does not scale the map; and the noise is
-    scaled by each image's range, not the batch's; and gradients are by intensity, where the code's are by normalized
-    input, smaller by the standard deviation. The floor `raw` is the code's, and depends on the scale of both gradients
-    and logits.
+    Differs from the authors' code: a mean where it sums, so that samples does not scale the map; gradients are by
+    intensity, but the floor `raw` is, as the code's, the variance of those by the normalized image. It depends on the
+    scale of the logits. The code's range is that of the company (`extent: batch`, where photographs are its company).
     """
     check_guide("gag", percentile, "samples", samples)
     moments = noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output)
     mean = moments.signed(sign)
-    return mean if percentile == 0 else guide(moments.variance, percentile, floor) * mean
+    return mean if percentile == 0 else guide(by_normalized(classifier, moments.variance), percentile, floor) * mean

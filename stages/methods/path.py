@@ -12,12 +12,11 @@ from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._background import Ways
 from stages.methods._batches import gradients
-from stages.methods._checks import check_at_least
+from stages.methods._checks import check_at_least, check_baseline
 from stages.methods._guide import check_guide
 from stages.methods._path import baselines as absent
 from stages.methods._path import by_images, integrate
 from stages.methods._terms import Terms
-from stages.problem import Problem
 
 ATTRS = {
     "integrated_gradients": {
@@ -78,9 +77,7 @@ def integrated_gradients(
     rule does.
     """
     check_at_least("integrated_gradients", "steps", steps, 1)
-    if (baseline == "zero") == (layer == "input"):
-        due = "black, mean or blur" if layer == "input" else "zero"
-        raise Problem(f"integrated_gradients: the setting 'baseline' is {baseline}, expected {due} at layer {layer}")
+    check_baseline("integrated_gradients", baseline, layer)
     terms = _line(classifier, images, targets, steps, baseline, rule, output, layer)
     return terms.total(sign, percentile=0, floor="raw")
 
@@ -220,4 +217,5 @@ def _random_lines(
         steps=steps,
         rule=rule,
         batch=classifier.batch,
+        guided=True,
     )

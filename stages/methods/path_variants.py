@@ -203,7 +203,7 @@ def _guided_path(
     max_distance: float,
     output: str,
 ) -> Terms:
-    terms = Terms(images.double())
+    terms = Terms(images.double(), guided=True)
     for first in range(0, len(images), classifier.batch):
         rows = slice(first, first + classifier.batch)
         part, classes = images[rows], targets[rows]
@@ -231,7 +231,7 @@ def _blurring(
     low = profiles(sigmas, length).to(images.device)
     high = profiles([sigma + RISE for sigma in sigmas], length).to(images.device)
 
-    terms = Terms(images)
+    terms = Terms(images, guided=True)
     for batch in pairs(len(images), steps, classifier.batch):
         rows, numbers = ([pair[place] for pair in batch] for place in (0, 1))
         points, risen = (blurred(classifier, images[rows], weights[numbers]) for weights in (low, high))

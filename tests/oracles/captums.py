@@ -8,7 +8,7 @@ from captum.attr._core import deep_lift as captum_deep_lift
 from torch import Tensor, nn
 
 from stages import seeds as draws
-from tests.oracles.cases import Case, color, normalized
+from tests.oracles.cases import STD, Case, batch_extent, color, normalized
 
 RULES = {"gauss_legendre": "gausslegendre", "midpoint": "riemann_middle"}
 SIGNED = {"both": lambda found: found, "positive": lambda found: found.clamp(min=0), "absolute": Tensor.abs}
@@ -25,7 +25,8 @@ def gradient(case: Case, *, sign: str, output: str, layer: str) -> Tensor:
     return SIGNED[sign](found.detach())
 
 
-def input_x_gradient(case: Case, *, output: str, layer: str) -> Tensor:
+def input_x_gradient(case: Case, *, baseline: str, output: str, layer: str) -> Tensor:
+    assert baseline == ("black" if layer == "input" else "zero")
     whole = case.whole(output)
     if layer == "input":
         return captum.InputXGradient(whole).attribute(_inputs(case), target=case.targets).detach()
@@ -58,7 +59,8 @@ def _noisy(case: Case, kind: str, samples: int, spread: float, extent: str, outp
         tunnel = captum.NoiseTunnel(captum.Saliency(row.whole(output)))
         shape = tuple(row.images.shape[1:])
         noise = torch.cat([draws.normal(row.seeds, "noise", sample, shape) for sample in range(samples)])
-        deviation = spread * float(row.images.max() - row.images.min() if extent == "image" else 1)
+        deviation = spread * float(row.images.max() - row.images.min() if extent == "image" else batch_extent())
+        noise = noise if extent == "image" else noise * torch.tensor(STD).view(-1, 1, 1)
         with patch.object(torch, "normal", lambda mean, deviations, noise=noise: mean + deviations * noise):
             settings = {"nt_type": kind, "nt_samples": samples, "stdevs": deviation}
             found.append(tunnel.attribute(row.images, target=row.targets, abs=absolute, **settings).detach())

@@ -168,3 +168,9 @@ def network(name: str) -> nn.Sequential:
     last.weight -= last.weight.mean(0)  # what all classes share
     last.weight /= module(pictures).std()
     return module.requires_grad_(False)
+
+
+def batch_extent() -> float:
+    """The range of a normalized batch in which some values are black and some white."""
+    ends = [[(end - mean) / std for mean, std in zip(MEAN, STD, strict=True)] for end in (0, 1)]
+    return max(ends[1]) - min(ends[0])

@@ -55,8 +55,9 @@ def scorecam(case: Case, *, order: str, fill: str, layer: str) -> Tensor:
         return _map(package.ScoreCAM, case, layer)
 
 
-def ablation_cam(case: Case, *, layer: str) -> Tensor:
-    """Wrong where the least activation is not 0, for which it writes −10⁷, and where the logit is negative."""
+def ablation_cam(case: Case, *, divisor: str, layer: str) -> Tensor:
+    """Wrong where the least activation is not 0, for which it writes −10⁷."""
+    assert divisor == "logit"
     assert case.features(layer).min() == 0
     return _map(package.AblationCAM, case, layer)
 

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from stages import seeds as draws
-from tests.oracles.cases import HEIGHT, WIDTH, Case, color
+from tests.oracles.cases import HEIGHT, STD, WIDTH, Case, batch_extent, color
 
 KEPT = {
     "both": lambda gradients: gradients,
@@ -66,10 +66,12 @@ def gag(
     found = []
     for row in case.rows():
         image, shape = row.images[0], tuple(row.images.shape[1:])
-        deviation = spread * (image.max() - image.min() if extent == "image" else 1)
+        std = torch.tensor(STD).view(-1, 1, 1)
+        deviation = spread * (image.max() - image.min() if extent == "image" else batch_extent() * std)
         noise = [draws.normal(row.seeds, "noise", sample, shape)[0] for sample in range(samples)]
         terms = [_gradient(row, image + deviation * part, output) for part in noise]
-        found.append(_guide(terms, percentile, floor) * sum(KEPT[sign](term) for term in terms) / samples)
+        by_normalized = [term * std.numpy() for term in terms]
+        found.append(_guide(by_normalized, percentile, floor) * sum(KEPT[sign](term) for term in terms) / samples)
     return torch.from_numpy(np.stack(found))
 
 

@@ -7,7 +7,8 @@ from stages import seeds as draws
 from tests.oracles.cases import HEIGHT, STD, WIDTH, Case, color, normalized, precision
 
 
-def cam(case: Case, *, layer: str) -> Tensor:
+def cam(case: Case, *, rectified: bool, layer: str) -> Tensor:
+    assert not rectified
     (last,) = (module for module in case.network.modules() if isinstance(module, nn.Linear))
     return torch.einsum("nk,nkij->nij", last.weight[case.targets], case.features(layer))[:, None]
 

@@ -50,8 +50,9 @@ def _mask(feature: Tensor, order: str) -> Tensor:
     return large(scaled(feature)) if order == "normalize_first" else scaled(large(feature))
 
 
-def ablation_cam(case: Case, *, layer: str) -> Tensor:
-    """Of a negative logit, whose map pytorch-grad-cam turns over: it divides by the logit, not by its magnitude."""
+def ablation_cam(case: Case, *, divisor: str, layer: str) -> Tensor:
+    """Of a negative logit, whose map turns over where it is divided by and not its magnitude."""
+    assert divisor == "magnitude"
 
     def one(features: Tensor, logits: Ask) -> Tensor:
         (whole,), total = logits(features[None]), 0

@@ -12,7 +12,8 @@ from stages import seeds as draws
 from tests.oracles.cases import HEIGHT, WIDTH, Case, Whole
 
 
-def cam(case: Case, *, layer: str) -> Tensor:
+def cam(case: Case, *, rectified: bool, layer: str) -> Tensor:
+    assert not rectified
     plain = case.plain()
     last = next(module for module in plain.modules() if isinstance(module, nn.Linear))
     return _map(partial(torchcam.CAM, fc_layer=last), case, plain, layer)

@@ -22,7 +22,7 @@ def noisy_gradients(network, image, target, seed: int, samples: int, spread: flo
     return np.stack([gradient(network, image + deviation * eps, target) for eps in noise])
 
 
-def gag(gradients: np.ndarray, percentile: int, floor: str, kept: Callable) -> np.ndarray:
+def gag(gradients: np.ndarray, percentile: int, floor: str, kept: Callable, std: list[float]) -> np.ndarray:
     """Guided AbsoluteGrad of an image from its noisy gradients, divided by their number."""
     samples, channels, height, width = gradients.shape
     result = np.zeros((channels, height, width))
@@ -35,7 +35,7 @@ def gag(gradients: np.ndarray, percentile: int, floor: str, kept: Callable) -> n
                 if percentile == 0 or v > threshold:
                     guide = 1.0
                 elif floor == "raw":
-                    guide = v
+                    guide = v * std[channel] ** 2  # of gradients by the normalized image
                 elif floor == "minmax":
                     guide = (v - variance.min()) / (variance.max() - variance.min())
                 else:
@@ -95,13 +95,21 @@ def integrated_gradients(network, image, target, baseline, points, weights) -> n
     return (image - baseline).numpy() * total
 
 
+def starts(side: int, window: int, stride: int) -> list[int]:
+    """Where windows start: half a window before the border, then a stride apart until half a window is beyond it."""
+    found = [-(window // 2)]
+    while (found[-1] + stride <= side - window // 2 and found[-1] + stride < side) or found[-1] + window < side:
+        found.append(found[-1] + stride)
+    return found
+
+
 def occlusion(network, image, target, window: int, stride: int, color: torch.Tensor) -> np.ndarray:
     _, height, width = image.shape
     result = np.zeros((height, width))
     with torch.no_grad():
         clean = network(image[None])[0, target].item()
-        for top in range(stride - window, height, stride):
-            for left in range(stride - window, width, stride):
+        for top in starts(height, window, stride):
+            for left in starts(width, window, stride):
                 inside = np.zeros((height, width), dtype=bool)
                 for row in range(top, top + window):
                     for column in range(left, left + window):
