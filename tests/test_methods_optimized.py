@@ -2,23 +2,20 @@
 
 from collections import OrderedDict
 from copy import deepcopy
-from functools import cache
-from math import ceil
 
 import numpy as np
 import pytest
 import torch
 import torchvision
-from scipy.ndimage import gaussian_filter, median_filter
 from torch import nn
 
 from stages import classifier as kernel
-from stages import seeds as draws
 from stages.classifier import Classifier
 from stages.methods import optimized_mask
 from stages.methods._optimized import Pooling, largest
 from stages.problem import Problem
 from stages.signatures import signature
+from tests.reference import optimized as reference
 from tests.test_methods import CLASSES, ENGINE, HEIGHT, MEAN, STD, WIDTH, Whole, classified, close, linear, network
 
 MEANINGFUL = {
@@ -178,34 +175,8 @@ def test_a_longer_run_begins_with_the_steps_of_a_shorter_one(name, images, targe
 # Meaningful perturbation.
 
 
-def slow_meaningful(module, image, target, seed, *, steps, cells, window, power, noise, rate, **weights) -> np.ndarray:
-    whole = Whole(deepcopy(module).double())
-    image, std = image.double(), torch.tensor(STD).view(-1, 1, 1)
-    levels = (image * 255).round().byte().numpy()
-    blurred = torch.from_numpy(np.stack([median_filter(part, window, mode="nearest") for part in levels]) / 255)
-    mask = torch.ones(cells, cells, dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([mask], lr=rate)
-
-    def enlarged() -> torch.Tensor:
-        return nn.functional.interpolate(mask[None, None], image.shape[1:], mode="bilinear", align_corners=True)[0]
-
-    for step in range(steps):
-        drawn = draws.normal([seed], "meaningful_perturbation", step, tuple(image.shape))[0]
-        shown = image * enlarged() + blurred * (1 - enlarged()) + noise * std * drawn
-        variation = sum(
-            torch.stack([(mask[a] - mask[b]).abs() ** power for a, b in places]).mean()
-            for places in (
-                [((y, x), (y + 1, x)) for y in range(cells - 1) for x in range(cells)],
-                [((y, x), (y, x + 1)) for y in range(cells) for x in range(cells - 1)],
-            )
-        )
-        loss = whole(shown[None]).softmax(1)[0, target]
-        loss = loss + weights["area_weight"] * (1 - mask).abs().mean() + weights["variation_weight"] * variation
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        mask.data.clamp_(0, 1)
-    return 1 - enlarged().detach().numpy()
+def whole(module: nn.Sequential) -> nn.Module:
+    return Whole(deepcopy(module).double())
 
 
 @pytest.mark.parametrize(
@@ -219,7 +190,7 @@ def slow_meaningful(module, image, target, seed, *, steps, cells, window, power,
 def test_meaningful_perturbation_restated(changed, images, targets, seeds):
     module, settings = steep(), {**MEANINGFUL, **changed}
     expected = [
-        slow_meaningful(module, image, int(target), seed, **settings)
+        reference.meaningful(whole(module), STD, image, int(target), seed, **settings)
         for image, target, seed in zip(images, targets, seeds, strict=True)
     ]
     found = attribute("meaningful_perturbation", classified(module), images, targets, seeds, **settings)
@@ -257,32 +228,6 @@ def test_only_what_the_class_is_seen_by_is_hidden(seeds):
 # Extremal perturbation.
 
 
-@cache
-def slow_kernel(grid: tuple[int, int], stride: int, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every pixel of a mask by every cell: the kernel, and whether the cell is in the pixel's window."""
-    around = ceil(sigma / stride)
-    lines = [range(-around * stride, (count - 1 + around) * stride + 1) for count in grid]
-    weights = np.zeros((len(lines[0]), len(lines[1]), *grid))
-    near = np.zeros(weights.shape)
-    for row in range(grid[0]):
-        for column in range(grid[1]):
-            for i, y in enumerate(lines[0]):
-                for j, x in enumerate(lines[1]):
-                    distance = np.hypot(y - row * stride, x - column * stride)
-                    weights[i, j, row, column] = np.exp(-2 * max(distance / sigma - 0.5, 0) ** 2)
-                    near[i, j, row, column] = max(abs(y // stride - row), abs(x // stride - column)) <= around + 1
-    return torch.from_numpy(weights), torch.from_numpy(near)
-
-
-def slow_pooled(cells: torch.Tensor, stride: int, sigma: float) -> torch.Tensor:
-    """The smooth maximum over all cells of a window; those that are not there count as 0."""
-    weights, near = slow_kernel(tuple(cells.shape), stride, sigma)
-    values = weights * cells
-    shares = torch.exp(20 * values) * near
-    missing = (2 * ceil(sigma / stride) + 3) ** 2 - near.sum((2, 3))
-    return (shares * values).sum((2, 3)) / (shares.sum((2, 3)) + missing)
-
-
 @pytest.mark.parametrize(
     ("height", "width", "stride", "sigma"), [(20, 24, 4, 6.0), (30, 21, 7, 21.0), (9, 14, 5, 2.0), (6, 5, 1, 2.0)]
 )
@@ -291,7 +236,7 @@ def test_pooling_and_its_gradient_are_the_dense_formula(height, width, stride, s
     pooling = Pooling.of(torch.zeros(1, 3, height, width), stride, sigma)
     cells = torch.rand(4, *pooling.grid, generator=generator) ** torch.tensor([0.1, 1, 4, 30]).view(-1, 1, 1)
     dense = cells.double().requires_grad_()
-    expected = torch.stack([slow_pooled(one, stride, sigma) for one in dense])
+    expected = torch.stack([reference.pooled(one, stride, sigma) for one in dense])
     masks, sums = pooling.masks(cells)
     assert masks.shape == expected.shape
     torch.testing.assert_close(masks.double(), expected.detach(), rtol=0, atol=1e-5)
@@ -327,45 +272,6 @@ def test_tied_pixels_share_the_last_places():
     torch.testing.assert_close(found, torch.tensor([[[1, 0.5, 0.5], [0.5, 0.5, 0]], [[0.5] * 3] * 2]))
 
 
-def slow_wanted(masks: np.ndarray, area: float) -> np.ndarray:
-    count = masks.size
-    places = np.arange(count) >= int(count * (1 - area))
-    ordered = np.sort(masks.ravel())
-    lowest = ordered[places][0]
-    tied = np.abs(ordered - lowest) <= 1e-5
-    return np.where(np.abs(masks - lowest) <= 1e-5, places[tied].mean(), masks > lowest)
-
-
-def slow_extremal(module, image, target, *, steps, areas, stride, sigma, smoothing) -> np.ndarray:
-    whole, image = Whole(deepcopy(module).double()), image.double()
-    height, width = image.shape[1:]
-    mean = torch.tensor(MEAN, dtype=torch.float64).view(-1, 1, 1)
-    levels = [
-        torch.from_numpy(gaussian_filter((image - mean).numpy(), [0, blur, blur], mode="constant")) + mean
-        for blur in np.linspace(20, 0, 8)
-    ]
-    begin = ceil(sigma / stride) * stride
-    total = np.zeros((height, width))
-    for area in areas:
-        cells = torch.ones(ceil(height / stride), ceil(width / stride), dtype=torch.float64, requires_grad=True)
-        descent = torch.optim.SGD([cells], lr=0.01, momentum=0.9, dampening=0.9)
-        weight = 300.0
-        for step in range(steps):
-            mask = slow_pooled(cells, stride, sigma)
-            inside = mask[begin : begin + height, begin : begin + width]
-            shown = sum((1 - (7 * inside - level).abs()).clamp(min=0) * part for level, part in enumerate(levels))
-            logit = whole((shown.flip(2) if step % 2 == 0 else shown)[None])[0, target]
-            wanted = torch.from_numpy(slow_wanted(mask.detach().numpy(), area))
-            descent.zero_grad()
-            (weight * ((mask - wanted) ** 2).mean() - logit).backward()
-            descent.step()
-            cells.data.clamp_(0, 1)
-            weight *= 1.0035
-        mask = slow_pooled(cells, stride, sigma).detach().numpy()
-        total += mask[begin : begin + height, begin : begin + width]
-    return gaussian_filter(total, smoothing * min(height, width), mode="constant")[None]
-
-
 @pytest.mark.parametrize(
     "changed",
     [{"steps": 6}, {"steps": 25, "areas": [0.2], "stride": 5, "sigma": 5.0, "smoothing": 0.0}],
@@ -373,7 +279,7 @@ def slow_extremal(module, image, target, *, steps, areas, stride, sigma, smoothi
 def test_extremal_perturbation_restated(changed, images, targets, seeds):
     module, settings = steep(), {**EXTREMAL, **changed}
     expected = [
-        slow_extremal(module, image, int(target), **settings)
+        reference.extremal(whole(module), MEAN, image, int(target), **settings)
         for image, target in zip(images[:2], targets[:2], strict=True)
     ]
     found = attribute("extremal_perturbation", classified(module), images[:2], targets[:2], seeds, **settings)

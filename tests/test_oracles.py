@@ -27,6 +27,7 @@ from stages.methods import (
     gradient,
     masking,
     noise,
+    optimized_mask,
     path,
     path_variants,
     relevance,
@@ -34,7 +35,7 @@ from stages.methods import (
 )
 from stages.signatures import signature
 from tests.oracles import captums as captum
-from tests.oracles import cases, others, pairs, restated, restated_cams, restated_masks
+from tests.oracles import cases, optimized, others, pairs, restated, restated_cams, restated_masks
 from tests.oracles import gradcams as grad_cam
 from tests.oracles import torchcams as torchcam
 
@@ -48,7 +49,7 @@ pytestmark = [
 ]
 
 # Families whose oracles stand in tests of their own.
-ELSEWHERE = ("attention", "optimized_mask")
+ELSEWHERE = ("attention",)
 
 # Both sides run in double precision where a kink of ReLU must not be seen from two sides. Depthwise convolutions are
 # slow in it: where many passes are taken of them they run in single precision, and maps may be 100 times as far apart.
@@ -91,6 +92,9 @@ EXPECTED = {"samples": 3, "difference": "latent", "smoothing": "uniform", "scale
 SCORED = {"order": "normalize_first", "fill": "mean", **NARROW}
 RISE = {"masks": 8, "cells": 4, "probability": 0.4, "seed": 3}
 LIME = {"samples": 18, "superpixels": 14, "compactness": 10.0, "sigma": 1.0, "width": 0.25, "fill": "black"}
+MEANINGFUL = {"steps": 6, "cells": 5, "window": 5, "area_weight": 0.01, "variation_weight": 0.2, "power": 3.0}
+MEANINGFUL |= {"noise": 0.2, "rate": 0.1}
+EXTREMAL = {"steps": 8, "areas": [0.1, 0.3], "stride": 16, "sigma": 16.0, "smoothing": 0.05}
 
 TABLE = [
     Row(gradient.gradient, {"sign": "both", **INPUT}, captum.gradient, 1e-6),
@@ -225,6 +229,8 @@ TABLE = [
     Row(masking.rise, {**RISE, "cells": 7, "fill": "black"}, restated_masks.rise, 5e-6, SMALL),
     Row(superpixel.lime, LIME, others.lime, 5e-6),
     Row(superpixel.lime, {**LIME, "fill": "mean"}, others.lime, 5e-6, SMALL, count=1),
+    Row(optimized_mask.meaningful_perturbation, MEANINGFUL, optimized.meaningful_perturbation, 1e-5, count=1),
+    Row(optimized_mask.extremal_perturbation, EXTREMAL, optimized.extremal_perturbation, 1e-5, count=1),
     Row(relevance.lrp, {"epsilon": 0.25, "layer": "input"}, others.lrp, 1e-6),
     Row(relevance.lrp, {"epsilon": 1e-6, **MIDDLE}, others.lrp, 1e-6),
     # Captum's maxima lose a part of the change, and it cannot follow resnet's ReLU, which is called twice.

@@ -123,7 +123,7 @@ def test_guided_backprop_without_relu_is_the_gradient(small):
     assert torch.equal(gradient.guided_backprop(*evidence, sign="positive", layer="input"), plain)
 
 
-def held(small: Classifier, image: torch.Tensor, target: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def held(classifier: Classifier, image: torch.Tensor, target: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The attention of every block (head, token, token) and the gradient of the logit by it, through hooks."""
     seen = []
 
@@ -131,39 +131,47 @@ def held(small: Classifier, image: torch.Tensor, target: int) -> list[tuple[torc
         leaving.retain_grad()
         seen.append(leaving)
 
-    network = small._network
+    network = classifier._network
     hooks = [block.softmax.register_forward_hook(hold) for block in network.modules() if isinstance(block, Attention)]
-    network(small.normalized(image[None]).requires_grad_())[0, target].backward()
+    network(classifier.normalized(image[None]).requires_grad_())[0, target].backward()
     for hook in hooks:
         hook.remove()
     return [(weights[0].detach().double(), weights.grad[0].double()) for weights in seen]
 
 
-def test_rollout_restated(small):
-    evidence = given(small, 3, 32)
-    found = attention.rollout(small, evidence["images"])
+@pytest.fixture(params=["small", "classifier"])
+def transformers(request) -> tuple[Classifier, int]:
+    """The small transformer and vit_b_16, both of 4 x 4 patches, and their sides."""
+    return request.getfixturevalue(request.param), {"small": 32, "classifier": SIDE}[request.param]
+
+
+def test_rollout_restated(transformers):
+    classifier, side = transformers
+    evidence = given(classifier, 2, side)
+    found = attention.rollout(classifier, evidence["images"])
     for image, target, map_ in zip(evidence["images"], evidence["targets"], found, strict=True):
         total = torch.eye(17, dtype=torch.float64)
-        for weights, _ in held(small, image, target):
+        for weights, _ in held(classifier, image, target):
             mixed = torch.zeros(17, 17, dtype=torch.float64)
             for head in weights:
                 mixed += head / len(weights)
             mixed = mixed / 2 + torch.eye(17) / 2
             assert torch.allclose(mixed.sum(1), torch.ones(17, dtype=torch.float64))
             total = mixed @ total
-        torch.testing.assert_close(map_[0], total[0, 1:].view(4, 4).float(), rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(map_[0], total[0, 1:].view(4, 4).float(), rtol=2e-4, atol=1e-7)
         assert float(map_.sum() + total[0, 0]) == pytest.approx(1, abs=1e-5)
 
 
-def test_gradient_rollout_restated(small):
-    evidence = given(small, 3, 32)
-    found = attention.gradient_rollout(small, evidence["images"], evidence["targets"])
+def test_gradient_rollout_restated(transformers):
+    classifier, side = transformers
+    evidence = given(classifier, 2, side)
+    found = attention.gradient_rollout(classifier, evidence["images"], evidence["targets"])
     assert found.min() >= 0
     for image, target, map_ in zip(evidence["images"], evidence["targets"], found, strict=True):
         total = torch.eye(17, dtype=torch.float64)
-        for weights, slope in held(small, image, target):
+        for weights, slope in held(classifier, image, target):
             total = total + (weights * slope).clamp(min=0).mean(0) @ total
-        torch.testing.assert_close(map_[0], total[0, 1:].view(4, 4).float(), rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(map_[0], total[0, 1:].view(4, 4).float(), rtol=2e-4, atol=1e-7)
 
 
 def test_passes_of_attention(small):
