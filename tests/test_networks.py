@@ -133,10 +133,10 @@ def test_head_weights_are_found_where_the_head_is_pooling_and_a_linear_layer(bot
     parts = OrderedDict(features=nn.Sequential(), head=network.head)
     classifier = Classifier(name, nn.Sequential(parts), mean=[0.0] * 3, std=[1.0] * 3, engine=ENGINE)
     if name in POOLED:
-        assert torch.equal(classifier.head_weights(), list(network.head.modules())[-1].weight)
+        assert torch.equal(classifier.head_weights("final"), list(network.head.modules())[-1].weight)
     else:
         with pytest.raises(Unsupported, match="needs a head of global average pooling and one linear layer"):
-            classifier.head_weights()
+            classifier.head_weights("final")
 
 
 PATHS = {

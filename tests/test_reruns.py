@@ -69,11 +69,11 @@ CASES = {
         edit("stages/methods/noise.py", "def smoothgrad(", "# A comment.\ndef smoothgrad("), {},
     ),
     "a method's code": (
-        edit("stages/methods/gradient.py", "return activations * ", "return 2 * activations * "),
+        edit("stages/methods/gradient.py", "return (activations - ", "return 2 * (activations - "),
         {**maps("input_x_gradient"), **scores(1), **SIMILAR},
     ),
     "a method's code that gives the same maps": (
-        edit("stages/methods/gradient.py", "return activations * ", "return 1 * activations * "),
+        edit("stages/methods/gradient.py", "return (activations - ", "return 1 * (activations - "),
         maps("input_x_gradient"),
     ),
     "one setting of a method": (
