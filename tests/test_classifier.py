@@ -10,6 +10,7 @@ from stages.classifier import Classifier, NotFinite, start
 from stages.memory import shared
 from stages.networks.residual import small_resnet
 from stages.problem import Problem, Unsupported
+from tests.reference.networks import First, Tokens
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -125,23 +126,6 @@ def test_features_before_global_average_pooling_have_the_last_layers_weights(cla
 def test_a_layer_where_the_network_cannot_be_cut_is_told(classifier, images, layer, told):
     with pytest.raises(Unsupported, match=told):
         classifier.features(images, layer)
-
-
-class Tokens(nn.Module):
-    """Patches of 4 pixels as tokens, behind a class token."""
-
-    def __init__(self):
-        super().__init__()
-        self.patches = nn.Conv2d(3, 6, 4, stride=4)
-        self.first = nn.Parameter(torch.randn(1, 1, 6))
-
-    def forward(self, images):
-        return torch.cat([self.first.expand(images.shape[0], -1, -1), self.patches(images).flatten(2).mT], dim=1)
-
-
-class First(nn.Module):
-    def forward(self, tokens):
-        return tokens[:, 0]
 
 
 def transformer() -> nn.Sequential:

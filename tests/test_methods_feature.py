@@ -25,6 +25,7 @@ from stages.networks.residual import small_resnet
 from stages.problem import Problem
 from stages.signatures import signature
 from tests.reference import methods as reference
+from tests.reference.networks import First, Tokens
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
@@ -82,29 +83,12 @@ def halves(module: nn.Sequential, layer: str) -> tuple[nn.Module, nn.Module]:
     return module.features[:count], nn.Sequential(*module.features[count:], *module.head)
 
 
-class Tokens(nn.Module):
-    """Patches of 4 pixels as tokens, behind a class token."""
-
-    def __init__(self):
-        super().__init__()
-        self.patches = nn.Conv2d(3, 6, 4, stride=4)
-        self.first = nn.Parameter(torch.randn(1, 1, 6))
-
-    def forward(self, images):
-        return torch.cat([self.first.expand(images.shape[0], -1, -1), self.patches(images).flatten(2).mT], dim=1)
-
-
 class Aside(nn.Module):
     """The mean color as class token, before patches that hold nothing."""
 
     def forward(self, images):
         means = images.mean((2, 3))[:, None]
         return torch.cat([means, torch.zeros_like(means).expand(-1, ROWS * COLUMNS, -1)], dim=1)
-
-
-class First(nn.Module):
-    def forward(self, tokens):
-        return tokens[:, 0]
 
 
 def transformer() -> nn.Sequential:
