@@ -22,14 +22,12 @@ def cut(network: nn.Sequential, layer: str) -> Halves:
 
     Args:
         network: A chain of `features` and `head`.
-        layer: `input`, before the first layer; `final`, the last spatial layer, where features end; or the path of a
-            module all of whose parents are chains, as `features.layer3.1`.
+        layer: `final`, the last spatial layer, where features end; or the path of a module all of whose parents are
+            chains, as `features.layer3.1`. (At `input` there is nothing to cut.)
 
     Raises:
         Unsupported: there is no such layer, or what follows it does not depend on it alone.
     """
-    if layer == "input":
-        return Halves(nn.Sequential(), network)
     return _cut(network, "features" if layer == "final" else layer, layer, "")
 
 

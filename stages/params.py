@@ -45,9 +45,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 # Settings that count: at least 1 wherever they stand. All other whole numbers are at least 0.
 COUNTS = {
-    "background", "batch", "blocks", "cells", "count", "epochs", "masks", "resamples", "samples", "shard_rows", "size",
-    "steps", "stride", "threads", "thresholds", "tiles_per_side", "window",
-}  # fmt: skip
+    "background", "baselines", "batch", "blocks", "cells", "count", "epochs", "masks", "min_pixels", "resamples",
+    "samples", "shard_rows", "size", "steps", "stride", "superpixels", "threads", "thresholds", "tiles_per_side",
+    "window"}  # fmt: skip
 # What a method or metric may ask for by naming it.
 EVIDENCE = {
     "methods": {"classifier", "images", "targets", "seeds", "background"},
