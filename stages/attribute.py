@@ -5,7 +5,6 @@ groups `images` (attribution: image y x) and `grids` (attribution: grid tile y x
 """
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,6 @@ from stages.evidence import Evidence
 from stages.params import Entry, canonical, command, entries, find, load, path
 from stages.problem import Problem
 from stages.rows import Rows, of_cell
-from stages.seeds import generator
 from stages.signatures import attributes, signature
 from stages.tables import Field, Table
 
@@ -75,7 +73,7 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).evidence
             shared = keys.digest(
-                keys.entry(bound, params, ("stages.attribute", "mapped")), trained if "classifier" in named else b""
+                keys.entry(bound, params, ("stages.explain", "mapped")), trained if "classifier" in named else b""
             )
             drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
             made = b"".join(keys.digest(shared, row) for row in evidence.digests(seen, named + drawn))
@@ -96,6 +94,7 @@ def compute(
 ) -> dict[str, dict[str, int]]:
     """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
     from stages.classifier import start
+    from stages.explain import attributions_of
     from stages.loading import load as load_classifier
 
     engine = params["engine"]
@@ -120,11 +119,6 @@ def compute(
     return passes
 
 
-def attributions_of(bound: Entry) -> str:
-    """Name what entries have in common that reduce the same attributions to maps in ways of their own."""
-    return canonical([bound.function, bound.settings])
-
-
 def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
     """Make one method's maps of a batch and journal them, or journal why it cannot.
 
@@ -138,6 +132,7 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
     Raises:
         Problem: the network or the method gave a value that is not finite; the message names the images.
     """
+    from stages.explain import attributions_of, mapped
     from stages.problem import Unsupported
 
     bound = work.method
@@ -160,51 +155,6 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
         shown = evidence.some(work.seen, positions[~finite])
         raise Problem(f"{rows.cell}, method {bound.name}: its maps are not finite for the images {shown}")
     rows.put(work.table, positions, {"attribution": maps})
-
-
-def mapped(
-    attributions: "Tensor",
-    batched: Callable,
-    side: tuple[int, int],
-    seeds: list[int],
-    *,
-    channels: str,
-    reverse: dict[str, float] | None,
-) -> "Tensor":
-    """Reduce attributions' channels as the entry says and enlarge them to the picture: the verb's part of a map."""
-    from stages.layers import enlarged
-
-    def reduced(part: "Tensor") -> "Tensor":
-        sized = part if channels == "sum" else part.abs()
-        return enlarged(sized.amax(dim=1) if channels == "max_abs" else sized.sum(dim=1), side)
-
-    maps = batched(reduced, attributions)
-    return maps if reverse is None else swapped(maps, seeds, **reverse)
-
-
-def swapped(maps: "Tensor", seeds: list[int], *, remain: float, swap: float) -> "Tensor":
-    """Swap the lowest values of each map with those next to its highest: the reversed variants of Huang and Liu 2024.
-
-    Which of the lowest changes places with which is drawn from the image's own seed.
-
-    Args:
-        maps: What is swapped.
-        seeds: One per map.
-        remain: Share of pixels, the highest, that stay.
-        swap: Share of pixels, the lowest, that get the values of as many pixels below those that stay.
-
-    Differs from the authors' code, in which one pixel more stays.
-    """
-    import torch
-
-    flat = maps.flatten(1).clone()
-    stay, count = int(flat.shape[1] * remain), int(flat.shape[1] * swap)
-    for row, seed in zip(flat, seeds, strict=True):
-        order = row.cpu().sort(stable=True).indices
-        low, high = order[:count], order[len(order) - stay - count : len(order) - stay]
-        high = high[torch.randperm(count, generator=generator(seed, "reverse"))]
-        row[low], row[high] = row[high], row[low]
-    return flat.view_as(maps)
 
 
 def described(bound: Entry) -> dict[str, str]:

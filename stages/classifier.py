@@ -8,6 +8,7 @@ one padded, and a map comes out the same whether its image is computed alone, in
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from stages.arrays import Features, HeadWeights, Images, Logits, Targets
 from stages.folding import folded
 from stages.layers import Halves, cut, gridded, ungridded
+from stages.outputs import OUTPUTS
 from stages.problem import Problem, Unsupported
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -38,13 +40,21 @@ class Classifier:
         self.device = torch.device(engine["device"])
         self.batch = engine["batch"]
         self.passes = {"forward": 0, "backward": 0, "head": 0}
-        self._dtype = DTYPES[engine["precision"]]
+        self._engine, self._dtype = engine, DTYPES[engine["precision"]]
         self.mean = torch.tensor(mean, device=self.device)
         self.std = torch.tensor(std, device=self.device)
         self._network = network.eval().requires_grad_(False)
         self._grid: tuple[int, int] | None = getattr(network, "grid", None)
         self._cuts: dict[str, Halves] = {}
         self._cut("final")
+
+    def altered(self, alter: Callable[[nn.Sequential], None]) -> "Classifier":
+        """Give a classifier whose network is a copy of this one's, altered; its passes are counted with this one's."""
+        network = deepcopy(self._network).to("cpu", torch.float32)
+        alter(network)
+        made = Classifier(self.name, network, mean=self.mean.tolist(), std=self.std.tolist(), engine=self._engine)
+        made.passes = self.passes
+        return made
 
     def logits(self, images: Images) -> Logits:
         """Give the logits of every class."""
@@ -282,19 +292,3 @@ def start(engine: dict) -> None:
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-
-
-def _logit(logits: Tensor, targets: Tensor) -> Tensor:
-    return logits.gather(1, targets[:, None]).sum()
-
-
-def _probability(logits: Tensor, targets: Tensor) -> Tensor:
-    return _logit(logits.softmax(dim=1), targets)
-
-
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(logits, targets, reduction="sum")
-
-
-# What is differentiated, by name.
-OUTPUTS = {"logit": _logit, "probability": _probability, "loss": _loss}

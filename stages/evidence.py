@@ -31,6 +31,7 @@ class Evidence(NamedTuple):
     arrays: dict[str, np.ndarray]  # evidence by name, one per row
     background: np.ndarray  # pixels of the background set, the same for all rows
     seed: int
+    pictures: list[bytes]  # digests of `pixels`
 
     @property
     def side(self) -> tuple[int, int]:
@@ -50,7 +51,8 @@ def images(study: Path, classifier: str, seed: int) -> Evidence:
     }
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
     rows, pixels, background = np.arange(len(ids)), values(store, "pixels"), values(apart, "pixels")
-    return Evidence("images", ("image",), (len(ids),), coords, pixels, rows, ids.tolist(), arrays, background, seed)
+    known = ids.tolist(), arrays, background, seed, _each(pixels)
+    return Evidence("images", ("image",), (len(ids),), coords, pixels, rows, *known)
 
 
 def grids(study: Path, classifier: str, seed: int) -> Evidence:
@@ -68,9 +70,8 @@ def grids(study: Path, classifier: str, seed: int) -> Evidence:
     picture = np.repeat(np.arange(count), tiles)
     places = np.tile(tile_masks(pixels.shape[-2:], tiles), (count, 1, 1))
     arrays = {"targets": targets.reshape(-1), "tiles": places}
-    ids = names[picture].tolist()
-    background = values(apart, "pixels")
-    return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, ids, arrays, background, seed)
+    known = names[picture].tolist(), arrays, values(apart, "pixels"), seed, _each(pixels)
+    return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
 
 
 def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
@@ -86,14 +87,13 @@ def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
 
 def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
     """Digest the named evidence of each row; names that are no row's own (classifier, maps) are left to the caller."""
-    pictures = [digest(picture.tobytes(), list(picture.shape)) for picture in evidence.pixels]
-    background = digest(evidence.background.tobytes(), list(evidence.background.shape))
+    background = digest(*_each(evidence.background)) if "background" in names else b""
     parts = []
     for i, image in enumerate(evidence.ids):
         row: list[object] = []
         for name in sorted(names):
             if name == "images":
-                row += [name, pictures[evidence.picture[i]]]
+                row += [name, evidence.pictures[evidence.picture[i]]]
             elif name == "background":
                 row += [name, background]
             elif name == "seeds":
@@ -146,3 +146,7 @@ def some(evidence: Evidence, positions: np.ndarray) -> str:
     """Name a few of some rows' images, for a message."""
     ids = [evidence.ids[i] for i in positions]
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+
+
+def _each(pixels: np.ndarray) -> list[bytes]:
+    return [digest(picture.tobytes(), list(picture.shape)) for picture in pixels]

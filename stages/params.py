@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 
 from stages.problem import Problem
-from stages.signatures import signature, verb_signature
+from stages.signatures import askable, signature, verb_signature
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "datasets": {},
     "networks": {},
 }
-# Of pixels: the highest, which stay, and those that change places (stages.attribute.swapped).
+# Of pixels: the highest, which stay, and those that change places (stages.explain.swapped).
 REVERSE = {"remain": float, "swap": float}
 OPTIONAL = {"count": None, "exclude": [], "reverse": None}
 
@@ -48,11 +48,6 @@ COUNTS = {
     "background", "baselines", "batch", "blocks", "cells", "count", "epochs", "masks", "min_pixels", "resamples",
     "samples", "shard_rows", "size", "steps", "stride", "superpixels", "threads", "thresholds", "tiles_per_side",
     "window"}  # fmt: skip
-# What a method or metric may ask for by naming it.
-EVIDENCE = {
-    "methods": {"classifier", "images", "targets", "seeds", "background"},
-    "metrics": {"maps", "masks", "boxes", "tiles", "images", "targets", "classifier", "seeds"},
-}
 LAST = ("aggregate", "report")
 
 
@@ -155,7 +150,7 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
     options = {key: given.pop(key) for key in accepted if key in given}
     options = {**{key: OPTIONAL[key] for key in accepted if key in OPTIONAL}, **options}
     taken = signature(kind, family, function, where)
-    _askable(kind, family, function, taken.evidence)
+    askable(kind, family, function, taken.evidence)
     both = {**taken.settings, **accepted}
     checked = check({**given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
     if checked.get("reverse"):
@@ -279,17 +274,6 @@ def _spelled(kind: Any) -> str:
     return (
         kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
     )
-
-
-def _askable(kind: str, family: str, function: str, evidence: list[str]) -> None:
-    """Check that there is what a function asks for."""
-    unknown = sorted(set(evidence) - EVIDENCE.get(kind, set()))
-    if unknown:
-        known = ", ".join(sorted(EVIDENCE.get(kind, set()))) or "nothing"
-        asks = f"stages/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
-        raise Problem(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
-    if "tiles" in evidence and {"masks", "boxes"} & set(evidence):
-        raise Problem(f"stages/{kind}/{family}.py: {function} asks for tiles, and grids have no masks and no boxes")
 
 
 def _named(name: str, where: str) -> None:

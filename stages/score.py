@@ -5,30 +5,27 @@ a group per metric: score over `method image`, `method image fraction`, `method 
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import zarr
 
 from stages import evidence, keys
 from stages.evidence import Evidence
+from stages.lending import WHOLE, Lender
 from stages.params import Entry, canonical, command, entries, find, load, path
 from stages.problem import Problem
 from stages.rows import Rows, of_cell
 from stages.signatures import attributes, signature
-from stages.stores import read, values
+from stages.stores import read
 from stages.tables import Field, Table, keys_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Work(NamedTuple):
     """One metric over all methods of the family."""
 
     metric: Entry
+    asks: list[str]  # the evidence it names
     seen: Evidence
     methods: list[str]
     shared: bytes  # digest of what all its scores share
@@ -82,16 +79,17 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
     works = []
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
-            named = signature("metrics", metric.family, metric.function).evidence
-            shown = seen["grids" if "tiles" in named else "images"]
-            shared = keys.digest(
-                keys.entry(metric, params, ("stages.score", "tensor"), ("stages.score", "judged")),
-                trained if "classifier" in named else b"",
-            )
-            rows = [keys.digest(shared, row) for row in evidence.digests(shown, named)]
+            asks = signature("metrics", metric.family, metric.function).evidence
+            shown = seen["grids" if "tiles" in asks else "images"]
+            parts = [("stages.lending", "tensor"), ("stages.score", "judged")]
+            parts += [("stages.explain", "Explain")] if "explain" in asks else []
+            shared = keys.digest(keys.entry(metric, params, *parts), trained if "classifier" in asks else b"")
             methods = [name for name in params["methods"][family] if name not in metric.options["exclude"]]
-            found = {name: _keys(path(study, "maps", classifier, family, name), shown, rows) for name in methods}
-            works.append(Work(metric, shown, methods, shared, _table(metric, shown, found)))
+            stores = {name: path(study, "maps", classifier, family, name) for name in methods}
+            rows = [keys.digest(shared, row) for row in evidence.digests(shown, asks)]
+            whole = _whole(shown, asks, judging(metric, shown))
+            found = {name: _keys(store, shown, rows, asks, whole) for name, store in stores.items()}
+            works.append(Work(metric, asks, shown, methods, shared, _table(metric, shown, found)))
     return works
 
 
@@ -115,38 +113,33 @@ def compute(
     loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
     passes = {work.metric.name: dict.fromkeys(loaded.passes, 0) for work in works}
     failed: dict[str, str] = {}
+    methods = entries(params, "methods")[family]
+    asks = {i: work.asks for i, work in enumerate(works)}
     for seen in {work.seen.group: work.seen for work in works}.values():
         wanted = {}
-        for method in params["methods"][family]:  # metric by metric of each: what is ranked once serves all
+        for method in methods:  # metric by metric of each: what is ranked once serves all
             for i, positions in missing.items():
                 if works[i].seen is seen and method in works[i].methods:
                     m, size = works[i].methods.index(method), per_method(works[i])
-                    wanted[i, m] = positions[positions // size == m] - m * size
-        maps = {
-            method: read(path(study, "maps", classifier, family, method) / seen.group, f"the maps of {method}")
-            for method in params["methods"][family]
-        }
-
-        @lru_cache(maxsize=2)  # a method's metrics follow one another: those on all images, those on fewer
-        def own(method: str, rows_of: bytes, maps: dict[str, zarr.Group] = maps, seen: Evidence = seen) -> "Tensor":
-            return taken(maps[method], seen, np.frombuffer(rows_of, int), engine["device"])
-
-        for (i, m), positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
-            name = works[i].metric.name
-            if name in failed or rows.refusal(works[i].shared) is not None:
+                    wanted[i, method] = positions[positions // size == m] - m * size
+        lender = Lender(study, classifier, methods, seen, wanted, asks, engine)
+        for (i, method), positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
+            work, size = works[i], per_method(works[i])
+            if work.metric.name in failed or rows.refusal(work.shared) is not None:
                 continue
             before = dict(loaded.passes)
-            given = {**given, "maps": own(works[i].methods[m], positions.tobytes()), "classifier": loaded}
             try:
-                scores = scored(works[i].metric, given)
+                lent = lender.lend(i, method, size, positions, {**given, "classifier": loaded})
+                scores = scored(work.metric, lent)
             except Unsupported as reason:
-                rows.refuse(works[i].shared, str(reason))
+                rows.refuse(work.shared, str(reason))
             except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
-                failed[name] = f"{type(error).__name__}: {error} (images {evidence.some(seen, positions)})"
+                told = f"{type(error).__name__}: {error} (images {evidence.some(seen, positions)})"
+                failed[work.metric.name] = told
             else:
-                rows.put(works[i].table, positions + m * per_method(works[i]), {"score": scores})
-            for kind, count in passes[name].items():
-                passes[name][kind] = count + loaded.passes[kind] - before[kind]
+                rows.put(work.table, positions + work.methods.index(method) * size, {"score": scores})
+            for kind, count in passes[work.metric.name].items():
+                passes[work.metric.name][kind] = count + loaded.passes[kind] - before[kind]
     return passes, failed
 
 
@@ -175,24 +168,21 @@ def per_method(work: Work) -> int:
     return int(np.prod(work.table.keys.shape[1:-1], dtype=int))
 
 
-def taken(maps: zarr.Group, seen: Evidence, positions: np.ndarray, device: str) -> "Tensor":
-    """Read some rows' maps onto a device, in float32 whatever they are stored in."""
-
-    inner = int(np.prod(seen.lead[1:], dtype=int))
-    low, high = int(positions.min()) // inner, int(positions.max()) // inner + 1
-    block = values(maps, "attribution", slice(low, high)).reshape(-1, *seen.side)[positions - low * inner]
-    return tensor(block, device)
+def _whole(seen: Evidence, asks: list[str], count: int) -> tuple[int, bytes]:
+    """Count the rows of the whole set, and digest what a metric names of all of them."""
+    rows = count * int(np.prod(seen.lead[1:], dtype=int))
+    named = [name.removeprefix("all_") for name in asks if name in WHOLE]
+    return rows, keys.digest(*evidence.digests(seen, named)[:rows]) if named else b""
 
 
-def tensor(maps: np.ndarray, device: str) -> "Tensor":
-    """Give maps to a metric: in float32, whatever they are stored in."""
-    import torch
+def _keys(
+    store: Path, seen: Evidence, rows: list[bytes], asks: list[str], whole: tuple[int, bytes]
+) -> tuple[np.ndarray, str | None]:
+    """Key the scores of one method's maps; where there are none, because the method cannot, give its reason.
 
-    return torch.from_numpy(maps.astype("float32")).to(device)
-
-
-def _keys(store: Path, seen: Evidence, rows: list[bytes]) -> tuple[np.ndarray, str | None]:
-    """Key the scores of one method's maps; where there are none, because the method cannot, give its reason."""
+    The key of a score that makes maps anew has that of the map in it, which says what maps depend on; where the maps
+    of a whole set are looked at, or made anew, it has those of all of them.
+    """
     what = f"the maps of {store.stem}"
     map_keys, map_digests = keys_of(store, seen.group, what)
     if map_keys.shape[:-1] != seen.lead:
@@ -200,9 +190,15 @@ def _keys(store: Path, seen: Evidence, rows: list[bytes]) -> tuple[np.ndarray, s
     reason = read(store / seen.group, what).attrs.get("unsupported")
     if reason is not None:
         return np.zeros_like(map_keys), reason
-    digests = map_digests.reshape(-1, keys.SIZE)
-    made = b"".join(keys.digest(row, digests[i].tobytes()) for i, row in enumerate(rows))
-    return np.frombuffer(made, "uint8").reshape(map_keys.shape), None
+    made_by, digests = (found.reshape(-1, keys.SIZE) for found in (map_keys, map_digests))
+    count, common = whole
+    common += digests[:count].tobytes() if "all_maps" in asks else b""
+    common += made_by[:count].tobytes() if common and "explain" in asks else b""
+    made = []
+    for row, own, by in zip(rows, digests, made_by, strict=True):
+        parts = [by.tobytes()] if "explain" in asks else []
+        made.append(keys.digest(row, own.tobytes(), *parts, *([common] if common else [])))
+    return np.frombuffer(b"".join(made), "uint8").reshape(map_keys.shape), None
 
 
 def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str | None]]) -> Table:
@@ -212,10 +208,7 @@ def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str
         raise Problem(
             f"{where} must be 'higher' or 'lower', not {known.get('better')!r}: scores are to be ranked by it"
         )
-    count = metric.options["count"] or seen.lead[0]
-    if count > seen.lead[0]:
-        where = f"params.yaml: metrics.{metric.family}.{metric.name}: count = {count}"
-        raise Problem(f"{where}: there are {seen.lead[0]} {seen.group}; expected at most that, or null for all")
+    count = judging(metric, seen)
     made = [table_keys[:count] for table_keys, _ in found.values()]
     stacked = np.stack(made) if made else np.zeros((0, count, *seen.lead[1:], keys.SIZE), "uint8")
     along = _along(metric, known.get("dim"), seen.side)
@@ -229,15 +222,30 @@ def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str
     return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
 
 
+def judging(metric: Entry, seen: Evidence) -> int:
+    """Say how many pictures a metric judges.
+
+    Raises:
+        Problem: it is to judge more than there are.
+    """
+    count = metric.options["count"] or seen.lead[0]
+    if count > seen.lead[0]:
+        where = f"params.yaml: metrics.{metric.family}.{metric.name}: count = {count}"
+        raise Problem(f"{where}: there are {seen.lead[0]} {seen.group}; expected at most that, or null for all")
+    return count
+
+
 def _along(metric: Entry, dim: str | None, side: tuple[int, int]) -> dict[str, np.ndarray]:
     """Give the coordinate of what a metric stores beside the image: points of a curve, thresholds."""
-    if dim == "fraction":  # the share of pixels that are changed at each step, a whole number of them
-        pixels = side[0] * side[1]
-        steps = metric.settings["steps"]
-        return {dim: np.array([round(step * pixels / steps) / pixels for step in range(steps + 1)])}
-    if dim == "threshold":
-        return {dim: np.arange(metric.settings["thresholds"]) / metric.settings["thresholds"]}
-    return {}
+    set_to, pixels = metric.settings, side[0] * side[1]
+    points = {
+        # The share of pixels that are changed at each step, the last one shorter.
+        "pixels": lambda: np.minimum(np.arange(0, pixels + set_to["pixels"], set_to["pixels"]), pixels) / pixels,
+        "levels": lambda: np.arange(set_to["levels"]) / set_to["levels"],
+        "parts": lambda: np.arange(set_to["parts"] + 1) / set_to["parts"],
+        "thresholds": lambda: np.arange(set_to["thresholds"]) / set_to["thresholds"],
+    }
+    return {dim: next(make() for name, make in points.items() if name in set_to)} if dim else {}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,22 @@ from typing import Any, Literal, NamedTuple
 from stages.problem import Problem
 
 HOUSE = Path(__file__).parent
+# What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
+# the positions of the batch's rows among them.
+ROWS = ("images", "targets", "seeds", "classifier")
+OF_MAPS = (
+    "maps",
+    "masks",
+    "boxes",
+    "tiles",
+    "explain",
+    "positions",
+    "all_maps",
+    "all_images",
+    "all_targets",
+    "all_seeds",
+)
+EVIDENCE = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}}
 
 
 class Signature(NamedTuple):
@@ -47,6 +63,17 @@ def verb_signature(verb: str, function: str) -> Signature:
     if found is None:
         raise ValueError(f"stages/{verb}.py has no function {function}")
     return found
+
+
+def askable(kind: str, family: str, function: str, evidence: list[str]) -> None:
+    """Check that there is what a function asks for."""
+    unknown = sorted(set(evidence) - EVIDENCE.get(kind, set()))
+    if unknown:
+        known = ", ".join(sorted(EVIDENCE.get(kind, set()))) or "nothing"
+        asks = f"stages/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
+        raise Problem(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
+    if "tiles" in evidence and {"masks", "boxes"} & set(evidence):
+        raise Problem(f"stages/{kind}/{family}.py: {function} asks for tiles, and grids have no masks and no boxes")
 
 
 @cache

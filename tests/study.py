@@ -38,7 +38,7 @@ def tiny() -> dict:
     params["metrics"] = {
         family: {name: params["metrics"][family][name] for name in names} for family, names in metrics.items()
     }
-    params["metrics"]["faithfulness"]["deletion"] = {"steps": 2, "baseline": "black", "count": 8}
+    params["metrics"]["faithfulness"]["deletion"] = {"pixels": 2048, "baseline": "black", "relative": False, "count": 8}
     params["aggregate"].update(resamples=20, fewest=1)
     return params
 

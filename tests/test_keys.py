@@ -162,14 +162,14 @@ def test_numbers_that_differ_in_the_last_digit_differ():
 
 def test_options_that_choose_rows_are_not_in_an_entrys_digest():
     def bound(**options):
-        given = {"steps": 4, **options}
-        return params.entry("metrics", "faithfulness", "insertion_blur", given, "here")
+        given = {"pixels": 4, "baseline": "blur", "relative": False, **options}
+        return params.entry("metrics", "faithfulness", "insertion", given, "here")
 
     study = {"engine": {"batch": 1}, "stores": {"dtype": "float32"}}
     plain = keys.entry(bound(), study)
     assert keys.entry(bound(count=3, exclude=["rise"]), study) == plain
     assert keys.entry(bound(count=3)._replace(name="renamed"), study) == plain
-    assert keys.entry(bound()._replace(settings={"steps": 5}), study) != plain
+    assert keys.entry(bound()._replace(settings={"pixels": 5}), study) != plain
     for changed in ({"engine": {"batch": 2}}, {"stores": {"dtype": "float16"}}):
         assert keys.entry(bound(), {**study, **changed}) != plain
 

@@ -11,8 +11,8 @@ from every import EVERY
 from torch import nn
 
 from stages import classifier as kernel
-from stages.attribute import mapped, swapped
 from stages.classifier import Classifier
+from stages.explain import mapped, swapped
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
 from stages.methods._windows import covering

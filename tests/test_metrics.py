@@ -1,168 +1,39 @@
 """Check every metric against its formula, cases computed by hand, and the rule that a row knows no other row."""
 
-import ast
 import inspect
 import math
-from collections import OrderedDict
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from judging import (
+    FAMILIES,
+    FGSM,
+    HEIGHT,
+    MEAN,
+    SLOW,
+    STD,
+    WIDTH,
+    Witness,
+    call,
+    counted,
+    entries,
+    linear,
+    make_classifier,
+    make_evidence,
+    network,
+    same,
+    take,
+)
 from reference import metrics as slow
-from torch import nn
 
 from stages import params, signatures
-from stages.classifier import Classifier
 from stages.metrics import _curves, _order, adversarial, complexity, faithfulness, grid, localization
 from stages.seeds import image_seed
 
-ROOT = Path(__file__).parent.parent
-FAMILIES = {
-    file.stem: [name for name in ast.literal_eval(assigned.value)]
-    for file in sorted((ROOT / "stages" / "metrics").glob("[a-z]*.py"))
-    for assigned in ast.parse(file.read_text()).body
-    if isinstance(assigned, ast.Assign) and assigned.targets[0].id == "ATTRS"
-}
-HEIGHT, WIDTH, BATCH = 18, 12, 8
-MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
-BLACK = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
-ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": BATCH}
-
-# For each metric: the settings of the comparison, and the evidence of one image as its slow restatement takes it.
-SLOW = {
-    "pointing_game": ({"tolerance": 3}, ["maps", "boxes"]),
-    "wsl": ({"thresholds": 100, "iou": 0.4}, ["maps", "boxes"]),
-    "attribution_localization": ({}, ["maps", "masks"]),
-    "relevance_rank": ({}, ["maps", "masks", "seeds"]),
-    "top_k_intersection": ({"k": 17}, ["maps", "masks", "seeds"]),
-    "grid_pointing_game": ({}, ["maps", "tiles"]),
-    "deletion": ({"steps": 7, "baseline": "mean"}, ["maps", "images", "seeds", "witness"]),
-    "insertion": ({"steps": 6, "baseline": "black"}, ["maps", "images", "seeds", "witness"]),
-    "insertion_blur": ({"steps": 3}, ["maps", "images", "seeds", "witness"]),
-    "perturbation": ({"steps": 5, "epsilon": 3}, ["maps", "images", "seeds", "witness"]),
-    "complexity": ({}, ["maps"]),
-    "sparseness": ({}, ["maps"]),
-}
-
-
-def entries():
-    """The metrics of the default study, as it sets them."""
-    given = yaml.safe_load((ROOT / "params.yaml").read_text())
-    listed = params.entries(given, "metrics").values()
-    return {
-        entry.name: (entry.family, entry.function, entry.settings) for family in listed for entry in family.values()
-    }
-
-
-def network():
-    """Give a network whose logits are even on noise, so that a grey level changes some of its predictions."""
-    torch.manual_seed(3)
-    features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-    nn.init.normal_(features[0].weight, std=1.0)
-    nn.init.normal_(head[2].weight, std=2.0)
-    noise = (torch.rand(64, 3, HEIGHT, WIDTH) - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
-    head[2].bias.data -= head(features(noise)).mean(dim=0).detach()
-    return nn.Sequential(OrderedDict(features=features, head=head))
-
-
-def make_classifier(made, *, mean=MEAN, std=STD, batch=BATCH):
-    return Classifier("tiny", made, mean=mean, std=std, engine={**ENGINE, "batch": batch})
-
-
-def counted(classifier):
-    return classifier.passes["forward"], classifier.passes["backward"]
-
-
-def linear(weights):
-    """Give a classifier whose first probability is sigmoid(Σ w · mean over channels of x)."""
-    height, width = weights.shape
-    mix, head = nn.Conv2d(3, 1, 1, bias=False), nn.Linear(height * width, 2, bias=False)
-    nn.init.constant_(mix.weight, 1 / 3)
-    head.weight.data = torch.stack([weights.flatten(), torch.zeros(height * width)])
-    made = nn.Sequential(OrderedDict(features=nn.Sequential(mix), head=nn.Sequential(nn.Flatten(), head)))
-    return make_classifier(made, **BLACK)
-
-
-def make_evidence(rows=64):
-    """Draw images of random grey levels and maps of all kinds: signed, rectified, coarse, constant, zero, broken."""
-    draw, count = torch.Generator().manual_seed(0), 64
-    maps = torch.randn(count, HEIGHT, WIDTH, generator=draw)
-    maps[1::4] = maps[1::4].relu()
-    maps[2::4] = (maps[2::4] * 2).round()
-    # Neighbors alike, so that thresholded maps have contours larger than a pixel.
-    maps[3::4] = nn.functional.avg_pool2d(maps[3::4], 5, stride=1, padding=2)
-    maps[5], maps[6], maps[11, 3, 4] = 0.25, 0.0, torch.nan
-    corner = [torch.randint(side, (count, 2), generator=draw) for side in (WIDTH - 4, HEIGHT - 5)]
-    corner = torch.stack(corner, dim=-1)
-    boxes = torch.cat([corner, corner + torch.tensor([4, 5])], dim=-1)
-    boxes[::2, 1] = -1
-    boxes[7] = -1
-    masks = torch.rand(count, HEIGHT, WIDTH, generator=draw) < 0.3
-    masks[4] = False
-    tiles = torch.zeros(count, HEIGHT, WIDTH, dtype=torch.bool)
-    tiles[::2, : HEIGHT // 2, : WIDTH // 2] = True
-    tiles[1::2, HEIGHT // 2 :, WIDTH // 2 :] = True
-    classifier, images = make_classifier(network()), torch.randint(256, (count, 3, HEIGHT, WIDTH), generator=draw) / 255
-    targets = classifier.logits(images).argmax(dim=1)
-    targets[::6] = (targets[::6] + 1) % 4
-    classifier.passes.update(forward=0)
-    evidence = {
-        "maps": maps,
-        "images": images,
-        "targets": targets,
-        "boxes": boxes,
-        "masks": masks,
-        "tiles": tiles,
-        "seeds": [image_seed(0, f"image {row}") for row in range(count)],
-        "classifier": classifier,
-    }
-    return take(evidence, list(range(rows)))
-
-
-def call(family, function, settings, evidence):
-    found = params.find("metrics", family, function)
-    return found(*(evidence[name] for name in inspect.signature(found).parameters if name in evidence), **settings)
-
-
-def take(evidence, rows):
-    def of(value):
-        if isinstance(value, Classifier):
-            return value
-        return [value[row] for row in rows] if isinstance(value, list) else value[rows]
-
-    return {name: of(value) for name, value in evidence.items()}
-
-
-def same(one, other):
-    return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
-
-
-class Witness:
-    """One image's classifier, without the project's: the bare network in evaluation mode."""
-
-    mean, std = np.float32(MEAN), np.float32(STD)
-
-    def __init__(self, target):
-        self.network, self.target = network().eval(), target
-
-    def _logits(self, image):
-        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-        return self.network(((image - mean) / std)[None])
-
-    def probability(self, image):
-        return self._logits(torch.from_numpy(image)).softmax(dim=1)[0, self.target].item()
-
-    def predicted(self, image):
-        return self._logits(torch.from_numpy(image)).argmax().item()
-
-    def loss_gradient(self, image):
-        image = torch.from_numpy(image).requires_grad_()
-        loss = nn.functional.cross_entropy(self._logits(image), torch.tensor([self.target]))
-        return torch.autograd.grad(loss, image)[0].numpy()
+# The scale of a map is something to them: they compare it with changes of the output.
+UNLIKE = {"perturbation"}
 
 
 class TestEveryMetric:
@@ -227,7 +98,7 @@ class TestEveryMetric:
             evidence["maps"][0, 3, 4] = broken
             assert call(*entries()[name], evidence)[0].isnan().all()
 
-    @pytest.mark.parametrize("name", sorted(set(SLOW) - {"perturbation"}))
+    @pytest.mark.parametrize("name", sorted(set(SLOW) - UNLIKE))
     def test_the_scale_of_a_map_is_nothing(self, name):
         family = next(family for family, names in FAMILIES.items() if name in names)
         evidence = make_evidence(rows=9)
@@ -422,16 +293,28 @@ class TestOrder:
         assert torch.equal(first, second)
 
 
+BLACK = {"baseline": "black", "relative": False}
+
+
 class TestCurves:
     def test_the_schedule_ends_at_the_last_pixel(self):
-        assert _curves.schedule(10, 4) == [0, 2, 5, 8, 10]
-        assert _curves.schedule(3, 6) == [0, 0, 1, 2, 2, 2, 3]
+        assert _curves.schedule(10, 4) == [0, 4, 8, 10]
+        assert _curves.schedule(12, 4) == [0, 4, 8, 12]
+        assert _curves.schedule(3, 6) == [0, 3]
 
-    def curves_of(self, metric, order, steps=4):
+    def curves_of(self, metric, order, pixels=2):
         weights = torch.arange(1.0, 9.0).view(2, 4) / 8
         classifier = linear(weights)
         white, target = torch.ones(1, 3, 2, 4), torch.tensor([0])
-        return metric({"best": weights, "worst": -weights}[order][None], white, target, classifier, [4], steps=steps)[0]
+        return metric(
+            {"best": weights, "worst": -weights}[order][None],
+            white,
+            target,
+            classifier,
+            [4],
+            pixels=pixels,
+            relative=False,
+        )[0]
 
     @pytest.mark.parametrize(
         ("order", "kept"), [("best", [36, 21, 10, 3, 0]), ("worst", [36, 33, 26, 15, 0])], ids=["best", "worst"]
@@ -455,8 +338,8 @@ class TestCurves:
         truth = evidence["images"].mean(dim=1) * weights
         for metric, sign in ((faithfulness.deletion, -1), (faithfulness.insertion, 1)):
             rest = [evidence[name] for name in ("images", "targets", "classifier", "seeds")]
-            best = metric(truth, *rest, steps=5, baseline="black")
-            other = metric(evidence["maps"], *rest, steps=5, baseline="black")[:11]
+            best = metric(truth, *rest, pixels=44, baseline="black", relative=False)
+            other = metric(evidence["maps"], *rest, pixels=44, baseline="black", relative=False)[:11]
             assert (sign * (best[:11] - other) >= -1e-6).all()
 
     def test_all_channels_of_a_pixel_go_together(self):
@@ -465,29 +348,29 @@ class TestCurves:
         watched = evidence["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
-        call("faithfulness", "deletion", {"steps": 4, "baseline": "black"}, evidence)
-        images = torch.cat(seen[2:]).view(3, 3, 3, HEIGHT, WIDTH)
+        call("faithfulness", "deletion", {"pixels": 50, **BLACK}, evidence)
+        images = torch.cat(seen[2:]).view(3, 4, 3, HEIGHT, WIDTH)
         black = images == 0
         pixels = (black.sum(dim=2) == 3).sum(dim=(2, 3))
-        assert pixels.tolist() == [_curves.schedule(HEIGHT * WIDTH, 4)[1:-1]] * 3
+        assert pixels.tolist() == [_curves.schedule(HEIGHT * WIDTH, 50)[1:-1]] * 3
         changed = (images != evidence["images"][:, None]).any(dim=2)
         assert torch.equal(changed.sum(dim=(2, 3)), pixels)
 
     def test_one_step_has_two_points(self):
         evidence = make_evidence(rows=3)
-        curves = call("faithfulness", "deletion", {"steps": 1, "baseline": "black"}, evidence)
+        curves = call("faithfulness", "deletion", {"pixels": 216, **BLACK}, evidence)
         assert curves.shape == (3, 2)
-        with pytest.raises(ValueError, match="steps is 0, expected 1 or more"):
-            call("faithfulness", "deletion", {"steps": 0, "baseline": "black"}, evidence)
+        with pytest.raises(ValueError, match="pixels is 0, expected 1 or more"):
+            call("faithfulness", "deletion", {"pixels": 0, **BLACK}, evidence)
 
     @pytest.mark.parametrize("baseline", ["black", "mean"])
     def test_the_ends_are_the_image_and_the_baseline(self, baseline):
         evidence = make_evidence(rows=5)
         down, up = (
-            call("faithfulness", name, {"steps": 3, "baseline": baseline}, evidence)
+            call("faithfulness", name, {"pixels": 72, "baseline": baseline, "relative": False}, evidence)
             for name in ("deletion", "insertion")
         )
-        blurred = call("faithfulness", "insertion_blur", {"steps": 3}, evidence)
+        blurred = call("faithfulness", "insertion", {"pixels": 72, "baseline": "blur", "relative": False}, evidence)
         classifier, images, targets = (evidence[name] for name in ("classifier", "images", "targets"))
         color = torch.tensor(MEAN if baseline == "mean" else [0.0, 0.0, 0.0])
         whole = _curves.target_probability(classifier, images, targets)
@@ -497,10 +380,11 @@ class TestCurves:
             assert torch.equal(curve[:, -1], last)
         assert torch.equal(blurred[:, -1], whole)
 
-    @pytest.mark.parametrize("name", ["deletion", "insertion", "insertion_blur"])
-    def test_passes(self, name):
+    @pytest.mark.parametrize("baseline", ["black", "mean", "blur"])
+    @pytest.mark.parametrize("name", ["deletion", "insertion"])
+    def test_passes(self, name, baseline):
         evidence = make_evidence(rows=10)
-        settings = {"steps": 6} if name == "insertion_blur" else {"steps": 6, "baseline": "mean"}
+        settings = {"pixels": 36, "baseline": baseline, "relative": True}
         passes = partial(counted, evidence["classifier"])
         call("faithfulness", name, settings, evidence)
         assert passes() == (10 * 7, 0)
@@ -508,10 +392,30 @@ class TestCurves:
         call("faithfulness", name, settings, {**evidence, "maps": evidence["maps"].flip(2)})
         assert passes() == (10 * (7 + 5), 0)
 
+    def test_a_relative_curve_begins_or_ends_at_one(self):
+        evidence = make_evidence(rows=5)
+        for name, settings in (("deletion", {"pixels": 72}), ("insertion", {"pixels": 72})):
+            plain, relative = (
+                call("faithfulness", name, {**settings, "baseline": "mean", "relative": how}, evidence)
+                for how in (False, True)
+            )
+            assert relative[:, 0 if name == "deletion" else -1].eq(1).all()
+            clean = plain[:, :1] if name == "deletion" else plain[:, -1:]
+            torch.testing.assert_close(relative, plain / clean)
+
+    def test_the_difference_of_curves_costs_no_pass_beside_them(self):
+        evidence = make_evidence(rows=10)
+        for name, baseline in (("insertion", "blur"), ("deletion", "mean")):
+            call("faithfulness", name, {"pixels": 36, "baseline": baseline, "relative": False}, evidence)
+        before = counted(evidence["classifier"])
+        both = {"inserted_into": "blur", "deleted_to": "mean", "relative": False}
+        call("faithfulness", "ins_minus_del", {"pixels": 36, **both}, evidence)
+        assert counted(evidence["classifier"]) == before == (10 * (1 + 2 * 6), 0)
+
     def test_a_broken_map_costs_nothing(self):
         evidence = take(make_evidence(), [11])
         evidence["classifier"] = make_classifier(network())
-        call("faithfulness", "deletion", {"steps": 6, "baseline": "mean"}, evidence)
+        call("faithfulness", "deletion", {"pixels": 36, **BLACK}, evidence)
         assert counted(evidence["classifier"]) == (2, 0)
 
 
@@ -539,9 +443,9 @@ class TestBlur:
 
 
 class TestPerturbation:
-    def attack(self, evidence, epsilon):
-        names = ("classifier", "images", "targets")
-        return adversarial._attack(*(evidence[name] for name in names), epsilon)
+    def attack(self, evidence, epsilon, iterations=1, step=None):
+        given = (evidence[name] for name in ("classifier", "images", "targets"))
+        return adversarial._attack(*given, epsilon, iterations, step or epsilon)
 
     @pytest.mark.parametrize("epsilon", [1, 4])
     def test_the_attack_moves_every_channel_by_whole_levels(self, epsilon):
@@ -557,15 +461,30 @@ class TestPerturbation:
         assert (levels[inside] != 0).float().mean() > 0.9
         assert (attack.attacked.probability < attack.clean.probability).float().mean() > 0.9
 
-    def test_images_between_grey_levels_are_rounded(self):
-        evidence = make_evidence(rows=2)
-        exact = self.attack(evidence, 1).clean.images
-        evidence["images"] = evidence["images"] + 0.3 / 255
-        assert torch.equal(self.attack(evidence, 1).clean.images, exact)
+    def test_more_steps_flip_more_and_stay_within_the_strength(self):
+        evidence = make_evidence(rows=64)
+        one, many = self.attack(evidence, 8), self.attack(evidence, 8, iterations=8, step=16)
+        assert one.succeeded.sum() < many.succeeded.sum()
+        assert many.succeeded[one.succeeded].all()
+        moved = ((many.attacked.images - evidence["images"]) * 255).round()
+        inside = ((evidence["images"] * 255).round() >= 8) & ((evidence["images"] * 255).round() <= 247)
+        assert set(moved[inside].unique().tolist()) <= {-8.0, 0.0, 8.0}, "from twice epsilon on: one strength"
+        assert (moved[inside] == 0).float().mean() < 0.1
+
+    def test_an_image_that_is_flipped_is_attacked_no_more(self):
+        evidence = make_evidence(rows=32)
+        first = self.attack(evidence, 3)
+        before = counted(evidence["classifier"])
+        more = self.attack(evidence, 3, iterations=2, step=3)
+        flipped = first.succeeded
+        assert torch.equal(more.attacked.images[flipped], first.attacked.images[flipped])
+        left = int((~flipped).sum())
+        now = counted(evidence["classifier"])
+        assert (now[0] - before[0], now[1] - before[1]) == (2 * 32 + 2 * left, 32 + left)
 
     def test_curves_run_from_the_attacked_to_the_clean_image(self):
         evidence = make_evidence(rows=16)
-        curves = call("adversarial", "perturbation", {"steps": 4, "epsilon": 3}, evidence)
+        curves = call("adversarial", "perturbation", {"pixels": 54, **FGSM}, evidence)
         attack = self.attack(evidence, 3)
         kept = attack.succeeded & evidence["maps"].isfinite().all(dim=2).all(dim=1)
         assert 0 < kept.sum() < 15
@@ -577,20 +496,24 @@ class TestPerturbation:
     def test_an_attack_that_cannot_succeed_leaves_nothing_defined(self):
         evidence = make_evidence(rows=3) | {"targets": torch.zeros(3, dtype=torch.int64)}
         evidence["classifier"] = linear(torch.zeros(HEIGHT, WIDTH))
-        assert call("adversarial", "perturbation", {"steps": 4, "epsilon": 8}, evidence).isnan().all()
+        assert (
+            call("adversarial", "perturbation", {"pixels": 54, "epsilon": 8, "iterations": 1, "step": 8}, evidence)
+            .isnan()
+            .all()
+        )
         assert counted(evidence["classifier"]) == (9, 3)
 
     def test_passes(self):
         evidence = make_evidence(rows=10)
         passes = partial(counted, evidence["classifier"])
-        curves = call("adversarial", "perturbation", {"steps": 6, "epsilon": 3}, evidence)
+        curves = call("adversarial", "perturbation", {"pixels": 36, **FGSM}, evidence)
         kept = int((~curves[:, 0].isnan()).sum())
         assert 0 < kept < 10
         assert passes() == (10 * 3 + kept * 5, 10)
         # The attack does not depend on the map.
-        call("adversarial", "perturbation", {"steps": 6, "epsilon": 3}, {**evidence, "maps": evidence["maps"].flip(2)})
+        call("adversarial", "perturbation", {"pixels": 36, **FGSM}, {**evidence, "maps": evidence["maps"].flip(2)})
         assert passes() == (10 * 3 + 2 * kept * 5, 10)
 
     def test_the_strength_is_at_least_a_grey_level(self):
         with pytest.raises(ValueError, match="perturbation: epsilon is 0, expected 1 or more"):
-            call("adversarial", "perturbation", {"steps": 4, "epsilon": 0}, make_evidence(rows=9))
+            call("adversarial", "perturbation", {"pixels": 54, **FGSM, "epsilon": 0}, make_evidence(rows=9))

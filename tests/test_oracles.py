@@ -17,8 +17,8 @@ from torch import Tensor
 
 from stages import classifier as kernel
 from stages import methods
-from stages.attribute import mapped
 from stages.classifier import Classifier
+from stages.explain import mapped
 from stages.methods import (
     cam,
     cam_averaged,

@@ -8,8 +8,8 @@ from every import EVERY
 from torchvision import models
 
 from stages import classifier as kernel
-from stages.attribute import mapped
 from stages.classifier import Classifier
+from stages.explain import mapped
 from stages.methods import attention, gradient
 from stages.networks._attention import Attention, transformer
 from stages.networks.residual import small_resnet

@@ -13,19 +13,22 @@ from stages.metrics._rows import at_least, finite
 
 
 class End(NamedTuple):
-    """One end of the curves of a batch: the images there, and the target's probability on them."""
+    """One end of the curves of a batch: the images there, the target's probability on them, and the predicted class."""
 
     images: Images
     probability: Scores
+    predicted: Targets
 
 
 def end(classifier: Classifier, images: Images, targets: Targets) -> End:
     """Look at images: one forward pass an image."""
     images = images.to(classifier.device)
-    return End(images, target_probability(classifier, images, targets))
+    probabilities = classifier.probabilities(images)
+    of_target = probabilities.gather(1, targets.to(classifier.device)[:, None])[:, 0]
+    return End(images, of_target, probabilities.argmax(dim=1))
 
 
-@shared
+@shared(calls=4)  # metrics on all images and metrics on fewer take turns
 def clean(classifier: Classifier, images: Images, targets: Targets) -> End:
     """Look at the unchanged images. The end of no curve depends on the map, so all maps of a batch share it."""
     return end(classifier, images, targets)
@@ -33,13 +36,12 @@ def clean(classifier: Classifier, images: Images, targets: Targets) -> End:
 
 def target_probability(classifier: Classifier, images: Images, targets: Targets) -> Scores:
     """Give the softmax probability of each image's target."""
-    probabilities = classifier.probabilities(images)
-    return probabilities.gather(1, targets.to(probabilities.device)[:, None])[:, 0]
+    return end(classifier, images, targets).probability
 
 
-def schedule(pixels: int, steps: int) -> list[int]:
-    """Say how many pixels are exchanged at each point of a curve: round(k * pixels / steps), k = 0 ... steps."""
-    return [round(step * pixels / steps) for step in range(steps + 1)]
+def schedule(pixels: int, step: int) -> list[int]:
+    """Say how many of an image's pixels are exchanged at each point of a curve: 0, step, 2 step … and all of them."""
+    return [*range(0, pixels, step), pixels]
 
 
 def switching_curves(
@@ -49,7 +51,7 @@ def switching_curves(
     seeds: Seeds,
     before: End,
     after: End,
-    steps: int,
+    pixels: int,
     kept: Tensor,
 ) -> Curves:
     """Exchange pixels in the order of the map, all channels of a pixel at once, and record the probability.
@@ -60,16 +62,17 @@ def switching_curves(
     Args:
         before: Where the curves start: no pixel exchanged.
         after: Where they end: every pixel exchanged.
-        steps: Intervals of the curve; it has one point more.
+        pixels: Exchanged at each step; the last step has what is left.
         kept: The images that have a curve. The others, and those whose map is not finite, cost nothing and are NaN.
     """
-    at_least(1, "a curve of probabilities", "steps", steps)
+    at_least(1, "a curve of probabilities", "pixels", pixels)
     device, targets = classifier.device, targets.to(classifier.device)
     rows = (kept.to(device) & finite(maps).to(device)).nonzero().flatten()
+    exchanged = torch.tensor(schedule(maps[0].numel(), pixels), device=device)
+    steps = len(exchanged) - 1
     curves = torch.full((len(maps), steps + 1), torch.nan, device=device)
     curves[rows, 0], curves[rows, -1] = before.probability[rows], after.probability[rows]
     rank = ranking(maps, seeds).argsort(dim=1).to(device)
-    exchanged = torch.tensor(schedule(rank.shape[1], steps), device=device)
     row = rows.repeat_interleave(steps - 1)
     step = torch.arange(1, steps, device=device).repeat(len(rows))
     for start in range(0, len(row), classifier.batch):

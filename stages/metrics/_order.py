@@ -7,7 +7,7 @@ from stages.memory import shared
 from stages.seeds import uniform
 
 
-@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+@shared(calls=4)  # metrics on all images and metrics on fewer take turns
 def ranking(maps: Maps, seeds: Seeds) -> Tensor:
     """Order the positions of each map by (-h, random key of the image): highest value first.
 
@@ -23,6 +23,6 @@ def ranking(maps: Maps, seeds: Seeds) -> Tensor:
     return drawn.gather(1, values.argsort(dim=1, descending=True, stable=True))
 
 
-@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+@shared(calls=4)  # metrics on all images and metrics on fewer take turns
 def _drawn_order(seeds: Seeds, pixels: int) -> Tensor:
     return uniform(seeds, "ties", 0, (pixels,)).argsort(dim=1, stable=True)

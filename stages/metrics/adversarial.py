@@ -7,7 +7,7 @@ from torch import Tensor
 from stages.arrays import Curves, Images, Maps, Seeds, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
-from stages.metrics._curves import End, switching_curves
+from stages.metrics._curves import End, clean, end, switching_curves
 from stages.metrics._rows import at_least
 
 ATTRS = {
@@ -37,47 +37,58 @@ def perturbation(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    steps: int,
+    pixels: int,
     epsilon: int,
+    iterations: int,
+    step: int,
 ) -> Curves:
     """Attack the image, undo the attack at the pixels of highest attribution first, record the target's probability.
 
-        x* = clip(x + epsilon sign(d L / d x), 0, 255), L the cross-entropy of the target
-        s_k = p(x* with its first round(k HW / K) pixels set to those of x), k = 0 ... K
+        x* = clip(x + d), d = clip(d + step sign(dL / dx), -epsilon, epsilon), so many times, from d = 0
+        s_k = p(x* with its first min(k n, HW) pixels set to those of x), k = 0 ... ceil(HW / n)
 
-    x and x* are whole grey levels, 0 to 255: the perturbation is invisible, and of one strength everywhere but where
-    a channel is saturated or its gradient is exactly 0. No pixel is ever replaced by a color that the image lacks.
-    Equal attributions are ordered by a random key of the image.
+    L is the cross-entropy of the target. x and x* are whole grey levels, 0 to 255: the perturbation is invisible, and
+    of one strength everywhere but where a channel is saturated or its gradient is exactly 0. No pixel is ever replaced
+    by a color that the image lacks. Equal attributions are ordered by a random key of the image.
 
     Args:
-        steps: K, the intervals of the curve.
+        pixels: n, exchanged at each step.
         epsilon: Strength of the attack in grey levels of 255; the paper's is 1.
+        iterations: Steps of the attack; an image whose predicted class has changed is attacked no more. One step is the
+            fast gradient sign method, more are projected gradient descent (without a random start).
+        step: Grey levels of one step of the attack: epsilon for the fast gradient sign method, and from twice epsilon
+            on the perturbation has one strength everywhere after more steps, too.
 
     Returns:
         Probabilities, 0 to 1; a high area under the curve is better: the pixels that matter bring the class back
         early. The curve runs from p(x*) to p(x).
 
-    Undefined where the attack leaves the predicted class as it was (the same images for every map), and where the
-    map is not finite.
+    Undefined where the attack leaves the predicted class as it was (the same images for every map: the count of the
+    others is the attack's success), and where the map is not finite.
 
-    Differs from the paper: none known; its number of steps is not stated. The iterated attack is not offered.
+    Differs from the paper: none known; its number of pixels a step, and of iterations, is not stated.
     """
-    at_least(1, "perturbation", "epsilon", epsilon)
-    attack = _attack(classifier, images, targets, epsilon)
+    for setting, value in {"epsilon": epsilon, "iterations": iterations, "step": step}.items():
+        at_least(1, "perturbation", setting, value)
+    attack = _attack(classifier, images, targets, epsilon, iterations, step)
     ends = attack.attacked, attack.clean
-    return switching_curves(classifier, maps, targets, seeds, *ends, steps, attack.succeeded)
+    return switching_curves(classifier, maps, targets, seeds, *ends, pixels, attack.succeeded)
 
 
 @shared(calls=4)  # entries of several strengths take turns
-def _attack(classifier: Classifier, images: Tensor, targets: Tensor, epsilon: int) -> Attack:
-    targets = targets.to(classifier.device)
-    levels = (images.to(classifier.device) * 255).round()
-    clean = levels / 255
-    direction = classifier.gradient(clean, targets, "loss").sign()
-    attacked = (levels + epsilon * direction).clamp(0, 255) / 255
-    before, after = classifier.probabilities(attacked), classifier.probabilities(clean)
-    return Attack(
-        End(attacked, before.gather(1, targets[:, None])[:, 0]),
-        End(clean, after.gather(1, targets[:, None])[:, 0]),
-        before.argmax(dim=1) != after.argmax(dim=1),
-    )
+def _attack(
+    classifier: Classifier, images: Tensor, targets: Tensor, epsilon: int, iterations: int, step: int
+) -> Attack:
+    whole, targets = clean(classifier, images, targets), targets.to(classifier.device)
+    levels = (whole.images * 255).round()
+    attacked, found = levels.clone(), End(*(part.clone() for part in whole))
+    for _ in range(iterations):
+        left = (found.predicted == whole.predicted).nonzero().flatten()
+        if not len(left):
+            break
+        direction = classifier.gradient(attacked[left] / 255, targets[left], "loss").sign()
+        moved = (attacked[left] + step * direction).clamp(levels[left] - epsilon, levels[left] + epsilon)
+        attacked[left] = moved.clamp(0, 255)
+        for part, changed in zip(found, end(classifier, attacked[left] / 255, targets[left]), strict=True):
+            part[left] = changed
+    return Attack(found, whole, found.predicted != whole.predicted)

@@ -7,10 +7,11 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from stages.arrays import Curves, Images, Maps, Seeds, Targets
+from stages.arrays import Curves, Images, Maps, Scores, Seeds, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
-from stages.metrics._curves import End, clean, end, switching_curves
+from stages.metrics._curves import End, clean, end, schedule, switching_curves
+from stages.metrics._rows import by_row
 
 ATTRS = {
     "deletion": {
@@ -29,13 +30,11 @@ ATTRS = {
         "dim": "fraction",
         "summary": "area",
     },
-    "insertion_blur": {
-        "long_name": "Insertion from blur",
+    "ins_minus_del": {
+        "long_name": "Insertion minus deletion",
         "units": "probability",
-        "reference": "petsiuk2018rise",
+        "reference": "englebert2022poly",
         "better": "higher",
-        "dim": "fraction",
-        "summary": "area",
     },
 }
 
@@ -51,30 +50,34 @@ def deletion(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    steps: int,
-    baseline: Literal["black", "mean"],
+    pixels: int,
+    baseline: Literal["black", "mean", "blur"],
+    relative: bool,
 ) -> Curves:
     """Delete the pixels of highest attribution first and record the target's probability.
 
-        s_k = p(x with its first round(k HW / K) pixels set to the baseline), k = 0 ... K
+        s_k = p(x with its first min(k n, HW) pixels set to the baseline), k = 0 ... ceil(HW / n)
 
     Equal attributions are ordered by a random key of the image.
 
     Args:
-        steps: K, the intervals of the curve.
-        baseline: The color of a deleted pixel: black, or the classifier's mean color (0 once normalized).
+        pixels: n, deleted at each step; the last step has what is left.
+        baseline: What a deleted pixel becomes: black, the classifier's mean color (0 once normalized), or the pixel of
+            the blurred image (see `insertion`).
+        relative: Whether the curve is divided by p(x).
 
     Returns:
-        Probabilities, 0 to 1; a low area under the curve is better: the pixels that mattered went first. The curve
-        runs from p(x) to p(baseline), which no map can change.
+        Probabilities, 0 to 1, or shares of p(x); a low area under the curve is better: the pixels that mattered went
+        first. The curve runs from p(x) to p(baseline), which no map can change.
 
     Undefined where the map is not finite.
 
     Differs from the paper: RISE (Petsiuk et al. 2018) deletes one row's number of pixels a step, to the mean color,
-    follows the predicted class, and takes equal values in whatever order its sort leaves them.
+    follows the predicted class, and takes equal values in whatever order its sort leaves them. Nieradzik et al. 2024
+    delete to black, Nourelahi et al. 2022 448 of 224 x 224 pixels a step to the mean color; Poly-CAM (Englebert et al.
+    2022) deletes to the blurred image, and the image measures used by Buono et al. 2024 divide by p(x).
     """
-    whole, blank = clean(classifier, images, targets), _blank(classifier, images, targets, baseline)
-    return switching_curves(classifier, maps, targets, seeds, whole, blank, steps, _all(maps))
+    return _curves(maps, images, targets, classifier, seeds, pixels, "clean", baseline, relative)
 
 
 def insertion(
@@ -84,73 +87,101 @@ def insertion(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    steps: int,
-    baseline: Literal["black", "mean"],
+    pixels: int,
+    baseline: Literal["black", "mean", "blur"],
+    relative: bool,
 ) -> Curves:
-    """Insert the pixels of highest attribution first into a plain image and record the target's probability.
+    """Insert the pixels of highest attribution first into an empty image and record the target's probability.
 
-        s_k = p(baseline with its first round(k HW / K) pixels set to those of x), k = 0 ... K
+        s_k = p(baseline with its first min(k n, HW) pixels set to those of x), k = 0 ... ceil(HW / n)
 
-    Equal attributions are ordered by a random key of the image.
+    Equal attributions are ordered by a random key of the image. A blurred image has fewer edges of its own making than
+    a plain one; the kernel is RISE's: an 11 x 11 delta filtered by a Gaussian of 5 pixels that is reflected at the
+    window's edge, so that it is almost flat (center .00883, corner .00774). Beyond the image lies the mean color.
 
     Args:
-        steps: K, the intervals of the curve.
-        baseline: The color to start from: black, or the classifier's mean color (0 once normalized).
+        pixels: n, inserted at each step; the last step has what is left.
+        baseline: What to start from: black, the classifier's mean color (0 once normalized), or the blurred image.
+        relative: Whether the curve is divided by p(x).
 
     Returns:
-        Probabilities, 0 to 1; a high area under the curve is better. The curve runs from p(baseline) to p(x).
+        Probabilities, 0 to 1, or shares of p(x); a high area under the curve is better. The curve runs from
+        p(baseline) to p(x).
 
     Undefined where the map is not finite.
 
-    Differs from the paper: RISE (Petsiuk et al. 2018) starts from a blurred image (see `insertion_blur`) and follows
-    the predicted class.
+    Differs from the paper: RISE (Petsiuk et al. 2018) starts from the blurred image and follows the predicted class.
     """
-    whole, blank = clean(classifier, images, targets), _blank(classifier, images, targets, baseline)
-    return switching_curves(classifier, maps, targets, seeds, blank, whole, steps, _all(maps))
+    return _curves(maps, images, targets, classifier, seeds, pixels, baseline, "clean", relative)
 
 
-def insertion_blur(
+def ins_minus_del(
     maps: Maps,
     images: Images,
     targets: Targets,
     classifier: Classifier,
     seeds: Seeds,
     *,
-    steps: int,
-) -> Curves:
-    """Insert the pixels of highest attribution first into the blurred image and record the target's probability.
+    pixels: int,
+    inserted_into: Literal["black", "mean", "blur"],
+    deleted_to: Literal["black", "mean", "blur"],
+    relative: bool,
+) -> Scores:
+    """Take the area under the deletion curve off that under the insertion curve.
 
-    As `insertion`, from a blurred image, which has fewer edges of its own making than a plain one. The kernel is
-    RISE's: an 11 x 11 delta filtered by a Gaussian of 5 pixels that is reflected at the window's edge, so that it
-    is almost flat (center .00883, corner .00774). Beyond the image lies the classifier's mean color.
+        ∫ insertion − ∫ deletion, over the share of exchanged pixels, by the trapezoid rule
+
+    Where `insertion` and `deletion` of the same settings judge the same images, this costs no pass of its own.
 
     Args:
-        steps: K, the intervals of the curve.
+        pixels: Exchanged at each step.
+        inserted_into: The baseline of the insertion.
+        deleted_to: The baseline of the deletion.
+        relative: Whether the curves are divided by p(x).
 
     Returns:
-        Probabilities, 0 to 1; a high area under the curve is better. The curve runs from p(blurred x) to p(x).
+        -1 to 1, or shares of p(x); higher is better. About 0 for a random map.
 
     Undefined where the map is not finite.
 
-    Differs from the paper: RISE (Petsiuk et al. 2018) follows the predicted class.
+    Reference: Englebert et al. 2022 (Poly-CAM), who average the points of the curves but the first.
     """
-    whole, blurred = clean(classifier, images, targets), _blurred(classifier, images, targets)
-    return switching_curves(classifier, maps, targets, seeds, blurred, whole, steps, _all(maps))
+    gains = _curves(maps, images, targets, classifier, seeds, pixels, inserted_into, "clean", relative)
+    losses = _curves(maps, images, targets, classifier, seeds, pixels, "clean", deleted_to, relative)
+    share = torch.tensor(schedule(maps[0].numel(), pixels), device=gains.device) / maps[0].numel()
+    return by_row(lambda gain, loss: torch.trapezoid(gain - loss, share), gains, losses)
+
+
+@shared(calls=8)  # entries of several settings take turns
+def _curves(
+    maps: Tensor,
+    images: Tensor,
+    targets: Tensor,
+    classifier: Classifier,
+    seeds: Seeds,
+    pixels: int,
+    before: str,
+    after: str,
+    relative: bool,
+) -> Tensor:
+    """Follow the probability between two of: the clean image, black, the mean color, the blurred image."""
+    ends = [_end(classifier, images, targets, name) for name in (before, after)]
+    curves = switching_curves(classifier, maps, targets, seeds, *ends, pixels, _all(maps))
+    return curves / clean(classifier, images, targets).probability[:, None] if relative else curves
+
+
+@shared(calls=8)
+def _end(classifier: Classifier, images: Tensor, targets: Tensor, name: str) -> End:
+    if name == "clean":
+        return clean(classifier, images, targets)
+    if name == "blur":
+        return end(classifier, blur(images.to(classifier.device), classifier.mean), targets)
+    color = classifier.mean if name == "mean" else torch.zeros_like(classifier.mean)
+    return end(classifier, color.view(-1, 1, 1).expand(images.shape).contiguous(), targets)
 
 
 def _all(maps: Tensor) -> Tensor:
     return torch.ones(len(maps), dtype=torch.bool)
-
-
-@shared
-def _blank(classifier: Classifier, images: Tensor, targets: Tensor, baseline: str) -> End:
-    color = classifier.mean if baseline == "mean" else torch.zeros_like(classifier.mean)
-    return end(classifier, color.view(-1, 1, 1).expand(images.shape).contiguous(), targets)
-
-
-@shared
-def _blurred(classifier: Classifier, images: Tensor, targets: Tensor) -> End:
-    return end(classifier, blur(images.to(classifier.device), classifier.mean), targets)
 
 
 def blur(images: Images, mean: Tensor) -> Images:

@@ -15,33 +15,44 @@ def order(one, seed):
     return sorted(range(one.size), key=lambda position: (-one.flat[position], keys[position]))
 
 
-def curve(probability, one, before, after, seed, steps):
+def curve(probability, one, before, after, seed, pixels):
     """Probability of the target while pixels of `before` become those of `after`."""
     positions = order(one, seed)
-    points = []
-    for step in range(steps + 1):
-        image = before.copy()
-        for position in positions[: round(step * one.size / steps)]:
+    points = [probability(before)]
+    image = before.copy()
+    while positions:
+        for position in positions[:pixels]:
             y, x = divmod(position, one.shape[1])
             image[:, y, x] = after[:, y, x]
+        positions = positions[pixels:]
         points.append(probability(image))
     return points
 
 
-def plain(image, baseline, mean):
-    return np.zeros_like(image) + (mean[:, None, None] if baseline == "mean" else 0)
+def baseline_of(image, baseline, witness):
+    if baseline == "blur":
+        return blurred(image, witness.mean, witness.std)
+    return np.zeros_like(image) + (witness.mean[:, None, None] if baseline == "mean" else 0)
 
 
-def deletion(one, image, seed, witness, steps, baseline):
-    return curve(witness.probability, one, image, plain(image, baseline, witness.mean), seed, steps)
+def deletion(one, image, seed, witness, pixels, baseline, relative):
+    points = curve(witness.probability, one, image, baseline_of(image, baseline, witness), seed, pixels)
+    return [point / (points[0] if relative else 1) for point in points]
 
 
-def insertion(one, image, seed, witness, steps, baseline):
-    return curve(witness.probability, one, plain(image, baseline, witness.mean), image, seed, steps)
+def insertion(one, image, seed, witness, pixels, baseline, relative):
+    points = curve(witness.probability, one, baseline_of(image, baseline, witness), image, seed, pixels)
+    return [point / (points[-1] if relative else 1) for point in points]
 
 
-def insertion_blur(one, image, seed, witness, steps):
-    return curve(witness.probability, one, blurred(image, witness.mean, witness.std), image, seed, steps)
+def ins_minus_del(one, image, seed, witness, pixels, inserted_into, deleted_to, relative):
+    def area(points):
+        shares = [min(step * pixels, one.size) / one.size for step in range(len(points))]
+        pairs = zip(points, points[1:], shares, shares[1:], strict=False)
+        return sum((left + right) / 2 * (end - start) for left, right, start, end in pairs)
+
+    up = insertion(one, image, seed, witness, pixels, inserted_into, relative)
+    return area(up) - area(deletion(one, image, seed, witness, pixels, deleted_to, relative))
 
 
 def blurred(image, mean, std):
@@ -60,16 +71,24 @@ def blurred(image, mean, std):
     return (result * std[:, None, None] + mean[:, None, None]).astype(np.float32)
 
 
-def perturbation(one, image, seed, witness, steps, epsilon):
+def perturbation(one, image, seed, witness, pixels, epsilon, iterations, step):
     clean = np.rint(image * 255).astype(int)
     attacked = clean.copy()
-    gradient = witness.loss_gradient(image)
-    for place in np.ndindex(*image.shape):
-        attacked[place] = min(max(clean[place] + epsilon * int(np.sign(gradient[place])), 0), 255)
-    clean, attacked = (np.float32(levels) / np.float32(255) for levels in (clean, attacked))
-    if witness.predicted(attacked) == witness.predicted(clean):
-        return [math.nan] * (steps + 1)
-    return curve(witness.probability, one, attacked, clean, seed, steps)
+
+    def grey(levels):
+        return np.float32(levels) / np.float32(255)
+
+    for _ in range(iterations):
+        if witness.predicted(grey(attacked)) != witness.predicted(grey(clean)):
+            break
+        gradient = witness.loss_gradient(grey(attacked))
+        for place in np.ndindex(*image.shape):
+            moved = attacked[place] + step * int(np.sign(gradient[place]))
+            moved = min(max(moved, clean[place] - epsilon), clean[place] + epsilon)
+            attacked[place] = min(max(moved, 0), 255)
+    if witness.predicted(grey(attacked)) == witness.predicted(grey(clean)):
+        return [math.nan] * (math.ceil(one.size / pixels) + 1)
+    return curve(witness.probability, one, grey(attacked), grey(clean), seed, pixels)
 
 
 def pixels(box):

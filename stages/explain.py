@@ -1,0 +1,136 @@
+"""Make maps of images by a method: reduce what it returns to one channel, enlarge it, and lend it to metrics."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from stages.arrays import Background, Images, Maps, Seeds, Targets
+from stages.classifier import Classifier
+from stages.layers import enlarged
+from stages.params import Entry, canonical, find
+from stages.seeds import generator
+from stages.signatures import signature
+
+
+def attributions_of(bound: Entry) -> str:
+    """Name what entries have in common that reduce the same attributions to maps in ways of their own."""
+    return canonical([bound.function, bound.settings])
+
+
+def mapped(
+    attributions: Tensor,
+    batched: Callable,
+    side: tuple[int, int],
+    seeds: list[int],
+    *,
+    channels: str,
+    reverse: dict[str, float] | None,
+) -> Tensor:
+    """Reduce attributions' channels as the entry says and enlarge them to the picture: the verb's part of a map."""
+
+    def reduced(part: Tensor) -> Tensor:
+        sized = part if channels == "sum" else part.abs()
+        return enlarged(sized.amax(dim=1) if channels == "max_abs" else sized.sum(dim=1), side)
+
+    maps = batched(reduced, attributions)
+    return maps if reverse is None else swapped(maps, seeds, **reverse)
+
+
+def swapped(maps: Tensor, seeds: list[int], *, remain: float, swap: float) -> Tensor:
+    """Swap the lowest values of each map with those next to its highest: the reversed variants of Huang and Liu 2024.
+
+    Which of the lowest changes places with which is drawn from the image's own seed.
+
+    Args:
+        maps: What is swapped.
+        seeds: One per map.
+        remain: Share of pixels, the highest, that stay.
+        swap: Share of pixels, the lowest, that get the values of as many pixels below those that stay.
+
+    Differs from the authors' code, in which one pixel more stays.
+    """
+    flat = maps.flatten(1).clone()
+    stay, count = int(flat.shape[1] * remain), int(flat.shape[1] * swap)
+    for row, seed in zip(flat, seeds, strict=True):
+        order = row.cpu().sort(stable=True).indices
+        low, high = order[:count], order[len(order) - stay - count : len(order) - stay]
+        high = high[torch.randperm(count, generator=generator(seed, "reverse"))]
+        row[low], row[high] = row[high], row[low]
+    return flat.view_as(maps)
+
+
+class Explain:
+    """Lend a family's methods to metrics that ask how maps change when the image or the classifier does.
+
+    What one method is asked about, the others of `methods` will be: their maps are made with it, so that the family's
+    common work is done once, and are held until they have been given.
+
+    Args:
+        methods: The methods that will ask, each once for the same images.
+        background: Images of none of the rows.
+    """
+
+    def __init__(self, methods: Iterable[Entry], background: Background):
+        self._methods = {bound.name: bound for bound in methods}
+        self._background = background
+        self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
+
+    def by(self, method: str) -> Callable[[Classifier, Images, Targets, Seeds], Maps]:
+        """Give the function that makes maps by one method."""
+
+        def explain(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Maps:
+            found = self._take(method, (classifier, images, targets, tuple(seeds)))
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        return explain
+
+    def _take(self, method: str, asked: tuple) -> Maps | Exception:
+        for place, (known, maps) in enumerate(self._held):
+            same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
+            if same and method in maps:
+                found = maps.pop(method)
+                if not maps:
+                    del self._held[place]
+                return found
+        maps = self._made(*asked)
+        found = maps.pop(method)
+        if maps:
+            self._held.append((asked, maps))
+        return found
+
+    def _made(
+        self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds
+    ) -> dict[str, Maps | Exception]:
+        """Make the maps of every method, no more images at a time than the classifier's batch."""
+        parts: dict[str, list[Maps]] = {name: [] for name in self._methods}
+        failed: dict[str, Maps | Exception] = {}
+        for start in range(0, len(images), classifier.batch):
+            part = slice(start, start + classifier.batch)
+            given = {
+                "classifier": classifier,
+                "images": images[part],
+                "targets": targets[part],
+                "seeds": list(seeds[part]),
+                "background": self._background,
+            }
+            made: dict[str, Tensor] = {}
+            for name, bound in self._methods.items():
+                try:
+                    maps = self._maps(bound, given, made)
+                except Exception as error:  # what one method cannot do is nothing to the others
+                    failed[name] = error
+                else:
+                    parts[name].append(maps)
+        return {name: torch.cat(maps) for name, maps in parts.items() if name not in failed} | failed
+
+    def _maps(self, bound: Entry, given: dict, made: dict[str, Tensor]) -> Maps:
+        function = find("methods", bound.family, bound.function)
+        known = attributions_of(bound)
+        if known not in made:
+            named = signature("methods", bound.family, bound.function).evidence
+            made[known] = function(*(given[name] for name in named), **bound.settings)
+        side = tuple(given["images"].shape[-2:])
+        return mapped(made[known], given["classifier"].batched, side, given["seeds"], **bound.options)

@@ -1,0 +1,120 @@
+"""Lend metrics what they name: a method's maps, rows of the whole set, and the method itself."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from stages import evidence
+from stages.evidence import Evidence
+from stages.params import Entry, path
+from stages.stores import read, values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stages.explain import Explain
+
+# What metrics may name of all rows that are judged, not of a batch's alone.
+WHOLE = ("all_images", "all_targets", "all_seeds")
+
+
+class Lender:
+    """Give metrics evidence of one family's methods, batch by batch.
+
+    Args:
+        study: The folder of params.yaml.
+        classifier: Whose maps.
+        methods: Of the family.
+        seen: The rows that maps were made of.
+        wanted: Which of these rows are to be scored, by metric and method.
+        asks: The evidence that each metric names.
+        engine: Device and batch.
+    """
+
+    def __init__(
+        self,
+        study: Path,
+        classifier: str,
+        methods: dict[str, Entry],
+        seen: Evidence,
+        wanted: dict[tuple[int, str], np.ndarray],
+        asks: dict[int, list[str]],
+        engine: dict[str, Any],
+    ):
+        self._methods, self._seen, self._wanted, self._asks, self._engine = methods, seen, wanted, asks, engine
+        stores = {name: path(study, "maps", classifier, bound.family, name) for name, bound in methods.items()}
+        self._maps = {name: read(store / seen.group, f"the maps of {name}") for name, store in stores.items()}
+        self._lent: dict[bytes, Explain] = {}
+        self._begins = -1
+        # A method's metrics follow one another: those on all images, those on fewer.
+        self._own: Callable[[str, bytes], Tensor] = lru_cache(maxsize=4)(self._taken)
+        self._whole: Callable[[int], dict[str, Any]] = lru_cache(maxsize=2)(self._rows)
+        self._all_maps: Callable[[str, bytes], Tensor] = lru_cache(maxsize=1)(self._taken)
+
+    def lend(
+        self, metric: int, method: str, count: int, positions: np.ndarray, given: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Add to a batch's evidence what a metric names of a method.
+
+        Args:
+            metric: Which one.
+            method: Whose maps are judged.
+            count: The first rows, which the metric judges.
+            positions: Those of them in this batch.
+            given: Evidence of the batch.
+        """
+        asks = self._asks[metric]
+        lent = {**given, "maps": self._own(method, positions.tobytes())}
+        if "explain" in asks:
+            lent["explain"] = self._explain(positions, given).by(method)
+        if "positions" in asks:
+            lent["positions"] = positions.tolist()
+        if "all_maps" in asks:
+            lent["all_maps"] = self._all_maps(method, np.arange(count).tobytes())
+        if any(name in asks for name in WHOLE):
+            lent |= self._whole(count)
+        return lent
+
+    def _explain(self, positions: np.ndarray, given: dict[str, Any]) -> "Explain":
+        """Lend the methods that will be asked about the same rows: they are made together."""
+        from stages.explain import Explain
+
+        size = self._engine["batch"]
+        begins = int(positions[0]) // size * size
+        if begins != self._begins:
+            self._lent, self._begins = {}, begins
+        rows = positions.tobytes()
+        if rows not in self._lent:
+            batch = {key: of[(of >= begins) & (of < begins + size)].tobytes() for key, of in self._wanted.items()}
+            asking = {
+                method for (metric, method), of in batch.items() if "explain" in self._asks[metric] and of == rows
+            }
+            methods = [bound for name, bound in self._methods.items() if name in asking]
+            self._lent[rows] = Explain(methods, given["background"])
+        return self._lent[rows]
+
+    def _rows(self, count: int) -> dict[str, Any]:
+        whole = evidence.tensors(self._seen, np.arange(count), self._engine["device"])
+        return {name: whole[name.removeprefix("all_")] for name in WHOLE}
+
+    def _taken(self, method: str, rows: bytes) -> "Tensor":
+        return taken(self._maps[method], self._seen, np.frombuffer(rows, int), self._engine["device"])
+
+
+def taken(maps: zarr.Group, seen: Evidence, positions: np.ndarray, device: str) -> "Tensor":
+    """Read some rows' maps onto a device, in float32 whatever they are stored in."""
+    inner = int(np.prod(seen.lead[1:], dtype=int))
+    low, high = int(positions.min()) // inner, int(positions.max()) // inner + 1
+    block = values(maps, "attribution", slice(low, high)).reshape(-1, *seen.side)[positions - low * inner]
+    return tensor(block, device)
+
+
+def tensor(maps: np.ndarray, device: str) -> "Tensor":
+    """Give maps to a metric: in float32, whatever they are stored in."""
+    import torch
+
+    return torch.from_numpy(maps.astype("float32")).to(device)
