@@ -238,7 +238,7 @@ def test_least_values(tmp_path, given, names, value, least):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("maps, mask", "peak asks for mask; there are: all_images, all_maps, all_seeds, all_targets, boxes, classifier,"),
+        ("maps, mask", "peak asks for mask; there are: all_images, all_maps, all_seeds, all_targets, boxes,"),
         ("maps, tiles, masks", "peak asks for tiles, and grids have no masks and no boxes"),
     ],
 )
