@@ -22,7 +22,11 @@ FRESH = "Nothing is stale: every result is up to date."
 
 
 @app.command()
-def reproduce(study: Study = Path(), workers: Workers = CORES) -> None:
+def reproduce(
+    study: Study = Path(),
+    workers: Workers = CORES,
+    keep_going: Annotated[bool, typer.Option(help="Where cells fail, draft a report from what there is.")] = False,
+) -> None:
     """Bring every result up to date: what `dvc repro` does, in parallel on warm workers."""
     start = time.monotonic()
     with _told():
@@ -31,9 +35,17 @@ def reproduce(study: Study = Path(), workers: Workers = CORES) -> None:
         if not planning.plan(study).needs:
             console.print(FRESH)
             return
+        from flows.reproduce import NotMade
         from flows.reproduce import reproduce as flow
 
-        done = flow(str(study), workers)
+        try:
+            done = flow(str(study), workers)
+        except NotMade as failure:
+            if keep_going:
+                from flows.draft import draft
+
+                console.print(f"A draft from what there is: {draft(study, failure.missing)}")
+            raise
     past = planning.visits(study)
     rows = [
         [

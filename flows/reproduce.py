@@ -3,6 +3,7 @@
 import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 # Before Prefect is imported: no telemetry, and patience with a slow machine.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -15,9 +16,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.draft import untold
 from flows.plan import WARM, clean, plan, verb
 from flows.workers import fill, pool, record
 from stages.problem import Problem
+
+
+class NotMade(Problem):
+    """Cells failed, or need one that did: each with its reason."""
+
+    def __init__(self, missing: dict[str, str]):
+        super().__init__("these cells failed: " + ", ".join(missing) + "; what they said stands above")
+        self.missing = missing
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{cell}")
@@ -40,7 +50,7 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
     """Visit the stale cells, each as soon as its inputs are there; give each cell's seconds filling and recording.
 
     Raises:
-        Problem: cells failed; all that do not depend on them were visited.
+        NotMade: cells failed; all that do not depend on them were visited.
     """
     here = Path(study).resolve()
     with pool(workers) as processes, pool(1) as recorder:
@@ -48,13 +58,18 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
         for gone in clean(here):
             print(f"no longer named in params.yaml, deleted: {gone.relative_to(here)}")
         futures: dict = {}
-        for cell, inputs in plan(here).needs.items():
+        needs = plan(here).needs
+        for cell, inputs in needs.items():
             futures[cell] = visit.submit(
                 here, cell, processes, recorder, wait_for=[futures[needed] for needed in inputs]
             )
         wait(list(futures.values()))
         states = {cell: future.state for cell, future in futures.items()}
-        failed = [cell for cell, state in states.items() if state.is_failed()]
+        failed = {cell: _told(state) for cell, state in states.items() if state.is_failed()}
         if failed:
-            raise Problem(f"these cells failed: {', '.join(failed)}; what they said stands above")
+            raise NotMade(untold(failed, needs))
         return [state.result() for state in states.values()]
+
+
+def _told(state: Any) -> str:
+    return f"failed: {state.result(raise_on_failure=False)}"

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 
 from stages import params
+from stages.gaps import missing
 from stages.params import Entry
 from stages.problem import Problem
 from stages.statistics import labels, tables
@@ -90,10 +91,11 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:
     reasons: Reasons = {}
     methods = {family: list(listed) for family, listed in params.entries(given, "methods").items()}
     metrics = [metric for listed in params.entries(given, "metrics").values() for metric in listed.values()]
-    asked = [(study, methods, classifier, metric) for classifier in given["classifiers"] for metric in metrics]
+    gone = missing(study)
+    asked = [(study, methods, classifier, metric, gone) for classifier in given["classifiers"] for metric in metrics]
     with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:  # opening many small arrays takes its time
         read = list(processes.map(_read, *zip(*asked, strict=True)))
-    for (_, _, classifier, metric), (found, why) in zip(asked, read, strict=True):
+    for (_, _, classifier, metric, _), (found, why) in zip(asked, read, strict=True):
         judged += [found] if found else []
         for method, reason in sorted(why.items()):
             reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
@@ -103,12 +105,15 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:
 
 
 def _read(
-    study: Path, families: dict[str, list[str]], classifier: str, metric: Entry
+    study: Path, families: dict[str, list[str]], classifier: str, metric: Entry, gone: dict[str, str]
 ) -> tuple[Judged | None, dict[str, str]]:
     scores, asked = [], []
     reasons: dict[str, str] = {}
     for family, listed in families.items():
-        if not set(listed) - set(metric.options["exclude"]):
+        judged = [name for name in listed if name not in metric.options["exclude"]]
+        if (cell := f"score@{classifier}-{family}") in gone:
+            reasons |= dict.fromkeys(judged, gone[cell])
+        if not judged or cell in gone:
             continue
         path = params.path(study, "scores", classifier, family)
         try:
@@ -144,6 +149,10 @@ def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """
     found = {}
     for classifier in given["classifiers"]:
+        if f"correlate@{classifier}" in missing(study):
+            empty = xr.DataArray(np.zeros((0, 0, 0)), {"method": [], "other": []}, ("method", "other", "image"))
+            found[classifier] = xr.Dataset({"pearson": empty, "spearman": empty})
+            continue
         path = params.path(study, "similarity", classifier)
         try:
             found[classifier] = xr.open_zarr(path, consolidated=False, chunks=None)[["pearson", "spearman"]].load()

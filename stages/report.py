@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from stages import params
 from stages.figures import order, overview, page, pictures, words
 from stages.figures.page import Shown
+from stages.gaps import is_draft, missing
 from stages.problem import Problem
 from stages.stores import read, replace
 
@@ -53,6 +54,8 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],
         "brightest": pictures.BRIGHTEST,
         "excluded": excluded(given),
+        "draft": is_draft(study),
+        "missing": missing(study),
         "trace": page.settings(given, methods, tables["summary"]),
     }
     text = environment().get_template("report.html.j2").render(filled)
@@ -88,12 +91,12 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
 
 def described(study: Path, given: dict) -> dict[str, dict[str, str]]:
     """Read what the map stores say of their methods."""
-    first = next(iter(given["classifiers"]))
-    return {
-        name: dict(read(params.path(study, "maps", first, family, name), f"the maps of {name}").attrs)
-        for family, listed in params.entries(given, "methods").items()
-        for name in listed
-    }
+    found = {}
+    for family, listed in params.entries(given, "methods").items():
+        there = [one for one in given["classifiers"] if f"attribute@{one}-{family}" not in missing(study)]
+        for name in listed if there else []:
+            found[name] = dict(read(params.path(study, "maps", there[0], family, name), f"the maps of {name}").attrs)
+    return found
 
 
 def chosen(study: Path, given: dict, classifier: str, number: int) -> list[Shown]:
@@ -105,7 +108,7 @@ def chosen(study: Path, given: dict, classifier: str, number: int) -> list[Shown
     ids, classes = store["image"][:], about(study, classifier).get("classes", {})
     maps = {}
     for family, listed in params.entries(given, "methods").items():
-        for method in listed:
+        for method in listed if f"attribute@{classifier}-{family}" not in missing(study) else []:
             path = params.path(study, "maps", classifier, family, method) / "images"
             group = read(path, f"the maps of {method}")
             if "unsupported" not in group.attrs:

@@ -124,16 +124,20 @@ class Rows:
         """
         fresh = self.scratch / "assembling"
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        for group, attrs in groups.items():
-            group_at(fresh / group, attrs)
-        for table in tables:
-            self._assemble(table, fresh)
+        self.draft(tables, groups, fresh)
         replace(fresh, self.scratch / "output")
         place(self.scratch / "output", self.output)
         shutil.rmtree(self.journal)
         for memo in (self.scratch / "recorded", *self.scratch.glob(".output.*.partial")):
             shutil.rmtree(memo, ignore_errors=True)
+
+    def draft(self, tables: list[Table], groups: dict[str, dict], root: Path) -> None:
+        """Assemble tables from the memos in a new folder, and keep the memos."""
+        root.mkdir()
+        for group, attrs in groups.items():
+            group_at(root / group, attrs)
+        for table in tables:
+            self._assemble(table, root)
 
     def log(self, passes: dict[str, dict[str, int]]) -> None:
         """Append what this visit cost to `.atlas/log.jsonl`: one line."""

@@ -42,6 +42,27 @@ def fill(study: Path, classifier: str, family: str) -> None:
     visit(study, classifier, family, finish=False)
 
 
+def draft(study: Path, classifier: str, family: str, output: Path, reason: str) -> None:
+    """Write what scores there are of a cell that failed elsewhere; a method that lacks some by a metric has none by it.
+
+    Args:
+        study, classifier, family: The cell.
+        output: Where to write.
+        reason: Why scores are missing, told of every method that lacks some.
+    """
+    params = load(study)
+    with of_cell(study, params, "score", "scores", classifier, family) as rows:
+        tables = []
+        for work in plan(study, params, classifier, family):
+            table = served(rows, work)
+            absent = set(rows.missing(table) // per_method(work)) if table.keys.any() else set()
+            table.keys[list(absent)] = 0
+            told = {work.methods[m]: reason for m in absent}
+            known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **told}}
+            tables.append(table._replace(attrs=known))
+        rows.draft(tables, {"": {"family": family}}, output)
+
+
 def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
     """Count the scores that a cell is to hold, and those that are to be computed."""
     params = load(study)

@@ -94,6 +94,26 @@ def test_a_bad_entry_is_one_line_and_loses_nothing(house):
     assert files(house[0] / "data") == before
 
 
+def test_a_metric_that_fails_leaves_a_draft_and_the_outputs(house):
+    kept = files(house[0] / "data/report")
+    params = tiny()
+    params["metrics"]["localization"]["top_k_intersection"] = {"k": 5000}
+    command = ["atlas", "reproduce", "--keep-going", "--workers", "2"]
+    try:
+        write(house[0], params)
+        done = subprocess.run(command, cwd=house[0], env=environment(house[0]), capture_output=True, text=True)
+    finally:
+        write(house[0], tiny())
+    assert done.returncode == 1
+    assert "these cells failed: score@resnet_vanilla-gradient" in done.stderr
+    assert "A draft from what there is: .atlas/draft/data/report/index.html" in done.stdout.replace("\n", "")
+    page = (house[0] / ".atlas/draft/data/report/index.html").read_text()
+    assert "A draft." in page
+    assert "top_k_intersection: ValueError" in page
+    assert "A draft." not in (house[0] / "data/report/index.html").read_text()
+    assert files(house[0] / "data/report") == kept
+
+
 def test_cost_is_expected_by_row_where_rows_are_known():
     assert expected((40, 10), Visit(wanted=40, computed=20, seconds=8.0)) == ("10 of 40", "4")
     assert expected(None, Visit(wanted=40, computed=20, seconds=8.0)) == ("?", "8")

@@ -1,0 +1,74 @@
+"""Draw up a draft of the report from what there is, where cells have failed: outside DVC's outputs, and saying so."""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from stages import aggregate, report, score
+from stages.gaps import FILE
+from stages.params import entries, load, path
+from stages.problem import Problem
+
+# What a classifier cannot be shown without.
+NEEDED = ("collect", "train", "predict", "select", "tile")
+
+
+def draft(study: Path, missing: dict[str, str]) -> Path:
+    """Write a draft report into .atlas/draft and give its page.
+
+    Args:
+        study: The folder of params.yaml.
+        missing: The cells that were not made, each with its reason. What they made before is not taken.
+
+    Raises:
+        Problem: there is nothing to report on.
+    """
+    given = load(study)
+    place = study / ".atlas" / "draft"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    for name, entry in list(given["classifiers"].items()):
+        needs = [f"{one}@{entry['dataset'] if one == 'collect' else name}" for one in NEEDED]
+        if any(cell in missing for cell in needs):
+            del given["classifiers"][name]
+    if not given["classifiers"]:
+        raise Problem(f"there is nothing to draft a report from: {'; '.join(missing.values())}")
+    (place / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    (place / "data").mkdir()
+    for kind in ("datasets", "classifiers", "images", "grids", "maps", "similarity"):
+        if (study / "data" / kind).is_dir():
+            (place / "data" / kind).symlink_to((study / "data" / kind).resolve())
+    shown = dict(missing)
+    for classifier in given["classifiers"]:
+        for family in entries(given, "methods"):
+            cell = f"score@{classifier}-{family}"
+            output = path(place, "scores", classifier, family)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            if cell not in missing:
+                output.symlink_to(path(study, "scores", classifier, family).resolve())
+            elif f"attribute@{classifier}-{family}" not in missing:
+                score.draft(study, classifier, family, output, missing[cell])
+                del shown[cell]  # what is not there of it stands in the store
+    (place / FILE).write_text(json.dumps(shown, indent=1))
+    aggregate.main(place)
+    report.main(place)
+    return place / "data" / "report" / "index.html"
+
+
+def untold(failed: dict[str, str], needs: dict[str, list[str]]) -> dict[str, str]:
+    """Give a reason for every cell that was not made: its own failure, or that of a cell it needs.
+
+    Args:
+        failed: Reasons of the cells that failed.
+        needs: What every cell needs, in an order that respects that.
+    """
+    reasons: dict[str, str] = {}
+    for cell, inputs in needs.items():
+        first = next((needed for needed in inputs if needed in reasons), None)
+        if cell in failed:
+            reasons[cell] = failed[cell]
+        elif first is not None:
+            reasons[cell] = f"it needs {first}, which was not made"
+    return reasons
