@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures import bands, dots, heat, pictures, theme, words
+from stages.figures import bands, dots, heat, pictures, sanity, theme, words
 from stages.figures.order import by_metric, digits, overall, ranked, ranking_metrics
 
 # With fewer values a group, the Mann-Whitney test cannot fall below 0.05.
@@ -34,6 +34,7 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
     summary, agreement = tables["summary"], tables["agreement"]
     order, metrics = overall(summary), ranking_metrics(summary)
     boards = drawn(leaderboard, [(summary, name) for name in metrics])
+    checked = sanity.checks(summary, tables.get("curves"))
     return {
         "answer": words.answer(summary, agreement),
         "partly": words.partly(summary),
@@ -43,6 +44,9 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
         "ranked": ranked(summary),
         "fewest": summary.attrs["fewest"],
         "leaderboards": boards,
+        "sanity": checked,
+        "unmoved": sanity.UNMOVED,
+        "flagged": sanity.flagged(checked),
         "keys": theme.keys(summary["classifier"].values.tolist()),
         "pairs": pairs(tables["comparison"], metrics),
         "diagnostics": diagnostics(summary),
