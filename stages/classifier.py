@@ -286,7 +286,7 @@ def start(engine: dict) -> None:
         raise Problem("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products need
     torch.set_num_threads(engine["threads"])
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler: seconds
     torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

@@ -74,7 +74,7 @@ def main(study: Path, classifier: str) -> None:
 def deterministic(engine: dict) -> None:
     """Let equal trainings give equal weights."""
     start(engine)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
 
 
 def begun(network: dict, classes: int, seed: int) -> nn.Sequential:

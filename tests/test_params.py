@@ -271,11 +271,12 @@ def test_shares_of_a_reversed_map(given, reverse, told):
         entries(given, "methods")
 
 
-STUDIES = sorted((STUDY / "studies").glob("*/methods.yaml"))
+STUDIES = sorted(one for one in (STUDY / "studies").iterdir() if one.is_dir())
 
 
-@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
-def test_the_methods_of_the_papers_are_entries(file):
+@pytest.mark.parametrize(("kind", "fewest"), [("methods", 9), ("metrics", 1)])
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_methods_and_metrics_of_the_papers_are_entries(folder, kind, fewest):
     assert len(STUDIES) == 5
-    bound = entries(yaml.safe_load(file.read_text()), "methods")
-    assert sum(map(len, bound.values())) >= 9
+    bound = entries(yaml.safe_load((folder / f"{kind}.yaml").read_text()), kind)
+    assert sum(map(len, bound.values())) >= fewest
