@@ -6,7 +6,9 @@ import subprocess
 import time
 
 import pytest
-from study import GRIDS, IMAGES, build, environment, files, run, tiny, write
+import yaml
+from dvc.utils.serialize import _yaml
+from study import GRIDS, IMAGES, ROOT, build, environment, files, run, tiny, write
 
 from flows.plan import Visit, due, expected, plan, verb
 from stages.rows import Rows
@@ -26,6 +28,16 @@ def house(tmp_path_factory):
 def test_the_flow_makes_what_dvc_makes(house, baseline):
     for folder in ("maps", "scores", "similarity", "results", "classifiers"):
         assert files(house[0] / "data" / folder) == files(baseline / "data" / folder), folder
+
+
+def test_it_records_what_dvc_records(house, baseline):
+    ours, theirs = (yaml.safe_load((place / "dvc.lock").read_text())["stages"] for place in (house[0], baseline))
+    assert {cell: told for cell, told in ours.items() if cell != "report"} == theirs
+
+
+def test_dvc_spells_its_lock_alike_however_it_was_read():
+    lock = (ROOT / "dvc.lock").read_text()
+    assert _yaml.dumps_yaml(_yaml.parse_yaml(lock, "dvc.lock")) == lock
 
 
 def test_it_ends_with_a_table_of_cells_and_times(house):
