@@ -35,8 +35,12 @@ SLOW = {
     "pointing_game": ({"tolerance": 3}, ["maps", "boxes"]),
     "wsl": ({"thresholds": 100, "iou": 0.4}, ["maps", "boxes"]),
     "attribution_localization": ({}, ["maps", "masks"]),
+    "relevance_mass": ({"sign": "positive"}, ["maps", "masks"]),
     "relevance_rank": ({}, ["maps", "masks", "seeds"]),
     "top_k_intersection": ({"k": 17}, ["maps", "masks", "seeds"]),
+    "log_cosh_dice": ({}, ["maps", "masks"]),
+    "mae": ({}, ["maps", "masks"]),
+    "sqrt_mae": ({}, ["maps", "masks"]),
     "grid_pointing_game": ({}, ["maps", "tiles"]),
     "deletion": ({"pixels": 31, "baseline": "mean", "relative": True}, ["maps", "images", "seeds", "witness"]),
     "insertion": ({"pixels": 80, "baseline": "blur", "relative": False}, ["maps", "images", "seeds", "witness"]),
@@ -47,6 +51,7 @@ SLOW = {
     "perturbation": ({"pixels": 44, **PGD}, ["maps", "images", "seeds", "witness"]),
     "complexity": ({}, ["maps"]),
     "sparseness": ({}, ["maps"]),
+    "effective_complexity": ({"epsilon": 0.1}, ["maps"]),
 }
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from stages.arrays import Maps, Scores
-from stages.metrics._rows import by_row
+from stages.metrics._rows import by_row, finite
 
 ATTRS = {
     "complexity": {
@@ -18,6 +18,12 @@ ATTRS = {
         "units": "1",
         "reference": "chalasani2020concise",
         "better": "higher",
+    },
+    "effective_complexity": {
+        "long_name": "Effective complexity",
+        "units": "pixel",
+        "reference": "nguyen2020quantitative",
+        "better": "lower",
     },
 }
 
@@ -53,6 +59,31 @@ def sparseness(maps: Maps) -> Scores:
     an empty map 0.
     """
     return by_row(_gini, maps)
+
+
+def effective_complexity(maps: Maps, *, epsilon: float) -> Scores:
+    """Count the pixels that are more than nothing.
+
+        #{|a| / max |a| > ε}
+
+    Args:
+        epsilon: The share of the largest attribution that counts as nothing, 0 or more and below 1.
+
+    Returns:
+        Pixels, 1 to HW; lower is better. A uniform map has HW.
+
+    Undefined where the map is zero everywhere or not finite.
+
+    Differs from the paper (Nguyen and Martínez 2020), which counts the fewest of the highest pixels that, known alone,
+    keep the expected loss of the prediction below ε. The threshold on attributions is Quantus's, which takes the
+    largest of all maps of a call.
+    """
+    if not 0 <= epsilon < 1:
+        raise ValueError(f"effective_complexity: epsilon is {epsilon}, expected 0 or more and below 1")
+    size = maps.abs().flatten(1)
+    largest = size.amax(dim=1, keepdim=True)
+    counts = (size / largest > epsilon).sum(dim=1).to(maps.dtype)
+    return counts.where(finite(maps) & (largest[:, 0] > 0), torch.nan)
 
 
 def _entropy(one: Tensor) -> Tensor:

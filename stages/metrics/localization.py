@@ -1,5 +1,7 @@
 """Judge a map by whether it lies on the object."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 import torch
@@ -28,6 +30,12 @@ ATTRS = {
         "long_name": "Attribution localization",
         "units": "1",
         "reference": "kohlbrenner2020towards",
+        "better": "higher",
+    },
+    "relevance_mass": {
+        "long_name": "Relevance mass accuracy",
+        "units": "1",
+        "reference": "arras2022clevr",
         "better": "higher",
     },
     "relevance_rank": {
@@ -116,7 +124,30 @@ def attribution_localization(maps: Maps, masks: Masks) -> Scores:
     Differs from the paper (Kohlbrenner et al. 2020): absolute values, as in Quantus, where the paper takes the
     positive part; not weighted by the object's size.
     """
-    return by_row(_share, maps, masks)
+    return by_row(_share, maps.abs(), masks)
+
+
+def relevance_mass(maps: Maps, masks: Masks, *, sign: Literal["both", "positive"]) -> Scores:
+    """Measure the share of the map's sum that lies on the object.
+
+        Σ_mask a / Σ a
+
+    Args:
+        sign: Whether attributions of both signs are summed, or negative ones are taken as 0.
+
+    Returns:
+        Higher is better; a uniform map scores the mask's area. With `positive`, 0 to 1. With `both`, any number: the
+        sum of a map of both signs may be next to nothing.
+
+    Undefined where the mask is empty, the sum is not above 0, or the map is not finite.
+
+    Differs from the paper (Arras et al. 2022): with `positive`, none. `both` is what Quantus does, which also divides
+    by a sum below 0, so that more on the object scores lower.
+    """
+    kept = maps.clamp(min=0) if sign == "positive" else maps
+    # Terms that cancel leave their rounding: in double precision it is not seen.
+    share = by_row(_share, kept.double(), masks).to(maps.dtype)
+    return share.where(finite(maps), torch.nan)
 
 
 def relevance_rank(maps: Maps, masks: Masks, seeds: Seeds) -> Scores:
@@ -171,9 +202,9 @@ def _beyond(position: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _share(one: Tensor, mask: Tensor) -> Tensor:
-    size = one.abs()
-    share = (size * mask).sum() / size.sum()
-    return torch.where(mask.any(), share, torch.nan)
+    total = one.sum()
+    share = (one * mask).sum() / total
+    return torch.where(mask.any() & (total > 0), share, torch.nan)
 
 
 def _box_hits(one: np.ndarray, boxes: np.ndarray, thresholds: int, iou: float) -> np.ndarray:
