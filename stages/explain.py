@@ -83,7 +83,7 @@ class Explain:
         return self._lent[method]
 
     def _explain(self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Maps:
-        found = self._take(method, (classifier, images, targets, tuple(seeds)))
+        found = self._take(method, (classifier, images, targets, list(seeds)))
         if isinstance(found, Exception):
             raise found
         return found
@@ -117,7 +117,7 @@ class Explain:
                 "classifier": classifier,
                 "images": images[part],
                 "targets": targets[part],
-                "seeds": list(seeds[part]),
+                "seeds": seeds[part],
                 "background": self._background,
             }
             made: dict[str, Tensor] = {}
