@@ -1,6 +1,7 @@
 """Make maps of images by a method: reduce what it returns to one channel, enlarge it, and lend it to metrics."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -75,30 +76,33 @@ class Explain:
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
         self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
+        self._lent = {name: partial(self._explain, name) for name in self._methods}
 
     def by(self, method: str) -> Callable[[Classifier, Images, Targets, Seeds], Maps]:
-        """Give the function that makes maps by one method."""
+        """Give the function that makes maps by one method: the same one whoever asks, so that what it gave is known."""
+        return self._lent[method]
 
-        def explain(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Maps:
-            found = self._take(method, (classifier, images, targets, tuple(seeds)))
-            if isinstance(found, Exception):
-                raise found
-            return found
-
-        return explain
+    def _explain(self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Maps:
+        found = self._take(method, (classifier, images, targets, list(seeds)))
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _take(self, method: str, asked: tuple) -> Maps | Exception:
         for place, (known, maps) in enumerate(self._held):
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:
-                found = maps.pop(method)
-                if not maps:
-                    del self._held[place]
-                return found
-        maps = self._made(*asked)
+                return self._given(method, place)
+        self._held.append((asked, self._made(*asked)))
+        return self._given(method, -1)
+
+    def _given(self, method: str, place: int) -> Maps | Exception:
+        maps = self._held[place][1]
+        if isinstance(maps[method], Exception):
+            return maps[method]  # told to every metric that asks
         found = maps.pop(method)
-        if maps:
-            self._held.append((asked, maps))
+        if not maps:
+            del self._held[place]
         return found
 
     def _made(
@@ -113,7 +117,7 @@ class Explain:
                 "classifier": classifier,
                 "images": images[part],
                 "targets": targets[part],
-                "seeds": list(seeds[part]),
+                "seeds": seeds[part],
                 "background": self._background,
             }
             made: dict[str, Tensor] = {}

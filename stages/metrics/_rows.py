@@ -5,10 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from stages.arrays import Scores
 
-
-def by_row(function: Callable[..., Tensor], *tensors: Tensor) -> Scores:
+def by_row(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """Apply a function of one row to every row, each a fresh contiguous copy.
 
     Torch sums and takes logarithms along another path (a vectorized body and a scalar tail, another split of a sum
