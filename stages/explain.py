@@ -1,6 +1,7 @@
 """Make maps of images by a method: reduce what it returns to one channel, enlarge it, and lend it to metrics."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -64,7 +65,8 @@ class Explain:
     """Lend a family's methods to metrics that ask how maps change when the image or the classifier does.
 
     What one method is asked about, the others of `methods` will be: their maps are made with it, so that the family's
-    common work is done once, and are held until they have been given.
+    common work is done once, and are held until they have been given. Images that a map was used to make are asked
+    about `alone`.
 
     Args:
         methods: The methods that will ask, each once for the same images.
@@ -75,17 +77,23 @@ class Explain:
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
         self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
+        self._by = {name: partial(self._explain, name) for name in self._methods}
 
-    def by(self, method: str) -> Callable[[Classifier, Images, Targets, Seeds], Maps]:
-        """Give the function that makes maps by one method."""
+    def by(self, method: str) -> Callable[..., Maps]:
+        """Give the function that makes maps by one method, the very same at each time: it is known by its identity.
 
-        def explain(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Maps:
-            found = self._take(method, (classifier, images, targets, tuple(seeds)))
-            if isinstance(found, Exception):
-                raise found
-            return found
+        explain(classifier, images, targets, seeds, alone=False)
+        """
+        return self._by[method]
 
-        return explain
+    def _explain(
+        self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, alone: bool = False
+    ) -> Maps:
+        asked = (classifier, images, targets, tuple(seeds))
+        found = self._made(*asked, [method])[method] if alone else self._take(method, asked)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def _take(self, method: str, asked: tuple) -> Maps | Exception:
         for place, (known, maps) in enumerate(self._held):
@@ -95,17 +103,17 @@ class Explain:
                 if not maps:
                     del self._held[place]
                 return found
-        maps = self._made(*asked)
+        maps = self._made(*asked, list(self._methods))
         found = maps.pop(method)
         if maps:
             self._held.append((asked, maps))
         return found
 
     def _made(
-        self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds
+        self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, methods: list[str]
     ) -> dict[str, Maps | Exception]:
-        """Make the maps of every method, no more images at a time than the classifier's batch."""
-        parts: dict[str, list[Maps]] = {name: [] for name in self._methods}
+        """Make the maps of some methods, no more images at a time than the classifier's batch."""
+        parts: dict[str, list[Maps]] = {name: [] for name in methods}
         failed: dict[str, Maps | Exception] = {}
         for start in range(0, len(images), classifier.batch):
             part = slice(start, start + classifier.batch)
@@ -117,9 +125,9 @@ class Explain:
                 "background": self._background,
             }
             made: dict[str, Tensor] = {}
-            for name, bound in self._methods.items():
+            for name in methods:
                 try:
-                    maps = self._maps(bound, given, made)
+                    maps = self._maps(self._methods[name], given, made)
                 except Exception as error:  # what one method cannot do is nothing to the others
                     failed[name] = error
                 else:
