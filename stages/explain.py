@@ -89,7 +89,7 @@ class Explain:
     def _explain(
         self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, alone: bool = False
     ) -> Maps:
-        asked = (classifier, images, targets, tuple(seeds))
+        asked = (classifier, images, targets, list(seeds))
         found = self._made(*asked, [method])[method] if alone else self._take(method, asked)
         if isinstance(found, Exception):
             raise found

@@ -21,9 +21,9 @@ def agreeing(all_maps: AllMaps, classes: Tensor, threshold: float) -> Tensor:
     whole = finite(all_maps)
     known, of_known = all_maps[whole].flatten(1).double(), classes.to(all_maps.device)[whole]
     scores = torch.full((len(all_maps),), torch.nan, device=all_maps.device)
-    if not len(known):
+    varied = (known != known[:1]).any(dim=0)
+    if not varied.any():
         return scores
-    varied = known.amax(dim=0) > known.amin(dim=0)
     alike = known[:, varied] / known[:, varied].std(dim=0, correction=0)
     distances = torch.cdist(alike, alike, compute_mode="donot_use_mm_for_euclid_dist")
     near = (distances / distances.max() <= threshold).fill_diagonal_(False)
