@@ -54,7 +54,7 @@ SLOW = {
         ["maps", "images", "seeds", "witness"],
     ),
     "irof": (
-        {"superpixels": 9, "compactness": 1.0, "sigma": 1.0, "form": "share"},
+        {"superpixels": 9, "compactness": 10.0, "sigma": 1.0, "form": "share"},
         ["maps", "images", "seeds", "witness"],
     ),
     "infidelity": (

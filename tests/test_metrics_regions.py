@@ -32,7 +32,7 @@ from stages.problem import Unsupported
 
 score = partial(call, "faithfulness_regions")
 ESTIMATE = {"pixels": 31, "baseline": "black", "output": "logit"}
-IROF = {"superpixels": 9, "compactness": 1.0, "sigma": 1.0, "form": "share"}
+IROF = {"superpixels": 9, "compactness": 10.0, "sigma": 1.0, "form": "share"}
 INFIDELITY = {"patch": 6, "samples": 1, "baseline": "black", "output": "logit", "scaled": False}
 QUANTUS = {"patch": 4, "samples": 1, "baseline": "black"}
 
@@ -152,12 +152,22 @@ class TestIrof:
             restated = slow.irof(*given, witness, **{**IROF, "form": "quantus"})
             assert scores[row].item() == pytest.approx(restated, rel=2e-5)
 
-    def test_the_true_order_is_better_than_its_reverse(self):
-        evidence, weights = linear_evidence()
-        evidence["classifier"] = linear(weights.abs() / 30)
-        true = evidence["images"].mean(dim=1) * weights.abs()
-        best, worst = (score("irof", IROF, evidence | {"maps": maps}) for maps in (true, -true))
-        assert (best > worst).all()
+    @pytest.mark.parametrize(("best", "kept"), [(0, [8, 2, 1, 0.5]), (3, [8, 7.5, 7, 6])])
+    def test_four_quarters_of_a_linear_classifier(self, best, kept):
+        quarters = torch.arange(4).view(2, 2).repeat_interleave(8, 0).repeat_interleave(8, 1)
+        image = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]]).float()[quarters].movedim(2, 0)[None]
+        settings = {**IROF, "superpixels": 4, "sigma": 0.0}
+        labels = _segments.segmented(image, 4, 10.0, 0.0)[0]
+        assert len(torch.stack([quarters, labels]).flatten(1).unique(dim=1).T) == len(labels.unique()) == 4
+        # A quarter's pixels together are worth 6, 1, 0.5 and 0.5 of the logit; the target is the first class.
+        worth = torch.tensor([6, 1, 0.5, 0.5]) / image.mean(dim=1)[0, ::8, ::8].flatten() / 64
+        one = torch.tensor([4.0, 3, 2, 1]) if best == 0 else torch.tensor([1.0, 2, 3, 4])
+        evidence = make_evidence(rows=1) | {"images": image, "targets": torch.tensor([0])}
+        evidence |= {"classifier": linear(worth[quarters]), "maps": one[quarters][None]}
+        # The last quarter that goes leaves black, the mean color of this classifier.
+        ratios = torch.tensor([*kept, 0.0]).sigmoid() / torch.tensor(8.0).sigmoid()
+        expected = 1 - torch.trapezoid(ratios).item() / 4
+        assert score("irof", settings, evidence).item() == pytest.approx(expected, rel=1e-5)
 
     def test_segments_are_cut_once_an_image(self, monkeypatch):
         evidence, cut = make_evidence(rows=4), []
@@ -169,7 +179,7 @@ class TestIrof:
 
     def test_passes(self):
         evidence = make_evidence(rows=5)
-        counts = _segments.segmented(evidence["images"], 9, 1.0, 1.0).amax(dim=(1, 2)) + 1
+        counts = _segments.segmented(evidence["images"], 9, 10.0, 1.0).amax(dim=(1, 2)) + 1
         assert len(counts.unique()) > 1, "images of one batch have unlike numbers of segments"
         score("irof", IROF, evidence)
         # The clean image and each step; the last, all mean color, is one for all images.
@@ -448,7 +458,7 @@ def test_metrics_share_the_clean_image(name):
     before = counted(evidence["classifier"])[0]
     settings = {"faithfulness_estimate": ESTIMATE, "irof": IROF, "infidelity": {**INFIDELITY, "patch": 18}}[name]
     score(name, settings, evidence)
-    segments = _segments.segmented(evidence["images"], 9, 1.0, 1.0).amax(dim=(1, 2))
+    segments = _segments.segmented(evidence["images"], 9, 10.0, 1.0).amax(dim=(1, 2))
     own = {"faithfulness_estimate": 3 * 7, "irof": int(segments.sum()) + 1, "infidelity": 3}[name]
     assert counted(evidence["classifier"])[0] - before == own
     assert np.isfinite(own)
