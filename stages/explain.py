@@ -77,14 +77,14 @@ class Explain:
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
         self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
-        self._by = {name: partial(self._explain, name) for name in self._methods}
+        self._lent = {name: partial(self._explain, name) for name in self._methods}
 
     def by(self, method: str) -> Callable[..., Maps]:
-        """Give the function that makes maps by one method, the very same at each time: it is known by its identity.
+        """Give the function that makes maps by one method: the same one whoever asks, so that what it gave is known.
 
         explain(classifier, images, targets, seeds, alone=False)
         """
-        return self._by[method]
+        return self._lent[method]
 
     def _explain(
         self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, alone: bool = False
@@ -99,14 +99,17 @@ class Explain:
         for place, (known, maps) in enumerate(self._held):
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:
-                found = maps.pop(method)
-                if not maps:
-                    del self._held[place]
-                return found
-        maps = self._made(*asked, list(self._methods))
+                return self._given(method, place)
+        self._held.append((asked, self._made(*asked, list(self._methods))))
+        return self._given(method, -1)
+
+    def _given(self, method: str, place: int) -> Maps | Exception:
+        maps = self._held[place][1]
+        if isinstance(maps[method], Exception):
+            return maps[method]  # told to every metric that asks
         found = maps.pop(method)
-        if maps:
-            self._held.append((asked, maps))
+        if not maps:
+            del self._held[place]
         return found
 
     def _made(
@@ -121,7 +124,7 @@ class Explain:
                 "classifier": classifier,
                 "images": images[part],
                 "targets": targets[part],
-                "seeds": list(seeds[part]),
+                "seeds": seeds[part],
                 "background": self._background,
             }
             made: dict[str, Tensor] = {}

@@ -36,7 +36,7 @@ from stages.seeds import image_seed
 
 # The scale of a map is something to them: they compare it with changes of the output.
 UNLIKE = {"perturbation"}
-SLOWLY = (slow, recovery, regions, masked)
+RESTATED = (slow, recovery, regions, masked)
 
 
 class TestEveryMetric:
@@ -62,7 +62,7 @@ class TestEveryMetric:
         evidence = make_evidence(rows=9)
         settings, names = SLOW[function]
         scores = call(family, function, settings, evidence)
-        restated = next(getattr(module, function) for module in SLOWLY if hasattr(module, function))
+        restated = next(getattr(module, function) for module in RESTATED if hasattr(module, function))
         for row in range(len(scores)):
             witness = Witness(int(evidence["targets"][row]))
             given = {"witness": witness} | {
