@@ -32,6 +32,10 @@ Logits = Float[Tensor, "image class"]
 Features = Float[Tensor, "image feature row column"]
 HeadWeights = Float[Tensor, "class feature"]
 
+# Of all rows that a metric judges, of which a batch holds some.
+AllMaps = Float[Tensor, "all y x"]
+AllImages = Float[Tensor, "all channel y x"]
+
 # What a metric returns. NaN: this score is not defined for this image.
 Scores = Float[Tensor, " image"]
 Curves = Float[Tensor, "image fraction"]

@@ -65,7 +65,8 @@ class Explain:
     """Lend a family's methods to metrics that ask how maps change when the image or the classifier does.
 
     What one method is asked about, the others of `methods` will be: their maps are made with it, so that the family's
-    common work is done once, and are held until they have been given.
+    common work is done once, and are held until they have been given. Images that a map was used to make are asked
+    about `alone`.
 
     Args:
         methods: The methods that will ask, each once for the same images.
@@ -78,12 +79,18 @@ class Explain:
         self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
         self._lent = {name: partial(self._explain, name) for name in self._methods}
 
-    def by(self, method: str) -> Callable[[Classifier, Images, Targets, Seeds], Maps]:
-        """Give the function that makes maps by one method: the same one whoever asks, so that what it gave is known."""
+    def by(self, method: str) -> Callable[..., Maps]:
+        """Give the function that makes maps by one method: the same one whoever asks, so that what it gave is known.
+
+        explain(classifier, images, targets, seeds, alone=False)
+        """
         return self._lent[method]
 
-    def _explain(self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Maps:
-        found = self._take(method, (classifier, images, targets, list(seeds)))
+    def _explain(
+        self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, alone: bool = False
+    ) -> Maps:
+        asked = (classifier, images, targets, list(seeds))
+        found = self._made(*asked, [method])[method] if alone else self._take(method, asked)
         if isinstance(found, Exception):
             raise found
         return found
@@ -93,7 +100,7 @@ class Explain:
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:
                 return self._given(method, place)
-        self._held.append((asked, self._made(*asked)))
+        self._held.append((asked, self._made(*asked, list(self._methods))))
         return self._given(method, -1)
 
     def _given(self, method: str, place: int) -> Maps | Exception:
@@ -106,10 +113,10 @@ class Explain:
         return found
 
     def _made(
-        self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds
+        self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, methods: list[str]
     ) -> dict[str, Maps | Exception]:
-        """Make the maps of every method, no more images at a time than the classifier's batch."""
-        parts: dict[str, list[Maps]] = {name: [] for name in self._methods}
+        """Make the maps of some methods, no more images at a time than the classifier's batch."""
+        parts: dict[str, list[Maps]] = {name: [] for name in methods}
         failed: dict[str, Maps | Exception] = {}
         for start in range(0, len(images), classifier.batch):
             part = slice(start, start + classifier.batch)
@@ -121,9 +128,9 @@ class Explain:
                 "background": self._background,
             }
             made: dict[str, Tensor] = {}
-            for name, bound in self._methods.items():
+            for name in methods:
                 try:
-                    maps = self._maps(bound, given, made)
+                    maps = self._maps(self._methods[name], given, made)
                 except Exception as error:  # what one method cannot do is nothing to the others
                     failed[name] = error
                 else:

@@ -49,6 +49,24 @@ SLOW = {
         ["maps", "images", "seeds", "witness"],
     ),
     "perturbation": ({"pixels": 44, **PGD}, ["maps", "images", "seeds", "witness"]),
+    "pixel_flipping": ({"pixels": 31, "baseline": "mean"}, ["maps", "images", "seeds", "witness"]),
+    "rcap": ({"lower": 0.3, "interval": 0.15}, ["maps", "images", "witness"]),
+    "dauc": ({"levels": 6}, ["maps", "images", "witness"]),
+    "iauc": ({"levels": 6}, ["maps", "images", "witness"]),
+    "faithfulness_estimate": (
+        {"pixels": 31, "baseline": "mean", "output": "probability"},
+        ["maps", "images", "seeds", "witness"],
+    ),
+    "irof": (
+        {"superpixels": 9, "compactness": 10.0, "sigma": 1.0, "form": "share"},
+        ["maps", "images", "seeds", "witness"],
+    ),
+    "infidelity": (
+        {"patch": 5, "samples": 2, "baseline": "uniform", "output": "logit", "scaled": True},
+        ["maps", "images", "seeds", "witness"],
+    ),
+    "average_drop": ({"fill": "mean"}, ["maps", "images", "witness"]),
+    "increase_in_confidence": ({"fill": "black"}, ["maps", "images", "witness"]),
     "complexity": ({}, ["maps"]),
     "sparseness": ({}, ["maps"]),
     "effective_complexity": ({"epsilon": 0.1}, ["maps"]),
@@ -133,7 +151,7 @@ def make_evidence(rows=64):
     return evidence | {"positions": list(range(rows))} | {f"all_{name}": evidence[name] for name in WHOLE}
 
 
-def explain(classifier, images, targets, seeds):
+def explain(classifier, images, targets, seeds, alone=False):
     """A method that metrics may ask: gradients, and a constant map where the image's seed is divisible by 7."""
     gradients = classifier.gradient(images, targets, "logit").abs().sum(dim=1)
     return torch.stack([one * 0 + 1 if seed % 7 == 0 else one for one, seed in zip(gradients, seeds, strict=True)])
@@ -155,6 +173,16 @@ def take(evidence, rows):
     return {name: of(name, value) for name, value in evidence.items()}
 
 
+def assert_no_company(score, evidence):
+    """Ask that rows score the same bits alone, in batches of 7, and in another order."""
+    together, count = score(evidence), len(evidence["maps"])
+    for rows in (1, 7):
+        parts = [score(take(evidence, list(range(at, min(at + rows, count))))) for at in range(0, count, rows)]
+        assert same(torch.cat(parts), together), f"in batches of {rows}"
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(1)).tolist()
+    assert same(score(take(evidence, shuffled)), together[shuffled]), "in another order"
+
+
 def same(one, other):
     return torch.equal(one.isnan(), other.isnan()) and torch.equal(one.nan_to_num(-7), other.nan_to_num(-7))
 
@@ -173,6 +201,9 @@ class Witness:
 
     def probability(self, image):
         return self._logits(torch.from_numpy(image)).softmax(dim=1)[0, self.target].item()
+
+    def logit(self, image):
+        return self._logits(torch.from_numpy(image))[0, self.target].item()
 
     def predicted(self, image):
         return self._logits(torch.from_numpy(image)).argmax().item()

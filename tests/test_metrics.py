@@ -16,6 +16,7 @@ from judging import (
     STD,
     WIDTH,
     Witness,
+    assert_no_company,
     call,
     counted,
     entries,
@@ -27,6 +28,7 @@ from judging import (
     take,
 )
 from reference import localization as slow_localization
+from reference import masked, recovery, regions
 from reference import metrics as slow
 
 from stages import params, signatures
@@ -34,7 +36,7 @@ from stages.metrics import _curves, _order, adversarial, complexity, faithfulnes
 from stages.seeds import image_seed
 
 # Where metrics are restated.
-RESTATED = (slow, slow_localization)
+RESTATED = (slow, slow_localization, recovery, regions, masked)
 
 # The scale of a map is something to them: they compare it with changes of the output.
 UNLIKE = {"perturbation"}
@@ -76,14 +78,7 @@ class TestEveryMetric:
 
     @pytest.mark.parametrize("name", entries())
     def test_a_row_is_the_same_in_any_company_and_order(self, name):
-        evidence = make_evidence()
-        score = partial(call, *entries()[name])
-        together = score(evidence)
-        for rows in (1, 7):
-            parts = [score(take(evidence, list(range(at, min(at + rows, 64))))) for at in range(0, 64, rows)]
-            assert same(torch.cat(parts), together), f"in batches of {rows}"
-        shuffled = torch.randperm(64, generator=torch.Generator().manual_seed(1)).tolist()
-        assert same(score(take(evidence, shuffled)), together[shuffled]), "in another order"
+        assert_no_company(partial(call, *entries()[name]), make_evidence())
 
     @pytest.mark.parametrize("name", entries())
     def test_it_leaves_its_evidence_alone(self, name):

@@ -23,7 +23,9 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None) -> list[dict[str, Any
         if str(summary["role"].sel(metric=metric).values) != "metric":
             continue
         curved = curves is not None and metric in curves["metric"].values
-        table = curves.sel(metric=metric).dropna("fraction", how="all", subset=["mean"]).isel(fraction=-1) if curved else summary
+        table = summary
+        if curved:
+            table = curves.sel(metric=metric).dropna("fraction", how="all", subset=["mean"]).isel(fraction=-1)
         for classifier in summary["classifier"].values.tolist():
             one = table.sel({"classifier": classifier, **({} if curved else {"metric": metric})})
             cells = []

@@ -1,0 +1,31 @@
+"""Find, among all maps of a set, those that are like one another."""
+
+import torch
+from torch import Tensor
+
+from stages.arrays import AllImages, AllMaps
+from stages.classifier import Classifier
+from stages.memory import shared
+from stages.metrics._rows import finite
+
+
+@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
+    """Look at all images of a set: one forward pass an image, whatever the maps."""
+    return classifier.logits(all_images.to(classifier.device)).argmax(dim=1)
+
+
+@shared(calls=2)
+def agreeing(all_maps: AllMaps, classes: Tensor, threshold: float) -> Tensor:
+    """Give the share of each map's neighbors that have its class, NaN where it has none; once for the set."""
+    whole = finite(all_maps)
+    known, of_known = all_maps[whole].flatten(1).double(), classes.to(all_maps.device)[whole]
+    scores = torch.full((len(all_maps),), torch.nan, device=all_maps.device)
+    varied = (known != known[:1]).any(dim=0)
+    if not varied.any():
+        return scores
+    alike = known[:, varied] / known[:, varied].std(dim=0, correction=0)
+    distances = torch.cdist(alike, alike, compute_mode="donot_use_mm_for_euclid_dist")
+    near = (distances / distances.max() <= threshold).fill_diagonal_(False)
+    scores[whole] = (near & (of_known[:, None] == of_known)).sum(dim=1) / near.sum(dim=1)
+    return scores
