@@ -45,9 +45,9 @@ SECTIONS: dict[str, dict[str, Any]] = {
 
 # Settings that count: at least 1 wherever they stand. All other whole numbers are at least 0.
 COUNTS = {
-    "background", "baselines", "batch", "blocks", "cells", "count", "epochs", "iterations", "levels", "masks", "min_pixels",
-    "parts", "patch", "pixels", "resamples", "samples", "shard_rows", "size", "steps", "stride", "superpixels", "threads",
-    "thresholds", "tiles_per_side", "window",
+    "background", "baselines", "batch", "blocks", "cells", "count", "epochs", "iterations", "levels", "masks",
+    "min_pixels", "parts", "patch", "pixels", "resamples", "samples", "shard_rows", "size", "steps", "stride",
+    "superpixels", "threads", "thresholds", "tiles_per_side", "window",
 }  # fmt: skip
 LAST = ("aggregate", "report")
 
