@@ -45,6 +45,9 @@ SLOW = {
         ["maps", "images", "seeds", "witness"],
     ),
     "perturbation": ({"pixels": 44, **PGD}, ["maps", "images", "seeds", "witness"]),
+    "road": ({"shares": [0.2, 0.5, 0.9], "noise": 0.01}, ["maps", "images", "seeds", "witness"]),
+    "road_morf": ({"shares": [0.3], "noise": 0.05}, ["maps", "images", "seeds", "witness"]),
+    "road_lerf": ({"shares": [0.1, 0.8], "noise": 0.0}, ["maps", "images", "seeds", "witness"]),
     "complexity": ({}, ["maps"]),
     "sparseness": ({}, ["maps"]),
 }
