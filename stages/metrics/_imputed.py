@@ -118,7 +118,8 @@ def _blurred(x: Tensor) -> Tensor:
 
 def _blocks(x: Tensor) -> Tensor:
     """Sum blocks of 2 x 2 pixels."""
-    x = pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+    odd = (0, x.shape[3] % 2, 0, x.shape[2] % 2)
+    x = pad(x, odd) if any(odd) else x
     x = x[..., ::2] + x[..., 1::2]
     return x[..., ::2, :] + x[..., 1::2, :]
 
@@ -131,8 +132,9 @@ def _spread(x: Tensor, like: Tensor) -> Tensor:
 
 def _sum(x: Tensor) -> Tensor:
     """Sum each row by halves, the second added to the first: always in the same order, whatever the number of rows."""
-    shape, x = (-1, 1, 1, 1), x.flatten(1)
+    x = x.flatten(1)
     while x.shape[1] > 1:
-        half = (x.shape[1] + 1) // 2
-        x = x[:, :half] + pad(x[:, half:], (0, x.shape[1] % 2))
-    return x.view(shape)
+        x = pad(x, (0, 1)) if x.shape[1] % 2 else x
+        half = x.shape[1] // 2
+        x = x[:, :half] + x[:, half:]
+    return x.view(-1, 1, 1, 1)
