@@ -50,14 +50,14 @@ def main(folder: Path) -> None:
     weights = {name.removeprefix(prefix): torch.from_numpy(value) for name, value in given.items() if prefix in name}
     network.load_state_dict(weights)
     model = Normalized(network.requires_grad_(False), told["mean"], told["std"]).to(told["device"]).eval()
-    images, targets, maps = given["images"], given["targets"], given["maps"]
+    rows = given["images"], given["targets"], given["maps"]
     with torch.no_grad():
-        predicted = model(torch.from_numpy(images).to(told["device"])).argmax(dim=1).tolist()
+        predicted = model(torch.from_numpy(rows[0]).to(told["device"])).argmax(dim=1).tolist()
     found: dict = {"predicted": predicted}
-    for peer, name, judge in peers(model, images, targets, maps, told):
+    first = peers(model, *(part[:1] for part in rows), told)
+    for (peer, name, judge), (_, _, warm_up) in zip(peers(model, *rows, told), first, strict=True):
         try:
-            if told["device"] == "cuda":
-                judge()
+            warm_up()
             model.forwards = model.backwards = 0
             seconds = timed(judge)
             found[name] = {"peer": peer, "seconds": seconds, "forward": model.forwards, "backward": model.backwards}
