@@ -27,8 +27,8 @@ from judging import (
     same,
     take,
 )
+from reference import imputation, masked, recovery, regions
 from reference import localization as slow_localization
-from reference import masked, recovery, regions
 from reference import metrics as slow
 
 from stages import params, signatures
@@ -36,7 +36,7 @@ from stages.metrics import _curves, _order, adversarial, complexity, faithfulnes
 from stages.seeds import image_seed
 
 # Where metrics are restated.
-RESTATED = (slow, slow_localization, recovery, regions, masked)
+RESTATED = (slow, slow_localization, recovery, regions, masked, imputation)
 
 # The scale of a map is something to them: they compare it with changes of the output.
 UNLIKE = {"perturbation"}

@@ -1,0 +1,277 @@
+"""Measure metrics beside other systems, and beside the bare network whose passes they are made of.
+
+    uv sync --project benchmarks/peers    # once: the other systems, in an environment of their own
+    uv run python benchmarks/metrics.py [--device cuda] [--images 4] [--side 224] [--quick]
+
+One ResNet-18 of torchvision with random weights, the same images, maps and threads on both sides. It prints
+
+1. images a second of the bare network: by batch size, and with channels last (the engine places them so) or not;
+2. of each metric: seconds an image, ours and the peer's, and their ratio; passes an image, ours and the peer's (to,
+   and to and back as `10+10`); of the bare network's speed at its best, how much our passes reach. Beside ratio and
+   share stand their targets, met or missed: 5 times Quantus; where another loop makes as many passes as ours, 1.7
+   times in float32 and 5 times in bfloat16; 0.8 of the bare network. Peers run in float32.
+
+Each metric first judges one image unmeasured. On CUDA ours runs in float32 and in bfloat16.
+"""
+
+import json
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from stages import params
+from stages.classifier import DTYPES, Classifier, start
+from stages.explain import Explain
+from stages.problem import Problem
+from stages.seeds import generator, image_seed
+from stages.signatures import signature
+
+HERE = Path(__file__).parent
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+CLASSES = 1000
+FAMILIES = {
+    "pixel_flipping": "faithfulness",
+    "faithfulness_estimate": "faithfulness_regions",
+    "infidelity": "faithfulness_regions",
+    "max_sensitivity": "stability",
+    "deletion": "faithfulness",
+    "insertion": "faithfulness",
+    "road": "imputation",
+}
+QUANTUS, BARE = 5.0, 0.8
+AS_MANY_PASSES = {"float32": 1.7, "bfloat16": 5.0}
+
+
+def main() -> None:
+    """Print both tables."""
+    given = arguments()
+    torch.set_num_threads(given.threads)
+    torch.backends.cudnn.allow_tf32 = False
+    networks = bare_and_chained()
+    images = natural(given.images, given.side)
+    place = torch.cuda.get_device_name() if given.device == "cuda" else f"CPU, {given.threads} threads"
+    print(f"{place}; torch {torch.__version__}; {given.images} images of {given.side} x {given.side}\n")
+    peers: dict | None = None
+    rows = []
+    for precision in ["float32", "bfloat16"] if given.device == "cuda" else ["float32"]:
+        size, seconds = fastest(networks[0], images, precision, given)
+        engine = {"device": given.device, "precision": precision, "threads": given.threads, "batch": size}
+        start(engine)
+        classifier = Classifier("resnet18", networks[1], mean=MEAN, std=STD, engine=engine)
+        evidence = judged(classifier, images)
+        if peers is None:
+            peers = theirs(networks[0], evidence, given)
+        for name, family in FAMILIES.items():
+            found = ours(name, family, classifier, evidence, given)
+            if found:
+                rows.append(row(name, precision, found, peers.get(name), seconds, given.images))
+    print_table(rows)
+
+
+def arguments() -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(description="Measure metrics beside other systems and beside the bare network.")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--side", type=int, default=224, help="pixels; a multiple of 32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
+    python = HERE / "peers" / ".venv" / "bin" / "python"
+    parser.add_argument("--python", type=Path, default=python, help="of the peers' environment")
+    given = parser.parse_args()
+    if given.quick:
+        given.images, given.side = 2, 64
+    given.sizes = [1, 8] if given.quick else [1, 2, 4, 8, 16, 32, 64]
+    # Steps of a curve: as many as the image is wide.
+    pixels = given.side * 8 if given.quick else given.side
+    given.settings = {
+        "pixels": pixels,
+        "relative": False,
+        "baseline": "black",
+        "patch": given.side // 4,
+        "scaled": False,
+        "samples": 2 if given.quick else 10,
+        "noise": "uniform",
+        "scale": 0.2,
+        "shares": [0.3, 0.7],
+    }
+    given.own = {
+        "insertion": {"baseline": "blur"},
+        "faithfulness_estimate": {"output": "probability"},
+        "infidelity": {"baseline": "uniform", "output": "logit"},
+        "road": {"noise": 0.01},
+    }
+    return given
+
+
+def bare_and_chained() -> tuple[nn.Module, nn.Sequential]:
+    """Give torchvision's module and ours of the same weights."""
+    torch.manual_seed(0)
+    chained = params.find("networks", "torchvision", "torchvision")(classes=CLASSES, name="resnet18", side=None)
+    bare = models.resnet18(weights=None, num_classes=CLASSES)
+    bare.load_state_dict({name.partition(".")[2]: value for name, value in chained.state_dict().items()})
+    return bare.eval().requires_grad_(False), chained
+
+
+def natural(count: int, side: int) -> Tensor:
+    """Make images whose amplitude falls with frequency, as photographs' does, in whole grey levels."""
+    noise = torch.stack([torch.randn(3, side, side, generator=generator(0, "image", row)) for row in range(count)])
+    frequency = torch.fft.fftfreq(side).square()
+    spectrum = torch.fft.fft2(noise) / (frequency[:, None] + frequency).sqrt().clamp(min=1 / side)
+    images = torch.fft.ifft2(spectrum).real
+    return ((images / images.std(dim=(1, 2, 3), keepdim=True) / 5 + 0.5).clamp(0, 1) * 255).round() / 255
+
+
+def fastest(network: nn.Module, images: Tensor, precision: str, given: Namespace) -> tuple[int, tuple[float, float]]:
+    """Print how fast the bare network is; give its best batch size, and its seconds a pass to, and to and back."""
+    found = {}
+    print(f"bare network, {precision}: images a second\n\n{'batch':>12}{'contiguous':>14}{'channels last':>16}")
+    for size in given.sizes:
+        for form in (torch.contiguous_format, torch.channels_last):
+            network.to(given.device, DTYPES[precision], memory_format=form)
+            batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
+            batch = batch.to(given.device, DTYPES[precision], memory_format=form)
+            found[size, form] = seconds_a_row(network, batch, given)
+        speeds = [1 / found[size, form] for form in (torch.contiguous_format, torch.channels_last)]
+        print(f"{size:>12}{speeds[0]:>14.1f}{speeds[1]:>16.1f}", flush=True)
+    size, form = min(found, key=found.get)
+    network.to(given.device, DTYPES[precision], memory_format=form)
+    batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
+    batch = batch.to(given.device, DTYPES[precision], memory_format=form).requires_grad_()
+    back = seconds_a_row(lambda part: torch.autograd.grad(network(part).amax(dim=1).sum(), part), batch, given)
+    network.float()
+    print()
+    return size, (found[size, form], back)
+
+
+def seconds_a_row(function: Callable, batch: Tensor, given: Namespace) -> float:
+    """Time passes of a batch: the best of two rounds of at least 32 rows each, many more on CUDA."""
+    rounds = max(1, (2048 if given.device == "cuda" else 32) // len(batch))
+    with torch.set_grad_enabled(batch.requires_grad):
+        function(batch)
+        return min(timed(lambda: [function(batch) for _ in range(rounds)]) for _ in range(2)) / rounds / len(batch)
+
+
+def timed(function: Callable) -> float:
+    """Give the seconds of a call."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
+    began = perf_counter()
+    function()
+    wait()
+    return perf_counter() - began
+
+
+def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
+    """Give what metrics ask for: maps are gradients, every second one blurred, for maps are fine or coarse."""
+    entry = {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"}
+    method = params.entry("methods", "gradient", "gradient", entry, "the benchmark")
+    explain = Explain([method], images[:0]).by("gradient")
+    targets, seeds = classifier.logits(images).argmax(dim=1), [image_seed(0, str(row)) for row in range(len(images))]
+    maps = explain(classifier, images, targets, seeds)
+    maps[1::2] = nn.functional.avg_pool2d(maps[1::2], 15, stride=1, padding=7)
+    return {"maps": maps, "images": images, "targets": targets, "seeds": seeds, "explain": explain}
+
+
+def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: Namespace) -> dict | None:
+    """Time a metric, if there is one."""
+    try:
+        taken = signature("metrics", family, name)
+    except Problem:
+        print(f"{name}: stages/metrics/{family}.py has none")
+        return None
+    metric = params.find("metrics", family, name)
+    known = {**given.settings, **given.own.get(name, {})}
+    settings = params.check({key: known[key] for key in taken.settings}, taken.settings, name, "the metric")
+
+    def judge(rows: int) -> Tensor:
+        # Fresh tensors: nothing that another metric has done is taken over.
+        part = {key: value if key == "explain" else value[:rows] for key, value in evidence.items()}
+        part = {key: value.clone() if isinstance(value, Tensor) else value for key, value in part.items()}
+        return metric(*({**part, "classifier": classifier}[key] for key in taken.evidence), **settings)
+
+    judge(1)
+    classifier.passes.update(forward=0, backward=0)
+    seconds = timed(lambda: judge(given.images))
+    return {"seconds": seconds, **classifier.passes}
+
+
+def theirs(network: nn.Module, evidence: dict, given: Namespace) -> dict[str, dict]:
+    """Time the peers in their own environment: a file in, a file out."""
+    if not given.python.exists():
+        print(f"no peers: there is no {given.python}; make it by uv sync --project benchmarks/peers\n")
+        return {}
+    with TemporaryDirectory() as folder:
+        told = {"device": given.device, "threads": given.threads, "mean": MEAN, "std": STD, **given.settings}
+        arrays = {key: evidence[key].cpu().numpy() for key in ("maps", "images", "targets")}
+        weights = {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
+        np.savez(f"{folder}/given.npz", told=json.dumps(told), **arrays, **weights)
+        command = [given.python, "-W", "ignore", HERE / "peers" / "measure.py", folder]
+        subprocess.run(command, check=True)
+        found = json.loads(Path(folder, "found.json").read_text())
+    targets = torch.tensor(found.pop("predicted"))
+    if not torch.equal(targets, evidence["targets"].cpu()):
+        sys.exit("error: the peers' network predicts other classes than ours")
+    for name, one in list(found.items()):
+        if "error" in one:
+            print(f"{one['peer']}: {name}: {found.pop(name)['error']}")
+    return found
+
+
+def row(
+    name: str, precision: str, found: dict, peer: dict | None, bare: tuple[float, float], images: int
+) -> dict[str, str]:
+    """Spell a row of the table."""
+    least = (found["forward"] - found["backward"]) * bare[0] + found["backward"] * bare[1]
+    share = least / found["seconds"]
+    cells = {
+        "metric": name,
+        "precision": precision,
+        "s ours": f"{found['seconds'] / images:.3f}",
+        "passes ours": passes(found, images),
+        "of the bare network": f"{share:.2f} ({verdict(share, BARE)})",
+    }
+    if peer:
+        ratio = peer["seconds"] / found["seconds"]
+        cells |= {"peer": peer["peer"], "s peer": f"{peer['seconds'] / images:.3f}"}
+        cells |= {"passes peer": passes(peer, images), "ratio": f"{ratio:.1f}"}
+        alike = abs(peer["forward"] / found["forward"] - 1) < 0.02
+        target = QUANTUS if peer["peer"].startswith("Quantus") else AS_MANY_PASSES[precision] if alike else None
+        if target:
+            cells["ratio"] += f" ({verdict(ratio, target)})"
+    return cells
+
+
+def passes(found: dict, images: int) -> str:
+    """Spell the passes of an image."""
+    back = f"+{found['backward'] / images:g}" if found["backward"] else ""
+    return f"{found['forward'] / images:g}{back}"
+
+
+def verdict(value: float, target: float) -> str:
+    """Say whether a target is met."""
+    return f"{target:g} {'met' if value >= target else 'missed'}"
+
+
+def print_table(rows: list[dict[str, str]]) -> None:
+    """Print cells below their names."""
+    names = ["metric", "precision", "peer", "s ours", "s peer", "ratio", "passes ours", "passes peer"]
+    names.append("of the bare network")
+    widths = {name: max(len(name), *(len(row.get(name, "-")) for row in rows)) + 2 for name in names}
+    print("\nan image\n\n" + "".join(name.ljust(widths[name]) for name in names))
+    for row in rows:
+        print("".join(row.get(name, "-").ljust(widths[name]) for name in names))
+
+
+if __name__ == "__main__":
+    main()
