@@ -17,13 +17,13 @@ CACHED = 2**19
 
 
 class Level(NamedTuple):
-    """One level of the pyramid of a system, x ↦ total x − free B(free x) / 12, where B is `_blurred`.
+    """One level of the pyramid of a system: x ↦ total x − free B(free x), where B is `_blurred`.
 
-    At the finest level `free` is 1 at removed pixels and 0 elsewhere, and this is the system itself.
+    At the finest level `free` is 1 at removed pixels and 0 elsewhere, and this is twelve times the system itself: all
+    its numbers are whole, so that no rounding leans to one side, which would add up over wide regions.
     """
 
     free: Tensor
-    twelfth: Tensor
     total: Tensor
     inverse: Tensor
 
@@ -52,7 +52,7 @@ def _solved(images: Tensor, removed: Tensor) -> Tensor:
     middle = (low + high) / 2
     found, rows = middle.expand_as(images).clone(), torch.arange(len(images), device=images.device)
     levels = _pyramid(removed.to(images.dtype))
-    residual = levels[0].twelfth * _blurred((images - middle).masked_fill(removed, 0))
+    residual = levels[0].free * _blurred((images - middle).masked_fill(removed, 0))
     solution = direction = torch.zeros_like(images)
     before = torch.ones_like(middle[:, :1])
     for _ in range(STEPS):
@@ -67,7 +67,7 @@ def _solved(images: Tensor, removed: Tensor) -> Tensor:
             break
         now = _sum(residual * correction)
         direction = correction + direction * (now / before)
-        changed = _times(levels[0], direction)
+        changed = levels[0].total * direction - levels[0].free * _blurred(direction)
         length = now / _sum(direction * changed)
         solution, residual, before = solution + length * direction, residual - length * changed, now
     found[rows] += solution
@@ -81,30 +81,29 @@ def _pyramid(removed: Tensor) -> list[Level]:
     with these a slope costs as much as before, and so does a constant.
     """
     free, levels = removed, []
-    held = free * (_blurred(torch.ones_like(free)) - _blurred(free)) / 12
+    held = free * (_blurred(torch.ones_like(free)) - _blurred(free))
     while True:
-        total = held + free * _blurred(free) / 12
+        total = held + free * _blurred(free)
         last = free.shape[2:] == (1, 1)
         diagonal = held if last else total
-        levels.append(Level(free, free / 12, total, torch.where(diagonal > 0, 1 / diagonal, 0)))
+        levels.append(Level(free, total, torch.where(diagonal > 0, 1 / diagonal, 0)))
         if last:
             return levels
         free, held = _blocks(free) / 4, _blocks(held)
 
 
 def _cycle(levels: list[Level], residual: Tensor) -> Tensor:
-    """Solve roughly: a step of damped Jacobi, the coarser level's correction, and a step again."""
+    """Solve roughly: a step of damped Jacobi from 0, the coarser level's correction, and a step again.
+
+    A step sets x to (residual + free B(free x)) / total.
+    """
     finest, coarser = levels[0], levels[1:]
     solution = finest.inverse * residual
     if not coarser:
         return solution
-    correction = _cycle(coarser, _blocks(residual - _times(finest, solution)))
-    solution = solution + (finest.inverse > 0) * _spread(correction, solution)
-    return solution + finest.inverse * (residual - _times(finest, solution))
-
-
-def _times(level: Level, x: Tensor) -> Tensor:
-    return level.total * x - level.twelfth * _blurred(level.free * x)
+    left = finest.free * _blurred(finest.free * solution)
+    solution = solution + _spread(_cycle(coarser, _blocks(left)), solution)
+    return finest.inverse * (residual + finest.free * _blurred(finest.free * solution))
 
 
 def _blurred(x: Tensor) -> Tensor:
