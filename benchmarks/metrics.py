@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{place}; torch {torch.__version__}; {given.images} images of {given.side} x {given.side}\n")
     peers: dict | None = None
     rows = []
-    for precision in ["float32", "bfloat16"] if given.device == "cuda" else ["float32"]:
+    for precision in ["float32"] if given.quick else DTYPES:
         size, seconds = fastest(networks[0], images, precision, given)
         engine = {"device": given.device, "precision": precision, "threads": given.threads, "batch": size}
         start(engine)

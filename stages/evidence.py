@@ -108,18 +108,21 @@ def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
 
 
 def batches(
-    wanted: dict[Any, np.ndarray], size: int, evidence: Evidence, device: str
+    wanted: dict[Any, np.ndarray], size: int, evidence: Evidence, device: str, whole: frozenset = frozenset()
 ) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
     """Give wanted rows batch by batch: who wants them, which, and their evidence.
 
-    All who want the same rows of a batch are given the very same tensors, so that work they share is done once.
+    All who want the same rows of a batch are given the very same tensors, so that work they share is done once. Who is
+    in `whole` gets all its rows at once, first.
     """
     background = intensities(evidence.background, device)
-    for start in range(0, len(evidence.ids), size):
+    everything = (0, max(1, len(evidence.ids)), whole)
+    parts = [(start, size, wanted.keys() - whole) for start in range(0, len(evidence.ids), size)]
+    for start, length, names in [everything, *parts]:
         made: dict[bytes, dict] = {}
         for name, positions in wanted.items():
-            part = positions[(positions >= start) & (positions < start + size)]
-            if len(part):
+            part = positions[(positions >= start) & (positions < start + length)]
+            if len(part) and name in names:
                 if part.tobytes() not in made:
                     made[part.tobytes()] = {**tensors(evidence, part, device), "background": background}
                 yield name, part, made[part.tobytes()]

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 WHOLE = ("all_images", "all_targets", "all_seeds")
 
 
+def of_whole_set(asks: list[str]) -> bool:
+    """Say whether a metric looks at all rows that it judges, so that it is to be given them at once."""
+    return any(name in asks for name in (*WHOLE, "all_maps"))
+
+
 class Lender:
     """Give metrics evidence of one family's methods, batch by batch.
 
@@ -49,7 +54,7 @@ class Lender:
         stores = {name: path(study, "maps", classifier, bound.family, name) for name, bound in methods.items()}
         self._maps = {name: read(store / seen.group, f"the maps of {name}") for name, store in stores.items()}
         self._lent: dict[bytes, Explain] = {}
-        self._begins = -1
+        self._begins: int | None = None
         # A method's metrics follow one another: those on all images, those on fewer.
         self._own: Callable[[str, bytes], Tensor] = lru_cache(maxsize=4)(self._taken)
         self._whole: Callable[[int], dict[str, Any]] = lru_cache(maxsize=2)(self._rows)
@@ -70,7 +75,7 @@ class Lender:
         asks = self._asks[metric]
         lent = {**given, "maps": self._own(method, positions.tobytes())}
         if "explain" in asks:
-            lent["explain"] = self._explain(positions, given).by(method)
+            lent["explain"] = self._explain(positions, given, whole=of_whole_set(asks)).by(method)
         if "positions" in asks:
             lent["positions"] = positions.tolist()
         if "all_maps" in asks:
@@ -79,20 +84,22 @@ class Lender:
             lent |= self._whole(count)
         return lent
 
-    def _explain(self, positions: np.ndarray, given: dict[str, Any]) -> "Explain":
+    def _explain(self, positions: np.ndarray, given: dict[str, Any], *, whole: bool) -> "Explain":
         """Lend the methods that will be asked about the same rows: they are made together."""
         from stages.explain import Explain
 
         size = self._engine["batch"]
-        begins = int(positions[0]) // size * size
+        begins = -1 if whole else int(positions[0]) // size * size
         if begins != self._begins:
             self._lent, self._begins = {}, begins
         rows = positions.tobytes()
         if rows not in self._lent:
-            batch = {key: of[(of >= begins) & (of < begins + size)].tobytes() for key, of in self._wanted.items()}
-            asking = {
-                method for (metric, method), of in batch.items() if "explain" in self._asks[metric] and of == rows
-            }
+            asking = set()
+            for (metric, method), of in self._wanted.items():
+                part = of if whole else of[(of >= begins) & (of < begins + size)]
+                asks = self._asks[metric]
+                if "explain" in asks and of_whole_set(asks) == whole and part.tobytes() == rows:
+                    asking.add(method)
             methods = [bound for name, bound in self._methods.items() if name in asking]
             self._lent[rows] = Explain(methods, given["background"])
         return self._lent[rows]

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages import evidence, keys
 from stages.evidence import Evidence
-from stages.lending import WHOLE, Lender
+from stages.lending import WHOLE, Lender, of_whole_set
 from stages.params import Entry, canonical, command, entries, find, load, path
 from stages.problem import Problem
 from stages.rows import Rows, of_cell
@@ -144,7 +144,9 @@ def compute(
                     m, size = works[i].methods.index(method), per_method(works[i])
                     wanted[i, method] = positions[positions // size == m] - m * size
         lender = Lender(study, classifier, methods, seen, wanted, asks, engine)
-        for (i, method), positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
+        whole = frozenset(key for key in wanted if of_whole_set(asks[key[0]]))
+        parts = evidence.batches(wanted, engine["batch"], seen, engine["device"], whole)
+        for (i, method), positions, given in parts:
             work, size = works[i], per_method(works[i])
             if work.metric.name in failed or rows.refusal(work.shared) is not None:
                 continue

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import yaml
+from judging import FAMILIES
 
 from stages.params import entries, load
 from stages.signatures import signature
@@ -29,6 +30,12 @@ def test_the_methods_it_lists_are_there():
     for family, names in listed:
         for name in re.findall(r"`(\w+)`", names):
             assert signature("methods", family, name), name
+
+
+def test_the_metrics_it_lists_are_all_there_are():
+    listed = re.findall(r"^\| `(\w+)` \| (`[^|]*`) \| \w[^|`]* \|$", README, re.MULTILINE)
+    told = {family: set(re.findall(r"`(\w+)`", names)) for family, names in listed}
+    assert told == {family: set(names) for family, names in FAMILIES.items()}
 
 
 def test_its_entries_are_right():
