@@ -180,27 +180,30 @@ def _distributions() -> dict[str, list[str]]:
 def _names(node: ast.stmt, module: str, source: Source, packages: set[str]) -> list[tuple[str, str]]:
     """List what a definition refers to: names of its module that it does not bind itself, and its own imports."""
     own: dict[str, tuple[str, str]] = {}
+    uses: dict[str, list[ast.Name]] = {}
+    taken: dict[int, str] = {}  # attributes, by what they are taken of
     for inner in ast.walk(node):
         if isinstance(inner, ast.Import | ast.ImportFrom):
             own.update(_imports(inner, module))
+        elif isinstance(inner, ast.Name):
+            uses.setdefault(inner.id, []).append(inner)
+        elif isinstance(inner, ast.Attribute):
+            taken[id(inner.value)] = inner.attr
     free = _free(node)
     if module.startswith(NOUNS) and free & HIDING:
         hidden = ", ".join(sorted(free & HIDING))
         raise ValueError(f"{module} uses {hidden}: what is looked up by name while it runs cannot be told; import it")
-    owners = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
     # A name that is bound both by its module and by the definition itself is followed both ways.
     found = [(module, name) for name in sorted(free) if name in source.definitions]
     for name, imported in [
         *((name, source.imports[name]) for name in sorted(free & set(source.imports))),
         *own.items(),
     ]:
-        uses = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and inner.id == name]
-        if not _is_module(imported) or any(id(use) not in owners for use in uses):
+        used = [id(use) for use in uses.get(name, [])]
+        if not _is_module(imported) or any(use not in taken for use in used):
             found += _reach(imported, packages)
-            continue
-        for inner in ast.walk(node):  # of a module of this project, what is taken of it
-            if isinstance(inner, ast.Attribute) and inner.value in uses:
-                found.append((".".join(part for part in imported if part), inner.attr))
+        else:  # of a module of this project, what is taken of it
+            found += [(".".join(part for part in imported if part), taken[use]) for use in used]
     return found
 
 

@@ -71,7 +71,7 @@ def load(study: Path) -> dict:
     """
     path = study / "params.yaml"
     try:
-        params = yaml.safe_load(path.read_text())
+        params = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except FileNotFoundError:
         raise Problem(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
     except yaml.YAMLError as error:

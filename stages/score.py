@@ -32,6 +32,14 @@ class Work(NamedTuple):
     table: Table
 
 
+class Made(NamedTuple):
+    """What is known of one method's maps: their keys and digests, or why there are none."""
+
+    keys: np.ndarray
+    digests: np.ndarray
+    refused: str | None
+
+
 def main(study: Path, classifier: str, family: str) -> None:
     """Compute the missing scores of a cell, then assemble its output."""
     visit(study, classifier, family, finish=True)
@@ -97,7 +105,8 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
         "images": evidence.images(study, classifier, params["seed"]),
         "grids": evidence.grids(study, classifier, params["seed"]),
     }
-    works = []
+    works: list[Work] = []
+    made: dict[tuple[str, str], Made] = {}
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
             asks = signature("metrics", metric.family, metric.function).evidence
@@ -106,10 +115,13 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
             parts += [("stages.explain", "Explain")] if "explain" in asks else []
             shared = keys.digest(keys.entry(metric, params, *parts), trained if "classifier" in asks else b"")
             methods = [name for name in params["methods"][family] if name not in metric.options["exclude"]]
-            stores = {name: path(study, "maps", classifier, family, name) for name in methods}
             rows = [keys.digest(shared, row) for row in evidence.digests(shown, asks)]
             whole = _whole(shown, asks, judging(metric, shown))
-            found = {name: _keys(store, shown, rows, asks, whole) for name, store in stores.items()}
+            found = {}
+            for name in methods:
+                if (name, shown.group) not in made:
+                    made[name, shown.group] = _made(path(study, "maps", classifier, family, name), shown)
+                found[name] = _keys(made[name, shown.group], rows, asks, whole)
             works.append(Work(metric, asks, shown, methods, shared, _table(metric, shown, found)))
     return works
 
@@ -198,30 +210,32 @@ def _whole(seen: Evidence, asks: list[str], count: int) -> tuple[int, bytes]:
     return rows, keys.digest(*evidence.digests(seen, named)[:rows]) if named else b""
 
 
-def _keys(
-    store: Path, seen: Evidence, rows: list[bytes], asks: list[str], whole: tuple[int, bytes]
-) -> tuple[np.ndarray, str | None]:
+def _made(store: Path, seen: Evidence) -> Made:
+    """Read what is known of one method's maps."""
+    what = f"the maps of {store.stem}"
+    found = keys_of(store, seen.group, what)
+    if found[0].shape[:-1] != seen.lead:
+        raise Problem(f"{store}/{seen.group}: has {found[0].shape[:-1]} maps, {seen.lead} are due; make it again")
+    return Made(*found, read(store / seen.group, what).attrs.get("unsupported"))
+
+
+def _keys(maps: Made, rows: list[bytes], asks: list[str], whole: tuple[int, bytes]) -> tuple[np.ndarray, str | None]:
     """Key the scores of one method's maps; where there are none, because the method cannot, give its reason.
 
     The key of a score that makes maps anew has that of the map in it, which says what maps depend on; where the maps
     of a whole set are looked at, or made anew, it has those of all of them.
     """
-    what = f"the maps of {store.stem}"
-    map_keys, map_digests = keys_of(store, seen.group, what)
-    if map_keys.shape[:-1] != seen.lead:
-        raise Problem(f"{store}/{seen.group}: has {map_keys.shape[:-1]} maps, {seen.lead} are due; make it again")
-    reason = read(store / seen.group, what).attrs.get("unsupported")
-    if reason is not None:
-        return np.zeros_like(map_keys), reason
-    made_by, digests = (found.reshape(-1, keys.SIZE) for found in (map_keys, map_digests))
+    if maps.refused is not None:
+        return np.zeros_like(maps.keys), maps.refused
+    made_by, digests = (found.reshape(-1, keys.SIZE) for found in (maps.keys, maps.digests))
     count, common = whole
     common += digests[:count].tobytes() if "all_maps" in asks else b""
     common += made_by[:count].tobytes() if common and "explain" in asks else b""
-    made = []
+    found = []
     for row, own, by in zip(rows, digests, made_by, strict=True):
         parts = [by.tobytes()] if "explain" in asks else []
-        made.append(keys.digest(row, own.tobytes(), *parts, *([common] if common else [])))
-    return np.frombuffer(b"".join(made), "uint8").reshape(map_keys.shape), None
+        found.append(keys.digest(row, own.tobytes(), *parts, *([common] if common else [])))
+    return np.frombuffer(b"".join(found), "uint8").reshape(maps.keys.shape), None
 
 
 def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str | None]]) -> Table:
