@@ -7,6 +7,10 @@ from matplotlib.figure import Figure
 from stages.figures.theme import SOFT, marker, series, style, svg
 
 
+# What a fraction is of, where it is not of the pixels that were changed.
+ALONG = {"randomization": "fraction of the classifier drawn anew"}
+
+
 def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, str]]:
     """Draw the mean curves of each family's methods, the controls dashed behind them.
 
@@ -41,6 +45,7 @@ def _controls(table: xr.Dataset) -> xr.Dataset:
 
 def _family(members: xr.Dataset, controls: xr.Dataset, name: str, units: str, bottom: float, top: float) -> str:
     x = members["fraction"].values
+    along = ALONG.get(str(members["metric_family"].values), "fraction of pixels changed")
     with style(name):
         lines = -(-(members.sizes["method"] + controls.sizes["method"]) // 2)
         figure = Figure(figsize=(3.7, 2.25 + 0.19 * lines), layout="constrained")
@@ -57,7 +62,7 @@ def _family(members: xr.Dataset, controls: xr.Dataset, name: str, units: str, bo
             axes.plot(x, line["mean"], color=series(number), lw=1.5, label=method, zorder=3, **mark)
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom, top * 1.03)
-        axes.set_xlabel("fraction of pixels changed")
+        axes.set_xlabel(along)
         axes.set_ylabel("" if units == "1" else units)
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.2, columnspacing=1.2, labelspacing=0.3)
         last = ", ".join(members["method"].values.tolist())
