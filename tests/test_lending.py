@@ -67,6 +67,9 @@ def test_methods_of_a_family_that_are_asked_together_cost_shared_work_once(study
     assert passes["relative_input_stability"] == {"forward": IMAGES + copies, "backward": 0, "head": 0}
     assert passes["wide"] == passes["max_sensitivity"]
     assert passes["few"] == {"forward": samples * 2 * 5, "backward": samples * 2 * 5, "head": 0}
+    # More images than a batch has, and looked at once: a metric of the whole set has all its rows at once.
+    of_set = samples * 2 * 9
+    assert passes["local_lipschitz_quantus"] == {"forward": of_set, "backward": of_set, "head": 0}
     # Two classifiers; another class, and one pass a batch that says how many there are.
     assert passes["model_randomization"]["forward"] == 2 * samples * IMAGES
     assert passes["random_logit"]["forward"] == samples * IMAGES + 2
