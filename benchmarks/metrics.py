@@ -176,7 +176,7 @@ def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
     """Give what metrics ask for: maps are gradients, every second one blurred, for maps are fine or coarse."""
     entry = {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"}
     method = params.entry("methods", "gradient", "gradient", entry, "the benchmark")
-    explain = Explain([method], images[:0]).by("gradient")
+    explain = Explain([method], images[:0], "float32").by("gradient")
     targets, seeds = classifier.logits(images).argmax(dim=1), [image_seed(0, str(row)) for row in range(len(images))]
     maps = explain(classifier, images, targets, seeds)
     maps[1::2] = nn.functional.avg_pool2d(maps[1::2], 15, stride=1, padding=7)

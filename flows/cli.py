@@ -1,6 +1,7 @@
 """The face of the project: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +33,7 @@ def reproduce(
     with _told():
         load(study)
         _clean(study)
+        shutil.rmtree(study / ".atlas" / "draft", ignore_errors=True)  # of a run that is past
         if not planning.plan(study).needs:
             console.print(FRESH)
             return

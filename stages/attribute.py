@@ -150,11 +150,16 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
     except Problem as problem:
         shown = evidence.some(work.seen, positions)
         raise Problem(f"{rows.cell}, method {bound.name}, images {shown}: {problem}") from None
+    dtype = work.table.fields["attribution"].dtype
+    with np.errstate(over="ignore"):
+        stored = maps.astype(dtype)
     finite = np.isfinite(maps).all(axis=(1, 2))
-    if not finite.all():
-        shown = evidence.some(work.seen, positions[~finite])
-        raise Problem(f"{rows.cell}, method {bound.name}: its maps are not finite for the images {shown}")
-    rows.put(work.table, positions, {"attribution": maps})
+    kept = np.isfinite(stored).all(axis=(1, 2)) & (stored.any(axis=(1, 2)) | ~maps.any(axis=(1, 2)))
+    for good, told in ((finite, "are not finite"), (kept, f"cannot be stored as {dtype}: too large, or too small")):
+        if not good.all():
+            shown = evidence.some(work.seen, positions[~good])
+            raise Problem(f"{rows.cell}, method {bound.name}: its maps {told}, for the images {shown}")
+    rows.put(work.table, positions, {"attribution": stored})
 
 
 def described(bound: Entry) -> dict[str, str]:

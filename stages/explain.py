@@ -71,9 +71,11 @@ class Explain:
     Args:
         methods: The methods that will ask, each once for the same images.
         background: Images of none of the rows.
+        dtype: Of stored maps, to which maps are rounded as those are.
     """
 
-    def __init__(self, methods: Iterable[Entry], background: Background):
+    def __init__(self, methods: Iterable[Entry], background: Background, dtype: str):
+        self._dtype = getattr(torch, dtype)
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
         self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
@@ -144,4 +146,5 @@ class Explain:
             named = signature("methods", bound.family, bound.function).evidence
             made[known] = function(*(given[name] for name in named), **bound.settings)
         side = tuple(given["images"].shape[-2:])
-        return mapped(made[known], given["classifier"].batched, side, given["seeds"], **bound.options)
+        maps = mapped(made[known], given["classifier"].batched, side, given["seeds"], **bound.options)
+        return maps.to(self._dtype).float()

@@ -38,6 +38,7 @@ class Lender:
         wanted: Which of these rows are to be scored, by metric and method.
         asks: The evidence that each metric names.
         engine: Device and batch.
+        dtype: Of stored maps.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Lender:
         wanted: dict[tuple[int, str], np.ndarray],
         asks: dict[int, list[str]],
         engine: dict[str, Any],
+        dtype: str,
     ):
         self._methods, self._seen, self._wanted, self._asks, self._engine = methods, seen, wanted, asks, engine
         stores = {name: path(study, "maps", classifier, bound.family, name) for name, bound in methods.items()}
         self._maps = {name: read(store / seen.group, f"the maps of {name}") for name, store in stores.items()}
-        self._lent: dict[bytes, Explain] = {}
+        self._dtype = dtype
+        self._lent: dict[tuple, Explain] = {}
         self._begins: int | None = None
         # A method's metrics follow one another: those on all images, those on fewer.
         self._own: Callable[[str, bytes], Tensor] = lru_cache(maxsize=4)(self._taken)
@@ -75,7 +78,7 @@ class Lender:
         asks = self._asks[metric]
         lent = {**given, "maps": self._own(method, positions.tobytes())}
         if "explain" in asks:
-            lent["explain"] = self._explain(positions, given, whole=of_whole_set(asks)).by(method)
+            lent["explain"] = self._explain(metric, positions, given).by(method)
         if "positions" in asks:
             lent["positions"] = positions.tolist()
         if "all_maps" in asks:
@@ -84,25 +87,27 @@ class Lender:
             lent |= self._whole(count)
         return lent
 
-    def _explain(self, positions: np.ndarray, given: dict[str, Any], *, whole: bool) -> "Explain":
-        """Lend the methods that will be asked about the same rows: they are made together."""
+    def _explain(self, metric: int, positions: np.ndarray, given: dict[str, Any]) -> "Explain":
+        """Lend the methods that the metric will ask about the same rows: they are made together.
+
+        Metrics that judge the same methods are lent the same ones, so that they can share what these give.
+        """
         from stages.explain import Explain
 
         size = self._engine["batch"]
-        begins = -1 if whole else int(positions[0]) // size * size
+        begins = -1 if of_whole_set(self._asks[metric]) else int(positions[0]) // size * size
         if begins != self._begins:
             self._lent, self._begins = {}, begins
-        rows = positions.tobytes()
-        if rows not in self._lent:
-            asking = set()
-            for (metric, method), of in self._wanted.items():
-                part = of if whole else of[(of >= begins) & (of < begins + size)]
-                asks = self._asks[metric]
-                if "explain" in asks and of_whole_set(asks) == whole and part.tobytes() == rows:
-                    asking.add(method)
-            methods = [bound for name, bound in self._methods.items() if name in asking]
-            self._lent[rows] = Explain(methods, given["background"])
-        return self._lent[rows]
+        asking = []
+        for name in self._methods:
+            of = self._wanted.get((metric, name), np.empty(0, int))
+            part = of if begins < 0 else of[(of >= begins) & (of < begins + size)]
+            asking += [name] if np.array_equal(part, positions) else []
+        kind = positions.tobytes(), *asking
+        if kind not in self._lent:
+            methods = [self._methods[name] for name in asking]
+            self._lent[kind] = Explain(methods, given["background"], self._dtype)
+        return self._lent[kind]
 
     def _rows(self, count: int) -> dict[str, Any]:
         whole = evidence.tensors(self._seen, np.arange(count), self._engine["device"])

@@ -27,7 +27,7 @@ def main(study: Path) -> None:
     report(study, given, **params.settings("report", given.get("report", {}), "report", "report"))
 
 
-def report(study: Path, given: dict, *, title: str, question: str, images: int, pixels: int) -> None:
+def report(study: Path, given: dict, *, title: str, question: str, images: int, pixels: int, unmoved: float) -> None:
     """Write data/report/: index.html, atlas.png and leaderboard.md.
 
     Args:
@@ -37,13 +37,14 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         question: What the study asks, in a sentence.
         images: How many images of each classifier are shown with their maps.
         pixels: What a picture has at most a side; larger ones are reduced.
+        unmoved: Similarity of maps, after the classifier or the class was exchanged, above which a method is flagged.
     """
     if images < 1 or pixels < 1:
         raise Problem(f"params.yaml: report: images and pixels must be at least 1, got {images} and {pixels}")
     tables = results(study, given)
     methods = described(study, given)
     shown = {name: chosen(study, given, name, images) for name in given["classifiers"]}
-    sections = page.results(tables)
+    sections = page.results(tables, unmoved=unmoved)
     filled = {
         **sections,
         "title": title,

@@ -155,7 +155,7 @@ def compute(
                 if works[i].seen is seen and method in works[i].methods:
                     m, size = works[i].methods.index(method), per_method(works[i])
                     wanted[i, method] = positions[positions // size == m] - m * size
-        lender = Lender(study, classifier, methods, seen, wanted, asks, engine)
+        lender = Lender(study, classifier, methods, seen, wanted, asks, engine, params["stores"]["dtype"])
         whole = frozenset(key for key in wanted if of_whole_set(asks[key[0]]))
         parts = evidence.batches(wanted, engine["batch"], seen, engine["device"], whole)
         for (i, method), positions, given in parts:
@@ -166,6 +166,8 @@ def compute(
             try:
                 lent = lender.lend(i, method, size, positions, {**given, "classifier": loaded})
                 scores = scored(work.metric, lent)
+                if np.isinf(scores).any():
+                    raise ValueError("an infinite score; a score is a number, or NaN where it is undefined")
             except Unsupported as reason:
                 rows.refuse(work.shared, str(reason))
             except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
@@ -232,8 +234,9 @@ def _keys(maps: Made, rows: list[bytes], asks: list[str], whole: tuple[int, byte
     common += digests[:count].tobytes() if "all_maps" in asks else b""
     common += made_by[:count].tobytes() if common and "explain" in asks else b""
     found = []
-    for row, own, by in zip(rows, digests, made_by, strict=True):
-        parts = [by.tobytes()] if "explain" in asks else []
+    for i, (row, own, by) in enumerate(zip(rows, digests, made_by, strict=True)):
+        parts: list[object] = [by.tobytes()] if "explain" in asks else []
+        parts += [i] if "positions" in asks else []  # two of a set may have the same map
         found.append(keys.digest(row, own.tobytes(), *parts, *([common] if common else [])))
     return np.frombuffer(b"".join(found), "uint8").reshape(maps.keys.shape), None
 

@@ -10,6 +10,7 @@ from study import build, repro, tiny
 SPREAD = ("test_reruns",)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem not in SPREAD:

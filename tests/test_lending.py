@@ -124,6 +124,14 @@ def test_another_image_of_the_set_changes_the_keys_of_what_looks_at_all_of_them(
     assert flip(10)["local_lipschitz_quantus"] == set(), "it judges the first nine"
 
 
+def test_equal_maps_of_a_set_keep_scores_of_their_own(study):
+    """`center` has one map for all images: their scores differ with the images' classes."""
+    params = prepare(study, "control", one={"function": "center", "sigma": 0.25, "channels": "sum"})
+    write(study, {**params, "metrics": {"faithfulness_regions": {"sufficiency": {"threshold": 0.6}}}})
+    (found,) = keys(study, "control", "one").values()
+    assert len({key.tobytes() for key in found}) == IMAGES
+
+
 def test_an_error_of_one_method_is_told_and_the_rows_of_all_others_kept(study, monkeypatch):
     from stages import explain
 
@@ -162,7 +170,7 @@ class TestLender:
         params = load(study)
         seen = kind(study, C, params["seed"])
         methods = entries(params, "methods")["control"]
-        return Lender(study, C, methods, seen, wanted, ASKS, params["engine"]), seen
+        return Lender(study, C, methods, seen, wanted, ASKS, params["engine"], "float32"), seen
 
     def all_of(self, *methods, metrics=(0, 1, 2, 3)):
         return {(metric, method): np.arange(IMAGES) for method in methods for metric in metrics}
@@ -211,7 +219,7 @@ class TestLender:
         made = []
 
         class Recorded:
-            def __init__(self, methods, background):
+            def __init__(self, methods, background, dtype):
                 made.append([bound.name for bound in methods])
 
             def by(self, method):
@@ -219,18 +227,24 @@ class TestLender:
 
         monkeypatch.setattr("stages.explain.Explain", Recorded)
         some = np.array([0, 2, 3, 9])
-        wanted = {(0, "uniform"): some, (1, "center"): some, (2, "center"): np.arange(IMAGES)}
-        lender, seen = self.make(mapped, wanted)
-        for metric, method in ((0, "uniform"), (1, "center")):
+        both = {(metric, method): some for metric in (0, 1) for method in ("uniform", "center")}
+        lender, seen = self.make(mapped, both | {(2, "center"): np.arange(IMAGES)})
+        for metric, method in both:
             assert lender.lend(metric, method, 12, some[:3], self.given(seen, some[:3]))["explain"] == method
-        assert made == [["uniform", "center"]]
+        assert made == [["uniform", "center"]], "for both metrics"
         lender.lend(0, "uniform", 12, some[3:], self.given(seen, some[3:]))
         assert made == [["uniform", "center"]] * 2, "another batch"
-        wanted = {(0, "uniform"): some, (3, "center"): some, (1, "center"): some[:2]}
+        made.clear()
+        wanted = {(0, "uniform"): some, (1, "uniform"): some, (1, "center"): some, (3, "center"): some}
         lender, seen = self.make(mapped, wanted)
         lender.lend(0, "uniform", 12, some[:3], self.given(seen, some[:3]))
-        lender.lend(1, "center", 12, some[:2], self.given(seen, some[:2]))
-        assert made[2:] == [["uniform"], ["center"]], "what does not ask, or asks about others, is not made"
+        assert made == [["uniform"]], "the first metric does not judge the other method"
+        lender.lend(1, "center", 12, some[:3], self.given(seen, some[:3]))
+        assert made == [["uniform"], ["uniform", "center"]]
+        made.clear()
+        lender, seen = self.make(mapped, {(0, "uniform"): some, (0, "center"): some[:2]})
+        lender.lend(0, "uniform", 12, some[:3], self.given(seen, some[:3]))
+        assert made == [["uniform"]], "the other one is asked about others"
 
     def test_maps_are_lent_in_float32_whatever_they_are_stored_in(self):
         lent = lending.tensor(np.ones((2, 3, 3), "float16"), "cpu")

@@ -402,6 +402,18 @@ class TestCurves:
             clean = plain[:, :1] if name == "deletion" else plain[:, -1:]
             torch.testing.assert_close(relative, plain / clean)
 
+    def test_a_share_of_nothing_is_undefined(self, monkeypatch):
+        evidence = make_evidence(rows=4)
+        output = faithfulness.clean(*(evidence[name] for name in ("classifier", "images", "targets")))
+        nothing = output._replace(probability=torch.tensor([0.0, 1e-44, 0.5, 0.5]))
+        monkeypatch.setattr(faithfulness, "clean", lambda *_: nothing)
+        relative = {"pixels": 72, "baseline": "mean", "relative": True}
+        for name in ("deletion", "insertion"):
+            curves = call("faithfulness", name, relative, evidence)
+            assert not curves.isinf().any()
+            assert curves[0].isnan().any()
+            assert curves[2:].isfinite().all()
+
     def test_the_difference_of_curves_costs_no_pass_beside_them(self):
         evidence = make_evidence(rows=10)
         for name, baseline in (("insertion", "blur"), ("deletion", "mean")):
@@ -512,6 +524,14 @@ class TestPerturbation:
         # The attack does not depend on the map.
         call("adversarial", "perturbation", {"pixels": 36, **FGSM}, {**evidence, "maps": evidence["maps"].flip(2)})
         assert passes() == (10 * 3 + 2 * kept * 5, 10)
+
+    def test_images_are_attacked_once_for_any_number_of_strengths(self):
+        evidence = make_evidence(rows=8)
+        kinds = [{"epsilon": k, "iterations": 1, "step": k} for k in (1, 2, 3, 4, 6, 8)]
+        for maps in (evidence["maps"], evidence["maps"].flip(2), evidence["maps"] * 2):
+            for kind in kinds:
+                call("adversarial", "perturbation", {"pixels": 108, **kind}, {**evidence, "maps": maps})
+        assert counted(evidence["classifier"])[1] == 8 * len(kinds)
 
     def test_the_strength_is_at_least_a_grey_level(self):
         with pytest.raises(ValueError, match="perturbation: epsilon is 0, expected 1 or more"):

@@ -85,7 +85,7 @@ CASES = {
         {**maps("canny"), **scores(1), **SIMILAR},
     ),
     "the reduction of channels in the verb": (
-        edit("stages/attribute.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
+        edit("stages/explain.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
         maps("gradient", "input_x_gradient", "smoothgrad", "uniform", "center"),
     ),
     "the reduction of channels of an entry": (

@@ -31,7 +31,7 @@ def tables():
         metric_long_name=("metric", ["Model randomization", "Random logit", "Deletion"]),
         control=("method", [False, True, False, False]),
     )
-    # Along the curve all are similar at first; at its end only the control is. The metric ends before others do.
+    # Along the curve all are similar at first; only the control is throughout. The metric ends before others do.
     fraction = [0.0, 0.5, 1.0, 2.0]
     along = np.stack(
         [np.ones(4), np.where(mean > 0.5, mean, 0.9), np.array([0.1, 0.96, 0.4, np.nan]), [np.nan] * 4], -1
@@ -43,24 +43,26 @@ def tables():
     return summary, curves
 
 
-def test_a_curve_is_read_at_its_end_and_a_number_as_it_is(tables):
-    found = sanity.checks(*tables)
+def test_a_curve_is_read_where_it_is_lowest_and_a_number_as_it_is(tables):
+    found = sanity.checks(*tables, 0.9)
     assert [one["metric"] for one in found] == ["model_randomization", "random_logit"]
     assert [cell["mean"] for cell in found[0]["cells"]][:3] == [0.1, 0.96, 0.4]
     assert [cell["mean"] for cell in found[1]["cells"]][:3] == [0.3, 0.97, 0.95]
 
 
 def test_only_a_whole_interval_above_the_bound_flags(tables):
-    assert sanity.flagged(sanity.checks(*tables)) == {"stays": ["model_randomization on one", "random_logit on one"]}
+    assert sanity.flagged(sanity.checks(*tables, 0.9)) == {
+        "stays": ["model_randomization on one", "random_logit on one"]
+    }
     summary, curves = tables
     curves["low"] = curves["low"] - 0.05
-    assert sanity.flagged(sanity.checks(summary, curves)) == {"stays": ["random_logit on one"]}
+    assert sanity.flagged(sanity.checks(summary, curves, 0.9)) == {"stays": ["random_logit on one"]}
 
 
 def test_a_control_is_known_as_one(tables):
-    cells = {cell["method"]: cell["control"] for cell in sanity.checks(*tables)[1]["cells"]}
+    cells = {cell["method"]: cell["control"] for cell in sanity.checks(*tables, 0.9)[1]["cells"]}
     assert cells == {"moves": False, "stays": True, "unsure": False, "absent": False}
 
 
 def test_without_curves_the_summary_is_read(tables):
-    assert [cell["mean"] for cell in sanity.checks(tables[0], None)[0]["cells"]][:3] == [0.3, 0.97, 0.95]
+    assert [cell["mean"] for cell in sanity.checks(tables[0], None, 0.9)[0]["cells"]][:3] == [0.3, 0.97, 0.95]

@@ -302,18 +302,21 @@ def test_a_corrupt_store_of_maps_is_named(mapped):
         score.main(mapped, C, "control")
 
 
-def test_a_metric_that_raises_loses_no_other_metrics_rows(mapped, monkeypatch):
+@pytest.mark.parametrize("told", ["of no use", "an infinite score"])
+def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, told):
     find = score.find
 
     def broken(kind, family, function):
-        def raises(*_, **__):
-            raise ValueError("of no use")
+        def fails(maps, *_, **__):
+            if told == "of no use":
+                raise ValueError(told)
+            return maps[:, 0, 0] / 0
 
-        return raises if function == "relevance_rank" else find(kind, family, function)
+        return fails if function == "relevance_rank" else find(kind, family, function)
 
     monkeypatch.setattr(score, "find", broken)
     with pytest.raises(
-        Problem, match="these metrics failed, the rows of all others are kept: relevance_rank: ValueError: of no use"
+        Problem, match=f"these metrics failed, the rows of all others are kept: relevance_rank: ValueError: {told}"
     ):
         score.main(mapped, C, "control")
     monkeypatch.undo()

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 
 from stages.figures.theme import SOFT, marker, series, style, svg
 
-
 # What a fraction is of, where it is not of the pixels that were changed.
 ALONG = {"randomization": "fraction of the classifier drawn anew"}
 

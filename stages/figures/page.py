@@ -25,16 +25,17 @@ class Shown(NamedTuple):
     maps: dict[str, np.ndarray]
 
 
-def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
+def results(tables: dict[str, xr.Dataset], *, unmoved: float) -> dict[str, Any]:
     """Give the sections that come from the results alone.
 
     Args:
         tables: summary, agreement, comparison and, where there are any, curves.
+        unmoved: Similarity of maps above which a randomization check flags a method.
     """
     summary, agreement = tables["summary"], tables["agreement"]
     order, metrics = overall(summary), ranking_metrics(summary)
     boards = drawn(leaderboard, [(summary, name) for name in metrics])
-    checked = sanity.checks(summary, tables.get("curves"))
+    checked = sanity.checks(summary, tables.get("curves"), unmoved)
     return {
         "answer": words.answer(summary, agreement),
         "partly": words.partly(summary),
@@ -45,7 +46,7 @@ def results(tables: dict[str, xr.Dataset]) -> dict[str, Any]:
         "fewest": summary.attrs["fewest"],
         "leaderboards": boards,
         "sanity": checked,
-        "unmoved": sanity.UNMOVED,
+        "unmoved": unmoved,
         "flagged": sanity.flagged(checked),
         "keys": theme.keys(summary["classifier"].values.tolist()),
         "pairs": pairs(tables["comparison"], metrics),

@@ -2,21 +2,22 @@
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 FAMILY = "randomization"
-# Similarity of maps, with an interval that lies above this whole, at which a method is flagged.
-UNMOVED = 0.9
 
 
-def checks(summary: xr.Dataset, curves: xr.Dataset | None) -> list[dict[str, Any]]:
+def checks(summary: xr.Dataset, curves: xr.Dataset | None, unmoved: float) -> list[dict[str, Any]]:
     """Give each randomization check with the similarity it leaves, method by method, and which methods are flagged.
 
-    A check that gives a curve is read at its end, where all is randomized.
+    A check that gives a curve is read where it is lowest behind its beginning: a flagged method's map stays whatever
+    is drawn anew.
 
     Args:
         summary: Mean scores with their intervals.
         curves: Mean curves with theirs, if there are any.
+        unmoved: Similarity above which the whole interval of a flagged method lies.
     """
     found = []
     for metric in summary["metric"].values[summary["metric_family"].values == FAMILY].tolist():
@@ -25,7 +26,8 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None) -> list[dict[str, Any
         curved = curves is not None and metric in curves["metric"].values
         table = summary
         if curved:
-            table = curves.sel(metric=metric).dropna("fraction", how="all", subset=["mean"]).isel(fraction=-1)
+            behind = curves.sel(metric=metric).isel(fraction=slice(1, None))
+            table = behind.isel(fraction=behind["mean"].fillna(np.inf).argmin("fraction"))
         for classifier in summary["classifier"].values.tolist():
             one = table.sel({"classifier": classifier, **({} if curved else {"metric": metric})})
             cells = []
@@ -41,7 +43,7 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None) -> list[dict[str, Any
                     "high": high,
                     "count": int(count),
                 }
-                cells.append({**cell, "flagged": low > UNMOVED})
+                cells.append({**cell, "flagged": low > unmoved})
             known = {"metric": metric, "long_name": str(summary["metric_long_name"].sel(metric=metric).values)}
             found.append({**known, "classifier": classifier, "cells": cells})
     return found

@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stages.arrays import Curves, Images, Maps, Scores, Seeds, Targets
+from stages.arrays import Curves, Images, Logits, Maps, Scores, Seeds, Targets
 from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._order import ranking
+from stages.metrics._outputs import clean_logits, output_of
 from stages.metrics._rows import at_least, finite
 
 
@@ -23,15 +23,16 @@ class End(NamedTuple):
 def end(classifier: Classifier, images: Images, targets: Targets) -> End:
     """Look at images: one forward pass an image."""
     images = images.to(classifier.device)
-    probabilities = classifier.probabilities(images)
-    of_target = probabilities.gather(1, targets.to(classifier.device)[:, None])[:, 0]
-    return End(images, of_target, probabilities.argmax(dim=1))
+    return _end(images, classifier.logits(images), targets)
 
 
-@shared(calls=4)  # metrics on all images and metrics on fewer take turns
 def clean(classifier: Classifier, images: Images, targets: Targets) -> End:
-    """Look at the unchanged images. The end of no curve depends on the map, so all maps of a batch share it."""
-    return end(classifier, images, targets)
+    """Look at the unchanged images, once for all maps and metrics of a batch."""
+    return _end(images.to(classifier.device), clean_logits(classifier, images), targets)
+
+
+def _end(images: Images, logits: Logits, targets: Targets) -> End:
+    return End(images, output_of(logits, targets, "probability"), logits.argmax(dim=1))
 
 
 def target_probability(classifier: Classifier, images: Images, targets: Targets) -> Scores:

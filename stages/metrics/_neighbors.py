@@ -19,7 +19,9 @@ def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
 def agreeing(all_maps: AllMaps, classes: Tensor, threshold: float) -> Tensor:
     """Give the share of each map's neighbors that have its class, NaN where it has none; once for the set."""
     whole = finite(all_maps)
-    known, of_known = all_maps[whole].flatten(1).double(), classes.to(all_maps.device)[whole]
+    sizes, of_known = all_maps[whole].flatten(1).double().abs(), classes.to(all_maps.device)[whole]
+    largest = sizes.amax(dim=1, keepdim=True)
+    known = sizes / largest.where(largest > 0, 1.0)
     scores = torch.full((len(all_maps),), torch.nan, device=all_maps.device)
     varied = (known != known[:1]).any(dim=0)
     if not varied.any():

@@ -10,6 +10,7 @@ from stages import seeds as draws
 from stages.arrays import Images, Maps, Scores, Seeds, Targets
 from stages.classifier import Classifier
 from stages.memory import shared
+from stages.metrics._outputs import clean_logits
 from stages.metrics._rows import at_least, by_row
 
 Explain = Callable[[Classifier, Images, Targets, Seeds], Maps]
@@ -37,7 +38,8 @@ class Copies:
         offset: float,
         spread: float,
     ):
-        self._classifier, self._clean, self._samples = classifier, images.to(classifier.device), samples
+        self._classifier, self._given, self._samples = classifier, images, samples
+        self._clean = images.to(classifier.device)
         shape = tuple(images.shape[1:])
         copies = torch.empty(samples, len(images), *shape, device=classifier.device)
         for draw, of_draw in enumerate(copies):
@@ -101,9 +103,8 @@ class Copies:
         return distances(one / self._std, copies / self._std)
 
     def _logits(self, *, copies: bool) -> Tensor:
-        clean = self._once(("clean",), lambda: self._classifier.logits(self._clean))
         if not copies:
-            return clean
+            return clean_logits(self._classifier, self._given)
         return self._once(("logits",), lambda: self._by_image(self._classifier.logits(self._images)))
 
     def _by_image(self, made: Tensor) -> Tensor:

@@ -70,12 +70,19 @@ def perturbation(
     """
     for setting, value in {"epsilon": epsilon, "iterations": iterations, "step": step}.items():
         at_least(1, "perturbation", setting, value)
-    attack = _attack(classifier, images, targets, epsilon, iterations, step)
-    ends = attack.attacked, attack.clean
-    return switching_curves(classifier, maps, targets, seeds, *ends, pixels, attack.succeeded)
+    attacks, kind = _attacks(classifier, images, targets), (epsilon, iterations, step)
+    if kind not in attacks:
+        attacks[kind] = _attack(classifier, images, targets, *kind)
+    ends = attacks[kind].attacked, attacks[kind].clean
+    return switching_curves(classifier, maps, targets, seeds, *ends, pixels, attacks[kind].succeeded)
 
 
-@shared(calls=4)  # entries of several strengths take turns
+@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+def _attacks(classifier: Classifier, images: Tensor, targets: Tensor) -> dict[tuple[int, int, int], Attack]:
+    """Hold the attacks on a batch, by strength, until other images come."""
+    return {}
+
+
 def _attack(
     classifier: Classifier, images: Tensor, targets: Tensor, epsilon: int, iterations: int, step: int
 ) -> Attack:

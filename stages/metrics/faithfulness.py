@@ -76,7 +76,7 @@ def deletion(
         Probabilities, 0 to 1, or shares of p(x); a low area under the curve is better: the pixels that mattered went
         first. The curve runs from p(x) to p(baseline), which no map can change.
 
-    Undefined where the map is not finite.
+    Undefined where the map is not finite, or `relative` is asked for and p(x) is 0.
 
     Differs from the paper: RISE (Petsiuk et al. 2018) deletes one row's number of pixels a step, to the mean color,
     follows the predicted class, and takes equal values in whatever order its sort leaves them. Nieradzik et al. 2024
@@ -114,7 +114,7 @@ def insertion(
         Probabilities, 0 to 1, or shares of p(x); a high area under the curve is better. The curve runs from
         p(baseline) to p(x).
 
-    Undefined where the map is not finite.
+    Undefined where the map is not finite, or `relative` is asked for and p(x) is 0.
 
     Differs from the paper: RISE (Petsiuk et al. 2018) starts from the blurred image and follows the predicted class.
     """
@@ -148,7 +148,7 @@ def ins_minus_del(
     Returns:
         -1 to 1, or shares of p(x); higher is better. About 0 for a random map.
 
-    Undefined where the map is not finite.
+    Undefined where the map is not finite, or `relative` is asked for and p(x) is 0.
 
     Reference: Englebert et al. 2022 (Poly-CAM), who average the points of the curves but the first.
     """
@@ -207,7 +207,10 @@ def _curves(
     """Follow the probability between two of: the clean image, black, the mean color, the blurred image."""
     ends = [_end(classifier, images, targets, name) for name in (before, after)]
     curves = switching_curves(classifier, maps, targets, seeds, *ends, pixels, _all(maps))
-    return curves / clean(classifier, images, targets).probability[:, None] if relative else curves
+    if not relative:
+        return curves
+    shares = curves / clean(classifier, images, targets).probability[:, None]
+    return shares.where(shares.isfinite(), torch.nan)
 
 
 @shared(calls=8)

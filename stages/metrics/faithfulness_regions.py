@@ -262,9 +262,9 @@ def sufficiency(
 
         #{j : d_ij ≤ threshold, the prediction of j is that of i} / #{j : d_ij ≤ threshold},    j ≠ i
 
-    d is the Euclidean distance of two maps whose pixels are divided by their standard deviation over all maps of the
-    set, as a share of the set's largest. Pixels that are the same in all maps are left out. The set is all images
-    that this metric judges, whatever the batch.
+    d is the Euclidean distance of two maps |a| / max |a|, whose pixels are divided by their standard deviation over all
+    maps of the set, as a share of the set's largest. Pixels that are the same in all maps are left out. The set is all
+    images that this metric judges, whatever the batch.
 
     Args:
         threshold: Largest distance of a neighbor, 0 to 1.
@@ -275,8 +275,8 @@ def sufficiency(
     Undefined where an image has no neighbor, all maps are the same, or the map is not finite.
 
     Differs from the paper (Dasgupta et al. 2022): maps are alike within a distance, as in Quantus, where the paper
-    asks for the same explanation. Quantus takes absolute values of maps scaled by their largest, compares within a
-    batch alone, has no distance where a pixel is constant, and scores an image without a neighbor 0.
+    asks for the same explanation. Quantus compares within a batch alone, has no distance where a pixel is constant, and
+    scores an image without a neighbor 0.
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"sufficiency: threshold is {threshold}, expected 0 to 1")
@@ -293,4 +293,4 @@ def _removed(clean: Tensor, between: Tensor, empty: Tensor, form: str) -> Tensor
     ratios = torch.cat([clean[None], between, empty[None]]) / clean
     count = len(ratios) - 1
     area = count - torch.trapezoid(ratios[1:]) if form == "quantus" else 1 - torch.trapezoid(ratios) / count
-    return torch.where(clean > 0, area, torch.nan)
+    return torch.where(area.isfinite(), area, torch.nan)  # p(x) may be too small to divide by

@@ -117,11 +117,18 @@ def _by_drawn_anew(
     order: str,
     seed: int,
 ) -> list[Tensor]:
-    altered = _drawn_anew(classifier, parts, order, seed)
-    return [explain(one, images, targets, seeds) for one in altered]
+    known, kind = _randomized(classifier), (parts, order, seed)
+    if kind not in known:
+        known[kind] = _drawn_anew(classifier, *kind)
+    return [explain(one, images, targets, seeds) for one in known[kind]]
 
 
-@shared(calls=2)  # one entry in either order
+@shared
+def _randomized(classifier: Classifier) -> dict[tuple[int, str, int], list[Classifier]]:
+    """Hold what became of a classifier, by how it was drawn anew, until another one comes."""
+    return {}
+
+
 def _drawn_anew(classifier: Classifier, parts: int, order: str, seed: int) -> list[Classifier]:
     """Give the classifiers of every step. All methods and batches ask the same ones."""
     at_least(1, "model_randomization", "parts", parts)

@@ -105,7 +105,7 @@ def infidelity_quantus(one, image, seed, witness, patch, samples, baseline):
 
 
 def sufficiency(maps, classes, threshold):
-    flat = maps.reshape(len(maps), -1).astype(float)
+    flat = np.array([abs(one.astype(float)).flatten() / abs(one).max() for one in maps])
     flat = flat[:, flat.std(axis=0) > 0]
     distances = squareform(pdist(flat, "seuclidean"))
     distances /= distances.max()
