@@ -1,7 +1,7 @@
 """Measure metrics beside other systems, and beside the bare network whose passes they are made of.
 
     uv sync --project benchmarks/peers    # once: the other systems, in an environment of their own
-    uv run python benchmarks/metrics.py [--device cuda] [--images 4] [--side 224] [--quick]
+    uv run python benchmarks/metrics.py [--device cuda] [--precision bfloat16] [--images 4] [--side 224] [--quick]
 
 One ResNet-18 of torchvision with random weights, the same images, maps and threads on both sides. It prints
 
@@ -11,7 +11,7 @@ One ResNet-18 of torchvision with random weights, the same images, maps and thre
    share stand their targets, met or missed: 5 times Quantus; where another loop makes as many passes as ours, 1.7
    times in float32 and 5 times in bfloat16; 0.8 of the bare network. Peers run in float32.
 
-Each metric first judges one image unmeasured. On CUDA ours runs in float32 and in bfloat16.
+Each metric first judges one image unmeasured.
 """
 
 import json
@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{place}; torch {torch.__version__}; {given.images} images of {given.side} x {given.side}\n")
     peers: dict | None = None
     rows = []
-    for precision in ["float32"] if given.quick else DTYPES:
+    for precision in given.precision:
         size, seconds = fastest(networks[0], images, precision, given)
         engine = {"device": given.device, "precision": precision, "threads": given.threads, "batch": size}
         start(engine)
@@ -85,6 +85,7 @@ def arguments() -> Namespace:
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--side", type=int, default=224, help="pixels; a multiple of 32")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=["float32"], help="of our engine")
     parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
     python = HERE / "peers" / ".venv" / "bin" / "python"
     parser.add_argument("--python", type=Path, default=python, help="of the peers' environment")
