@@ -93,7 +93,7 @@ def compute(
     study: Path, params: dict, classifier: str, works: list[Work], missing: dict[int, np.ndarray], rows: Rows
 ) -> dict[str, dict[str, int]]:
     """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
-    from stages.classifier import start
+    from stages.engine import start
     from stages.explain import attributions_of
     from stages.loading import load as load_classifier
 

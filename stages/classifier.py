@@ -5,7 +5,6 @@ company; at another batch size they differ in the last digits. So every pass has
 one padded, and a map comes out the same whether its image is computed alone, in a full batch, or after a restart.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -274,21 +273,3 @@ class Classifier:
         if not all(isinstance(half, torch.fx.GraphModule) for half in halves):
             raise Unsupported(f"its forward cannot be traced, so that not every {kind} can be found")
         return halves
-
-
-def start(engine: dict) -> None:
-    """Set torch to the engine's threads and, where it has them, to deterministic algorithms, once per process.
-
-    Raises:
-        Problem: the engine's device is not there.
-    """
-    if engine["device"] == "cuda" and not torch.cuda.is_available():
-        raise Problem("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products need
-    torch.set_num_threads(engine["threads"])
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler: seconds
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False

@@ -62,7 +62,7 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
     weights = hashlib.blake2b((folder / "weights.safetensors").read_bytes(), digest_size=SIZE).digest()
     card = json.loads((folder / "card.json").read_text())
     bound = network(params, name)
-    loading = [("stages.loading", "load"), ("stages.classifier", "start"), ("stages.classifier", "Classifier")]
+    loading = [("stages.loading", "load"), ("stages.engine", "start"), ("stages.classifier", "Classifier")]
     reached = code((f"stages.networks.{bound.family}", bound.function), *loading)
     return digest(weights, card["mean"], card["std"], card["classes"], bound.settings, reached)
 

@@ -100,7 +100,7 @@ def compute(
     rows: Rows,
 ) -> dict[str, dict[str, int]]:
     """Make the missing predictions batch by batch."""
-    from stages.classifier import start
+    from stages.engine import start
     from stages.loading import load as load_classifier
 
     engine = params["engine"]

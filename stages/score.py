@@ -136,7 +136,7 @@ def compute(
     rows: Rows,
 ) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
     """Compute the missing scores batch by batch; give the passes of each metric, and the metrics that failed."""
-    from stages.classifier import start
+    from stages.engine import start
     from stages.loading import load as load_classifier
     from stages.problem import Unsupported
 

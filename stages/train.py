@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages import keys
-from stages.classifier import Classifier, start
+from stages.classifier import Classifier
+from stages.engine import start
 from stages.loading import build
 from stages.params import command, load, path, settings
 from stages.params import network as params_network

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from stages.classifier import Classifier, NotFinite, start
+from stages.classifier import Classifier, NotFinite
+from stages.engine import start
 from stages.memory import shared
 from stages.networks.residual import small_resnet
 from stages.problem import Problem, Unsupported

@@ -12,8 +12,9 @@ from study import tiny, write
 from torch import nn
 
 from stages import collect, train
-from stages.classifier import Classifier, start
+from stages.classifier import Classifier
 from stages.datasets.shapes import shapes
+from stages.engine import start
 from stages.networks.residual import Residual, small_resnet
 from stages.problem import Problem
 from stages.seeds import generator
