@@ -35,6 +35,7 @@ from stages.engine import start
 from stages.explain import Explain
 from stages.problem import Problem
 from stages.seeds import generator, image_seed
+from stages.settings import check
 from stages.signatures import signature
 
 HERE = Path(__file__).parent
@@ -203,7 +204,7 @@ def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: 
         return None
     metric = params.find("metrics", family, name)
     known = {**given.settings, **given.own.get(name, {})}
-    settings = params.check({key: known[key] for key in taken.settings}, taken.settings, name, "the metric")
+    settings = check({key: known[key] for key in taken.settings}, taken.settings, name, "the metric")
 
     def judge(rows: int) -> Tensor:
         # Fresh tensors: nothing that another metric has done is taken over.

@@ -10,7 +10,10 @@ from typing import NamedTuple
 from stages.params import entries, load, path
 
 # Verbs whose rows a warm worker can make before DVC visits the cell.
-WARM = ("predict", "attribute", "score")
+WARM = ("predict", "attribute", "certify", "score")
+
+# Outputs with a folder for each classifier and an entry for each family in it.
+OF_FAMILY = ("maps", "votes", "scores")
 
 
 class Plan(NamedTuple):
@@ -97,14 +100,19 @@ def clean(study: Path) -> list[Path]:
     kept = {path(study, "datasets", name) for name in params["datasets"]}
     for name in classifiers:
         kept |= {path(study, kind, name) for kind in ("classifiers", "predictions", "images", "grids", "similarity")}
-        kept |= {path(study, kind, name, family) for kind in ("maps", "scores") for family in families}
+        kept |= {path(study, kind, name, family) for kind in OF_FAMILY for family in families}
     kept |= {folder.parent for folder in kept}
     found = [*study.glob("data/datasets/*")]
-    for kind in ("classifiers", "predictions", "images", "grids", "similarity", "maps", "scores"):
+    for kind in ("classifiers", "predictions", "images", "grids", "similarity", *OF_FAMILY):
         found += study.glob(f"data/{kind}/*")
-    found += [*study.glob("data/maps/*/*"), *study.glob("data/scores/*/*")]
+    found += [one for kind in OF_FAMILY for one in study.glob(f"data/{kind}/*/*")]
     cells = {f"{name}@{one}" for name in ("train", "predict", "correlate") for one in classifiers}
-    cells |= {f"{name}@{one}-{family}" for name in ("attribute", "score") for one in classifiers for family in families}
+    cells |= {
+        f"{name}@{one}-{family}"
+        for name in ("attribute", "certify", "score")
+        for one in classifiers
+        for family in families
+    }
     gone = [one for one in found if one not in kept]
     gone += [one for one in study.glob(".atlas/cells/*") if one.name not in cells]
     for one in gone:

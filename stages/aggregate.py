@@ -16,8 +16,8 @@ import xarray as xr
 
 from stages import params
 from stages.gaps import missing
-from stages.params import Entry
 from stages.problem import Problem
+from stages.settings import Entry, canonical
 from stages.statistics import labels, tables
 from stages.statistics.groups import compare
 from stages.statistics.tables import Judged
@@ -77,7 +77,7 @@ def same_images(given: dict) -> list[list[str]]:
     """Group the classifiers that are judged on the same images: one dataset, one rule of selection."""
     groups: dict[str, list[str]] = {}
     for name, entry in given["classifiers"].items():
-        groups.setdefault(params.canonical([entry["dataset"], entry.get("images")]), []).append(name)
+        groups.setdefault(canonical([entry["dataset"], entry.get("images")]), []).append(name)
     return list(groups.values())
 
 

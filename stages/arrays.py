@@ -4,7 +4,7 @@ Dimension names are the project's words and the labels of every dataset it write
 them; runs do not pay for it.
 """
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 # Intensities in [0, 1]: the classifier normalizes, nothing else knows a mean or a standard deviation.
@@ -40,3 +40,10 @@ AllImages = Float[Tensor, "all channel y x"]
 Scores = Float[Tensor, " image"]
 Curves = Float[Tensor, "image fraction"]
 Hits = Float[Tensor, "image threshold"]
+Certified = Float[Tensor, "image radius level"]
+
+# Marks of the top pixels of maps, by level, and whether equal scores lay at their edge.
+Tops = Bool[Tensor, "image level y x"]
+Ties = Bool[Tensor, "image level"]
+# 1 certified important, 0 certified unimportant, -1 abstained.
+Labels = Int8[Tensor, "image radius level y x"]

@@ -12,9 +12,10 @@ import numpy as np
 
 from stages import evidence, keys
 from stages.evidence import Evidence
-from stages.params import Entry, canonical, command, entries, find, load, path
+from stages.params import command, entries, find, load, path
 from stages.problem import Problem
 from stages.rows import Rows, of_cell
+from stages.settings import Entry, canonical
 from stages.signatures import attributes, signature
 from stages.tables import Field, Table
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from stages.arrays import Background, Images, Maps, Seeds, Targets
 from stages.classifier import Classifier
 from stages.layers import enlarged
-from stages.params import Entry, canonical, find
+from stages.params import find
 from stages.seeds import generator
+from stages.settings import Entry, canonical
 from stages.signatures import signature
 
 

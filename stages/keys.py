@@ -15,8 +15,9 @@ from pathlib import Path
 from symtable import symtable
 from typing import NamedTuple
 
-from stages.params import Entry, canonical, network, path
+from stages.params import CHOOSING, network, path
 from stages.problem import Problem
+from stages.settings import Entry, canonical
 from stages.signatures import HOUSE
 
 SIZE = 16  # bytes of a key: 128 bits
@@ -48,10 +49,9 @@ def digest(*parts: object) -> bytes:
 def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
     """Digest what all rows of an entry share: settings, code of the function and the verb's parts, engine, dtype.
 
-    The entry's name is not in it: a renamed entry finds its rows. Options that choose rows and leave their values
-    alone (`count`, `exclude`) are not in it either.
+    The entry's name is not in it: a renamed entry finds its rows. Options that leave values alone are not in it either.
     """
-    shaping = {name: value for name, value in bound.options.items() if name not in ("count", "exclude")}
+    shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
     reached = code((f"stages.{bound.kind}.{bound.family}", bound.function), ("stages.evidence", "tensors"), *parts)
     return digest(bound.settings, shaping, reached, params["engine"], params["stores"]["dtype"])
 

@@ -10,7 +10,8 @@ import zarr
 
 from stages import evidence
 from stages.evidence import Evidence
-from stages.params import Entry, path
+from stages.params import path
+from stages.settings import Entry
 from stages.stores import read, values
 
 if TYPE_CHECKING:

@@ -4,33 +4,45 @@ Nothing here imports what it describes until it is asked to: a stage with nothin
 """
 
 import importlib
-import json
-import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Callable
 from inspect import signature as python_signature
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import yaml
 
 from stages.problem import Problem
+from stages.settings import Entry, check, mapping, named
 from stages.signatures import askable, signature, verb_signature
-
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+from stages.smoothing import check_judging, smoothings
 
 # Keys of an entry that are not settings of its function.
 OPTIONS: dict[str, dict[str, Any]] = {
     "methods": {"channels": Literal["sum", "abs_sum", "max_abs"], "reverse": dict[str, float] | None},
-    "metrics": {"count": int | None, "exclude": list[str]},
+    "metrics": {
+        "count": int | None,
+        "exclude": list[str],
+        "smoothings": list[str],
+        "level": int | None,
+        "tile": int | None,
+    },
     "datasets": {},
     "networks": {},
 }
 # Of pixels: the highest, which stay, and those that change places (stages.explain.swapped).
 REVERSE = {"remain": float, "swap": float}
-OPTIONAL = {"count": None, "exclude": [], "reverse": None}
+OPTIONAL: dict[str, Any] = {
+    "count": None,
+    "exclude": [],
+    "reverse": None,
+    "smoothings": [],
+    "level": None,
+    "tile": None,
+}
+# Options that choose rows, or what is read off them, and leave their values alone.
+CHOOSING = ("count", "exclude", "smoothings", "level", "tile")
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "engine": {
@@ -41,26 +53,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
     },
     "stores": {"dtype": Literal["float32", "float16"], "shard_rows": int},
 }
-
-
-# Settings that count: at least 1 wherever they stand. All other whole numbers are at least 0.
-COUNTS = {
-    "background", "baselines", "batch", "blocks", "cells", "count", "epochs", "iterations", "levels", "masks",
-    "min_pixels", "parts", "patch", "pixels", "resamples", "samples", "shard_rows", "size", "steps", "stride",
-    "superpixels", "threads", "thresholds", "tiles_per_side", "window",
-}  # fmt: skip
-LAST = ("aggregate", "report")
-
-
-class Entry(NamedTuple):
-    """One name of params.yaml bound to a function: `gag_85: {function: gag, percentile: 85}`."""
-
-    kind: str
-    family: str
-    name: str
-    function: str
-    settings: dict[str, Any]
-    options: dict[str, Any]
+WORK = ("datasets", "classifiers", "methods", "certify", "metrics")
+DUE = ("seed", "engine", "stores", "judge", *WORK, "aggregate", "report")
 
 
 def load(study: Path) -> dict:
@@ -78,17 +72,16 @@ def load(study: Path) -> dict:
         raise Problem(f"{path}: not YAML: {error}") from None
     if not isinstance(params, dict):
         raise Problem(f"{path}: expected a mapping of sections, got {type(params).__name__}")
-    for section in ("seed", "engine", "stores", "judge", "datasets", "classifiers", "methods", "metrics", *LAST):
+    for section in DUE:
         if section not in params:
             raise Problem(f"{path}: the section '{section}' is missing")
     for section, accepted in SECTIONS.items():
         check(params[section], accepted, section, "the kernel")
     methods = {name for listed in entries(params, "methods").values() for name in listed}
+    certified = smoothings(params, methods)
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
-            where = f"params.yaml: metrics.{metric.family}.{metric.name}"
-            if unknown := set(metric.options["exclude"]) - methods:
-                raise Problem(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
+            check_judging(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
         dataset(params, name)
     if not isinstance(params["seed"], int):
@@ -103,7 +96,7 @@ def load(study: Path) -> dict:
 
 def _classifier(params: dict, name: str, spec: dict) -> None:
     where = f"classifiers.{name}"
-    _named(name, where)
+    named(name, where)
     due = {"dataset", "network", "train", "images", "grids"}
     if set(spec) != due:
         missing, unknown = ", ".join(sorted(due - set(spec))), ", ".join(sorted(set(spec) - due))
@@ -144,7 +137,7 @@ def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
 
 def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry:
     """Bind one entry: split its options from its settings and check both."""
-    _named(name, where)
+    named(name, where)
     given = dict(mapping(given, where, empty=True))
     function = given.pop("function", name)
     accepted = OPTIONS[kind]
@@ -190,39 +183,6 @@ def settings(where: str, given: object, verb: str, function: str) -> dict[str, A
     return check(given, verb_signature(verb, function).settings, where, f"{function} of stages/{verb}.py")
 
 
-def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
-    """Check names, types and least values of settings.
-
-    Raises:
-        Problem: with every fault of the entry, what was given and what is accepted.
-    """
-    from pydantic import ValidationError
-
-    try:
-        checked = dict(_model(tuple(accepted.items()))(**mapping(given, where, empty=True)))
-    except ValidationError as error:
-        faults = "; ".join(_fault(fault, accepted) for fault in error.errors())
-        takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
-        raise Problem(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
-    for name, value in checked.items():
-        least = 1 if name in COUNTS else 0
-        if isinstance(value, int) and value < least:
-            raise Problem(f"params.yaml: {where}: '{name}' = {value}: expected at least {least}")
-    return checked
-
-
-def mapping(value: object, where: str, *, empty: bool = False) -> dict:
-    """Check that something is a mapping, and not an empty one unless that will do.
-
-    Raises:
-        Problem: with what was given.
-    """
-    if not isinstance(value, dict) or not (value or empty):
-        shown = f"{value!r}"[:80]
-        raise Problem(f"params.yaml: {where} = {shown}: expected a mapping of names, got {type(value).__name__}")
-    return value
-
-
 def find(kind: str, family: str, function: str) -> Any:
     """Import the module of a family and take a function, or a constant, from it."""
     return getattr(importlib.import_module(f"stages.{kind}.{family}"), function)
@@ -230,13 +190,8 @@ def find(kind: str, family: str, function: str) -> Any:
 
 def path(study: Path, kind: str, *names: str) -> Path:
     """Say where something lies under data/: classifiers and families of maps are folders, all else Zarr stores."""
-    folder = kind == "classifiers" or (kind == "maps" and len(names) == 2)
+    folder = kind == "classifiers" or (kind in ("maps", "votes") and len(names) == 2)
     return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if folder else ".zarr"))
-
-
-def canonical(value: object) -> str:
-    """Spell settings so that equal ones are spelled equally."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def command(main: Callable) -> None:
@@ -251,35 +206,3 @@ def command(main: Callable) -> None:
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(1)
-
-
-@cache
-def _model(accepted: tuple[tuple[str, Any], ...]) -> Callable[..., Iterable[tuple[str, Any]]]:
-    from pydantic import ConfigDict, create_model
-
-    fields: dict[str, Any] = {key: (kind, ...) for key, kind in accepted}
-    return create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
-
-
-def _fault(fault: Any, accepted: dict[str, Any]) -> str:
-    name = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown setting '{name}' = {fault['input']!r}"
-    if fault["type"] == "missing":
-        return f"the setting '{name}' is missing"
-    top = str(fault["loc"][0])
-    return f"'{name}' = {fault['input']!r}: expected {_spelled(accepted[top])}, got {type(fault['input']).__name__}"
-
-
-def _spelled(kind: Any) -> str:
-    return (
-        kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
-    )
-
-
-def _named(name: str, where: str) -> None:
-    if not NAME.fullmatch(name):
-        raise Problem(
-            f"params.yaml: {where}: the name '{name}' must be of a-z, 0-9 and _, beginning with a letter "
-            "(DVC joins names with '-')"
-        )

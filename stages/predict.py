@@ -10,8 +10,9 @@ import numpy as np
 import zarr
 
 from stages import keys
-from stages.params import canonical, command, load, path
+from stages.params import command, load, path
 from stages.rows import Rows, of_cell
+from stages.settings import canonical
 from stages.stores import read, values
 from stages.tables import Field, Table
 

@@ -16,8 +16,9 @@ from stages.explain import mapped, swapped
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
 from stages.methods._windows import covering
-from stages.params import Entry, entries, find, load
+from stages.params import entries, find, load
 from stages.problem import Problem, Unsupported
+from stages.settings import Entry
 from stages.signatures import signature
 from tests.reference import methods as reference
 

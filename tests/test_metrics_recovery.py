@@ -24,8 +24,8 @@ from reference import recovery as slow
 from torchvision.transforms import v2
 
 from stages.metrics import faithfulness, recovery
-from stages.params import Entry
 from stages.score import _along
+from stages.settings import Entry
 
 FIVE = {"lower": 0.5, "interval": 0.1}
 BAD = [5, 6, 11]  # constant, zero and broken among the maps of the evidence

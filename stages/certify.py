@@ -1,0 +1,188 @@
+"""Let noisy copies of images vote on maps: `python -m stages.certify CLASSIFIER FAMILY`.
+
+Reads the classifier, its evaluation images and grids; writes `data/votes/<classifier>/<family>/<method>.zarr` with the
+groups `<smoothing>/images` and `<smoothing>/grids` for every entry of the section certify that names the method: how
+many of the first copies, and of the rest, had a pixel among the top K% of their maps (`image level y x`), and how many
+of them all had to part equal scores (`image level`). What follows from the counts is the metrics' to say.
+"""
+
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages import evidence, keys
+from stages.evidence import Evidence
+from stages.params import command, entries, load, path
+from stages.problem import Problem, Unsupported
+from stages.rows import Rows, of_cell
+from stages.settings import Entry
+from stages.signatures import signature
+from stages.smoothing import Smoothing, smoothings
+from stages.tables import Field, Table
+
+# Rows that are voted on at a time fill this share of their batches.
+FILLED = 0.95
+
+
+class Work(NamedTuple):
+    """The votes on one method's maps of one kind of picture under one smoothing."""
+
+    method: Entry
+    smoothing: Smoothing
+    seen: Evidence
+    shared: bytes  # digest of what all its votes share
+    table: Table
+
+
+def main(study: Path, classifier: str, family: str) -> None:
+    """Take the missing votes of a cell, then assemble its output; say what an image's votes take."""
+    visit(study, classifier, family, finish=True)
+
+
+def fill(study: Path, classifier: str, family: str) -> None:
+    """Take the missing votes of a cell and leave them in its journal: what a warm worker does."""
+    visit(study, classifier, family, finish=False)
+
+
+def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
+    """Count the votes that a cell is to hold, a row a picture, and those that are to be taken."""
+    params = load(study)
+    with of_cell(study, params, "certify", "votes", classifier, family, wait=False) as rows:
+        return rows.due([rows.served(work.table, work.shared) for work in plan(study, params, classifier, family)])
+
+
+def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
+    """Look for a cell's rows, make what is missing, and assemble the output where asked."""
+    params = load(study)
+    with of_cell(study, params, "certify", "votes", classifier, family) as rows:
+        works = plan(study, params, classifier, family)
+        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
+        passes = {}
+        if any(map(len, missing.values())):
+            passes = compute(study, params, classifier, works, missing, rows)
+        if finish:
+            groups = {f"{work.method.name}.zarr": {"family": family} for work in works}
+            ways = {f"{work.method.name}.zarr/{work.smoothing.name}": work.smoothing.settings for work in works}
+            rows.finish([rows.served(work.table, work.shared) for work in works], groups | ways)
+            tell(works, path(study, "votes", classifier, family))
+        rows.log(passes)
+
+
+def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
+    """Say which votes there are to be, by key: all that a map depends on, the noise, and the form of its top."""
+    listed = entries(params, "methods")
+    known = smoothings(params, {name for one in listed.values() for name in one})
+    trained = keys.classifier(study, params, classifier)
+    found: dict[str, Evidence] = {}
+    works = []
+    for smoothing in known.values():
+        for group, count in smoothing.pictures.items():
+            chosen = [bound for name, bound in listed[family].items() if name in smoothing.methods]
+            if not chosen or not count:
+                continue
+            if group not in found:
+                found[group] = getattr(evidence, group)(study, classifier, params["seed"])
+            seen = found[group]
+            if count > seen.lead[0]:
+                where = f"params.yaml: certify.{smoothing.name}.{group} = {count}"
+                raise Problem(f"{where}: there are {seen.lead[0]} {group}; expected at most that")
+            works += [_work(params, trained, bound, smoothing, seen, count) for bound in chosen]
+    return works
+
+
+def compute(
+    study: Path, params: dict, classifier: str, works: list[Work], missing: dict[int, np.ndarray], rows: Rows
+) -> dict[str, dict[str, int]]:
+    """Take the missing votes, some rows at a time, methods that share work side by side; give each method's passes."""
+    from stages.engine import start
+    from stages.explain import Explain
+    from stages.loading import load as load_classifier
+    from stages.voting import copies, votes
+
+    engine = params["engine"]
+    start(engine)
+    folder = path(study, "classifiers", classifier)
+    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+    passes = {work.method.name: dict.fromkeys(loaded.passes, 0) for work in works}
+    for smoothing, group in dict.fromkeys((work.smoothing.name, work.seen.group) for work in works):
+        alike = [i for i in missing if (works[i].smoothing.name, works[i].seen.group) == (smoothing, group)]
+        if not alike:
+            continue
+        settings, seen = works[alike[0]].smoothing.settings, works[alike[0]].seen
+        size = at_a_time(copies(**settings), engine["batch"])
+        parts = evidence.batches({i: missing[i] for i in alike}, size, seen, engine["device"])
+        for _, asking in groupby(parts, key=lambda part: id(part[2])):
+            together = list(asking)
+            positions, given = together[0][1], together[0][2]
+            asked = {works[i].method.name: i for i, _, _ in together if rows.refusal(works[i].shared) is None}
+            explain = Explain([works[i].method for i in asked.values()], given["background"], "float32")
+            ways = {name: explain.by(name) for name in asked}
+            try:
+                cast = votes(loaded, given["images"], given["targets"], given["seeds"], ways, passes, **settings)
+            except Problem as problem:
+                shown = evidence.some(seen, positions)
+                raise Problem(f"{rows.cell}, smoothing {smoothing}, images {shown}: {problem}") from None
+            for name, i in asked.items():
+                if isinstance(cast[name], Unsupported):
+                    rows.refuse(works[i].shared, str(cast[name]))
+                else:
+                    rows.put(works[i].table, positions, cast[name])
+    return passes
+
+
+def at_a_time(copies: int, batch: int) -> int:
+    """Say how many rows are voted on at a time: the fewest whose copies fill their batches."""
+    return next(rows for rows in range(1, batch + 1) if rows * copies >= FILLED * batch * -(-rows * copies // batch))
+
+
+def tell(works: list[Work], output: Path) -> None:
+    """Say what the votes take: the counts of a picture before they are packed, and the files."""
+    shapes = {work.table.fields["first"].shape for work in works}
+    packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    rows = sum(int(work.table.keys.any(axis=-1).sum()) for work in works)
+    for shape in sorted(shapes):
+        spelled = " x ".join(map(str, shape))
+        print(f"{output.name}: votes of a picture: 2 x {spelled} = {2 * int(np.prod(shape))} bytes before compression")
+    if rows:
+        print(f"{output.name}: {rows} rows in {packed} bytes, {packed / rows:.0f} a row with their keys")
+
+
+def _work(params: dict, trained: bytes, bound: Entry, smoothing: Smoothing, seen: Evidence, count: int) -> Work:
+    named = signature("methods", bound.family, bound.function).evidence
+    parts = [("stages.voting", "votes"), ("stages.explain", "Explain")]
+    shared = keys.digest(
+        keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
+    )
+    rows = count * int(np.prod(seen.lead[1:], dtype=int))
+    # The noise is drawn from the image's seed, whatever the method names.
+    of_rows = evidence.digests(seen, [*named, *({"seeds"} - set(named))])[:rows]
+    made = b"".join(keys.digest(shared, row) for row in of_rows)
+    levels = smoothing.settings["levels"]
+    shape = (len(levels), *seen.side)
+    attrs = {
+        "long_name": "noisy copies in whose map the pixel is at the top",
+        "units": "1",
+        "reference": "anani2025pixel",
+    }
+    of = {"first": f"of the first {smoothing.settings['first']}", "rest": f"of {smoothing.settings['rest']} others"}
+    fields = {name: Field(("level", "y", "x"), shape, "uint8", {**attrs, "comment": told}) for name, told in of.items()}
+    parted = {**attrs, "long_name": "noisy copies in whose map equal scores lay at the edge of the top"}
+    fields["tied"] = Field(("level",), shape[:1], "uint16", parted)
+    coords = {
+        name: (dims, labels[:count] if dims[0] == seen.dims[0] else labels)
+        for name, (dims, labels) in seen.coords.items()
+    }
+    table = Table(
+        f"{bound.name}.zarr/{smoothing.name}/{seen.group}",
+        seen.dims,
+        np.frombuffer(made, "uint8").reshape(count, *seen.lead[1:], keys.SIZE),
+        fields,
+        {**coords, "level": (("level",), np.array(levels))},
+    )
+    return Work(bound, smoothing, seen, shared, table)
+
+
+if __name__ == "__main__":
+    command(main)

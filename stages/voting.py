@@ -1,0 +1,111 @@
+"""Let noisy copies of images vote on which pixels are at the top of their maps (Anani et al. 2025)."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.arrays import Images, Seeds, Targets
+from stages.classifier import Classifier
+from stages.problem import Problem, Unsupported
+from stages.seeds import generator
+from stages.sparsify import scale_of, sparsify
+
+
+def votes(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    explain: dict[str, Callable],
+    passes: dict[str, dict[str, int]],
+    *,
+    form: Literal["strict", "strict_rectified", "authors"],
+    sigma: float,
+    levels: list[int],
+    first: int,
+    rest: int,
+) -> dict[str, Any]:
+    """Count in how many noisy copies' maps each pixel is at the top, in full batches over images and copies.
+
+        x + σ · ε, ε ~ N(0, 1), added to intensities and not clipped
+
+    The noise is drawn for each image and copy; smoothings share it, and so do the tiles of a grid.
+
+    Args:
+        classifier, images, targets, seeds: Of the rows.
+        explain: What makes maps, by method.
+        passes: Those that each method takes are added.
+        form: How the top of a map is told (stages.sparsify).
+        sigma: Standard deviation of the noise, in intensities.
+        levels: Shares of the pixels that are the top, in percent.
+        first: Copies that say which label is tested.
+        rest: Copies that test it.
+
+    Returns:
+        For each method its counts, or why it cannot serve the classifier.
+
+    Raises:
+        Problem: a map is not finite.
+    """
+    rows, number, device = len(images), copies(form=form, first=first, rest=rest), images.device
+    row = torch.arange(rows, device=device).repeat_interleave(number)
+    draw = torch.arange(first + rest - number, first + rest, device=device).repeat(rows)  # -1 is the image itself
+    counts = {name: _Counts(images, form, levels, first) for name in explain}
+    refused: dict[str, Unsupported] = {}
+    for start in range(0, len(row), classifier.batch):
+        r, d = row[start : start + classifier.batch], draw[start : start + classifier.batch]
+        noisy, wanted, own = noised(images, seeds, r, d, sigma), targets[r], [seeds[i] for i in r.tolist()]
+        for name in [name for name in explain if name not in refused]:
+            before = dict(classifier.passes)
+            try:
+                maps = explain[name](classifier, noisy, wanted, own)
+            except Unsupported as reason:
+                refused[name] = reason
+                continue
+            for kind, count in passes[name].items():
+                passes[name][kind] = count + classifier.passes[kind] - before[kind]
+            if not torch.isfinite(maps).all():
+                raise Problem(f"method {name}: the map of a noisy copy is not finite")
+            counts[name].add(maps, r, d)
+    return {name: refused.get(name) or counts[name].found() for name in explain}
+
+
+def noised(images: Tensor, seeds: list[int], row: Tensor, draw: Tensor, sigma: float) -> Tensor:
+    """Add noise to images, each copy's own; the draw -1 adds none."""
+    shape = images.shape[1:]
+    noise = [
+        torch.randn(shape, generator=generator(seeds[r], "certify", d)) if d >= 0 else torch.zeros(shape)
+        for r, d in zip(row.tolist(), draw.tolist(), strict=True)
+    ]
+    return images[row] + sigma * torch.stack(noise).to(images.device)
+
+
+def copies(*, form: str, first: int, rest: int, **others: object) -> int:
+    """Say how many maps a row takes: of its noisy copies and, for the authors' scale, of the image itself."""
+    return first + rest + (form == "authors")
+
+
+class _Counts:
+    """The votes on one method's maps, row by row."""
+
+    def __init__(self, images: Images, form: str, levels: list[int], first: int):
+        rows, side, device = len(images), images.shape[-2:], images.device
+        self._form, self._levels, self._first = form, levels, first
+        self._votes = torch.zeros(2 * rows, len(levels), *side, dtype=torch.uint8, device=device)
+        self._tied = torch.zeros(rows, len(levels), dtype=torch.int32, device=device)
+        self._scales = torch.ones(rows, device=device)
+
+    def add(self, maps: Tensor, row: Tensor, draw: Tensor) -> None:
+        clean = draw < 0
+        self._scales[row[clean]] = scale_of(maps[clean])
+        row, draw, maps = row[~clean], draw[~clean], maps[~clean]
+        tops, ties = sparsify(maps, levels=self._levels, form=self._form, scales=self._scales[row])
+        self._votes.index_add_(0, 2 * row + (draw >= self._first), tops.byte())
+        self._tied.index_add_(0, row, ties.int())
+
+    def found(self) -> dict[str, np.ndarray]:
+        first, rest = self._votes.view(-1, 2, *self._votes.shape[1:]).cpu().numpy().swapaxes(0, 1)
+        return {"first": first, "rest": rest, "tied": self._tied.cpu().numpy().astype("uint16")}
