@@ -67,6 +67,10 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
     datasets = {"scores": named(tables.score_table(judged)).assign_attrs(notes), "summary": summary}
     if curves:
         datasets["curves"] = labels.label(named(tables.curve_table(curves, **options)), "curves", notes)
+    certified = [one for one in raw if "level" in one.scores.dims]
+    if certified:
+        table = named(tables.certified_table(certified, **options))
+        datasets["certified"] = labels.label(table, "certified", notes)
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
     datasets["comparison"] = labels.label(compare(summary, same_images(given)), "comparison", {})

@@ -1,7 +1,7 @@
 """Lend metrics what they name: a method's maps, rows of the whole set, and the method itself."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +9,11 @@ import numpy as np
 import zarr
 
 from stages import evidence
+from stages.certification import Votes
 from stages.evidence import Evidence
 from stages.params import path
 from stages.settings import Entry
+from stages.smoothing import Smoothing
 from stages.stores import read, values
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Lender:
         asks: The evidence that each metric names.
         engine: Device and batch.
         dtype: Of stored maps.
+        ways: The smoothings whose votes each metric names.
     """
 
     def __init__(
@@ -52,15 +55,18 @@ class Lender:
         asks: dict[int, list[str]],
         engine: dict[str, Any],
         dtype: str,
+        ways: dict[int, list[Smoothing]],
     ):
         self._methods, self._seen, self._wanted, self._asks, self._engine = methods, seen, wanted, asks, engine
         stores = {name: path(study, "maps", classifier, bound.family, name) for name, bound in methods.items()}
         self._maps = {name: read(store / seen.group, f"the maps of {name}") for name, store in stores.items()}
-        self._dtype = dtype
+        self._dtype, self._ways = dtype, ways
+        self._votes_at = partial(path, study, "votes", classifier)
         self._lent: dict[tuple, Explain] = {}
         self._begins: int | None = None
         # A method's metrics follow one another: those on all images, those on fewer.
         self._own: Callable[[str, bytes], Tensor] = lru_cache(maxsize=4)(self._taken)
+        self._cast: Callable[[str, str, bytes], Votes] = lru_cache(maxsize=8)(self._counted)
         self._whole: Callable[[int], dict[str, Any]] = lru_cache(maxsize=2)(self._rows)
         self._all_maps: Callable[[str, bytes], Tensor] = lru_cache(maxsize=1)(self._taken)
 
@@ -78,6 +84,8 @@ class Lender:
         """
         asks = self._asks[metric]
         lent = {**given, "maps": self._own(method, positions.tobytes())}
+        if "votes" in asks:
+            lent["votes"] = [self._cast(method, way.name, positions.tobytes()) for way in self._ways[metric]]
         if "explain" in asks:
             lent["explain"] = self._explain(metric, positions, given).by(method)
         if "positions" in asks:
@@ -114,16 +122,32 @@ class Lender:
         whole = evidence.tensors(self._seen, np.arange(count), self._engine["device"])
         return {name: whole[name.removeprefix("all_")] for name in WHOLE}
 
+    def _counted(self, method: str, smoothing: str, rows: bytes) -> Votes:
+        way = next(way for ways in self._ways.values() for way in ways if way.name == smoothing)
+        where = self._votes_at(self._methods[method].family, method) / smoothing / self._seen.group
+        return counted(read(where, f"the votes on {method}"), way.settings, self._seen, np.frombuffer(rows, int))
+
     def _taken(self, method: str, rows: bytes) -> "Tensor":
         return taken(self._maps[method], self._seen, np.frombuffer(rows, int), self._engine["device"])
 
 
 def taken(maps: zarr.Group, seen: Evidence, positions: np.ndarray, device: str) -> "Tensor":
     """Read some rows' maps onto a device, in float32 whatever they are stored in."""
+    return tensor(_rows_of(maps, "attribution", seen, positions), device)
+
+
+def counted(store: zarr.Group, way: dict[str, Any], seen: Evidence, positions: np.ndarray) -> Votes:
+    """Read some rows' votes."""
+    found = {name: _rows_of(store, name, seen, positions) for name in ("first", "rest", "tied")}
+    cast = {"firsts": way["first"], "draws": way["rest"], **{name: way[name] for name in ("sigma", "levels", "form")}}
+    return Votes(**found, **cast)
+
+
+def _rows_of(store: zarr.Group, name: str, seen: Evidence, positions: np.ndarray) -> np.ndarray:
     inner = int(np.prod(seen.lead[1:], dtype=int))
     low, high = int(positions.min()) // inner, int(positions.max()) // inner + 1
-    block = values(maps, "attribution", slice(low, high)).reshape(-1, *seen.side)[positions - low * inner]
-    return tensor(block, device)
+    block = values(store, name, slice(low, high))
+    return block.reshape(-1, *block.shape[len(seen.lead) :])[positions - low * inner]
 
 
 def tensor(maps: np.ndarray, device: str) -> "Tensor":

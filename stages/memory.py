@@ -32,6 +32,4 @@ def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
 
 def _same(old: tuple, new: tuple) -> bool:
     plain = (int, float, str, list, tuple, type(None))
-    return len(old) == len(new) and all(
-        a == b if isinstance(b, plain) else a is b for a, b in zip(old, new, strict=True)
-    )
+    return len(old) == len(new) and all(a == b if type(b) in plain else a is b for a, b in zip(old, new, strict=True))

@@ -116,6 +116,22 @@ class Rows:
         attrs = {**table.attrs, "unsupported": reason, "refused": {_refusal(shared): reason}}
         return table._replace(keys=np.zeros_like(table.keys), attrs=attrs)
 
+    def served_by(self, table: Table, tokens: dict[str, bytes]) -> Table:
+        """Empty the rows of those whose function cannot serve the classifier, and say why of each on the table.
+
+        Args:
+            table: One row of its first dimension is one's.
+            tokens: What all rows of each share, by name.
+        """
+        reasons = {name: reason for name, token in tokens.items() if (reason := self.refusal(token)) is not None}
+        if not reasons:
+            return table
+        keys = table.keys.copy()
+        keys[[place for place, name in enumerate(tokens) if name in reasons]] = 0
+        refused = {_refusal(tokens[name]): reason for name, reason in reasons.items()}
+        unsupported = {**table.attrs.get("unsupported", {}), **reasons}
+        return table._replace(keys=keys, attrs={**table.attrs, "unsupported": unsupported, "refused": refused})
+
     def finish(self, tables: list[Table], groups: dict[str, dict]) -> None:
         """Assemble the output from the memos and put it in place: by rename, as the last act.
 

@@ -5,21 +5,23 @@ a group per metric: score over `method image`, `method image fraction`, `method 
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages import evidence, keys
+from stages import evidence, judging, keys
 from stages.evidence import Evidence
-from stages.lending import WHOLE, Lender, of_whole_set
+from stages.judging import Made
+from stages.lending import Lender, of_whole_set
 from stages.params import command, entries, find, load, path
 from stages.problem import Problem
 from stages.rows import Rows, of_cell
-from stages.settings import Entry, canonical
-from stages.signatures import attributes, signature
-from stages.stores import read
-from stages.tables import Field, Table, keys_of
+from stages.settings import Entry
+from stages.signatures import signature
+from stages.smoothing import Smoothing, smoothings
+from stages.tables import Table
 
 
 class Work(NamedTuple):
@@ -27,18 +29,10 @@ class Work(NamedTuple):
 
     metric: Entry
     asks: list[str]  # the evidence it names
+    ways: list[Smoothing]  # whose votes it judges
     seen: Evidence
     methods: list[str]
-    shared: bytes  # digest of what all its scores share
     table: Table
-
-
-class Made(NamedTuple):
-    """What is known of one method's maps: their keys and digests, or why there are none."""
-
-    keys: np.ndarray
-    digests: np.ndarray
-    refused: str | None
 
 
 def main(study: Path, classifier: str, family: str) -> None:
@@ -87,7 +81,7 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
         works = plan(study, params, classifier, family)
-        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
+        missing = {i: rows.missing(served(rows, work)) for i, work in enumerate(works)}
         passes, failed = {}, {}
         if any(map(len, missing.values())):
             passes, failed = compute(study, params, classifier, family, works, missing, rows)
@@ -106,24 +100,29 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
         "images": evidence.images(study, classifier, params["seed"]),
         "grids": evidence.grids(study, classifier, params["seed"]),
     }
+    certified = smoothings(params, {name for listed in params["methods"].values() for name in listed})
     works: list[Work] = []
-    made: dict[tuple[str, str], Made] = {}
+
+    @cache
+    def made(kind: str, method: str, group: str, way: str = "") -> Made:
+        place = f"{way}/{group}" if way else group
+        return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind)
+
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
             asks = signature("metrics", metric.family, metric.function).evidence
             shown = seen["grids" if "tiles" in asks else "images"]
+            ways = [certified[name] for name in metric.options["smoothings"]]
             parts = [("stages.lending", "tensor"), ("stages.score", "judged")]
             parts += [("stages.explain", "Explain")] if "explain" in asks else []
-            shared = keys.digest(keys.entry(metric, params, *parts), trained if "classifier" in asks else b"")
-            methods = [name for name in params["methods"][family] if name not in metric.options["exclude"]]
-            rows = [keys.digest(shared, row) for row in evidence.digests(shown, asks)]
-            whole = _whole(shown, asks, judging(metric, shown))
+            voted = [way.settings for way in ways]
+            shared = keys.digest(keys.entry(metric, params, *parts), voted, trained if "classifier" in asks else b"")
+            rows = judging.rows(metric, shared, shown, asks, ways)
             found = {}
-            for name in methods:
-                if (name, shown.group) not in made:
-                    made[name, shown.group] = _made(path(study, "maps", classifier, family, name), shown)
-                found[name] = _keys(made[name, shown.group], rows, asks, whole)
-            works.append(Work(metric, asks, shown, methods, shared, _table(metric, shown, found)))
+            for name in judging.methods(metric, ways, list(params["methods"][family])):
+                votes = [made("votes", name, shown.group, way.name) for way in ways]
+                found[name] = judging.keyed(made("maps", name, shown.group), votes, rows, asks, shown)
+            works.append(Work(metric, asks, ways, shown, list(found), judging.table(metric, shown, ways, found)))
     return works
 
 
@@ -149,6 +148,7 @@ def compute(
     failed: dict[str, str] = {}
     methods = entries(params, "methods")[family]
     asks = {i: work.asks for i, work in enumerate(works)}
+    ways = {i: work.ways for i, work in enumerate(works)}
     for seen in {work.seen.group: work.seen for work in works}.values():
         wanted = {}
         for method in methods:  # metric by metric of each: what is ranked once serves all
@@ -156,12 +156,13 @@ def compute(
                 if works[i].seen is seen and method in works[i].methods:
                     m, size = works[i].methods.index(method), per_method(works[i])
                     wanted[i, method] = positions[positions // size == m] - m * size
-        lender = Lender(study, classifier, methods, seen, wanted, asks, engine, params["stores"]["dtype"])
+        lender = Lender(study, classifier, methods, seen, wanted, asks, engine, params["stores"]["dtype"], ways)
         whole = frozenset(key for key in wanted if of_whole_set(asks[key[0]]))
         parts = evidence.batches(wanted, engine["batch"], seen, engine["device"], whole)
         for (i, method), positions, given in parts:
             work, size = works[i], per_method(works[i])
-            if work.metric.name in failed or rows.refusal(work.shared) is not None:
+            named = f"{work.metric.name} ({method})"
+            if named in failed or rows.refusal(token(work, method)) is not None:
                 continue
             before = dict(loaded.passes)
             try:
@@ -170,10 +171,10 @@ def compute(
                 if np.isinf(scores).any():
                     raise ValueError("an infinite score; a score is a number, or NaN where it is undefined")
             except Unsupported as reason:
-                rows.refuse(work.shared, str(reason))
+                rows.refuse(token(work, method), str(reason))
             except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
                 told = f"{type(error).__name__}: {error} (images {evidence.some(seen, positions)})"
-                failed[work.metric.name] = told
+                failed[named] = told
             else:
                 rows.put(work.table, positions + work.methods.index(method) * size, {"score": scores})
             for kind, count in passes[work.metric.name].items():
@@ -189,11 +190,13 @@ def scored(metric: Entry, given: dict[str, Any]) -> np.ndarray:
 
 
 def served(rows: Rows, work: Work) -> Table:
-    """Empty a table whose metric cannot serve the classifier, and say why of each method."""
-    table = rows.served(work.table, work.shared)
-    if rows.refusal(work.shared) is None:
-        return table
-    return table._replace(attrs={**table.attrs, "unsupported": dict.fromkeys(work.methods, rows.refusal(work.shared))})
+    """Empty the rows of methods that a metric cannot judge on the classifier, and say why of each."""
+    return rows.served_by(work.table, {name: token(work, name) for name in work.methods})
+
+
+def token(work: Work, method: str) -> bytes:
+    """Digest what a metric's scores of a method depend on."""
+    return keys.digest(work.table.keys[work.methods.index(method)].tobytes())
 
 
 def judged(function: Callable, given: list, settings: dict[str, Any]) -> np.ndarray:
@@ -204,89 +207,6 @@ def judged(function: Callable, given: list, settings: dict[str, Any]) -> np.ndar
 def per_method(work: Work) -> int:
     """Say how many scores a method has by this metric."""
     return int(np.prod(work.table.keys.shape[1:-1], dtype=int))
-
-
-def _whole(seen: Evidence, asks: list[str], count: int) -> tuple[int, bytes]:
-    """Count the rows of the whole set, and digest what a metric names of all of them."""
-    rows = count * int(np.prod(seen.lead[1:], dtype=int))
-    named = [name.removeprefix("all_") for name in asks if name in WHOLE]
-    return rows, keys.digest(*evidence.digests(seen, named)[:rows]) if named else b""
-
-
-def _made(store: Path, seen: Evidence) -> Made:
-    """Read what is known of one method's maps."""
-    what = f"the maps of {store.stem}"
-    found = keys_of(store, seen.group, what)
-    if found[0].shape[:-1] != seen.lead:
-        raise Problem(f"{store}/{seen.group}: has {found[0].shape[:-1]} maps, {seen.lead} are due; make it again")
-    return Made(*found, read(store / seen.group, what).attrs.get("unsupported"))
-
-
-def _keys(maps: Made, rows: list[bytes], asks: list[str], whole: tuple[int, bytes]) -> tuple[np.ndarray, str | None]:
-    """Key the scores of one method's maps; where there are none, because the method cannot, give its reason.
-
-    The key of a score that makes maps anew has that of the map in it, which says what maps depend on; where the maps
-    of a whole set are looked at, or made anew, it has those of all of them.
-    """
-    if maps.refused is not None:
-        return np.zeros_like(maps.keys), maps.refused
-    made_by, digests = (found.reshape(-1, keys.SIZE) for found in (maps.keys, maps.digests))
-    count, common = whole
-    common += digests[:count].tobytes() if "all_maps" in asks else b""
-    common += made_by[:count].tobytes() if common and "explain" in asks else b""
-    found = []
-    for i, (row, own, by) in enumerate(zip(rows, digests, made_by, strict=True)):
-        parts: list[object] = [by.tobytes()] if "explain" in asks else []
-        parts += [i] if "positions" in asks else []  # two of a set may have the same map
-        found.append(keys.digest(row, own.tobytes(), *parts, *([common] if common else [])))
-    return np.frombuffer(b"".join(found), "uint8").reshape(maps.keys.shape), None
-
-
-def _table(metric: Entry, seen: Evidence, found: dict[str, tuple[np.ndarray, str | None]]) -> Table:
-    known = dict(attributes("metrics", metric.family, metric.function))
-    if known.get("better") not in ("higher", "lower"):
-        where = f"stages/metrics/{metric.family}.py: ATTRS['{metric.function}']['better']"
-        raise Problem(
-            f"{where} must be 'higher' or 'lower', not {known.get('better')!r}: scores are to be ranked by it"
-        )
-    count = judging(metric, seen)
-    made = [table_keys[:count] for table_keys, _ in found.values()]
-    stacked = np.stack(made) if made else np.zeros((0, count, *seen.lead[1:], keys.SIZE), "uint8")
-    along = _along(metric, known.get("dim"), seen.side)
-    coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
-    for name, (dims, labels) in seen.coords.items():
-        coords[name] = (dims, labels[:count] if dims[0] == seen.dims[0] else labels)
-    coords |= {dim: ((dim,), points) for dim, points in along.items()}
-    attrs = {**known, "family": metric.family, "settings": canonical(metric.settings)}
-    field = Field(tuple(along), tuple(map(len, along.values())), "float32", attrs)
-    unsupported = {name: reason for name, (_, reason) in found.items() if reason is not None}
-    return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
-
-
-def judging(metric: Entry, seen: Evidence) -> int:
-    """Say how many pictures a metric judges.
-
-    Raises:
-        Problem: it is to judge more than there are.
-    """
-    count = metric.options["count"] or seen.lead[0]
-    if count > seen.lead[0]:
-        where = f"params.yaml: metrics.{metric.family}.{metric.name}: count = {count}"
-        raise Problem(f"{where}: there are {seen.lead[0]} {seen.group}; expected at most that, or null for all")
-    return count
-
-
-def _along(metric: Entry, dim: str | None, side: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Give the coordinate of what a metric stores beside the image: points of a curve, thresholds."""
-    set_to, pixels = metric.settings, side[0] * side[1]
-    points = {
-        # The share of pixels that are changed at each step, the last one shorter.
-        "pixels": lambda: np.minimum(np.arange(0, pixels + set_to["pixels"], set_to["pixels"]), pixels) / pixels,
-        "levels": lambda: np.arange(set_to["levels"]) / set_to["levels"],
-        "parts": lambda: np.arange(set_to["parts"] + 1) / set_to["parts"],
-        "thresholds": lambda: np.arange(set_to["thresholds"]) / set_to["thresholds"],
-    }
-    return {dim: next(make() for name, make in points.items() if name in set_to)} if dim else {}
 
 
 if __name__ == "__main__":

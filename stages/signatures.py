@@ -20,6 +20,7 @@ OF_MAPS = (
     "masks",
     "boxes",
     "tiles",
+    "votes",
     "explain",
     "positions",
     "all_maps",

@@ -35,6 +35,12 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "high": ("upper end of the mean's interval, point by point", MEASURE, BOOTSTRAP),
         "count": ("images on which the point is defined", "1", ""),
     },
+    "certified": {
+        "mean": ("mean over the images, or tiles, on which it is defined", MEASURE, "by metric (metric_reference)"),
+        "low": ("lower end of the mean's interval", MEASURE, BOOTSTRAP),
+        "high": ("upper end of the mean's interval", MEASURE, BOOTSTRAP),
+        "count": ("images, or tiles, on which it is defined", "1", ""),
+    },
     "agreement": {
         "kendall": ("Kendall's tau-b between the rankings by two metrics", "1", "kendall1945treatment"),
         "kendall_count": ("methods that both metrics rank", "1", ""),
@@ -71,7 +77,7 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
     Args:
         table: The dataset to label.
-        name: summary, curves, agreement or comparison.
+        name: summary, curves, certified, agreement or comparison.
         notes: Attributes of the whole table.
     """
     for variable, (long_name, units, reference) in LABELS[name].items():

@@ -46,7 +46,8 @@ def derive(judged: Judged) -> list[Judged]:
     """Read one number a row off curves and hits; a metric that gives one number is as it was.
 
     A curve gives its area, under the metric's own name, and two diagnostics of the metric, which rank no method:
-    `<metric>_monotonicity` and `<metric>_smoothness`. Hits are taken at each method's best threshold.
+    `<metric>_monotonicity` and `<metric>_smoothness`. Hits are taken at each method's best threshold, what is
+    certified at the first radius and the level to rank by.
     """
     rule = judged.attrs.get("summary")
     if rule is None:
@@ -58,7 +59,10 @@ def derive(judged: Judged) -> list[Judged]:
         return [judged._replace(scores=scores, threshold=xr.DataArray(place, {"method": scores["method"]}))]
     if rule == "area":
         return list(_of_curves(judged))
-    raise ValueError(f"the metric {judged.metric} is to be summarized by '{rule}'; known: area, best_threshold")
+    if rule == "level":
+        scores = judged.scores.sel(level=judged.attrs["level"]).isel(radius=0)
+        return [judged._replace(scores=scores.drop_vars(["level", "radius"]))]
+    raise ValueError(f"the metric {judged.metric} is to be summarized by '{rule}'; known: area, best_threshold, level")
 
 
 def _of_curves(judged: Judged) -> Iterator[Judged]:
@@ -192,6 +196,36 @@ def curve_table(judged: list[Judged], *, resamples: int, level: float, seed: int
             low, high = interval(resampled_means(weights, sums, counts), counts, level=level)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1], at] = values
+    return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
+
+
+def certified_table(judged: list[Judged], *, resamples: int, level: float, seed: int) -> xr.Dataset:
+    """Average what is certified over images or grids at every radius and level, with intervals.
+
+    Args:
+        judged: Metrics with the dimensions radius and level.
+        resamples: Bootstrap resamples of the images (or grids).
+        level: Share of the resamples inside an interval.
+        seed: Of the resampling.
+    """
+    labels = {
+        "classifier": list(dict.fromkeys(one.classifier for one in judged)),
+        "method": judged[0].scores["method"].values.tolist(),
+        "metric": list(dict.fromkeys(one.metric for one in judged)),
+        "radius": sorted({at for one in judged for at in one.scores["radius"].values.tolist()}),
+        "level": sorted({at for one in judged for at in one.scores["level"].values.tolist()}),
+    }
+    columns = {name: np.full([len(values) for values in labels.values()], np.nan) for name in CURVE}
+    for one in judged:
+        weights = draw(one.scores.shape[1], resamples=resamples, seed=seed)
+        here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
+        at = np.ix_(*(np.searchsorted(labels[dim], one.scores[dim].values) for dim in ("radius", "level")))
+        shape = one.scores.shape[-2:]
+        for method, scores in enumerate(one.scores.values.astype(np.float64)):
+            sums, counts = pool(scores.reshape(len(scores), -1, shape[0] * shape[1]))
+            low, high = interval(resampled_means(weights, sums, counts), counts, level=level)
+            for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
+                columns[name][here[0], method, here[1]][at] = values.reshape(shape)
     return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
 
 

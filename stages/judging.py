@@ -1,0 +1,176 @@
+"""Say which scores there are to be: their keys, from what is known of maps and votes, and the table they stand in."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages import certification, evidence, keys
+from stages.evidence import Evidence
+from stages.lending import WHOLE
+from stages.problem import Problem
+from stages.settings import Entry, canonical
+from stages.signatures import attributes
+from stages.smoothing import Smoothing
+from stages.stores import read
+from stages.tables import Field, Table, keys_of
+
+
+class Made(NamedTuple):
+    """What is known of one method's maps, or of the votes on them: their keys and digests, or why there are none."""
+
+    keys: np.ndarray
+    digests: np.ndarray
+    refused: str | None
+
+
+def made(store: Path, group: str, seen: Evidence, kind: str) -> Made:
+    """Read what is known of one method's maps or votes; maps are there of all pictures, votes of some.
+
+    Raises:
+        Problem: they are not there, or are of other pictures.
+    """
+    what = f"the {kind} of {store.stem}"
+    found = keys_of(store, group, what)
+    lead = found[0].shape[:-1]
+    if lead[1:] != seen.lead[1:] or lead[0] > seen.lead[0] or (kind == "maps" and lead != seen.lead):
+        raise Problem(f"{store}/{group}: has {lead} {kind}, {seen.lead} are due; make it again")
+    return Made(*found, read(store / group, what).attrs.get("unsupported"))
+
+
+def methods(metric: Entry, ways: list[Smoothing], listed: list[str]) -> list[str]:
+    """Say which methods a metric judges: all but those excluded, and only certified ones where it judges votes."""
+    return [
+        name for name in listed if name not in metric.options["exclude"] and all(name in way.methods for way in ways)
+    ]
+
+
+def count(metric: Entry, seen: Evidence, ways: list[Smoothing]) -> int:
+    """Say how many pictures a metric judges.
+
+    Raises:
+        Problem: it is to judge more than there are.
+    """
+    there = min([seen.lead[0], *(way.pictures[seen.group] for way in ways)])
+    asked = metric.options["count"] or there
+    if asked > there:
+        where = f"params.yaml: metrics.{metric.family}.{metric.name}: count = {asked}"
+        voted = " with votes" if ways else ""
+        raise Problem(f"{where}: there are {there} {seen.group}{voted}; expected at most that, or null for all")
+    return asked
+
+
+def rows(metric: Entry, shared: bytes, seen: Evidence, asks: list[str], ways: list[Smoothing]) -> list[bytes | None]:
+    """Digest what each row that a metric judges depends on, but for maps and votes; None where it judges no row.
+
+    Raises:
+        Problem: it is to judge a tile that grids do not have.
+    """
+    inner, tile = int(np.prod(seen.lead[1:], dtype=int)), metric.options["tile"]
+    if tile is not None and tile >= inner:
+        where = f"params.yaml: metrics.{metric.family}.{metric.name}: tile = {tile}"
+        raise Problem(f"{where}: grids have the tiles 0 to {inner - 1}")
+    known = evidence.digests(seen, asks)[: count(metric, seen, ways) * inner]
+    return [keys.digest(shared, row) if tile in (None, i % inner) else None for i, row in enumerate(known)]
+
+
+def keyed(
+    maps: Made, votes: list[Made], rows: list[bytes | None], asks: list[str], seen: Evidence
+) -> tuple[np.ndarray, str | None]:
+    """Key the scores of one method's maps; where there are none, because the method cannot, give its reason.
+
+    The key of a score that makes maps anew has that of the map in it, which says what maps depend on; where the maps
+    of a whole set are looked at, or made anew, it has those of all of them.
+
+    Args:
+        maps, votes: What is known of them.
+        rows: What the evidence of each row says, None where a row is not to be.
+        asks: The evidence that the metric names.
+        seen: The pictures.
+    """
+    number = len(rows)
+    shape = (-1, *seen.lead[1:], keys.SIZE)
+    refused = next((one.refused for one in (maps, *votes) if one.refused is not None), None)
+    if refused is not None:
+        return np.zeros((number, keys.SIZE), "uint8").reshape(shape), refused
+    made_by, digests = (known.reshape(-1, keys.SIZE) for known in (maps.keys, maps.digests))
+    cast = [one.digests.reshape(-1, keys.SIZE) for one in votes]
+    common = _of_whole(seen, asks, number)
+    common += digests[:number].tobytes() if "all_maps" in asks else b""
+    common += made_by[:number].tobytes() if common and "explain" in asks else b""
+    found = bytearray()
+    for i, row in enumerate(rows):
+        if row is None:
+            found += bytes(keys.SIZE)
+            continue
+        parts: list[object] = [row]
+        parts += [] if votes and "maps" not in asks else [digests[i].tobytes()]
+        parts += [one[i].tobytes() for one in cast]
+        parts += [made_by[i].tobytes()] if "explain" in asks else []
+        parts += [i] if "positions" in asks else []  # two of a set may have the same map
+        found += keys.digest(*parts, *([common] if common else []))
+    return np.frombuffer(bytes(found), "uint8").reshape(shape), None
+
+
+def table(
+    metric: Entry,
+    seen: Evidence,
+    ways: list[Smoothing],
+    found: dict[str, tuple[np.ndarray, str | None]],
+) -> Table:
+    """Lay out the scores of one metric by all methods.
+
+    Raises:
+        Problem: its family does not say which scores are better.
+    """
+    known = dict(attributes("metrics", metric.family, metric.function))
+    if known.get("better") not in ("higher", "lower"):
+        where = f"stages/metrics/{metric.family}.py: ATTRS['{metric.function}']['better']"
+        raise Problem(
+            f"{where} must be 'higher' or 'lower', not {known.get('better')!r}: scores are to be ranked by it"
+        )
+    judged = count(metric, seen, ways)
+    of_methods = [table_keys for table_keys, _ in found.values()]
+    stacked = np.stack(of_methods) if found else np.zeros((0, judged, *seen.lead[1:], keys.SIZE), "uint8")
+    along = _along(metric, known.get("dim"), seen.side, ways)
+    coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
+    for name, (dims, labels) in seen.coords.items():
+        coords[name] = (dims, labels[:judged] if dims[0] == seen.dims[0] else labels)
+    coords |= {dim: ((dim,), points) for dim, points in along.items()}
+    attrs = {**known, "family": metric.family, "settings": canonical(metric.settings)}
+    if ways:
+        voted = {way.name: way.settings for way in ways}
+        attrs |= {"settings": canonical({**metric.settings, **voted}), "level": metric.options["level"]}
+    field = Field(tuple(along), tuple(map(len, along.values())), "float32", attrs)
+    unsupported = {name: reason for name, (_, reason) in found.items() if reason is not None}
+    return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
+
+
+def _of_whole(seen: Evidence, asks: list[str], rows: int) -> bytes:
+    """Digest what a metric names of all rows that it judges."""
+    named = [name.removeprefix("all_") for name in asks if name in WHOLE]
+    return keys.digest(*evidence.digests(seen, named)[:rows]) if named else b""
+
+
+def _along(metric: Entry, dim: str | None, side: tuple[int, int], ways: list[Smoothing]) -> dict[str, np.ndarray]:
+    """Give the coordinates of what a metric stores beside the image: a curve's points, thresholds, radii and levels."""
+    set_to, pixels = metric.settings, side[0] * side[1]
+    if ways:
+        try:
+            radii = [certification.radius(way.settings["sigma"], tau) for way in ways for tau in set_to["tau"]]
+        except ValueError as error:
+            raise Problem(f"params.yaml: metrics.{metric.family}.{metric.name}: {error}") from None
+        if len(set(radii)) < len(radii):
+            where = f"params.yaml: metrics.{metric.family}.{metric.name}"
+            raise Problem(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
+        levels = ways[0].settings["levels"]
+        levels = [0, *levels[::-1]] if dim == "removed" else levels
+        return {"radius": np.round(radii, 6), "level": np.array(levels)}
+    points = {
+        # The share of pixels that are changed at each step, the last one shorter.
+        "pixels": lambda: np.minimum(np.arange(0, pixels + set_to["pixels"], set_to["pixels"]), pixels) / pixels,
+        "levels": lambda: np.arange(set_to["levels"]) / set_to["levels"],
+        "parts": lambda: np.arange(set_to["parts"] + 1) / set_to["parts"],
+        "thresholds": lambda: np.arange(set_to["thresholds"]) / set_to["thresholds"],
+    }
+    return {dim: next(make() for name, make in points.items() if name in set_to)} if dim else {}
