@@ -79,6 +79,7 @@ def settings() -> dict:
         "datasets": {"shapes": {"number": 100}},
         "classifiers": {name: {**like, "dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
+        "certify": {},
         "metrics": metrics,
         "aggregate": {"resamples": 200, "level": 0.95, "fewest": 1},
         "report": {"title": "Made up", "question": "Which method is best?", "images": 3, "pixels": 96, "unmoved": 0.9},

@@ -30,10 +30,16 @@ def tiny() -> dict:
         family: {name: params["methods"][family][name] for name in names} for family, names in chosen.items()
     }
     params["methods"]["noise"]["smoothgrad"]["samples"] = 2
+    params["certify"] = {
+        "noise_15": {**params["certify"]["noise_15"], "first": 2, "rest": 40, "images": 4, "grids": 2}
+        | {"methods": ["gradient", "input_x_gradient", "uniform"]}
+    }
     metrics = {
         "localization": ["pointing_game", "relevance_rank"],
         "grid": ["grid_pointing_game"],
         "faithfulness": ["deletion"],
+        "certified": ["certified_important", "certified_deletion"],
+        "certified_grid": ["certified_grid_pointing_game"],
     }
     params["metrics"] = {
         family: {name: params["metrics"][family][name] for name in names} for family, names in metrics.items()

@@ -37,7 +37,7 @@ IMAGES = 12
 def prepare(study, family, **methods):
     params = tiny()
     params["methods"] = {family: methods}
-    params["metrics"] = ENTRIES
+    params["metrics"], params["certify"] = ENTRIES, {}
     write(study, params)
     select.main(study, C)
     tile.main(study, C)
@@ -145,7 +145,7 @@ def test_an_error_of_one_method_is_told_and_the_rows_of_all_others_kept(study, m
         return maps(self, bound, given, made)
 
     monkeypatch.setattr(explain.Explain, "_maps", failing)
-    with pytest.raises(score.Problem, match="max_sensitivity: RuntimeError: out of luck"):
+    with pytest.raises(score.Problem, match=r"max_sensitivity \(bad\): RuntimeError: out of luck"):
         score.main(study, C, "control")
     monkeypatch.undo()
     score.main(study, C, "control")
@@ -170,7 +170,7 @@ class TestLender:
         params = load(study)
         seen = kind(study, C, params["seed"])
         methods = entries(params, "methods")["control"]
-        return Lender(study, C, methods, seen, wanted, ASKS, params["engine"], "float32"), seen
+        return Lender(study, C, methods, seen, wanted, ASKS, params["engine"], "float32", {}), seen
 
     def all_of(self, *methods, metrics=(0, 1, 2, 3)):
         return {(metric, method): np.arange(IMAGES) for method in methods for metric in metrics}

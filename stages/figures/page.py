@@ -12,6 +12,8 @@ import xarray as xr
 from stages.figures import bands, dots, heat, pictures, sanity, theme, words
 from stages.figures.order import by_metric, digits, overall, ranked, ranking_metrics
 
+# Diagnostics of a curve metric, after its name.
+OF_CURVES = ("monotonicity", "smoothness")
 # With fewer values a group, the Mann-Whitney test cannot fall below 0.05.
 FEWEST = 4
 
@@ -135,7 +137,9 @@ def diagnostics(summary: xr.Dataset) -> list[dict[str, Any]]:
     names = summary["metric"].values[summary["role"].values == "diagnostic"].tolist()
     found: dict[str, dict[str, Any]] = {}
     for name in names:
-        base, word = name.rsplit("_", 1)
+        base, _, word = name.rpartition("_")
+        if word not in OF_CURVES:
+            continue
         values = summary["mean"].sel(metric=name).values
         known = values[~np.isnan(values)]
         found.setdefault(base, {"metric": base})[word] = known.mean() if known.size else np.nan
