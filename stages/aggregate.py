@@ -190,7 +190,7 @@ def headline(summary: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
 
     Diagnostics of metrics are left out, and so is what is undefined: JSON has no NaN.
     """
-    means = summary["mean"].sel(metric=summary["role"] == tables.METRIC)
+    means = summary["mean"].sel(metric=summary["role"] != tables.DIAGNOSTIC)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for classifier in summary["classifier"].values.tolist():
         for method in summary["method"].values.tolist():

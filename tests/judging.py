@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 from stages import params
+from stages.certification import Votes
 from stages.classifier import Classifier
 from stages.seeds import image_seed
 
@@ -29,6 +30,8 @@ ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": BATCH}
 
 FGSM = {"epsilon": 3, "iterations": 1, "step": 3}
 PGD = {"epsilon": 2, "iterations": 3, "step": 1}
+
+TEST = {"tau": [0.5, 0.75], "alpha": 0.05, "correction": "bonferroni"}
 
 # For each metric: the settings of the comparison, and the evidence of one image as its slow restatement takes it.
 SLOW = {
@@ -70,6 +73,16 @@ SLOW = {
     "road": ({"shares": [0.2, 0.5, 0.9], "noise": 0.01}, ["maps", "images", "seeds", "witness"]),
     "road_morf": ({"shares": [0.3], "noise": 0.05}, ["maps", "images", "seeds", "witness"]),
     "road_lerf": ({"shares": [0.1, 0.8], "noise": 0.0}, ["maps", "images", "seeds", "witness"]),
+    "certified_important": (TEST, ["votes"]),
+    "certified_unimportant": ({**TEST, "correction": "none"}, ["votes"]),
+    "abstained": (TEST, ["votes"]),
+    "certified_localization": (TEST, ["votes", "masks"]),
+    "certified_deletion": ({**TEST, "baseline": "mean"}, ["votes", "images", "witness"]),
+    "certified_consistency": (TEST, ["votes", "maps"]),
+    "parted_ties": (TEST, ["votes"]),
+    "grid_abstained": (TEST, ["votes", "tiles"]),
+    "certified_grid_pointing_game": ({**TEST, "nothing": "undefined"}, ["votes", "tiles"]),
+    "certified_nothing": (TEST, ["votes", "tiles"]),
     "complexity": ({}, ["maps"]),
     "sparseness": ({}, ["maps"]),
     "effective_complexity": ({"epsilon": 0.1}, ["maps"]),
@@ -149,9 +162,28 @@ def make_evidence(rows=64):
         "seeds": [image_seed(0, f"image {row}") for row in range(count)],
         "classifier": classifier,
         "explain": explain,
+        "votes": make_votes(count),
     }
     evidence = take(evidence, list(range(rows)))
     return evidence | {"positions": list(range(rows))} | {f"all_{name}": evidence[name] for name in WHOLE}
+
+
+def make_votes(count):
+    """Draw votes of two smoothings: pixels that always win, always lose, and do either; in one row all do either."""
+    found = []
+    for sigma in (0.1, 0.25):
+        draw = np.random.default_rng(round(100 * sigma))
+        share = draw.choice([0.0, 0.02, 0.5, 0.98, 1.0], size=(count, 3, HEIGHT, WIDTH))
+        share[8] = 0.5
+        first, rest = (draw.binomial(number, share).astype(np.uint8) for number in (4, 60))
+        tied = draw.integers(65, size=(count, 3)).astype(np.uint16)
+        found.append(Votes(first, rest, tied, 4, 60, sigma, [50, 30, 10], "strict"))
+    return found
+
+
+def votes_of(votes, rows):
+    """Give some rows' votes."""
+    return [one._replace(**{name: getattr(one, name)[rows] for name in ("first", "rest", "tied")}) for one in votes]
 
 
 def explain(classifier, images, targets, seeds, alone=False):
@@ -171,6 +203,8 @@ def take(evidence, rows):
     def of(name, value):
         if isinstance(value, Classifier) or name == "explain" or name.startswith("all_"):
             return value
+        if name == "votes":
+            return votes_of(value, rows)
         return [value[row] for row in rows] if isinstance(value, list) else value[rows]
 
     return {name: of(name, value) for name, value in evidence.items()}

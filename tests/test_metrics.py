@@ -26,8 +26,9 @@ from judging import (
     network,
     same,
     take,
+    votes_of,
 )
-from reference import imputation, masked, recovery, regions
+from reference import certified, imputation, masked, recovery, regions
 from reference import localization as slow_localization
 from reference import metrics as slow
 
@@ -36,7 +37,7 @@ from stages.metrics import _curves, _order, adversarial, complexity, faithfulnes
 from stages.seeds import image_seed
 
 # Where metrics are restated.
-RESTATED = (slow, slow_localization, recovery, regions, masked, imputation)
+RESTATED = (slow, slow_localization, recovery, regions, masked, imputation, certified)
 
 # The scale of a map is something to them: they compare it with changes of the output.
 UNLIKE = {"perturbation"}
@@ -53,10 +54,13 @@ class TestEveryMetric:
         assert all(attrs[key] for key in ("long_name", "units", "reference"))
         returned = inspect.signature(params.find("metrics", family, function)).return_annotation
         dims = returned.dim_str.split()
-        summaries = {"fraction": "area", "threshold": "best_threshold"}
-        assert (attrs.get("dim"), attrs.get("summary")) == (
-            (dims[1], summaries[dims[1]]) if len(dims) == 2 else (None, None)
-        )
+        known = {
+            "image": (None, None),
+            "image fraction": ("fraction", "area"),
+            "image threshold": ("threshold", "best_threshold"),
+            "image radius level": ("removed" if function == "certified_deletion" else "level", "level"),
+        }
+        assert (attrs.get("dim"), attrs.get("summary")) == known[" ".join(dims)]
 
     @pytest.mark.parametrize(
         ("family", "function"), [(f, name) for f, names in FAMILIES.items() for name in names if name in SLOW]
@@ -68,10 +72,10 @@ class TestEveryMetric:
         restated = next(getattr(module, function) for module in RESTATED if hasattr(module, function))
         for row in range(len(scores)):
             witness = Witness(int(evidence["targets"][row]))
-            given = {"witness": witness} | {
+            given = {"witness": witness, "votes": votes_of(evidence["votes"], row)} | {
                 name: evidence[name][row] if name == "seeds" else evidence[name][row].numpy()
                 for name in names
-                if name != "witness"
+                if name not in ("witness", "votes")
             }
             expected = torch.tensor(restated(*(given[name] for name in names), **settings))
             torch.testing.assert_close(scores[row], expected.float(), rtol=2e-5, atol=2e-6, equal_nan=True)
@@ -89,7 +93,14 @@ class TestEveryMetric:
         assert score.dtype == torch.float32
 
     # The protocol of wsl takes a broken map for a black one.
-    @pytest.mark.parametrize("name", [name for name, (_, function, _) in entries().items() if function != "wsl"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            name
+            for name, (family, function, _) in entries().items()
+            if function != "wsl" and "maps" in signatures.signature("metrics", family, function).evidence
+        ],
+    )
     def test_a_map_that_is_not_finite_has_no_score(self, name):
         evidence = take(make_evidence(), [11, 12])
         for broken in (torch.nan, torch.inf, -torch.inf):

@@ -20,13 +20,19 @@ def by_metric(summary: xr.Dataset, metric: str) -> list[str]:
 
 def ranking_metrics(summary: xr.Dataset) -> list[str]:
     """List the metrics that rank methods: diagnostics left out."""
-    return summary["metric"].values[summary["role"].values == "metric"].tolist()
+    return summary["metric"].values[summary["role"].values != "diagnostic"].tolist()
+
+
+def apart(summary: xr.Dataset) -> list[str]:
+    """List the metrics that rank the methods they judge and stay out of the mean ranks: not all methods have them."""
+    return summary["metric"].values[summary["role"].values == "apart"].tolist()
 
 
 def ranked(summary: xr.Dataset) -> list[str]:
-    """List the metrics by which a method was ranked on some classifier; the others had too few defined scores."""
+    """List the metrics of the mean ranks by which a method was ranked; the others had too few defined scores."""
     some = summary["rank"].notnull().any(["classifier", "method"])
-    return [name for name in ranking_metrics(summary) if bool(some.sel({"metric": name}))]
+    names = [name for name in ranking_metrics(summary) if name not in apart(summary)]
+    return [name for name in names if bool(some.sel({"metric": name}))]
 
 
 def _sorted(names: np.ndarray, ranks: np.ndarray) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from stages.figures import bands, dots, heat, pictures, sanity, theme, words
-from stages.figures.order import by_metric, digits, overall, ranked, ranking_metrics
+from stages.figures.order import apart, by_metric, digits, overall, ranked, ranking_metrics
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
@@ -45,6 +45,7 @@ def results(tables: dict[str, xr.Dataset], *, unmoved: float) -> dict[str, Any]:
         "ranks": ranks(summary, order),
         "metrics": metrics,
         "ranked": ranked(summary),
+        "apart": apart(summary),
         "fewest": summary.attrs["fewest"],
         "leaderboards": boards,
         "sanity": checked,

@@ -19,6 +19,7 @@ from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
 from stages.classifier import Classifier
 from stages.metrics._certified import certified, share, share_of
 from stages.metrics._outputs import clean_logits, color, output_of, outputs
+from stages.metrics._rows import finite
 from stages.sparsify import scale_of, sparsify
 
 ATTRS = {
@@ -29,6 +30,7 @@ ATTRS = {
         "better": "higher",
         "dim": "level",
         "summary": "level",
+        "role": "apart",
     },
     "certified_unimportant": {
         "long_name": "pixels certified unimportant",
@@ -37,6 +39,7 @@ ATTRS = {
         "better": "higher",
         "dim": "level",
         "summary": "level",
+        "role": "apart",
     },
     "abstained": {
         "long_name": "pixels without a certificate",
@@ -45,6 +48,7 @@ ATTRS = {
         "better": "lower",
         "dim": "level",
         "summary": "level",
+        "role": "apart",
     },
     "certified_localization": {
         "long_name": "certified localization",
@@ -53,6 +57,7 @@ ATTRS = {
         "better": "higher",
         "dim": "level",
         "summary": "level",
+        "role": "apart",
     },
     "certified_deletion": {
         "long_name": "probability without the pixels certified important",
@@ -61,6 +66,7 @@ ATTRS = {
         "better": "lower",
         "dim": "removed",
         "summary": "level",
+        "role": "apart",
     },
     "certified_consistency": {
         "long_name": "certified pixels that have their label in the clean map",
@@ -69,6 +75,7 @@ ATTRS = {
         "better": "higher",
         "dim": "level",
         "summary": "level",
+        "role": "apart",
     },
     "parted_ties": {
         "long_name": "noisy copies with equal scores at the edge of the top",
@@ -219,7 +226,7 @@ def certified_consistency(
         #{i : cᵢ = top(map)ᵢ} / #{i : cᵢ ≠ ⊘}, the top told as the votes tell it
 
     Returns:
-        0 to 1, higher is better. Undefined where no pixel is certified.
+        0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite.
 
     Reference: anani2025pixel (what is certified is the smoothed map; this says how far that is the map it stands for).
     """
@@ -229,7 +236,8 @@ def certified_consistency(
         scales = scale_of(maps) if one.form == "authors" else None
         top, _ = sparsify(maps, levels=one.levels, form=one.form, scales=scales)
         tops += [top] * len(tau)
-    return share(marks == torch.stack(tops, dim=1).to(marks.dtype), marks != ABSTAINED)
+    found = share(marks == torch.stack(tops, dim=1).to(marks.dtype), marks != ABSTAINED)
+    return torch.where(finite(maps)[:, None, None], found, torch.nan)
 
 
 def parted_ties(

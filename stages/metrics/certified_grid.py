@@ -27,6 +27,7 @@ ATTRS = {
         "better": "higher",
         "dim": "level",
         "summary": "level",
+        "role": "apart",
     },
     "certified_nothing": {
         "long_name": "maps of grids without a pixel certified important",

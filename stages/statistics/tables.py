@@ -12,7 +12,9 @@ from stages.statistics.bootstrap import draw, interval, mean, pool, rank_interva
 from stages.statistics.ranks import mean_rank
 from stages.statistics.summary import Summary, summarize
 
+# What a metric is for: to rank methods; to rank those that it judges, apart from the mean ranks; to rank none.
 METRIC = "metric"
+APART = "apart"
 DIAGNOSTIC = "diagnostic"
 CURVE = ("mean", "low", "high", "count")
 
