@@ -8,9 +8,11 @@ import pytest
 import yaml
 
 from stages import signatures
+from stages.certification import radius
 from stages.params import entries, load, network, path, settings
 from stages.problem import Problem
 from stages.signatures import attributes, signature
+from stages.smoothing import check_judging, smoothings
 
 STUDY = Path(__file__).parent.parent
 
@@ -272,15 +274,23 @@ def test_shares_of_a_reversed_map(given, reverse, told):
 
 
 def test_what_the_default_study_judges_is_enough_to_be_ranked(given):
-    fewest = given["aggregate"]["fewest"]
+    fewest, classifier = given["aggregate"]["fewest"], given["classifiers"]["resnet_vanilla"]
+    tiles = classifier["grids"]["tiles_per_side"] ** 2
     for listed in entries(given, "metrics").values():
         for metric in listed.values():
-            assert (metric.options["count"] or given["classifiers"]["resnet_vanilla"]["images"]["count"]) > fewest
+            grids = "tiles" in signature("metrics", metric.family, metric.function).evidence
+            kind, each = ("grids", tiles) if grids else ("images", 1)
+            voted = [given["certify"][name][kind] for name in metric.options["smoothings"]]
+            assert (metric.options["count"] or min([classifier[kind]["count"], *voted])) * each > fewest
 
 
 # What the papers' tables have, by the functions' names.
 JUDGED = {
-    "certified": {"grid_pointing_game"},
+    "certified": {
+        "grid_pointing_game", "certified_important", "certified_unimportant", "abstained", "certified_deletion",
+        "certified_consistency", "parted_ties", "certified_localization", "grid_abstained",
+        "certified_grid_pointing_game", "certified_nothing",
+    },
     "expected_gradcam": {
         "faithfulness_estimate", "pixel_flipping", "insertion", "deletion", "ins_minus_del", "irof", "sufficiency",
         "infidelity", "local_lipschitz", "max_sensitivity", "avg_sensitivity", "relative_input_stability",
@@ -300,6 +310,20 @@ JUDGED = {
 def test_the_metrics_of_the_papers_are_entries(study):
     bound = entries(yaml.safe_load((STUDY / "studies" / study / "metrics.yaml").read_text()), "metrics")
     assert {one.function for listed in bound.values() for one in listed.values()} == JUDGED[study]
+
+
+def test_what_the_paper_certifies_is_judged_at_its_radii():
+    folder = STUDY / "studies" / "certified"
+    said = {
+        name: yaml.safe_load((folder / f"{name}.yaml").read_text())[name] for name in ("methods", "certify", "metrics")
+    }
+    names = {name for listed in said["methods"].values() for name in listed}
+    known = smoothings(said, names)
+    for metric in (one for listed in entries(said, "metrics").values() for one in listed.values()):
+        check_judging(metric, names, known)
+    assert [radius(known[f"authors_{number}"].settings["sigma"], 0.75) for number in (15, 25, 33)] == pytest.approx(
+        [0.1012, 0.1686, 0.2226], abs=5e-5
+    )
 
 
 STUDIES = sorted(one for one in (STUDY / "studies").iterdir() if one.is_dir())
