@@ -44,9 +44,7 @@ def reproduce(
             done = flow(str(study), workers)
         except NotMade as failure:
             if keep_going:
-                from flows.draft import draft
-
-                console.print(f"A draft from what there is: {draft(study, failure.missing)}")
+                _draft(study, failure.missing)
             raise
     past = planning.visits(study)
     rows = [
@@ -117,6 +115,16 @@ class _told:
         if isinstance(problem, Problem):
             typer.echo(f"error: {problem}", err=True)
             raise typer.Exit(1) from None
+
+
+def _draft(study: Path, missing: dict[str, str]) -> None:
+    from flows.draft import draft
+
+    try:
+        console.print(f"A draft from what there is: {draft(study, missing)}")
+    except Exception as error:  # whatever it is, the cells that failed are still to be told
+        told = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+        typer.echo(f"no draft could be made: {told}", err=True)
 
 
 def _clean(study: Path) -> int:

@@ -16,6 +16,7 @@ import time
 import uuid
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -23,7 +24,7 @@ import zarr
 from stages.keys import SIZE, digest, unchanged
 from stages.params import path
 from stages.stores import array, begin, copy_shard, fill, group_at, place, recorded, replace
-from stages.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard
+from stages.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small
 
 
 class Rows:
@@ -195,23 +196,23 @@ class Rows:
             array(group, name, np.asarray(values), dims, {})
         steps = shard(table, self.shard_rows)
         beside = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # as CF says it
-        arrays = {
-            name: begin(
-                group,
-                name,
-                (*lead, *field.shape),
-                field.dtype,
-                (*table.dims, *field.dims),
-                {**field.attrs, "coordinates": beside} if beside else field.attrs,
-                lead=len(lead),
-                shard=steps,
-            )
+        whole = small(table.fields)
+        arrays: dict[str, Any] = {}
+        told = {
+            name: ((*table.dims, *field.dims), {**field.attrs, "coordinates": beside} if beside else field.attrs)
             for name, field in table.fields.items()
         }
+        for name, field in table.fields.items():
+            shape = (*lead, *field.shape)
+            if whole:
+                arrays[name] = np.empty(shape, field.dtype)
+            else:
+                arrays[name] = begin(group, name, shape, field.dtype, *told[name], lead=len(lead), shard=steps)
         digests = np.zeros((len(keys), SIZE), "uint8")
         for part in parts(range(len(keys)), table, self.shard_rows):
             start, stop = part[0] // inner(lead), (part[-1] + 1) // inner(lead)
-            if (run := self._memos.run([keys[i].tobytes() for i in part])) and run[1] % inner(lead) == 0:
+            run = None if whole else self._memos.run([keys[i].tobytes() for i in part])
+            if run and run[1] % inner(lead) == 0:
                 source = zarr.open_group(run[0], mode="r")
                 first = run[1] // inner(lead)
                 if all(copy_shard(source[name], first, one, start) for name, one in arrays.items()):
@@ -223,6 +224,8 @@ class Rows:
                 block = np.full((len(part), *field.shape), fill(field.dtype), field.dtype)
                 block[np.array(wanted, dtype=int) - part[0]] = rows[name]
                 arrays[name][start:stop] = block.reshape(stop - start, *lead[1:], *field.shape)
+        for name in arrays if whole else ():
+            array(group, name, arrays[name], *told[name], lead=len(lead))
         array(group, KEY, table.keys, (*table.dims, "byte"), {})
         array(group, DIGEST, digests.reshape(*lead, SIZE), (*table.dims, "byte"), {})
 

@@ -6,21 +6,26 @@ Nothing that varies between identical runs goes into a store: no time, host or c
 import configparser
 import json
 import os
+import re
 import shutil
 import uuid
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
+from zarr.storage import MemoryStore
 
 from stages.problem import Problem
 
 CHUNK_BYTES = 4096  # a row at least this large is a chunk of its own, read with one range request
+SMALL_BYTES = 2**20  # of an array that is spelled in memory
 SHARD_BYTES = 16 * 2**20  # larger shards make readers on S3 read far ahead
 # Byte shuffle and zstd 3 pack smooth maps best at a bearable speed; without the checksum inside the shard a flipped
 # byte would be read as data.
@@ -77,11 +82,27 @@ def take(array: zarr.Array, steps: np.ndarray) -> np.ndarray:
     return np.concatenate([array[int(run[0]) : int(run[-1]) + 1] for run in runs])
 
 
-def array(group: zarr.Group, name: str, values: np.ndarray, dims: tuple[str, ...], attrs: Mapping[str, Any]) -> None:
-    """Write an array whole."""
+def array(
+    group: zarr.Group,
+    name: str,
+    values: np.ndarray,
+    dims: tuple[str, ...],
+    attrs: Mapping[str, Any],
+    *,
+    lead: int = 1,
+) -> None:
+    """Write an array whole; a small one is spelled in memory, by one that is kept for all that are laid out alike."""
     if values.dtype.kind == "U":
         values = values.astype(np.dtypes.StringDType())
-    begin(group, name, values.shape, values.dtype, dims, attrs)[...] = values
+    if values.nbytes > SMALL_BYTES:
+        begin(group, name, values.shape, values.dtype, dims, attrs, lead=lead)[...] = values
+        return
+    content = tuple(values.ravel().tolist()) if values.dtype.kind == "T" else values.tobytes()
+    files = _files(content, values.shape, values.dtype, dims, json.dumps(dict(attrs)), lead)
+    for file, data in files.items():
+        target = Path(group.store.root, group.path, name, file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
 
 
 def begin(
@@ -131,6 +152,26 @@ def begin(
     )
 
 
+@lru_cache(32)
+def _files(content: bytes | tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype, *layout: Any) -> dict[str, bytes]:
+    """Spell an array's files; many tables of a store have the same coordinates."""
+    files, made = _draft(shape, dtype, *layout)
+    made[...] = (np.array(content, dtype) if dtype.kind == "T" else np.frombuffer(content, dtype)).reshape(shape)
+    return {name.removeprefix("array/"): data.to_bytes() for name, data in files.items()}
+
+
+@lru_cache(64)
+def _draft(
+    shape: tuple[int, ...], dtype: np.dtype, dims: tuple[str, ...], attrs: str, lead: int
+) -> tuple[dict[str, Buffer], zarr.Array]:
+    """Begin an array in memory; give its files and itself."""
+    files: dict[str, Buffer] = {}
+    group = zarr.open_group(MemoryStore(files), mode="w")
+    made = begin(group, "array", shape, dtype, dims, json.loads(attrs), lead=lead)
+    del files["zarr.json"]  # the group's
+    return files, made
+
+
 def group_at(path: Path, attrs: Mapping[str, Any]) -> zarr.Group:
     """Begin a new group."""
     return zarr.open_group(path, mode="w", attributes=dict(attrs))
@@ -176,7 +217,8 @@ def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
     """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell."""
     shutil.rmtree(place, ignore_errors=True)
     try:
-        lock = yaml.load((study / "dvc.lock").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        text = (study / "dvc.lock").read_text()
+        lock = yaml.load(_stage(text, cell), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         outs = lock["stages"][cell]["outs"]
         relative = output.relative_to(study).as_posix()
         recorded = next(out["md5"] for out in outs if out["path"] == relative)
@@ -189,6 +231,13 @@ def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(_object(cache, item["md5"]).resolve())
     return place
+
+
+def _stage(lock: str, cell: str) -> str:
+    """Cut a stage out of a lock that is written as DVC writes it: to parse all of them takes half a second."""
+    head = "schema: '2.0'\nstages:\n"
+    found = re.search(rf"(?m)^  {re.escape(cell)}:\n(?:   .*\n)+", lock) if lock.startswith(head) else None
+    return head + found.group() if found else "" if lock.startswith(head) else lock
 
 
 def _layout(array: zarr.Array) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from stages.keys import SIZE
-from stages.stores import SHARD_BYTES, UNREADABLE, read, take, values
+from stages.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values
 
 DIGEST = "digest"
 KEY = "key"
@@ -50,6 +50,7 @@ class Memos:
     """
 
     def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[dict[str, np.ndarray], np.ndarray]] = {}  # small rows that were found intact
         self.refused: dict[str, str] = {}  # why a function cannot serve a classifier, by key
         self._index: dict[bytes, tuple[Path, str, int]] = {}
         self._batch: tuple[Path | None, dict[str, np.ndarray]] = (None, {})
@@ -86,6 +87,8 @@ class Memos:
 
     def read(self, keys: list[bytes], fields: dict[str, Field]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Read rows by key, a memo at a time; give their fields and their digests."""
+        if kept := self._kept.get(b"".join(keys)):
+            return kept
         rows = {name: np.empty((len(keys), *field.shape), field.dtype) for name, field in fields.items()}
         rows[DIGEST] = np.empty((len(keys), SIZE), "uint8")
         places: dict[tuple[Path, str], list[tuple[int, int]]] = {}
@@ -117,7 +120,10 @@ class Memos:
             if len(keys) == 1:
                 return [False]
             return [good for key in keys for good in self._verified([key], fields)]
-        return (digests_of(rows, len(keys)) == digests).all(axis=1).tolist()
+        good = (digests_of(rows, len(keys)) == digests).all(axis=1)
+        if good.all() and small(fields):
+            self._kept[b"".join(keys)] = rows, digests
+        return good.tolist()
 
     def _found(self, root: Path, group: str, rows: list[int], names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         if root.suffix == BATCH:
@@ -176,5 +182,14 @@ def inner(lead: tuple[int, ...]) -> int:
 def shard(table: Table, shard_rows: int) -> int:
     """Say how many steps of the leading dimension one shard of any field holds: as set, and at most 16 MB."""
     within = inner(table.keys.shape[:-1])
-    rows = (int(np.prod(field.shape, dtype=int)) * np.dtype(field.dtype).itemsize for field in table.fields.values())
-    return max(1, min(shard_rows // max(1, within), SHARD_BYTES // max(1, max(rows) * within)))
+    largest = max(map(_bytes, table.fields.values()))
+    return max(1, min(shard_rows // max(1, within), SHARD_BYTES // max(1, largest * within)))
+
+
+def small(fields: Mapping[str, Field]) -> bool:
+    """Say whether rows are small, so that they are not kept in shards and all of a table can be held at once."""
+    return sum(map(_bytes, fields.values())) < CHUNK_BYTES
+
+
+def _bytes(field: Field) -> int:
+    return int(np.prod(field.shape, dtype=int)) * np.dtype(field.dtype).itemsize

@@ -1,0 +1,187 @@
+"""DVC records cells with less work than it takes by itself, and its lock and the commands come out alike."""
+
+import os
+import shutil
+from copy import deepcopy
+
+import pytest
+import yaml
+from dvc.dvcfile import Lockfile
+from dvc.repo import Repo
+from dvc.stage import run as running
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
+from dvc.utils.strictyaml import YAMLValidationError
+from study import ROOT, run
+from typer.testing import CliRunner
+
+from flows import cli, commands, lock
+from flows.plan import Plan
+from flows.workers import record
+
+LOCK = (ROOT / "dvc.lock").read_text()
+STAGES = parse_yaml(LOCK, "dvc.lock")["stages"]
+SAYS = """
+import json, os, sys
+from pathlib import Path
+name = sys.argv[1]
+if name == "bad":
+    sys.exit(3)
+Path(f"{name}.json").write_text(json.dumps([sys.argv[1:], os.getcwd(), sys.path[0], os.environ["DVC_STAGE"]]))
+"""
+PIPELINE = {
+    "stages": {
+        "say": {
+            "foreach": ["one", "two", "bad"],
+            "do": {"cmd": "python -m stages.say ${item}", "params": ["shared"], "outs": ["${item}.json"]},
+        },
+        "copy": {"cmd": "cp one.json copied", "deps": ["one.json"], "outs": ["copied"]},
+    }
+}
+PARAMS = "seen: &seen {a: 1e-5, b: '1e5'}\nshared: {first: *seen, second: *seen}\n"
+
+
+@pytest.fixture(autouse=True)
+def undone(monkeypatch):
+    """What DVC does by itself is put back afterwards."""
+    for owner, name in ((Lockfile, "_load_yaml"), (Lockfile, "dump_stages"), (running, "_run")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A small project of DVC, whose stages say how they were called."""
+    place = tmp_path / "project"
+    (place / "stages").mkdir(parents=True)
+    (place / "stages" / "__init__.py").touch()
+    (place / "stages" / "say.py").write_text(SAYS)
+    (place / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
+    (place / "params.yaml").write_text(PARAMS)
+    Repo.init(str(place), no_scm=True).close()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return place
+
+
+def plainly(project, *cells: str) -> str:
+    """Give the lock that DVC writes by itself."""
+    run(project, "dvc", "repro", "-q", "-s", *cells)
+    return (project / "dvc.lock").read_text()
+
+
+def test_a_lock_is_put_together_as_dvc_spells_it():
+    blocks = lock.cut(LOCK)
+    assert len(blocks) == len(STAGES)
+    for name, stage in STAGES.items():
+        assert lock.put(blocks, lock.spelled({name: stage})) == LOCK, name
+
+
+@pytest.mark.parametrize("place", [0, 20, len(STAGES) - 1])
+def test_what_changes_is_put_as_dvc_puts_it(place):
+    """What stands at two places of a stage is spelled once, and numbered through the file."""
+    stages, text = dict(STAGES), LOCK
+    for name in (list(stages)[place], "score@new-one"):
+        shared = {"first": [1, 2]}
+        params = {"params.yaml": {"a": shared, "b": shared, "c": 1e-5}}
+        stages[name] = {**deepcopy(STAGES["report"]), "params": params}
+        text = lock.put(lock.cut(text), lock.spelled({name: stages[name]}))
+        assert text == dumps_yaml({"schema": "2.0", "stages": stages})
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("# mine\n", ""), ("", "datasets: []\n"), ("", "\n"), ("", "  x: 1"), ("x: 1\n", "")]
+)
+def test_what_is_not_as_dvc_writes_it_is_not_cut(before, after):
+    assert lock.cut(before + LOCK + after) is None
+
+
+def test_a_stage_that_names_what_stands_in_another_is_left_to_dvc():
+    first, second = "  a:\n    cmd: &id001 []\n", "  b:\n    cmd: *id001\n"
+    assert lock.put([first], second) is None
+
+
+def test_cells_are_recorded_as_dvc_records_them(project):
+    def recorded(*cells: str) -> str:
+        for cell in cells:
+            record(str(project), cell)
+        return (project / "dvc.lock").read_text()
+
+    made = {}
+    for way in (lambda *cells: plainly(project, *cells), recorded):
+        (project / "params.yaml").write_text(PARAMS)
+        first = way("say@one", "say@two", "copy")
+        (project / "params.yaml").write_text(PARAMS.replace("1e-5", "2e-5"))
+        made[way] = first, way("say@one")
+        (project / "dvc.lock").unlink()
+        shutil.rmtree(project / ".dvc" / "cache")
+    theirs, ours = made.values()
+    assert ours == theirs
+    assert theirs[0] != theirs[1]
+    assert "&id002" in theirs[0]
+    assert theirs[0].count("outs:") == 3
+
+
+def test_a_comment_in_the_lock_is_kept_as_dvc_keeps_it(project):
+    record(str(project), "say@one")
+    file = project / "dvc.lock"
+    file.write_text("# mine\n" + file.read_text())
+    record(str(project), "say@two")
+    assert file.read_text().startswith("# mine\n")
+    assert "say@two" in file.read_text()
+
+
+def test_a_damaged_lock_is_told_as_dvc_tells_it(project):
+    record(str(project), "say@one")
+    file = project / "dvc.lock"
+    file.write_text(file.read_text().replace("cmd:", "command:"))
+    with Repo(str(project)) as repo, pytest.raises(YAMLValidationError, match=r"dvc\.lock"):
+        repo.reproduce("say@two")
+
+
+def test_a_command_is_called_as_dvc_calls_it(project):
+    record(str(project), "say@one")
+    ours = (project / "one.json").read_text()
+    assert yaml.safe_load(ours) == [["one"], str(project), str(project), "say@one"]
+    (project / "one.json").unlink()
+    commands._as_dvc(
+        None, ["python", "-m", "stages.say", "one"], cwd=project, env={**os.environ, "DVC_STAGE": "say@one"}
+    )
+    assert (project / "one.json").read_text() == ours
+
+
+def test_a_command_finds_code_as_it_is_then(project):
+    record(str(project), "say@one")
+    code = project / "stages" / "say.py"
+    code.write_text(code.read_text() + "Path(f'{name}.json').write_text('later')\n")
+    record(str(project), "say@two")
+    assert (project / "two.json").read_text() == "later"
+
+
+def test_a_command_that_fails_fails_the_cell(project):
+    with pytest.raises(RuntimeError, match="say@bad failed"):
+        record(str(project), "say@bad")
+    with pytest.raises(StageCmdFailedError, match="exited with 3"):
+        commands._run(None, "python -m stages.say bad", cwd=str(project), env=dict(os.environ))
+    record(str(project), "say@one")
+
+
+def test_cells_that_failed_are_told_where_no_draft_can_be_made(tmp_path, monkeypatch):
+    from flows import draft, reproduce
+
+    def fails(*_):
+        raise reproduce.NotMade({"score@a-b": "failed: no memory"})
+
+    def raises(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(cli, "load", lambda study: {})
+    monkeypatch.setattr(cli, "_clean", lambda study: 0)
+    monkeypatch.setattr(cli.planning, "plan", lambda study: Plan({"score@a-b": []}, {}))
+    monkeypatch.setattr(reproduce, "reproduce", fails)
+    monkeypatch.setattr(draft, "draft", raises)
+    done = CliRunner().invoke(cli.app, ["reproduce", "--keep-going", "--study", str(tmp_path)])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines() == [
+        "no draft could be made: OSError: the disk is full",
+        "error: these cells failed: score@a-b; what they said stands above",
+    ]
