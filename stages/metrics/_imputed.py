@@ -1,6 +1,4 @@
-"""Fill in removed pixels by linear imputation: all of them at once, many images together."""
-
-from typing import NamedTuple
+"""Fill in removed pixels by linear imputation: all of them at once."""
 
 import torch
 from torch import Tensor
@@ -9,43 +7,18 @@ from torch.nn.functional import conv2d, pad
 from stages.arrays import Images, Masks
 from stages.metrics._rows import by_row
 
-# A correction that lies below this intensity everywhere is the last one: what it leaves is a third of it at most.
+# A correction that lies below this intensity everywhere is the last: what it leaves is a third of it at most.
 ERROR = 1e-5
 # Ten times the steps that were ever needed.
 STEPS = 100
-# Values of images solved together on a CPU: they stay in its cache.
-CACHED = 2**20
-# Up to so many nodes in a column and in a row a system is solved by its inverse.
+# A system of no more nodes than this in a row and in a column is inverted.
 SMALLEST = 8
-# A step of Jacobi sets x to 5/4 of what its neighbors ask for, less a quarter of x: what is rough is gone soonest.
+# A step sets x to 5/4 of what the neighbors ask for less 1/4 of x: what changes from pixel to pixel is gone soonest.
 OVER = 0.25
-# Of the sum of a row's absolute numbers, what stands for the diagonal of a coarser level: its steps converge above 5/8.
+# What stands for a node's total, as a share of its row's absolute numbers: steps converge where it is above 5/8.
 SHARE = 0.65
-
-
-class Level(NamedTuple):
-    """One level of the pyramid of a system: x ↦ total x − others(x).
-
-    Rows and columns of zeros follow each plane, so that its height and width are twice those of the next level. At the
-    finest level `free` is 1 at removed pixels and 0 elsewhere, `others` is free B(x), where B is `_blurred`, and this is
-    twelve times the system itself: all its numbers are whole, so that no rounding leans to one side, which would add
-    up over wide regions. At others `free` is 1 at nodes.
-
-    Attributes:
-        free, total: [row, 1, height, width].
-        step: (1 + OVER) / total, 0 where nothing is free.
-        stencil: Of coarser levels the weights of `others`: of the three rows of three around each node.
-        solution: What the level adds, flat.
-        scratch: What is overwritten by the next step.
-    """
-
-    size: tuple[int, int]
-    free: Tensor
-    total: Tensor
-    step: Tensor
-    stencil: Tensor | None
-    solution: Tensor
-    scratch: tuple[Tensor, ...]
+# What is added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
+LITTLE = 1e-5
 
 
 def imputed(images: Images, removed: Masks) -> Images:
@@ -58,10 +31,11 @@ def imputed(images: Images, removed: Masks) -> Images:
 
     The system is symmetric and positive definite: conjugate gradients solve it, from the middle between the lowest and
     the highest intensity left, preconditioned by a multigrid cycle, since what is removed may be wider than a hundred
-    pixels. Rows are added and multiplied element by element, also in their sums (`_sum`), or taken one by one, and what
-    is found of a row is not changed any more, so that no row can know its company.
+    pixels. No row knows its company: on a CPU, where one image fills the cache, each is solved alone. On CUDA all are
+    solved together, element by element but for sums and matrices, which are of one row each; what is found of a row
+    does not change any more.
     """
-    together = len(images) if images.is_cuda else max(1, CACHED // images[0].numel())
+    together = len(images) if images.is_cuda else 1
     parts = zip(images.split(together), removed[:, None].split(together), strict=True)
     return torch.cat([_solved(*part) for part in parts])
 
@@ -72,158 +46,195 @@ def _solved(images: Tensor, removed: Tensor) -> Tensor:
     middle = (low + high) / 2
     levels = _pyramid(removed.to(images.dtype), images.shape[1])
     finest, (height, width) = levels[0], images.shape[2:]
-    flat = torch.zeros_like(finest.solution)
-    direction = _planes(flat, finest.free)
-    direction[..., :height, :width] = (images - middle).masked_fill(removed, 0)
-    residual = _others(finest, flat).clone()
-    flat.zero_()
+    direction = Field(finest.free, images.shape[1])
+    direction.planes[..., :height, :width] = (images - middle).masked_fill(removed, 0)
+    residual = finest.free * finest.blurred(direction)
+    direction.planes.zero_()
     solution, found = torch.zeros_like(residual), torch.zeros_like(residual)
     before, going = torch.ones_like(middle[:, :1]), torch.ones_like(middle[:, :1], dtype=torch.bool)
-    product = _planes(finest.scratch[0], finest.free)
     for _ in range(STEPS):
         correction = _cycle(levels, residual)
-        far = correction.abs().amax(dim=(1, 2, 3), keepdim=True) >= ERROR
-        if not far[going].all():
+        close = correction.abs().amax(dim=(1, 2, 3), keepdim=True) < ERROR
+        if (going & close).any():
             found = torch.where(going, solution + correction, found)
-            going &= far
+            going &= ~close
         if not going.any():
             break
-        now = _sum(torch.mul(residual, correction, out=product))
-        direction.mul_(now / before).add_(correction)
-        changed = (finest.total * direction).sub_(_others(finest, flat))
-        length = now / _sum(torch.mul(direction, changed, out=product))
-        solution += torch.mul(direction, length, out=product)
-        residual -= changed.mul_(length)
+        now = _dots(residual, correction)
+        torch.addcmul(correction, direction.planes, now / before, out=direction.planes)
+        # Outside of what is free this is not the system's, and nothing looks at it there.
+        changed = finest.blurred(direction).neg_().addcmul_(finest.total, direction.planes)
+        length = now / _dots(direction.planes, changed)
+        solution.addcmul_(direction.planes, length)
+        residual.addcmul_(changed, length, value=-1)
         before = now
     found = torch.where(going, solution, found)[..., :height, :width]
     return torch.where(removed, found + middle, images)
 
 
-def _pyramid(removed: Tensor, channels: int) -> list[Level]:
+class Field:
+    """Hold planes one after the other, so that neighbors lie at fixed distances, with zeros before and after them."""
+
+    def __init__(self, like: Tensor, channels: int = 1):
+        height, width = like.shape[2:]
+        # In every row of memory, a row begins at a multiple of 16 numbers.
+        margin = -(-(width + 1) // 16) * 16
+        length = -(-channels * height * width // 16) * 16
+        self.flat = like.new_zeros(len(like), length + 2 * margin)
+        self.reach = self.flat[:, margin - width - 1 :][:, : channels * height * width + 2 * (width + 1)]
+        self.planes = self._planes(0, like, channels, margin)
+        shifts = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
+        self.around = [self._planes(shift, like, channels, margin) for shift in shifts]
+
+    def fill(self, planes: Tensor) -> "Field":
+        """Set the planes."""
+        self.planes.copy_(planes)
+        return self
+
+    def _planes(self, shift: int, like: Tensor, channels: int, margin: int) -> Tensor:
+        shape = (len(like), channels, *like.shape[2:])
+        strides = (self.flat.shape[1], shape[2] * shape[3], shape[3], 1)
+        return self.flat.as_strided(shape, strides, margin + shift)
+
+
+class Level:
+    """Own one level of the pyramid of a system: x ↦ total x − others(x).
+
+    Planes end in rows and columns of zeros, so that their height and width are twice those of the next level. At the
+    finest level `free` is 1 at removed pixels and 0 elsewhere, others(x) is free blurred(x), and this is twelve times
+    the system itself: all its numbers are whole, so that no rounding leans to one side, which would add up over wide
+    regions. At others `free` is 1 at nodes.
+    """
+
+    def __init__(self, size: tuple[int, int], free: Tensor, total: Tensor, weights: Tensor | None, channels: int):
+        self.size, self.free, self.total = size, free, total
+        self.step = torch.where(free > 0, (1 + OVER) / total, 0)
+        self.weights = [] if weights is None else weights.split(1, dim=1)
+        self.x = Field(free, channels)
+        self.residual = torch.zeros_like(self.x.planes, memory_format=torch.contiguous_format)
+        self._scratch = torch.empty_like(self.x.reach), torch.empty_like(self.x.reach)
+
+    def others(self) -> Tensor:
+        """Weigh what is around in x, at the finest level also where nothing is free."""
+        if not self.weights:
+            return self.blurred(self.x)
+        found = torch.mul(self.x.around[0], self.weights[0])
+        for near, weights in zip(self.x.around[1:], self.weights[1:], strict=True):
+            found.addcmul_(near, weights)
+        return found
+
+    def blurred(self, x: Field) -> Tensor:
+        """Convolve with [1 2 1; 2 4 2; 1 2 1]: twelve times the weights of the neighbors, and 4 at the pixel itself.
+
+        What was found before is overwritten.
+        """
+        given, (to, other), left = x.reach, self._scratch, x.reach.shape[1]
+        for apart in (1, 1, self.free.shape[3], self.free.shape[3]):
+            left -= apart
+            torch.add(given[:, :left], given[:, apart : left + apart], out=to[:, :left])
+            given, to, other = to, other, to
+        return given[:, :left].view(x.planes.shape)
+
+
+class Last:
+    """Own the last level: its system's inverse."""
+
+    def __init__(self, size: tuple[int, int], system: Tensor, channels: int):
+        self.size, self.x = size, Field(_padded(system[:, :1]), channels)
+        self.residual = torch.zeros_like(self.x.planes, memory_format=torch.contiguous_format)
+        self.inverse = by_row(_inverse, system)
+
+
+def _pyramid(removed: Tensor, channels: int) -> list[Level | Last]:
     """Halve the system until few nodes are left.
 
     A node stands at every second pixel of every second row; between nodes the coarser level is linear, and 0 where
     nothing is free. Its system is the finer one as it acts on such images.
     """
-    inside = _padded(torch.ones_like(removed[:1]))
-    flat = _flat(inside, 1)
-    _planes(flat, inside).copy_(inside)
-    total = _blurred(flat, inside, (torch.empty_like(flat), torch.empty_like(flat))).where(inside > 0, 1).clone()
-    free = _padded(removed)
-    flat = _flat(free, 1)
-    _planes(flat, free).copy_(free)
-    weights = removed.new_tensor([1, 2, 1])
-    weights = (weights[:, None] * weights).view(1, 3, 3, 1, 1)
-    system = (_around(flat, free) * -weights).contiguous().view(len(free), 9, *free.shape[2:]) * free
+    size, free, shrink = tuple(removed.shape[2:]), _padded(removed), _shrink().to(removed)
+    inside = _padded(torch.ones_like(removed))
+    kinds = 1, 2, 1, 2, 4, 2, 1, 2, 1
+    total = sum(near * weight for near, weight in zip(Field(inside).fill(inside).around, kinds, strict=True))
+    around = Field(free).fill(free).around
+    system = torch.cat([near * free * -weight for near, weight in zip(around, kinds, strict=True)], dim=1)
     system[:, 4:5] += total * free
-    levels = [_level(tuple(removed.shape[2:]), free, total, None, channels)]
-    shrink = _kernel().to(removed)
+    levels = [Level(size, free, total, None, channels)]
     while True:
         system = by_row(lambda one: conv2d(one[None], shrink, stride=2, padding=1)[0], system)
-        nodes = _padded(torch.ones_like(system[:, :1]))
         size = tuple(system.shape[2:])
         if max(size) <= SMALLEST:
-            return [*levels, _level(size, nodes, nodes, by_row(_inverse, system), channels)]
+            return [*levels, Last(size, system, channels)]
         total = SHARE * sum(system.abs().unbind(dim=1))[:, None]
-        others = -system
-        others[:, 4:5] += total
-        others, total = _padded(others), _padded(total)
-        levels.append(_level(size, (total > 0).to(total.dtype), total, others.view(len(free), 3, 3, 1, -1), channels))
+        weights = -system
+        weights[:, 4:5] += total
+        system = _padded(system)
+        levels.append(Level(size, _padded((total > 0).to(total)), _padded(total), _padded(weights), channels))
 
 
-def _level(size: tuple[int, int], free: Tensor, total: Tensor, stencil: Tensor | None, channels: int) -> Level:
-    step = torch.where(free > 0, (1 + OVER) / total, 0)
-    flat = _flat(free, channels)
-    if stencil is None:
-        scratch = torch.empty_like(flat), torch.empty_like(flat)
-    else:
-        scratch = (flat.new_empty(len(free), 3, 3, channels, free[0].numel()),)
-    return Level(size, free, total, step, stencil, flat, scratch)
-
-
-def _kernel() -> Tensor:
+def _shrink() -> Tensor:
     """Give the weights [to, from, 3, 3] by which the numbers of a system around pixels make those around a node.
 
     Of one dimension: Σ_i p(i) a_o(i) p(i + o − 2d), where p is 1 at a node and 1/2 beside it, a_o(i) is the system's
     number from pixel i to i + o, and d leads to the other node.
     """
-    i, near = torch.arange(-1, 2), torch.arange(-1, 2)
-    other = i + near[:, None] - 2 * near[:, None, None]
-    line = (1 - i.abs() / 2) * (1 - other.abs() / 2).clamp(min=0)
+    near = torch.arange(-1, 2)
+    far = near + near[:, None] - 2 * near[:, None, None]
+    line = (1 - near.abs() / 2) * (1 - far.abs() / 2).clamp(min=0)
     return torch.einsum("doi,eqj->deoqij", line, line).reshape(9, 9, 3, 3)
 
 
 def _inverse(system: Tensor) -> Tensor:
-    """Write a system in full and invert it; a node with nothing free around it is left alone."""
+    """Write a system in full and invert it; what no pixel says of the nodes, a little more of each decides."""
     height, width = system.shape[1:]
     nodes = height * width
-    unit = torch.eye(nodes, dtype=system.dtype, device=system.device).view(1, nodes, height, width)
-    unit = _padded(unit)
-    flat = _flat(unit, nodes)
-    _planes(flat, unit).copy_(unit)
-    moved = (_around(flat, unit)[0] * _padded(system[None]).view(3, 3, 1, -1)).sum(dim=(0, 1))
-    full = moved.view_as(unit)[0, :, :height, :width].reshape(nodes, nodes)
-    return torch.linalg.inv(full + torch.diag(full.diagonal() == 0))
+    unit = _padded(torch.eye(nodes).to(system).view(1, nodes, height, width))
+    around = Field(unit, nodes).fill(unit).around
+    moved = sum(near * weights for near, weights in zip(around, _padded(system[None])[0], strict=True))
+    full = moved[0, :, :height, :width].reshape(nodes, nodes).double()
+    full.diagonal().mul_(1 + LITTLE).add_(LITTLE)
+    return torch.linalg.inv(full).to(system)
 
 
-def _cycle(levels: list[Level], residual: Tensor) -> Tensor:
+def _cycle(levels: list[Level | Last], residual: Tensor) -> Tensor:
     """Solve roughly: a step of Jacobi from 0, the coarser level's correction, and a step again.
 
     A step sets x to (1 + OVER) (residual + others(x)) / total − OVER x.
     """
     level, coarser = levels[0], levels[1:]
-    solution = _planes(level.solution, level.free)
+    x = level.x.planes
     if not coarser:
         height, width = level.size
         given = residual[..., :height, :width].flatten(2)
-        solution[..., :height, :width] = by_row(torch.matmul, given, level.stencil).unflatten(2, level.size)
-        return solution
-    torch.mul(residual, level.step, out=solution)
-    left = _others(level, level.solution).sub_(residual, alpha=OVER)
-    _spread(_cycle(coarser, _gathered(left, coarser[0])), coarser[0], solution, level.free)
-    again = _others(level, level.solution).add_(residual).mul_(level.step)
-    return torch.sub(again, solution, alpha=OVER, out=solution)
+        x[..., :height, :width] = by_row(torch.matmul, given, level.inverse).view(*x.shape[:2], height, width)
+        return x
+    torch.mul(residual, level.step, out=x)
+    _gather(level.others().sub_(residual, alpha=OVER).mul_(level.free), coarser[0])
+    _cycle(coarser, coarser[0].residual)
+    _spread(coarser[0], level)
+    again = level.others().add_(residual)
+    return x.mul_(-OVER).addcmul_(again, level.step)
 
 
-def _gathered(x: Tensor, level: Level) -> Tensor:
-    """Weigh pixels by how much each node of a level is in them."""
-    half = torch.add(x[:, :, ::2], x[:, :, 1::2], alpha=0.5)
-    half[:, :, 1:].add_(x[:, :, 1:-1:2], alpha=0.5)
-    (height, width), found = level.size, x.new_zeros(*x.shape[:2], *level.free.shape[2:])
-    inside = found[:, :, :height, :width]
-    torch.add(half[..., ::2], half[..., 1::2], alpha=0.5, out=inside)
-    inside[..., 1:].add_(half[..., 1:-1:2], alpha=0.5)
-    return found
+def _gather(left: Tensor, to: Level | Last) -> None:
+    """Weigh what is left at pixels by how much each node is in them."""
+    half = torch.add(left[:, :, ::2], left[:, :, 1::2], alpha=0.5)
+    half[:, :, 1:].add_(left[:, :, 1:-1:2], alpha=0.5)
+    height, width = to.size
+    found = to.residual[:, :, :height, :width]
+    torch.add(half[..., ::2], half[..., 1::2], alpha=0.5, out=found)
+    found[..., 1:].add_(half[..., 1:-1:2], alpha=0.5)
 
 
-def _spread(x: Tensor, level: Level, to: Tensor, free: Tensor) -> None:
-    """Add what nodes of a level say to the free pixels of a finer one: the transpose of `_gathered`."""
+def _spread(level: Level | Last, to: Level) -> None:
+    """Add to free pixels what nodes say of them: the transpose of `_gather`."""
     height, width = level.size
-    x = x[:, :, : height + 1, : width + 1]
+    x = level.x.planes[:, :, : height + 1, : width + 1]
     twice = x.new_empty(*x.shape[:3], 2 * width)
     torch.add(x[..., :-1], x[..., :-1], out=twice[..., ::2])
     torch.add(x[..., :-1], x[..., 1:], out=twice[..., 1::2])
-    to[:, :, ::2].add_(twice[:, :, :-1] * free[:, :, ::2], alpha=0.5)
-    to[:, :, 1::2].add_((twice[:, :, :-1] + twice[:, :, 1:]).mul_(free[:, :, 1::2]), alpha=0.25)
-
-
-def _others(level: Level, flat: Tensor) -> Tensor:
-    if level.stencil is None:
-        return _blurred(flat, level.free, level.scratch).mul_(level.free)
-    terms = torch.mul(_around(flat, level.free), level.stencil, out=level.scratch[0]).flatten(1, 2)
-    half = terms[:, :4].add_(terms[:, 4:8])
-    half = half[:, :2].add_(half[:, 2:])
-    return half[:, 0].add_(half[:, 1]).add_(terms[:, 8]).unflatten(2, level.free.shape[2:])
-
-
-def _blurred(flat: Tensor, like: Tensor, scratch: tuple[Tensor, Tensor]) -> Tensor:
-    """Convolve with [1 2 1; 2 4 2; 1 2 1]: twelve times the weights of the neighbors, and 4 at the pixel itself."""
-    given, (to, other), left = flat, scratch, flat.shape[1]
-    for apart in (1, 1, like.shape[3], like.shape[3]):
-        left -= apart
-        torch.add(given[:, :left], given[:, apart : left + apart], out=to[:, :left])
-        given, to, other = to, other, to
-    return given[:, :left].unflatten(1, (-1, *like.shape[2:]))
+    above, below = twice[:, :, :-1], twice[:, :, 1:]
+    to.x.planes[:, :, ::2].addcmul_(above, to.free[:, :, ::2], value=0.5)
+    to.x.planes[:, :, 1::2].addcmul_(above + below, to.free[:, :, 1::2], value=0.25)
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -231,33 +242,6 @@ def _padded(x: Tensor) -> Tensor:
     return pad(x, (0, 2 - width % 2, 0, 2 - height % 2))
 
 
-def _flat(like: Tensor, channels: int) -> Tensor:
-    """Make planes of zeros, one after the other, with zeros before and after: neighbors are at fixed distances."""
-    rows, (height, width) = len(like), like.shape[2:]
-    return like.new_zeros(rows, channels * height * width + 2 * (width + 1))
-
-
-def _planes(flat: Tensor, like: Tensor) -> Tensor:
-    margin = like.shape[3] + 1
-    return flat[:, margin:-margin].unflatten(1, (-1, *like.shape[2:]))
-
-
-def _around(flat: Tensor, like: Tensor) -> Tensor:
-    """View the three rows of three around each pixel: [row, 3, 3, plane, pixel]."""
-    height, width = like.shape[2:]
-    pixels = height * width
-    planes = (flat.shape[1] - 2 * (width + 1)) // pixels
-    return flat.as_strided((len(flat), 3, 3, planes, pixels), (flat.shape[1], width, 1, pixels, 1))
-
-
-def _sum(x: Tensor) -> Tensor:
-    """Sum each row by halves, the second added to the first: always in the same order, whatever the number of rows.
-
-    The numbers are overwritten.
-    """
-    x = x.flatten(1)
-    while x.shape[1] > 1:
-        half = (x.shape[1] + 1) // 2
-        x[:, : x.shape[1] - half].add_(x[:, half:])
-        x = x[:, :half]
-    return x.clone().view(-1, 1, 1, 1)
+def _dots(one: Tensor, other: Tensor) -> Tensor:
+    rows = zip(one.flatten(1), other.flatten(1), strict=True)
+    return torch.stack([torch.dot(*row) for row in rows]).view(-1, 1, 1, 1)
