@@ -36,25 +36,26 @@ def imputed(images: Images, removed: Masks) -> Images:
     does not change any more.
     """
     together = len(images) if images.is_cuda else 1
+    first = images[:together]
+    levels, direction = _levels(first), Field(first, *_even(images.shape[2:]))
     parts = zip(images.split(together), removed[:, None].split(together), strict=True)
-    return torch.cat([_solved(*part) for part in parts])
+    return torch.cat([_solved(levels, direction, *part) for part in parts])
 
 
-def _solved(images: Tensor, removed: Tensor) -> Tensor:
+def _solved(levels: "list[Level]", direction: "Field", images: Tensor, removed: Tensor) -> Tensor:
     low = images.masked_fill(removed, torch.inf).amin(dim=(2, 3), keepdim=True)
     high = images.masked_fill(removed, -torch.inf).amax(dim=(2, 3), keepdim=True)
     middle = (low + high) / 2
-    levels = _pyramid(removed.to(images.dtype), images.shape[1])
-    finest, (height, width) = levels[0], images.shape[2:]
-    direction = Field(finest.free, images.shape[1])
-    direction.planes[..., :height, :width] = (images - middle).masked_fill(removed, 0)
-    residual = finest.free * finest.blurred(direction)
+    _set(levels, removed.to(images.dtype))
+    finest, residual, (height, width) = levels[0], levels[0].residual, images.shape[2:]
+    direction.planes.zero_()[..., :height, :width] = (images - middle).masked_fill(removed, 0)
+    torch.mul(finest.blurred(direction), finest.free, out=residual)
     direction.planes.zero_()
-    solution, found = torch.zeros_like(residual), torch.zeros_like(residual)
+    solution = found = torch.zeros_like(residual)
     before, going = torch.ones_like(middle[:, :1]), torch.ones_like(middle[:, :1], dtype=torch.bool)
     for _ in range(STEPS):
-        correction = _cycle(levels, residual)
-        close = correction.abs().amax(dim=(1, 2, 3), keepdim=True) < ERROR
+        correction = _cycle(levels)
+        close = torch.abs(correction, out=finest.made).amax(dim=(1, 2, 3), keepdim=True) < ERROR
         if (going & close).any():
             found = torch.where(going, solution + correction, found)
             going &= ~close
@@ -75,52 +76,51 @@ def _solved(images: Tensor, removed: Tensor) -> Tensor:
 class Field:
     """Hold planes one after the other, so that neighbors lie at fixed distances, with zeros before and after them."""
 
-    def __init__(self, like: Tensor, channels: int = 1):
-        height, width = like.shape[2:]
+    def __init__(self, images: Tensor, height: int, width: int):
+        rows, channels = images.shape[:2]
         # In every row of memory, a row begins at a multiple of 16 numbers.
-        margin = -(-(width + 1) // 16) * 16
-        length = -(-channels * height * width // 16) * 16
-        self.flat = like.new_zeros(len(like), length + 2 * margin)
-        self.reach = self.flat[:, margin - width - 1 :][:, : channels * height * width + 2 * (width + 1)]
-        self.planes = self._planes(0, like, channels, margin)
+        margin, numbers = -(-(width + 1) // 16) * 16, channels * height * width
+        flat = images.new_zeros(rows, -(-numbers // 16) * 16 + 2 * margin)
+        shape, strides = (rows, channels, height, width), (flat.shape[1], height * width, width, 1)
         shifts = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
-        self.around = [self._planes(shift, like, channels, margin) for shift in shifts]
-
-    def fill(self, planes: Tensor) -> "Field":
-        """Set the planes."""
-        self.planes.copy_(planes)
-        return self
-
-    def _planes(self, shift: int, like: Tensor, channels: int, margin: int) -> Tensor:
-        shape = (len(like), channels, *like.shape[2:])
-        strides = (self.flat.shape[1], shape[2] * shape[3], shape[3], 1)
-        return self.flat.as_strided(shape, strides, margin + shift)
+        self.around = [flat.as_strided(shape, strides, margin + shift) for shift in shifts]
+        self.planes = self.around[4]
+        self.reach = flat[:, margin - width - 1 : margin + numbers + width + 1]
 
 
 class Level:
-    """Own one level of the pyramid of a system: x ↦ total x − others(x).
+    """Own one level of the pyramid of a system, x ↦ total x − others(x), and the memory of all that is done there.
 
     Planes end in rows and columns of zeros, so that their height and width are twice those of the next level. At the
     finest level `free` is 1 at removed pixels and 0 elsewhere, others(x) is free blurred(x), and this is twelve times
     the system itself: all its numbers are whole, so that no rounding leans to one side, which would add up over wide
-    regions. At others `free` is 1 at nodes.
+    regions. At others `free` is 1 at nodes. The last level has an inverse in the place of all this.
     """
 
-    def __init__(self, size: tuple[int, int], free: Tensor, total: Tensor, weights: Tensor | None, channels: int):
-        self.size, self.free, self.total = size, free, total
-        self.step = torch.where(free > 0, (1 + OVER) / total, 0)
-        self.weights = [] if weights is None else weights.split(1, dim=1)
-        self.x = Field(free, channels)
+    def __init__(self, size: tuple[int, int], images: Tensor, *, finest: bool):
+        self.size, self.finest, (height, width) = size, finest, _even(size)
+        self.x, self.inverse = Field(images, height, width), torch.zeros(0)
         self.residual = torch.zeros_like(self.x.planes, memory_format=torch.contiguous_format)
-        self._scratch = torch.empty_like(self.x.reach), torch.empty_like(self.x.reach)
+        self.free, self.total, self.step = images.new_zeros(3, len(images), 1, height, width)
+        self.weights = images.new_zeros(0 if finest else len(images), 9, height, width)
+        self._scratch = torch.zeros_like(self.x.reach), torch.zeros_like(self.x.reach)
+        # What `others` and `blurred` give, and room beside it.
+        self.made, other = (part[:, : self.residual[0].numel()].view(self.residual.shape) for part in self._scratch)
+        self.half = other[:, :, : height // 2]
+
+    def set(self, free: Tensor, total: Tensor) -> None:
+        """Take what is free of a system, and its total."""
+        self.free.copy_(free)
+        self.total.copy_(total)
+        self.step = torch.where(free > 0, (1 + OVER) / total, 0)
 
     def others(self) -> Tensor:
         """Weigh what is around in x, at the finest level also where nothing is free."""
-        if not self.weights:
+        if self.finest:
             return self.blurred(self.x)
-        found = torch.mul(self.x.around[0], self.weights[0])
-        for near, weights in zip(self.x.around[1:], self.weights[1:], strict=True):
-            found.addcmul_(near, weights)
+        found = torch.mul(self.x.around[0], self.weights[:, :1], out=self.made)
+        for place in range(1, 9):
+            found.addcmul_(self.x.around[place], self.weights[:, place : place + 1])
         return found
 
     def blurred(self, x: Field) -> Tensor:
@@ -128,47 +128,48 @@ class Level:
 
         What was found before is overwritten.
         """
-        given, (to, other), left = x.reach, self._scratch, x.reach.shape[1]
+        given, (other, to), left = x.reach, self._scratch, x.reach.shape[1]
         for apart in (1, 1, self.free.shape[3], self.free.shape[3]):
             left -= apart
             torch.add(given[:, :left], given[:, apart : left + apart], out=to[:, :left])
             given, to, other = to, other, to
-        return given[:, :left].view(x.planes.shape)
+        return self.made
 
 
-class Last:
-    """Own the last level: its system's inverse."""
+def _levels(images: Tensor) -> list[Level]:
+    """Make the levels of images: a node stands at every second pixel of every second row, until few are left."""
+    sizes = [tuple(images.shape[2:])]
+    while len(sizes) == 1 or max(sizes[-1]) > SMALLEST:
+        sizes.append((sizes[-1][0] // 2 + 1, sizes[-1][1] // 2 + 1))
+    return [Level(size, images, finest=size is sizes[0]) for size in sizes]
 
-    def __init__(self, size: tuple[int, int], system: Tensor, channels: int):
-        self.size, self.x = size, Field(_padded(system[:, :1]), channels)
-        self.residual = torch.zeros_like(self.x.planes, memory_format=torch.contiguous_format)
-        self.inverse = by_row(_inverse, system)
 
+def _set(levels: list[Level], removed: Tensor) -> None:
+    """Take another system.
 
-def _pyramid(removed: Tensor, channels: int) -> list[Level | Last]:
-    """Halve the system until few nodes are left.
-
-    A node stands at every second pixel of every second row; between nodes the coarser level is linear, and 0 where
-    nothing is free. Its system is the finer one as it acts on such images.
+    Between nodes a coarser level is linear, and 0 where nothing is free; its system is the finer one as it acts on such
+    images.
     """
-    size, free, shrink = tuple(removed.shape[2:]), _padded(removed), _shrink().to(removed)
-    inside = _padded(torch.ones_like(removed))
-    kinds = 1, 2, 1, 2, 4, 2, 1, 2, 1
-    total = sum(near * weight for near, weight in zip(Field(inside).fill(inside).around, kinds, strict=True))
-    around = Field(free).fill(free).around
-    system = torch.cat([near * free * -weight for near, weight in zip(around, kinds, strict=True)], dim=1)
-    system[:, 4:5] += total * free
-    levels = [Level(size, free, total, None, channels)]
-    while True:
+    finest, kinds = levels[0], (1, 2, 1, 2, 4, 2, 1, 2, 1)
+    free = _padded(removed)
+    near = Field(removed, *free.shape[2:])
+    near.planes.copy_(_padded(torch.ones_like(removed)))
+    finest.set(free, sum(part * kind for part, kind in zip(near.around, kinds, strict=True)))
+    near.planes.copy_(free)
+    system = torch.cat([part * free * -kind for part, kind in zip(near.around, kinds, strict=True)], dim=1)
+    system[:, 4:5] += finest.total * free
+    shrink = _shrink().to(removed)
+    for level in levels[1:]:
         system = by_row(lambda one: conv2d(one[None], shrink, stride=2, padding=1)[0], system)
-        size = tuple(system.shape[2:])
-        if max(size) <= SMALLEST:
-            return [*levels, Last(size, system, channels)]
+        if level is levels[-1]:
+            level.inverse = by_row(_inverse, system)
+            return
         total = SHARE * sum(system.abs().unbind(dim=1))[:, None]
-        weights = -system
-        weights[:, 4:5] += total
+        others = -system
+        others[:, 4:5] += total
+        level.set(_padded((total > 0).to(total)), _padded(total))
+        level.weights.copy_(_padded(others))
         system = _padded(system)
-        levels.append(Level(size, _padded((total > 0).to(total)), _padded(total), _padded(weights), channels))
 
 
 def _shrink() -> Tensor:
@@ -188,53 +189,58 @@ def _inverse(system: Tensor) -> Tensor:
     height, width = system.shape[1:]
     nodes = height * width
     unit = _padded(torch.eye(nodes).to(system).view(1, nodes, height, width))
-    around = Field(unit, nodes).fill(unit).around
-    moved = sum(near * weights for near, weights in zip(around, _padded(system[None])[0], strict=True))
+    field = Field(unit, *unit.shape[2:])
+    field.planes.copy_(unit)
+    moved = sum(near * weights for near, weights in zip(field.around, _padded(system[None])[0], strict=True))
     full = moved[0, :, :height, :width].reshape(nodes, nodes).double()
     full.diagonal().mul_(1 + LITTLE).add_(LITTLE)
     return torch.linalg.inv(full).to(system)
 
 
-def _cycle(levels: list[Level | Last], residual: Tensor) -> Tensor:
-    """Solve roughly: a step of Jacobi from 0, the coarser level's correction, and a step again.
+def _cycle(levels: list[Level]) -> Tensor:
+    """Solve roughly for the residual: a step of Jacobi from 0, the coarser level's correction, and a step again.
 
     A step sets x to (1 + OVER) (residual + others(x)) / total − OVER x.
     """
     level, coarser = levels[0], levels[1:]
-    x = level.x.planes
+    x, residual, (height, width) = level.x.planes, level.residual, level.size
     if not coarser:
-        height, width = level.size
         given = residual[..., :height, :width].flatten(2)
         x[..., :height, :width] = by_row(torch.matmul, given, level.inverse).view(*x.shape[:2], height, width)
         return x
     torch.mul(residual, level.step, out=x)
-    _gather(level.others().sub_(residual, alpha=OVER).mul_(level.free), coarser[0])
-    _cycle(coarser, coarser[0].residual)
+    level.others().sub_(residual, alpha=OVER).mul_(level.free)
+    _gather(level, coarser[0])
+    _cycle(coarser)
     _spread(coarser[0], level)
     again = level.others().add_(residual)
     return x.mul_(-OVER).addcmul_(again, level.step)
 
 
-def _gather(left: Tensor, to: Level | Last) -> None:
-    """Weigh what is left at pixels by how much each node is in them."""
-    half = torch.add(left[:, :, ::2], left[:, :, 1::2], alpha=0.5)
-    half[:, :, 1:].add_(left[:, :, 1:-1:2], alpha=0.5)
+def _gather(level: Level, to: Level) -> None:
+    """Weigh what was made at pixels by how much each node is in them."""
     height, width = to.size
-    found = to.residual[:, :, :height, :width]
+    given, found = level.made, to.residual[:, :, :height, :width]
+    half = torch.add(given[:, :, ::2], given[:, :, 1::2], alpha=0.5, out=level.half)
+    half[:, :, 1:].add_(given[:, :, 1:-1:2], alpha=0.5)
     torch.add(half[..., ::2], half[..., 1::2], alpha=0.5, out=found)
     found[..., 1:].add_(half[..., 1:-1:2], alpha=0.5)
 
 
-def _spread(level: Level | Last, to: Level) -> None:
+def _spread(level: Level, to: Level) -> None:
     """Add to free pixels what nodes say of them: the transpose of `_gather`."""
     height, width = level.size
     x = level.x.planes[:, :, : height + 1, : width + 1]
-    twice = x.new_empty(*x.shape[:3], 2 * width)
+    twice = to.made[:, :, : height + 1]
     torch.add(x[..., :-1], x[..., :-1], out=twice[..., ::2])
     torch.add(x[..., :-1], x[..., 1:], out=twice[..., 1::2])
     above, below = twice[:, :, :-1], twice[:, :, 1:]
     to.x.planes[:, :, ::2].addcmul_(above, to.free[:, :, ::2], value=0.5)
-    to.x.planes[:, :, 1::2].addcmul_(above + below, to.free[:, :, 1::2], value=0.25)
+    to.x.planes[:, :, 1::2].addcmul_(torch.add(above, below, out=to.half), to.free[:, :, 1::2], value=0.25)
+
+
+def _even(size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] // 2 * 2 + 2, size[1] // 2 * 2 + 2
 
 
 def _padded(x: Tensor) -> Tensor:
