@@ -106,8 +106,9 @@ def fit(axes: Axes, *, names: list[str] | None = None, beneath: float = 0) -> No
     beyond = max((breadth(text, SMALL) for text in ticks(axes.xaxis)), default=0) / 2
     start, end = EDGE + label + left, width - EDGE - beyond
     axes.set_position([start / width, bottom / height, (end - start) / width, (top - bottom) / height])
-    # Where labels come by themselves, once every tick is measured.
-    axes.xaxis.set_label_coords(0.5, -LABEL / (top - bottom))
+    # Where labels come by themselves, once every tick is measured; further left where they would be cut off.
+    middle = min((start + end) / 2, width - EDGE - breadth(axes.get_xlabel(), SMALL) / 2)
+    axes.xaxis.set_label_coords((middle - start) / (end - start), -LABEL / (top - bottom))
     axes.yaxis.set_label_coords(-(left + axes.yaxis.labelpad / 72) / (end - start), 0.5)
 
 
