@@ -5,23 +5,20 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xarray as xr
 
 from stages import params
 from stages.gaps import missing
 from stages.problem import Problem
 from stages.settings import Entry, canonical
-from stages.statistics import labels, tables
+from stages.statistics import chunks, labels, parquet, tables
 from stages.statistics.groups import compare
 from stages.statistics.tables import Judged
-from stages.stores import COMPRESSORS, replace
+from stages.stores import COMPRESSORS, UNREADABLE, replace
 
 Reasons = dict[str, dict[str, dict[str, str]]]
 
@@ -96,13 +93,12 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:
     methods = {family: list(listed) for family, listed in params.entries(given, "methods").items()}
     metrics = [metric for listed in params.entries(given, "metrics").values() for metric in listed.values()]
     gone = missing(study)
-    asked = [(study, methods, classifier, metric, gone) for classifier in given["classifiers"] for metric in metrics]
-    with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:  # opening many small arrays takes its time
-        read = list(processes.map(_read, *zip(*asked, strict=True)))
-    for (_, _, classifier, metric, _), (found, why) in zip(asked, read, strict=True):
-        judged += [found] if found else []
-        for method, reason in sorted(why.items()):
-            reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
+    for classifier in given["classifiers"]:
+        for metric in metrics:
+            found, why = _read(study, methods, classifier, metric, gone)
+            judged += [found] if found else []
+            for method, reason in sorted(why.items()):
+                reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not judged:
         raise Problem(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric judges any method")
     return judged, reasons
@@ -111,7 +107,9 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:
 def _read(
     study: Path, families: dict[str, list[str]], classifier: str, metric: Entry, gone: dict[str, str]
 ) -> tuple[Judged | None, dict[str, str]]:
-    scores, asked = [], []
+    methods = [name for listed in families.values() for name in listed]
+    joined: Judged | None = None
+    rows: dict[str, list] = {}
     reasons: dict[str, str] = {}
     for family, listed in families.items():
         judged = [name for name in listed if name not in metric.options["exclude"]]
@@ -121,28 +119,35 @@ def _read(
             continue
         path = params.path(study, "scores", classifier, family)
         try:
-            group = xr.open_zarr(path, group=metric.name, consolidated=False, chunks=None)
-        except (OSError, KeyError, ValueError) as error:
+            about = json.loads((path / metric.name / "zarr.json").read_bytes())
+            score, keys = (chunks.read(path / metric.name / name) for name in ("score", "key"))
+            labels = {dim: chunks.read(path / metric.name / dim).values.tolist() for dim in score.dims}
+        except UNREADABLE as error:
             raise Problem(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
-        reasons |= group.attrs.get("unsupported", {})
-        score = group["score"].load()
-        if np.isinf(score).any():
+        reasons |= about["attributes"].get("unsupported", {})
+        if np.isinf(score.values).any():
             raise Problem(f"{path}: {metric.name} holds an infinite score; a score is a number, or NaN if undefined")
-        # `method` is also a keyword of xarray's sel, so it can only be selected by a mapping.
-        here = {"method": [name for name in listed if name in score["method"].values]}
-        scores.append(score.sel(here))
-        rows = group["key"].any("byte") if "key" in group else xr.ones_like(score, bool)
-        asked.append(rows.sel(here).load())
-    if not scores:
-        return None, reasons
-    methods = {"method": [name for listed in families.values() for name in listed]}
-    try:
-        joined = xr.concat(scores, "method", join="exact", combine_attrs="override")
-        wanted = xr.concat(asked, "method", join="exact", combine_attrs="override")
-    except ValueError as error:
-        raise Problem(f"{classifier}: {metric.name}: families were scored on different rows ({error})") from None
-    every = wanted.reindex(methods, fill_value=False)
-    return Judged(classifier, metric.name, dict(joined.attrs), joined.reindex(methods), every), reasons
+        here = {name: at for at, name in enumerate(labels.pop("method")) if name in listed}
+        if joined is None:
+            rows = labels
+            joined = _unscored(classifier, metric.name, score, {"method": methods, **rows})
+        if labels != rows:
+            raise Problem(f"{classifier}: {metric.name}: families were scored on different rows; run stages.score")
+        to = [methods.index(name) for name in here]
+        joined.scores.values[to] = score.values[list(here.values())]
+        joined.asked.values[to] = keys.values[list(here.values())].any(axis=-1)
+    return joined, reasons
+
+
+def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[str, Any]) -> Judged:
+    """Lay out a metric's scores on a classifier, all of them undefined and not asked for."""
+    labels["method"] = np.array(labels["method"], np.dtypes.StringDType())
+    rows = [dim for dim in like.dims if dim not in ("fraction", "threshold")]
+    attrs = {name: value for name, value in like.attrs.items() if name != "coordinates"}
+    shape = [len(labels[dim]) for dim in like.dims]
+    scores = xr.DataArray(np.full(shape, np.nan, like.values.dtype), labels, like.dims)
+    asked = xr.DataArray(np.zeros(shape[: len(rows)], bool), {dim: labels[dim] for dim in rows}, rows)
+    return Judged(classifier, metric, attrs, scores, asked)
 
 
 def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
@@ -174,7 +179,7 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
         for name, dataset in datasets.items():
             _write_zarr(dataset, partial / "results" / f"{name}.zarr")
         summary = datasets["summary"]
-        _write_scores(judged, partial / "results" / "scores.parquet")
+        parquet.write(judged, partial / "results" / "scores.parquet")
         long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
         (partial / "metrics.json").write_text(json.dumps(headline(summary), indent=1, sort_keys=True) + "\n")
         _write_plots(summary, datasets.get("curves"), partial / "plots")
@@ -221,21 +226,6 @@ def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
         chunks = tuple(1 if dim == "classifier" else size for dim, size in variable.sizes.items())
         encoding[name] = {"chunks": chunks, "compressors": COMPRESSORS} if variable.ndim else {}
     dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
-
-
-def _write_scores(judged: list[Judged], path: Path) -> None:
-    """Write one row a score that was asked for, metric by metric, so that a large study fits in memory."""
-    names = pa.dictionary(pa.int32(), pa.string())
-    words = ("classifier", "method", "metric", "image", "grid")
-    schema = pa.schema([*((word, names) for word in words), ("tile", pa.int32()), ("score", pa.float32())])
-    with pq.ParquetWriter(path, schema) as writer:
-        for one in judged:
-            frame = one.scores.rename("score").where(one.asked).to_series()[one.asked.to_series()].reset_index()
-            frame = frame.assign(classifier=one.classifier, metric=one.metric)
-            for word in words:
-                frame[word] = frame[word].astype(str).astype("category") if word in frame else None
-            frame["tile"] = frame.get("tile")
-            writer.write_table(pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False))
 
 
 def _write_plots(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:

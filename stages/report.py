@@ -3,6 +3,8 @@
 import json
 import shutil
 import uuid
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,10 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
     tables = results(study, given)
     methods = described(study, given)
     shown = {name: chosen(study, given, name, images) for name in given["classifiers"]}
-    sections = page.results(tables, unmoved=unmoved)
+    first = next((listed[0] for listed in shown.values() if listed), None)
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
+        atlas = first and processes.submit(overview.png, tables["summary"], first, title)
+        sections = page.results(tables, processes, unmoved=unmoved)
     filled = {
         **sections,
         "title": title,
@@ -60,11 +65,9 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "trace": page.settings(given, methods, tables["summary"]),
     }
     text = environment().get_template("report.html.j2").render(filled)
-    ranked = tables["summary"]
-    first = next((listed[0] for listed in shown.values() if listed), None)
-    files = {"index.html": text.encode(), "leaderboard.md": words.leaderboard(ranked).encode()}
-    if first is not None:
-        files["atlas.png"] = overview.png(ranked, first, title)
+    files = {"index.html": text.encode(), "leaderboard.md": words.leaderboard(tables["summary"]).encode()}
+    if atlas:
+        files["atlas.png"] = atlas.result()
     write(study, files)
 
 
@@ -113,7 +116,7 @@ def chosen(study: Path, given: dict, classifier: str, number: int) -> list[Shown
             path = params.path(study, "maps", classifier, family, method) / "images"
             group = read(path, f"the maps of {method}")
             if "unsupported" not in group.attrs:
-                maps[method] = np.stack([group["attribution"][int(row)] for row in rows]) if len(rows) else []
+                maps[method] = group["attribution"].oindex[rows]
     return [
         Shown(
             str(ids[row]),

@@ -1,13 +1,28 @@
 """Curves along the fraction of changed pixels, with bands, one small chart a method family."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from stages.figures.theme import SOFT, marker, series, style, svg
+from stages.figures.theme import EDGE, SMALL, SOFT, breadth, fit, marker, series, style, svg
 
+WIDTH, HEIGHT = 3.7, 2.25  # inches; what the legend takes comes on top
+COLUMNS, LINE, KEY, GAP = 2, 0.19, 0.28, 0.1  # of the legend; inches of a line, of a key in it and beside the key
 # What a fraction is of, where it is not of the pixels that were changed.
 ALONG = {"randomization": "fraction of the classifier drawn anew"}
+
+
+class Line(NamedTuple):
+    """One method's mean curve with its band."""
+
+    name: str
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, str]]:
@@ -22,47 +37,66 @@ def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, s
         Family and chart; families without a defined curve are left out.
     """
     one = table.sel(metric=metric, classifier=classifier).dropna("fraction", how="all", subset=["mean"])
-    families = list(dict.fromkeys(one["method_family"].values.tolist()))
-    top = float(np.nanmax(one["high"].fillna(one["mean"]).values, initial=0))
-    bottom = float(np.nanmin(one["low"].fillna(one["mean"]).values, initial=0))
+    values = {name: one[name].transpose("method", "fraction").values for name in ("mean", "low", "high")}
+    names, families = one["method"].values.tolist(), one["method_family"].values
+    defined = ~np.isnan(values["mean"]).all(axis=1)
+    units, metric_family = str(one["metric_units"].values), str(one["metric_family"].values)
+    bottom, top = (
+        float(end(np.where(np.isnan(values[name]), values["mean"], values[name]), initial=0))
+        for name, end in (("low", np.nanmin), ("high", np.nanmax))
+    )
+
+    def lines(chosen: np.ndarray) -> list[Line]:
+        columns = [values[name] for name in ("mean", "low", "high")]
+        return [Line(names[at], *(column[at] for column in columns)) for at in np.flatnonzero(chosen & defined)]
+
+    controls = lines(one["control"].values)
     found = []
-    for family in families:
-        members = one.isel({"method": one["method_family"].values == family}).dropna(
-            "method", how="all", subset=["mean"]
-        )
-        if family != "control" and members.sizes["method"]:
-            units = str(one["metric_units"].values)
-            found.append(
-                (family, _family(members, _controls(one), f"{metric}_{classifier}_{family}", units, bottom, top))
-            )
+    for family in dict.fromkeys(families.tolist()):
+        members = lines(families == family)
+        if family != "control" and members:
+            with style(f"{metric}_{classifier}_{family}"):
+                beneath = LINE * -(-(len(members) + len(controls)) // COLUMNS)
+                figure = Figure(figsize=(WIDTH, HEIGHT + beneath))
+                axes = figure.add_subplot()
+                _legend(figure, _draw(axes, one["fraction"].values, members, controls))
+                axes.set_ylim(bottom, top * 1.03)
+                axes.set_xlabel(ALONG.get(metric_family, "fraction of pixels changed"))
+                axes.set_ylabel("" if units == "1" else units)
+                fit(axes, beneath=beneath)
+                last = ", ".join(line.name for line in members)
+                chart = svg(figure, f"Mean curves with bands of {last}, and of the controls, dashed.")
+            found.append((family, chart))
     return found
 
 
-def _controls(table: xr.Dataset) -> xr.Dataset:
-    return table.isel({"method": table["control"].values}).dropna("method", how="all", subset=["mean"])
+def _draw(axes: Axes, x: np.ndarray, members: list[Line], controls: list[Line]) -> dict[str, dict[str, Any]]:
+    """Draw all lines; give the look of each."""
+    looks: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(controls):
+        looks[line.name] = {"color": SOFT, "lw": 1, "ls": (0, (1 + 3 * number, 2))}
+        axes.plot(x, line.mean, zorder=1, **looks[line.name])
+    for number, line in enumerate(members):
+        axes.fill_between(x, line.low, line.high, color=series(number), alpha=0.18, lw=0)
+        every = max(1, len(x) // 6)
+        looks[line.name] = {"color": series(number), "lw": 1.5, "marker": marker(number), "ms": 4}
+        axes.plot(x, line.mean, zorder=3, markevery=(number * every // 4, every), **looks[line.name])
+    axes.set_xlim(0, 1)
+    return looks
 
 
-def _family(members: xr.Dataset, controls: xr.Dataset, name: str, units: str, bottom: float, top: float) -> str:
-    x = members["fraction"].values
-    along = ALONG.get(str(members["metric_family"].values), "fraction of pixels changed")
-    with style(name):
-        lines = -(-(members.sizes["method"] + controls.sizes["method"]) // 2)
-        figure = Figure(figsize=(3.7, 2.25 + 0.19 * lines), layout="constrained")
-        axes = figure.add_subplot()
-        for number, control in enumerate(controls["method"].values.tolist()):
-            line = controls["mean"].sel({"method": control})
-            dash = (0, (1 + 3 * number, 2))
-            axes.plot(x, line, color=SOFT, lw=1, ls=dash, label=control, zorder=1)
-        for number, method in enumerate(members["method"].values.tolist()):
-            line = members.sel({"method": method})
-            axes.fill_between(x, line["low"], line["high"], color=series(number), alpha=0.18, lw=0)
-            every = max(1, len(x) // 6)
-            mark = {"marker": marker(number), "markevery": (number * every // 4, every), "ms": 4}
-            axes.plot(x, line["mean"], color=series(number), lw=1.5, label=method, zorder=3, **mark)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(bottom, top * 1.03)
-        axes.set_xlabel(along)
-        axes.set_ylabel("" if units == "1" else units)
-        figure.legend(loc="outside lower center", ncols=2, handlelength=2.2, columnspacing=1.2, labelspacing=0.3)
-        last = ", ".join(members["method"].values.tolist())
-        return svg(figure, f"Mean curves with bands of {last}, and of the controls, dashed.")
+def _legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
+    """Name the lines at the bottom, column by column; a legend of matplotlib's takes as long as all else of a chart."""
+    width, height = figure.get_size_inches()
+    names = list(looks)
+    rows = -(-len(names) // COLUMNS)
+    columns = [names[start : start + rows] for start in range(0, len(names), rows)]
+    widths = [KEY + 2 * GAP + max(breadth(name, SMALL) for name in column) for column in columns]
+    left = max(EDGE, (width - sum(widths)) / 2)
+    for column, step in zip(columns, widths, strict=True):
+        for row, name in enumerate(column):
+            y = (EDGE + LINE * (rows - row - 0.5)) / height
+            x = np.array([left, left + KEY / 2, left + KEY]) / width
+            figure.add_artist(Line2D(x, [y, y, y], markevery=[1], **looks[name]))
+            figure.text((left + KEY + GAP) / width, y, name, va="center_baseline", fontsize=SMALL)
+        left += step

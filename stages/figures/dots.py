@@ -1,13 +1,13 @@
 """Dots with intervals, one row a method, one color a classifier: ranks and scores."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.figures.theme import INK, PAPER, SOFT, marker, series, style, svg
+from stages.figures.theme import INK, PAPER, SOFT, fit, marker, series, style, svg
 
 WIDTH, ROW = 4.5, 0.225
 
@@ -24,12 +24,9 @@ class Row(NamedTuple):
 
 def rows(table: xr.Dataset, value: str, low: str, high: str, order: list[str]) -> list[Row]:
     """Take methods in an order from a table over classifier and method."""
-    found = []
-    for name in order:
-        one = table.sel({"method": name})
-        columns = [np.atleast_1d(one[column].values).tolist() for column in (value, low, high)]
-        found.append(Row(name, bool(one["control"]), *columns))
-    return found
+    chosen = table[[value, low, high, "control"]].sel({"method": order}).transpose("method", ...)
+    columns = [chosen[column].values.reshape(len(order), -1).tolist() for column in (value, low, high)]
+    return [Row(*row) for row in zip(order, chosen["control"].values.tolist(), *columns, strict=True)]
 
 
 def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
@@ -41,13 +38,12 @@ def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
         figure, axes = _axes(len(order), ROW * 1.5)
         draw(axes, by_classifier, spread=0.3 if len(classifiers) > 1 else 0.26)
         if len(classifiers) > 1:
-            for place, row in enumerate(overall):
-                axes.plot([row.low[0], row.high[0]], [place, place], color=INK, lw=1.8, solid_capstyle="butt", zorder=4)
-                face = PAPER if row.control else INK
-                axes.plot(row.value[0], place, "o", ms=6, mfc=face, mec=INK, mew=1.4, zorder=5)
-        _names(axes, by_classifier)
+            places = np.arange(len(order))
+            lines(axes, overall, 0, places, color=INK, lw=1.8, zorder=4)
+            marks(axes, overall, 0, places, INK, PAPER, marker="o", ms=6, mew=1.4, zorder=5)
         axes.set_xlabel("mean rank over metrics  (1 is best)")
         axes.xaxis.get_major_locator().set_params(integer=True)
+        _names(axes, by_classifier)
         best = ", ".join(f"{row.name} {row.value[0]:.1f}" for row in overall[:3])
         return svg(figure, f"Mean rank of {len(order)} methods, best first: {best} and so on, with intervals.")
 
@@ -59,12 +55,12 @@ def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
     with style(f"metric_{name}"):
         figure, axes = _axes(len(order), ROW)
         draw(axes, listed, spread=0.26)
-        _names(axes, listed)
         values = np.array([row.value for row in listed])
         _scale(axes, values[~np.isnan(values)])
         better, units = str(table["better"].values), str(table["metric_units"].values)
         arrow = "better →" if better == "higher" else "← better"
         axes.set_xlabel(f"mean{'' if units == '1' else ', ' + units}   ({arrow})")
+        _names(axes, listed)
         means = ", ".join(f"{row.name} {_spelled(row.value)}" for row in listed[:3])
         return svg(figure, f"{name}: mean scores of {len(order)} methods with intervals, best first: {means}.")
 
@@ -73,33 +69,47 @@ def draw(axes: Axes, listed: list[Row], *, spread: float) -> None:
     """Draw a row a method; classifiers side by side within a row; controls hollow."""
     number = len(listed[0].value) if listed else 0
     step = min(spread, 0.66 / max(1, number))
+    places = np.arange(len(listed))
     for place, row in enumerate(listed):
         if row.control:
             axes.axhspan(place - 0.5, place + 0.5, color=SOFT, alpha=0.08, lw=0)
-        for which, (value, low, high) in enumerate(zip(row.value, row.low, row.high, strict=True)):
-            y = place + (which - (number - 1) / 2) * step
-            color = series(which)
-            axes.plot([low, high], [y, y], color=color, lw=1.3, solid_capstyle="butt", zorder=2)
-            face = PAPER if row.control else color
-            size = 3.4 if number > 3 else 4.4
-            axes.plot(value, y, marker(which), ms=size, mfc=face, mec=color, mew=1.2, zorder=3)
+    for which in range(number):
+        at = places + (which - (number - 1) / 2) * step
+        lines(axes, listed, which, at, color=series(which), lw=1.3, zorder=2)
+        size = 3.4 if number > 3 else 4.4
+        marks(axes, listed, which, at, series(which), PAPER, marker=marker(which), ms=size, mew=1.2, zorder=3)
+
+
+def lines(axes: Axes, listed: list[Row], which: int, at: np.ndarray, **look: Any) -> None:
+    """Draw one classifier's intervals, where there are any."""
+    ends = np.array([(row.low[which], row.high[which]) for row in listed])
+    known = ~np.isnan(ends).any(axis=1)
+    axes.hlines(at[known], *ends[known].T, capstyle="butt", **look)
+
+
+def marks(axes: Axes, listed: list[Row], which: int, at: np.ndarray, color: str, paper: str, **look: Any) -> None:
+    """Draw one classifier's dots, controls hollow."""
+    values = np.array([row.value[which] for row in listed])
+    control = np.array([row.control for row in listed])
+    for chosen, face in ((~control, color), (control, paper)):
+        axes.plot(values[chosen], at[chosen], ls="none", mfc=face, mec=color, **look)
 
 
 def _axes(number: int, row: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, number * row + 0.62), layout="constrained")
+    figure = Figure(figsize=(WIDTH, number * row + 0.62))
     axes = figure.add_subplot()
     axes.set_ylim(number - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
+    axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     return figure, axes
 
 
 def _names(axes: Axes, listed: list[Row]) -> None:
-    axes.set_yticks(range(len(listed)), [row.name for row in listed])
-    for text, row in zip(axes.get_yticklabels(), listed, strict=True):
-        if row.control:
-            text.set_color(SOFT)
-            text.set_style("italic")
+    transform, vertical, horizontal = axes.get_yaxis_text1_transform(axes.yaxis.get_tick_padding())
+    for place, row in enumerate(listed):
+        look = {"color": SOFT, "style": "italic"} if row.control else {}
+        axes.text(0, place, row.name, transform=transform, va=vertical, ha=horizontal, **look)
+    fit(axes, names=[row.name for row in listed])
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:

@@ -2,17 +2,20 @@
 
 import io
 
+import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
-from stages.figures import pictures
+from stages.figures import dots, pictures
 from stages.figures.order import overall
 from stages.figures.page import Shown
-from stages.figures.theme import FAINT, INK, SERIES, SOFT, marker, plain, style
+from stages.figures.theme import BENEATH, EDGE, FAINT, INK, PAPER, SERIES, SOFT, breadth, marker, plain, style
 
+WIDTH, MIDDLE, TITLE = 11, 4.95, 0.36  # inches: of the picture, where ranks end, what the title takes
+NAMES = 8  # points
 COLUMNS = 4
 CELL = 1.65  # inches that a row of maps takes with its titles
 
@@ -22,11 +25,14 @@ def png(summary: xr.Dataset, shown: Shown, title: str) -> bytes:
     order = overall(summary)
     with style("atlas"):
         height = 0.24 * len(order) + 1.5
-        figure = Figure(figsize=(11, height), dpi=130, layout="constrained", facecolor="white")
-        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.15])
-        _ranks(left.add_subplot(), summary, order)
-        _maps(right, shown, [name for name in order if name in shown.maps], max(1, round(height / CELL)))
-        figure.suptitle(title, fontsize=13, fontweight="bold", color=plain(INK), x=0.01, ha="left")
+        figure = Figure(figsize=(WIDTH, height), dpi=130, facecolor="white")
+        start = EDGE + max(breadth(name, NAMES) for name in order) + mpl.rcParams["ytick.major.pad"] / 72
+        rows = (EDGE + BENEATH) / height, 1 - TITLE / height
+        _ranks(figure.add_axes([start / WIDTH, rows[0], (MIDDLE - start) / WIDTH, rows[1] - rows[0]]), summary, order)
+        _maps(figure, shown, [name for name in order if name in shown.maps], max(1, round(height / CELL)))
+        figure.suptitle(
+            title, fontsize=13, fontweight="bold", color=plain(INK), x=0.01, y=1 - EDGE / height, ha="left", va="top"
+        )
         out = io.BytesIO()
         FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
     return out.getvalue()
@@ -35,20 +41,16 @@ def png(summary: xr.Dataset, shown: Shown, title: str) -> bytes:
 def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
     classifiers = summary["classifier"].values.tolist()
     step = min(0.24, 0.6 / len(classifiers))
-    for place, method in enumerate(order):
-        one = summary.sel({"method": method})
-        for which, classifier in enumerate(classifiers):
-            value, low, high = (
-                float(one[f"mean_rank{end}"].sel(classifier=classifier)) for end in ("", "_low", "_high")
-            )
-            y = place + (which - (len(classifiers) - 1) / 2) * step
-            color = plain(SERIES[which % len(SERIES)])
-            axes.plot([low, high], [y, y], color=color, lw=1.6)
-            face = "white" if bool(one["control"]) else color
-            label = classifier if place == 0 else None
-            axes.plot(value, y, marker(which), color=color, mfc=face, ms=4.5, label=label)
+    listed = dots.rows(summary, "mean_rank", "mean_rank_low", "mean_rank_high", order)
+    for which, classifier in enumerate(classifiers):
+        at = np.arange(len(order)) + (which - (len(classifiers) - 1) / 2) * step
+        color = plain(SERIES[which % len(SERIES)])
+        look = {"marker": marker(which), "ms": 4.5}
+        dots.lines(axes, listed, which, at, color=color, lw=1.6)
+        dots.marks(axes, listed, which, at, color, plain(PAPER), zorder=3, **look)
+        axes.plot([], [], ls="none", color=color, label=classifier, **look)
     axes.set_ylim(len(order) - 0.4, -0.6)
-    axes.set_yticks(range(len(order)), order, color=plain(INK), fontsize=8)
+    axes.set_yticks(range(len(order)), order, color=plain(INK), fontsize=NAMES)
     axes.tick_params(axis="x", colors=plain(SOFT))
     axes.grid(axis="x", color=plain(FAINT))
     axes.grid(axis="y", visible=False)
@@ -59,11 +61,17 @@ def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
     axes.legend(loc="upper right", labelcolor=plain(INK))
 
 
-def _maps(figure: SubFigure, shown: Shown, methods: list[str], rows: int) -> None:
+def _maps(figure: Figure, shown: Shown, methods: list[str], rows: int) -> None:
     """Show the image, the best methods' maps, and the last one's."""
-    places = rows * COLUMNS - 1
+    places, height = rows * COLUMNS - 1, figure.get_figheight()
     chosen = methods if len(methods) <= places else methods[: places - 1] + methods[-1:]
-    grid = figure.subplots(rows, COLUMNS, squeeze=False)
+    edge = {
+        "left": (MIDDLE + 0.2) / WIDTH,
+        "right": 1 - EDGE / WIDTH,
+        "bottom": EDGE / height,
+        "top": 1 - (TITLE + 0.2) / height,
+    }
+    grid = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw={**edge, "wspace": 0.06, "hspace": 0.2})
     for axes in grid.flat:
         axes.set_axis_off()
     pixels = np.moveaxis(shown.pixels, 0, -1)

@@ -1,9 +1,8 @@
 """What the report's page shows, section by section, as plain values for its template."""
 
 import json
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from stages.figures.order import apart, by_metric, digits, overall, ranked, rank
 OF_CURVES = ("monotonicity", "smoothness")
 # With fewer values a group, the Mann-Whitney test cannot fall below 0.05.
 FEWEST = 4
+FIELDS = ("change", "better", "apart", "count", "p")
 
 
 class Shown(NamedTuple):
@@ -27,27 +27,31 @@ class Shown(NamedTuple):
     maps: dict[str, np.ndarray]
 
 
-def results(tables: dict[str, xr.Dataset], *, unmoved: float) -> dict[str, Any]:
+def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: float) -> dict[str, Any]:
     """Give the sections that come from the results alone.
 
     Args:
         tables: summary, agreement, comparison and, where there are any, curves.
+        processes: In which charts are drawn, side by side with all else.
         unmoved: Similarity of maps above which a randomization check flags a method.
     """
     summary, agreement = tables["summary"], tables["agreement"]
     order, metrics = overall(summary), ranking_metrics(summary)
-    boards = drawn(leaderboard, [(summary, name) for name in metrics])
-    checked = sanity.checks(summary, tables.get("curves"), unmoved)
-    return {
+    curves = tables.get("curves")
+    curved = [] if curves is None else curves["metric"].values.tolist()
+    # The longest first, so that no process waits for another in the end.
+    charts = processes.map(curve_charts, repeat(curves), curved)
+    across = processes.submit(dots.mean_ranks, summary, order)
+    boards = processes.map(leaderboard, repeat(summary), metrics)
+    checked = sanity.checks(summary, curves, unmoved)
+    found = {
         "answer": words.answer(summary, agreement),
         "partly": words.partly(summary),
-        "overview": dots.mean_ranks(summary, order),
         "ranks": ranks(summary, order),
         "metrics": metrics,
         "ranked": ranked(summary),
         "apart": apart(summary),
         "fewest": summary.attrs["fewest"],
-        "leaderboards": boards,
         "sanity": checked,
         "unmoved": unmoved,
         "flagged": sanity.flagged(checked),
@@ -56,7 +60,6 @@ def results(tables: dict[str, xr.Dataset], *, unmoved: float) -> dict[str, Any]:
         "diagnostics": diagnostics(summary),
         "agreement": agreements(agreement),
         "similarity": similarities(agreement, summary),
-        "curves": curve_charts(tables.get("curves")),
         "refused": refusals(summary),
         "bootstrap": summary.attrs["bootstrap"],
         "classifiers": summary["classifier"].values.tolist(),
@@ -67,12 +70,7 @@ def results(tables: dict[str, xr.Dataset], *, unmoved: float) -> dict[str, Any]:
             )
         ],
     }
-
-
-def drawn(draw: Callable, calls: list[tuple]) -> list:
-    """Draw charts side by side, a process a core: laying out text is what a report spends its time on."""
-    with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
-        return list(processes.map(draw, *zip(*calls, strict=True))) if calls else []
+    return {**found, "overview": across.result(), "leaderboards": list(boards), "curves": list(charts)}
 
 
 def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
@@ -113,21 +111,20 @@ def pairs(comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
     families = [name for name in comparison["method_family"].values.tolist() if name != "control"]
     found = []
     for label in comparison["comparison"].values.tolist():
-        table = comparison.sel(comparison=label)
+        table = comparison.sel({"comparison": label, "metric": metrics, "method_family": families})
+        columns = [table[name].transpose("metric", "method_family").values.tolist() for name in FIELDS]
         rows = [
-            (metric, [_change(table.sel(metric=metric, method_family=family)) for family in families])
-            for metric in metrics
+            (metric, [_change(*cell) for cell in zip(*numbers, strict=True)])
+            for metric, *numbers in zip(metrics, *columns, strict=True)
         ]
         found.append({"compared": label, "families": families, "rows": rows})
     return found
 
 
-def _change(one: xr.Dataset) -> heat.Cell:
-    number, better, apart = (int(one[name]) for name in ("count", "better", "apart"))
-    p = float(one["p"])
+def _change(change: float, better: int, apart: int, number: int, p: float) -> heat.Cell:
     if not number:
         return heat.Cell("", 0, False, "no method is scored on both")
-    text = f"{float(one['change']):+.3g}".replace("-", "−") + f"\n{better} of {number}"
+    text = f"{change:+.3g}".replace("-", "−") + f"\n{better} of {number}"
     text += f"\np {digits(p, 2)}" if number >= FEWEST else ""
     hint = f"better for {better} of {number}, intervals apart for {apart}; Mann–Whitney p = {p:.2g}"
     return heat.Cell(text, heat.DEEPEST * abs(2 * better / number - 1), better < number / 2, hint)
@@ -186,20 +183,12 @@ def _matrix(table: xr.Dataset, name: str, names: list[str], what: str) -> heat.M
     return heat.agreement(table[name].values, table[f"{name}_count"].values, names, what)
 
 
-def curve_charts(curves: xr.Dataset | None) -> list[dict[str, Any]]:
-    """Give the charts of every curve metric, by classifier."""
-    if curves is None:
-        return []
-    classifiers = curves["classifier"].values.tolist()
-    metrics = curves["metric"].values.tolist()
-    charts = drawn(bands.curves, [(curves, metric, name) for metric in metrics for name in classifiers])
-    found = []
-    for at, metric in enumerate(metrics):
-        own = list(zip(classifiers, charts[at * len(classifiers) :], strict=False))
-        long_name = str(curves["metric_long_name"].sel(metric=metric).values)
-        better = str(curves["better"].sel(metric=metric).values)
-        found.append({"metric": metric, "long_name": long_name, "better": better, "charts": own})
-    return found
+def curve_charts(curves: xr.Dataset, metric: str) -> dict[str, Any]:
+    """Give one curve metric's charts, by classifier."""
+    one = curves.sel(metric=metric)
+    charts = [(name, bands.curves(curves, metric, name)) for name in curves["classifier"].values.tolist()]
+    about = {"long_name": str(one["metric_long_name"].values), "better": str(one["better"].values)}
+    return {"metric": metric, **about, "charts": charts}
 
 
 def refusals(summary: xr.Dataset) -> list[dict[str, Any]]:

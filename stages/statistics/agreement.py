@@ -1,5 +1,7 @@
 """How far rankings agree."""
 
+from functools import cache
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
@@ -47,10 +49,15 @@ def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
     number = values.shape[0]
     rho = np.full((number, number), np.nan)
     known = ~np.isnan(values)
+
+    @cache  # most rows are ranked on the same items against most others
+    def ranked(row: int, items: bytes) -> np.ndarray:
+        return rankdata(values[row, np.frombuffer(items, bool)])
+
     for one in range(number):
         for other in range(one, number):
-            both = known[one] & known[other]
-            rho[one, other] = rho[other, one] = _pearson(rankdata(values[one, both]), rankdata(values[other, both]))
+            both = (known[one] & known[other]).tobytes()
+            rho[one, other] = rho[other, one] = _pearson(ranked(one, both), ranked(other, both))
     return rho, _shared(known)
 
 

@@ -1,0 +1,60 @@
+"""Charts are laid out by the widths of their texts: none may be cut off."""
+
+import io
+
+import pytest
+from matplotlib.backends.backend_svg import RendererSVG
+from matplotlib.figure import Figure
+
+from stages.figures import bands
+from stages.figures.theme import fit, style
+
+LONG = ["integrated_gradients_of_a_mask", "up"]
+LOOK = {"color": "#010101", "lw": 1}
+
+
+def renderer(figure: Figure) -> RendererSVG:
+    figure.dpi = 72  # that of an SVG
+    return RendererSVG(*figure.bbox.size, io.StringIO())
+
+
+def inside(figure: Figure) -> bool:
+    box = figure.get_tightbbox(renderer(figure))
+    width, height = figure.get_size_inches()
+    return box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+
+
+@pytest.mark.parametrize("names", [None, LONG])
+@pytest.mark.parametrize("label", ["", "probability"])
+@pytest.mark.parametrize(("scale", "end"), [("linear", 1), ("linear", 900_000), ("linear", -0.25), ("log", 1e-4)])
+def test_all_text_lies_inside(names, label, scale, end):
+    with style("chart"):
+        figure = Figure(figsize=(4.5, 2.4))
+        axes = figure.add_subplot()
+        axes.plot([end / 1000, end], [-abs(end), abs(end)])
+        axes.set_xscale(scale)
+        axes.set_xlim(*sorted((end / 1000, end)))
+        axes.set_xlabel("mean rank over metrics  (1 is best)")
+        axes.set_ylabel(label)
+        if names:
+            axes.set_yticks(range(len(names)), names)
+            axes.set_ylim(len(names) - 0.4, -0.6)
+        fit(axes, names=names, beneath=0.2)
+        assert inside(figure)
+        assert axes.get_position().width > 0.3
+
+
+@pytest.mark.parametrize("number", [1, 2, 13])
+def test_a_legend_names_all_lines_beneath_the_axes(number):
+    with style("legend"):
+        beneath = bands.LINE * -(-number // bands.COLUMNS)
+        figure = Figure(figsize=(bands.WIDTH, bands.HEIGHT + beneath))
+        axes = figure.add_subplot()
+        axes.set_xlabel("fraction of pixels changed")
+        fit(axes, beneath=beneath)
+        bands._legend(figure, {f"guided_gradcam_{place}": LOOK for place in range(number)})
+        assert inside(figure)
+        boxes = [text.get_window_extent(renderer(figure)) for text in figure.texts]
+        assert len(boxes) == number
+        assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+        assert max(box.y1 for box in boxes) < axes.xaxis.label.get_window_extent(renderer(figure)).y0
