@@ -14,6 +14,7 @@ from stages.figures.sweeps import Bar, Facet
 from stages.figures.theme import keys
 from stages.figures.tradeoff import Point, Traded
 from stages.params import entries
+from stages.problem import Problem
 from stages.settings import Entry
 from stages.smoothing import Smoothing, smoothings
 
@@ -63,8 +64,7 @@ class Found(NamedTuple):
 
     def test(self, metric: Entry) -> Test:
         """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
-        of = metric.settings
-        return Test(self.ways[metric.options["smoothings"][0]], of["tau"][0], of["alpha"], of["correction"])
+        return _test(metric, self.ways)
 
     def radii(self, metric: Entry) -> list[float]:
         """Give the radii of a metric, the one by which it ranks first."""
@@ -83,14 +83,26 @@ class Found(NamedTuple):
         return Point(float(mean), float(low), float(high), int(count))
 
 
+def first_test(given: dict) -> Test:
+    """Give the test by which the first metric of votes ranks.
+
+    Raises:
+        Problem: there is no such metric.
+    """
+    judged = (one for listed in entries(given, "metrics").values() for one in listed.values())
+    first = next((one for one in judged if one.options["smoothings"]), None)
+    if first is None:
+        raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
+    return _test(first, _ways(given))
+
+
 def found(table: xr.Dataset, given: dict) -> Found:
     """Bind the results of metrics of votes to their entries in params.yaml."""
     judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
-    methods = {name for listed in entries(given, "methods").values() for name in listed}
     there = set(table["metric"].values.tolist())
     dims = ("classifier", "method", "metric", "radius", "level", "variable")
     values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
-    return Found(table, values, [one for one in judged if one.name in there], smoothings(given, methods))
+    return Found(table, values, [one for one in judged if one.name in there], _ways(given))
 
 
 def section(known: Found, given: dict) -> dict[str, Any]:
@@ -250,6 +262,15 @@ def panels(shown: dict[str, list[Shown]], votes: dict[str, dict[str, Votes]], te
             known = {"classifier": classifier, "image": one.image, "target": one.target}
             found.append({**known, "picture": picture, "rows": rows})
     return found
+
+
+def _test(metric: Entry, ways: dict[str, Smoothing]) -> Test:
+    of = metric.settings
+    return Test(ways[metric.options["smoothings"][0]], of["tau"][0], of["alpha"], of["correction"])
+
+
+def _ways(given: dict) -> dict[str, Smoothing]:
+    return smoothings(given, {name for listed in entries(given, "methods").values() for name in listed})
 
 
 def _how(metric: Entry) -> tuple[Any, ...]:
