@@ -91,14 +91,14 @@ def _numbers(axes: Axes, placed: list[Traded], size: tuple[float, float], chance
     """Put each number where it hides no dot and no other number; far from its dot, a line leads to it."""
     scale = np.array(size) / (1 + 2 * BEYOND)
     dots = [(np.array([one.game.mean, one.share.mean]) + BEYOND) * scale for one in placed]
-    taken = [_box(dot, DOT, DOT) for dot in dots]
-    taken.append(_box((np.array([1, 1]) + BEYOND) * scale - [12, 0], 22, 7))
-    taken.append(_box((np.array([chance, 1]) + BEYOND) * scale + [18, 0], 18, 6))
-    taken.append(_box(np.array([(chance + BEYOND) * scale[0], size[1] / 2]), 1, size[1] / 2))
-    for number, (one, dot) in enumerate(zip(placed, dots, strict=True), start=1):
-        half = DIGIT * len(str(number)) / 2, LINE / 2
-        center = next((at for at in _around(dot) if _free(_box(at, *half), taken, size)), dot + np.array([10, 8]))
-        taken.append(_box(center, *half))
+    ideal, top = (np.array([1, 1]) + BEYOND) * scale, (np.array([chance, 1]) + BEYOND) * scale
+    taken = [
+        box(ideal - np.array([12, 0]), 22, 7),
+        box(top + np.array([18, 0]), 18, 6),
+        box(np.array([top[0], size[1] / 2]), 1, size[1]),
+    ]
+    halves = [(DIGIT * len(str(number)) / 2, LINE / 2) for number in range(1, 1 + len(placed))]
+    for number, (one, dot, center) in enumerate(zip(placed, dots, centers(dots, halves, taken, size), strict=True), 1):
         away = np.hypot(*(center - dot)) > 14
         lead = {"arrowprops": {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}} if away else {}
         axes.annotate(
@@ -116,6 +116,31 @@ def _numbers(axes: Axes, placed: list[Traded], size: tuple[float, float], chance
         )
 
 
+def centers(
+    dots: list[np.ndarray], halves: list[tuple[float, float]], taken: list[np.ndarray], size: tuple[float, float]
+) -> list[np.ndarray]:
+    """Choose where each number stands: the nearest place to its dot that is free.
+
+    Args:
+        dots: Where they are, in points.
+        halves: Half the width and height of each number.
+        taken: Boxes where no number may stand, besides the dots.
+        size: Of the axes, in points.
+    """
+    taken, found = [*taken, *(box(dot, DOT, DOT) for dot in dots)], []
+    for dot, half in zip(dots, halves, strict=True):
+        free = (at for at in _around(dot) if _free(box(at, *half), taken, size))
+        found.append(next(free, dot + np.array([10, 8])))
+        taken.append(box(found[-1], *half))
+    return found
+
+
+def box(center: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
+    """Give left, bottom, right and top."""
+    x, y = center
+    return np.array([x - half_width, y - half_height, x + half_width, y + half_height])
+
+
 def _around(dot: np.ndarray) -> list[np.ndarray]:
     """List places around a dot, the nearest first, those above and to the right before others."""
     angles = np.radians([45, 135, -45, -135, 0, 90, 180, -90, 20, 70, 110, 160, -20, -70, -110, -160])
@@ -123,12 +148,7 @@ def _around(dot: np.ndarray) -> list[np.ndarray]:
     return [dot + distance * turn for distance in (10.5, 13, 17, 22, 28, 36, 46) for turn in turns]
 
 
-def _box(center: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
-    x, y = center
-    return np.array([x - half_width, y - half_height, x + half_width, y + half_height])
-
-
-def _free(box: np.ndarray, taken: list[np.ndarray], size: tuple[float, float]) -> bool:
-    inside = box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
-    apart = (box[2] <= one[0] or one[2] <= box[0] or box[3] <= one[1] or one[3] <= box[1] for one in taken)
+def _free(own: np.ndarray, taken: list[np.ndarray], size: tuple[float, float]) -> bool:
+    inside = own[0] >= 0 and own[1] >= 0 and own[2] <= size[0] and own[3] <= size[1]
+    apart = (own[2] <= one[0] or one[2] <= own[0] or own[3] <= one[1] or one[3] <= own[1] for one in taken)
     return bool(inside) and all(apart)
