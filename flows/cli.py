@@ -1,4 +1,4 @@
-"""The face of the project: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`."""
+"""The face of the project: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`, `atlas show`."""
 
 import os
 import shutil
@@ -103,6 +103,25 @@ def clean(study: Study = Path()) -> None:
     """Delete the outputs of entries that params.yaml no longer names."""
     with _told():
         console.print(f"{_clean(study)} outputs deleted.")
+
+
+@app.command()
+def show(
+    image: Annotated[str, typer.Argument(help="Its name among the evaluation images.")],
+    classifier: Annotated[str | None, typer.Option(help="Whose maps; the first of params.yaml if not said.")] = None,
+    methods: Annotated[str, typer.Option(help="Names with commas between them; all if not said.")] = "",
+    certified: Annotated[
+        bool, typer.Option("--certified", help="Show below each map what is certified of it.")
+    ] = False,
+    output: Annotated[Path | None, typer.Option(help="A PNG; IMAGE_CLASSIFIER.png if not said.")] = None,
+    study: Study = Path(),
+) -> None:
+    """Write a picture of an image with its maps, and of what is certified of them."""
+    with _told():
+        from flows.show import show as write
+
+        names = [name.strip() for name in methods.split(",") if name.strip()]
+        typer.echo(write(study, image, classifier, names, marked=certified, output=output))
 
 
 class _told:

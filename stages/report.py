@@ -14,11 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from stages import params
-from stages.figures import order, overview, page, pictures, words
+from stages.certification import Votes
+from stages.figures import certificates, order, overview, page, pictures, published, words
 from stages.figures.page import Shown
 from stages.gaps import is_draft, missing
 from stages.problem import Problem
-from stages.stores import read, replace
+from stages.smoothing import Smoothing
+from stages.stores import read, replace, values
 
 TEMPLATES = Path(page.__file__).parent
 
@@ -45,7 +47,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         raise Problem(f"params.yaml: report: images and pixels must be at least 1, got {images} and {pixels}")
     tables = results(study, given)
     methods = described(study, given)
-    shown = {name: chosen(study, given, name, images) for name in given["classifiers"]}
+    shown = {name: gallery(study, given, name, images) for name in given["classifiers"]}
     first = next((listed[0] for listed in shown.values() if listed), None)
     with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
         atlas = first and processes.submit(overview.png, tables["summary"], first, title)
@@ -59,6 +61,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "panels": page.gallery(shown, sections["methods"], side=pixels),
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],
         "brightest": pictures.BRIGHTEST,
+        "certified": certified(study, given, tables["certified"], images, pixels) if "certified" in tables else None,
         "excluded": excluded(given),
         "draft": is_draft(study),
         "missing": missing(study),
@@ -79,9 +82,9 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """
     folder = study / "data" / "results"
     found = {}
-    for name in ("summary", "agreement", "comparison", "curves"):
+    for name in ("summary", "agreement", "comparison", "curves", "certified"):
         path = folder / f"{name}.zarr"
-        if name == "curves" and not path.exists():
+        if name in ("curves", "certified") and not path.exists():
             continue
         try:
             found[name] = xr.open_zarr(path, consolidated=False, chunks=None).load()
@@ -103,16 +106,46 @@ def described(study: Path, given: dict) -> dict[str, dict[str, str]]:
     return found
 
 
-def chosen(study: Path, given: dict, classifier: str, number: int) -> list[Shown]:
-    """Read the first images of a classifier, no class twice while there are others, and their maps."""
-    store = read(params.path(study, "images", classifier) / "images", "the evaluation images")
-    targets = store["target"][:]
+def certified(study: Path, given: dict, table: xr.Dataset, images: int, pixels: int) -> dict[str, Any]:
+    """Gather what the page says of certified maps: results, pictures, and what was published."""
+    known = certificates.found(table, given)
+    test = known.test(known.metrics[0])
+    number = min(images, test.smoothing.pictures["images"])
+    shown, cast = {}, {}
+    for name in given["classifiers"]:
+        shown[name] = chosen(study, given, name, np.arange(number), [])
+        cast[name] = votes(study, given, name, test.smoothing, np.arange(len(shown[name])))
+    return {
+        **certificates.section(known, given),
+        "panels": certificates.panels(shown, cast, test, side=pixels),
+        "published": published.joined(known, given),
+    }
+
+
+def gallery(study: Path, given: dict, classifier: str, number: int) -> list[Shown]:
+    """Read the first images of a classifier, no class twice while there are others, and all their maps."""
+    rows = first_rows(study, classifier, number)
+    return chosen(
+        study, given, classifier, rows, [name for one in params.entries(given, "methods").values() for name in one]
+    )
+
+
+def first_rows(study: Path, classifier: str, number: int) -> np.ndarray:
+    """Choose the first images of a classifier, no class twice while there are others."""
+    targets = read(params.path(study, "images", classifier) / "images", "the evaluation images")["target"][:]
     first = np.sort(np.unique(targets, return_index=True)[1])
-    rows = np.concatenate([first, np.setdiff1d(np.arange(len(targets)), first)])[:number]
-    ids, classes = store["image"][:], about(study, classifier).get("classes", {})
-    maps = {}
+    return np.concatenate([first, np.setdiff1d(np.arange(len(targets)), first)])[:number]
+
+
+def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods: list[str]) -> list[Shown]:
+    """Read some images of a classifier, and their maps by those methods that can serve it."""
+    store = read(params.path(study, "images", classifier) / "images", "the evaluation images")
+    ids, targets, classes = store["image"][:], store["target"][:], about(study, classifier).get("classes", {})
+    rows, maps = rows[rows < len(ids)], {}
     for family, listed in params.entries(given, "methods").items():
         for method in listed if f"attribute@{classifier}-{family}" not in missing(study) else []:
+            if method not in methods:
+                continue
             path = params.path(study, "maps", classifier, family, method) / "images"
             group = read(path, f"the maps of {method}")
             if "unsupported" not in group.attrs:
@@ -122,10 +155,31 @@ def chosen(study: Path, given: dict, classifier: str, number: int) -> list[Shown
             str(ids[row]),
             _class(classes, int(targets[row])),
             store["pixels"][int(row)],
-            {name: values[place] for name, values in maps.items()},
+            {name: own[place] for name, own in maps.items()},
         )
         for place, row in enumerate(rows)
     ]
+
+
+def votes(study: Path, given: dict, classifier: str, smoothing: Smoothing, rows: np.ndarray) -> dict[str, Votes]:
+    """Read the votes on the maps of some images, by method; a method that has none is not in it.
+
+    Raises:
+        Problem: votes are missing, and the study is no draft.
+    """
+    settings, found = smoothing.settings, {}
+    how = {"firsts": settings["first"], "draws": settings["rest"]}
+    how |= {name: settings[name] for name in ("sigma", "levels", "form")}
+    for family, listed in params.entries(given, "methods").items():
+        for method in listed if f"certify@{classifier}-{family}" not in missing(study) else []:
+            path = params.path(study, "votes", classifier, family, method) / smoothing.name / "images"
+            if method not in smoothing.methods or not len(rows) or (is_draft(study) and not path.exists()):
+                continue
+            group = read(path, f"the votes on the maps of {method}")
+            if "unsupported" not in group.attrs:
+                counts = {name: values(group, name, rows) for name in ("first", "rest", "tied")}
+                found[method] = Votes(**counts, **how)
+    return found
 
 
 def about(study: Path, classifier: str) -> dict[str, Any]:

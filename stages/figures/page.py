@@ -212,10 +212,7 @@ def gallery(shown: dict[str, list[Shown]], methods: list[dict[str, Any]], *, sid
     """
     panels = []
     for classifier, listed in shown.items():
-        signed = {
-            one["name"]: any(each.maps[one["name"]].min() < 0 for each in listed if one["name"] in each.maps)
-            for one in methods
-        }
+        around_zero = signed(listed, [one["name"] for one in methods])
         for one in listed:
             what = f"{one.target}, image {one.image}"
             tiles = []
@@ -224,12 +221,17 @@ def gallery(shown: dict[str, list[Shown]], methods: list[dict[str, Any]], *, sid
                 drawn = None
                 if name in one.maps:
                     alt = f"Map of {name}: {what}"
-                    drawn = pictures.attribution(one.maps[name], alt, signed=signed[name], side=side)
+                    drawn = pictures.attribution(one.maps[name], alt, signed=name in around_zero, side=side)
                 tiles.append((name, control, drawn))
             picture = pictures.image(one.pixels, f"The image: {what}", side=side)
             known = {"classifier": classifier, "image": one.image, "target": one.target}
             panels.append({**known, "picture": picture, "tiles": tiles})
     return panels
+
+
+def signed(listed: list[Shown], methods: list[str]) -> set[str]:
+    """Give the methods one of whose maps has a value below 0."""
+    return {name for name in methods if any(one.maps[name].min() < 0 for one in listed if name in one.maps)}
 
 
 def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Dataset) -> dict[str, Any]:

@@ -37,6 +37,20 @@ def attribution(values: Float[np.ndarray, "y x"], alt: str, *, signed: bool, sid
     return _picture(levels, levels.shape[1], 3, palette(DIVERGING if signed else SEQUENTIAL), alt)
 
 
+def indexed(places: UInt8[np.ndarray, "y x"], colors: UInt8[np.ndarray, "color 3"], alt: str, *, side: int) -> Picture:
+    """Show pixels by their place in a list of colors; a large picture keeps the middle pixel of every block."""
+    block = -(-max(places.shape) // side)
+    height, width = (size // block for size in places.shape)
+    small = places[block // 2 :: block, block // 2 :: block][:height, :width]
+    return _picture(small, width, 3, colors.tobytes(), alt)
+
+
+def gray(values: Float[np.ndarray, "y x"], alt: str, *, side: int) -> Picture:
+    """Show shares from 0, black, to 1, white."""
+    small = np.round(255 * shrink(values[None].astype(np.float64), side=side)[0]).astype(np.uint8)
+    return _picture(small, small.shape[1], 0, b"", alt)
+
+
 def quantize(values: Float[np.ndarray, "y x"], *, signed: bool) -> UInt8[np.ndarray, "y x"]:
     """Scale a map to the 256 colors of a palette; 0 is the middle of a signed one, and the start of another."""
     top = np.quantile(np.abs(values), BRIGHTEST)

@@ -1,0 +1,80 @@
+"""Show one image with its maps, and what is certified of them, in one picture."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stages import report
+from stages.figures import certificates, certified, page, sheet
+from stages.params import entries, load, path
+from stages.problem import Problem
+from stages.stores import read, values
+
+SOME = 5  # of the images that are named in an error
+
+
+def show(
+    study: Path, image: str, classifier: str | None, methods: list[str], *, marked: bool, output: Path | None
+) -> Path:
+    """Write the picture and give its place.
+
+    Args:
+        study: The folder of params.yaml.
+        image: Its name among the evaluation images of the classifier.
+        classifier: A key of `classifiers` of params.yaml; the first if None.
+        methods: Names of methods, in the order to show them; all if there is none.
+        marked: Whether what is certified is shown below each map.
+        output: Where to write; `<image>_<classifier>.png` if None.
+
+    Raises:
+        Problem: a name that is not there, or a store that is not here.
+    """
+    given = load(study)
+    classifier = classifier or next(iter(given["classifiers"]))
+    known = [name for listed in entries(given, "methods").values() for name in listed]
+    for kind, name, names in (
+        ("classifier", classifier, list(given["classifiers"])),
+        *(("method", name, known) for name in methods),
+    ):
+        if name not in names:
+            raise Problem(f"{study / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(names)}")
+    row = _row(study, classifier, image)
+    chosen = methods or known
+    # A method is colored as in the report: around 0 if one of the maps that are shown there has values below it.
+    rows = np.array([row, *report.first_rows(study, classifier, given["report"]["images"])])
+    listed = report.chosen(study, given, classifier, rows, chosen)
+    marks = _marks(study, given, classifier, image, row) if marked else None
+    drawn = sheet.png(sheet.figure(listed[0], chosen, page.signed(listed, chosen), marks))
+    output = output or Path(f"{image.replace('/', '_')}_{classifier}.png")
+    try:
+        output.write_bytes(drawn)
+    except OSError as error:
+        raise Problem(
+            f"{output}: cannot be written ({error.strerror}); expected a file in a folder that is there"
+        ) from None
+    return output
+
+
+def _row(study: Path, classifier: str, image: str) -> int:
+    store = path(study, "images", classifier) / "images"
+    ids = values(read(store, "the evaluation images"), "image").tolist()
+    if image not in ids:
+        raise Problem(f"{classifier} has no image '{image}'; it has {len(ids)}: {_some(ids)}")
+    return ids.index(image)
+
+
+def _marks(study: Path, given: dict, classifier: str, image: str, row: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Label the image's maps by the test of the first metric of votes."""
+    test = certificates.first_test(given)
+    number = test.smoothing.pictures["images"]
+    if row >= number:
+        store = path(study, "images", classifier) / "images"
+        ids = values(read(store, "the evaluation images"), "image", slice(0, number)).tolist()
+        voted = f"it has those of {_some(ids)}" if number else "it has none of images"
+        raise Problem(f"{test.smoothing.name} has no votes on image '{image}' of {classifier}; {voted}")
+    cast = report.votes(study, given, classifier, test.smoothing, np.array([row]))
+    return {name: (test.labels(one)[0], certified.smoothed(one, 0, 0)) for name, one in cast.items()}
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SOME]) + (", …" if len(names) > SOME else "")

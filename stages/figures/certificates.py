@@ -1,0 +1,288 @@
+"""What the report says of certified maps, as plain values for its template."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from stages import certification
+from stages.certification import Votes
+from stages.figures import certified, sweeps, tradeoff
+from stages.figures.page import Shown, drawn
+from stages.figures.pictures import image
+from stages.figures.sweeps import Bar, Facet
+from stages.figures.theme import keys
+from stages.figures.tradeoff import Point, Traded
+from stages.params import entries
+from stages.problem import Problem
+from stages.settings import Entry
+from stages.smoothing import Smoothing, smoothings
+
+IMPORTANT, UNIMPORTANT, ABSTAINED = "certified_important", "certified_unimportant", "abstained"
+GAME, GRIDS = "certified_grid_pointing_game", "grid_abstained"
+# What a column is called.
+COLUMNS = {
+    IMPORTANT: "important, %",
+    UNIMPORTANT: "unimportant, %",
+    ABSTAINED: "abstained, %",
+    "certified_localization": "localization",
+}
+CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}
+NOWHERE = Point(np.nan, np.nan, np.nan, 0)
+
+
+class Test(NamedTuple):
+    """How the votes of a smoothing are tested for labels."""
+
+    smoothing: Smoothing
+    tau: float
+    alpha: float
+    correction: certification.Correction
+
+    @property
+    def radius(self) -> float:
+        """The L2 norm of changes that no label minds."""
+        return certification.radius(self.smoothing.settings["sigma"], self.tau)
+
+    def labels(self, votes: Votes) -> np.ndarray:
+        """Label the pixels of some images."""
+        return certification.labels(votes, tau=self.tau, alpha=self.alpha, correction=self.correction)
+
+
+class Found(NamedTuple):
+    """The results of metrics of votes, and the entries they are of."""
+
+    table: xr.Dataset
+    values: np.ndarray  # mean, low, high and count by classifier, method, metric, radius and level
+    metrics: list[Entry]
+    ways: dict[str, Smoothing]
+
+    def of(self, function: str, *, radii: int = 1) -> Entry | None:
+        """Give the first entry of a function that is judged at so many radii, at least."""
+        known = (one for one in self.metrics if one.function == function and len(self.radii(one)) >= radii)
+        return next(known, None)
+
+    def test(self, metric: Entry) -> Test:
+        """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
+        return _test(metric, self.ways)
+
+    def radii(self, metric: Entry) -> list[float]:
+        """Give the radii of a metric, the one by which it ranks first."""
+        sigmas = [self.ways[name].settings["sigma"] for name in metric.options["smoothings"]]
+        found = [certification.radius(sigma, tau) for sigma in sigmas for tau in metric.settings["tau"]]
+        labels = self.table["radius"].values
+        return [float(labels[np.abs(labels - one).argmin()]) for one in found]
+
+    def point(self, metric: Entry | None, classifier: str, method: str, radius: float, level: int) -> Point:
+        """Look up a mean with its interval and count."""
+        if metric is None or level not in self.table.indexes["level"]:
+            return NOWHERE
+        at = {"classifier": classifier, "method": method, "metric": metric.name, "radius": radius, "level": level}
+        place = tuple(self.table.indexes[dim].get_loc(label) for dim, label in at.items())
+        mean, low, high, count = self.values[place]
+        return Point(float(mean), float(low), float(high), int(count))
+
+
+def first_test(given: dict) -> Test:
+    """Give the test by which the first metric of votes ranks.
+
+    Raises:
+        Problem: there is no such metric.
+    """
+    judged = (one for listed in entries(given, "metrics").values() for one in listed.values())
+    first = next((one for one in judged if one.options["smoothings"]), None)
+    if first is None:
+        raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
+    return _test(first, _ways(given))
+
+
+def found(table: xr.Dataset, given: dict) -> Found:
+    """Bind the results of metrics of votes to their entries in params.yaml."""
+    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
+    there = set(table["metric"].values.tolist())
+    dims = ("classifier", "method", "metric", "radius", "level", "variable")
+    values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
+    return Found(table, values, [one for one in judged if one.name in there], _ways(given))
+
+
+def section(known: Found, given: dict) -> dict[str, Any]:
+    """Give what the section shows of the results."""
+    test, table = known.test(known.metrics[0]), known.table
+    classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
+    return {
+        "test": said(test),
+        "levels": legend(test.smoothing.settings["levels"]),
+        "tradeoffs": [one for name in classifiers if (one := traded(known, given, name))],
+        "sweeps": [(what, swept(known, what)) for what in ("level", "radius")],
+        "numbers": [one for name in classifiers for one in numbers(known, name)],
+        "columns": [(one.name, COLUMNS[one.function]) for one in map(known.of, COLUMNS) if one is not None],
+        "families": families(table, test.smoothing.methods),
+        "uncertified": [name for name in methods if name not in test.smoothing.methods],
+    }
+
+
+def said(test: Test) -> dict[str, Any]:
+    """Give the numbers of the certificate's two sentences."""
+    of = test.smoothing.settings
+    numbers = {name: of[name] for name in ("sigma", "first", "rest")}
+    numbers |= {"copies": of["first"] + of["rest"], "tau": test.tau, "radius": test.radius, "alpha": test.alpha}
+    return {**numbers, "sure": f"{100 * (1 - test.alpha):.6g}%", "correction": CORRECTED[test.correction]}
+
+
+def legend(levels: list[int]) -> list[tuple[int, str]]:
+    """Give each level's color in the pictures."""
+    return [
+        (level, certified.spelled(color)) for level, color in zip(levels, certified.colors(len(levels)), strict=True)
+    ]
+
+
+def families(table: xr.Dataset, methods: list[str]) -> list[tuple[str, str, str]]:
+    """Give color and shape of each family that has a method with votes; controls are hollow and need none."""
+    here = table.isel({"method": np.isin(table["method"].values, methods) & ~table["control"].values})
+    return keys(list(dict.fromkeys(here["method_family"].values.tolist())))
+
+
+def traded(known: Found, given: dict, classifier: str) -> dict[str, Any] | None:
+    """Give the chart and table of how much is certified on grids against whether it lies in the tile explained.
+
+    The certified share is of grids, or of images where that was not measured.
+    """
+    game, share = known.of(GAME), known.of(GRIDS) or known.of(ABSTAINED)
+    if game is None or share is None:
+        return None
+    level, radius, table = game.options["level"], known.radii(game)[0], known.table
+    listed = []
+    for method in known.test(game).smoothing.methods:
+        about = table.sel({"method": method})
+        left = known.point(share, classifier, method, radius, level)
+        certain = Point(*(1 - one / 100 for one in (left.mean, left.high, left.low)), left.count)
+        place = known.point(game, classifier, method, radius, level)
+        listed.append(Traded(method, str(about["method_family"].values), bool(about["control"]), place, certain))
+    listed.sort(key=lambda one: np.hypot(1 - one.game.mean, 1 - one.share.mean) if one.known else np.inf)
+    order = [name for name, _, _ in families(table, known.test(game).smoothing.methods)] + ["control"]
+    chance = 1 / given["classifiers"][classifier]["grids"]["tiles_per_side"] ** 2
+    return {
+        "classifier": classifier,
+        "chart": tradeoff.chart(listed, order, chance, classifier),
+        "rows": listed,
+        "level": level,
+        "radius": radius,
+        "chance": chance,
+        "grids": share.function == GRIDS,
+    }
+
+
+def swept(known: Found, what: str) -> dict[str, Any] | None:
+    """Give a chart a classifier of the certified shares by level, or by radius where there are several."""
+    fewest = 2 if what == "radius" else 1
+    important, unimportant = (known.of(name, radii=fewest) for name in (IMPORTANT, UNIMPORTANT))
+    first = important or unimportant
+    if first is None:
+        return None
+    if important and unimportant and _how(important) != _how(unimportant):
+        unimportant = None
+    levels = known.test(first).smoothing.settings["levels"]
+    rank, radii = first.options["level"], known.radii(first)
+    steps = [(radii[0], one) for one in levels] if what == "level" else [(one, rank) for one in sorted(radii)]
+    methods = [
+        name
+        for name in known.test(first).smoothing.methods
+        if all(name in known.ways[way].methods for way in first.options["smoothings"])
+    ]
+    calls = []
+    for classifier in known.table["classifier"].values.tolist():
+        order = sorted(methods, key=lambda name: -_total(known, important, unimportant, classifier, name, radii[0]))
+        facets = []
+        for radius, level in steps:
+            bars = [
+                Bar(
+                    method,
+                    bool(known.table["control"].sel({"method": method})),
+                    *(
+                        known.point(one, classifier, method, radius, level) if one else None
+                        for one in (important, unimportant)
+                    ),
+                )
+                for method in order
+            ]
+            facets.append(Facet(f"top {level}%" if what == "level" else f"radius {radius:.3f}", level, bars))
+        leading = ", ".join(order[:3])
+        alt = f"Certified share of the pixels by {what} on {classifier}, most first: {leading}; numbers below."
+        calls.append((facets, f"certified_{what}_{classifier}", alt))
+    charts = zip(known.table["classifier"].values.tolist(), drawn(sweeps.chart, calls), strict=True)
+    parts = [name for name, one in (("important", important), ("unimportant", unimportant)) if one]
+    return {"charts": list(charts), "level": rank, "radius": radii[0], "parts": parts, "test": said(known.test(first))}
+
+
+def numbers(known: Found, classifier: str) -> list[dict[str, Any]]:
+    """Give a table a level of what is certified at the radius to rank by."""
+    first = known.metrics[0]
+    rows = []
+    for level in known.test(first).smoothing.settings["levels"]:
+        listed = []
+        for method in known.test(first).smoothing.methods:
+            cells = [
+                known.point(one, classifier, method, known.radii(one)[0], level)
+                for one in map(known.of, COLUMNS)
+                if one is not None
+            ]
+            listed.append((method, bool(known.table["control"].sel({"method": method})), cells))
+        rows.append({"classifier": classifier, "level": level, "rows": listed})
+    return rows
+
+
+def panels(shown: dict[str, list[Shown]], votes: dict[str, dict[str, Votes]], test: Test, *, side: int) -> list[dict]:
+    """Give the pictures of each image: what is certified of every certified method's map, None where there is none.
+
+    Args:
+        shown: The first images by classifier.
+        votes: By classifier and method, on the maps of these images.
+        test: What makes labels of votes.
+        side: Pixels that a picture has at most a side.
+    """
+    levels, found = test.smoothing.settings["levels"], []
+    for classifier, listed in shown.items():
+        marks = {method: test.labels(cast) for method, cast in votes[classifier].items()}
+        for row, one in enumerate(listed if marks else []):
+            what = f"{one.target}, image {one.image}"
+            rows = []
+            for method in test.smoothing.methods:
+                drawn = []
+                if method in marks:
+                    own, named = marks[method][row], f"of {method}: {what}"
+                    drawn = [certified.overlay(own, f"Certified important at all levels {named}", side=side)]
+                    drawn += [
+                        certified.panel(own, place, f"Certified of the top {level}% {named}", side=side)
+                        for place, level in enumerate(levels)
+                    ]
+                    cast = votes[classifier][method]
+                    drawn.append(certified.average(cast, row, 0, f"Smoothed top {levels[0]}% {named}", side=side))
+                rows.append((method, drawn))
+            picture = image(one.pixels, f"The image: {what}", side=side)
+            known = {"classifier": classifier, "image": one.image, "target": one.target}
+            found.append({**known, "picture": picture, "rows": rows})
+    return found
+
+
+def _test(metric: Entry, ways: dict[str, Smoothing]) -> Test:
+    of = metric.settings
+    return Test(ways[metric.options["smoothings"][0]], of["tau"][0], of["alpha"], of["correction"])
+
+
+def _ways(given: dict) -> dict[str, Smoothing]:
+    return smoothings(given, {name for listed in entries(given, "methods").values() for name in listed})
+
+
+def _how(metric: Entry) -> tuple[Any, ...]:
+    return metric.options["smoothings"], *(metric.settings[name] for name in ("tau", "alpha", "correction"))
+
+
+def _total(
+    known: Found, important: Entry | None, unimportant: Entry | None, classifier: str, method: str, radius: float
+) -> float:
+    parts = [
+        known.point(one, classifier, method, radius, one.options["level"]).mean
+        for one in (important, unimportant)
+        if one is not None
+    ]
+    return -np.inf if np.isnan(parts).any() else sum(parts)

@@ -1,0 +1,326 @@
+"""What is certified, as the report shows it: pictures to the pixel, numbers as the results have them, a page to use."""
+
+import base64
+import io
+import re
+import shutil
+from pathlib import Path
+
+import made_up
+import made_up_votes
+import numpy as np
+import pytest
+import test_report_page as whole
+import xarray as xr
+import yaml
+from made_up_votes import LEVELS, VOTED
+from PIL import Image
+
+from stages import aggregate, params, report, signatures
+from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
+from stages.figures import certificates, certified, published, tradeoff
+from stages.figures.pictures import Picture
+from stages.problem import Problem
+
+browser = whole.browser
+WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)
+YELLOW, PURPLE = (0xF1, 0xC2, 0x32), (0x84, 0x2E, 0x6A)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        house = made_up_votes.house(tmp_path_factory.mktemp("house") / "stages")
+        patch.setattr(signatures, "HOUSE", house)
+        signatures.signature.cache_clear()
+        folder = made_up_votes.study(tmp_path_factory.mktemp("study"))
+        aggregate.main(folder)
+        report.main(folder)
+        yield folder
+    signatures.signature.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def table(study) -> xr.Dataset:
+    return xr.open_zarr(study / "data/results/certified.zarr", consolidated=False, chunks=None).load()
+
+
+@pytest.fixture(scope="module")
+def known(study, table) -> certificates.Found:
+    return certificates.found(table, params.load(study))
+
+
+@pytest.fixture(scope="module")
+def text(study) -> str:
+    return (study / "data/report/index.html").read_text()
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    data = base64.b64decode(picture.uri.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+# Pictures
+
+
+def test_colors_go_from_little_to_much_and_end_in_black():
+    spelled = [certified.spelled(color) for color in certified.colors(5)]
+    assert spelled == ["#f1c232", "#ec6060", "#842e6a", "#271c48", "#000000"]
+    assert [tuple(color) for color in certified.colors(3)] == [YELLOW, PURPLE, BLACK]
+    assert tuple(certified.colors(1)[0]) == BLACK
+    between = certified.colors(9)[1]
+    assert tuple(between) == (0xEE, 0x91, 0x49)  # half way between the first two
+
+
+def test_the_smallest_level_wins_and_all_else_is_white():
+    labels = np.array(
+        [
+            [[IMPORTANT, IMPORTANT, IMPORTANT, ABSTAINED, UNIMPORTANT, UNIMPORTANT]],
+            [[IMPORTANT, IMPORTANT, ABSTAINED, ABSTAINED, UNIMPORTANT, IMPORTANT]],
+            [[IMPORTANT, UNIMPORTANT, UNIMPORTANT, UNIMPORTANT, UNIMPORTANT, ABSTAINED]],
+        ],
+        np.int8,
+    )
+    shown = pixels(certified.overlay(labels, "", side=6))
+    assert [tuple(one) for one in shown[0]] == [BLACK, PURPLE, YELLOW, WHITE, WHITE, PURPLE]
+
+
+def test_a_level_has_three_colors():
+    labels = np.array([[[IMPORTANT, UNIMPORTANT, ABSTAINED]]] * 3, np.int8)
+    for place, color in enumerate((YELLOW, PURPLE, BLACK)):
+        shown = pixels(certified.panel(labels, place, "", side=3))
+        assert [tuple(one) for one in shown[0]] == [color, WHITE, GRAY]
+
+
+def test_a_large_picture_keeps_labels_and_mixes_none():
+    labels = np.full((1, 6, 7), UNIMPORTANT, np.int8)
+    labels[0, 1::3, 1::3] = IMPORTANT  # the middles of blocks of three
+    shown = pixels(certified.panel(labels, 0, "", side=3))
+    assert shown.shape == (2, 2, 3)
+    assert (shown == BLACK).all()
+
+
+def test_the_smoothed_map_is_the_mean_of_the_marks():
+    first = np.array([[[[10, 0]], [[4, 1]]]], np.uint8)
+    rest = np.array([[[[60, 0]], [[31, 0]]]], np.uint8)
+    votes = Votes(first, rest, np.zeros((1, 2), np.uint16), 10, 60, 0.15, [50, 30], "strict")
+    np.testing.assert_array_equal(certified.smoothed(votes, 0, 1), [[35 / 70, 1 / 70]])
+    assert [tuple(one) for one in pixels(certified.average(votes, 0, 0, "", side=2))[0]] == [WHITE, BLACK]
+    assert pixels(certified.average(votes, 0, 1, "", side=2))[0, 1].tolist() == [round(255 / 70)] * 3
+
+
+# Numbers
+
+
+def test_the_trade_off_shows_what_the_table_holds(known, table, study):
+    for classifier in made_up.CLASSIFIERS:
+        found = certificates.traded(known, params.load(study), classifier)
+        assert {one.method for one in found["rows"]} == set(VOTED)
+        for one in found["rows"]:
+            here = table.sel({"classifier": classifier, "method": one.method, "level": 30}).sel(
+                radius=0.1, method="nearest"
+            )
+            game, left = (here.sel(metric=name) for name in ("certified_grid_pointing_game", "grid_abstained"))
+            assert one.game[:3] == pytest.approx([float(game[name]) for name in ("mean", "low", "high")], nan_ok=True)
+            share = [1 - float(left[name]) / 100 for name in ("mean", "high", "low")]
+            assert one.share[:3] == pytest.approx(share, nan_ok=True)
+            assert one.game.count == int(game["count"])
+        far = [np.hypot(1 - one.game.mean, 1 - one.share.mean) for one in found["rows"] if one.known]
+        assert far == sorted(far)
+        assert [one.method for one in found["rows"] if not one.known] == ["cam"] * (classifier == "vanilla")
+        assert found["grids"]
+        assert found["chance"] == 0.25
+
+
+def test_without_grids_the_share_is_of_images(known, study):
+    metrics = [one for one in known.metrics if one.function != "grid_abstained"]
+    found = certificates.traded(known._replace(metrics=metrics), params.load(study), "robust")
+    (one,) = (one for one in found["rows"] if one.method == "rise")
+    assert not found["grids"]
+    (abstained,) = (one for one in metrics if one.function == "abstained")
+    there = known.point(abstained, "robust", "rise", known.radii(abstained)[0], 30)
+    assert one.share.mean == pytest.approx(1 - there.mean / 100)
+
+
+def test_numbers_stand_apart_from_dots_and_from_one_another():
+    dots = [np.array([100.0, 100.0])] * 9 + [np.array([103.0, 96.0])] * 3
+    halves = [(tradeoff.DIGIT * len(str(one)) / 2, tradeoff.LINE / 2) for one in range(1, 13)]
+    found = tradeoff.centers(dots, halves, [], (250, 250))
+    boxes = [tradeoff.box(center, *half) for center, half in zip(found, halves, strict=True)]
+    boxes += [tradeoff.box(dot, tradeoff.DOT, tradeoff.DOT) for dot in (dots[0], dots[-1])]
+    for place, one in enumerate(boxes[:12]):
+        for other in boxes[place + 1 :]:
+            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def test_shares_by_level_and_by_radius(known):
+    by_level, by_radius = (certificates.swept(known, what) for what in ("level", "radius"))
+    assert by_level["parts"] == ["important", "unimportant"]
+    assert by_radius["parts"] == ["important"]  # the sweep over radii is of that alone
+    assert by_radius["test"]["correction"] == "Holm’s correction"
+    assert [name for name, _ in by_level["charts"]] == made_up.CLASSIFIERS
+    charts = dict(by_level["charts"])
+    assert charts["vanilla"].count("n/a") == 3  # cam, at each level
+    assert "n/a" not in charts["robust"]
+    for level in LEVELS:
+        assert f"top {level}%" in charts["robust"]
+    swept = dict(by_radius["charts"])["robust"]
+    assert "radius 0.101" in swept
+    assert "radius 0.169" in swept
+    assert {name for name in VOTED if f">{name}<" in swept} == set(made_up_votes.SWEPT)
+
+
+def test_the_page_says_what_is_certified(text):
+    words = re.sub(r"<[^>]*>|\s+", " ", text)
+    for said in (
+        "70 noisy copies of an image (noise of standard deviation σ = 0.15 in intensities)",
+        "10 of them say which label a pixel may have",
+        "more than τ = 75% of all copies",
+        "1 − α = 95%, for all pixels of a map together by Bonferroni’s correction",
+        "σ · Φ⁻¹(τ) = 0.101",
+    ):
+        assert said in words
+    assert 'id="published"' not in text
+
+
+def test_what_has_no_votes_is_told(text):
+    (said,) = re.findall(r"Not voted on, by the entries of params\.yaml: (.*?)</p>", text)
+    assert set(re.findall(r'"name">(\w+)<', said)) == {
+        name for listed in made_up.METHODS.values() for name in listed
+    } - set(VOTED)
+
+
+def test_a_study_without_votes_has_no_such_results(study, tmp_path):
+    plain = Path(shutil.copytree(study, tmp_path / "study"))
+    given = yaml.safe_load((plain / "params.yaml").read_text())
+    given["certify"] = {}
+    for family in made_up_votes.METRICS:
+        del given["metrics"][family]
+    (plain / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    shutil.rmtree(plain / "data/votes")
+    aggregate.main(plain)
+    assert set(report.results(plain, params.load(plain))) == {"summary", "agreement", "comparison", "curves"}
+
+
+def test_votes_that_are_gone_are_an_error_and_in_a_draft_not_applicable(study, known, tmp_path):
+    other = Path(shutil.copytree(study, tmp_path / "study"))
+    shutil.rmtree(other / "data/votes/robust/cam/gradcam.zarr")
+    given, test, rows = params.load(other), known.test(known.metrics[0]), np.arange(2)
+    with pytest.raises(Problem, match=r"gradcam\.zarr.*the votes on the maps of gradcam cannot be read"):
+        report.votes(other, given, "robust", test.smoothing, rows)
+    (other / "missing.json").write_text('{"certify@robust-perturbation": "it failed"}')
+    cast = report.votes(other, given, "robust", test.smoothing, rows)
+    assert set(cast) == set(VOTED) - {"gradcam", "rise"}
+    shown = {"robust": report.chosen(other, given, "robust", rows, [])}
+    for one in certificates.panels(shown, {"robust": cast}, test, side=96):
+        drawn = dict(one["rows"])
+        assert list(drawn) == VOTED
+        assert [name for name in VOTED if not drawn[name]] == ["gradcam", "rise"]
+        assert all(len(drawn[name]) == 2 + len(LEVELS) for name in cast)
+
+
+# Beside what was published
+
+
+@pytest.fixture
+def paper(study, tmp_path) -> Path:
+    """A copy of the study, as if it were of a network and the images of the paper."""
+    other = Path(shutil.copytree(study, tmp_path / "study"))
+    given = yaml.safe_load((other / "params.yaml").read_text())
+    given["datasets"]["shapes"] = {"family": "imagenet", "function": "paper", "number": 100}
+    given["classifiers"]["robust"]["network"] = {"family": "torchvision", "name": "resnet18"}
+    (other / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    return other
+
+
+def test_published_means_stand_beside_ours(known, paper):
+    ((classifier, network, rows),) = published.joined(known, params.load(paper))
+    assert (classifier, network) == ("robust", "resnet18")
+    # Of the certified methods all but gradcam name no layer here, and so are at the input; saliency has another name.
+    assert {one.method for one in rows} == {"cam", "gradcam", "input_x_gradient", "rise"}
+    (one,) = (one for one in rows if (one.method, one.metric, one.level) == ("gradcam", "certified_unimportant", 50))
+    assert one.published == 30.6
+    assert one.ours == known.point(known.of("certified_unimportant"), "robust", "gradcam", one.radius, 50)
+    assert one.difference == pytest.approx(one.ours.mean - 30.6)
+    wide = [one for one in rows if f"{one.radius:.2f}" == "0.17"]
+    assert {(one.method, one.metric) for one in wide} == {("gradcam", "sweep")}
+    assert {one.level for one in rows if one.metric == "certified_deletion"} == {0, 10, 30, 50}
+
+
+def test_the_page_compares(paper):
+    report.main(paper)
+    page = (paper / "data/report/index.html").read_text()
+    assert 'id="published"' in page
+    assert "means on robust, resnet18" in page
+    assert "authors&#39; rebuttal: Figure 1" in page
+
+
+def test_published_means_are_of_methods_and_metrics_that_there_are():
+    facts = published.facts()
+    assert len({tuple(list(one.values())[:6]) for one in facts}) == len(facts) > 2000
+    functions = {
+        name for file in ("gradient", "path", "relevance", "masking", "feature", "cam") for name in _public(file)
+    }
+    assert {one["method"] for one in facts} <= functions
+    assert {one["network"] for one in facts} == {"resnet18", "wide_resnet50_2", "resnet152", "vgg11", "vit_b_16"}
+    for one in facts:
+        top = 1 if one["metric"] in ("certified_grid_pointing_game", "certified_deletion") else 100
+        assert 0 <= float(one["value"]) <= top
+
+
+def _public(family: str) -> list[str]:
+    source = Path(params.__file__).parent / "methods" / f"{family}.py"
+    return re.findall(r"^def ([a-z]\w*)\(", source.read_text(), flags=re.MULTILINE)
+
+
+# In a browser
+
+
+@pytest.fixture
+def page(browser, study):
+    whole.look(browser, width=1280)
+    browser.get((study / "data/report/index.html").as_uri())
+    return browser
+
+
+def test_the_pickers_choose_what_is_shown(page):
+    from selenium.webdriver.support.select import Select
+
+    def shown(selector: str, *names: str) -> list[tuple[str | None, ...]]:
+        found = [one for one in whole.find(page, selector) if one.is_displayed()]
+        return [tuple(one.get_attribute(f"data-{name}") for name in names) for one in found]
+
+    assert page.get_log("browser") == []
+    assert shown("#certified .panel", "image") == [("vanilla/test_0000",)]
+    assert len([one for one in whole.find(page, "#certified .marked .none") if one.is_displayed()]) == 2 + len(LEVELS)
+    classifier, image = (Select(one) for one in whole.find(page, '#certified [data-picks$=".panel"] select'))
+    classifier.select_by_visible_text("robust")
+    image.select_by_value("robust/test_0002")
+    assert shown("#certified .panel", "image") == [("robust/test_0002",)]
+    pictures = [one for one in whole.find(page, "#certified .panel img") if one.is_displayed()]
+    assert len(pictures) == 1 + len(VOTED) * (2 + len(LEVELS))
+    classifier, level = (Select(one) for one in whole.find(page, '#certified [data-picks$=".numbers"] select'))
+    classifier.select_by_visible_text("robust")
+    level.select_by_value("10")
+    assert shown("#certified .numbers", "classifier", "level") == [("robust", "10")]
+
+
+def test_no_picture_is_missing(page):
+    script = 'return [...document.querySelectorAll("#certified img")].map(one => [one.alt, one.naturalWidth])'
+    found = page.execute_script(script)
+    # An image each, and five pictures a method: one method is refused by the first classifier.
+    assert len(found) == 2 * 3 + (2 * len(VOTED) - 1) * 3 * (2 + len(LEVELS))
+    assert all(alt and width == made_up.SIDE for alt, width in found)
+    assert all(one.get_attribute("aria-label") for one in whole.find(page, "#certified svg[role=img]"))
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_nothing_sticks_out(page, width):
+    whole.look(page, width=width)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(page, scheme):
+    whole.look(page, scheme=scheme)
+    assert page.execute_script(whole.CONTRAST) >= 4.5
