@@ -37,7 +37,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
         raise Problem(f"there is nothing to draft a report from: {'; '.join(missing.values())}")
     (place / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     (place / "data").mkdir()
-    for kind in ("datasets", "classifiers", "images", "grids", "maps", "similarity"):
+    for kind in ("datasets", "classifiers", "images", "grids", "maps", "votes", "similarity"):
         if (study / "data" / kind).is_dir():
             (place / "data" / kind).symlink_to((study / "data" / kind).resolve())
     shown = dict(missing)
@@ -49,7 +49,8 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
             if cell not in missing:
                 output.symlink_to(path(study, "scores", classifier, family).resolve())
             elif f"attribute@{classifier}-{family}" not in missing:
-                score.draft(study, classifier, family, output, missing[cell])
+                unvoted = missing.get(f"certify@{classifier}-{family}")
+                score.draft(study, classifier, family, output, missing[cell], unvoted)
                 del shown[cell]  # what is not there of it stands in the store
     (place / FILE).write_text(json.dumps(shown, indent=1))
     aggregate.main(place)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import uuid
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,9 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
     with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
         atlas = first and processes.submit(overview.png, tables["summary"], first, title)
         sections = page.results(tables, processes, unmoved=unmoved)
+        voted = (
+            certified(study, given, tables["certified"], images, pixels, processes) if "certified" in tables else None
+        )
     filled = {
         **sections,
         "title": title,
@@ -61,7 +64,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "panels": page.gallery(shown, sections["methods"], side=pixels),
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],
         "brightest": pictures.BRIGHTEST,
-        "certified": certified(study, given, tables["certified"], images, pixels) if "certified" in tables else None,
+        "certified": voted,
         "excluded": excluded(given),
         "draft": is_draft(study),
         "missing": missing(study),
@@ -106,7 +109,9 @@ def described(study: Path, given: dict) -> dict[str, dict[str, str]]:
     return found
 
 
-def certified(study: Path, given: dict, table: xr.Dataset, images: int, pixels: int) -> dict[str, Any]:
+def certified(
+    study: Path, given: dict, table: xr.Dataset, images: int, pixels: int, processes: Executor
+) -> dict[str, Any]:
     """Gather what the page says of certified maps: results, pictures, and what was published."""
     known = certificates.found(table, given)
     test = known.test(known.metrics[0])
@@ -116,7 +121,7 @@ def certified(study: Path, given: dict, table: xr.Dataset, images: int, pixels: 
         shown[name] = chosen(study, given, name, np.arange(number), [])
         cast[name] = votes(study, given, name, test.smoothing, np.arange(len(shown[name])))
     return {
-        **certificates.section(known, given),
+        **certificates.section(known, given, processes),
         "panels": certificates.panels(shown, cast, test, side=pixels),
         "published": published.joined(known, given),
     }

@@ -45,18 +45,19 @@ def fill(study: Path, classifier: str, family: str) -> None:
     visit(study, classifier, family, finish=False)
 
 
-def draft(study: Path, classifier: str, family: str, output: Path, reason: str) -> None:
+def draft(study: Path, classifier: str, family: str, output: Path, reason: str, unvoted: str | None) -> None:
     """Write what scores there are of a cell that failed elsewhere; a method that lacks some by a metric has none by it.
 
     Args:
         study, classifier, family: The cell.
         output: Where to write.
         reason: Why scores are missing, told of every method that lacks some.
+        unvoted: Why there are no votes, if so.
     """
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
         tables = []
-        for work in plan(study, params, classifier, family):
+        for work in plan(study, params, classifier, family, unvoted):
             table = served(rows, work)
             absent = set(rows.missing(table) // per_method(work)) if table.keys.any() else set()
             table.keys[list(absent)] = 0
@@ -93,8 +94,13 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
         raise Problem(f"{rows.cell}: these metrics failed, the rows of all others are kept: {told}")
 
 
-def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
-    """Say which scores there are to be, by key: the digest of the map's bytes, and the evidence the metric names."""
+def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str | None = None) -> list[Work]:
+    """Say which scores there are to be, by key: the digest of the map's bytes, and the evidence the metric names.
+
+    Args:
+        study, params, classifier, family: The cell.
+        unvoted: Why no method has votes, where they could not be cast.
+    """
     trained = keys.classifier(study, params, classifier)
     seen = {
         "images": evidence.images(study, classifier, params["seed"]),
@@ -105,6 +111,8 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
 
     @cache
     def made(kind: str, method: str, group: str, way: str = "") -> Made:
+        if way and unvoted is not None:
+            return Made(np.empty(0), np.empty(0), unvoted)
         place = f"{way}/{group}" if way else group
         return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind)
 

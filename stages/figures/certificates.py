@@ -1,5 +1,6 @@
 """What the report says of certified maps, as plain values for its template."""
 
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import xarray as xr
 from stages import certification
 from stages.certification import Votes
 from stages.figures import certified, sweeps, tradeoff
-from stages.figures.page import Shown, drawn
+from stages.figures.page import Shown
 from stages.figures.pictures import image
 from stages.figures.sweeps import Bar, Facet
 from stages.figures.theme import keys
@@ -105,15 +106,15 @@ def found(table: xr.Dataset, given: dict) -> Found:
     return Found(table, values, [one for one in judged if one.name in there], _ways(given))
 
 
-def section(known: Found, given: dict) -> dict[str, Any]:
-    """Give what the section shows of the results."""
+def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
+    """Give what the section shows of the results; charts are drawn in other processes."""
     test, table = known.test(known.metrics[0]), known.table
     classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
     return {
         "test": said(test),
         "levels": legend(test.smoothing.settings["levels"]),
         "tradeoffs": [one for name in classifiers if (one := traded(known, given, name))],
-        "sweeps": [(what, swept(known, what)) for what in ("level", "radius")],
+        "sweeps": [(what, swept(known, what, processes)) for what in ("level", "radius")],
         "numbers": [one for name in classifiers for one in numbers(known, name)],
         "columns": [(one.name, COLUMNS[one.function]) for one in map(known.of, COLUMNS) if one is not None],
         "families": families(table, test.smoothing.methods),
@@ -172,7 +173,7 @@ def traded(known: Found, given: dict, classifier: str) -> dict[str, Any] | None:
     }
 
 
-def swept(known: Found, what: str) -> dict[str, Any] | None:
+def swept(known: Found, what: str, processes: Executor) -> dict[str, Any] | None:
     """Give a chart a classifier of the certified shares by level, or by radius where there are several."""
     fewest = 2 if what == "radius" else 1
     important, unimportant = (known.of(name, radii=fewest) for name in (IMPORTANT, UNIMPORTANT))
@@ -209,7 +210,9 @@ def swept(known: Found, what: str) -> dict[str, Any] | None:
         leading = ", ".join(order[:3])
         alt = f"Certified share of the pixels by {what} on {classifier}, most first: {leading}; numbers below."
         calls.append((facets, f"certified_{what}_{classifier}", alt))
-    charts = zip(known.table["classifier"].values.tolist(), drawn(sweeps.chart, calls), strict=True)
+    charts = zip(
+        known.table["classifier"].values.tolist(), processes.map(sweeps.chart, *zip(*calls, strict=True)), strict=True
+    )
     parts = [name for name, one in (("important", important), ("unimportant", unimportant)) if one]
     return {"charts": list(charts), "level": rank, "radius": radii[0], "parts": parts, "test": said(known.test(first))}
 

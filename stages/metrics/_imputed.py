@@ -17,7 +17,7 @@ SMALLEST = 8
 OVER = 0.25
 # What stands for a node's total, as a share of its row's absolute numbers: steps converge where it is above 5/8.
 SHARE = 0.65
-# What is added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
+# Share added to the diagonal of the last system: where fewer pixels than nodes are free it has no inverse.
 LITTLE = 1e-5
 
 
