@@ -91,7 +91,8 @@ def test_the_default_name_says_image_and_classifier(study, tmp_path, monkeypatch
         (["test_0000", "--output", "no/such/one.png"], "no/such/one.png: cannot be written"),
     ],
 )
-def test_errors_are_one_line_with_what_was_given_and_what_there_is(study, words, told):
+def test_errors_are_one_line_with_what_was_given_and_what_there_is(study, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
     status, said = atlas(*words, "--study", study)
     assert status == 1
     assert said.startswith("error: ")
@@ -99,7 +100,8 @@ def test_errors_are_one_line_with_what_was_given_and_what_there_is(study, words,
     assert "\n" not in said
 
 
-def test_maps_that_are_not_here_are_named(study, tmp_path):
+def test_maps_that_are_not_here_are_named(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     other = Path(shutil.copytree(study, tmp_path / "study"))
     shutil.rmtree(other / "data/maps/vanilla/perturbation/rise.zarr")
     status, said = atlas("test_0000", "--methods", "rise", "--study", other)
