@@ -142,7 +142,7 @@ def _read(
 def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[str, Any]) -> Judged:
     """Lay out a metric's scores on a classifier, all of them undefined and not asked for."""
     labels["method"] = np.array(labels["method"], np.dtypes.StringDType())
-    rows = [dim for dim in like.dims if dim not in ("fraction", "threshold")]
+    rows = [dim for dim in like.dims if dim not in ("fraction", "threshold", "radius", "level")]
     attrs = {name: value for name, value in like.attrs.items() if name != "coordinates"}
     shape = [len(labels[dim]) for dim in like.dims]
     scores = xr.DataArray(np.full(shape, np.nan, like.values.dtype), labels, like.dims)

@@ -69,7 +69,8 @@ def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) ->
         tau: Share of the votes, at least 0.5 and less than 1.
         alpha: Bound of the probability that any label of a map is wrong.
         correction: Over the pixels of a map. bonferroni tests each at α / pixels; holm goes down from the surest pixel,
-            testing each at α / (pixels not yet certified), and certifies no pixel less; none tests each at α, which
+            testing each at α / (pixels not yet certified), and certifies no pixel less, but may leave the pixels of a
+            level out of those of a higher one; none tests each at α, which
             bounds the error of one pixel alone.
 
     Raises:

@@ -103,6 +103,8 @@ class Explain:
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:
                 return self._given(method, place)
+        # Where no map is left there are errors alone; those of images that nobody asks about again would pile up.
+        self._held = [held for held in self._held if any(isinstance(one, Tensor) for one in held[1].values())]
         self._held.append((asked, self._made(*asked, list(self._methods))))
         return self._given(method, -1)
 

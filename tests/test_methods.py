@@ -10,7 +10,7 @@ import torch
 from every import EVERY
 from torch import nn
 
-from stages import classifier as kernel
+from stages import engine
 from stages.classifier import Classifier
 from stages.explain import mapped, swapped
 from stages.methods import cam, control, gradient, masking, noise, path
@@ -137,7 +137,7 @@ def classified(module: nn.Sequential) -> Classifier:
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages import classifier as kernel
+from stages import engine
 from stages import seeds as draws
 from stages.classifier import Classifier
 from stages.methods import cam, cam_averaged
@@ -53,7 +53,7 @@ BACKGROUND = torch.rand(4, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 @pytest.fixture

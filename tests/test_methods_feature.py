@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 from torchcam.methods import ISCAM, SSCAM, ScoreCAM
 
-from stages import classifier as kernel
+from stages import engine
 from stages import seeds as draws
 from stages.classifier import Classifier
 from stages.layers import enlarged
@@ -114,7 +114,7 @@ def normalized(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 @pytest.fixture(autouse=True)

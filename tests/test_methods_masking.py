@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages import classifier as kernel
+from stages import engine
 from stages.classifier import Classifier
 from stages.methods import masking
 from stages.methods._cells import mask_maker
@@ -21,7 +21,7 @@ TARGETS = torch.tensor([4, 2, 0])
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 @pytest.fixture

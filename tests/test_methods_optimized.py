@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from stages import classifier as kernel
+from stages import engine
 from stages.classifier import Classifier
 from stages.methods import optimized_mask
 from stages.methods._optimized import Pooling, largest
@@ -32,7 +32,7 @@ every = pytest.mark.parametrize("name", EVERY)
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 @pytest.fixture

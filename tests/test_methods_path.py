@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from stages import classifier as kernel
+from stages import engine
 from stages import seeds as draws
 from stages.classifier import Classifier
 from stages.methods import _regions, gradient, path, path_variants
@@ -68,7 +68,7 @@ SEGMENTED = {}
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 @pytest.fixture(autouse=True)

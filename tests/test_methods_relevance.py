@@ -9,7 +9,7 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 
-from stages import classifier as kernel
+from stages import engine
 from stages.classifier import Classifier, NotFinite
 from stages.methods import gradient, path, relevance
 from stages.networks.residual import small_resnet
@@ -29,7 +29,7 @@ both_methods = pytest.mark.parametrize("method", [METHODS["lrp"], METHODS["deep_
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 @pytest.fixture

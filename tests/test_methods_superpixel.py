@@ -10,7 +10,7 @@ from skimage.segmentation import slic
 from sklearn.metrics import pairwise_distances
 from torch import nn
 
-from stages import classifier as kernel
+from stages import engine
 from stages.classifier import Classifier
 from stages.methods import superpixel
 from stages.networks.residual import small_resnet
@@ -25,7 +25,7 @@ SETTINGS = {"samples": 30, "superpixels": 12, "compactness": 10.0, "sigma": 1.0,
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 def smooth(count: int, side: int, seed: int) -> torch.Tensor:

@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages import classifier as kernel
-from stages import methods
+from stages import classifier, engine, methods
 from stages.classifier import Classifier
 from stages.explain import mapped
 from stages.methods import (
@@ -255,8 +254,8 @@ def named(row: Row, network: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _double_precision_is_known(monkeypatch):
-    monkeypatch.setitem(kernel.DTYPES, "float64", DOUBLE)
-    kernel.start({"device": "cpu", "threads": 1})
+    monkeypatch.setitem(classifier.DTYPES, "float64", DOUBLE)
+    engine.start({"device": "cpu", "threads": 1})
 
 
 @cache

@@ -7,7 +7,7 @@ import torch
 from every import EVERY
 from torchvision import models
 
-from stages import classifier as kernel
+from stages import engine
 from stages.classifier import Classifier
 from stages.explain import mapped
 from stages.methods import attention, gradient
@@ -35,7 +35,7 @@ ALONE = ("xrai",)
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    kernel.start(ENGINE)
+    engine.start(ENGINE)
 
 
 def alive(network: torch.nn.Sequential) -> torch.nn.Sequential:
