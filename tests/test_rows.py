@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from dvc.utils.serialize._yaml import dumps_yaml
 
 from stages import keys
 from stages.problem import Problem
 from stages.rows import Rows
+from stages.stores import array, begin, group_at
 from stages.tables import Field, Memos, Table, keys_of
 
 SIDE = 40
@@ -40,7 +42,10 @@ def visit(study, names, *, shard_rows=5, finish=True, limit=None, group="method.
 
 
 def files(study):
-    root = study / "data" / "maps" / "cell"
+    return under(study / "data" / "maps" / "cell")
+
+
+def under(root):
     return {str(one.relative_to(root)): one.read_bytes() for one in sorted(root.rglob("*")) if one.is_file()}
 
 
@@ -180,7 +185,8 @@ def test_a_row_whose_key_was_never_asked_for_is_not_in_the_output(tmp_path):
     assert opened["attribution"].shape[0] == 3
 
 
-def test_the_recorded_output_is_read_from_dvcs_cache(tmp_path):
+@pytest.mark.parametrize("spell", [json.dumps, dumps_yaml])
+def test_the_recorded_output_is_read_from_dvcs_cache(tmp_path, spell):
     visit(tmp_path, NAMES[:20])
     output = tmp_path / "data/maps/cell"
     cache = tmp_path / ".dvc/cache/files/md5"
@@ -192,8 +198,12 @@ def test_the_recorded_output_is_read_from_dvcs_cache(tmp_path):
         listing.append({"md5": md5, "relpath": name})
     (cache / "ff").mkdir()
     (cache / "ff" / ("0" * 30 + ".dir")).write_text(json.dumps(listing))
-    lock = {"stages": {"attribute@cell": {"outs": [{"path": "data/maps/cell", "md5": "ff" + "0" * 30 + ".dir"}]}}}
-    (tmp_path / "dvc.lock").write_text(json.dumps(lock))
+    mine, other = (
+        {"path": "data/maps/cell", "md5": "ff" + "0" * 30 + ".dir"},
+        {"path": "data/maps/cells", "md5": "e.dir"},
+    )
+    stages = {"attribute@cell": {"outs": [mine]}, "attribute@cells": {"outs": [other]}}
+    (tmp_path / "dvc.lock").write_text(spell({"schema": "2.0", "stages": stages}))
     before = files(tmp_path)
     shutil.rmtree(tmp_path / ".atlas")
     shutil.rmtree(output)
@@ -226,6 +236,29 @@ def test_a_flipped_byte_in_an_output_is_told_and_not_read_as_data(tmp_path):
     opened = zarr.open_group(tmp_path / "data/maps/cell/method.zarr/images", mode="r")
     with pytest.raises(ValueError, match="checksum do not match"):
         opened["attribution"][:]
+
+
+@pytest.mark.parametrize(
+    ("values", "lead"),
+    [
+        (np.arange(6, dtype="uint8").reshape(2, 3), 1),
+        (np.array([[1, np.nan], [3, 4]], "float32"), 2),
+        (np.zeros((0, 3), "float32"), 1),
+        (np.zeros((3, 4), bool), 1),
+        (np.array(["a", "", "gr\u00fc\u00df"]), 1),
+        (np.ones((3, 40, 40), "float32"), 1),
+    ],
+)
+def test_small_arrays_are_spelled_as_zarr_writes_them(tmp_path, values, lead):
+    dims, attrs = tuple("abc"[: values.ndim]), {"units": "1", "of": [1, {"b": None}]}
+    group = group_at(tmp_path / "group", {})
+    for name, one in (("first", values), ("other", values[::-1]), ("again", values)):
+        array(group, name, one, dims, attrs, lead=lead)
+        held = one.astype(np.dtypes.StringDType()) if one.dtype.kind == "U" else one
+        begin(group, "due", held.shape, held.dtype, dims, attrs, lead=lead)[...] = held
+        made, due = (under(tmp_path / "group" / place) for place in (name, "due"))
+        assert made == due
+        shutil.rmtree(tmp_path / "group" / "due")
 
 
 def test_a_missing_store_is_named(tmp_path):
