@@ -19,7 +19,7 @@ OVER = 0.25
 SHARE = 0.65
 # Twelve times the weights of the eight neighbors, and 4 between them.
 KINDS = 1, 2, 1, 2, 4, 2, 1, 2, 1
-# What is added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
+# Added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
 LITTLE = 1e-5
 # Values of images solved together on a CPU: they stay in its cache.
 CACHED = 2**19
@@ -156,8 +156,9 @@ def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
         free, sum(near * kind for near, kind in zip(_around(_padded(torch.ones_like(removed[:1]))), KINDS, strict=True))
     )
     weights = {kind: free * -kind for kind in (1, 2, 4)}
-    pairs = zip(_around(free), KINDS, strict=True)
-    system = torch.cat([near * weights[kind] for near, kind in pairs], dim=1)
+    system = free.new_empty(len(free), 9, *free.shape[2:])
+    for place, (near, kind) in enumerate(zip(_around(free), KINDS, strict=True)):
+        torch.mul(near, weights[kind], out=system[:, place : place + 1])
     system[:, 4:5] += finest.total * free
     shrink = _shrink().to(removed)
     for level in levels[1:]:
