@@ -17,8 +17,14 @@ SMALLEST = 8
 OVER = 0.25
 # What stands for a node's total, as a share of its row's absolute numbers: steps converge where it is above 5/8.
 SHARE = 0.65
-# Share added to the diagonal of the last system: where fewer pixels than nodes are free it has no inverse.
+# Twelve times the weights of the eight neighbors, and 4 between them.
+KINDS = 1, 2, 1, 2, 4, 2, 1, 2, 1
+# Added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
 LITTLE = 1e-5
+# Values of images solved together on a CPU: they stay in its cache.
+CACHED = 2**19
+# Numbers in 64 bytes of memory.
+ALIGNED = 16
 
 
 def imputed(images: Images, removed: Masks) -> Images:
@@ -35,20 +41,19 @@ def imputed(images: Images, removed: Masks) -> Images:
     solved together, element by element but for sums and matrices, which are of one row each; what is found of a row
     does not change any more.
     """
-    together = len(images) if images.is_cuda else 1
-    first = images[:together]
-    levels, direction = _levels(first), Field(first, *_even(images.shape[2:]))
+    together = len(images) if images.is_cuda else max(1, CACHED // images[0].numel())
     parts = zip(images.split(together), removed[:, None].split(together), strict=True)
-    return torch.cat([_solved(levels, direction, *part) for part in parts])
+    return torch.cat([_solved(*part) for part in parts])
 
 
-def _solved(levels: "list[Level]", direction: "Field", images: Tensor, removed: Tensor) -> Tensor:
+def _solved(images: Tensor, removed: Tensor) -> Tensor:
     low = images.masked_fill(removed, torch.inf).amin(dim=(2, 3), keepdim=True)
     high = images.masked_fill(removed, -torch.inf).amax(dim=(2, 3), keepdim=True)
     middle = (low + high) / 2
-    _set(levels, removed.to(images.dtype))
+    levels = _pyramid(removed.to(images.dtype), images)
     finest, residual, (height, width) = levels[0], levels[0].residual, images.shape[2:]
-    direction.planes.zero_()[..., :height, :width] = (images - middle).masked_fill(removed, 0)
+    direction = Field(images, *finest.free.shape[2:])
+    direction.planes[..., :height, :width] = (images - middle).masked_fill(removed, 0)
     torch.mul(finest.blurred(direction), finest.free, out=residual)
     direction.planes.zero_()
     solution = found = torch.zeros_like(residual)
@@ -78,10 +83,9 @@ class Field:
 
     def __init__(self, images: Tensor, height: int, width: int):
         rows, channels = images.shape[:2]
-        # In every row of memory, a row begins at a multiple of 16 numbers.
-        margin, numbers = -(-(width + 1) // 16) * 16, channels * height * width
-        flat = images.new_zeros(rows, -(-numbers // 16) * 16 + 2 * margin)
-        shape, strides = (rows, channels, height, width), (flat.shape[1], height * width, width, 1)
+        margin, numbers = -(-(width + 1) // ALIGNED) * ALIGNED, channels * height * width
+        flat = _room(images, numbers + 2 * margin)
+        shape, strides = (rows, channels, height, width), (flat.stride(0), height * width, width, 1)
         shifts = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
         self.around = [flat.as_strided(shape, strides, margin + shift) for shift in shifts]
         self.planes = self.around[4]
@@ -100,12 +104,13 @@ class Level:
     def __init__(self, size: tuple[int, int], images: Tensor, *, finest: bool):
         self.size, self.finest, (height, width) = size, finest, _even(size)
         self.x, self.inverse = Field(images, height, width), torch.zeros(0)
-        self.residual = torch.zeros_like(self.x.planes, memory_format=torch.contiguous_format)
+        shape = self.x.planes.shape
+        self.residual = _room(images, shape[1:].numel()).view(shape)
         self.free, self.total, self.step = images.new_zeros(3, len(images), 1, height, width)
         self.weights = images.new_zeros(0 if finest else len(images), 9, height, width)
-        self._scratch = torch.zeros_like(self.x.reach), torch.zeros_like(self.x.reach)
+        self._scratch = [_room(images, self.x.reach.shape[1]) for _ in range(2)]
         # What `others` and `blurred` give, and room beside it.
-        self.made, other = (part[:, : self.residual[0].numel()].view(self.residual.shape) for part in self._scratch)
+        self.made, other = (part[:, : shape[1:].numel()].view(shape) for part in self._scratch)
         self.half = other[:, :, : height // 2]
 
     def set(self, free: Tensor, total: Tensor) -> None:
@@ -136,34 +141,31 @@ class Level:
         return self.made
 
 
-def _levels(images: Tensor) -> list[Level]:
-    """Make the levels of images: a node stands at every second pixel of every second row, until few are left."""
+def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
+    """Make the levels of a system, until few nodes are left.
+
+    A node stands at every second pixel of every second row. Between nodes a coarser level is linear, and 0 where
+    nothing is free; its system is the finer one as it acts on such images.
+    """
     sizes = [tuple(images.shape[2:])]
     while len(sizes) == 1 or max(sizes[-1]) > SMALLEST:
         sizes.append((sizes[-1][0] // 2 + 1, sizes[-1][1] // 2 + 1))
-    return [Level(size, images, finest=size is sizes[0]) for size in sizes]
-
-
-def _set(levels: list[Level], removed: Tensor) -> None:
-    """Take another system.
-
-    Between nodes a coarser level is linear, and 0 where nothing is free; its system is the finer one as it acts on such
-    images.
-    """
-    finest, kinds = levels[0], (1, 2, 1, 2, 4, 2, 1, 2, 1)
-    free = _padded(removed)
-    near = Field(removed, *free.shape[2:])
-    near.planes.copy_(_padded(torch.ones_like(removed)))
-    finest.set(free, sum(part * kind for part, kind in zip(near.around, kinds, strict=True)))
-    near.planes.copy_(free)
-    system = torch.cat([part * free * -kind for part, kind in zip(near.around, kinds, strict=True)], dim=1)
+    levels = [Level(size, images, finest=size is sizes[0]) for size in sizes]
+    finest, free = levels[0], _padded(removed)
+    finest.set(
+        free, sum(near * kind for near, kind in zip(_around(_padded(torch.ones_like(removed[:1]))), KINDS, strict=True))
+    )
+    weights = {kind: free * -kind for kind in (1, 2, 4)}
+    system = free.new_empty(len(free), 9, *free.shape[2:])
+    for place, (near, kind) in enumerate(zip(_around(free), KINDS, strict=True)):
+        torch.mul(near, weights[kind], out=system[:, place : place + 1])
     system[:, 4:5] += finest.total * free
     shrink = _shrink().to(removed)
     for level in levels[1:]:
         system = by_row(lambda one: conv2d(one[None], shrink, stride=2, padding=1)[0], system)
         if level is levels[-1]:
             level.inverse = by_row(_inverse, system)
-            return
+            return levels
         total = SHARE * sum(system.abs().unbind(dim=1))[:, None]
         others = -system
         others[:, 4:5] += total
@@ -189,9 +191,7 @@ def _inverse(system: Tensor) -> Tensor:
     height, width = system.shape[1:]
     nodes = height * width
     unit = _padded(torch.eye(nodes).to(system).view(1, nodes, height, width))
-    field = Field(unit, *unit.shape[2:])
-    field.planes.copy_(unit)
-    moved = sum(near * weights for near, weights in zip(field.around, _padded(system[None])[0], strict=True))
+    moved = sum(near * weights for near, weights in zip(_around(unit), _padded(system[None])[0], strict=True))
     full = moved[0, :, :height, :width].reshape(nodes, nodes).double()
     full.diagonal().mul_(1 + LITTLE).add_(LITTLE)
     return torch.linalg.inv(full).to(system)
@@ -237,6 +237,18 @@ def _spread(level: Level, to: Level) -> None:
     above, below = twice[:, :, :-1], twice[:, :, 1:]
     to.x.planes[:, :, ::2].addcmul_(above, to.free[:, :, ::2], value=0.5)
     to.x.planes[:, :, 1::2].addcmul_(torch.add(above, below, out=to.half), to.free[:, :, 1::2], value=0.25)
+
+
+def _around(planes: Tensor) -> list[Tensor]:
+    """Give planes moved by a pixel each way, in rows of three."""
+    field = Field(planes, *planes.shape[2:])
+    field.planes.copy_(planes)
+    return field.around
+
+
+def _room(images: Tensor, numbers: int) -> Tensor:
+    """Make rows of zeros, each of which begins where products are summed in the same order."""
+    return images.new_zeros(len(images), -(-numbers // ALIGNED) * ALIGNED)[:, :numbers]
 
 
 def _even(size: tuple[int, int]) -> tuple[int, int]:

@@ -148,7 +148,7 @@ def _left(
     images, targets, removed = images.to(device), targets.to(device), removed.to(device)
     rows = finite(maps).to(device).nonzero().flatten()
     left = torch.full((len(maps), len(counts)), torch.nan, device=device)
-    rank = ranking(maps, seeds).argsort(dim=1).to(device)
+    rank = _ranks(maps, seeds).to(device)
     rank = rank if first == "most" else maps[0].numel() - 1 - rank
     drawn = _drawn(seeds, counts, tuple(images.shape[1:]), device)
     spread = noise * classifier.std.view(-1, 1, 1)
@@ -160,6 +160,15 @@ def _left(
         filled = imputed(images[r], gone) + gone[:, None] * (spread * drawn[s, r])
         left[r, s] = target_probability(classifier, filled, targets[r])
     return left
+
+
+@shared(calls=2)  # both orders, and metrics on fewer images take turns
+def _ranks(maps: Tensor, seeds: Seeds) -> Tensor:
+    """Give each pixel its place in the order."""
+    order = ranking(maps, seeds)
+    return torch.empty_like(order).scatter_(
+        1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    )
 
 
 def _counts(shares: list[float], noise: float, pixels: int) -> list[int]:

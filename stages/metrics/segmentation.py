@@ -5,6 +5,7 @@ from torch import Tensor
 
 from stages.arrays import Maps, Masks, Scores
 from stages.metrics._rows import by_row
+from stages.metrics._scaled import scaled
 
 ATTRS = {
     "log_cosh_dice": {
@@ -42,7 +43,7 @@ def log_cosh_dice(maps: Maps, masks: Masks) -> Scores:
     Differs from the paper (Huang and Liu 2024): none in the loss. Its authors' masks are class codes enlarged with
     their neighbors mixed and cut at 0.95 of the highest, which may be that of the area to ignore; these are the object.
     """
-    return by_row(_log_cosh_dice, maps, masks)
+    return by_row(_log_cosh_dice, scaled(maps)[0], masks)
 
 
 def mae(maps: Maps, masks: Masks) -> Scores:
@@ -58,7 +59,7 @@ def mae(maps: Maps, masks: Masks) -> Scores:
     Differs from the paper (Huang and Liu 2024): what is published under this name is `sqrt_mae`. Of the masks see
     `log_cosh_dice`.
     """
-    return by_row(_mean_error, maps, masks)
+    return by_row(_mean_error, scaled(maps)[0], masks)
 
 
 def sqrt_mae(maps: Maps, masks: Masks) -> Scores:
@@ -77,16 +78,9 @@ def sqrt_mae(maps: Maps, masks: Masks) -> Scores:
 
 
 def _log_cosh_dice(one: Tensor, mask: Tensor) -> Tensor:
-    scaled = _scaled(one)
-    dice = (2 * (scaled * mask).sum() + 1) / (scaled.sum() + mask.sum() + 1)
+    dice = (2 * (one * mask).sum() + 1) / (one.sum() + mask.sum() + 1)
     return torch.where(mask.any(), (1 - dice).cosh().log(), torch.nan)
 
 
 def _mean_error(one: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask.any(), (_scaled(one) - mask.to(one.dtype)).abs().mean(), torch.nan)
-
-
-def _scaled(one: Tensor) -> Tensor:
-    """Scale a map to [0, 1]; a constant one becomes NaN."""
-    low, high = one.aminmax()
-    return (one - low) / (high - low)
+    return torch.where(mask.any(), (one - mask.to(one.dtype)).abs().mean(), torch.nan)
