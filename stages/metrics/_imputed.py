@@ -35,9 +35,8 @@ def imputed(images: Images, removed: Masks) -> Images:
 
     The system is symmetric and positive definite: conjugate gradients solve it, from the middle between the lowest and
     the highest intensity left, preconditioned by a multigrid cycle, since what is removed may be wider than a hundred
-    pixels. No row knows its company: on a CPU, where one image fills the cache, each is solved alone. On CUDA all are
-    solved together, element by element but for sums and matrices, which are of one row each; what is found of a row
-    does not change any more.
+    pixels. No row knows its company: all is done element by element but for sums and matrices, which are of one row
+    each, and what is found of a row does not change any more.
     """
     together = len(images) if images.is_cuda else max(1, CACHED // images[0].numel())
     parts = zip(images.split(together), removed[:, None].split(together), strict=True)
@@ -150,9 +149,8 @@ def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
         sizes.append((sizes[-1][0] // 2 + 1, sizes[-1][1] // 2 + 1))
     levels = [Level(size, images, finest=size is sizes[0]) for size in sizes]
     finest, free = levels[0], _padded(removed)
-    finest.set(
-        free, sum(near * kind for near, kind in zip(_around(_padded(torch.ones_like(removed[:1]))), KINDS, strict=True))
-    )
+    inside = _around(_padded(torch.ones_like(removed[:1])))
+    finest.set(free, sum(near * kind for near, kind in zip(inside, KINDS, strict=True)))
     weights = {kind: free * -kind for kind in (1, 2, 4)}
     system = free.new_empty(len(free), 9, *free.shape[2:])
     for place, (near, kind) in enumerate(zip(_around(free), KINDS, strict=True)):
