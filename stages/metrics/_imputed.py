@@ -13,10 +13,8 @@ ERROR = 1e-5
 STEPS = 100
 # A system of no more nodes than this in a row and in a column is inverted.
 SMALLEST = 8
-# A step sets x to 5/4 of what the neighbors ask for less 1/4 of x: what changes from pixel to pixel is gone soonest.
-OVER = 0.25
-# What stands for a node's total, as a share of its row's absolute numbers: steps converge where it is above 5/8.
-SHARE = 0.65
+# What stands for a node's total, as a share of its row's absolute numbers: steps converge where it is above 1/2.
+SHARE = 0.55
 # Twelve times the weights of the eight neighbors, and 4 between them.
 KINDS = 1, 2, 1, 2, 4, 2, 1, 2, 1
 # Added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
@@ -37,9 +35,8 @@ def imputed(images: Images, removed: Masks) -> Images:
 
     The system is symmetric and positive definite: conjugate gradients solve it, from the middle between the lowest and
     the highest intensity left, preconditioned by a multigrid cycle, since what is removed may be wider than a hundred
-    pixels. No row knows its company: on a CPU, where one image fills the cache, each is solved alone. On CUDA all are
-    solved together, element by element but for sums and matrices, which are of one row each; what is found of a row
-    does not change any more.
+    pixels. No row knows its company: all is done element by element but for sums and matrices, which are of one row
+    each, and what is found of a row does not change any more.
     """
     together = len(images) if images.is_cuda else max(1, CACHED // images[0].numel())
     parts = zip(images.split(together), removed[:, None].split(together), strict=True)
@@ -68,10 +65,10 @@ def _solved(images: Tensor, removed: Tensor) -> Tensor:
             break
         now = _dots(residual, correction)
         torch.addcmul(correction, direction.planes, now / before, out=direction.planes)
-        # Outside of what is free this is not the system's, and nothing looks at it there.
-        changed = finest.blurred(direction).neg_().addcmul_(finest.total, direction.planes)
+        # Minus the system's. Outside of what is free it is something else, and nothing looks at it there.
+        changed = finest.blurred(direction).addcmul_(finest.total, direction.planes, value=-1)
         length = now / _dots(direction.planes, changed)
-        solution.addcmul_(direction.planes, length)
+        solution.addcmul_(direction.planes, length, value=-1)
         residual.addcmul_(changed, length, value=-1)
         before = now
     found = torch.where(going, solution, found)[..., :height, :width]
@@ -117,7 +114,7 @@ class Level:
         """Take what is free of a system, and its total."""
         self.free.copy_(free)
         self.total.copy_(total)
-        self.step = torch.where(free > 0, (1 + OVER) / total, 0)
+        self.step = torch.where(free > 0, 1 / total, 0)
 
     def others(self) -> Tensor:
         """Weigh what is around in x, at the finest level also where nothing is free."""
@@ -152,9 +149,8 @@ def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
         sizes.append((sizes[-1][0] // 2 + 1, sizes[-1][1] // 2 + 1))
     levels = [Level(size, images, finest=size is sizes[0]) for size in sizes]
     finest, free = levels[0], _padded(removed)
-    finest.set(
-        free, sum(near * kind for near, kind in zip(_around(_padded(torch.ones_like(removed[:1]))), KINDS, strict=True))
-    )
+    inside = _around(_padded(torch.ones_like(removed[:1])))
+    finest.set(free, sum(near * kind for near, kind in zip(inside, KINDS, strict=True)))
     weights = {kind: free * -kind for kind in (1, 2, 4)}
     system = free.new_empty(len(free), 9, *free.shape[2:])
     for place, (near, kind) in enumerate(zip(_around(free), KINDS, strict=True)):
@@ -200,7 +196,7 @@ def _inverse(system: Tensor) -> Tensor:
 def _cycle(levels: list[Level]) -> Tensor:
     """Solve roughly for the residual: a step of Jacobi from 0, the coarser level's correction, and a step again.
 
-    A step sets x to (1 + OVER) (residual + others(x)) / total − OVER x.
+    A step sets x to (residual + others(x)) / total.
     """
     level, coarser = levels[0], levels[1:]
     x, residual, (height, width) = level.x.planes, level.residual, level.size
@@ -209,12 +205,11 @@ def _cycle(levels: list[Level]) -> Tensor:
         x[..., :height, :width] = by_row(torch.matmul, given, level.inverse).view(*x.shape[:2], height, width)
         return x
     torch.mul(residual, level.step, out=x)
-    level.others().sub_(residual, alpha=OVER).mul_(level.free)
+    level.others().mul_(level.free)
     _gather(level, coarser[0])
     _cycle(coarser)
     _spread(coarser[0], level)
-    again = level.others().add_(residual)
-    return x.mul_(-OVER).addcmul_(again, level.step)
+    return torch.mul(level.others().add_(residual), level.step, out=x)
 
 
 def _gather(level: Level, to: Level) -> None:
