@@ -35,13 +35,14 @@ from scipy.stats import beta, binom
 from torch import Tensor
 
 from stages import params
-from stages.certification import ABSTAINED, IMPORTANT, Votes, labels, radius
+from stages.certification import ABSTAINED, IMPORTANT, Votes, labels
 from stages.classifier import Classifier
 from stages.engine import start
 from stages.evidence import intensities
 from stages.explain import Explain
 from stages.loading import build, load
 from stages.seeds import generator, image_seed
+from stages.smoothing import radius
 from stages.sparsify import sparsify
 from stages.stores import read, values
 from stages.voting import noised, votes

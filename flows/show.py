@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stages import report
-from stages.figures import certificates, certified, page, sheet
+from stages.figures import certified, page, sheet, voted
 from stages.params import entries, load, path
 from stages.problem import Problem
 from stages.stores import read, values
@@ -65,13 +65,13 @@ def _row(study: Path, classifier: str, image: str) -> int:
 
 def _marks(study: Path, given: dict, classifier: str, image: str, row: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Label the image's maps by the test of the first metric of votes."""
-    test = certificates.first_test(given)
+    test = voted.first_test(given)
     number = test.smoothing.pictures["images"]
     if row >= number:
         store = path(study, "images", classifier) / "images"
         ids = values(read(store, "the evaluation images"), "image", slice(0, number)).tolist()
-        voted = f"it has those of {_some(ids)}" if number else "it has none of images"
-        raise Problem(f"{test.smoothing.name} has no votes on image '{image}' of {classifier}; {voted}")
+        others = f"it has those of {_some(ids)}" if number else "it has none of images"
+        raise Problem(f"{test.smoothing.name} has no votes on image '{image}' of {classifier}; {others}")
     cast = report.votes(study, given, classifier, test.smoothing, np.array([row]))
     return {name: (test.labels(one)[0], certified.smoothed(one, 0, 0)) for name, one in cast.items()}
 

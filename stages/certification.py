@@ -2,18 +2,20 @@
 
 Each noisy copy x + σ·ε, ε ~ N(0, 1), votes at each level K for the pixels that are among the top K% of its map. A
 pixel whose vote is one-sided enough keeps its label for every change of the image of an L2 norm up to σ · Φ⁻¹(τ), over
-all values of the image together; the others abstain. With probability at least 1 − α no label of a map is wrong. That
-holds for each map, of one level and smoothing, by itself.
+all values of the image together; the others abstain. Corrected over pixels, with probability at least 1 − α no label of
+a map is wrong: of each map by itself, of one level and smoothing; of n levels together with 1 − n α. The form `authors`
+takes the top of a map by the clean image too (stages.sparsify), so that where its clip acts this is not shown.
 
 Reference: anani2025pixel, after fischer2021scalable.
 """
 
-from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int8, UInt8, UInt16
 from scipy.special import bdtrc
+
+from stages.smoothing import radius
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
 
@@ -35,17 +37,6 @@ class Votes(NamedTuple):
     sigma: float
     levels: list[int]
     form: str
-
-
-def radius(sigma: float, tau: float) -> float:
-    """Give the L2 radius of a certificate, in intensities: σ · Φ⁻¹(τ).
-
-    Raises:
-        ValueError: τ is not in [0.5, 1).
-    """
-    if not 0.5 <= tau < 1:
-        raise ValueError(f"tau = {tau}: expected at least 0.5 and less than 1, the share of votes that a label needs")
-    return sigma * NormalDist().inv_cdf(tau)
 
 
 def tails(draws: int, tau: float) -> np.ndarray:

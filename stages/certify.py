@@ -65,8 +65,9 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
         if finish:
             groups = {f"{work.method.name}.zarr": {"family": family} for work in works}
             ways = {f"{work.method.name}.zarr/{work.smoothing.name}": work.smoothing.settings for work in works}
-            rows.finish([rows.served(work.table, work.shared) for work in works], groups | ways)
-            tell(works, path(study, "votes", classifier, family))
+            tables = [rows.served(work.table, work.shared) for work in works]
+            rows.finish(tables, groups | ways)
+            tell(tables, path(study, "votes", classifier, family))
         rows.log(passes)
 
 
@@ -137,11 +138,11 @@ def at_a_time(copies: int, batch: int) -> int:
     return next(rows for rows in range(1, batch + 1) if rows * copies >= FILLED * batch * -(-rows * copies // batch))
 
 
-def tell(works: list[Work], output: Path) -> None:
+def tell(tables: list[Table], output: Path) -> None:
     """Say what the votes take: the counts of a picture before they are packed, and the files."""
-    shapes = {work.table.fields["first"].shape for work in works}
+    shapes = {table.fields["rest"].shape for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    rows = sum(int(work.table.keys.any(axis=-1).sum()) for work in works)
+    rows = sum(int(table.keys.any(axis=-1).sum()) for table in tables)
     for shape in sorted(shapes):
         spelled = " x ".join(map(str, shape))
         print(f"{output.name}: votes of a picture: 2 x {spelled} = {2 * int(np.prod(shape))} bytes before compression")

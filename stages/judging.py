@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages import certification, evidence, keys
+from stages import evidence, keys
 from stages.evidence import Evidence
 from stages.lending import WHOLE
 from stages.problem import Problem
 from stages.settings import Entry, canonical
 from stages.signatures import attributes
-from stages.smoothing import Smoothing
+from stages.smoothing import DIGITS, Smoothing, radius
 from stages.stores import read
 from stages.tables import Field, Table, keys_of
 
@@ -24,8 +24,8 @@ class Made(NamedTuple):
     refused: str | None
 
 
-def made(store: Path, group: str, seen: Evidence, kind: str) -> Made:
-    """Read what is known of one method's maps or votes; maps are there of all pictures, votes of some.
+def made(store: Path, group: str, seen: Evidence, kind: str, pictures: int) -> Made:
+    """Read what is known of one method's maps or votes, which are of the first pictures.
 
     Raises:
         Problem: they are not there, or are of other pictures.
@@ -33,8 +33,8 @@ def made(store: Path, group: str, seen: Evidence, kind: str) -> Made:
     what = f"the {kind} of {store.stem}"
     found = keys_of(store, group, what)
     lead = found[0].shape[:-1]
-    if lead[1:] != seen.lead[1:] or lead[0] > seen.lead[0] or (kind == "maps" and lead != seen.lead):
-        raise Problem(f"{store}/{group}: has {lead} {kind}, {seen.lead} are due; make it again")
+    if lead != (due := (pictures, *seen.lead[1:])):
+        raise Problem(f"{store}/{group}: has {lead} {kind}, {due} are due; make it again")
     return Made(*found, read(store / group, what).attrs.get("unsupported"))
 
 
@@ -156,16 +156,10 @@ def _along(metric: Entry, dim: str | None, side: tuple[int, int], ways: list[Smo
     """Give the coordinates of what a metric stores beside the image: a curve's points, thresholds, radii and levels."""
     set_to, pixels = metric.settings, side[0] * side[1]
     if ways:
-        try:
-            radii = [certification.radius(way.settings["sigma"], tau) for way in ways for tau in set_to["tau"]]
-        except ValueError as error:
-            raise Problem(f"params.yaml: metrics.{metric.family}.{metric.name}: {error}") from None
-        if len(set(radii)) < len(radii):
-            where = f"params.yaml: metrics.{metric.family}.{metric.name}"
-            raise Problem(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
+        radii = [radius(way.settings["sigma"], tau) for way in ways for tau in set_to["tau"]]
         levels = ways[0].settings["levels"]
         levels = [0, *levels[::-1]] if dim == "removed" else levels
-        return {"radius": np.round(radii, 6), "level": np.array(levels)}
+        return {"radius": np.round(radii, DIGITS), "level": np.array(levels)}
     points = {
         # The share of pixels that are changed at each step, the last one shorter.
         "pixels": lambda: np.minimum(np.arange(0, pixels + set_to["pixels"], set_to["pixels"]), pixels) / pixels,

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from stages import params
 from stages.certification import Votes
-from stages.figures import certificates, order, overview, page, pictures, published, words
+from stages.figures import certificates, order, overview, page, pictures, published, voted, words
 from stages.figures.page import Shown
 from stages.gaps import is_draft, missing
 from stages.problem import Problem
@@ -52,9 +52,8 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
     with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
         atlas = first and processes.submit(overview.png, tables["summary"], first, title)
         sections = page.results(tables, processes, unmoved=unmoved)
-        voted = (
-            certified(study, given, tables["certified"], images, pixels, processes) if "certified" in tables else None
-        )
+        of_votes = tables.get("certified")
+        marked = None if of_votes is None else certified(study, given, of_votes, images, pixels, processes)
     filled = {
         **sections,
         "title": title,
@@ -64,7 +63,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "panels": page.gallery(shown, sections["methods"], side=pixels),
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],
         "brightest": pictures.BRIGHTEST,
-        "certified": voted,
+        "certified": marked,
         "excluded": excluded(given),
         "draft": is_draft(study),
         "missing": missing(study),
@@ -113,8 +112,7 @@ def certified(
     study: Path, given: dict, table: xr.Dataset, images: int, pixels: int, processes: Executor
 ) -> dict[str, Any]:
     """Gather what the page says of certified maps: results, pictures, and what was published."""
-    known = certificates.found(table, given)
-    test = known.test(known.metrics[0])
+    known, test = voted.found(table, given), voted.first_test(given)
     number = min(images, test.smoothing.pictures["images"])
     shown, cast = {}, {}
     for name in given["classifiers"]:

@@ -114,7 +114,8 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
         if way and unvoted is not None:
             return Made(np.empty(0), np.empty(0), unvoted)
         place = f"{way}/{group}" if way else group
-        return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind)
+        pictures = certified[way].pictures[group] if way else seen[group].lead[0]
+        return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
 
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
@@ -123,6 +124,7 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
             ways = [certified[name] for name in metric.options["smoothings"]]
             parts = [("stages.lending", "tensor"), ("stages.score", "judged")]
             parts += [("stages.explain", "Explain")] if "explain" in asks else []
+            parts += [("stages.lending", "counted")] if "votes" in asks else []
             voted = [way.settings for way in ways]
             shared = keys.digest(keys.entry(metric, params, *parts), voted, trained if "classifier" in asks else b"")
             rows = judging.rows(metric, shared, shown, asks, ways)

@@ -1,5 +1,7 @@
 """Read the section certify of params.yaml: how noisy copies vote, and on what; and which metrics judge the votes."""
 
+from math import inf
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from stages.problem import Problem
@@ -8,6 +10,9 @@ from stages.signatures import signature, verb_signature
 
 # Of an entry of certify: what is certified.
 CERTIFIED = {"methods": list[str], "images": int, "grids": int}
+
+
+DIGITS = 6  # after the point, of radii as they are stored
 
 
 class Smoothing(NamedTuple):
@@ -43,7 +48,7 @@ def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
         for draws in ("first", "rest"):
             if not 0 < checked[draws] < 256:
                 raise Problem(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to 255 noisy copies")
-        if checked["sigma"] <= 0:
+        if not 0 < checked["sigma"] < inf:
             raise Problem(f"params.yaml: {where}: sigma = {checked['sigma']}: expected more than 0")
         pictures = {group: checked[group] for group in ("images", "grids")}
         found[name] = Smoothing(name, {key: checked[key] for key in sorted(accepted)}, checked["methods"], pictures)
@@ -66,8 +71,33 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
     if not named or (unknown := set(named) - set(certified)):
         known = ", ".join(certified) or "none"
         raise Problem(f"{where}: smoothings = {named}: expected names of the section certify; there are: {known}")
-    ways = [certified[name].settings for name in named]
-    if any(one["levels"] != ways[0]["levels"] for one in ways):
-        raise Problem(f"{where}: smoothings = {named}: their levels differ; expected the same ones")
-    if level not in ways[0]["levels"]:
-        raise Problem(f"{where}: level = {level}: expected the one to rank by, of {ways[0]['levels']}")
+    ways = [certified[name] for name in named]
+    for alike in ("levels", "form", "first", "rest"):
+        if any(one.settings[alike] != ways[0].settings[alike] for one in ways):
+            raise Problem(
+                f"{where}: smoothings = {named}: their {alike} differ; expected smoothings alike but in sigma"
+            )
+    group = "grids" if "tiles" in asks else "images"
+    if empty := [one.name for one in ways if not one.pictures[group]]:
+        raise Problem(f"{where}: smoothings = {named}: {', '.join(empty)} certifies no {group}, which it judges")
+    levels, tau, alpha = ways[0].settings["levels"], metric.settings["tau"], metric.settings["alpha"]
+    if level not in levels:
+        raise Problem(f"{where}: level = {level}: expected the one to rank by, of {levels}")
+    if not tau or not all(0.5 <= share < 1 for share in tau):
+        raise Problem(f"{where}: tau = {tau}: expected shares of the votes, at least 0.5 and less than 1")
+    if not 0 < alpha < 1:
+        raise Problem(f"{where}: alpha = {alpha}: expected more than 0 and less than 1")
+    radii = [round(radius(one.settings["sigma"], share), DIGITS) for one in ways for share in tau]
+    if len(set(radii)) < len(radii):
+        raise Problem(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
+
+
+def radius(sigma: float, tau: float) -> float:
+    """Give the L2 radius of a certificate, in intensities: σ · Φ⁻¹(τ).
+
+    Raises:
+        ValueError: τ is not in [0.5, 1).
+    """
+    if not 0.5 <= tau < 1:
+        raise ValueError(f"tau = {tau}: expected at least 0.5 and less than 1, the share of votes that a label needs")
+    return sigma * NormalDist().inv_cdf(tau)

@@ -45,6 +45,9 @@ def tiny() -> dict:
         family: {name: params["metrics"][family][name] for name in names} for family, names in metrics.items()
     }
     params["metrics"]["faithfulness"]["deletion"] = {"pixels": 2048, "baseline": "black", "relative": False, "count": 8}
+    for listed in ("certified", "certified_grid"):
+        for metric in params["metrics"][listed].values():
+            metric["smoothings"] = ["noise_15"]
     params["aggregate"].update(resamples=20, fewest=1)
     return params
 

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, radius, tails
+from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, tails
+from stages.smoothing import radius
 
 random = settings(deadline=None, max_examples=50, derandomize=True)
 CORRECTIONS = ("bonferroni", "holm", "none")

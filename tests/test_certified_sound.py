@@ -14,8 +14,9 @@ from judging import ROOT, make_classifier, make_evidence, network
 from scipy.stats import binom
 from study import environment
 
-from stages.certification import ABSTAINED, IMPORTANT, Votes, labels, radius, tails
+from stages.certification import ABSTAINED, IMPORTANT, Votes, labels, tails
 from stages.seeds import image_seed
+from stages.smoothing import radius
 from stages.voting import votes
 
 FIRSTS, DRAWS, TAU, ALPHA, SIGMA = 10, 60, 0.75, 0.05, 0.15

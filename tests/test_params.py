@@ -8,11 +8,10 @@ import pytest
 import yaml
 
 from stages import signatures
-from stages.certification import radius
 from stages.params import entries, load, network, path, settings
 from stages.problem import Problem
 from stages.signatures import attributes, signature
-from stages.smoothing import check_judging, smoothings
+from stages.smoothing import check_judging, radius, smoothings
 
 STUDY = Path(__file__).parent.parent
 

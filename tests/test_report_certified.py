@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import made_up
@@ -18,7 +19,7 @@ from PIL import Image
 
 from stages import aggregate, params, report, signatures
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.figures import certificates, certified, published, tradeoff
+from stages.figures import certificates, certified, published, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.problem import Problem
 
@@ -46,8 +47,8 @@ def table(study) -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def known(study, table) -> certificates.Found:
-    return certificates.found(table, params.load(study))
+def known(study, table) -> voted.Found:
+    return voted.found(table, params.load(study))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,8 @@ def test_numbers_stand_apart_from_dots_and_from_one_another():
 
 
 def test_shares_by_level_and_by_radius(known):
-    by_level, by_radius = (certificates.swept(known, what) for what in ("level", "radius"))
+    with ThreadPoolExecutor(1) as processes:
+        by_level, by_radius = (certificates.swept(known, what, processes) for what in ("level", "radius"))
     assert by_level["parts"] == ["important", "unimportant"]
     assert by_radius["parts"] == ["important"]  # the sweep over radii is of that alone
     assert by_radius["test"]["correction"] == "Holm’s correction"

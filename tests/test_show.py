@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from stages import params, report, signatures
 from stages.figures import sheet
-from stages.figures.certificates import first_test
+from stages.figures.voted import first_test
 
 METHODS = [name for listed in made_up.METHODS.values() for name in listed]
 

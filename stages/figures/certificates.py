@@ -1,12 +1,11 @@
 """What the report says of certified maps, as plain values for its template."""
 
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from stages import certification
 from stages.certification import Votes
 from stages.figures import certified, sweeps, tradeoff
 from stages.figures.page import Shown
@@ -14,109 +13,35 @@ from stages.figures.pictures import image
 from stages.figures.sweeps import Bar, Facet
 from stages.figures.theme import keys
 from stages.figures.tradeoff import Point, Traded
-from stages.params import entries
-from stages.problem import Problem
+from stages.figures.voted import Found, Test, first_test
 from stages.settings import Entry
-from stages.smoothing import Smoothing, smoothings
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = "certified_important", "certified_unimportant", "abstained"
-GAME, GRIDS = "certified_grid_pointing_game", "grid_abstained"
+GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
 # What a column is called.
 COLUMNS = {
     IMPORTANT: "important, %",
     UNIMPORTANT: "unimportant, %",
     ABSTAINED: "abstained, %",
     "certified_localization": "localization",
+    "certified_deletion": "probability without",
+    "certified_consistency": "as in the clean map",
+    "parted_ties": "copies with ties",
 }
 CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}
-NOWHERE = Point(np.nan, np.nan, np.nan, 0)
-
-
-class Test(NamedTuple):
-    """How the votes of a smoothing are tested for labels."""
-
-    smoothing: Smoothing
-    tau: float
-    alpha: float
-    correction: certification.Correction
-
-    @property
-    def radius(self) -> float:
-        """The L2 norm of changes that no label minds."""
-        return certification.radius(self.smoothing.settings["sigma"], self.tau)
-
-    def labels(self, votes: Votes) -> np.ndarray:
-        """Label the pixels of some images."""
-        return certification.labels(votes, tau=self.tau, alpha=self.alpha, correction=self.correction)
-
-
-class Found(NamedTuple):
-    """The results of metrics of votes, and the entries they are of."""
-
-    table: xr.Dataset
-    values: np.ndarray  # mean, low, high and count by classifier, method, metric, radius and level
-    metrics: list[Entry]
-    ways: dict[str, Smoothing]
-
-    def of(self, function: str, *, radii: int = 1) -> Entry | None:
-        """Give the first entry of a function that is judged at so many radii, at least."""
-        known = (one for one in self.metrics if one.function == function and len(self.radii(one)) >= radii)
-        return next(known, None)
-
-    def test(self, metric: Entry) -> Test:
-        """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
-        return _test(metric, self.ways)
-
-    def radii(self, metric: Entry) -> list[float]:
-        """Give the radii of a metric, the one by which it ranks first."""
-        sigmas = [self.ways[name].settings["sigma"] for name in metric.options["smoothings"]]
-        found = [certification.radius(sigma, tau) for sigma in sigmas for tau in metric.settings["tau"]]
-        labels = self.table["radius"].values
-        return [float(labels[np.abs(labels - one).argmin()]) for one in found]
-
-    def point(self, metric: Entry | None, classifier: str, method: str, radius: float, level: int) -> Point:
-        """Look up a mean with its interval and count."""
-        if metric is None or level not in self.table.indexes["level"]:
-            return NOWHERE
-        at = {"classifier": classifier, "method": method, "metric": metric.name, "radius": radius, "level": level}
-        place = tuple(self.table.indexes[dim].get_loc(label) for dim, label in at.items())
-        mean, low, high, count = self.values[place]
-        return Point(float(mean), float(low), float(high), int(count))
-
-
-def first_test(given: dict) -> Test:
-    """Give the test by which the first metric of votes ranks.
-
-    Raises:
-        Problem: there is no such metric.
-    """
-    judged = (one for listed in entries(given, "metrics").values() for one in listed.values())
-    first = next((one for one in judged if one.options["smoothings"]), None)
-    if first is None:
-        raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
-    return _test(first, _ways(given))
-
-
-def found(table: xr.Dataset, given: dict) -> Found:
-    """Bind the results of metrics of votes to their entries in params.yaml."""
-    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
-    there = set(table["metric"].values.tolist())
-    dims = ("classifier", "method", "metric", "radius", "level", "variable")
-    values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
-    return Found(table, values, [one for one in judged if one.name in there], _ways(given))
 
 
 def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
     """Give what the section shows of the results; charts are drawn in other processes."""
-    test, table = known.test(known.metrics[0]), known.table
+    test, table = first_test(given), known.table
     classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
     return {
         "test": said(test),
         "levels": legend(test.smoothing.settings["levels"]),
         "tradeoffs": [one for name in classifiers if (one := traded(known, given, name))],
         "sweeps": [(what, swept(known, what, processes)) for what in ("level", "radius")],
-        "numbers": [one for name in classifiers for one in numbers(known, name)],
-        "columns": [(one.name, COLUMNS[one.function]) for one in map(known.of, COLUMNS) if one is not None],
+        "numbers": [one for name in classifiers for one in numbers(known, name, test)],
+        "columns": [(one.name, COLUMNS[one.function]) for one in columns(known, test)],
         "families": families(table, test.smoothing.methods),
         "uncertified": [name for name in methods if name not in test.smoothing.methods],
     }
@@ -126,6 +51,7 @@ def said(test: Test) -> dict[str, Any]:
     """Give the numbers of the certificate's two sentences."""
     of = test.smoothing.settings
     numbers = {name: of[name] for name in ("sigma", "first", "rest")}
+    numbers |= {"form": of["form"], "levels": len(of["levels"])}
     numbers |= {"copies": of["first"] + of["rest"], "tau": test.tau, "radius": test.radius, "alpha": test.alpha}
     return {**numbers, "sure": f"{100 * (1 - test.alpha):.6g}%", "correction": CORRECTED[test.correction]}
 
@@ -148,17 +74,23 @@ def traded(known: Found, given: dict, classifier: str) -> dict[str, Any] | None:
 
     The certified share is of grids, or of images where that was not measured.
     """
-    game, share = known.of(GAME), known.of(GRIDS) or known.of(ABSTAINED)
-    if game is None or share is None:
+    game = known.of(GAME)
+    test = game and known.test(game)
+    share = test and (known.alike(GRIDS, test, game.options["tile"]) or known.alike(ABSTAINED, test))
+    if not share:
         return None
-    level, radius, table = game.options["level"], known.radii(game)[0], known.table
+    level, radius, table = game.options["level"], known.place(test), known.table
+    nothing = known.alike(NOTHING, test, game.options["tile"])
     listed = []
     for method in known.test(game).smoothing.methods:
         about = table.sel({"method": method})
         left = known.point(share, classifier, method, radius, level)
         certain = Point(*(1 - one / 100 for one in (left.mean, left.high, left.low)), left.count)
         place = known.point(game, classifier, method, radius, level)
-        listed.append(Traded(method, str(about["method_family"].values), bool(about["control"]), place, certain))
+        empty = known.point(nothing, classifier, method, radius, level)
+        filled = round(empty.count * (1 - empty.mean)) if empty.known else None
+        family, control = str(about["method_family"].values), bool(about["control"])
+        listed.append(Traded(method, family, control, place, certain, filled))
     listed.sort(key=lambda one: np.hypot(1 - one.game.mean, 1 - one.share.mean) if one.known else np.inf)
     order = [name for name, _, _ in families(table, known.test(game).smoothing.methods)] + ["control"]
     chance = 1 / given["classifiers"][classifier]["grids"]["tiles_per_side"] ** 2
@@ -217,20 +149,24 @@ def swept(known: Found, what: str, processes: Executor) -> dict[str, Any] | None
     return {"charts": list(charts), "level": rank, "radius": radii[0], "parts": parts, "test": said(known.test(first))}
 
 
-def numbers(known: Found, classifier: str) -> list[dict[str, Any]]:
-    """Give a table a level of what is certified at the radius to rank by."""
-    first = known.metrics[0]
-    rows = []
-    for level in known.test(first).smoothing.settings["levels"]:
-        listed = []
-        for method in known.test(first).smoothing.methods:
-            cells = [
-                known.point(one, classifier, method, known.radii(one)[0], level)
-                for one in map(known.of, COLUMNS)
-                if one is not None
-            ]
-            listed.append((method, bool(known.table["control"].sel({"method": method})), cells))
-        rows.append({"classifier": classifier, "level": level, "rows": listed})
+def columns(known: Found, test: Test) -> list[Entry]:
+    """List the metrics of single images that are judged by a test."""
+    return [one for one in (known.alike(function, test) for function in COLUMNS) if one is not None]
+
+
+def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
+    """Give a table a level of what is certified by a test."""
+    rows, listed = [], columns(known, test)
+    for level in test.smoothing.settings["levels"] if listed else []:
+        cells = [
+            (
+                method,
+                bool(known.table["control"].sel({"method": method})),
+                [known.point(one, classifier, method, known.place(test), level) for one in listed],
+            )
+            for method in test.smoothing.methods
+        ]
+        rows.append({"classifier": classifier, "level": level, "rows": cells})
     return rows
 
 
@@ -265,15 +201,6 @@ def panels(shown: dict[str, list[Shown]], votes: dict[str, dict[str, Votes]], te
             known = {"classifier": classifier, "image": one.image, "target": one.target}
             found.append({**known, "picture": picture, "rows": rows})
     return found
-
-
-def _test(metric: Entry, ways: dict[str, Smoothing]) -> Test:
-    of = metric.settings
-    return Test(ways[metric.options["smoothings"][0]], of["tau"][0], of["alpha"], of["correction"])
-
-
-def _ways(given: dict) -> dict[str, Smoothing]:
-    return smoothings(given, {name for listed in entries(given, "methods").values() for name in listed})
 
 
 def _how(metric: Entry) -> tuple[Any, ...]:

@@ -7,8 +7,8 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.figures.certificates import Found
 from stages.figures.tradeoff import Point
+from stages.figures.voted import Found
 from stages.params import entries
 from stages.settings import Entry
 

@@ -37,6 +37,7 @@ class Traded(NamedTuple):
     control: bool
     game: Point
     share: Point
+    filled: int | None  # of the pictures of the game, those with a pixel certified important
 
     @property
     def known(self) -> bool:

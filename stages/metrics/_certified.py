@@ -17,7 +17,7 @@ def certified(votes: Sequence[Votes], tau: list[float], alpha: float, correction
     return torch.from_numpy(np.stack(found, axis=1)).to(device)
 
 
-@shared(calls=8)
+@shared(calls=32)  # the smoothings, times the tau, of a metric's sweep
 def _labels(votes: Votes, tau: float, alpha: float, correction: Correction) -> np.ndarray:
     return labels(votes, tau=tau, alpha=alpha, correction=correction)
 

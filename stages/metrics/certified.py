@@ -6,7 +6,7 @@ All metrics share these settings:
 
     tau: shares of the votes that a label needs, 0.5 or more; each gives a radius.
     alpha: bound of the probability that any label of a map is wrong inside the radius.
-    correction: over the pixels of a map: bonferroni, holm or none.
+    correction: over the pixels of a map: bonferroni, holm, or none: alpha bounds each pixel's error.
 """
 
 from collections.abc import Sequence
@@ -198,7 +198,7 @@ def certified_deletion(
     device = classifier.device
     images, targets = images.to(device), targets.to(device)
     important = certified(votes, tau, alpha, correction, device.type) == IMPORTANT
-    removed = important.flip(2).cumsum(dim=2) > 0  # levels are stored falling
+    removed = important.flip(2).cummax(dim=2).values  # levels are stored falling
     count, radii, levels = removed.shape[:3]
     clean = output_of(clean_logits(classifier, images), targets, "probability")
     absent = color(classifier, baseline)
