@@ -14,7 +14,7 @@ IMAGES, GRIDS = 12, 3
 
 
 def tiny() -> dict:
-    """The default study cut down: one classifier, an epoch of training, few images, methods and metrics."""
+    """The default study cut down: one classifier, an epoch of training, few images, methods and metrics, no votes."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["datasets"]["shapes"].update(train=64, test=120)
     params["engine"]["batch"] = 8
@@ -30,24 +30,16 @@ def tiny() -> dict:
         family: {name: params["methods"][family][name] for name in names} for family, names in chosen.items()
     }
     params["methods"]["noise"]["smoothgrad"]["samples"] = 2
-    params["certify"] = {
-        "noise_15": {**params["certify"]["noise_15"], "first": 2, "rest": 40, "images": 4, "grids": 2}
-        | {"methods": ["gradient", "input_x_gradient", "uniform"]}
-    }
     metrics = {
         "localization": ["pointing_game", "relevance_rank"],
         "grid": ["grid_pointing_game"],
         "faithfulness": ["deletion"],
-        "certified": ["certified_important", "certified_deletion"],
-        "certified_grid": ["certified_grid_pointing_game"],
     }
     params["metrics"] = {
         family: {name: params["metrics"][family][name] for name in names} for family, names in metrics.items()
     }
     params["metrics"]["faithfulness"]["deletion"] = {"pixels": 2048, "baseline": "black", "relative": False, "count": 8}
-    for listed in ("certified", "certified_grid"):
-        for metric in params["metrics"][listed].values():
-            metric["smoothings"] = ["noise_15"]
+    params["certify"] = {}
     params["aggregate"].update(resamples=20, fewest=1)
     return params
 

@@ -20,13 +20,17 @@ def given(**changes):
     """The tiny study with one family and metrics of votes, its smoothing changed."""
     params = tiny()
     params["methods"] = {FAMILY: params["methods"][FAMILY]}
-    smoothing = {**params["certify"]["noise_15"], "methods": ["gradient", "input_x_gradient"], "rest": 30, "grids": 1}
+    smoothing = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "first": 2, "rest": 30}
+    smoothing |= {"images": 4, "grids": 1, "methods": ["gradient", "input_x_gradient"]}
     params["certify"] = {"noise_15": {**smoothing, **changes}}
     params["metrics"] = {
         "localization": {"pointing_game": {"tolerance": 4}},
         "certified": {"certified_important": TEST},
         "certified_grid": {"certified_grid_pointing_game": {**TEST, "nothing": "zero"}},
     }
+    for picture, family in (("images", "certified"), ("grids", "certified_grid")):
+        if not params["certify"]["noise_15"][picture]:
+            del params["metrics"][family]
     return params
 
 
@@ -232,7 +236,6 @@ def test_equal_votes_of_another_noise_are_not_taken_for_them(selected, monkeypat
 
     monkeypatch.setattr(voting, "votes", nothing)
     params = given(grids=0)
-    del params["metrics"]["certified_grid"]
     scored(selected, params)
     params["certify"]["noise_15"]["sigma"] = 0.3
     assert scored(selected, params) == {"certified_important": 8}
@@ -273,7 +276,6 @@ def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monk
     group = zarr.open_group(selected / "data/votes" / C / FAMILY / "gradient.zarr/noise_15/images", mode="r")
     assert group.attrs["unsupported"] == "cannot be differentiated"
     params = given(grids=0)
-    del params["metrics"]["certified_grid"]
     assert scored(selected, params) == {"pointing_game": 24, "certified_important": 4}
     scores = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr/certified_important", mode="r")
     assert scores.attrs["unsupported"] == {"gradient": "cannot be differentiated"}
@@ -326,7 +328,12 @@ def test_a_metric_of_maps_has_no_smoothing(selected):
 @pytest.mark.parametrize(
     ("family", "name", "change", "told"),
     [
-        ("certified", "certified_important", {"tau": [0.4]}, "certified_important: tau = 0.4: expected at least 0.5"),
+        (
+            "certified",
+            "certified_important",
+            {"tau": [0.4]},
+            r"tau = \[0.4\]: expected shares of the votes, at least 0.5",
+        ),
         ("certified", "certified_important", {"tau": [0.7, 0.7]}, "have the same radius; expected each radius once"),
         ("certified", "certified_important", {"count": 5}, "count = 5: there are 4 images with votes"),
         ("certified_grid", "certified_grid_pointing_game", {"tile": 4}, "tile = 4: grids have the tiles 0 to 3"),

@@ -71,7 +71,8 @@ def test_status_says_what_is_stale_and_why(house):
         assert "attribute@resnet_vanilla-noise" in found.reasons
         assert "methods.noise modified" in found.reasons["attribute@resnet_vanilla-noise"][0]
         assert "attribute@resnet_vanilla-gradient" not in found.reasons
-        assert found.needs["score@resnet_vanilla-noise"] == ["attribute@resnet_vanilla-noise"]
+        needed = [f"{name}@resnet_vanilla-noise" for name in ("attribute", "certify")]
+        assert sorted(found.needs["score@resnet_vanilla-noise"]) == needed
         assert found.reasons["score@resnet_vanilla-noise"]
         assert due(house[0], "attribute@resnet_vanilla-noise") == (IMAGES + 4 * GRIDS,) * 2
         assert due(house[0], "attribute@resnet_vanilla-control")[1] == 0
@@ -115,7 +116,7 @@ def test_a_metric_that_fails_leaves_a_draft_and_the_outputs(house):
     assert "A draft from what there is: .atlas/draft/data/report/index.html" in done.stdout.replace("\n", "")
     page = (house[0] / ".atlas/draft/data/report/index.html").read_text()
     assert "A draft." in page
-    assert "top_k_intersection: ValueError" in page
+    assert "top_k_intersection (gradient): ValueError" in page
     assert "A draft." not in (house[0] / "data/report/index.html").read_text()
     assert files(house[0] / "data/report") == kept
 

@@ -64,7 +64,7 @@ def test_methods_of_a_family_that_are_asked_together_cost_shared_work_once(study
     # Gradients at noisy copies of the noisy copies, once for both methods and all metrics of one noise.
     assert passes["max_sensitivity"] == {"forward": samples * copies, "backward": samples * copies, "head": 0}
     assert passes["avg_sensitivity"] == {"forward": 0, "backward": 0, "head": 0}
-    assert passes["relative_input_stability"] == {"forward": IMAGES + copies, "backward": 0, "head": 0}
+    assert passes["relative_input_stability"] == {"forward": IMAGES + copies, "backward": 0, "head": copies}
     assert passes["wide"] == passes["max_sensitivity"]
     assert passes["few"] == {"forward": samples * 2 * 5, "backward": samples * 2 * 5, "head": 0}
     # More images than a batch has, and looked at once: a metric of the whole set has all its rows at once.

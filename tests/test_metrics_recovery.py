@@ -23,8 +23,8 @@ from judging import (
 from reference import recovery as slow
 from torchvision.transforms import v2
 
+from stages.judging import _along
 from stages.metrics import faithfulness, recovery
-from stages.score import _along
 from stages.settings import Entry
 
 FIVE = {"lower": 0.5, "interval": 0.1}
@@ -154,7 +154,7 @@ class TestLevels:
 
     def test_the_area_of_a_perfect_curve_is_nine_tenths(self):
         entry = Entry("metrics", "recovery", "dauc", "dauc", {"levels": 10}, {})
-        fraction = _along(entry, "fraction", (HEIGHT, WIDTH))["fraction"]
+        fraction = _along(entry, "fraction", (HEIGHT, WIDTH), [])["fraction"]
         assert len(fraction) == 10
         assert np.trapezoid(np.ones(10), fraction) == pytest.approx(0.9)
 

@@ -112,28 +112,6 @@ def test_a_variants_row_is_the_same_in_any_batch_and_order(function, settings):
     assert same(score(function, take(evidence, order), settings), together[order])
 
 
-def test_copies_of_all_images_are_made_in_parts(monkeypatch):
-    """However many copies are made at once, the values are the same."""
-    asked, evidence = [], make_evidence(rows=20)
-
-    def method(*given):
-        asked.append(len(given[1]))
-        return explain(*given)
-
-    found = []
-    for most, largest in ((1, 8), (4, 20), (100, 40)):
-        monkeypatch.setattr(stability_variants, "MOST", most)
-        asked.clear()
-        found.append(
-            score("local_lipschitz_quantus", {**evidence, "explain": lambda *given: method(*given)}, BY_COMPANY)
-        )
-        assert sum(asked) == 40
-        assert max(asked) == largest
-    assert found[0].isfinite().any()
-    assert same(found[0], found[1])
-    assert same(found[0], found[2])
-
-
 def test_features_and_logits_of_copies_take_one_pass():
     alone, company = make_evidence(rows=12), make_evidence(rows=12)
     settings = {**SETTINGS["relative_representation_stability"], **UNIFORM}

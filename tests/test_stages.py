@@ -316,7 +316,8 @@ def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, to
 
     monkeypatch.setattr(score, "find", broken)
     with pytest.raises(
-        Problem, match=f"these metrics failed, the rows of all others are kept: relevance_rank: ValueError: {told}"
+        Problem,
+        match=rf"these metrics failed, the rows of all others are kept: relevance_rank \(uniform\): ValueError: {told}",
     ):
         score.main(mapped, C, "control")
     monkeypatch.undo()

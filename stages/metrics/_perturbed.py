@@ -19,8 +19,6 @@ Explain = Callable[[Classifier, Images, Targets, Seeds], Maps]
 class Copies:
     """Own perturbed copies of images: x + std (offset + spread z), draw by draw, z uniform in [0, 1) or normal.
 
-    Draws are those from `first` on.
-
     Noise is of the normalized image; std are the classifier's standard deviations. Copies are not clipped. They are
     made once, all draws of all images in one tensor, so that passes run in full batches. A copy's seed and target are
     its image's: the method's own draws stay, and only the image changes.
@@ -39,14 +37,13 @@ class Copies:
         noise: str,
         offset: float,
         spread: float,
-        first: int = 0,
     ):
         self._classifier, self._given, self._samples = classifier, images, samples
         self._clean = images.to(classifier.device)
         shape = tuple(images.shape[1:])
         copies = torch.empty(samples, len(images), *shape, device=classifier.device)
         for draw, of_draw in enumerate(copies):
-            drawn = (draws.uniform if noise == "uniform" else draws.normal)(seeds, "stability", first + draw, shape)
+            drawn = (draws.uniform if noise == "uniform" else draws.normal)(seeds, "stability", draw, shape)
             # In place: the copies of a batch of photographs are hundreds of megabytes.
             of_draw.copy_(drawn).mul_(spread).add_(offset).mul_(self._std).add_(self._clean)
         self._images, self._targets, self._seeds = copies.flatten(0, 1), targets.repeat(samples), seeds * samples

@@ -33,8 +33,6 @@ ATTRS = {
 # What Quantus puts in the place of 0, and adds to a distance.
 NOTHING = 1e-6
 LITTLE = 1e-10
-# Batches of copies that are made at once.
-MOST = 8
 
 
 def relative_input_stability_quantus(
@@ -123,23 +121,18 @@ def _against_all(
     noise: str,
     scale: float,
 ) -> Scores:
-    """Go through the copies a few batches at a time; what is held of a draw is the maps."""
-    together = MOST * classifier.batch
-    draws, most = max(1, together // len(images)), min(together, len(images))
-    found = []
-    for first in range(0, samples, draws):
-        held, distance = [], []
-        for start in range(0, len(images), most):
-            part = slice(start, start + most)
-            given = images[part], targets[part], seeds[part], min(draws, samples - first)
-            made = Copies(classifier, *given, noise, *ends(noise, scale), first)
-            held.append(made.maps(explain))
-            distance.append(made.apart())
-        again = torch.cat(held)
-        largest = again.abs().amax((0, 2, 3))[:, None, None]
+    made = _copies_of_all(classifier, images, targets, seeds, samples, noise, scale)
+    again = made.maps(explain)
+    largest = again.abs().amax((0, 2, 3))[:, None, None]
 
-        def apart(one: Tensor, others: Tensor, largest: Tensor = largest) -> Tensor:
-            return distances(one / one.abs().max(), others / largest)
+    def apart(one: Tensor, others: Tensor) -> Tensor:
+        return distances(one / one.abs().max(), others / largest)
 
-        found.append(settled(by_row(apart, maps, again) / (torch.cat(distance) + LITTLE)))
-    return torch.cat(found, dim=1).amax(dim=1)
+    return settled(by_row(apart, maps, again) / (made.apart() + LITTLE)).amax(dim=1)
+
+
+@shared(calls=2)
+def _copies_of_all(
+    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, noise: str, scale: float
+) -> Copies:
+    return Copies(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))
