@@ -11,7 +11,7 @@ One ResNet-18 of torchvision with random weights, the same images, maps and thre
    share stand their targets, met or missed: 5 times Quantus; where a peer makes as many passes as ours, 1.7 times in
    float32 and 5 times in bfloat16; 0.8 of the bare network. Peers run in float32.
 
-Each metric first judges one image unmeasured.
+Each metric first judges one image unmeasured, then all of them twice; the better time counts, as of the bare network's.
 """
 
 import json
@@ -213,8 +213,9 @@ def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: 
         return metric(*({**part, "classifier": classifier}[key] for key in taken.evidence), **settings)
 
     judge(1)
-    classifier.passes.update(forward=0, backward=0)
     seconds = timed(lambda: judge(given.images))
+    classifier.passes.update(forward=0, backward=0)
+    seconds = min(seconds, timed(lambda: judge(given.images)))
     return {"seconds": seconds, **classifier.passes}
 
 

@@ -13,7 +13,7 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
 
 HEAD = "schema: '2.0'\nstages:\n"
-# Where a mapping or a list first stands, and where it is named again: numbered through the file.
+# Where a mapping or a list first stands, and where it is named again; DVC numbers it where it is first named again.
 ANCHOR = re.compile(r"(?m)^(.*(?:: |- ))([&*])(id\d+)(?= \[\]$| \{\}$|$)")
 
 
@@ -48,20 +48,14 @@ def put(blocks: list[str], block: str) -> str | None:
 
 def _numbered(blocks: list[str]) -> list[str]:
     count = 0
-    names: dict[str, str] = {}
-
-    def renamed(match: re.Match) -> str:
-        nonlocal count
-        before, mark, name = match.groups()
-        if mark == "&":
-            count += 1
-            names[name] = f"id{count:03}"
-        return f"{before}{mark}{names[name]}"
-
     numbered = []
     for block in blocks:
-        names.clear()
-        numbered.append(ANCHOR.sub(renamed, block))
+        names: dict[str, str] = {}
+        for _, mark, name in ANCHOR.findall(block):
+            if mark == "*" and name not in names:
+                count += 1
+                names[name] = f"id{count:03}"
+        numbered.append(ANCHOR.sub(lambda found, names=names: f"{found[1]}{found[2]}{names[found[3]]}", block))
     return numbered
 
 

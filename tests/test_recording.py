@@ -82,7 +82,8 @@ def test_what_changes_is_put_as_dvc_puts_it(place):
     stages, text = dict(STAGES), LOCK
     for name in (list(stages)[place], "score@new-one"):
         shared = {"first": [1, 2]}
-        params = {"params.yaml": {"a": shared, "b": shared, "c": 1e-5}}
+        outer = {"within": shared}
+        params = {"params.yaml": {"a": outer, "b": shared, "c": 1e-5, "d": outer}}
         stages[name] = {**deepcopy(STAGES["report"]), "params": params}
         text = lock.put(lock.cut(text), lock.spelled({name: stages[name]}))
         assert text == dumps_yaml({"schema": "2.0", "stages": stages})
