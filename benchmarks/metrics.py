@@ -11,15 +11,19 @@ One ResNet-18 of torchvision with random weights, the same images, maps and thre
    share stand their targets, met or missed: 5 times Quantus; where a peer makes as many passes as ours, 1.7 times in
    float32 and 5 times in bfloat16; 0.8 of the bare network. Peers run in float32.
 
-Each metric first judges one image unmeasured, then all of them twice; the better time counts, as of the bare network's.
+Each metric first judges one image unmeasured. Then it, its peer and the bare network take turns, and of each the best
+time counts: what else the machine does comes and goes.
 """
 
 import json
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
+from subprocess import PIPE
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -63,20 +67,19 @@ def main() -> None:
     images = natural(given.images, given.side)
     place = torch.cuda.get_device_name() if given.device == "cuda" else f"CPU, {given.threads} threads"
     print(f"{place}; torch {torch.__version__}; {given.images} images of {given.side} x {given.side}\n")
-    peers: dict | None = None
     rows = []
     for precision in given.precision:
-        size, seconds = fastest(networks[0], images, precision, given)
+        size, bare = fastest(networks[0], images, precision, given)
         engine = {"device": given.device, "precision": precision, "threads": given.threads, "batch": size}
         start(engine)
         classifier = Classifier("resnet18", networks[1], mean=MEAN, std=STD, engine=engine)
         evidence = judged(classifier, images)
-        if peers is None:
-            peers = theirs(networks[0], evidence, given)
-        for name, family in FAMILIES.items():
-            found = ours(name, family, classifier, evidence, given)
-            if found:
-                rows.append(row(name, precision, found, peers.get(name), seconds, given.images))
+        with theirs(networks[0], evidence, given) as ask:
+            for name, family in FAMILIES.items():
+                judge = ours(name, family, classifier, evidence, given)
+                if judge:
+                    turns = [(judge(), ask(name), bare()) for _ in range(given.turns)]
+                    rows.append(row(name, precision, turns, given.images))
     print_table(rows)
 
 
@@ -88,12 +91,13 @@ def arguments() -> Namespace:
     parser.add_argument("--side", type=int, default=224, help="pixels; a multiple of 32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=["float32"], help="of our engine")
+    parser.add_argument("--turns", type=int, default=3, help="of which the best counts")
     parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
     python = HERE / "peers" / ".venv" / "bin" / "python"
     parser.add_argument("--python", type=Path, default=python, help="of the peers' environment")
     given = parser.parse_args()
     if given.quick:
-        given.images, given.side = 2, 64
+        given.images, given.side, given.turns = 2, 64, 1
     given.sizes = [1, 8] if given.quick else [1, 2, 4, 8, 16, 32, 64]
     # Steps of a curve: as many as the image is wide.
     pixels = given.side * 8 if given.quick else given.side
@@ -135,34 +139,42 @@ def natural(count: int, side: int) -> Tensor:
     return ((images / images.std(dim=(1, 2, 3), keepdim=True) / 5 + 0.5).clamp(0, 1) * 255).round() / 255
 
 
-def fastest(network: nn.Module, images: Tensor, precision: str, given: Namespace) -> tuple[int, tuple[float, float]]:
-    """Print how fast the bare network is; give the engine's batch, and the bare network's seconds a pass at its best.
+def fastest(
+    network: nn.Module, images: Tensor, precision: str, given: Namespace
+) -> tuple[int, Callable[[], tuple[float, float]]]:
+    """Print how fast the bare network is; give the engine's batch, and what measures the bare network at its best.
 
     The engine takes the smallest batch that comes within 5% of its best: a metric's last batch is padded.
 
     Returns:
-        The batch; seconds a pass to, and to and back.
+        The batch; what gives seconds a pass to, and to and back.
     """
+
+    def placed(size: int, form: torch.memory_format) -> Tensor:
+        network.to(given.device, DTYPES[precision], memory_format=form)
+        batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
+        return batch.to(given.device, DTYPES[precision], memory_format=form)
+
     found = {}
     print(f"bare network, {precision}: images a second\n\n{'batch':>12}{'contiguous':>14}{'channels last':>16}")
     for size in given.sizes:
         for form in (torch.contiguous_format, torch.channels_last):
-            network.to(given.device, DTYPES[precision], memory_format=form)
-            batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
-            batch = batch.to(given.device, DTYPES[precision], memory_format=form)
-            found[size, form] = seconds_a_row(network, batch, given)
+            found[size, form] = seconds_a_row(network, placed(size, form), given)
         speeds = [1 / found[size, form] for form in (torch.contiguous_format, torch.channels_last)]
         print(f"{size:>12}{speeds[0]:>14.1f}{speeds[1]:>16.1f}", flush=True)
-    size, form = min(found, key=found.get)
-    network.to(given.device, DTYPES[precision], memory_format=form)
-    batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
-    batch = batch.to(given.device, DTYPES[precision], memory_format=form).requires_grad_()
-    back = seconds_a_row(lambda part: torch.autograd.grad(network(part).amax(dim=1).sum(), part), batch, given)
-    network.float()
     print()
+    best = min(found, key=found.get)
     ours = {one: found[one, torch.channels_last] for one in given.sizes}
     near = min(one for one, seconds in ours.items() if seconds <= 1.05 * min(ours.values()))
-    return near, (found[size, form], back)
+
+    def again() -> tuple[float, float]:
+        batch = placed(*best)
+        to = seconds_a_row(network, batch, given)
+        slope = batch.requires_grad_()
+        back = seconds_a_row(lambda part: torch.autograd.grad(network(part).amax(dim=1).sum(), part), slope, given)
+        return to, back
+
+    return near, again
 
 
 def seconds_a_row(function: Callable, batch: Tensor, given: Namespace) -> float:
@@ -195,8 +207,8 @@ def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
     return {"maps": maps, "images": images, "targets": targets, "seeds": seeds, "explain": explain}
 
 
-def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: Namespace) -> dict | None:
-    """Time a metric, if there is one."""
+def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: Namespace) -> Callable | None:
+    """Give what times a metric, if there is one."""
     try:
         taken = signature("metrics", family, name)
     except Problem:
@@ -212,40 +224,49 @@ def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: 
         part = {key: value.clone() if isinstance(value, Tensor) else value for key, value in part.items()}
         return metric(*({**part, "classifier": classifier}[key] for key in taken.evidence), **settings)
 
+    def measured() -> dict:
+        classifier.passes.update(forward=0, backward=0)
+        seconds = timed(lambda: judge(given.images))
+        return {"seconds": seconds, **classifier.passes}
+
     judge(1)
-    seconds = timed(lambda: judge(given.images))
-    classifier.passes.update(forward=0, backward=0)
-    seconds = min(seconds, timed(lambda: judge(given.images)))
-    return {"seconds": seconds, **classifier.passes}
+    return measured
 
 
-def theirs(network: nn.Module, evidence: dict, given: Namespace) -> dict[str, dict]:
-    """Time the peers in their own environment: a file in, a file out."""
+@contextmanager
+def theirs(network: nn.Module, evidence: dict, given: Namespace) -> Iterator[Callable[[str], dict | None]]:
+    """Give what times a peer, in the peers' own environment, which is asked line by line."""
     if not given.python.exists():
         print(f"no peers: there is no {given.python}; make it by uv sync --project benchmarks/peers\n")
-        return {}
+        yield lambda name: None
+        return
     with TemporaryDirectory() as folder:
         told = {"device": given.device, "threads": given.threads, "mean": MEAN, "std": STD, **given.settings}
         arrays = {key: evidence[key].cpu().numpy() for key in ("maps", "images", "targets")}
-        weights = {f"network.{name}": value.cpu().numpy() for name, value in network.state_dict().items()}
+        weights = {f"network.{name}": value.float().cpu().numpy() for name, value in network.state_dict().items()}
         np.savez(f"{folder}/given.npz", told=json.dumps(told), **arrays, **weights)
         command = [given.python, "-W", "ignore", HERE / "peers" / "measure.py", folder]
-        subprocess.run(command, check=True)
-        found = json.loads(Path(folder, "found.json").read_text())
-    targets = torch.tensor(found.pop("predicted"))
-    if not torch.equal(targets, evidence["targets"].cpu()):
-        sys.exit("error: the peers' network predicts other classes than ours")
-    for name, one in list(found.items()):
-        if "error" in one:
-            print(f"{one['peer']}: {name}: {found.pop(name)['error']}")
-    return found
+        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
+            if json.loads(process.stdout.readline()) != evidence["targets"].tolist():
+                sys.exit("error: the peers' network predicts other classes than ours")
+
+            def ask(name: str) -> dict | None:
+                print(name, file=process.stdin, flush=True)
+                found = json.loads(process.stdout.readline())
+                if "error" in found:
+                    print(f"{found['peer']}: {name}: {found['error']}")
+                    return None
+                return found
+
+            yield ask
+            process.stdin.close()
 
 
-def row(
-    name: str, precision: str, found: dict, peer: dict | None, bare: tuple[float, float], images: int
-) -> dict[str, str]:
-    """Spell a row of the table."""
-    least = (found["forward"] - found["backward"]) * bare[0] + found["backward"] * bare[1]
+def row(name: str, precision: str, turns: list[tuple], images: int) -> dict[str, str]:
+    """Spell a row of the table: of ours, the peer's and the bare network's turns the best."""
+    found, peer = (min((turn[i] for turn in turns if turn[i]), key=itemgetter("seconds"), default=None) for i in (0, 1))
+    to, back = (min(turn[2][way] for turn in turns) for way in (0, 1))
+    least = (found["forward"] - found["backward"]) * to + found["backward"] * back
     share = least / found["seconds"]
     cells = {
         "metric": name,

@@ -22,6 +22,8 @@ from stages.signatures import signature
 from stages.smoothing import Smoothing, smoothings
 from stages.tables import Field, Table
 
+# Of the maps that are voted on, whatever maps are stored in.
+DTYPE = "float32"
 # Rows that are voted on at a time fill this share of their batches.
 FILLED = 0.95
 
@@ -54,21 +56,27 @@ def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked."""
+    """Look for a cell's rows, make what is missing, and assemble the output where asked.
+
+    A method that raises leaves the votes on all others in the journal; the cell fails at the end, naming it.
+    """
     params = load(study)
     with of_cell(study, params, "certify", "votes", classifier, family) as rows:
         works = plan(study, params, classifier, family)
         missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
-        passes = {}
+        passes, failed = {}, {}
         if any(map(len, missing.values())):
-            passes = compute(study, params, classifier, works, missing, rows)
-        if finish:
+            passes, failed = compute(study, params, classifier, works, missing, rows)
+        if finish and not failed:
             groups = {f"{work.method.name}.zarr": {"family": family} for work in works}
             ways = {f"{work.method.name}.zarr/{work.smoothing.name}": work.smoothing.settings for work in works}
             tables = [rows.served(work.table, work.shared) for work in works]
             rows.finish(tables, groups | ways)
             tell(tables, path(study, "votes", classifier, family))
         rows.log(passes)
+    if failed:
+        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise Problem(f"{rows.cell}: the votes on these methods failed, those on all others are kept: {told}")
 
 
 def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
@@ -95,8 +103,12 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
 
 def compute(
     study: Path, params: dict, classifier: str, works: list[Work], missing: dict[int, np.ndarray], rows: Rows
-) -> dict[str, dict[str, int]]:
-    """Take the missing votes, some rows at a time, methods that share work side by side; give each method's passes."""
+) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Take the missing votes, some rows at a time, methods that share work side by side.
+
+    Returns:
+        The passes of each method, and the methods that failed, each under a smoothing.
+    """
     from stages.engine import start
     from stages.explain import Explain
     from stages.loading import load as load_classifier
@@ -107,6 +119,7 @@ def compute(
     folder = path(study, "classifiers", classifier)
     loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
     passes = {work.method.name: dict.fromkeys(loaded.passes, 0) for work in works}
+    failed: dict[str, str] = {}
     for smoothing, group in dict.fromkeys((work.smoothing.name, work.seen.group) for work in works):
         alike = [i for i in missing if (works[i].smoothing.name, works[i].seen.group) == (smoothing, group)]
         if not alike:
@@ -118,19 +131,21 @@ def compute(
             together = list(asking)
             positions, given = together[0][1], together[0][2]
             asked = {works[i].method.name: i for i, _, _ in together if rows.refusal(works[i].shared) is None}
-            explain = Explain([works[i].method for i in asked.values()], given["background"], "float32")
+            asked = {name: i for name, i in asked.items() if f"{name} ({smoothing})" not in failed}
+            if not asked:
+                continue
+            explain = Explain([works[i].method for i in asked.values()], given["background"], DTYPE)
             ways = {name: explain.by(name) for name in asked}
-            try:
-                cast = votes(loaded, given["images"], given["targets"], given["seeds"], ways, passes, **settings)
-            except Problem as problem:
-                shown = evidence.some(seen, positions)
-                raise Problem(f"{rows.cell}, smoothing {smoothing}, images {shown}: {problem}") from None
+            cast = votes(loaded, given["images"], given["targets"], given["seeds"], ways, passes, **settings)
             for name, i in asked.items():
                 if isinstance(cast[name], Unsupported):
                     rows.refuse(works[i].shared, str(cast[name]))
+                elif isinstance(cast[name], Exception):
+                    error = f"{type(cast[name]).__name__}: {cast[name]} (images {evidence.some(seen, positions)})"
+                    failed[f"{name} ({smoothing})"] = error
                 else:
                     rows.put(works[i].table, positions, cast[name])
-    return passes
+    return passes, failed
 
 
 def at_a_time(copies: int, batch: int) -> int:
@@ -152,7 +167,7 @@ def tell(tables: list[Table], output: Path) -> None:
 
 def _work(params: dict, trained: bytes, bound: Entry, smoothing: Smoothing, seen: Evidence, count: int) -> Work:
     named = signature("methods", bound.family, bound.function).evidence
-    parts = [("stages.voting", "votes"), ("stages.explain", "Explain")]
+    parts = [("stages.voting", "votes"), ("stages.explain", "Explain"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
         keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
     )

@@ -39,10 +39,9 @@ def made(store: Path, group: str, seen: Evidence, kind: str, pictures: int) -> M
 
 
 def methods(metric: Entry, ways: list[Smoothing], listed: list[str]) -> list[str]:
-    """Say which methods a metric judges: all but those excluded, and only certified ones where it judges votes."""
-    return [
-        name for name in listed if name not in metric.options["exclude"] and all(name in way.methods for way in ways)
-    ]
+    """Say which methods a metric judges: all but those excluded, and where it judges votes those that have some."""
+    certified = {name for way in ways for name in way.methods} if ways else set(listed)
+    return [name for name in listed if name in certified and name not in metric.options["exclude"]]
 
 
 def count(metric: Entry, seen: Evidence, ways: list[Smoothing]) -> int:

@@ -113,6 +113,8 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
     def made(kind: str, method: str, group: str, way: str = "") -> Made:
         if way and unvoted is not None:
             return Made(np.empty(0), np.empty(0), unvoted)
+        if way and method not in certified[way].methods:
+            return Made(np.empty(0), np.empty(0), f"the smoothing {way} does not certify it")
         place = f"{way}/{group}" if way else group
         pictures = certified[way].pictures[group] if way else seen[group].lead[0]
         return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)

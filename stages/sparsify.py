@@ -47,10 +47,13 @@ def sparsify(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None
         else:
             number = level * pixels // 100
             edge = flat.kthvalue(pixels - max(number, 1) + 1, dim=1, keepdim=True).values
-            above, at = flat > edge, flat == edge
-            free = number - above.sum(dim=1, keepdim=True)
-            top = above | (at & (at.cumsum(dim=1) <= free))
-            ties.append(at.sum(dim=1) > free[:, 0])
+            top = flat >= edge
+            tied = top.sum(dim=1) > number
+            if tied.any():
+                at = flat[tied] == edge[tied]
+                free = number - (flat[tied] > edge[tied]).sum(dim=1, keepdim=True)
+                top[tied] &= ~at | (at.cumsum(dim=1) <= free)
+            ties.append(tied)
         tops.append(top.view_as(maps))
     return torch.stack(tops, dim=1), torch.stack(ties, dim=1)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stages.arrays import Images, Seeds, Targets
 from stages.classifier import Classifier
-from stages.problem import Problem, Unsupported
+from stages.problem import Problem
 from stages.seeds import generator
 from stages.sparsify import scale_of, sparsify
 
@@ -45,32 +45,29 @@ def votes(
         rest: Copies that test it.
 
     Returns:
-        For each method its counts, or why it cannot serve the classifier.
-
-    Raises:
-        Problem: a map is not finite.
+        For each method its counts, or what it raised: Unsupported, a Problem where a copy's map is not finite, or
+        whatever else; the counts of the others are none the worse.
     """
     rows, number, device = len(images), copies(form=form, first=first, rest=rest), images.device
     row = torch.arange(rows, device=device).repeat_interleave(number)
     draw = torch.arange(first + rest - number, first + rest, device=device).repeat(rows)  # -1 is the image itself
     counts = {name: _Counts(images, form, levels, first) for name in explain}
-    refused: dict[str, Unsupported] = {}
+    raised: dict[str, Exception] = {}
     for start in range(0, len(row), classifier.batch):
         r, d = row[start : start + classifier.batch], draw[start : start + classifier.batch]
         noisy, wanted, own = noised(images, seeds, r, d, sigma), targets[r], [seeds[i] for i in r.tolist()]
-        for name in [name for name in explain if name not in refused]:
+        for name in [name for name in explain if name not in raised]:
             before = dict(classifier.passes)
             try:
                 maps = explain[name](classifier, noisy, wanted, own)
-            except Unsupported as reason:
-                refused[name] = reason
-                continue
+                if not torch.isfinite(maps).all():
+                    raise Problem("the map of a noisy copy is not finite")
+                counts[name].add(maps, r, d)
+            except Exception as error:  # whatever it is, the votes on other methods must not be lost to it
+                raised[name] = error
             for kind, count in passes[name].items():
                 passes[name][kind] = count + classifier.passes[kind] - before[kind]
-            if not torch.isfinite(maps).all():
-                raise Problem(f"method {name}: the map of a noisy copy is not finite")
-            counts[name].add(maps, r, d)
-    return {name: refused.get(name) or counts[name].found() for name in explain}
+    return {name: raised.get(name) or counts[name].found() for name in explain}
 
 
 def noised(images: Tensor, seeds: list[int], row: Tensor, draw: Tensor, sigma: float) -> Tensor:

@@ -219,6 +219,22 @@ def test_the_test_is_the_metrics_and_makes_no_votes_again(selected):
     assert scored(selected, params) == {}, "which level is read off changes no score"
 
 
+def test_a_method_that_one_of_two_smoothings_does_not_certify_has_no_score_and_a_reason(selected):
+    params = given(grids=0)
+    params["certify"]["noise_25"] = {**params["certify"]["noise_15"], "sigma": 0.25, "methods": ["input_x_gradient"]}
+    params["metrics"]["certified"]["certified_important"] = {**TEST, "smoothings": ["noise_15", "noise_25"]}
+    assert scored(selected, params) == {"pointing_game": 24, "certified_important": 4}
+    scores = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr/certified_important", mode="r")
+    assert scores["method"][:].tolist() == ["gradient", "input_x_gradient"]
+    assert scores.attrs["unsupported"] == {"gradient": "the smoothing noise_25 does not certify it"}
+    assert np.isnan(scores["score"][0]).all()
+    assert np.isfinite(scores["score"][1]).all()
+    params["certify"]["noise_15"]["methods"] = ["input_x_gradient"]
+    scored(selected, params)
+    scores = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr/certified_important", mode="r")
+    assert scores["method"][:].tolist() == ["input_x_gradient"], "what no smoothing certifies was not asked for"
+
+
 def test_other_votes_are_scored_again(selected):
     params = given()
     scored(selected, params)
@@ -280,6 +296,28 @@ def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monk
     scores = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr/certified_important", mode="r")
     assert scores.attrs["unsupported"] == {"gradient": "cannot be differentiated"}
     assert np.isnan(scores["score"][0]).all()
+
+
+def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch):
+    maps = explain.Explain._maps
+
+    def failing(self, bound, given, made):
+        found = maps(self, bound, given, made)
+        if bound.name == "gradient":
+            found = found.clone()
+            found[0, 3, 4] = np.inf
+        return found
+
+    with monkeypatch.context() as broken:
+        broken.setattr(explain.Explain, "_maps", failing)
+        told = r"certify@resnet_vanilla-gradient: the votes on these methods failed, those on all others are kept: "
+        told += r"gradient \(noise_15\): Problem: the map of a noisy copy is not finite \(images test_\d+"
+        with pytest.raises(Problem, match=told):
+            visit(selected, given(grids=0))
+    assert not (selected / "data/votes").exists()
+    assert last_line(selected)["computed"] == {"input_x_gradient.zarr/noise_15/images": 4}
+    assert visit(selected, given(grids=0)) == {"gradient.zarr/noise_15/images": 4}
+    assert len(arrays(selected)["rest"]) == len(arrays(selected, "input_x_gradient")["rest"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
     python measure.py FOLDER
 
-reads FOLDER/given.npz (network, images, targets, maps, settings) and writes FOLDER/found.json: of each metric the
-seconds and the passes of all images, or the error with which the peer ended.
+reads FOLDER/given.npz (network, images, targets, maps, settings) and says which classes the network predicts. Then it
+answers each line that names a metric with one of JSON: whose it is, the seconds and the passes of all images, or the
+error with which the peer ended. Before a metric is measured first it judges one image.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +41,9 @@ class Normalized(nn.Module):
 
 
 def main(folder: Path) -> None:
-    """Measure all that there is."""
+    """Measure what is asked for."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what peers print is no answer
     given = dict(np.load(folder / "given.npz"))
     told = json.loads(str(given["told"]))
     torch.set_num_threads(told["threads"])
@@ -53,18 +57,20 @@ def main(folder: Path) -> None:
     rows = given["images"], given["targets"], given["maps"]
     with torch.no_grad():
         predicted = model(torch.from_numpy(rows[0]).to(told["device"])).argmax(dim=1).tolist()
-    found: dict = {"predicted": predicted}
-    first = peers(model, *(part[:1] for part in rows), told)
-    for (peer, name, judge), (_, _, warm_up) in zip(peers(model, *rows, told), first, strict=True):
+    print(json.dumps(predicted), file=answers)
+    first = {name: judge for _, name, judge in peers(model, *(part[:1] for part in rows), told)}
+    known = {name: (peer, judge) for peer, name, judge in peers(model, *rows, told)}
+    for line in sys.stdin:
+        name = line.strip()
+        peer, judge = known[name]
         try:
-            warm_up()
-            seconds = timed(judge)
+            first.pop(name, lambda: None)()
             model.forwards = model.backwards = 0
-            seconds = min(seconds, timed(judge))
-            found[name] = {"peer": peer, "seconds": seconds, "forward": model.forwards, "backward": model.backwards}
+            seconds = timed(judge)
+            found = {"peer": peer, "seconds": seconds, "forward": model.forwards, "backward": model.backwards}
         except Exception as error:  # what one peer cannot do is nothing to the others
-            found[name] = {"peer": peer, "error": f"{type(error).__name__}: {error}"}
-    (folder / "found.json").write_text(json.dumps(found))
+            found = {"peer": peer, "error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(found), file=answers)
 
 
 def peers(

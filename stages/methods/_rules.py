@@ -8,14 +8,16 @@ from zennit.layer import Sum
 from zennit.rules import Epsilon, Norm, Pass, ZBox, ZPlus
 
 from stages.classifier import Classifier
+from stages.memory import shared
 from stages.methods._graph import kind, step
 from stages.problem import Unsupported
 
 
+@shared
 def ruled(classifier: Classifier, epsilon: float, layer: str) -> tuple[GraphModule, Composite]:
     """Give the network as a graph in which every step that needs a rule is a layer of its own, and those rules.
 
-    A layer that is called twice becomes two: zennit remembers one input of each.
+    A layer that is called twice becomes two: zennit remembers one input of each. The network is traced but once.
 
     Raises:
         Unsupported: the network cannot be traced, or holds a step without a rule.

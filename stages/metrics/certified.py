@@ -229,6 +229,7 @@ def certified_consistency(
         0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite.
 
     Reference: anani2025pixel (what is certified is the smoothed map; this says how far that is the map it stands for).
+    The map is taken as it is stored: in float16 its equal scores may part otherwise than the copies' in float32.
     """
     marks = certified(votes, tau, alpha, correction, maps.device.type)
     tops = []
