@@ -71,10 +71,11 @@ def test_bca_turns_with_the_scores():
 
 
 def test_images_without_a_score_do_not_bend_the_interval():
-    scores = np.random.default_rng(0).exponential(size=(20, 1, 1))
+    scores = np.random.default_rng(0).exponential(size=(20, 3, 1))
+    scores[::2, 1:] = np.nan
     sums, counts = bootstrap.pool(scores)
     samples = bootstrap.resampled_means(bootstrap.draw(20, resamples=300, seed=0), sums, counts)
-    padded = bootstrap.pool(np.concatenate([scores, np.full((30, 1, 1), np.nan)]))
+    padded = bootstrap.pool(np.concatenate([scores, np.full((30, 3, 1), np.nan)]))
     for kind in ("percentile", "bca"):
         found = bootstrap.mean_interval(samples, sums, counts, level=0.9, kind=kind)
         np.testing.assert_allclose(bootstrap.mean_interval(samples, *padded, level=0.9, kind=kind), found)

@@ -22,7 +22,8 @@ def front(
     Reference: nourelahi2022explainable, which names a part of its fronts.
     """
     signs = np.array([1 if way == "higher" else -1 for way in better])[:, None]
-    signed = np.where(np.isnan(columns).any(axis=0), np.nan, columns * signs)
+    signed = columns * signs
+    # NaN compares false, so it is never at least as good.
     one, other = signed[:, :, None], signed[:, None, :]
     beaten = ((other >= one).all(axis=0) & (other > one).any(axis=0)).any(axis=1)
     return ~beaten & ~np.isnan(signed).any(axis=0)
