@@ -1,20 +1,11 @@
-"""Statistics against values computed by hand, slow restatements, scipy, and the numbers that the papers print."""
-
-from pathlib import Path
+"""Statistics against values computed by hand, slow restatements and scipy."""
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from stages.statistics import agreement, bootstrap, curves, groups, ranks
+from stages.statistics import agreement, bootstrap, controls, curves, pareto, ranks, ratios
 from stages.statistics.summary import summarize
-
-PRINTED = Path(__file__).parent / "printed"
-
-
-def printed(name: str) -> np.ndarray:
-    return np.loadtxt(PRINTED / f"{name}.txt")
-
 
 # Curves
 
@@ -215,18 +206,93 @@ def test_mean_rank_is_over_the_metrics_that_ranked_a_method():
     np.testing.assert_array_equal(number, [3, 2, 0])
 
 
-def test_mean_ranks_of_the_robust_paper():
-    """Reproduce Table 4 of Nourelahi et al. from its cells: AdvProp and CAM left out, means to 2 decimals."""
-    rows, columns = np.arange(10), [0, 1, 2, 3, 5, 6, 7, 8]
-    table = {"pointing": "higher", "wsl": "higher", "insertion": "higher", "deletion": "lower"}
-    cells = np.array(
+def test_average_and_worst_ranks_equal_scipy_and_bear_nan():
+    values = np.random.default_rng(0).integers(5, size=(20, 9)).astype(float)
+    for function, method in ((ranks.average_rank, "average"), (ranks.worst_rank, "max")):
+        expected = scipy.stats.rankdata(-values, method=method, axis=1)
+        np.testing.assert_array_equal(function(values, better="higher"), expected)
+    found = ranks.average_rank(np.array([0.1, np.nan, 0.1, 0.5]), better="lower")
+    np.testing.assert_array_equal(found, [1.5, np.nan, 1.5, 3])
+
+
+def test_averages_are_over_the_cells_there_are():
+    nan = np.nan
+    found = ranks.average(np.array([[1.0, 4, nan], [3, nan, nan], [8, nan, nan]]))
+    # (9 + 1 + 16) / 2 = 13
+    np.testing.assert_allclose(found.mean, [4, 4, nan])
+    np.testing.assert_allclose(found.sd, [np.sqrt(13), nan, nan])
+    np.testing.assert_array_equal(found.count, [3, 1, 0])
+
+
+def test_columns_are_ranked_as_they_are_printed():
+    nan = np.nan
+    columns = np.array([[0.571, 0.569, 0.5, nan], [0.2, 0.1, 0.3, 0.1]])
+    found = ranks.rank_columns(columns, better=["higher", "lower"], digits=2)
+    np.testing.assert_array_equal(found.ranks, [[1, 1, 3, nan], [3, 1, 4, 1]])
+    np.testing.assert_array_equal(found.mean, [2, 1, 3.5, 1])
+    np.testing.assert_array_equal(found.columns, [2, 2, 2, 1])
+    exact = ranks.rank_columns(columns, better=["higher", "lower"], digits=3)
+    np.testing.assert_array_equal(exact.ranks[0], [1, 2, 3, nan])
+
+
+def test_groups_are_ranked_by_medians_with_linear_quartiles():
+    nan = np.nan
+    found = ranks.rank_medians(np.array([[4.0, 1, 2, 3], [9, nan, 0, nan], [nan] * 4]), better="lower")
+    # Of 1 2 3 4, a quarter of the way is 1.75.
+    np.testing.assert_array_equal(found.median, [2.5, 4.5, nan])
+    np.testing.assert_array_equal(found.low, [1.75, 2.25, nan])
+    np.testing.assert_array_equal(found.high, [3.25, 6.75, nan])
+    np.testing.assert_array_equal(found.count, [4, 2, 0])
+    np.testing.assert_array_equal(found.rank, [1, 2, nan])
+
+
+# Fronts, controls, ratios
+
+
+def test_a_front_is_what_a_loop_leaves():
+    values = np.random.default_rng(0).integers(4, size=(3, 40)).astype(float)
+    values[1, 5] = np.nan
+    found = pareto.front(values, better=["higher", "lower", "higher"])
+    turned = values * np.array([[1], [-1], [1]])
+    for item in range(40):
+        ahead = turned - turned[:, [item]]
+        beaten = ((ahead >= 0).all(axis=0) & (ahead > 0).any(axis=0)).any()
+        assert found[item] == (not beaten and item != 5)
+
+
+def test_a_front_holds_what_is_alike_and_nothing_undefined():
+    nan = np.nan
+    columns = np.array([[1.0, 1, 2, 9, 1], [5, 5, 1, nan, 4]])
+    np.testing.assert_array_equal(pareto.front(columns, better=["higher"] * 2), [True, True, True, False, False])
+    np.testing.assert_array_equal(pareto.front(columns, better=["lower"] * 2), [False, False, True, False, True])
+
+
+def test_controls_are_counted_in_their_places():
+    nan = np.nan
+    # By lower is better: the columns are two methods, edges and random maps.
+    values = np.array(
         [
-            ranks.rank(np.round(printed(f"robust_{name}")[np.ix_(rows, columns)].mean(axis=0), 2), better=better)
-            for name, better in table.items()
+            [0.1, 0.2, 0.3, 0.4],  # both in their places
+            [0.1, 0.2, 0.4, 0.3],  # the other way round
+            [0.1, 0.2, 0.4, 0.4],  # they share the last two places
+            [0.1, 0.3, 0.3, 0.4],  # edges share theirs with a method
+            [0.3, nan, 0.1, 0.4],  # one method less; edges are best
+            [0.1, 0.2, nan, 0.4],  # no edges
         ]
     )
-    # gradient integrated_gradients shap gradcam rise lime mp ep
-    np.testing.assert_array_equal(ranks.mean_rank(cells)[0], [6, 4.5, 4.75, 2.25, 2.25, 4.75, 6.5, 2.75])
+    found = controls.count_places(values, last=3, second_last=2, better="lower")
+    assert found == (5, 3, 1, 1, 2, 1)
+    turned = controls.count_places(-values, last=3, second_last=2, better="higher")
+    assert turned == found
+
+
+def test_ratios_are_averaged_where_they_are_defined():
+    nan = np.nan
+    changed, base = np.array([[2.0, 3, 1], [8, nan, 1], [1, 1, 1]]), np.array([[1.0, 1, 0], [1, 1, nan], [1, 2, -1]])
+    mean, number = ratios.mean_ratio(changed, base, kind="arithmetic")
+    np.testing.assert_allclose(mean, [11 / 3, 1.75, nan])
+    np.testing.assert_array_equal(number, [3, 2, 0])
+    np.testing.assert_allclose(ratios.mean_ratio(changed, base, kind="geometric")[0], [16 ** (1 / 3), 1.5**0.5, nan])
 
 
 # Agreement
@@ -264,51 +330,72 @@ def test_a_constant_ranking_agrees_with_none():
     assert np.isnan(agreement.spearman(values)[0][0, 1])
 
 
-def test_kendall_of_the_perturbation_paper():
-    """Reproduce Table 3 of Nieradzik et al. from fig. 11: all 225 entries, the diagonal's ones among them."""
-    matrix = printed("kendall_perturb")
-    mean, sd = agreement.mean_and_sd(matrix, diagonal=True)
-    assert (round(mean, 3), round(sd, 3)) == (0.466, 0.252)
-    mean, sd = agreement.mean_and_sd(matrix, diagonal=False)
-    assert (round(mean, 3), round(sd, 3)) == (0.428, 0.215)
+def test_metrics_are_correlated_over_the_images_of_each_method():
+    rng = np.random.default_rng(0)
+    scores = rng.random((3, 2, 20))
+    scores[1, 1, :4] = np.nan
+    scores[2, 1] = 7
+    found, number = agreement.spearman_between_metrics(scores)
+    expected = [scipy.stats.spearmanr(one[:, ~np.isnan(one).any(axis=0)], axis=1).statistic for one in scores[:2]]
+    assert found[0, 1] == found[1, 0] == pytest.approx(np.mean(expected))
+    # On the third method one metric is constant: that correlation is undefined, not zero.
+    np.testing.assert_array_equal(number, [[3, 2], [2, 2]])
 
 
-def test_agreement_of_metrics_of_the_robust_paper():
-    """Reproduce Table 8b of Nourelahi et al.: Spearman over the 104 cells."""
-    names = ["pointing", "wsl", "insertion", "deletion"]
-    rho, number = agreement.spearman(np.array([printed(f"robust_{name}").ravel() for name in names]))
-    upper = rho[np.triu_indices(4, k=1)]
-    assert (number == 104).all()
-    np.testing.assert_array_equal(np.round(upper, 2), [0.82, 0.18, -0.10, 0.08, -0.09, 0.86])
-
-
-# Groups
-
-METHODS = {"gradient": [0, 1, 2], "cam": [3, 4], "perturbation": [5, 6, 7, 8]}
-
-
-@pytest.mark.parametrize(
-    ("metric", "family", "expected"),
+# Four judges, twelve units: the example that Krippendorff prints.
+JUDGED = np.array(
     [
-        ("pointing", "gradient", 8.8e-6),
-        ("wsl", "gradient", 0.0030),
-        ("insertion", "cam", 0.00092),
-        ("insertion", "perturbation", 1.1e-7),
-        ("deletion", "cam", 0.0009),
-        ("deletion", "gradient", 0.00026),
-        ("deletion", "perturbation", 6.0e-7),
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, 0, 0, 0],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, 0, 3],
+        [0, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, 0],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, 0],
     ],
+    float,
 )
-def test_p_values_of_the_robust_paper(metric, family, expected):
-    cells = printed(f"robust_{metric}")[:10][:, METHODS[family]]
-    found = groups.mann_whitney(cells[1::2].ravel(), cells[0::2].ravel())
-    assert found == pytest.approx(expected, rel=0.06)
+JUDGED[JUDGED == 0] = np.nan
 
 
-def test_mann_whitney_is_exact_without_ties_and_bears_empty_groups():
-    # Of the 20 ways to choose 3 of 6, two are as extreme.
-    assert groups.mann_whitney(np.array([1.0, 2, 3]), np.array([4.0, 5, 6, np.nan])) == pytest.approx(0.1)
-    assert np.isnan(groups.mann_whitney(np.array([np.nan]), np.array([1.0])))
+@pytest.mark.parametrize(("scale", "printed"), [("ordinal", 0.815), ("interval", 0.849)])
+def test_alpha_of_the_example_of_krippendorff(scale, printed):
+    alpha, number = agreement.krippendorff(JUDGED, scale=scale)
+    assert round(alpha, 3) == printed
+    assert number == 40
+
+
+def test_alpha_equals_its_definition_by_coincidences():
+    for scale in ("ordinal", "interval"):
+        pairs = [
+            (one, other, 1 / (len(unit) - 1))
+            for unit in (column[~np.isnan(column)] for column in JUDGED.T)
+            for first, one in enumerate(unit)
+            for second, other in enumerate(unit)
+            if first != second
+        ]
+        found = np.unique(JUDGED[~np.isnan(JUDGED)])
+        number = {value: sum(weight for one, _, weight in pairs if one == value) for value in found}
+        total = sum(number.values())
+
+        def distance(one, other, scale=scale, number=number, found=found):
+            if scale == "interval":
+                return (one - other) ** 2
+            between = sum(number[value] for value in found if min(one, other) <= value <= max(one, other))
+            return (between - (number[one] + number[other]) / 2) ** 2
+
+        observed = sum(weight * distance(one, other) for one, other, weight in pairs) / total
+        chance = sum(number[one] * number[other] * distance(one, other) for one in found for other in found)
+        expected = 1 - observed / (chance / (total * (total - 1)))
+        assert agreement.krippendorff(JUDGED, scale=scale)[0] == pytest.approx(expected)
+
+
+def test_alpha_is_one_for_agreement_and_undefined_without_comparison():
+    nan = np.nan
+    same = np.array([[1.0, 2, 3, nan], [1, 2, 3, 9]])
+    for scale in ("ordinal", "interval"):
+        assert agreement.krippendorff(same, scale=scale) == (1, 6)
+        alpha, number = agreement.krippendorff(np.array([[1.0, nan], [nan, 2]]), scale=scale)
+        assert np.isnan(alpha)
+        assert number == 0
+        assert np.isnan(agreement.krippendorff(np.ones((2, 3)), scale=scale)[0])
 
 
 def test_a_mean_over_a_few_images_ranks_nobody():

@@ -1,6 +1,7 @@
 """How far rankings agree."""
 
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -61,6 +62,56 @@ def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
     return rho, _shared(known)
 
 
+def spearman_between_metrics(
+    scores: Float[np.ndarray, "method metric image"],
+) -> tuple[Float[np.ndarray, "metric metric"], Int[np.ndarray, "metric metric"]]:
+    """Give Spearman's ρ between every two metrics over images: whether they find the same maps of one method good.
+
+    Args:
+        scores: All metrics pointing the same way; NaN where undefined.
+
+    Returns:
+        −1 to 1, the mean over the methods for which it is defined, NaN where it is for none; and the number of those
+        methods. Unlike ρ over cells, it does not say whether metrics prefer the same methods.
+
+    Reference: spearman1904proof.
+    """
+    found = np.stack([spearman(rows)[0] for rows in scores])
+    number = (~np.isnan(found)).sum(axis=0)
+    total = np.where(np.isnan(found), 0, found).sum(axis=0)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0), number
+
+
+def krippendorff(values: Table, *, scale: Literal["ordinal", "interval"]) -> tuple[float, int]:
+    """Give Krippendorff's α: how far all cases agree on the values of the items.
+
+        α = 1 − (disagreement within items) / (disagreement expected if values were dealt to items by chance)
+
+    Args:
+        values: One row a case that judges, one column an item; NaN where it does not judge it.
+        scale: What differences count: squared ones of the values, or of their places among all values.
+
+    Returns:
+        1 where all agree, 0 as by chance, less where they disagree more than that. NaN where no item has two values,
+        or all are equal. And the number of values on items that have two: the others cannot be compared.
+
+    Reference: krippendorff2011computing; here as variances, which gives the same: α = 1 − (n − 1) / n ·
+    Σᵢ mᵢ / (mᵢ − 1) · SSᵢ / SS, with mᵢ of n values on item i. The ordinal differences are those of average ranks.
+    """
+    known = ~np.isnan(values)
+    paired = known & (known.sum(axis=0) >= 2)
+    number = int(paired.sum())
+    places = np.where(paired, values, np.nan)
+    if scale == "ordinal":
+        places[paired] = rankdata(values[paired])
+    everything = _squares(places.reshape(-1, 1))[0]
+    if not everything > 0:
+        return np.nan, number
+    judges = paired.sum(axis=0)
+    within = (_squares(places) * judges / np.maximum(judges - 1, 1)).sum()
+    return float(1 - (number - 1) / number * within / everything), number
+
+
 def mean_and_sd(matrix: Matrix, *, diagonal: bool) -> tuple[float, float]:
     """Summarize a matrix of agreements in two numbers.
 
@@ -78,6 +129,13 @@ def mean_and_sd(matrix: Matrix, *, diagonal: bool) -> tuple[float, float]:
         use &= ~np.eye(len(matrix), dtype=bool)
     entries = matrix[use]
     return (float(entries.mean()), float(entries.std())) if entries.size else (np.nan, np.nan)
+
+
+def _squares(values: np.ndarray) -> np.ndarray:
+    """Sum the squared distances to the mean of each column, over what is not NaN; 0 where nothing is."""
+    known = ~np.isnan(values)
+    mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return (np.where(known, values - mean, 0) ** 2).sum(axis=0)
 
 
 def _pearson(one: np.ndarray, other: np.ndarray) -> float:

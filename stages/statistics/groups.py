@@ -3,33 +3,10 @@
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
-from scipy.stats import mannwhitneyu
+
+from stages.statistics.significance import mann_whitney
 
 FIELDS = ("change", "better", "apart", "count", "p")
-
-
-def mann_whitney(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " second"]) -> float:
-    """Test whether one group's values tend to be larger than another's (Mann–Whitney U, two-sided).
-
-    Args:
-        one: One value a (classifier, method), for instance its mean score; NaN values are left out.
-        other: The same for the other group.
-
-    Returns:
-        The p-value: exact where no values are tied, else the normal approximation with tie and continuity
-        corrections. NaN where a group is empty.
-
-    Reference: mann1947test; the branches are those by which nourelahi2022explainable prints its p-values.
-    """
-    one, other = one[~np.isnan(one)], other[~np.isnan(other)]
-    if not (one.size and other.size):
-        return float("nan")
-    both = np.concatenate([one, other])
-    tied = np.unique(both).size < both.size
-    # Where all values are one value, the approximation divides by a variance of zero.
-    if tied and np.ptp(both) == 0:
-        return 1.0
-    return float(mannwhitneyu(one, other, alternative="two-sided", method="asymptotic" if tied else "exact").pvalue)
 
 
 def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:

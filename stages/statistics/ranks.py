@@ -1,17 +1,44 @@
 """Ranks, 1 the best."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+Direction = Literal["higher", "lower"]
 
 # Relative. Means of equal scores may differ in the last bit, as the order in which they were added does.
 TIE = 1e-12
 
 
-def rank(
-    values: Float[np.ndarray, "*case method"], *, better: Literal["higher", "lower"]
-) -> Float[np.ndarray, "*case method"]:
+class Averages(NamedTuple):
+    """A table of printed numbers: mean and standard deviation of each method's cells, and over how many they are."""
+
+    mean: Float[np.ndarray, " method"]
+    sd: Float[np.ndarray, " method"]
+    count: Float[np.ndarray, " method"]
+
+
+class Ranking(NamedTuple):
+    """Ranks by several columns, their mean, and how many columns ranked a method."""
+
+    ranks: Float[np.ndarray, "column method"]
+    mean: Float[np.ndarray, " method"]
+    columns: Float[np.ndarray, " method"]
+
+
+class Quartiles(NamedTuple):
+    """Groups of values ranked by their medians."""
+
+    median: Float[np.ndarray, " group"]
+    low: Float[np.ndarray, " group"]
+    high: Float[np.ndarray, " group"]
+    count: Float[np.ndarray, " group"]
+    rank: Float[np.ndarray, " group"]
+
+
+def rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Float[np.ndarray, "*case method"]:
     """Rank methods within each case: one more than the number that are better.
 
     Args:
@@ -40,4 +67,78 @@ def mean_rank(
     ranked = ~np.isnan(ranks)
     number = ranked.sum(axis=-2).astype(np.float64)
     total = np.where(ranked, ranks, 0).sum(axis=-2)
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0), number
+    return _divided(total, number), number
+
+
+def average_rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Float[np.ndarray, "*case method"]:
+    """Rank methods within each case, equal values at the average of their ranks ("1 2.5 2.5 4").
+
+    Args:
+        values: Mean scores, for instance.
+        better: Which way is better.
+
+    Returns:
+        1 for the best; NaN where the value is NaN.
+    """
+    return (rank(values, better=better) + worst_rank(values, better=better)) / 2
+
+
+def worst_rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Float[np.ndarray, "*case method"]:
+    """Rank methods within each case, equal values at the worst of their ranks ("1334"); else as `rank`."""
+    number = (~np.isnan(values)).sum(axis=-1, keepdims=True)
+    return number + 1.0 - rank(values, better="lower" if better == "higher" else "higher")
+
+
+def average(cells: Float[np.ndarray, "case method"]) -> Averages:
+    """Average each method's cells over cases, as classifiers.
+
+    Returns:
+        The mean over the cells that are not NaN; their standard deviation with ddof 1, NaN where they are fewer than
+        two; and their number.
+
+    Reference: nourelahi2022explainable, whose tables of methods and of classifiers come out so.
+    """
+    known = ~np.isnan(cells)
+    number = known.sum(axis=0).astype(np.float64)
+    mean = _divided(np.where(known, cells, 0).sum(axis=0), number)
+    squares = (np.where(known, cells - mean, 0) ** 2).sum(axis=0)
+    return Averages(mean, np.sqrt(_divided(squares, number - 1)), number)
+
+
+def rank_columns(columns: Float[np.ndarray, "column method"], *, better: Sequence[Direction], digits: int) -> Ranking:
+    """Rank methods by several columns, and average the ranks.
+
+    Args:
+        columns: One row a column of the table, as the mean by a metric; NaN where a method has none.
+        better: Which way is better, column by column.
+        digits: Decimals to which values are rounded first: what is printed alike is tied.
+
+    Reference: nourelahi2022explainable, where equal values share the best of their ranks.
+    """
+    rounded = np.round(columns, digits)
+    ranks = np.stack([rank(values, better=way) for values, way in zip(rounded, better, strict=True)])
+    return Ranking(ranks, *mean_rank(ranks))
+
+
+def rank_medians(values: Float[np.ndarray, "group value"], *, better: Direction) -> Quartiles:
+    """Rank groups by the median of their values, as architectures by the cells of all that was trained of them.
+
+    Args:
+        values: NaN where a group has no value.
+        better: Which way is better.
+
+    Returns:
+        Median, first and third quartile, by linear interpolation between the values that are not NaN; their number;
+        and the rank of the median. NaN where there are none.
+
+    Reference: nourelahi2022explainable.
+    """
+    number = (~np.isnan(values)).sum(axis=1).astype(np.float64)
+    ends = np.full((3, len(values)), np.nan)
+    some = number > 0
+    ends[:, some] = np.nanquantile(values[some], [0.5, 0.25, 0.75], axis=1)
+    return Quartiles(*ends, number, rank(ends[0], better=better))
+
+
+def _divided(total: np.ndarray, number: np.ndarray) -> np.ndarray:
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
