@@ -16,6 +16,7 @@ from stages.gaps import missing
 from stages.problem import Problem
 from stages.settings import Entry, canonical
 from stages.statistics import chunks, labels, parquet, tables
+from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from stages.statistics.groups import compare
 from stages.statistics.tables import Judged
 from stages.stores import COMPRESSORS, UNREADABLE, replace
@@ -53,7 +54,10 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
         datasets = [given["classifiers"][name]["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
-    summary = labels.label(named(tables.summary_table(judged, **options, fewest=fewest)), "summary", notes)
+    summary = named(tables.summary_table(judged, **options, fewest=fewest))
+    contrasts = contrast_table(judged, summary)
+    summary["letters"] = letter_table(contrasts, summary, alpha=1 - level)
+    summary = labels.label(summary.assign(omnibus_table(summary, alpha=1 - level)), "summary", notes)
     signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [tables.agreement_table(summary, signs), tables.similarity_table(read_similarity(study, given), list(methods))],
@@ -71,7 +75,18 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
     datasets["comparison"] = labels.label(compare(summary, same_images(given)), "comparison", {})
+    datasets["contrasts"] = labels.label(
+        named(contrasts), "contrasts", {"adjusted": "Holm's, over the pairs of a metric"}
+    )
+    datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
     write(study, datasets, judged)
+
+
+def controls(given: dict) -> list[tuple[str, str]]:
+    """Pair the methods that belong last with those that belong before them: maps of one value, and edges."""
+    listed = [method for of_family in params.entries(given, "methods").values() for method in of_family.values()]
+    last, before = ([one.name for one in listed if one.function == function] for function in ("uniform", "canny"))
+    return [(one, other) for one in last for other in before]
 
 
 def same_images(given: dict) -> list[list[str]]:

@@ -1,16 +1,19 @@
 """Layer-wise relevance propagation: a zennit rule for every step of a traced network."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule, Node
-from zennit.core import Composite, Hook
+from zennit.core import BasicHook, Composite, Hook
 from zennit.layer import Sum
-from zennit.rules import Epsilon, Norm, Pass, ZBox, ZPlus
+from zennit.rules import ClampMod, Epsilon, Norm, Pass, ZBox, ZPlus
 
 from stages.classifier import Classifier
 from stages.memory import shared
 from stages.methods._graph import kind, step
 from stages.problem import Unsupported
+
+# Kinds of steps that give nothing below 0 where nothing below 0 comes in.
+KEEPING = ("maximum", "average", "sum", "shape")
 
 
 @shared
@@ -28,13 +31,17 @@ def ruled(classifier: Classifier, epsilon: float, layer: str) -> tuple[GraphModu
     nodes = list(graph.graph.nodes)
     # What lies behind weights; the box of images bounds the rest.
     weighed: set[Node] = set() if layer == "input" else set(nodes[:1])
+    positive: set[Node] = set()  # nowhere below 0, so that half of z⁺ is 0
     for number, node in enumerate(nodes):
         found = kind(graph, node)
-        behind = any(source in weighed for source in node.all_input_nodes)
+        sources = node.all_input_nodes
+        behind, halved = any(source in weighed for source in sources), positive.issuperset(sources)
         if found == "normalization":
             raise Unsupported("a batch normalization does not follow a convolution, so that it cannot be folded")
+        stays = _rectifies(graph, node) or (found in KEEPING and halved)
+        plus = BasicHook(param_modifiers=[ClampMod(min=0.0)]) if halved else ZPlus()
         rule = {
-            "convolution": ZPlus() if behind else ZBox(low, high),
+            "convolution": plus if behind else ZBox(low, high),
             "linear": Epsilon(epsilon),
             "average": Norm(),
             "sum": Norm(),
@@ -45,10 +52,17 @@ def ruled(classifier: Classifier, epsilon: float, layer: str) -> tuple[GraphModu
             graph.add_submodule(name, Sum() if found == "sum" else step(graph, node))
             rules[name] = rule
             node = _called(graph, node, name, found)
+        if stays:
+            positive.add(node)
         if behind or found in ("convolution", "linear"):
             weighed.add(node)
     graph.recompile()
     return graph, Composite(module_map=lambda context, name, layer: rules.get(name))
+
+
+def _rectifies(graph: GraphModule, node: Node) -> bool:
+    """Tell an activation that gives nothing below 0."""
+    return node.op == "call_module" and isinstance(graph.get_submodule(node.target), nn.ReLU | nn.ReLU6 | nn.Sigmoid)
 
 
 def _called(graph: GraphModule, node: Node, name: str, found: str) -> Node:

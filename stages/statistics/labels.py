@@ -24,6 +24,20 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "mean_rank_low": ("best end of the mean rank's interval", "1", BOOTSTRAP),
         "mean_rank_high": ("worst end of the mean rank's interval", "1", BOOTSTRAP),
         "mean_rank_metrics": ("metrics that ranked the method on one classifier", "1", ""),
+        "letters": (
+            "methods that share a letter do not differ significantly by a metric on a classifier",
+            "1",
+            "piepho2004algorithm",
+        ),
+        "friedman": ("Friedman's statistic of the ranks by all metrics on one classifier", "1", "friedman1937use"),
+        "friedman_p": ("its p-value", "1", "friedman1937use"),
+        "friedman_metrics": ("metrics that the test is over", "1", ""),
+        "friedman_methods": ("methods that all these metrics rank", "1", ""),
+        "critical_difference": (
+            "difference of two mean ranks over these metrics that is significant",
+            "1",
+            "nemenyi1963distribution, demsar2006statistical",
+        ),
         "overall_rank": ("mean of the ranks by all metrics on all classifiers", "1", ""),
         "overall_rank_low": ("best end of the overall rank's interval", "1", BOOTSTRAP),
         "overall_rank_high": ("worst end of the overall rank's interval", "1", BOOTSTRAP),
@@ -61,6 +75,20 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "map_spearman": ("Spearman's rho between two methods' maps, mean over images", "1", "spearman1904proof"),
         "map_spearman_count": ("images on which it is defined", "1", ""),
     },
+    "contrasts": {
+        "p": ("two-sided p-value of Wilcoxon's signed ranks between two methods", "1", "wilcoxon1945individual"),
+        "p_adjusted": ("the same, adjusted for all pairs of methods by one metric", "1", "holm1979simple"),
+        "superiority": ("share of images on which the method is better than the other", "1", "mcgraw1992common"),
+        "count": ("images, or grids, on which both are defined", "1", ""),
+    },
+    "controls": {
+        "cases": ("classifiers on which both controls have a mean score", "1", ""),
+        "last": ("classifiers on which the first is last, alone", "1", "nieradzik2024reliable"),
+        "last_tied": ("classifiers on which the first shares the last place", "1", ""),
+        "second_last": ("classifiers on which the second is second-last, alone", "1", "nieradzik2024reliable"),
+        "second_last_tied": ("classifiers on which the second shares that place", "1", ""),
+        "both": ("classifiers on which both are in their places, alone", "1", "nieradzik2024reliable"),
+    },
     "comparison": {
         "change": ("mean change of the mean scores", MEASURE, ""),
         "better": ("methods whose mean score is better on the second classifier", "1", ""),
@@ -77,7 +105,7 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
     Args:
         table: The dataset to label.
-        name: summary, curves, certified, agreement or comparison.
+        name: summary, curves, certified, agreement, contrasts, controls or comparison.
         notes: Attributes of the whole table.
     """
     for variable, (long_name, units, reference) in LABELS[name].items():

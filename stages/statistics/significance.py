@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import erfc
 from scipy.stats import chi2, mannwhitneyu, rankdata, studentized_range
 
 from stages.statistics.ranks import TIE, average_rank
@@ -80,22 +81,7 @@ def wilcoxon(one: Float[np.ndarray, " unit"], other: Float[np.ndarray, " unit"])
     Differs from R: exact at 50 too, and differences are compared to ten digits, since those of rounded numbers are
     not tied to the last bit.
     """
-    both = ~(np.isnan(one) | np.isnan(other))
-    if not both.any():
-        return float("nan")
-    change = _differences(one[both], other[both])
-    kept = change[change != 0]
-    if not kept.size:
-        return 1.0
-    number, ranks = kept.size, rankdata(np.abs(kept))
-    total, positive = number * (number + 1) / 2, ranks[kept > 0].sum()
-    tied = np.unique(ranks, return_counts=True)[1].astype(np.float64)
-    if number == change.size <= EXACT and tied.size == number:
-        tail = _signed_ranks(number)[: int(min(positive, total - positive)) + 1].sum()
-        return min(1.0, 2 * float(tail))
-    variance = total * (2 * number + 1) / 12 - (tied**3 - tied).sum() / 48
-    distance = abs(positive - total / 2)
-    return math.erfc(abs(distance - (0.5 if distance else 0)) / math.sqrt(2 * variance))
+    return float(_signed_rank(_differences(one, other)[:, None])[0])
 
 
 def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " second"], *, paired: bool) -> float:
@@ -138,11 +124,14 @@ def pairwise(values: Float[np.ndarray, "unit method"]) -> Pairs:
     known = ~np.isnan(values)
     p, larger = np.full((2, number, number), np.nan)
     for first in range(number):
-        for second in range(first, number):
-            one, other = values[:, first], values[:, second]
-            p[first, second] = p[second, first] = wilcoxon(one, other)
-            larger[first, second] = superiority(one, other, paired=True)
-            larger[second, first] = 1 - larger[first, second]
+        change = _differences(values[:, [first]], values[:, first:])
+        p[first, first:] = p[first:, first] = _signed_rank(change)
+        signs, shared = np.sign(change), (~np.isnan(change)).sum(axis=0)
+        total = np.where(np.isnan(signs), 0, signs).sum(axis=0)
+        larger[first, first:] = np.divide(
+            1 + total / np.maximum(shared, 1), 2, where=shared > 0, out=larger[first, first:]
+        )
+        larger[first:, first] = 1 - larger[first, first:]
     upper = np.triu_indices(number, k=1)
     adjusted = p.copy()
     adjusted[upper] = adjusted.T[upper] = holm(p[upper])
@@ -221,6 +210,24 @@ def nemenyi(methods: int, cases: int, *, alpha: float) -> float:
     """
     quantile = float(studentized_range.ppf(1 - alpha, methods, np.inf))
     return quantile / math.sqrt(2) * math.sqrt(methods * (methods + 1) / (6 * cases))
+
+
+def _signed_rank(change: Float[np.ndarray, "unit pair"]) -> Float[np.ndarray, " pair"]:
+    """Give the p-values of Wilcoxon's test of some differences, NaN where there is none."""
+    whole, kept = (~np.isnan(change)).sum(axis=0), ~np.isnan(change) & (change != 0)
+    number = kept.sum(axis=0)
+    ranks = np.where(kept, rankdata(np.where(kept, np.abs(change), np.inf), axis=0), 0)
+    positive, squares = np.where(change > 0, ranks, 0).sum(axis=0), (ranks**2).sum(axis=0)
+    total, untied = number * (number + 1) / 2, number * (number + 1) * (2 * number + 1) / 6
+    distance = np.abs(positive - total / 2)
+    shifted = np.where(distance > 0, distance - 0.5, 0)
+    p = erfc(shifted / np.sqrt(np.maximum(squares, 1) / 2))  # the variance is Σ ranks² / 4, ties and all
+    exact = (number == whole) & (number <= EXACT) & (squares == untied)
+    for size in np.unique(number[exact & (number > 0)]).tolist():
+        here = exact & (number == size)
+        tails = _signed_ranks(size).cumsum()
+        p[here] = np.minimum(1, 2 * tails[np.minimum(positive, total - positive)[here].astype(int)])
+    return np.where(whole > 0, np.where(number > 0, p, 1.0), np.nan)
 
 
 def _differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,0 +1,119 @@
+"""Which methods a metric tells apart, whether all metrics together do, and where they put controls."""
+
+import numpy as np
+import xarray as xr
+
+from stages.statistics.controls import Places, count_places
+from stages.statistics.letters import letters
+from stages.statistics.significance import friedman, nemenyi, pairwise
+from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
+
+
+def contrast_table(judged: list[Judged], summary: xr.Dataset) -> xr.Dataset:
+    """Compare every two methods by every metric on every classifier, image by image.
+
+    A grid is one unit, by the mean over its tiles: they share its pixels. Methods that are not ranked, because too few
+    of their scores are defined, are not compared. Holm's adjustment is over the pairs of one metric on one classifier.
+
+    Args:
+        judged: One entry a classifier and metric.
+        summary: Their ranks.
+    """
+    ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
+    coords = {
+        "classifier": summary["classifier"].values,
+        "method": summary["method"].values,
+        "metric": list(dict.fromkeys(one.metric for one in ranking)),
+        "method_other": summary["method"].values,
+    }
+    shape = [len(labels) for labels in coords.values()]
+    columns = {name: np.full(shape, np.nan) for name in ("p", "p_adjusted", "superiority")}
+    number = np.zeros(shape, np.int32)
+    classifiers = coords["classifier"].tolist()
+    for one in ranking:
+        ranked = ~np.isnan(summary["rank"].sel(classifier=one.classifier, metric=one.metric).values)
+        if not ranked.any():
+            continue
+        found = pairwise(np.where(ranked, _of_units(one), np.nan))
+        here = classifiers.index(one.classifier), slice(None), coords["metric"].index(one.metric)
+        columns["p"][here], columns["p_adjusted"][here] = found.p, found.adjusted
+        # The better one, not the larger one.
+        columns["superiority"][here] = found.superiority if one.sign > 0 else 1 - found.superiority
+        number[here] = found.count
+    dims = tuple(coords)
+    return xr.Dataset({**{name: (dims, values) for name, values in columns.items()}, "count": (dims, number)}, coords)
+
+
+def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) -> xr.DataArray:
+    """Give the letters of every leaderboard: methods that share one do not differ significantly.
+
+    Args:
+        contrasts: Adjusted p-values.
+        summary: Ranks; its metrics that rank nothing get no letters.
+        alpha: p-values up to it are significant.
+    """
+    ranks = summary["rank"].transpose("classifier", "metric", "method")
+    found = np.full(ranks.shape, "", dtype=object)
+    adjusted = contrasts["p_adjusted"].transpose("classifier", "metric", "method", "method_other")
+    metrics = {name: place for place, name in enumerate(summary["metric"].values.tolist())}
+    for at, classifier in enumerate(adjusted.values):
+        for name, matrix in zip(adjusted["metric"].values.tolist(), classifier, strict=True):
+            order = np.argsort(ranks.values[at, metrics[name]], kind="stable")  # NaN comes last
+            found[at, metrics[name], order] = letters(matrix[np.ix_(order, order)], alpha=alpha)
+    told = xr.DataArray(found.astype(np.dtypes.StringDType()), ranks.coords, ranks.dims)
+    return told.transpose("classifier", "method", "metric")
+
+
+def omnibus_table(summary: xr.Dataset, *, alpha: float) -> dict[str, xr.DataArray]:
+    """Test on each classifier whether metrics, each one case, rank methods otherwise than by chance.
+
+    Friedman's test and Nemenyi's critical difference of mean ranks, over the methods that every metric ranks. Metrics
+    share images, so that they are less than independent cases.
+
+    Args:
+        summary: Ranks.
+        alpha: How often any two of equal methods may be told apart.
+    """
+    ranks = summary["rank"].sel(metric=summary["role"] == METRIC).transpose("classifier", "metric", "method")
+    rows = []
+    for one in ranks.values:
+        table = one[~np.isnan(one).all(axis=1)]
+        table = table[:, ~np.isnan(table).any(axis=0)]
+        tested = friedman(table, better="lower")
+        cases, methods = table.shape
+        apart = nemenyi(methods, cases, alpha=alpha) if methods > 1 and cases else np.nan
+        rows.append((tested.statistic, tested.p, cases, methods, apart))
+    columns = np.array(rows, dtype=np.float64).reshape(-1, 5).T
+    names = ("friedman", "friedman_p", "friedman_metrics", "friedman_methods", "critical_difference")
+    coords = {"classifier": summary["classifier"].values}
+    found = {name: xr.DataArray(values, coords, ("classifier",)) for name, values in zip(names, columns, strict=True)}
+    return {name: one.astype(np.int32) if name.endswith("s") else one for name, one in found.items()}
+
+
+def control_table(summary: xr.Dataset, pairs: list[tuple[str, str]]) -> xr.Dataset:
+    """Count, by metric, the classifiers on which one control is last and another second-last.
+
+    Args:
+        summary: Mean scores.
+        pairs: Names of methods: one that belongs last, as a uniform map, and one that belongs before it, as edges.
+    """
+    methods = summary["method"].values.tolist()
+    metrics = summary["metric"].values[summary["role"].values != DIAGNOSTIC].tolist()
+    found = []
+    for one, other in pairs:
+        places = {"last": methods.index(one), "second_last": methods.index(other)}
+        for metric in metrics:
+            board = summary.sel(metric=metric)
+            values = board["mean"].transpose("classifier", "method").values
+            found.append(count_places(values, **places, better=str(board["better"].values)))
+    values = np.array(found, dtype=np.int32).reshape(len(pairs), len(metrics), len(Places._fields))
+    coords = {"controls": [f"{one}, {other}" for one, other in pairs], "metric": metrics}
+    return xr.Dataset({name: (tuple(coords), values[..., place]) for place, name in enumerate(Places._fields)}, coords)
+
+
+def _of_units(judged: Judged) -> np.ndarray:
+    """Give one score a unit and method: an image's, or the mean over a grid's tiles, NaN where none is defined."""
+    scores = units(judged)
+    defined = (~np.isnan(scores)).sum(axis=1)
+    total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
+    return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)
