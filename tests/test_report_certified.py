@@ -4,41 +4,38 @@ import base64
 import io
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import made_up
 import made_up_votes
 import numpy as np
 import pytest
-import test_report_page as whole
+import reported
 import xarray as xr
 import yaml
 from made_up_votes import LEVELS, VOTED
 from PIL import Image
+from reported import CONTRAST, find, housed, look
 
-from stages import aggregate, params, report, signatures
+from stages import aggregate, params, report
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.figures import certificates, certified, published, tradeoff, voted
+from stages.figures import certificates, certified, published, steps, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.problem import Problem
 
-browser = whole.browser
+browser = reported.browser
 WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)
 YELLOW, PURPLE = (0xF1, 0xC2, 0x32), (0x84, 0x2E, 0x6A)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        house = made_up_votes.house(tmp_path_factory.mktemp("house") / "stages")
-        patch.setattr(signatures, "HOUSE", house)
-        signatures.signature.cache_clear()
-        folder = made_up_votes.study(tmp_path_factory.mktemp("study"))
+    with housed(tmp_path_factory, made_up_votes) as folder:
         aggregate.main(folder)
         report.main(folder)
         yield folder
-    signatures.signature.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +112,8 @@ def test_the_smoothed_map_is_the_mean_of_the_marks():
 
 def test_the_trade_off_shows_what_the_table_holds(known, table, study):
     for classifier in made_up.CLASSIFIERS:
-        found = certificates.traded(known, params.load(study), classifier)
+        (game,) = known.of("certified_grid_pointing_game")
+        found = certificates.traded(known, params.load(study), game, classifier)
         assert {one.method for one in found["rows"]} == set(VOTED)
         for one in found["rows"]:
             here = table.sel({"classifier": classifier, "method": one.method, "level": 30}).sel(
@@ -135,11 +133,12 @@ def test_the_trade_off_shows_what_the_table_holds(known, table, study):
 
 def test_without_grids_the_share_is_of_images(known, study):
     metrics = [one for one in known.metrics if one.function != "grid_abstained"]
-    found = certificates.traded(known._replace(metrics=metrics), params.load(study), "robust")
+    (game,) = known.of("certified_grid_pointing_game")
+    found = certificates.traded(known._replace(metrics=metrics), params.load(study), game, "robust")
     (one,) = (one for one in found["rows"] if one.method == "rise")
     assert not found["grids"]
     (abstained,) = (one for one in metrics if one.function == "abstained")
-    there = known.point(abstained, "robust", "rise", known.radii(abstained)[0], 30)
+    there = known.point(abstained, "robust", "rise", known.where(known.test(abstained)), 30)
     assert one.share.mean == pytest.approx(1 - there.mean / 100)
 
 
@@ -154,22 +153,99 @@ def test_numbers_stand_apart_from_dots_and_from_one_another():
             assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
 
 
-def test_shares_by_level_and_by_radius(known):
-    with ThreadPoolExecutor(1) as processes:
-        by_level, by_radius = (certificates.swept(known, what, processes) for what in ("level", "radius"))
-    assert by_level["parts"] == ["important", "unimportant"]
-    assert by_radius["parts"] == ["important"]  # the sweep over radii is of that alone
-    assert by_radius["test"]["correction"] == "Holm’s correction"
-    assert [name for name, _ in by_level["charts"]] == made_up.CLASSIFIERS
-    charts = dict(by_level["charts"])
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_shares_by_level_by_noise_and_by_votes(known, processes):
+    found = dict(steps.swept(known, processes))
+    assert [(what, [one["entry"] for one in found[what]]) for what in found] == [
+        ("level", ["certified_important", "sweep"]),
+        ("sigma", ["sweep"]),
+        ("tau", ["sweep"]),
+    ]
+    first, second = found["level"]
+    assert first["parts"] == ["important", "unimportant"]
+    assert second["parts"] == ["important"]  # the sweep is of that alone
+    assert second["how"] == "form strict, α = 0.05, Holm’s correction"
+    assert [name for name, _, _ in first["charts"]] == made_up.CLASSIFIERS
+    charts = {name: chart for name, chart, _ in first["charts"]}
     assert charts["vanilla"].count("n/a") == 3  # cam, at each level
     assert "n/a" not in charts["robust"]
     for level in LEVELS:
         assert f"top {level}%" in charts["robust"]
-    swept = dict(by_radius["charts"])["robust"]
-    assert "radius 0.101" in swept
-    assert "radius 0.169" in swept
-    assert {name for name in VOTED if f">{name}<" in swept} == set(made_up_votes.SWEPT)
+    for what, at, titles in (
+        ("sigma", "τ = 0.75", ["σ 0.15, τ 0.75", "→ radius 0.101", "σ 0.25, τ 0.75", "→ radius 0.169"]),
+        ("tau", "σ = 0.15", ["σ 0.15, τ 0.6", "→ radius 0.038", "σ 0.15, τ 0.75", "→ radius 0.101"]),
+    ):
+        (one,) = found[what]
+        chart = {name: chart for name, chart, _ in one["charts"]}["robust"]
+        assert one["at"] == at
+        assert re.findall(r">([σ→] ?[^<]*)</text>", chart) == titles
+        assert {name for name in VOTED if f">{name}<" in chart} == set(made_up_votes.SWEPT)
+
+
+def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
+    (one,) = dict(steps.swept(known, processes))["sigma"]
+    _, chart, numbers = one["charts"][0]
+    assert numbers.heads == [
+        ("sweep", "important, σ 0.15, τ 0.75 → radius 0.101"),
+        ("sweep", "important, σ 0.25, τ 0.75 → radius 0.169"),
+    ]
+    for name, _, cells in numbers.rows:
+        here = table.sel({"classifier": "vanilla", "metric": "sweep", "method": name, "level": 30})
+        for cell, radius in zip(cells, (0.101173, 0.168622), strict=True):
+            there = here.sel(radius=radius, method="nearest")
+            assert cell == tuple(float(there[column]) for column in ("mean", "low", "high", "count"))
+    most = f"{numbers.rows[0][0]} {numbers.rows[0][2][0].mean:.3g}%"
+    assert "certified important on vanilla by σ at τ = 0.75; most of the top 30% at σ = 0.15, τ = 0.75" in chart
+    assert most in chart
+
+
+def test_one_radius_and_one_part_are_not_swept_over(known, processes):
+    few = [one for one in known.metrics if one.name == "certified_unimportant"]
+    ((what, (one,)),) = steps.swept(known._replace(metrics=few), processes)
+    assert (what, one["entry"], one["parts"]) == ("level", "certified_unimportant", ["unimportant"])
+    none = [one for one in known.metrics if one.name == "abstained"]
+    assert steps.swept(known._replace(metrics=none), processes) == []
+    assert steps.removed(known._replace(metrics=none), processes) == []
+
+
+def test_the_targets_probability_by_what_is_removed(known, table, processes):
+    (one,) = steps.removed(known, processes)
+    assert (one["entry"], one["at"]) == ("certified_deletion", "σ = 0.15, τ = 0.75 → radius 0.101")
+    shown = {name: (dict(charts), numbers) for name, charts, numbers in one["shown"]}
+    charts, numbers = shown["vanilla"]
+    assert list(charts) == ["gradient", "cam", "perturbation"]
+    assert [title for _, title in numbers.heads] == [
+        "nothing removed",
+        *(f"without the top {n}%" for n in (10, 30, 50)),
+    ]
+    for classifier, (_, found) in shown.items():
+        assert [name for name, _, _ in found.rows] == VOTED
+        for name, _, cells in found.rows:
+            here = table.sel({"classifier": classifier, "metric": "certified_deletion", "method": name})
+            for level, cell in zip((0, 10, 30, 50), cells, strict=True):
+                there = here.sel(level=level).sel(radius=0.101173, method="nearest")
+                there = [float(there[column]) for column in ("mean", "low", "high", "count")]
+                assert list(cell) == pytest.approx(there, nan_ok=True)
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", charts["cam"])
+    assert {"nothing", "10%", "30%", "50%", "probability", "gradcam", "uniform"} <= set(words)
+    assert "cam" not in words  # refused
+    (gradcam,) = (cells for name, _, cells in numbers.rows if name == "gradcam")
+    assert f"gradcam {gradcam[0].mean:.2f} to {gradcam[3].mean:.2f}; with bands, controls dashed" in charts["cam"]
+    rise = {name: cells for name, _, cells in shown["robust"][1].rows}["rise"]
+    assert f"rise {rise[0].mean:.2f} to {rise[3].mean:.2f}" in shown["robust"][0]["perturbation"]
+
+
+def test_numbers_are_of_every_test(known):
+    first, second = certificates.tests(known)
+    assert (first.correction, second.correction) == ("bonferroni", "holm")
+    names = [name for name, _ in certificates.numbers(known, "robust", first)[0]["heads"]]
+    assert names == ["certified_important", "certified_unimportant", "abstained", "certified_localization"]
+    assert [name for name, _ in certificates.numbers(known, "robust", second)[0]["heads"]] == ["sweep"]
 
 
 def test_the_page_says_what_is_certified(text):
@@ -189,7 +265,13 @@ def test_what_has_no_votes_is_told(text):
     (said,) = re.findall(r"Not voted on, by the entries of params\.yaml: (.*?)</p>", text)
     assert set(re.findall(r'"name">(\w+)<', said)) == {
         name for listed in made_up.METHODS.values() for name in listed
-    } - set(VOTED)
+    } - {*VOTED, made_up_votes.ALONE}
+    (said,) = re.findall(r"Voted on under some entries of certify alone.*?: (.*?)</p>", text)
+    assert re.findall(r'"name">(\w+)</span> \((\w+)\)', said) == [
+        (name, "noise_25" if name == made_up_votes.ALONE else "noise_15")
+        for name in [name for listed in made_up.METHODS.values() for name in listed]
+        if name in {*VOTED, made_up_votes.ALONE} - set(made_up_votes.SWEPT)
+    ]
 
 
 def test_a_study_without_votes_has_no_such_results(study, tmp_path):
@@ -280,7 +362,7 @@ def _public(family: str) -> list[str]:
 
 @pytest.fixture
 def page(browser, study):
-    whole.look(browser, width=1280)
+    look(browser, width=1280)
     browser.get((study / "data/report/index.html").as_uri())
     return browser
 
@@ -289,19 +371,19 @@ def test_the_pickers_choose_what_is_shown(page):
     from selenium.webdriver.support.select import Select
 
     def shown(selector: str, *names: str) -> list[tuple[str | None, ...]]:
-        found = [one for one in whole.find(page, selector) if one.is_displayed()]
+        found = [one for one in find(page, selector) if one.is_displayed()]
         return [tuple(one.get_attribute(f"data-{name}") for name in names) for one in found]
 
     assert page.get_log("browser") == []
     assert shown("#certified .panel", "image") == [("vanilla/test_0000",)]
-    assert len([one for one in whole.find(page, "#certified .marked .none") if one.is_displayed()]) == 2 + len(LEVELS)
-    classifier, image = (Select(one) for one in whole.find(page, '#certified [data-picks$=".panel"] select'))
+    assert len([one for one in find(page, "#certified .marked .none") if one.is_displayed()]) == 2 + len(LEVELS)
+    classifier, image = (Select(one) for one in find(page, '#certified [data-picks$=".panel"] select'))
     classifier.select_by_visible_text("robust")
     image.select_by_value("robust/test_0002")
     assert shown("#certified .panel", "image") == [("robust/test_0002",)]
-    pictures = [one for one in whole.find(page, "#certified .panel img") if one.is_displayed()]
+    pictures = [one for one in find(page, "#certified .panel img") if one.is_displayed()]
     assert len(pictures) == 1 + len(VOTED) * (2 + len(LEVELS))
-    classifier, level = (Select(one) for one in whole.find(page, '#certified [data-picks$=".numbers"] select'))
+    classifier, level = (Select(one) for one in find(page, '#certified [data-picks$=".numbers"] select'))
     classifier.select_by_visible_text("robust")
     level.select_by_value("10")
     assert shown("#certified .numbers", "classifier", "level") == [("robust", "10")]
@@ -313,16 +395,16 @@ def test_no_picture_is_missing(page):
     # An image each, and five pictures a method: one method is refused by the first classifier.
     assert len(found) == 2 * 3 + (2 * len(VOTED) - 1) * 3 * (2 + len(LEVELS))
     assert all(alt and width == made_up.SIDE for alt, width in found)
-    assert all(one.get_attribute("aria-label") for one in whole.find(page, "#certified svg[role=img]"))
+    assert all(one.get_attribute("aria-label") for one in find(page, "#certified svg[role=img]"))
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320])
 def test_nothing_sticks_out(page, width):
-    whole.look(page, width=width)
+    look(page, width=width)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read(page, scheme):
-    whole.look(page, scheme=scheme)
-    assert page.execute_script(whole.CONTRAST) >= 4.5
+    look(page, scheme=scheme)
+    assert page.execute_script(CONTRAST) >= 4.5
