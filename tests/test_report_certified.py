@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from statistics import NormalDist
 
 import made_up
 import made_up_votes
@@ -24,6 +25,8 @@ from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
 from stages.figures import certificates, certified, published, steps, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.problem import Problem
+from stages.settings import Entry
+from stages.smoothing import radius
 
 browser = reported.browser
 WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)
@@ -196,8 +199,8 @@ def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
     ]
     for name, _, cells in numbers.rows:
         here = table.sel({"classifier": "vanilla", "metric": "sweep", "method": name, "level": 30})
-        for cell, radius in zip(cells, (0.101173, 0.168622), strict=True):
-            there = here.sel(radius=radius, method="nearest")
+        for cell, place in zip(cells, (0.101173, 0.168622), strict=True):
+            there = here.sel(radius=place, method="nearest")
             assert cell == tuple(float(there[column]) for column in ("mean", "low", "high", "count"))
     most = f"{numbers.rows[0][0]} {numbers.rows[0][2][0].mean:.3g}%"
     assert "certified important on vanilla by σ at τ = 0.75; most of the top 30% at σ = 0.15, τ = 0.75" in chart
@@ -317,18 +320,131 @@ def paper(study, tmp_path) -> Path:
     return other
 
 
+def row(found: list, method: str, function: str, level: int) -> published.Compared:
+    (rows,) = (rows for _, _, rows in found)
+    (one,) = (one for one in rows if (one.method, one.metric.function, one.level) == (method, function, level))
+    return one
+
+
+def among(known: voted.Found, *entries: Entry, **ways: dict) -> voted.Found:
+    """What is known, as if it were of these entries, and of smoothings with other settings."""
+    changed = {name: known.ways[name]._replace(settings={**known.ways[name].settings, **ways[name]}) for name in ways}
+    return known._replace(metrics=list(entries), ways={**known.ways, **changed})
+
+
+def entry(known: voted.Found, name: str, **changes: object) -> Entry:
+    """An entry with other settings and options."""
+    (one,) = (one for one in known.metrics if one.name == name)
+    settings = {key: changes.get(key, value) for key, value in one.settings.items()}
+    return one._replace(settings=settings, options={key: changes.get(key, value) for key, value in one.options.items()})
+
+
 def test_published_means_stand_beside_ours(known, paper):
-    ((classifier, network, rows),) = published.joined(known, params.load(paper))
+    found = published.joined(known, params.load(paper))
+    ((classifier, network, rows),) = found
     assert (classifier, network) == ("robust", "resnet18")
     # Of the certified methods all but gradcam name no layer here, and so are at the input; saliency has another name.
     assert {one.method for one in rows} == {"cam", "gradcam", "input_x_gradient", "rise"}
-    (one,) = (one for one in rows if (one.method, one.metric, one.level) == ("gradcam", "certified_unimportant", 50))
+    one = row(found, "gradcam", "certified_unimportant", 50)
     assert one.published == 30.6
-    assert one.ours == known.point(known.of("certified_unimportant"), "robust", "gradcam", one.radius, 50)
+    assert one.ours == known.point(entry(known, "certified_unimportant"), "robust", "gradcam", 0.101173, 50)
     assert one.difference == pytest.approx(one.ours.mean - 30.6)
-    wide = [one for one in rows if f"{one.radius:.2f}" == "0.17"]
-    assert {(one.method, one.metric) for one in wide} == {("gradcam", "sweep")}
-    assert {one.level for one in rows if one.metric == "certified_deletion"} == {0, 10, 30, 50}
+    wide = [one for one in rows if one.test.smoothing.name == "noise_25"]
+    assert {(one.method, one.metric.name) for one in wide} == {("gradcam", "sweep")}
+    assert {one.level for one in rows if one.metric.name == "certified_deletion"} == {0, 10, 30, 50}
+
+
+@pytest.mark.parametrize(("sigma", "tau"), [(0.15, 0.74), (0.15, 0.752), (0.3, NormalDist().cdf(0.101173 / 0.3))])
+def test_no_other_noise_or_share_of_votes_is_compared(known, paper, sigma, tau):
+    """The radius, to two digits, is that of the published means; what it is of is not."""
+    other = entry(known, "certified_unimportant", tau=[tau])
+    assert f"{radius(sigma, tau):.2f}" == "0.10"
+    assert published.joined(among(known, other, noise_15={"sigma": sigma}), params.load(paper)) == []
+    both = entry(known, "certified_unimportant", tau=[tau, 0.75])
+    ((_, _, rows),) = published.joined(among(known, both), params.load(paper))
+    assert {(one.test.smoothing.settings["sigma"], one.test.tau) for one in rows} == {(0.15, 0.75)}
+
+
+AUTHORS = {"form": "authors", "first": 10, "rest": 90}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "said"),
+    [
+        (AUTHORS, {}, []),
+        ({**AUTHORS, "form": "strict"}, {}, ["form strict, not authors"]),
+        (AUTHORS, {"tile": None}, ["all tiles"]),
+        (AUTHORS, {"tile": 3}, ["tile 3"]),
+        (AUTHORS, {"nothing": "undefined"}, ["empty maps left out"]),
+        ({**AUTHORS, "first": 20}, {}, ["20 + 90 votes"]),
+        ({**AUTHORS, "rest": 100}, {}, ["10 + 100 votes"]),
+        (AUTHORS, {"alpha": 0.05}, ["α = 0.05"]),
+        (AUTHORS, {"correction": "holm"}, ["Holm’s correction"]),
+        (AUTHORS, {"correction": "none"}, ["uncorrected"]),
+        (
+            {"form": "strict_rectified", "first": 5, "rest": 50},
+            {"alpha": 0.01, "tile": None, "correction": "none"},
+            ["form strict_rectified, not authors", "all tiles", "5 + 50 votes", "α = 0.01", "uncorrected"],
+        ),
+    ],
+)
+def test_what_is_measured_otherwise_is_said(known, paper, settings, changes, said):
+    changes = {"tile": 0, "alpha": 0.001, **changes}
+    game = entry(known, "certified_grid_pointing_game", **changes)
+    found = published.joined(among(known, game, noise_15=settings), params.load(paper))
+    assert row(found, "gradcam", "certified_grid_pointing_game", 50).differs == said
+
+
+def test_what_is_of_images_has_no_tile_and_grids_of_nine_are_told(known, paper):
+    given = params.load(paper)
+    given["classifiers"]["robust"]["grids"] = {**given["classifiers"]["robust"]["grids"], "tiles_per_side": 3}
+    metrics = [
+        entry(known, name, tile=tile, alpha=0.001)
+        for name, tile in (("certified_unimportant", None), ("certified_grid_pointing_game", 0))
+    ]
+    found = published.joined(among(known, *metrics, noise_15=AUTHORS), given)
+    assert row(found, "gradcam", "certified_unimportant", 50).differs == []
+    assert row(found, "gradcam", "certified_grid_pointing_game", 50).differs == ["3 × 3 tiles"]
+
+
+# Two entries of one function: the second has the values of another metric, by which it is told.
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ({}, {}, "first"),
+        ({"tile": None}, {}, "second"),
+        ({"tile": None}, {"alpha": 0.05, "correction": "holm", "nothing": "undefined"}, "second"),
+        ({"alpha": 0.05, "correction": "holm"}, {"alpha": 0.05}, "second"),
+        ({"alpha": 0.05}, {"alpha": 0.01}, "first"),
+        ({"smoothings": ["noise_25"]}, {"smoothings": ["noise_15"], "tile": None, "alpha": 0.05}, "second"),
+        ({"smoothings": ["noise_25"], "tau": [0.7]}, {"smoothings": ["noise_15"], "tile": 2}, "second"),
+    ],
+)
+def test_the_entry_that_is_measured_most_alike_is_compared(known, paper, first, second, chosen):
+    """Form before tile before the number of all that differs; the first of equals."""
+    alike = {"tile": 0, "alpha": 0.001}
+    one = entry(known, "certified_grid_pointing_game", **{**alike, **first})
+    other = entry(known, "certified_grid_pointing_game", **{**alike, **second})._replace(name="grid_abstained")
+    strict = {**AUTHORS, "form": "strict", "sigma": 0.15}
+    found = published.joined(among(known, one, other, noise_15=AUTHORS, noise_25=strict), params.load(paper))
+    name = {"first": one.name, "second": other.name}[chosen]
+    assert row(found, "gradcam", "certified_grid_pointing_game", 50).metric.name == name
+
+
+def test_a_method_without_a_mean_is_not_left_out(known, paper):
+    given = params.load(paper)
+    given["classifiers"] = {name: {**given["classifiers"]["robust"]} for name in given["classifiers"]}
+    (_, _, rows), _ = published.joined(known, given)
+    refused = [one for one in rows if one.method == "cam"]
+    assert refused
+    assert all(np.isnan([one.ours.mean, one.difference]).all() and one.ours.count == 0 for one in refused)
+
+
+def test_a_map_whose_pixels_changed_places_was_not_published(known, paper):
+    given = params.load(paper)
+    given["methods"]["cam"]["gradcam"]["reverse"] = {"remain": 0.5, "swap": 0.1}
+    ((_, _, rows),) = published.joined(known, given)
+    assert {one.method for one in rows} == {"cam", "input_x_gradient", "rise"}
 
 
 def test_the_page_compares(paper):
@@ -337,16 +453,19 @@ def test_the_page_compares(paper):
     assert 'id="published"' in page
     assert "means on robust, resnet18" in page
     assert "authors&#39; rebuttal: Figure 1" in page
+    assert "form strict, not authors; 10 + 60 votes; α = 0.05</td>" in page
+    assert "form strict, not authors; all tiles; 10 + 60 votes; α = 0.05</td>" in page
 
 
 def test_published_means_are_of_methods_and_metrics_that_there_are():
     facts = published.facts()
-    assert len({tuple(list(one.values())[:6]) for one in facts}) == len(facts) > 2000
+    assert len({tuple(list(one.values())[:7]) for one in facts}) == len(facts) > 2000
     functions = {
         name for file in ("gradient", "path", "relevance", "masking", "feature", "cam") for name in _public(file)
     }
     assert {one["method"] for one in facts} <= functions
     assert {one["network"] for one in facts} == {"resnet18", "wide_resnet50_2", "resnet152", "vgg11", "vit_b_16"}
+    assert {(one["sigma"], one["tau"]) for one in facts} == {("0.15", "0.75"), ("0.25", "0.75"), ("0.33", "0.75")}
     for one in facts:
         top = 1 if one["metric"] in ("certified_grid_pointing_game", "certified_deletion") else 100
         assert 0 <= float(one["value"]) <= top
@@ -383,10 +502,34 @@ def test_the_pickers_choose_what_is_shown(page):
     assert shown("#certified .panel", "image") == [("robust/test_0002",)]
     pictures = [one for one in find(page, "#certified .panel img") if one.is_displayed()]
     assert len(pictures) == 1 + len(VOTED) * (2 + len(LEVELS))
-    classifier, level = (Select(one) for one in find(page, '#certified [data-picks$=".numbers"] select'))
+    test, classifier, level = (Select(one) for one in find(page, '#certified [data-picks$=".numbers"] select'))
     classifier.select_by_visible_text("robust")
     level.select_by_value("10")
     assert shown("#certified .numbers", "classifier", "level") == [("robust", "10")]
+    assert len(find(page, "#certified .numbers:not([hidden]) th.number")) == 8
+    test.select_by_visible_text("noise_15, τ = 0.75, α = 0.05, holm")
+    assert shown("#certified .numbers", "classifier", "level") == [("robust", "10")]
+    assert len(find(page, "#certified .numbers:not([hidden]) th.number")) == 2
+    assert shown("#certified .level", "entry") == [("certified_important",)]
+    (swept,) = (Select(one) for one in find(page, '#certified [data-picks$=".level"] select'))
+    swept.select_by_visible_text("sweep")
+    assert shown("#certified .level", "entry") == [("sweep",)]
+    # Where there is one entry there is nothing to choose.
+    assert shown("#certified .sigma", "entry") == shown("#certified .tau", "entry") == [("sweep",)]
+    assert not find(page, '#certified [data-picks$=".sigma"], #certified [data-picks$=".removal"]')
+
+
+def test_every_mean_of_a_chart_has_its_count(page):
+    page.execute_script('document.querySelectorAll("#certified details").forEach((one) => (one.open = true))')
+    for selector, columns in ((".level .card table", 4 * len(LEVELS)), (".removal table", 2 * (1 + len(LEVELS)))):
+        tables = [one for one in find(page, f"#certified {selector}") if one.is_displayed()]
+        assert len(tables) == len(made_up.CLASSIFIERS)
+        for one in tables:
+            titles = [head.text for head in one.find_elements("css selector", "th.number")]
+            assert len(titles) == columns
+            assert set(titles[1::2]) == {"images"}
+            cells = one.find_elements("css selector", "tbody tr")
+            assert {row.find_elements("css selector", "td")[1].text for row in cells} <= {"0", "3"}
 
 
 def test_no_picture_is_missing(page):

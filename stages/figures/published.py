@@ -25,7 +25,7 @@ class Compared(NamedTuple):
     """A published mean and ours, and what ours is measured otherwise by, what weighs most first."""
 
     method: str
-    metric: str
+    metric: Entry
     test: Test
     level: int
     published: float
@@ -111,12 +111,16 @@ def _ours(known: Found, classifier: str, tiles: int, method: str, fact: dict[str
         if level not in [*test.smoothing.settings["levels"], *([0] if metric.function == DELETION else [])]:
             continue
         ours = known.point(metric, classifier, method, known.where(test), level)
-        otherwise = differs(metric, test, tiles)
-        row = Compared(method, metric.name, test, level, float(fact["value"]), fact["source"], ours, otherwise)
-        form = test.smoothing.settings["form"] != FORM
-        tile = metric.function == GAME and metric.options["tile"] != TILE
-        found.append(((not ours.known, form, tile, len(otherwise)), row))
-    return min(found, key=lambda one: one[0])[1] if found else None
+        told = float(fact["value"]), fact["source"], ours, differs(metric, test, tiles)
+        found.append(Compared(method, metric, test, level, *told))
+    return min(found, key=_unlike, default=None)
+
+
+def _unlike(one: Compared) -> tuple[bool, bool, bool, int]:
+    """Weigh how far a mean is from being measured as the authors did."""
+    form = one.test.smoothing.settings["form"] != FORM
+    tile = one.metric.function == GAME and one.metric.options["tile"] != TILE
+    return not one.ours.known, form, tile, len(one.differs)
 
 
 def _alike(known: Found, metric: Entry, fact: dict[str, str]) -> Test | None:

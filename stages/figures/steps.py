@@ -14,6 +14,7 @@ from stages.settings import Entry
 
 IMPORTANT, UNIMPORTANT, DELETION = "certified_important", "certified_unimportant", "certified_deletion"
 SPELLED = {"level": "level", "sigma": "σ", "tau": "τ"}
+BENEATH = -0.06  # where the axis of probability begins, so that the lowest tick stands clear of those along x
 SAID = 3  # methods whose numbers an alternative text says
 Pair = dict[str, Entry]
 
@@ -170,7 +171,8 @@ def _lines(
 ) -> dict[str, tuple[Any, ...]]:
     """Give what a chart of each family's methods is drawn of; methods without a mean are left out."""
     places = ["nothing", *(f"{level}%" for level in levels[1:])]
-    frame = Frame(np.arange(len(levels)), places, "removed: certified important up to the top …", "probability", 0, 1)
+    across = "removed: certified important up to the top …"
+    frame = Frame(np.arange(len(levels)), places, across, "probability", BENEATH, 1)
     members: dict[str, list[Line]] = {}
     for method, _, points in rows:
         if any(one.known for one in points):
