@@ -88,7 +88,7 @@ def differs(metric: Entry, test: Test, tiles: int) -> list[str]:
         tiles: Tiles a side of the classifier's grids.
     """
     of, tile = test.smoothing.settings, metric.options["tile"]
-    form = [] if of["form"] == FORM else [f"form {of['form']}, not {FORM}"]
+    form = [] if of["form"] == FORM else [f"form {of['form']}"]
     found = []
     if metric.function == GAME:
         form += [] if tile == TILE else ["all tiles" if tile is None else f"tile {tile}"]

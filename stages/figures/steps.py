@@ -72,14 +72,14 @@ def pairs(known: Found) -> list[Pair]:
 
 
 def steps(known: Found, metric: Entry, what: str) -> list[Step]:
-    """Give the steps of a sweep: of levels at the test that ranks, or of σ or τ at the level that ranks, rising.
+    """Give the steps of a sweep, rising: levels at the test that ranks, or σ or τ at the level that ranks.
 
     Returns:
         Nothing where there is but one σ or τ.
     """
     ranks, level = known.test(metric), metric.options["level"]
     if what == "level":
-        return [Step(f"top {one}%", ranks, one) for one in ranks.smoothing.settings["levels"]]
+        return [Step(f"top {one}%", ranks, one) for one in sorted(ranks.smoothing.settings["levels"])]
     fixed = (lambda one: one.tau) if what == "sigma" else (lambda one: one.smoothing.name)
     tests = sorted((one for one in known.tests(metric) if fixed(one) == fixed(ranks)), key=lambda one: one.radius)
     lines = [Step(one.place.replace(" →", "\n→").replace(" = ", " "), one, level) for one in tests]
