@@ -56,6 +56,19 @@ def text(study) -> str:
     return (study / "data/report/index.html").read_text()
 
 
+def among(known: voted.Found, *entries: Entry, **ways: dict) -> voted.Found:
+    """What is known, as if it were of these entries, and of smoothings with other settings."""
+    changed = {name: known.ways[name]._replace(settings={**known.ways[name].settings, **ways[name]}) for name in ways}
+    return known._replace(metrics=list(entries), ways={**known.ways, **changed})
+
+
+def entry(known: voted.Found, name: str, **changes: object) -> Entry:
+    """An entry with other settings and options."""
+    (one,) = (one for one in known.metrics if one.name == name)
+    settings = {key: changes.get(key, value) for key, value in one.settings.items()}
+    return one._replace(settings=settings, options={key: changes.get(key, value) for key, value in one.options.items()})
+
+
 def pixels(picture: Picture) -> np.ndarray:
     data = base64.b64decode(picture.uri.removeprefix("data:image/png;base64,"))
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
@@ -207,6 +220,15 @@ def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
     assert most in chart
 
 
+def test_a_radius_that_the_results_do_not_have_has_no_mean(known):
+    """Nor has it the mean of the radius next to it."""
+    metric = entry(known, "certified_important")
+    (test,) = known.tests(metric)
+    assert known.point(metric, "robust", "rise", known.where(test), 30).known
+    (test,) = known.tests(entry(known, "certified_important", tau=[0.7501]))
+    assert known.point(metric, "robust", "rise", known.where(test), 30) == voted.NOWHERE
+
+
 def test_one_radius_and_one_part_are_not_swept_over(known, processes):
     few = [one for one in known.metrics if one.name == "certified_unimportant"]
     ((what, (one,)),) = steps.swept(known._replace(metrics=few), processes)
@@ -325,6 +347,7 @@ def test_the_page_says_what_is_certified(text):
         "more than τ = 75% of all copies",
         "1 − α = 95%, for all pixels of a map together by Bonferroni’s correction",
         "σ · Φ⁻¹(τ) = 0.101",
+        "removed pixels show the mean color",
     ):
         assert said in words
     assert 'id="published"' not in text
@@ -390,19 +413,6 @@ def row(found: list, method: str, function: str, level: int) -> published.Compar
     (rows,) = (rows for _, _, rows in found)
     (one,) = (one for one in rows if (one.method, one.metric.function, one.level) == (method, function, level))
     return one
-
-
-def among(known: voted.Found, *entries: Entry, **ways: dict) -> voted.Found:
-    """What is known, as if it were of these entries, and of smoothings with other settings."""
-    changed = {name: known.ways[name]._replace(settings={**known.ways[name].settings, **ways[name]}) for name in ways}
-    return known._replace(metrics=list(entries), ways={**known.ways, **changed})
-
-
-def entry(known: voted.Found, name: str, **changes: object) -> Entry:
-    """An entry with other settings and options."""
-    (one,) = (one for one in known.metrics if one.name == name)
-    settings = {key: changes.get(key, value) for key, value in one.settings.items()}
-    return one._replace(settings=settings, options={key: changes.get(key, value) for key, value in one.options.items()})
 
 
 def test_published_means_stand_beside_ours(known, paper):

@@ -38,7 +38,7 @@ def swept(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, A
     """Give charts of the certified shares by level, by σ at one τ, and by τ at one σ.
 
     Args:
-        known: The results; every entry is swept that has more than one σ, or τ.
+        known: The results; of every entry its levels are swept, and its σ and τ where it has more than one.
         processes: In which charts are drawn.
 
     Returns:
@@ -157,7 +157,8 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
             calls += charts.values()
             heads = [(metric.name, f"without the top {level}%" if level else "nothing removed") for level in levels]
             shown.append((classifier, list(charts), Numbers(heads, rows)))
-        found.append({"entry": metric.name, "at": test.place, "how": test.how, "shown": shown})
+        about = {"entry": metric.name, "at": test.place, "how": test.how, "baseline": metric.settings["baseline"]}
+        found.append({**about, "shown": shown})
     drawn = processes.map(bands.chart, *zip(*calls, strict=True))
     for one in found:
         one["shown"] = [

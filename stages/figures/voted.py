@@ -12,7 +12,7 @@ from stages.params import entries
 from stages.problem import Problem
 from stages.settings import Entry
 from stages.signatures import signature
-from stages.smoothing import Smoothing, radius, smoothings
+from stages.smoothing import DIGITS, Smoothing, radius, smoothings
 
 NOWHERE = Point(np.nan, np.nan, np.nan, 0)
 CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}
@@ -83,9 +83,10 @@ class Found(NamedTuple):
         return None
 
     def where(self, test: Test) -> float:
-        """Give the label of a test's radius."""
+        """Give the label of a test's radius, NaN where the results have none."""
         labels = self.table["radius"].values
-        return float(labels[np.abs(labels - test.radius).argmin()])
+        nearest = float(labels[np.abs(labels - test.radius).argmin()])
+        return nearest if abs(nearest - test.radius) < 10**-DIGITS else np.nan
 
     def test(self, metric: Entry) -> Test:
         """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
@@ -119,7 +120,8 @@ class Found(NamedTuple):
 
     def point(self, metric: Entry | None, classifier: str, method: str, radius: float, level: int) -> Point:
         """Look up a mean with its interval and count."""
-        if metric is None or level not in self.table.indexes["level"]:
+        known = radius in self.table.indexes["radius"] and level in self.table.indexes["level"]
+        if metric is None or not known:
             return NOWHERE
         at = {"classifier": classifier, "method": method, "metric": metric.name, "radius": radius, "level": level}
         place = tuple(self.table.indexes[dim].get_loc(label) for dim, label in at.items())
