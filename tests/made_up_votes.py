@@ -10,14 +10,17 @@ from made_up import CLASSIFIERS, METHODS, SIDE, UNSUPPORTED
 
 from stages import params, signatures
 from stages.certification import IMPORTANT, Votes, labels
+from stages.smoothing import DIGITS, radius
 from stages.stores import array, group_at
 
 LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 3, 2
 VOTED = ["saliency", "input_x_gradient", "cam", "gradcam", "rise", "uniform"]
 SWEPT = ["saliency", "gradcam"]
-WAYS = {"noise_15": (0.15, VOTED), "noise_25": (0.25, SWEPT)}
+ALONE = "center"  # certified under the second smoothing alone
+WAYS = {"noise_15": (0.15, VOTED), "noise_25": (0.25, [*SWEPT, ALONE])}
 TEST = {"level": 30, "tau": [0.75], "alpha": 0.05, "correction": "bonferroni"}
 ONE = {"smoothings": ["noise_15"], **TEST}
+SWEEP = {**TEST, "smoothings": list(WAYS), "tau": [0.75, 0.6], "correction": "holm"}
 METRICS = {
     "certified": {
         "certified_important": ONE,
@@ -25,11 +28,10 @@ METRICS = {
         "abstained": ONE,
         "certified_localization": ONE,
         "certified_deletion": {**ONE, "baseline": "mean"},
-        "sweep": {"function": "certified_important", **ONE, "smoothings": list(WAYS), "correction": "holm"},
+        "sweep": {"function": "certified_important", **SWEEP},
     },
     "certified_grid": {"grid_abstained": ONE, "certified_grid_pointing_game": {**ONE, "nothing": "zero"}},
 }
-RADII = {"noise_15": 0.101173, "noise_25": 0.168622}
 
 
 def house(folder: Path) -> Path:
@@ -82,7 +84,7 @@ def _cast(rng: np.random.Generator, classifier: str, method: str, way: str) -> V
 
 def _votes(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]]) -> None:
     for family, methods in METHODS.items():
-        for method in [name for name in methods if name in VOTED]:
+        for method in [name for name in methods if name in (*VOTED, ALONE)]:
             reason = UNSUPPORTED.get((classifier, method))
             root = params.path(folder, "votes", classifier, family, method)
             group_at(root, {"family": family})
@@ -107,10 +109,12 @@ def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rn
                 group = group_at(root / name, {"unsupported": refused})
                 levels = [0, 10, 30, 50] if name == "certified_deletion" else LEVELS
                 lead = (len(judged), GRIDS, 4) if of == "certified_grid" else (len(judged), IMAGES)
-                values = np.full((*lead, len(ways), len(levels)), np.nan)
+                tests = [(way, tau) for way in ways for tau in entry["tau"]]
+                values = np.full((*lead, len(tests), len(levels)), np.nan)
                 for at, method in enumerate(judged):
                     if method not in refused:
-                        found = [_score(entry.get("function", name), entry, cast[way][method], rng) for way in ways]
+                        function = entry.get("function", name)
+                        found = [_score(function, {**entry, "tau": tau}, cast[way][method], rng) for way, tau in tests]
                         values[at] = np.stack(found, axis=-2)
                 attrs = {
                     "long_name": f"Made-up {name}",
@@ -126,7 +130,8 @@ def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rn
                 key[[place for place, one in enumerate(judged) if one in refused]] = 0
                 array(group, "key", key, (*dims, "byte"), {})
                 array(group, "method", np.array(judged, dtype=np.dtypes.StringDType()), ("method",), {})
-                array(group, "radius", np.array([RADII[way] for way in ways]), ("radius",), {})
+                radii = [round(radius(WAYS[way][0], tau), DIGITS) for way, tau in tests]
+                array(group, "radius", np.array(radii), ("radius",), {})
                 array(group, "level", np.array(levels), ("level",), {})
                 if of == "certified_grid":
                     array(group, "grid", np.array([f"grid_{i}" for i in range(GRIDS)]), ("grid",), {})
@@ -136,7 +141,7 @@ def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rn
 
 
 def _score(function: str, entry: dict, votes: Votes, rng: np.random.Generator) -> np.ndarray:
-    marks = labels(votes, tau=entry["tau"][0], alpha=entry["alpha"], correction=entry["correction"])
+    marks = labels(votes, tau=entry["tau"], alpha=entry["alpha"], correction=entry["correction"])
     label = {"certified_important": IMPORTANT, "certified_unimportant": 0, "abstained": -1}.get(function)
     if label is not None:
         return 100 * (marks == label).mean(axis=(-2, -1))

@@ -4,41 +4,41 @@ import base64
 import io
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from statistics import NormalDist
 
 import made_up
 import made_up_votes
 import numpy as np
 import pytest
-import test_report_page as whole
+import reported
 import xarray as xr
 import yaml
 from made_up_votes import LEVELS, VOTED
 from PIL import Image
+from reported import CONTRAST, find, housed, look
 
-from stages import aggregate, params, report, signatures
+from stages import aggregate, params, report
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.figures import certificates, certified, published, tradeoff, voted
+from stages.figures import certificates, certified, published, steps, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.problem import Problem
+from stages.settings import Entry
+from stages.smoothing import radius
 
-browser = whole.browser
+browser = reported.browser
 WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)
 YELLOW, PURPLE = (0xF1, 0xC2, 0x32), (0x84, 0x2E, 0x6A)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        house = made_up_votes.house(tmp_path_factory.mktemp("house") / "stages")
-        patch.setattr(signatures, "HOUSE", house)
-        signatures.signature.cache_clear()
-        folder = made_up_votes.study(tmp_path_factory.mktemp("study"))
+    with housed(tmp_path_factory, made_up_votes) as folder:
         aggregate.main(folder)
         report.main(folder)
         yield folder
-    signatures.signature.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,19 @@ def known(study, table) -> voted.Found:
 @pytest.fixture(scope="module")
 def text(study) -> str:
     return (study / "data/report/index.html").read_text()
+
+
+def among(known: voted.Found, *entries: Entry, **ways: dict) -> voted.Found:
+    """What is known, as if it were of these entries, and of smoothings with other settings."""
+    changed = {name: known.ways[name]._replace(settings={**known.ways[name].settings, **ways[name]}) for name in ways}
+    return known._replace(metrics=list(entries), ways={**known.ways, **changed})
+
+
+def entry(known: voted.Found, name: str, **changes: object) -> Entry:
+    """An entry with other settings and options."""
+    (one,) = (one for one in known.metrics if one.name == name)
+    settings = {key: changes.get(key, value) for key, value in one.settings.items()}
+    return one._replace(settings=settings, options={key: changes.get(key, value) for key, value in one.options.items()})
 
 
 def pixels(picture: Picture) -> np.ndarray:
@@ -115,7 +128,8 @@ def test_the_smoothed_map_is_the_mean_of_the_marks():
 
 def test_the_trade_off_shows_what_the_table_holds(known, table, study):
     for classifier in made_up.CLASSIFIERS:
-        found = certificates.traded(known, params.load(study), classifier)
+        (game,) = known.of("certified_grid_pointing_game")
+        found = certificates.traded(known, params.load(study), game, classifier)
         assert {one.method for one in found["rows"]} == set(VOTED)
         for one in found["rows"]:
             here = table.sel({"classifier": classifier, "method": one.method, "level": 30}).sel(
@@ -135,11 +149,12 @@ def test_the_trade_off_shows_what_the_table_holds(known, table, study):
 
 def test_without_grids_the_share_is_of_images(known, study):
     metrics = [one for one in known.metrics if one.function != "grid_abstained"]
-    found = certificates.traded(known._replace(metrics=metrics), params.load(study), "robust")
+    (game,) = known.of("certified_grid_pointing_game")
+    found = certificates.traded(known._replace(metrics=metrics), params.load(study), game, "robust")
     (one,) = (one for one in found["rows"] if one.method == "rise")
     assert not found["grids"]
     (abstained,) = (one for one in metrics if one.function == "abstained")
-    there = known.point(abstained, "robust", "rise", known.radii(abstained)[0], 30)
+    there = known.point(abstained, "robust", "rise", known.where(known.test(abstained)), 30)
     assert one.share.mean == pytest.approx(1 - there.mean / 100)
 
 
@@ -154,22 +169,174 @@ def test_numbers_stand_apart_from_dots_and_from_one_another():
             assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
 
 
-def test_shares_by_level_and_by_radius(known):
-    with ThreadPoolExecutor(1) as processes:
-        by_level, by_radius = (certificates.swept(known, what, processes) for what in ("level", "radius"))
-    assert by_level["parts"] == ["important", "unimportant"]
-    assert by_radius["parts"] == ["important"]  # the sweep over radii is of that alone
-    assert by_radius["test"]["correction"] == "Holm’s correction"
-    assert [name for name, _ in by_level["charts"]] == made_up.CLASSIFIERS
-    charts = dict(by_level["charts"])
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_shares_by_level_by_noise_and_by_votes(known, processes):
+    found = dict(steps.swept(known, processes))
+    assert [(what, [one["entry"] for one in found[what]]) for what in found] == [
+        ("level", ["certified_important", "sweep"]),
+        ("sigma", ["sweep"]),
+        ("tau", ["sweep"]),
+    ]
+    first, second = found["level"]
+    assert first["parts"] == ["important", "unimportant"]
+    assert second["parts"] == ["important"]  # the sweep is of that alone
+    assert second["how"] == "form strict, α = 0.05, Holm’s correction"
+    assert [name for name, _, _ in first["charts"]] == made_up.CLASSIFIERS
+    charts = {name: chart for name, chart, _ in first["charts"]}
     assert charts["vanilla"].count("n/a") == 3  # cam, at each level
     assert "n/a" not in charts["robust"]
     for level in LEVELS:
         assert f"top {level}%" in charts["robust"]
-    swept = dict(by_radius["charts"])["robust"]
-    assert "radius 0.101" in swept
-    assert "radius 0.169" in swept
-    assert {name for name in VOTED if f">{name}<" in swept} == set(made_up_votes.SWEPT)
+    for what, at, titles in (
+        ("sigma", "τ = 0.75", ["σ 0.15, τ 0.75", "→ radius 0.101", "σ 0.25, τ 0.75", "→ radius 0.169"]),
+        ("tau", "σ = 0.15", ["σ 0.15, τ 0.6", "→ radius 0.038", "σ 0.15, τ 0.75", "→ radius 0.101"]),
+    ):
+        (one,) = found[what]
+        chart = {name: chart for name, chart, _ in one["charts"]}["robust"]
+        assert one["at"] == at
+        assert re.findall(r">([σ→] ?[^<]*)</text>", chart) == titles
+        assert {name for name in VOTED if f">{name}<" in chart} == set(made_up_votes.SWEPT)
+
+
+def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
+    (one,) = dict(steps.swept(known, processes))["sigma"]
+    _, chart, numbers = one["charts"][0]
+    assert numbers.heads == [
+        ("sweep", "important, σ 0.15, τ 0.75 → radius 0.101"),
+        ("sweep", "important, σ 0.25, τ 0.75 → radius 0.169"),
+    ]
+    for name, _, cells in numbers.rows:
+        here = table.sel({"classifier": "vanilla", "metric": "sweep", "method": name, "level": 30})
+        for cell, place in zip(cells, (0.101173, 0.168622), strict=True):
+            there = here.sel(radius=place, method="nearest")
+            assert cell == tuple(float(there[column]) for column in ("mean", "low", "high", "count"))
+    most = f"{numbers.rows[0][0]} {numbers.rows[0][2][0].mean:.3g}%"
+    assert "certified important on vanilla by σ at τ = 0.75; most of the top 30% at σ = 0.15, τ = 0.75" in chart
+    assert most in chart
+
+
+def test_a_radius_that_the_results_do_not_have_has_no_mean(known):
+    """Nor has it the mean of the radius next to it."""
+    metric = entry(known, "certified_important")
+    (test,) = known.tests(metric)
+    assert known.point(metric, "robust", "rise", known.where(test), 30).known
+    (test,) = known.tests(entry(known, "certified_important", tau=[0.7501]))
+    assert known.point(metric, "robust", "rise", known.where(test), 30) == voted.NOWHERE
+
+
+def test_one_radius_and_one_part_are_not_swept_over(known, processes):
+    few = [one for one in known.metrics if one.name == "certified_unimportant"]
+    ((what, (one,)),) = steps.swept(known._replace(metrics=few), processes)
+    assert (what, one["entry"], one["parts"]) == ("level", "certified_unimportant", ["unimportant"])
+    none = [one for one in known.metrics if one.name == "abstained"]
+    assert steps.swept(known._replace(metrics=none), processes) == []
+    assert steps.removed(known._replace(metrics=none), processes) == []
+
+
+def test_the_targets_probability_by_what_is_removed(known, table, processes):
+    (one,) = steps.removed(known, processes)
+    assert (one["entry"], one["at"]) == ("certified_deletion", "σ = 0.15, τ = 0.75 → radius 0.101")
+    shown = {name: (dict(charts), numbers) for name, charts, numbers in one["shown"]}
+    charts, numbers = shown["vanilla"]
+    assert list(charts) == ["gradient", "cam", "perturbation"]
+    assert [title for _, title in numbers.heads] == [
+        "nothing removed",
+        *(f"without the top {n}%" for n in (10, 30, 50)),
+    ]
+    for classifier, (_, found) in shown.items():
+        assert [name for name, _, _ in found.rows] == VOTED
+        for name, _, cells in found.rows:
+            here = table.sel({"classifier": classifier, "metric": "certified_deletion", "method": name})
+            for level, cell in zip((0, 10, 30, 50), cells, strict=True):
+                there = here.sel(level=level).sel(radius=0.101173, method="nearest")
+                there = [float(there[column]) for column in ("mean", "low", "high", "count")]
+                assert list(cell) == pytest.approx(there, nan_ok=True)
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", charts["cam"])
+    assert {"nothing", "10%", "30%", "50%", "probability", "gradcam", "uniform"} <= set(words)
+    assert "cam" not in words  # refused
+    (gradcam,) = (cells for name, _, cells in numbers.rows if name == "gradcam")
+    assert f"gradcam {gradcam[0].mean:.2f} to {gradcam[3].mean:.2f}; with bands, controls dashed" in charts["cam"]
+    rise = {name: cells for name, _, cells in shown["robust"][1].rows}["rise"]
+    assert f"rise {rise[0].mean:.2f} to {rise[3].mean:.2f}" in shown["robust"][0]["perturbation"]
+
+
+def test_numbers_are_of_every_test(known):
+    first, second = certificates.tests(known)
+    assert (first.correction, second.correction) == ("bonferroni", "holm")
+    names = [name for name, _ in certificates.numbers(known, "robust", first)[0]["heads"]]
+    assert names == ["certified_important", "certified_unimportant", "abstained", "certified_localization"]
+    assert [name for name, _ in certificates.numbers(known, "robust", second)[0]["heads"]] == ["sweep"]
+
+
+def drawn(known: voted.Found, given: dict, processes: Executor) -> tuple[dict, str]:
+    """The section's values, and its HTML."""
+    values = {
+        **certificates.section(known, given, processes),
+        "panels": [],
+        "published": published.joined(known, given),
+    }
+    classifiers = known.table["classifier"].values.tolist()
+    page = report.environment().get_template("certified.html.j2")
+    return values, page.render({"certified": values, "percent": "95%", "classifiers": classifiers})
+
+
+def test_one_classifier_is_enough(table, study, processes):
+    given = params.load(study)
+    known = voted.found(table.isel(classifier=[1]), given)
+    values, html = drawn(known, given, processes)
+    assert [one["classifier"] for one in values["tradeoffs"]] == ["robust"]
+    assert {name for _, listed in values["sweeps"] for one in listed for name, _, _ in one["charts"]} == {"robust"}
+    assert "vanilla" not in html
+
+
+def test_where_no_method_has_a_mean_all_is_not_applicable(known, study, processes):
+    nothing = known._replace(values=np.where(np.arange(4) < 3, np.nan, np.zeros_like(known.values)))
+    values, html = drawn(nothing, params.load(study), processes)
+    assert "nearest to the ideal: none" in values["tradeoffs"][0]["chart"]
+    assert "radius 0.101: none; numbers" in values["sweeps"][0][1][0]["charts"][0][1]
+    assert values["removals"][0]["shown"][0][1] == []
+    assert "nan" not in html.lower()
+
+
+def test_votes_on_grids_alone_have_no_numbers_of_images(known, study, processes):
+    grids = [one for one in known.metrics if one.family == "certified_grid"]
+    values, html = drawn(known._replace(metrics=grids), params.load(study), processes)
+    assert len(values["tradeoffs"]) == len(made_up.CLASSIFIERS)
+    assert values["sweeps"] == values["removals"] == values["numbers"] == []
+    assert "Numbers by level" not in html
+    assert "Does the classifier use" not in html
+
+
+def test_the_section_speaks_of_the_test_of_images_though_one_of_grids_stands_first(study):
+    given = params.load(study)
+    grids = {name: {**one, "alpha": 0.2} for name, one in made_up_votes.METRICS["certified_grid"].items()}
+    given["metrics"] = {"certified_grid": grids, "certified": given["metrics"]["certified"]}
+    assert voted.first_test(given).alpha == 0.05
+    del given["metrics"]["certified"]
+    assert voted.first_test(given).alpha == 0.2
+
+
+def test_each_entry_of_the_game_has_its_chart_where_its_test_has_a_share(known, study, processes):
+    game = entry(known, "certified_grid_pointing_game", tile=0, smoothings=["noise_25"])
+    metrics = [*known.metrics, game._replace(name="grid_abstained")]
+    values, _ = drawn(known._replace(metrics=metrics), params.load(study), processes)
+    assert [one["entry"] for one in values["tradeoffs"]] == ["certified_grid_pointing_game"] * 2
+    metrics += [entry(known, "abstained", smoothings=["noise_25"])]
+    values, html = drawn(known._replace(metrics=metrics), params.load(study), processes)
+    assert [one["entry"] for one in values["tradeoffs"][2:]] == ["grid_abstained"] * 2
+    assert html.count("of tile 0 alone") == 2
+    assert {one.method for one in values["tradeoffs"][2]["rows"]} == {*made_up_votes.SWEPT, made_up_votes.ALONE}
+
+
+def test_the_key_names_the_families_of_all_smoothings(known, study, processes):
+    few = known.ways["noise_15"]._replace(methods=["saliency"])
+    values, _ = drawn(known._replace(ways={**known.ways, "noise_15": few}), params.load(study), processes)
+    assert [name for name, _, _ in values["families"]] == ["gradient", "cam"]
 
 
 def test_the_page_says_what_is_certified(text):
@@ -180,6 +347,7 @@ def test_the_page_says_what_is_certified(text):
         "more than τ = 75% of all copies",
         "1 − α = 95%, for all pixels of a map together by Bonferroni’s correction",
         "σ · Φ⁻¹(τ) = 0.101",
+        "removed pixels show the mean color",
     ):
         assert said in words
     assert 'id="published"' not in text
@@ -189,7 +357,13 @@ def test_what_has_no_votes_is_told(text):
     (said,) = re.findall(r"Not voted on, by the entries of params\.yaml: (.*?)</p>", text)
     assert set(re.findall(r'"name">(\w+)<', said)) == {
         name for listed in made_up.METHODS.values() for name in listed
-    } - set(VOTED)
+    } - {*VOTED, made_up_votes.ALONE}
+    (said,) = re.findall(r"Voted on under some entries of certify alone.*?: (.*?)</p>", text)
+    assert re.findall(r'"name">(\w+)</span> \((\w+)\)', said) == [
+        (name, "noise_25" if name == made_up_votes.ALONE else "noise_15")
+        for name in [name for listed in made_up.METHODS.values() for name in listed]
+        if name in {*VOTED, made_up_votes.ALONE} - set(made_up_votes.SWEPT)
+    ]
 
 
 def test_a_study_without_votes_has_no_such_results(study, tmp_path):
@@ -235,18 +409,118 @@ def paper(study, tmp_path) -> Path:
     return other
 
 
+def row(found: list, method: str, function: str, level: int) -> published.Compared:
+    (rows,) = (rows for _, _, rows in found)
+    (one,) = (one for one in rows if (one.method, one.metric.function, one.level) == (method, function, level))
+    return one
+
+
 def test_published_means_stand_beside_ours(known, paper):
-    ((classifier, network, rows),) = published.joined(known, params.load(paper))
+    found = published.joined(known, params.load(paper))
+    ((classifier, network, rows),) = found
     assert (classifier, network) == ("robust", "resnet18")
     # Of the certified methods all but gradcam name no layer here, and so are at the input; saliency has another name.
     assert {one.method for one in rows} == {"cam", "gradcam", "input_x_gradient", "rise"}
-    (one,) = (one for one in rows if (one.method, one.metric, one.level) == ("gradcam", "certified_unimportant", 50))
+    one = row(found, "gradcam", "certified_unimportant", 50)
     assert one.published == 30.6
-    assert one.ours == known.point(known.of("certified_unimportant"), "robust", "gradcam", one.radius, 50)
+    assert one.ours == known.point(entry(known, "certified_unimportant"), "robust", "gradcam", 0.101173, 50)
     assert one.difference == pytest.approx(one.ours.mean - 30.6)
-    wide = [one for one in rows if f"{one.radius:.2f}" == "0.17"]
-    assert {(one.method, one.metric) for one in wide} == {("gradcam", "sweep")}
-    assert {one.level for one in rows if one.metric == "certified_deletion"} == {0, 10, 30, 50}
+    wide = [one for one in rows if one.test.smoothing.name == "noise_25"]
+    assert {(one.method, one.metric.name) for one in wide} == {("gradcam", "sweep")}
+    assert {one.level for one in rows if one.metric.name == "certified_deletion"} == {0, 10, 30, 50}
+
+
+@pytest.mark.parametrize(("sigma", "tau"), [(0.15, 0.74), (0.15, 0.752), (0.3, NormalDist().cdf(0.101173 / 0.3))])
+def test_no_other_noise_or_share_of_votes_is_compared(known, paper, sigma, tau):
+    """The radius, to two digits, is that of the published means; what it is of is not."""
+    other = entry(known, "certified_unimportant", tau=[tau])
+    assert f"{radius(sigma, tau):.2f}" == "0.10"
+    assert published.joined(among(known, other, noise_15={"sigma": sigma}), params.load(paper)) == []
+    both = entry(known, "certified_unimportant", tau=[tau, 0.75])
+    ((_, _, rows),) = published.joined(among(known, both), params.load(paper))
+    assert {(one.test.smoothing.settings["sigma"], one.test.tau) for one in rows} == {(0.15, 0.75)}
+
+
+AUTHORS = {"form": "authors", "first": 10, "rest": 90}
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "said"),
+    [
+        (AUTHORS, {}, []),
+        ({**AUTHORS, "form": "strict"}, {}, ["form strict"]),
+        (AUTHORS, {"tile": None}, ["all tiles"]),
+        (AUTHORS, {"tile": 3}, ["tile 3"]),
+        (AUTHORS, {"nothing": "undefined"}, ["empty maps left out"]),
+        ({**AUTHORS, "first": 20}, {}, ["20 + 90 votes"]),
+        ({**AUTHORS, "rest": 100}, {}, ["10 + 100 votes"]),
+        (AUTHORS, {"alpha": 0.05}, ["α = 0.05"]),
+        (AUTHORS, {"correction": "holm"}, ["Holm’s correction"]),
+        (AUTHORS, {"correction": "none"}, ["uncorrected"]),
+        (
+            {"form": "strict_rectified", "first": 5, "rest": 50},
+            {"alpha": 0.01, "tile": None, "correction": "none"},
+            ["form strict_rectified", "all tiles", "5 + 50 votes", "α = 0.01", "uncorrected"],
+        ),
+    ],
+)
+def test_what_is_measured_otherwise_is_said(known, paper, settings, changes, said):
+    changes = {"tile": 0, "alpha": 0.001, **changes}
+    game = entry(known, "certified_grid_pointing_game", **changes)
+    found = published.joined(among(known, game, noise_15=settings), params.load(paper))
+    assert row(found, "gradcam", "certified_grid_pointing_game", 50).differs == said
+
+
+def test_what_is_of_images_has_no_tile_and_grids_of_nine_are_told(known, paper):
+    given = params.load(paper)
+    given["classifiers"]["robust"]["grids"] = {**given["classifiers"]["robust"]["grids"], "tiles_per_side": 3}
+    metrics = [
+        entry(known, name, tile=tile, alpha=0.001)
+        for name, tile in (("certified_unimportant", None), ("certified_grid_pointing_game", 0))
+    ]
+    found = published.joined(among(known, *metrics, noise_15=AUTHORS), given)
+    assert row(found, "gradcam", "certified_unimportant", 50).differs == []
+    assert row(found, "gradcam", "certified_grid_pointing_game", 50).differs == ["3 × 3 tiles"]
+
+
+# Two entries of one function: the second has the values of another metric, by which it is told.
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ({}, {}, "first"),
+        ({"tile": None}, {}, "second"),
+        ({"tile": None}, {"alpha": 0.05, "correction": "holm", "nothing": "undefined"}, "second"),
+        ({"alpha": 0.05, "correction": "holm"}, {"alpha": 0.05}, "second"),
+        ({"alpha": 0.05}, {"alpha": 0.01}, "first"),
+        ({"smoothings": ["noise_25"]}, {"smoothings": ["noise_15"], "tile": None, "alpha": 0.05}, "second"),
+        ({"smoothings": ["noise_25"], "tau": [0.7]}, {"smoothings": ["noise_15"], "tile": 2}, "second"),
+    ],
+)
+def test_the_entry_that_is_measured_most_alike_is_compared(known, paper, first, second, chosen):
+    """Form before tile before the number of all that differs; the first of equals."""
+    alike = {"tile": 0, "alpha": 0.001}
+    one = entry(known, "certified_grid_pointing_game", **{**alike, **first})
+    other = entry(known, "certified_grid_pointing_game", **{**alike, **second})._replace(name="grid_abstained")
+    strict = {**AUTHORS, "form": "strict", "sigma": 0.15}
+    found = published.joined(among(known, one, other, noise_15=AUTHORS, noise_25=strict), params.load(paper))
+    name = {"first": one.name, "second": other.name}[chosen]
+    assert row(found, "gradcam", "certified_grid_pointing_game", 50).metric.name == name
+
+
+def test_a_method_without_a_mean_is_not_left_out(known, paper):
+    given = params.load(paper)
+    given["classifiers"] = {name: {**given["classifiers"]["robust"]} for name in given["classifiers"]}
+    (_, _, rows), _ = published.joined(known, given)
+    refused = [one for one in rows if one.method == "cam"]
+    assert refused
+    assert all(np.isnan([one.ours.mean, one.difference]).all() and one.ours.count == 0 for one in refused)
+
+
+def test_a_map_whose_pixels_changed_places_was_not_published(known, paper):
+    given = params.load(paper)
+    given["methods"]["cam"]["gradcam"]["reverse"] = {"remain": 0.5, "swap": 0.1}
+    ((_, _, rows),) = published.joined(known, given)
+    assert {one.method for one in rows} == {"cam", "input_x_gradient", "rise"}
 
 
 def test_the_page_compares(paper):
@@ -255,16 +529,19 @@ def test_the_page_compares(paper):
     assert 'id="published"' in page
     assert "means on robust, resnet18" in page
     assert "authors&#39; rebuttal: Figure 1" in page
+    assert "form strict; 10 + 60 votes; α = 0.05</td>" in page
+    assert "form strict; all tiles; 10 + 60 votes; α = 0.05</td>" in page
 
 
 def test_published_means_are_of_methods_and_metrics_that_there_are():
     facts = published.facts()
-    assert len({tuple(list(one.values())[:6]) for one in facts}) == len(facts) > 2000
+    assert len({tuple(list(one.values())[:7]) for one in facts}) == len(facts) > 2000
     functions = {
         name for file in ("gradient", "path", "relevance", "masking", "feature", "cam") for name in _public(file)
     }
     assert {one["method"] for one in facts} <= functions
     assert {one["network"] for one in facts} == {"resnet18", "wide_resnet50_2", "resnet152", "vgg11", "vit_b_16"}
+    assert {(one["sigma"], one["tau"]) for one in facts} == {("0.15", "0.75"), ("0.25", "0.75"), ("0.33", "0.75")}
     for one in facts:
         top = 1 if one["metric"] in ("certified_grid_pointing_game", "certified_deletion") else 100
         assert 0 <= float(one["value"]) <= top
@@ -280,7 +557,7 @@ def _public(family: str) -> list[str]:
 
 @pytest.fixture
 def page(browser, study):
-    whole.look(browser, width=1280)
+    look(browser, width=1280)
     browser.get((study / "data/report/index.html").as_uri())
     return browser
 
@@ -289,22 +566,46 @@ def test_the_pickers_choose_what_is_shown(page):
     from selenium.webdriver.support.select import Select
 
     def shown(selector: str, *names: str) -> list[tuple[str | None, ...]]:
-        found = [one for one in whole.find(page, selector) if one.is_displayed()]
+        found = [one for one in find(page, selector) if one.is_displayed()]
         return [tuple(one.get_attribute(f"data-{name}") for name in names) for one in found]
 
     assert page.get_log("browser") == []
     assert shown("#certified .panel", "image") == [("vanilla/test_0000",)]
-    assert len([one for one in whole.find(page, "#certified .marked .none") if one.is_displayed()]) == 2 + len(LEVELS)
-    classifier, image = (Select(one) for one in whole.find(page, '#certified [data-picks$=".panel"] select'))
+    assert len([one for one in find(page, "#certified .marked .none") if one.is_displayed()]) == 2 + len(LEVELS)
+    classifier, image = (Select(one) for one in find(page, '#certified [data-picks$=".panel"] select'))
     classifier.select_by_visible_text("robust")
     image.select_by_value("robust/test_0002")
     assert shown("#certified .panel", "image") == [("robust/test_0002",)]
-    pictures = [one for one in whole.find(page, "#certified .panel img") if one.is_displayed()]
+    pictures = [one for one in find(page, "#certified .panel img") if one.is_displayed()]
     assert len(pictures) == 1 + len(VOTED) * (2 + len(LEVELS))
-    classifier, level = (Select(one) for one in whole.find(page, '#certified [data-picks$=".numbers"] select'))
+    test, classifier, level = (Select(one) for one in find(page, '#certified [data-picks$=".numbers"] select'))
     classifier.select_by_visible_text("robust")
     level.select_by_value("10")
     assert shown("#certified .numbers", "classifier", "level") == [("robust", "10")]
+    assert len(find(page, "#certified .numbers:not([hidden]) th.number")) == 8
+    test.select_by_visible_text("noise_15, τ = 0.75, α = 0.05, holm")
+    assert shown("#certified .numbers", "classifier", "level") == [("robust", "10")]
+    assert len(find(page, "#certified .numbers:not([hidden]) th.number")) == 2
+    assert shown("#certified .level", "entry") == [("certified_important",)]
+    (swept,) = (Select(one) for one in find(page, '#certified [data-picks$=".level"] select'))
+    swept.select_by_visible_text("sweep")
+    assert shown("#certified .level", "entry") == [("sweep",)]
+    # Where there is one entry there is nothing to choose.
+    assert shown("#certified .sigma", "entry") == shown("#certified .tau", "entry") == [("sweep",)]
+    assert not find(page, '#certified [data-picks$=".sigma"], #certified [data-picks$=".removal"]')
+
+
+def test_every_mean_of_a_chart_has_its_count(page):
+    page.execute_script('document.querySelectorAll("#certified details").forEach((one) => (one.open = true))')
+    for selector, columns in ((".level .card table", 4 * len(LEVELS)), (".removal table", 2 * (1 + len(LEVELS)))):
+        tables = [one for one in find(page, f"#certified {selector}") if one.is_displayed()]
+        assert len(tables) == len(made_up.CLASSIFIERS)
+        for one in tables:
+            titles = [head.text for head in one.find_elements("css selector", "th.number")]
+            assert len(titles) == columns
+            assert set(titles[1::2]) == {"images"}
+            cells = one.find_elements("css selector", "tbody tr")
+            assert {row.find_elements("css selector", "td")[1].text for row in cells} <= {"0", "3"}
 
 
 def test_no_picture_is_missing(page):
@@ -313,16 +614,16 @@ def test_no_picture_is_missing(page):
     # An image each, and five pictures a method: one method is refused by the first classifier.
     assert len(found) == 2 * 3 + (2 * len(VOTED) - 1) * 3 * (2 + len(LEVELS))
     assert all(alt and width == made_up.SIDE for alt, width in found)
-    assert all(one.get_attribute("aria-label") for one in whole.find(page, "#certified svg[role=img]"))
+    assert all(one.get_attribute("aria-label") for one in find(page, "#certified svg[role=img]"))
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320])
 def test_nothing_sticks_out(page, width):
-    whole.look(page, width=width)
+    look(page, width=width)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read(page, scheme):
-    whole.look(page, scheme=scheme)
-    assert page.execute_script(whole.CONTRAST) >= 4.5
+    look(page, scheme=scheme)
+    assert page.execute_script(CONTRAST) >= 4.5

@@ -1,6 +1,5 @@
 """The report as a reader meets it: in a browser, wide, on a phone, in the dark, on paper."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -9,27 +8,22 @@ from pathlib import Path
 
 import made_up
 import pytest
+import reported
 import yaml
+from reported import CONTRAST, find, housed, look
 
-from stages import aggregate, report, signatures
+from stages import aggregate, report
 from stages.problem import Problem
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-FLAGS = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
-FLAGS += ["disable-component-update", "disable-sync", "hide-scrollbars"]
+browser = reported.browser
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
-        signatures.signature.cache_clear()
-        folder = made_up.study(tmp_path_factory.mktemp("study"))
+    with housed(tmp_path_factory, made_up) as folder:
         aggregate.main(folder)
         report.main(folder)
         yield folder
-    signatures.signature.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -98,39 +92,12 @@ def test_neither_verb_imports_torch():
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if BROWSER is None or DRIVER is None:
-        pytest.skip("no chromium with its chromedriver on this machine: the page was not looked at")
-    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in [*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(DRIVER, env=dict(os.environ)))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture
 def page(browser, study):
     """Open the page as it first shows, on a wide screen in the light."""
     look(browser, width=1280)
     browser.get((study / "data/report/index.html").as_uri())
     return browser
-
-
-def look(browser, *, width: int = 1280, scheme: str = "light", media: str = "") -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
-
-
-def find(page, selector: str) -> list:
-    return page.find_elements("css selector", selector)
 
 
 def test_the_browser_has_no_complaints(page):
@@ -207,23 +174,6 @@ def test_pictures_have_words_and_pixels(page):
 def test_nothing_sticks_out_at_any_width(page, width):
     look(page, width=width)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
-
-
-CONTRAST = """
-const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-const over = ([r, g, b, a = 1], [x, y, z]) => [r, g, b].map((c, i) => c * a + [x, y, z][i] * (1 - a));
-const light = (color) => color.map((c) => c / 255).map((c) => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
-  .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
-const ground = (node) => node === null ? [255, 255, 255]
-  : over(parse(getComputedStyle(node).backgroundColor), ground(node.parentElement));
-const ratio = (node) => {
-  const [a, b] = [light(parse(getComputedStyle(node).color)), light(ground(node))].sort((x, y) => y - x);
-  return (a + .05) / (b + .05);
-};
-const words = "h1, h2, h3, p, li, a, td, th, figcaption, .chip, button, select, dt, dd, code";
-const nodes = [...document.querySelectorAll(words)];
-return Math.min(...nodes.filter((node) => node.offsetParent !== null && node.innerText.trim()).map(ratio));
-"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import made_up
@@ -12,25 +13,17 @@ import pytest
 import scipy.stats
 import xarray as xr
 import yaml
+from reported import housed
 
-from stages import aggregate, params, signatures
+from stages import aggregate, params
 from stages.problem import Problem
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
-        signatures.signature.cache_clear()
-        yield
-    signatures.signature.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def study(house, tmp_path_factory) -> Path:
-    folder = made_up.study(tmp_path_factory.mktemp("study"))
-    aggregate.main(folder)
-    return folder
+def study(tmp_path_factory) -> Iterator[Path]:
+    with housed(tmp_path_factory, made_up) as folder:
+        aggregate.main(folder)
+        yield folder
 
 
 @pytest.fixture
@@ -220,7 +213,7 @@ def test_numbers_for_dvc(study):
     assert len(pd.read_csv(study / "data/plots/deletion_curve.csv")) == 13 * 27
 
 
-def test_equal_input_gives_equal_bytes(house, tmp_path):
+def test_equal_input_gives_equal_bytes(study, tmp_path):
     found = []
     for name, times in (("one", 1), ("other", 2)):
         folder = made_up.study(tmp_path / name)

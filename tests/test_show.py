@@ -7,10 +7,11 @@ import made_up
 import made_up_votes
 import pytest
 from PIL import Image
+from reported import housed
 from typer.testing import CliRunner
 
 from flows.cli import app
-from stages import params, report, signatures
+from stages import params, report
 from stages.figures import sheet
 from stages.figures.voted import first_test
 
@@ -19,12 +20,8 @@ METHODS = [name for listed in made_up.METHODS.values() for name in listed]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        house = made_up_votes.house(tmp_path_factory.mktemp("house") / "stages")
-        patch.setattr(signatures, "HOUSE", house)
-        signatures.signature.cache_clear()
-        yield made_up_votes.study(tmp_path_factory.mktemp("study"))
-    signatures.signature.cache_clear()
+    with housed(tmp_path_factory, made_up_votes) as folder:
+        yield folder
 
 
 def atlas(*words: object) -> tuple[int, str]:

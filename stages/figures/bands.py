@@ -1,4 +1,4 @@
-"""Curves along the fraction of changed pixels, with bands, one small chart a method family."""
+"""Curves with bands, one small chart a method family: along the fraction of changed pixels, or step by step."""
 
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from stages.figures.theme import EDGE, SMALL, SOFT, breadth, fit, marker, series
 
 WIDTH, HEIGHT = 3.7, 2.25  # inches; what the legend takes comes on top
 COLUMNS, LINE, KEY, GAP = 2, 0.19, 0.28, 0.1  # of the legend; inches of a line, of a key in it and beside the key
+BESIDE = 0.08  # of a step, beside the first and the last, for half a marker
 # What a fraction is of, where it is not of the pixels that were changed.
 ALONG = {"randomization": "fraction of the classifier drawn anew"}
 
@@ -23,6 +24,17 @@ class Line(NamedTuple):
     mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+
+class Frame(NamedTuple):
+    """What lines are drawn in: the places along x, their names where they are steps, and the ends of y."""
+
+    x: np.ndarray
+    steps: list[str]
+    across: str
+    up: str
+    bottom: float
+    top: float
 
 
 def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, str]]:
@@ -51,23 +63,42 @@ def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, s
         return [Line(names[at], *(column[at] for column in columns)) for at in np.flatnonzero(chosen & defined)]
 
     controls = lines(one["control"].values)
+    across, up = ALONG.get(metric_family, "fraction of pixels changed"), "" if units == "1" else units
+    frame = Frame(one["fraction"].values, [], across, up, bottom, top)
     found = []
     for family in dict.fromkeys(families.tolist()):
         members = lines(families == family)
         if family != "control" and members:
-            with style(f"{metric}_{classifier}_{family}"):
-                beneath = LINE * -(-(len(members) + len(controls)) // COLUMNS)
-                figure = Figure(figsize=(WIDTH, HEIGHT + beneath))
-                axes = figure.add_subplot()
-                _legend(figure, _draw(axes, one["fraction"].values, members, controls))
-                axes.set_ylim(bottom, top * 1.03)
-                axes.set_xlabel(ALONG.get(metric_family, "fraction of pixels changed"))
-                axes.set_ylabel("" if units == "1" else units)
-                fit(axes, beneath=beneath)
-                last = ", ".join(line.name for line in members)
-                chart = svg(figure, f"Mean curves with bands of {last}, and of the controls, dashed.")
-            found.append((family, chart))
+            last = ", ".join(line.name for line in members)
+            alt = f"Mean curves with bands of {last}, and of the controls, dashed."
+            found.append((family, chart(frame, members, controls, f"{metric}_{classifier}_{family}", alt)))
     return found
+
+
+def chart(frame: Frame, members: list[Line], controls: list[Line], name: str, alt: str) -> str:
+    """Draw lines with bands, the controls dashed behind them, and name them beneath.
+
+    Args:
+        frame: What they are drawn in.
+        members, controls: The lines, over the places of the frame.
+        name: What the chart is of, and no other.
+        alt: Its alternative text.
+    """
+    with style(name):
+        beneath = LINE * -(-(len(members) + len(controls)) // COLUMNS)
+        figure = Figure(figsize=(WIDTH, HEIGHT + beneath))
+        axes = figure.add_subplot()
+        _legend(figure, _draw(axes, frame.x, members, controls))
+        if frame.steps:
+            axes.set_xlim(frame.x[0] - BESIDE, frame.x[-1] + BESIDE)
+            axes.set_xticks(frame.x, frame.steps)
+        else:
+            axes.set_xlim(0, 1)
+        axes.set_ylim(frame.bottom, frame.top * 1.03)
+        axes.set_xlabel(frame.across)
+        axes.set_ylabel(frame.up)
+        fit(axes, beneath=beneath)
+        return svg(figure, alt)
 
 
 def _draw(axes: Axes, x: np.ndarray, members: list[Line], controls: list[Line]) -> dict[str, dict[str, Any]]:
@@ -80,8 +111,7 @@ def _draw(axes: Axes, x: np.ndarray, members: list[Line], controls: list[Line]) 
         axes.fill_between(x, line.low, line.high, color=series(number), alpha=0.18, lw=0)
         every = max(1, len(x) // 6)
         looks[line.name] = {"color": series(number), "lw": 1.5, "marker": marker(number), "ms": 4}
-        axes.plot(x, line.mean, zorder=3, markevery=(number * every // 4, every), **looks[line.name])
-    axes.set_xlim(0, 1)
+        axes.plot(x, line.mean, zorder=3, markevery=(number * every // 4 % every, every), **looks[line.name])
     return looks
 
 

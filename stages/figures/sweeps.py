@@ -1,4 +1,4 @@
-"""How much of the maps is certified at each level, or radius, one bar a method.
+"""How much of the maps is certified at each level, σ or τ, one bar a method.
 
 What is certified important stands on the left, what is certified unimportant on the right, between them what abstains.
 """
@@ -12,7 +12,8 @@ from stages.figures.theme import INK, PAPER, SOFT, series, style, svg
 from stages.figures.tradeoff import Point
 
 ACROSS = 3  # charts in a row
-WIDTH, GAP, ROW, HEAD, FOOT, LETTER = 1.12, 0.16, 0.205, 0.26, 0.5, 0.079  # inches
+WIDTH, GAP, ROW, HEAD, FOOT, LETTER = 1.12, 0.16, 0.205, 0.12, 0.5, 0.079  # inches
+LINE = 0.14  # inches of a line of a title
 # The series whose colors the two sides have.
 IMPORTANT, UNIMPORTANT = 0, 4
 
@@ -27,7 +28,7 @@ class Bar(NamedTuple):
 
 
 class Facet(NamedTuple):
-    """The bars at one level or radius, and the level: more than that cannot be certified important but by a tie."""
+    """The bars at one level, σ and τ; and the level, little more than which can be certified important."""
 
     title: str
     level: float
@@ -46,7 +47,8 @@ def chart(facets: list[Facet], name: str, alt: str) -> str:
     across = min(ACROSS, len(facets))
     down = -(-len(facets) // across)
     left = LETTER * max(map(len, methods)) + 0.12
-    band = ROW * len(methods) + HEAD + FOOT
+    head = HEAD + LINE * max(1 + facet.title.count("\n") for facet in facets)
+    band = ROW * len(methods) + head + FOOT
     width, height = left + across * WIDTH + (across - 1) * GAP + 0.16, down * band
     with style(name):
         figure = Figure(figsize=(width, height))

@@ -45,17 +45,17 @@ class Traded(NamedTuple):
         return self.game.known and self.share.known
 
 
-def chart(listed: list[Traded], families: list[str], chance: float, name: str) -> str:
+def chart(listed: list[Traded], families: list[str], chance: float, classifier: str, entry: str) -> str:
     """Draw methods by number, 1 the first of the list, with their intervals; controls are hollow.
 
     Args:
         listed: In the order of their numbers; those without a place last.
         families: Each is a color and a marker.
         chance: Certified grid pointing game by chance.
-        name: Of the classifier.
+        classifier, entry: Their names; the entry is of the certified grid pointing game.
     """
     placed = [one for one in listed if one.known]
-    with style(f"tradeoff_{name}"):
+    with style(f"tradeoff_{entry}_{classifier}"):
         figure = Figure(figsize=(WIDTH, HEIGHT))
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
         axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, width / WIDTH, height / HEIGHT))
@@ -74,9 +74,7 @@ def chart(listed: list[Traded], families: list[str], chance: float, name: str) -
         axes.set_ylabel("share of pixels certified  (better →)")
         nearest = ", ".join(f"{one.method} ({one.game.mean:.2f}, {one.share.mean:.2f})" for one in placed[:3])
         said = f"nearest to the ideal: {nearest or 'none'}"
-        return svg(
-            figure, f"Certified share against certified grid pointing game on {name}, {said}; numbers beside it."
-        )
+        return svg(figure, f"Certified share against {entry} on {classifier}, {said}; numbers beside it.")
 
 
 def _dot(axes: Axes, one: Traded, family: int) -> None:

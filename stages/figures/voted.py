@@ -1,6 +1,6 @@
 """Results of metrics of votes, bound to the entries of params.yaml that they are of."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,9 +11,11 @@ from stages.figures.tradeoff import Point
 from stages.params import entries
 from stages.problem import Problem
 from stages.settings import Entry
-from stages.smoothing import Smoothing, radius, smoothings
+from stages.signatures import signature
+from stages.smoothing import DIGITS, Smoothing, radius, smoothings
 
 NOWHERE = Point(np.nan, np.nan, np.nan, 0)
+CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}
 
 
 class Test(NamedTuple):
@@ -29,6 +31,30 @@ class Test(NamedTuple):
         """The L2 norm of changes that no label minds."""
         return radius(self.smoothing.settings["sigma"], self.tau)
 
+    @property
+    def place(self) -> str:
+        """What the radius is of, and the radius."""
+        return f"σ = {self.smoothing.settings['sigma']:g}, τ = {self.tau:g} → radius {self.radius:.3g}"
+
+    @property
+    def how(self) -> str:
+        """What else the test sets."""
+        corrected = CORRECTED[self.correction] or "uncorrected"
+        return f"form {self.smoothing.settings['form']}, α = {self.alpha:g}, {corrected}"
+
+    @property
+    def name(self) -> str:
+        """The test, as no other of the study is called."""
+        return f"{self.smoothing.name}, τ = {self.tau:g}, α = {self.alpha:g}, {self.correction}"
+
+    def said(self) -> dict[str, Any]:
+        """Give the numbers of the certificate's two sentences."""
+        of = self.smoothing.settings
+        numbers = {name: of[name] for name in ("sigma", "first", "rest", "form")}
+        numbers |= {"levels": len(of["levels"]), "copies": of["first"] + of["rest"]}
+        numbers |= {"tau": self.tau, "radius": self.radius, "alpha": self.alpha}
+        return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
+
     def labels(self, votes: Votes) -> np.ndarray:
         """Label the pixels of some images."""
         return certification.labels(votes, tau=self.tau, alpha=self.alpha, correction=self.correction)
@@ -42,10 +68,9 @@ class Found(NamedTuple):
     metrics: list[Entry]
     ways: dict[str, Smoothing]
 
-    def of(self, function: str, *, radii: int = 1) -> Entry | None:
-        """Give the first entry of a function that is judged at so many radii, at least."""
-        known = (one for one in self.metrics if one.function == function and len(self.radii(one)) >= radii)
-        return next(known, None)
+    def of(self, function: str) -> list[Entry]:
+        """Give the entries of a function."""
+        return [one for one in self.metrics if one.function == function]
 
     def alike(self, function: str, test: Test, tile: int | None = None) -> Entry | None:
         """Give the first entry of a function that is judged by a test, among others, and on the same tiles."""
@@ -57,29 +82,56 @@ class Found(NamedTuple):
                 return one
         return None
 
-    def place(self, test: Test) -> float:
-        """Give the label of a test's radius."""
+    def where(self, test: Test) -> float:
+        """Give the label of a test's radius, NaN where the results have none."""
         labels = self.table["radius"].values
-        return float(labels[np.abs(labels - test.radius).argmin()])
+        nearest = float(labels[np.abs(labels - test.radius).argmin()])
+        return nearest if abs(nearest - test.radius) < 10**-DIGITS else np.nan
 
     def test(self, metric: Entry) -> Test:
         """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
         return _test(metric, self.ways)
 
-    def radii(self, metric: Entry) -> list[float]:
-        """Give the radii of a metric, the one by which it ranks first."""
-        of = [self.ways[name] for name in metric.options["smoothings"]]
-        alpha, correction = metric.settings["alpha"], metric.settings["correction"]
-        return [self.place(Test(way, tau, alpha, correction)) for way in of for tau in metric.settings["tau"]]
+    def tests(self, metric: Entry) -> list[Test]:
+        """Give the tests of a metric, the one by which it ranks first."""
+        of, settings = [self.ways[name] for name in metric.options["smoothings"]], metric.settings
+        return [Test(way, tau, settings["alpha"], settings["correction"]) for way in of for tau in settings["tau"]]
+
+    def judged(self, metric: Entry) -> list[str]:
+        """Give the methods that a metric judges: those that all of its smoothings certify and it does not exclude."""
+        ways = [self.ways[name] for name in metric.options["smoothings"]]
+        return [
+            name
+            for name in self.table["method"].values.tolist()
+            if name not in metric.options["exclude"] and all(name in way.methods for way in ways)
+        ]
+
+    def control(self, method: str) -> bool:
+        """Say whether a method is a control."""
+        return bool(self.table["control"].values[self.table.indexes["method"].get_loc(method)])
+
+    def family(self, method: str) -> str:
+        """Give a method's family."""
+        return str(self.table["method_family"].values[self.table.indexes["method"].get_loc(method)])
+
+    def voted(self, method: str) -> list[str]:
+        """Give the names of the smoothings that certify a method."""
+        return [way.name for way in self.ways.values() if method in way.methods]
 
     def point(self, metric: Entry | None, classifier: str, method: str, radius: float, level: int) -> Point:
         """Look up a mean with its interval and count."""
-        if metric is None or level not in self.table.indexes["level"]:
+        known = radius in self.table.indexes["radius"] and level in self.table.indexes["level"]
+        if metric is None or not known:
             return NOWHERE
         at = {"classifier": classifier, "method": method, "metric": metric.name, "radius": radius, "level": level}
         place = tuple(self.table.indexes[dim].get_loc(label) for dim, label in at.items())
         mean, low, high, count = self.values[place]
         return Point(float(mean), float(low), float(high), int(count))
+
+
+def on_grids(metric: Entry) -> bool:
+    """Say whether a metric judges grids, not images."""
+    return "tiles" in signature("metrics", metric.family, metric.function).evidence
 
 
 def first_test(given: dict) -> Test:
@@ -88,11 +140,11 @@ def first_test(given: dict) -> Test:
     Raises:
         Problem: there is no such metric.
     """
-    judged = (one for listed in entries(given, "metrics").values() for one in listed.values())
-    tests = [_test(one, _ways(given)) for one in judged if one.options["smoothings"]]
-    if not tests:
+    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
+    judged = sorted((one for one in judged if one.options["smoothings"]), key=on_grids)
+    if not judged:
         raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
-    return next((one for one in tests if one.smoothing.pictures["images"]), tests[0])
+    return _test(judged[0], _ways(given))
 
 
 def found(table: xr.Dataset, given: dict) -> Found:
