@@ -56,8 +56,9 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
 
     summary = named(tables.summary_table(judged, **options, fewest=fewest))
     contrasts = contrast_table(judged, summary)
-    summary["letters"] = letter_table(contrasts, summary, alpha=1 - level)
-    summary = labels.label(summary.assign(omnibus_table(summary, alpha=1 - level)), "summary", notes)
+    summary = summary.assign(omnibus_table(summary, alpha=1 - level))
+    summary = summary.assign_coords(letters=letter_table(contrasts, summary, alpha=1 - level))
+    summary = labels.label(summary, "summary", notes)
     signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [tables.agreement_table(summary, signs), tables.similarity_table(read_similarity(study, given), list(methods))],
@@ -226,7 +227,7 @@ def headline(summary: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
 def long_form(summary: xr.Dataset):
     """Give the summary as a table with a row for each classifier, method and metric."""
     cells = [name for name in summary.data_vars if summary[name].ndim == 3]
-    columns = ["better", "role", "metric_family", "method_family", "control", "unit"]
+    columns = ["letters", "better", "role", "metric_family", "method_family", "control", "unit"]
     table = summary[cells].to_dataframe().reset_index()
     return table[["classifier", "method", "metric", *cells, *columns]]
 

@@ -84,7 +84,7 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """
     folder = study / "data" / "results"
     found = {}
-    for name in ("summary", "agreement", "comparison", "curves", "certified"):
+    for name in ("summary", "agreement", "comparison", "controls", "curves", "certified"):
         path = folder / f"{name}.zarr"
         if name in ("curves", "certified") and not path.exists():
             continue

@@ -14,6 +14,7 @@ import scipy.stats
 import xarray as xr
 import yaml
 from reported import housed
+from statsmodels.stats.multitest import multipletests
 
 from stages import aggregate, params
 from stages.problem import Problem
@@ -174,6 +175,101 @@ def test_rankings_agree_as_scipy_says(study):
         scipy.stats.kendalltau(*summary["mean"].sel(metric="insertion").dropna("method").values).statistic
     )
     assert agreement["kendall_classifiers_mean"].sel(metric="insertion") == pytest.approx(float(across.mean()))
+
+
+def paired(study: Path, metric: str, classifier: str = "robust") -> pd.DataFrame:
+    """Give scores by unit and method, those of a grid averaged."""
+    listed = [name for names in made_up.METHODS.values() for name in names]
+    columns = {}
+    for name in listed:
+        if name not in made_up.EXCLUDED.get(metric, []) and (classifier, name) not in made_up.UNSUPPORTED:
+            scores = stored(study, classifier, metric, name)
+            columns[name] = scores.mean("tile").values if "tile" in scores.dims else scores.values
+    return pd.DataFrame(columns).reindex(columns=listed)
+
+
+@pytest.mark.parametrize(
+    ("metric", "better"), [("pointing_game", 1), ("grid_pointing_game", 1), ("max_sensitivity", -1)]
+)
+def test_methods_are_compared_in_pairs_image_by_image(study, metric, better):
+    here = {"classifier": "robust", "metric": metric}
+    contrasts, scores = opened(study, "contrasts").sel(here).load(), paired(study, metric)
+    p, pairs = [], []
+    for at, one in enumerate(scores):
+        for other in list(scores)[at + 1 :]:
+            pair = contrasts.sel({"method": one, "method_other": other})
+            both = scores[[one, other]].dropna()
+            assert int(pair["count"]) == len(both)
+            if both.empty:
+                assert np.isnan(pair["p"])
+                continue
+            ours, theirs = both[one], both[other]
+            change = (ours - theirs).round(6)
+            plain = change.abs().is_unique and change.all()
+            how = {"method": "exact"} if plain else {"method": "asymptotic", "correction": True}
+            p.append(scipy.stats.wilcoxon(change, **how).pvalue)
+            assert float(pair["p"]) == pytest.approx(p[-1], rel=1e-6)
+            won = (np.sign(ours - theirs) * better + 1).mean() / 2
+            assert float(pair["superiority"]) == pytest.approx(won)
+            assert float(contrasts["superiority"].sel({"method": other, "method_other": one})) == pytest.approx(1 - won)
+            pairs.append(pair)
+    assert len(pairs) >= 10
+    adjusted = multipletests(p, method="holm")[1]
+    np.testing.assert_allclose([float(pair["p_adjusted"]) for pair in pairs], adjusted, rtol=1e-6)
+
+
+def test_methods_share_a_letter_exactly_where_they_are_not_told_apart(study):
+    summary, contrasts = opened(study, "summary").load(), opened(study, "contrasts").load()
+    seen = set()
+    for metric in contrasts["metric"].values.tolist():
+        for classifier in made_up.CLASSIFIERS:
+            here = {"classifier": classifier, "metric": metric}
+            letters = dict(zip(summary["method"].values, summary["letters"].sel(here).values, strict=True))
+            adjusted = contrasts["p_adjusted"].sel(here).to_pandas()
+            for one, own in letters.items():
+                assert bool(own) == (not np.isnan(summary["rank"].sel({**here, "method": one}))), (metric, one)
+                for other, its in letters.items() if own else ():
+                    if its and other != one:
+                        assert bool(set(own) & set(its)) == (adjusted.loc[one, other] > 0.05), (metric, one, other)
+                        seen.add(bool(set(own) & set(its)))
+    assert seen == {True, False}
+    diagnostics = summary["role"] == "diagnostic"
+    assert (summary["letters"].sel(metric=diagnostics) == "").all()
+
+
+def test_metrics_together_rank_methods_as_friedman_says(study):
+    summary = opened(study, "summary").load()
+    for classifier in made_up.CLASSIFIERS:
+        here = summary.sel(classifier=classifier)
+        ranks = here["rank"].sel(metric=here["role"] == "metric").to_pandas().dropna(axis="columns", how="all").dropna()
+        expected = scipy.stats.friedmanchisquare(*ranks.values)
+        assert float(here["friedman"]) == pytest.approx(expected.statistic)
+        assert float(here["friedman_p"]) == pytest.approx(expected.pvalue)
+        methods, metrics = ranks.shape
+        assert (int(here["friedman_methods"]), int(here["friedman_metrics"])) == (methods, metrics)
+        quantile = scipy.stats.studentized_range.ppf(0.95, methods, np.inf)
+        assert float(here["critical_difference"]) == pytest.approx(
+            quantile * np.sqrt(methods * (methods + 1) / 12 / metrics), rel=1e-6
+        )
+
+
+def test_places_of_controls_are_counted(study):
+    summary, counted = opened(study, "summary").load(), opened(study, "controls").load()
+    assert counted["controls"].values.tolist() == ["uniform, canny"]
+    for metric in counted["metric"].values.tolist():
+        one = summary.sel(metric=metric)
+        turned = one["mean"].round(9) * (1 if one["better"] == "higher" else -1)
+        last = second = cases = 0
+        for classifier in made_up.CLASSIFIERS:
+            board = turned.sel(classifier=classifier).to_pandas().dropna()
+            if {"uniform", "canny"} <= set(board.index):
+                cases += 1
+                others = board.drop(["uniform", "canny"])
+                last += board["uniform"] < min(board["canny"], others.min())
+                second += board["uniform"] < board["canny"] < others.min()
+        found = counted.sel({"controls": "uniform, canny", "metric": metric})
+        assert [int(found[name]) for name in ("cases", "last", "second_last")] == [cases, last, second], metric
+    assert int(counted["last"].sum()) > 0
 
 
 def test_similarity_of_maps_is_averaged_over_defined_images(study):

@@ -31,7 +31,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
     """Give the sections that come from the results alone.
 
     Args:
-        tables: summary, agreement, comparison and, where there are any, curves.
+        tables: summary, agreement, comparison, controls and, where there are any, curves.
         processes: In which charts are drawn, side by side with all else.
         unmoved: Similarity of maps above which a randomization check flags a method.
     """
@@ -52,6 +52,8 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "ranked": ranked(summary),
         "apart": apart(summary),
         "fewest": summary.attrs["fewest"],
+        "omnibus": words.omnibus(summary),
+        "places": places(tables["controls"], metrics),
         "sanity": checked,
         "unmoved": unmoved,
         "flagged": sanity.flagged(checked),
@@ -88,7 +90,7 @@ def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
     """Give one metric's chart and table, best first."""
     order = by_metric(summary, metric)
     one = summary.sel({"metric": metric, "method": order})
-    fields = ("mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high")
+    fields = ("mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high", "letters")
     columns = {name: one[name].transpose("method", "classifier").values.tolist() for name in fields}
     rows = []
     for place, method in enumerate(order):
@@ -104,6 +106,22 @@ def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
     missing = int((one["asked"] - one["count"]).sum())
     chart = dots.metric(summary, metric, order)
     return {**about, "name": metric, "chart": chart, "rows": rows, "counts": spread, "undefined": missing}
+
+
+def places(controls: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
+    """Show by how many classifiers each metric puts controls where they belong."""
+    names = list(controls.data_vars)
+    found = []
+    for pair in controls["controls"].values.tolist():
+        table = controls.sel({"controls": pair, "metric": metrics})
+        columns = [table[name].values.tolist() for name in names]
+        rows = [dict(zip(names, numbers, strict=True)) for numbers in zip(*columns, strict=True)]
+        last, second_last = pair.split(", ")
+        total = {name: sum(row[name] for row in rows) for name in names}
+        found.append(
+            {"last": last, "second_last": second_last, "rows": list(zip(metrics, rows, strict=True)), "total": total}
+        )
+    return found
 
 
 def pairs(comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:

@@ -12,6 +12,24 @@ def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
     return said
 
 
+def omnibus(summary: xr.Dataset) -> list[str]:
+    """Say of each classifier whether its metrics rank methods otherwise than by chance, and what is a difference."""
+    said = []
+    for classifier in summary["classifier"].values.tolist():
+        names = ("friedman_p", "friedman_metrics", "friedman_methods", "critical_difference")
+        p, metrics, methods, apart = (float(summary[name].sel(classifier=classifier)) for name in names)
+        if np.isnan(p):
+            continue
+        told = (
+            "otherwise than by chance" if p < 1 - summary.attrs["bootstrap"]["level"] else "no otherwise than by chance"
+        )
+        said.append(
+            f"On {classifier} {_number(int(metrics), 'metric')} rank {_number(int(methods), 'method')} {told} than by "
+            f"chance (Friedman’s test, p = {p:.2g}); mean ranks that are more than {apart:.1f} apart differ (Nemenyi)."
+        )
+    return said
+
+
 def partly(summary: xr.Dataset) -> list[str]:
     """Name the methods that fewer metrics rank than others: their mean rank is over an easier or a harder lot."""
     number = summary["overall_rank_metrics"]
