@@ -44,7 +44,7 @@ def open_maps(
 
 
 def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:
-    """Open one of the results: `summary`, `scores`, `curves`, `agreement` or `comparison`.
+    """Open one of the results: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `controls`, `comparison`.
 
     Raises:
         Problem: there is no such result here.

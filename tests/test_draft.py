@@ -53,7 +53,9 @@ def summary(page):
 def test_what_was_made_is_in_the_draft(drafted, baseline):
     whole = xr.open_zarr(baseline / "data/results/summary.zarr", consolidated=False).load()
     cells = {"method": ["gradient", "uniform"], "metric": ["relevance_rank", "deletion", "grid_pointing_game"]}
-    xr.testing.assert_equal(summary(drafted)["mean"].sel(cells), whole["mean"].sel(cells))
+    # Letters are among all the methods that there are.
+    ours, theirs = (one["mean"].drop_vars("letters").sel(cells) for one in (summary(drafted), whole))
+    xr.testing.assert_equal(ours, theirs)
 
 
 def test_what_is_missing_has_no_number_and_a_reason(drafted):
