@@ -44,7 +44,11 @@ def open_maps(
 
 
 def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:
-    """Open one of the results: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `controls`, `comparison`.
+    """Open one of the results.
+
+    Args:
+        name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `controls` or `comparison`.
+        study: The folder of params.yaml.
 
     Raises:
         Problem: there is no such result here.
