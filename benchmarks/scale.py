@@ -1,0 +1,158 @@
+"""Measure what aggregating and reporting a large study takes, on random scores.
+
+    uv run python benchmarks/scale.py [--classifiers 12] [--methods 40] [--metrics 30] [--images 2000] [--folder F]
+
+It writes stores of scores, maps and similarities as the stages would, then runs `stages.aggregate` and `stages.report`
+on them, each a process of its own. It prints of each its seconds and the most memory that one of its processes held,
+and, where there is a Chromium with its driver, the seconds until the page has loaded. Targets: 600 seconds, 8 GiB, and
+3 seconds.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import numpy as np
+import yaml
+
+from stages import params
+from stages.stores import array, group_at
+
+HERE = Path(__file__).parent.parent
+SIDE, SHOWN = 64, 6
+ATTRS = {"units": "1", "reference": "by_chance", "settings": "{}"}
+CARD = {"accuracy": 0.9, "adversarial_accuracy": 0.1, "judged_on": 300, "attacked": 300}
+CARD |= {"adversary": {"norm": "linf", "epsilon": 0.03}, "recipe": {"epochs": 1, "adversary": None}}
+SECONDS, MEMORY, OPENED = 600, 8, 3
+
+
+def main() -> None:
+    """Print what each step takes."""
+    given = arguments()
+    with TemporaryDirectory(dir=given.folder) as folder:
+        study = Path(folder)
+        write(study, given)
+        number = given.classifiers * given.methods * given.metrics * given.images
+        sizes = f"{given.classifiers} classifiers x {given.methods} methods x {given.metrics} metrics"
+        print(f"{sizes} x {given.images} images: {number} scores", flush=True)
+        taken = [measured(study, verb) for verb in ("aggregate", "report")]
+        total, memory = sum(seconds for seconds, _ in taken), max(memory for _, memory in taken)
+        print(f"together: {total:.0f} s ({verdict(total, SECONDS)}), {memory:.1f} GiB ({verdict(memory, MEMORY)})")
+        page = study / "data" / "report" / "index.html"
+        print(f"the page: {page.stat().st_size / 2**20:.1f} MiB")
+        seconds = opened(page)
+        print("no browser here" if seconds is None else f"loaded in {seconds:.1f} s ({verdict(seconds, OPENED)})")
+
+
+def arguments() -> Namespace:
+    """Read the command line."""
+    parser = ArgumentParser(description="Measure aggregation and report at scale.")
+    for name, default in (("classifiers", 12), ("methods", 40), ("metrics", 30), ("images", 2000)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--folder", type=Path, help="where to write, and to delete again; the system's own if not said")
+    return parser.parse_args()
+
+
+def write(study: Path, given: Namespace) -> None:
+    """Write a study whose scores are random, with methods that really differ."""
+    entry = yaml.safe_load((HERE / "params.yaml").read_text())
+    like = entry["classifiers"]["resnet_vanilla"]
+    classifiers = [f"classifier_{i:02}" for i in range(given.classifiers)]
+    methods = [f"method_{i:02}" for i in range(given.methods)]
+    metrics = [f"metric_{i:02}" for i in range(given.metrics)]
+    shape = {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum", "function": "gradient"}
+    judge = {"function": "pointing_game", "tolerance": 4}
+    listed = {
+        "classifiers": dict.fromkeys(classifiers, like),
+        "methods": {"gradient": dict.fromkeys(methods, shape)},
+        "certify": {},
+        "metrics": {"localization": dict.fromkeys(metrics, judge)},
+    }
+    (study / "params.yaml").write_text(yaml.safe_dump({**entry, **listed}, sort_keys=False))
+    rng = np.random.default_rng(0)
+    ids = np.array([f"image_{i:05}" for i in range(given.images)])
+    better = rng.normal(size=given.methods)
+    for classifier in classifiers:
+        group_at(params.path(study, "scores", classifier, "gradient"), {"family": "gradient"})
+        for metric in metrics:
+            group = group_at(params.path(study, "scores", classifier, "gradient") / metric, {"unsupported": {}})
+            values = rng.normal(size=(given.methods, given.images)) + 0.1 * better[:, None]
+            known = {**ATTRS, "long_name": metric, "better": "higher", "family": "localization"}
+            array(group, "score", values.astype("float32"), ("method", "image"), known)
+            array(group, "key", np.ones((*values.shape, 16), "uint8"), ("method", "image", "byte"), {})
+            array(group, "method", np.array(methods, np.dtypes.StringDType()), ("method",), {})
+            array(group, "image", ids, ("image",), {})
+        pictures(study, classifier, methods, ids, rng)
+
+
+def pictures(study: Path, classifier: str, methods: list[str], ids: np.ndarray, rng: np.random.Generator) -> None:
+    """Write what the report reads beside results: some images with their maps, similarities, the classifier's card."""
+    group = group_at(params.path(study, "images", classifier) / "images", {})
+    pixels = rng.integers(256, size=(SHOWN, 3, SIDE, SIDE), dtype="uint8")
+    array(group, "pixels", pixels, ("image", "channel", "y", "x"), {})
+    array(group, "image", ids[:SHOWN], ("image",), {})
+    array(group, "target", np.arange(SHOWN), ("image",), {})
+    grids = group_at(params.path(study, "grids", classifier) / "grids", {})
+    array(grids, "grid", np.array(["grid_0"]), ("grid",), {})
+    for method in methods:
+        root = params.path(study, "maps", classifier, "gradient", method)
+        known = {**ATTRS, "long_name": method}
+        group_at(root, {**known, "family": "gradient"})
+        maps = group_at(root / "images", {})
+        array(maps, "attribution", rng.random((SHOWN, SIDE, SIDE), "float32"), ("image", "y", "x"), known)
+    group = group_at(params.path(study, "similarity", classifier), {})
+    for name in ("pearson", "spearman"):
+        values = rng.uniform(-1, 1, size=(SHOWN, len(methods), len(methods)))
+        array(group, name, values.astype("float32"), ("image", "method", "other"), {})
+    for dim in ("method", "other"):
+        array(group, dim, np.array(methods), (dim,), {})
+    array(group, "image", ids[:SHOWN], ("image",), {})
+    card = params.path(study, "classifiers", classifier) / "card.json"
+    card.parent.mkdir(parents=True)
+    card.write_text(json.dumps({**CARD, "classes": [f"class_{place}" for place in range(SHOWN)]}))
+
+
+def measured(study: Path, verb: str) -> tuple[float, float]:
+    """Run a stage; give its seconds and the most memory that one of its processes held, in GiB."""
+    began = perf_counter()
+    told = {**os.environ, "PYTHONPATH": str(HERE)}
+    subprocess.run([sys.executable, "-m", f"stages.{verb}"], cwd=study, env=told, check=True)
+    seconds = perf_counter() - began
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # of all stages so far
+    print(f"{verb}: {seconds:.0f} s, at most {memory:.1f} GiB so far", flush=True)
+    return seconds, memory
+
+
+def opened(page: Path) -> float | None:
+    """Open a page in a browser without a screen; give the seconds until it has loaded, or None without a browser."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if browser is None or driver is None:
+        return None
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = browser
+    for flag in ("headless", "no-sandbox", "disable-gpu"):
+        options.add_argument(f"--{flag}")
+    with Chrome(options=options, service=ChromeService(driver)) as chrome:
+        chrome.get("about:blank")
+        began = perf_counter()
+        chrome.get(page.as_uri())
+        return perf_counter() - began
+
+
+def verdict(value: float, target: float) -> str:
+    """Say whether a target is met."""
+    return f"{target:g} {'met' if value <= target else 'missed'}"
+
+
+if __name__ == "__main__":
+    main()
