@@ -226,7 +226,7 @@ def headline(summary: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
 
 def long_form(summary: xr.Dataset):
     """Give the summary as a table with a row for each classifier, method and metric."""
-    cells = [name for name in summary.data_vars if summary[name].ndim == 3]
+    cells = [name for name in summary.data_vars if summary[name].dims == summary["mean"].dims]
     columns = ["letters", "better", "role", "metric_family", "method_family", "control", "unit"]
     table = summary[cells].to_dataframe().reset_index()
     return table[["classifier", "method", "metric", *cells, *columns]]

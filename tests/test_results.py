@@ -177,6 +177,23 @@ def test_rankings_agree_as_scipy_says(study):
     assert agreement["kendall_classifiers_mean"].sel(metric="insertion") == pytest.approx(float(across.mean()))
 
 
+def test_families_of_metrics_rank_methods_by_the_mean_over_their_metrics(study):
+    summary = opened(study, "summary").load()
+    families = [family for family, listed in made_up.METRICS.items() if listed]
+    assert summary["family"].values.tolist() == families
+    ranking = summary["role"] == "metric"
+    for family in families:
+        one = summary["rank"].sel(metric=ranking & (summary["metric_family"] == family))
+        here = summary.sel(family=family, drop=True)
+        xr.testing.assert_allclose(here["family_rank"], one.mean("metric"))
+        assert (here["family_rank_metrics"] == one.notnull().sum("metric")).all()
+        known = here["family_rank"].notnull()
+        assert (here["family_rank_low"] <= here["family_rank"]).where(known, True).all()
+        assert (here["family_rank"] <= here["family_rank_high"]).where(known, True).all()
+        assert (here["family_rank_low"] < here["family_rank_high"]).any()
+    assert not pd.read_parquet(study / "data/results/summary.parquet").columns.str.startswith("family_rank").any()
+
+
 def paired(study: Path, metric: str, classifier: str = "robust") -> pd.DataFrame:
     """Give scores by unit and method, those of a grid averaged."""
     listed = [name for names in made_up.METHODS.values() for name in names]

@@ -46,7 +46,9 @@ def agreement(values: np.ndarray, counts: np.ndarray, names: list[str], what: st
     return Matrix(names, rows)
 
 
-def ranks(values: np.ndarray, low: np.ndarray, high: np.ndarray, methods: list[str], metrics: list[str]) -> Matrix:
+def ranks(
+    values: np.ndarray, low: np.ndarray, high: np.ndarray, methods: list[str], metrics: list[str], *, places: int = 0
+) -> Matrix:
     """Shade ranks, first the deepest; a method without a rank shows n/a.
 
     Args:
@@ -55,6 +57,7 @@ def ranks(values: np.ndarray, low: np.ndarray, high: np.ndarray, methods: list[s
         high: Worst ends.
         methods: Names of the rows.
         metrics: Names of the columns.
+        places: Digits after the point, of mean ranks.
     """
     rows = []
     for i, method in enumerate(methods):
@@ -65,10 +68,9 @@ def ranks(values: np.ndarray, low: np.ndarray, high: np.ndarray, methods: list[s
                 continue
             last = max(2.0, float(np.nanmax(values[:, j])))
             shade = DEEPEST * (last - values[i, j]) / (last - 1)
-            ends = f"{low[i, j]:.0f} to {high[i, j]:.0f}"
-            cells.append(
-                Cell(f"{values[i, j]:.0f}", shade, False, f"{method} by {metric}: {values[i, j]:.0f} ({ends})")
-            )
+            spelled = [f"{one[i, j]:.{places}f}" for one in (values, low, high)]
+            hint = f"{method} by {metric}: {spelled[0]} ({spelled[1]} to {spelled[2]})"
+            cells.append(Cell(spelled[0], shade, False, hint))
         rows.append((method, cells))
     return Matrix(metrics, rows)
 

@@ -48,6 +48,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "answer": words.answer(summary, agreement),
         "partly": words.partly(summary),
         "ranks": ranks(summary, order),
+        "family_ranks": family_ranks(summary, order),
         "metrics": metrics,
         "ranked": ranked(summary),
         "apart": apart(summary),
@@ -83,6 +84,17 @@ def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]
         one = summary.sel({"classifier": classifier, "method": order, "metric": metrics})
         values = [one[name].transpose("method", "metric").values for name in ("rank", "rank_low", "rank_high")]
         found.append((classifier, heat.ranks(*values, order, metrics)))
+    return found
+
+
+def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
+    """Give the mean rank of every method by the metrics of each family, a matrix a classifier."""
+    families = summary["family"].values.tolist()
+    found = []
+    for classifier in summary["classifier"].values.tolist():
+        one = summary.sel({"classifier": classifier, "method": order})
+        values = [one[f"family_rank{end}"].transpose("method", "family").values for end in ("", "_low", "_high")]
+        found.append((classifier, heat.ranks(*values, order, families, places=1)))
     return found
 
 

@@ -24,6 +24,10 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "mean_rank_low": ("best end of the mean rank's interval", "1", BOOTSTRAP),
         "mean_rank_high": ("worst end of the mean rank's interval", "1", BOOTSTRAP),
         "mean_rank_metrics": ("metrics that ranked the method on one classifier", "1", ""),
+        "family_rank": ("mean of the ranks by the metrics of one family on one classifier", "1", ""),
+        "family_rank_low": ("best end of that mean rank's interval", "1", BOOTSTRAP),
+        "family_rank_high": ("worst end of that mean rank's interval", "1", BOOTSTRAP),
+        "family_rank_metrics": ("metrics of the family that ranked the method", "1", ""),
         "letters": (
             "methods that share a letter do not differ significantly by a metric on a classifier",
             "1",

@@ -8,8 +8,8 @@ import xarray as xr
 
 from stages.statistics import curves
 from stages.statistics.agreement import kendall, mean_and_sd, spearman
-from stages.statistics.bootstrap import draw, interval, mean, pool, rank_interval, resampled_means
-from stages.statistics.ranks import mean_rank
+from stages.statistics.bootstrap import draw, interval, mean, pool, resampled_means
+from stages.statistics.overall import mean_ranks
 from stages.statistics.summary import Summary, summarize
 
 # What a metric is for: to rank methods; to rank those that it judges, apart from the mean ranks; to rank none.
@@ -122,6 +122,8 @@ def _stacked(judged: list[Judged], metrics: dict[str, None]) -> xr.DataArray:
 def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: int, fewest: int) -> xr.Dataset:
     """Give mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
 
+    Mean ranks are over all metrics that rank, on one classifier and on all, and over those of one family.
+
     Args:
         judged: One entry a classifier and metric.
         resamples: Bootstrap resamples of the images (or grids), the same ones for every method.
@@ -147,31 +149,11 @@ def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: i
         if one.threshold is not None:
             columns["threshold"][here] = one.threshold
     dims = tuple(coords)
-    ranked = {one.metric for one in judged if one.attrs.get("role", METRIC) == METRIC}
-    use = [position for position, metric in enumerate(metrics) if metric in ranked]
+    families = {one.metric: one.attrs["family"] for one in judged if one.attrs.get("role", METRIC) == METRIC}
+    use = {position: families[metric] for position, metric in enumerate(metrics) if metric in families}
+    coords["family"] = list(dict.fromkeys(use.values()))
     variables = {name: (dims, values) for name, values in columns.items()}
-    return _whole(xr.Dataset({**variables, **_mean_ranks(columns["rank"], drawn, use, level=level)}, coords))
-
-
-def _mean_ranks(
-    ranks: np.ndarray, drawn: dict[tuple[int, int], np.ndarray], use: list[int], *, level: float
-) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Average ranks over metrics on each classifier, and over all; resample r of one metric goes with r of another."""
-    number = ranks.shape[0]
-    scopes = {"mean_rank": [[here] for here in range(number)], "overall_rank": [list(range(number))]}
-    found: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for name, groups in scopes.items():
-        rows: dict[str, list[np.ndarray]] = {name: [], f"{name}_low": [], f"{name}_high": [], f"{name}_metrics": []}
-        for group in groups:
-            cells = [(here, metric) for here in group for metric in use if (here, metric) in drawn]
-            mean, counted = mean_rank(np.array([ranks[here, :, metric] for here, metric in cells]))
-            samples, _ = mean_rank(np.stack([drawn[cell] for cell in cells], axis=1))
-            low, high = rank_interval(samples, mean, level=level, attained=False)
-            for column, values in zip(rows.values(), (mean, low, high, counted), strict=True):
-                column.append(values)
-        dims = ("classifier", "method") if name == "mean_rank" else ("method",)
-        found |= {key: (dims, np.array(column) if len(dims) == 2 else column[0]) for key, column in rows.items()}
-    return found
+    return _whole(xr.Dataset({**variables, **mean_ranks(columns["rank"], drawn, use, level=level)}, coords))
 
 
 def units(judged: Judged) -> np.ndarray:

@@ -1,0 +1,54 @@
+"""Mean ranks with their intervals: over the metrics of a classifier, of one family of them, and of all classifiers."""
+
+import numpy as np
+from jaxtyping import Float
+
+from stages.statistics.bootstrap import rank_interval
+from stages.statistics.ranks import mean_rank
+
+ENDS = ("", "_low", "_high", "_metrics")
+
+
+def mean_ranks(
+    ranks: Float[np.ndarray, "classifier method metric"],
+    drawn: dict[tuple[int, int], Float[np.ndarray, "resample method"]],
+    use: dict[int, str],
+    *,
+    level: float,
+) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Average ranks over metrics; resample r of one metric goes with r of another.
+
+    Args:
+        ranks: By the scores as they are.
+        drawn: Of each classifier and metric that was judged, the ranks in every resample.
+        use: The metrics that rank, by position, and their families.
+        level: Share of the resamples inside an interval.
+
+    Returns:
+        mean_rank (classifier, method), overall_rank (method), over all classifiers, and family_rank (classifier,
+        method, family), each with the ends _low and _high of its interval, and with _metrics: how many rankings it is
+        over. A family stands in the order in which its first metric does.
+    """
+    classifiers, families = range(len(ranks)), list(dict.fromkeys(use.values()))
+
+    def over(scope: list[tuple[int, int]]) -> np.ndarray:
+        cells = [cell for cell in scope if cell in drawn]
+        if not cells:
+            nothing = np.full((3, ranks.shape[1]), np.nan)
+            return np.vstack([nothing, np.zeros(ranks.shape[1])])
+        mean, counted = mean_rank(np.array([ranks[here, :, metric] for here, metric in cells]))
+        samples, _ = mean_rank(np.stack([drawn[cell] for cell in cells], axis=1))
+        return np.stack([mean, *rank_interval(samples, mean, level=level, attained=False), counted])
+
+    here = np.stack([over([(one, metric) for metric in use]) for one in classifiers])
+    whole = over([(one, metric) for one in classifiers for metric in use])
+    of_families = [
+        [over([(one, metric) for metric in use if use[metric] == family]) for family in families] for one in classifiers
+    ]
+    by_family = np.array(of_families).reshape(len(ranks), len(families), len(ENDS), ranks.shape[1])
+    found = {
+        "mean_rank": (("classifier", "method"), here.swapaxes(0, 1)),
+        "overall_rank": (("method",), whole),
+        "family_rank": (("classifier", "method", "family"), by_family.transpose(2, 0, 3, 1)),
+    }
+    return {f"{name}{end}": (dims, one[at]) for name, (dims, one) in found.items() for at, end in enumerate(ENDS)}
