@@ -1,6 +1,7 @@
 """What changed between two summaries, and `atlas compare`: between two revisions of a study."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -247,3 +248,55 @@ def test_errors_are_one_line(house, tmp_path):
         assert said.startswith("error: ")
         assert told in said
         assert "\n" not in said
+
+
+def test_dvc_shows_metrics_with_a_line_for_each_method(house):
+    lines = run(house, "dvc", "metrics", "show", "--md").stdout.strip().splitlines()
+    assert len(lines) == 2 + 4
+    assert "mean_rank" in lines[0]
+    told = json.loads(run(house, "dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    summary = stored(house)
+    for method in summary["method"].values.tolist():
+        at = {"classifier": "resnet_vanilla", "method": method}
+        given = told[f"data/metrics/resnet_vanilla/{method}.json"]["data"]
+        assert given["mean_rank"] == pytest.approx(float(summary["mean_rank"].sel(at)), rel=1e-5)
+        assert given["deletion"] == pytest.approx(float(summary["mean"].sel({**at, "metric": "deletion"})), rel=1e-5)
+
+
+def test_dvc_tells_the_metrics_that_changed_by_method(house):
+    told = json.loads(run(house, "dvc", "metrics", "diff", "plain", "finer", "--json").stdout)
+    changed = told["data/metrics/resnet_vanilla/gradient.json"]
+    assert set(changed) == {"deletion", "mean_rank"}
+    assert changed["deletion"]["diff"] == pytest.approx(changed["deletion"]["new"] - changed["deletion"]["old"])
+
+
+def specs(page: Path) -> dict[str, dict]:
+    """What a page of `dvc plots` draws, by title."""
+    found = map(json.loads, re.findall(r"var spec = (\{.*\});", page.read_text()))
+    return {one["title"]["text"]: one for one in found}
+
+
+def fields(spec: object) -> set[str]:
+    if isinstance(spec, list):
+        return set().union(*map(fields, spec))
+    own = {spec["field"]} if isinstance(spec, dict) and isinstance(spec.get("field"), str) else set()
+    return own.union(*map(fields, spec.values())) if isinstance(spec, dict) else own
+
+
+@pytest.mark.parametrize(
+    ("command", "revisions"), [(["show"], {"workspace"}), (["diff", "plain"], {"workspace", "plain"})]
+)
+def test_dvc_plots_every_metric_and_curve_with_intervals(house, tmp_path, command, revisions):
+    run(house, "dvc", "plots", *command, "-o", str(tmp_path / "plots"))
+    drawn = specs(tmp_path / "plots/index.html")
+    metrics = stored(house)["metric"].values.tolist()
+    curves = ["data/plots/curves/deletion.csv"]
+    bars = ["mean rank of each method", *(f"data/plots/scores/{metric}.csv" for metric in metrics)]
+    assert set(drawn) == {*bars, *curves}
+    for title, spec in drawn.items():
+        assert "<DVC_METRIC" not in json.dumps(spec)
+        rows = spec.pop("data")["values"]
+        wanted = {"classifier", "method", "rev", *(("low", "high") if title in bars else ("fraction", "mean"))}
+        assert wanted <= fields(spec) <= set(rows[0]), title
+        assert {row["rev"] for row in rows} == revisions
+        assert {row["method"] for row in rows if row["rev"] == "workspace"} == set(stored(house)["method"].values)

@@ -9,7 +9,7 @@ import xarray as xr
 
 CELL = ("classifier", "metric", "method")
 FIELDS = ("mean", "low", "high", "count", "rank")
-# The mean over metrics stands among them, under the name that it has in data/metrics.json.
+# The mean over metrics stands among them, under the name that it has in data/metrics/.
 MEAN_RANK = "mean_rank"
 COLUMNS = (
     *CELL,
