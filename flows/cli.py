@@ -1,4 +1,5 @@
-"""The face of the project: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`, `atlas show`."""
+"""The face of the project: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`, `atlas show`,
+`atlas compare`."""
 
 import os
 import shutil
@@ -122,6 +123,26 @@ def show(
 
         names = [name.strip() for name in methods.split(",") if name.strip()]
         typer.echo(write(study, image, classifier, names, marked=certified, output=output))
+
+
+@app.command()
+def compare(
+    revision: Annotated[str, typer.Argument(help="What Git calls a revision: a commit, a branch, a tag, HEAD~1.")],
+    other: Annotated[
+        str | None,
+        typer.Argument(help="Another, to compare it with; the working tree if not said.", show_default=False),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every cell, changed or not, into this file.")] = None,
+    study: Study = Path(),
+) -> None:
+    """Say what changed in the results since a revision: scores, ranks, counts, settings, and what came and went.
+
+    A change is more than chance where the bootstrap intervals of the two means share no value.
+    """
+    with _told():
+        from flows.compare import compare as tell
+
+        tell(study, revision, other, csv)
 
 
 class _told:

@@ -12,6 +12,7 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 from prefect import flow, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -20,6 +21,8 @@ from flows.draft import untold
 from flows.plan import WARM, clean, plan, verb
 from flows.workers import fill, pool, record
 from stages.problem import Problem
+
+HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods that are told
 
 
 class NotMade(Problem):
@@ -49,6 +52,8 @@ def visit(
 def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
     """Visit the stale cells, each as soon as its inputs are there; give each cell's seconds filling and recording.
 
+    Where something was made, the run ends with two artifacts: the leaderboard, and a link to the report.
+
     Raises:
         NotMade: cells failed; all that do not depend on them were visited.
     """
@@ -68,7 +73,20 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
         failed = {cell: _told(state) for cell, state in states.items() if state.is_failed()}
         if failed:
             raise NotMade(untold(failed, needs))
+        if states:
+            tell(here)
         return [state.result() for state in states.values()]
+
+
+def tell(study: Path) -> None:
+    """Leave the best methods and a link to the report among Prefect's artifacts."""
+    report = study / "data" / "report"
+    lines = (report / "leaderboard.md").read_text().splitlines()
+    methods = len(lines) - HEAD
+    said = f"The best {min(SHOWN, methods)} of {methods} methods of {study} by their mean rank, 1 is best."
+    table = "\n".join(lines[: HEAD + SHOWN])
+    create_markdown_artifact(f"{said}\n\n{table}\n", key="leaderboard", description=f"Mean ranks: {study}")
+    create_link_artifact((report / "index.html").as_uri(), "The report", key="report", description=f"Of {study}")
 
 
 def _told(state: Any) -> str:

@@ -31,7 +31,7 @@ def main(study: Path) -> None:
 
 
 def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest: int) -> None:
-    """Write data/results/, data/metrics.json and data/plots/.
+    """Write data/results/, data/metrics/ and data/plots/.
 
     Args:
         study: The folder of params.yaml.
@@ -197,30 +197,32 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
         summary = datasets["summary"]
         parquet.write(judged, partial / "results" / "scores.parquet")
         long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
-        (partial / "metrics.json").write_text(json.dumps(headline(summary), indent=1, sort_keys=True) + "\n")
+        for path, numbers in headline(summary).items():
+            (partial / "metrics" / path).parent.mkdir(parents=True, exist_ok=True)
+            (partial / "metrics" / path).write_text(json.dumps(numbers, indent=1) + "\n")
         _write_plots(summary, datasets.get("curves"), partial / "plots")
-        for name in ("results", "plots"):
+        for name in ("results", "plots", "metrics"):
             replace(partial / name, data / name)
-        (partial / "metrics.json").replace(data / "metrics.json")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def headline(summary: xr.Dataset) -> dict[str, dict[str, dict[str, float]]]:
-    """Give mean scores and mean ranks by classifier and method, to six digits: what `dvc metrics` shows.
+def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:
+    """Give mean ranks and mean scores, to six digits, by file `<classifier>/<method>.json`: what `dvc metrics` shows.
 
-    Diagnostics of metrics are left out, and so is what is undefined: JSON has no NaN.
+    Its tables have a line for each file. Diagnostics of metrics are left out, and so is what is undefined: JSON has no
+    NaN.
     """
     means = summary["mean"].sel(metric=summary["role"] != tables.DIAGNOSTIC)
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, float]] = {}
     for classifier in summary["classifier"].values.tolist():
         for method in summary["method"].values.tolist():
             here = {"classifier": classifier, "method": method}
             named = zip(means["metric"].values.tolist(), means.sel(here).values.tolist(), strict=True)
             numbers = {"mean_rank": float(summary["mean_rank"].sel(here)), **dict(named)}
-            defined = {name: float(f"{value:.6g}") for name, value in numbers.items() if not np.isnan(value)}
-            if defined:
-                found.setdefault(classifier, {})[method] = defined
+            found[f"{classifier}/{method}.json"] = {
+                name: float(f"{value:.6g}") for name, value in numbers.items() if not np.isnan(value)
+            }
     return found
 
 
@@ -245,18 +247,21 @@ def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _write_plots(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
-    folder.mkdir()
-    ranks = summary[["mean_rank", "mean_rank_low", "mean_rank_high"]].to_dataframe().reset_index()
-    ranks["cell"] = ranks["method"] + " on " + ranks["classifier"]
-    columns = ["cell", "classifier", "method", "mean_rank", "mean_rank_low", "mean_rank_high"]
+    """Write what `dvc plots` shows: a file for each plot, best methods first."""
+    for part in ("scores", "curves"):
+        (folder / part).mkdir(parents=True)
+    ends = {"mean_rank": "mean_rank", "mean_rank_low": "low", "mean_rank_high": "high"}
+    ranks = summary[list(ends)].to_dataframe().reset_index().rename(columns=ends)
+    columns = ["classifier", "method", "mean_rank", "low", "high"]
     _write_csv(folder / "mean_rank.csv", columns, ranks.sort_values(["classifier", "mean_rank"], kind="stable"))
     table = long_form(summary).sort_values(["classifier", "rank"], kind="stable")
     for metric, rows in table.groupby("metric", sort=False):
         columns = ["classifier", "method", "mean", "low", "high", "count", "rank"]
-        _write_csv(folder / f"{metric}.csv", columns, rows)
+        _write_csv(folder / "scores" / f"{metric}.csv", columns, rows)
     for metric in [] if curves is None else curves["metric"].values.tolist():
         one = curves[["mean", "low", "high"]].sel(metric=metric).to_dataframe().reset_index().dropna()
-        _write_csv(folder / f"{metric}_curve.csv", ["classifier", "method", "fraction", "mean", "low", "high"], one)
+        columns = ["classifier", "method", "fraction", "mean", "low", "high"]
+        _write_csv(folder / "curves" / f"{metric}.csv", columns, one)
 
 
 def _write_csv(path: Path, columns: list[str], rows) -> None:

@@ -1,4 +1,4 @@
-"""Write the report: one page of HTML that holds all it shows, a picture and a table for a README."""
+"""Write the report: one page of HTML that holds all it shows, a picture and a table for a README, tables for papers."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from stages import params
 from stages.certification import Votes
-from stages.figures import certificates, order, overview, page, pictures, published, voted, words
+from stages.figures import certificates, order, overview, page, papers, pictures, published, voted, words
 from stages.figures.page import Shown
 from stages.gaps import is_draft, missing
 from stages.problem import Problem
@@ -32,7 +32,7 @@ def main(study: Path) -> None:
 
 
 def report(study: Path, given: dict, *, title: str, question: str, images: int, pixels: int, unmoved: float) -> None:
-    """Write data/report/: index.html, atlas.png and leaderboard.md.
+    """Write data/report/: index.html, atlas.png, leaderboard.md and, for papers, tables/.
 
     Args:
         study: The folder of params.yaml.
@@ -71,6 +71,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
     }
     text = environment().get_template("report.html.j2").render(filled)
     files = {"index.html": text.encode(), "leaderboard.md": words.leaderboard(tables["summary"]).encode()}
+    files |= {f"tables/{name}": table.encode() for name, table in papers.tables(tables["summary"]).items()}
     if atlas:
         files["atlas.png"] = atlas.result()
     write(study, files)
@@ -235,8 +236,8 @@ def write(study: Path, files: dict[str, bytes]) -> None:
     folder = study / "data" / "report"
     partial = folder.with_name(f".report.{uuid.uuid4().hex}.partial")
     try:
-        partial.mkdir(parents=True)
         for name, data in files.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(data)
         replace(partial, folder)
     finally:

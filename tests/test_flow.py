@@ -1,7 +1,7 @@
 """The flow makes what `dvc repro` makes, and says so where nothing is to be made."""
 
+import json
 import os
-import shutil
 import subprocess
 import time
 
@@ -46,20 +46,54 @@ def test_dvc_finds_nothing_to_do_afterwards(house):
     assert "Data and pipelines are up to date." in run(house[0], "dvc", "repro").stdout
 
 
-def test_dvc_shows_metrics_and_plots(house):
-    assert "mean_rank" in run(house[0], "dvc", "metrics", "show", "--json").stdout
-    run(house[0], "dvc", "plots", "show", "-o", "plots")
-    page = (house[0] / "plots/index.html").read_text()
-    assert "smoothgrad on resnet_vanilla" in page
-    shutil.rmtree(house[0] / "plots")
-
-
 def test_nothing_stale_starts_no_prefect(house):
     start = time.monotonic()
     env = {**environment(house[0]), "PREFECT_API_URL": "http://127.0.0.1:9/none"}  # where nobody answers
     done = subprocess.run(["atlas", "reproduce"], cwd=house[0], env=env, capture_output=True, text=True, check=True)
     assert "Nothing is stale" in done.stdout
     assert time.monotonic() - start < 30
+
+
+READ = """
+import json
+from flows.reproduce import reproduce
+from prefect.client.orchestration import get_client
+assert reproduce(".", 1) == []  # nothing is stale, and nothing is told
+with get_client(sync_client=True) as client:
+    print(json.dumps({one.key: [one.type, one.data] for one in client.read_artifacts()}))
+    print(len(client.read_artifacts()), len({one.flow_run_id for one in client.read_artifacts()}))
+"""
+
+
+def test_a_run_leaves_the_leaderboard_and_a_link_to_the_report(house):
+    said = run(house[0], "python", "-c", READ).stdout.splitlines()
+    assert said[-1] == "2 1"
+    told = json.loads(said[-2])
+    kind, text = told["leaderboard"]
+    assert kind == "markdown"
+    lines = text.splitlines()
+    assert lines[0] == f"The best 5 of 5 methods of {house[0].resolve()} by their mean rank, 1 is best."
+    assert lines[2:] == (house[0] / "data/report/leaderboard.md").read_text().splitlines()
+    kind, text = told["report"]
+    assert kind == "markdown"
+    assert f"({(house[0].resolve() / 'data/report/index.html').as_uri()})" in text
+
+
+def test_the_artifact_shows_ten_methods_at_most(tmp_path, monkeypatch):
+    from flows import reproduce
+
+    made = {}
+    for kind in ("markdown", "link"):
+        name = f"create_{kind}_artifact"
+        monkeypatch.setattr(reproduce, name, lambda text, *rest, key, description: made.update({key: text}))
+    (tmp_path / "data/report").mkdir(parents=True)
+    rows = [f"| {place} | `method` | 1.0 (0.9 to 1.1) |" for place in range(1, 28)]
+    (tmp_path / "data/report/leaderboard.md").write_text("\n".join(["| head |", "| --- |", *rows]) + "\n")
+    reproduce.tell(tmp_path)
+    lines = made["leaderboard"].splitlines()
+    assert lines[0].startswith("The best 10 of 27 methods of ")
+    assert lines[2:] == ["| head |", "| --- |", *rows[:10]]
+    assert made["report"].startswith("file:///")
 
 
 def test_status_says_what_is_stale_and_why(house):

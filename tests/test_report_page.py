@@ -11,6 +11,7 @@ import pytest
 import reported
 import yaml
 from reported import CONTRAST, find, housed, look
+from study import files
 
 from stages import aggregate, report
 from stages.problem import Problem
@@ -45,10 +46,12 @@ def test_what_does_not_apply_is_told_with_its_reason(text):
 
 
 def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_path):
-    before = {path.name: path.read_bytes() for path in (study / "data/report").iterdir()}
-    assert set(before) == {"index.html", "atlas.png", "leaderboard.md"}
+    before = files(study / "data/report")
+    assert {name for name in before if "/" not in name} == {"index.html", "atlas.png", "leaderboard.md"}
+    told = re.search("<code>(tables/[^<]*)</code>", before["index.html"].decode())[1]
+    assert before[told].startswith(b"% \\usepackage{booktabs}")
     report.main(study)
-    assert before == {path.name: path.read_bytes() for path in (study / "data/report").iterdir()}
+    assert before == files(study / "data/report")
     alone = Path(shutil.copytree(study, tmp_path / "study"))
     given = yaml.safe_load((alone / "params.yaml").read_text())
     del given["classifiers"]["vanilla"], given["metrics"]["faithfulness"]

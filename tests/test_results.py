@@ -314,16 +314,21 @@ def test_every_variable_says_what_it_is(study):
 
 
 def test_numbers_for_dvc(study):
-    numbers = json.loads((study / "data/metrics.json").read_text())
+    numbers = json.loads((study / "data/metrics/robust/rise.json").read_text())
     summary = opened(study, "summary")
     given = float(summary["mean"].sel({"classifier": "robust", "method": "rise", "metric": "insertion"}))
-    assert numbers["robust"]["rise"]["insertion"] == pytest.approx(given, rel=1e-5)
-    assert "cam" not in numbers["vanilla"]
-    assert set(numbers["robust"]["rise"]) == {"mean_rank"} | {name for one in made_up.METRICS.values() for name in one}
-    bars = pd.read_csv(study / "data/plots/insertion.csv")
+    assert numbers["insertion"] == pytest.approx(given, rel=1e-5)
+    assert list(numbers) == ["mean_rank", *(name for one in made_up.METRICS.values() for name in one)]
+    assert json.loads((study / "data/metrics/vanilla/cam.json").read_text()) == {}
+    assert len(list((study / "data/metrics").rglob("*.json"))) == 2 * 14
+    plots = study / "data/plots"
+    bars = pd.read_csv(plots / "scores/insertion.csv")
     assert list(bars.columns) == ["classifier", "method", "mean", "low", "high", "count", "rank"]
     assert bars.query("classifier == 'vanilla'")["rank"].dropna().is_monotonic_increasing
-    assert len(pd.read_csv(study / "data/plots/deletion_curve.csv")) == 13 * 27
+    assert len(pd.read_csv(plots / "curves/deletion.csv")) == 13 * 27
+    ranks = pd.read_csv(plots / "mean_rank.csv").query("classifier == 'robust'").dropna()
+    assert ranks["mean_rank"].is_monotonic_increasing
+    assert ((ranks["low"] <= ranks["mean_rank"]) & (ranks["mean_rank"] <= ranks["high"])).all()
 
 
 def test_equal_input_gives_equal_bytes(study, tmp_path):
@@ -332,7 +337,7 @@ def test_equal_input_gives_equal_bytes(study, tmp_path):
         folder = made_up.study(tmp_path / name)
         for _ in range(times):
             aggregate.main(folder)
-        found.append({name: digests(folder / "data" / name) for name in ("results", "plots")})
+        found.append({name: digests(folder / "data" / name) for name in ("results", "plots", "metrics")})
         assert not list((folder / "data").glob(".*"))
     assert found[0] == found[1]
     assert len(found[0]["results"]) > 20

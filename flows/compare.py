@@ -1,0 +1,164 @@
+"""Compare the results of two revisions of a study: what changed, and which changes are more than chance."""
+
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+from rich.console import Console
+from rich.table import Column, Table
+
+from stages.figures.order import digits
+from stages.problem import Problem
+from stages.statistics.changes import CHANGED, MEAN_RANK, SAME, changes, names, settings
+
+SUMMARY = Path("data", "results", "summary.zarr")
+SHOWN = 20  # of a classifier's changes
+ARROWS = {"higher": " ↑", "lower": " ↓"}
+
+
+def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> None:
+    """Print what changed between the results of two revisions, and write every cell into a CSV if one is wanted.
+
+    Args:
+        study: The folder of params.yaml.
+        revision: What Git calls a revision: a commit, a branch, a tag, HEAD~1.
+        other: A later one; the working tree, with its results as they are, if None.
+        csv: Where to write.
+
+    Raises:
+        Problem: the results of a side cannot be had, or the CSV cannot be written.
+    """
+    before, after = read(study, revision), read(study, other)
+    table = changes(before, after)
+    if csv:
+        try:
+            csv.write_text(table.to_csv(index=False))
+        except OSError as error:
+            raise Problem(
+                f"{csv}: cannot be written ({error.strerror}); expected a file in a folder that is there"
+            ) from None
+    listed, turned = names(before, after), settings(before, after)
+    # A file has no width: its lines are not folded to that of a small screen.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    here = other or "the working tree"
+    if listed.empty and turned.empty and (table["state"] == SAME).all():
+        console.print(f"Nothing changed between {revision} and {here}: {_number(len(table), 'mean')}, all the same.")
+        return
+    for title, found in (("What came and went", listed), ("Settings", turned)):
+        if not found.empty:
+            console.print(_table(title, [str(name) for name in found.columns], found.to_numpy().tolist()))
+    known = table[table["state"] == CHANGED]
+    for classifier, rows in known.groupby("classifier", sort=False):
+        title = f"{classifier}: {_number(len(rows), 'change')}"
+        if len(rows) > SHOWN:
+            title += f", the {SHOWN} largest of them"
+        columns = ["metric", "method", "mean", "change", "rank", "count", "apart"]
+        console.print(_table(title, columns, [_cells(row) for row in rows.head(SHOWN).to_dict("records")]))
+    levels = dict.fromkeys(f"{100 * one.attrs['bootstrap']['level']:.3g} %" for one in (before, after))
+    console.print(
+        f"Of {_number(int(table['state'].isin([SAME, CHANGED]).sum()), 'mean')} in both {revision} and {here}, "
+        f"{len(known)} changed (the mean, its interval, count or rank), {int(known['apart'].sum())} by more than "
+        f"chance: they are apart, the bootstrap intervals of the two means ({' and '.join(levels)}) share no "
+        "value; images are not paired.",
+        soft_wrap=True,
+    )
+
+
+def read(study: Path, revision: str | None) -> xr.Dataset:
+    """Read the summary of a revision, or of the working tree: of its files, of DVC's cache, or of the remote.
+
+    Nothing else of the study is fetched, and nothing is left in the cache or the working tree.
+
+    Raises:
+        Problem: there is no such revision, or its summary is nowhere to be had.
+    """
+    if revision is None and (study / SUMMARY).is_dir():
+        return _opened(study / SUMMARY)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, SUMMARY.name)
+        _fetch(study, revision, place)
+        return _opened(place)
+
+
+def _fetch(study: Path, revision: str | None, place: Path) -> None:
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+    from dvc.repo.brancher import switch
+    from dvc.scm import RevError, SCMError
+    from dvc_data.index import DataIndexError
+
+    told = revision or "the working tree"
+    try:
+        with Repo(str(study)) as repo:
+            config = {name: dict(repo.config[name]) for name in ("core", "remote")}
+        # A revision's own list of remotes may be older than what was pushed where.
+        with Repo(str(study), config=config) as repo:
+            source = study.resolve().relative_to(repo.root_dir) / SUMMARY
+            with switch(repo, revision or "workspace"):
+                files = repo.dvcfs
+                outs = [Path(repo.fs.relpath(out.fs_path, repo.root_dir)) for out in repo.index.outs]
+                if source.parent not in outs:
+                    raise Problem(
+                        f"{told} has no {source.parent} in its dvc.yaml; it is no revision of {study.resolve()}"
+                    )
+                files.get(f"/{source.as_posix()}", str(place), recursive=True)
+    except RevError:
+        raise Problem(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None
+    except (SCMError, NotDvcRepoError):
+        raise Problem(f"{study.resolve()} is not a repository of Git and DVC: it has no revisions to compare") from None
+    except (OSError, DvcException, DataIndexError) as error:
+        raise Problem(
+            f"the results of {told} are neither in DVC's cache nor in a remote ({type(error).__name__}); "
+            "`dvc push` them from where they were made, or make them with `dvc repro`"
+        ) from None
+
+
+def _opened(store: Path) -> xr.Dataset:
+    try:
+        return xr.open_zarr(store, consolidated=False, chunks=None).load()
+    except (OSError, KeyError, ValueError) as error:
+        raise Problem(f"{store}: cannot be read ({error}); run stages.aggregate again") from None
+
+
+def _cells(row: dict) -> list[str]:
+    """Spell a row that changed; what did not change is told once."""
+    before, after = row["mean_before"], row["mean_after"]
+    counts, ranks = ([row[f"{name}_{side}"] for side in ("before", "after")] for name in ("count", "rank"))
+    apart = "n/a" if pd.isna(row["apart"]) else "yes" if row["apart"] else "no"
+    change = "n/a" if pd.isna(row["change"]) else ("+" if row["change"] > 0 else "") + digits(row["change"], 3)
+    # The ranks of mean ranks are not stored.
+    place = "" if row["metric"] == MEAN_RANK else _turned(*("n/a" if pd.isna(one) else f"{one:g}" for one in ranks))
+    return [
+        row["metric"] + ARROWS[row["better"]],
+        row["method"],
+        _turned(*("n/a" if pd.isna(one) else digits(one, _enough(one, row["change"])) for one in (before, after))),
+        change,
+        place,
+        _turned(*map(str, counts)),
+        apart,
+    ]
+
+
+def _enough(mean: float, change: float) -> int:
+    """Give the significant digits of a mean in which two of its change are seen."""
+    if pd.isna(change) or not change or not mean:
+        return 4
+    return min(9, max(4, 2 + math.floor(math.log10(abs(mean))) - math.floor(math.log10(abs(change)))))
+
+
+def _turned(before: str, after: str) -> str:
+    return after if before == after else f"{before} → {after}"
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    table = Table(*(Column(name, overflow="fold") for name in columns), title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _number(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

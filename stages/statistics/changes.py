@@ -1,0 +1,130 @@
+"""What changed between two summaries of the same study: scores, ranks, counts, settings, names."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+CELL = ("classifier", "metric", "method")
+FIELDS = ("mean", "low", "high", "count", "rank")
+# The mean over metrics stands among them, under the name that it has in data/metrics/.
+MEAN_RANK = "mean_rank"
+COLUMNS = (
+    *CELL,
+    "better",
+    "state",
+    *(f"{name}_{side}" for name in FIELDS for side in ("before", "after")),
+    "change",
+    "widths",
+    "rank_change",
+    "apart",
+)
+SAME, CHANGED, CAME, WENT = "same", "changed", "came", "went"
+
+
+def changes(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
+    """Lay two summaries beside each other: one row for each classifier, metric and method of either.
+
+    change = mean after − mean before; widths = |change| / ((width before + width after) / 2), with the widths of the
+    means' intervals; apart = high before < low after or high after < low before.
+
+    Args:
+        before: Means, intervals, counts and ranks, by classifier, method and metric; and mean ranks.
+        after: The same of another run.
+
+    Returns:
+        The cell; `better`, the direction of its metric; `state`: "same", "changed" (its mean, interval, count or rank
+        is another), "came" or "went" (its classifier, method or metric is named on one side alone). Then both sides of
+        mean, low, high, count and rank; `change`, in the units of the metric; `widths`, 0 or above; `rank_change`,
+        below 0 where it rose; `apart`. A number that is undefined on either side leaves what is derived from it NaN,
+        and an undefined interval `apart` undefined. Rows of the metric "mean_rank" are the mean ranks, of which
+        "count" counts metrics. Intervals apart come first, then the largest change in widths; a change between two
+        intervals without width is infinite.
+
+    That two intervals of level 1 − α share no value is stricter than a test at α. Both are over the images of their
+    own run, and where these are the same images the scores are not paired, which makes it stricter still: intervals
+    that overlap do not show that nothing changed. Nothing corrects for the number of cells.
+
+    Reference: by definition; efron1993introduction (intervals).
+    """
+    sides = [_rows(one) for one in (before, after)]
+    table = sides[0].join(sides[1], how="outer", lsuffix="_before", rsuffix="_after", sort=False)
+    better = [side["better"].reindex(table.index) for side in sides]
+    table["better"] = better[1].fillna(better[0])
+    numbers = {(name, side): table[f"{name}_{side}"] for name in FIELDS for side in ("before", "after")}
+    low, high = ([numbers[name, side] for side in ("before", "after")] for name in ("low", "high"))
+    table["change"] = numbers["mean", "after"] - numbers["mean", "before"]
+    table["rank_change"] = numbers["rank", "after"] - numbers["rank", "before"]
+    width = ((high[0] - low[0]) + (high[1] - low[1])) / 2
+    size = table["change"].abs()
+    table["widths"] = (size / width).where(size > 0, size)
+    apart = ((high[0] < low[1]) | (high[1] < low[0])).astype("boolean")
+    table["apart"] = apart.mask(pd.concat([*low, *high], axis=1).isna().any(axis=1))
+    pairs = [(numbers[name, "before"], numbers[name, "after"]) for name in FIELDS]
+    same = np.logical_and.reduce([(one == other) | (one.isna() & other.isna()) for one, other in pairs])
+    table["state"] = np.where(same, SAME, CHANGED)
+    for side, other, word in ((0, 1, WENT), (1, 0, CAME)):
+        table.loc[sides[side].index.difference(sides[other].index), "state"] = word
+    table = table.astype({"count_before": "Int64", "count_after": "Int64"}).reset_index()
+    table = table.sort_values(
+        ["apart", "widths", *CELL], ascending=[False, False, True, True, True], na_position="last", kind="stable"
+    )
+    return table[list(COLUMNS)].reset_index(drop=True)
+
+
+def settings(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
+    """List the settings that are others: of metrics that both summaries have, and of what gathers their scores.
+
+    Returns:
+        `of` ("aggregate", or a metric), `setting`, and both sides' values as JSON; one that a side does not have is
+        empty there.
+    """
+    sides = [
+        {"aggregate": {**one.attrs["bootstrap"], "fewest": one.attrs["fewest"]}, **_settings(one)}
+        for one in (before, after)
+    ]
+    rows = []
+    for of in sides[0]:
+        if of not in sides[1]:
+            continue
+        values = [{name: json.dumps(value, sort_keys=True) for name, value in side[of].items()} for side in sides]
+        for name in dict.fromkeys([*values[0], *values[1]]):
+            pair = [one.get(name, "") for one in values]
+            if pair[0] != pair[1]:
+                rows.append([of, name, *pair])
+    return pd.DataFrame(rows, columns=["of", "setting", "before", "after"])
+
+
+def names(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
+    """List the classifiers, methods and metrics that one summary has and the other has not.
+
+    Returns:
+        `what` ("classifier", "metric" or "method"), `name`, and `state`: "came" or "went".
+    """
+    rows = []
+    for what in CELL:
+        sides = [one[what].values.tolist() for one in (before, after)]
+        rows += [[what, name, WENT] for name in sides[0] if name not in sides[1]]
+        rows += [[what, name, CAME] for name in sides[1] if name not in sides[0]]
+    return pd.DataFrame(rows, columns=["what", "name", "state"])
+
+
+def _rows(summary: xr.Dataset) -> pd.DataFrame:
+    """Give a row for each cell, the mean ranks among them."""
+    table = summary[list(FIELDS)].to_dataframe().reset_index()[[*CELL, "better", *FIELDS]]
+    ends = {"mean": "", "low": "_low", "high": "_high", "count": "_metrics"}
+    columns = {name: summary[f"{MEAN_RANK}{end}"] for name, end in ends.items()}
+    ranks = xr.Dataset(columns).to_dataframe().reset_index()[["classifier", "method", *ends]]
+    ranks = ranks.assign(metric=MEAN_RANK, better="lower", rank=np.nan)
+    both = pd.concat([table, ranks[table.columns]])
+    return both.astype(dict.fromkeys(FIELDS, float) | dict.fromkeys([*CELL, "better"], str)).set_index(list(CELL))
+
+
+def _settings(summary: xr.Dataset) -> dict[str, dict[str, Any]]:
+    """Give each metric's settings, and beside them the direction in which it is better."""
+    columns = (summary[name].values.tolist() for name in ("metric", "metric_settings", "better"))
+    return {
+        metric: {**json.loads(settings), "better": better} for metric, settings, better in zip(*columns, strict=True)
+    }
