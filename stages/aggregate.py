@@ -38,7 +38,7 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
         given: What it says.
         resamples: Bootstrap resamples of the images.
         level: Share of the resamples inside an interval.
-        fewest: Defined scores that a method needs to be ranked by a metric.
+        fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
     """
     if resamples < 1 or not 0 < level < 1:
         raise Problem(f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")

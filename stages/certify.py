@@ -52,7 +52,7 @@ def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
     """Count the votes that a cell is to hold, a row a picture, and those that are to be taken."""
     params = load(study)
     with of_cell(study, params, "certify", "votes", classifier, family, wait=False) as rows:
-        return rows.due([rows.served(work.table, work.shared) for work in plan(study, params, classifier, family)])
+        return rows.due([rows.served(work.table, token(work)) for work in plan(study, params, classifier, family)])
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
@@ -63,14 +63,14 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     params = load(study)
     with of_cell(study, params, "certify", "votes", classifier, family) as rows:
         works = plan(study, params, classifier, family)
-        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
+        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(token(work)) is None}
         passes, failed = {}, {}
         if any(map(len, missing.values())):
             passes, failed = compute(study, params, classifier, works, missing, rows)
         if finish and not failed:
             groups = {f"{work.method.name}.zarr": {"family": family} for work in works}
             ways = {f"{work.method.name}.zarr/{work.smoothing.name}": work.smoothing.settings for work in works}
-            tables = [rows.served(work.table, work.shared) for work in works]
+            tables = [rows.served(work.table, token(work)) for work in works]
             rows.finish(tables, groups | ways)
             tell(tables, path(study, "votes", classifier, family))
         rows.log(passes)
@@ -97,6 +97,10 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
             if count > seen.lead[0]:
                 where = f"params.yaml: certify.{smoothing.name}.{group} = {count}"
                 raise Problem(f"{where}: there are {seen.lead[0]} {group}; expected at most that")
+            tiles = int(np.prod(seen.lead[1:], dtype=int))
+            if seen.dims[1:] and smoothing.tile is not None and smoothing.tile >= tiles:
+                where = f"params.yaml: certify.{smoothing.name}.tile = {smoothing.tile}"
+                raise Problem(f"{where}: grids have the tiles 0 to {tiles - 1}")
             works += [_work(params, trained, bound, smoothing, seen, count) for bound in chosen]
     return works
 
@@ -130,7 +134,7 @@ def compute(
         for _, asking in groupby(parts, key=lambda part: id(part[2])):
             together = list(asking)
             positions, given = together[0][1], together[0][2]
-            asked = {works[i].method.name: i for i, _, _ in together if rows.refusal(works[i].shared) is None}
+            asked = {works[i].method.name: i for i, _, _ in together if rows.refusal(token(works[i])) is None}
             asked = {name: i for name, i in asked.items() if f"{name} ({smoothing})" not in failed}
             if not asked:
                 continue
@@ -139,13 +143,18 @@ def compute(
             cast = votes(loaded, given["images"], given["targets"], given["seeds"], ways, passes, **settings)
             for name, i in asked.items():
                 if isinstance(cast[name], Unsupported):
-                    rows.refuse(works[i].shared, str(cast[name]))
+                    rows.refuse(token(works[i]), str(cast[name]))
                 elif isinstance(cast[name], Exception):
                     error = f"{type(cast[name]).__name__}: {cast[name]} (images {evidence.some(seen, positions)})"
                     failed[f"{name} ({smoothing})"] = error
                 else:
                     rows.put(works[i].table, positions, cast[name])
     return passes, failed
+
+
+def token(work: Work) -> bytes:
+    """Digest what all votes on a method's maps of one kind of picture depend on: grids may be too large for it."""
+    return keys.digest(work.shared, work.seen.group)
 
 
 def at_a_time(copies: int, batch: int) -> int:
@@ -174,7 +183,11 @@ def _work(params: dict, trained: bytes, bound: Entry, smoothing: Smoothing, seen
     rows = count * int(np.prod(seen.lead[1:], dtype=int))
     # The noise is drawn from the image's seed, whatever the method names.
     of_rows = evidence.digests(seen, [*named, *({"seeds"} - set(named))])[:rows]
-    made = b"".join(keys.digest(shared, row) for row in of_rows)
+    inner = rows // count
+    asked = [inner == 1 or smoothing.tile in (None, i % inner) for i in range(rows)]
+    made = b"".join(
+        keys.digest(shared, row) if own else bytes(keys.SIZE) for row, own in zip(of_rows, asked, strict=True)
+    )
     levels = smoothing.settings["levels"]
     shape = (len(levels), *seen.side)
     attrs = {

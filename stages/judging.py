@@ -11,7 +11,7 @@ from stages.lending import WHOLE
 from stages.problem import Problem
 from stages.settings import Entry, canonical
 from stages.signatures import attributes
-from stages.smoothing import DIGITS, Smoothing, radius
+from stages.smoothing import Smoothing, radius, stored
 from stages.stores import read
 from stages.tables import Field, Table, keys_of
 
@@ -155,10 +155,10 @@ def _along(metric: Entry, dim: str | None, side: tuple[int, int], ways: list[Smo
     """Give the coordinates of what a metric stores beside the image: a curve's points, thresholds, radii and levels."""
     set_to, pixels = metric.settings, side[0] * side[1]
     if ways:
-        radii = [radius(way.settings["sigma"], tau) for way in ways for tau in set_to["tau"]]
+        radii = [stored(radius(way.settings["sigma"], tau)) for way in ways for tau in set_to["tau"]]
         levels = ways[0].settings["levels"]
         levels = [0, *levels[::-1]] if dim == "removed" else levels
-        return {"radius": np.round(radii, DIGITS), "level": np.array(levels)}
+        return {"radius": np.array(radii), "level": np.array(levels)}
     points = {
         # The share of pixels that are changed at each step, the last one shorter.
         "pixels": lambda: np.minimum(np.arange(0, pixels + set_to["pixels"], set_to["pixels"]), pixels) / pixels,

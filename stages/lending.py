@@ -83,7 +83,9 @@ class Lender:
             given: Evidence of the batch.
         """
         asks = self._asks[metric]
-        lent = {**given, "maps": self._own(method, positions.tobytes())}
+        lent = dict(given)
+        if "maps" in asks:
+            lent["maps"] = self._own(method, positions.tobytes())
         if "votes" in asks:
             lent["votes"] = [self._cast(method, way.name, positions.tobytes()) for way in self._ways[metric]]
         if "explain" in asks:

@@ -1,6 +1,6 @@
 """Read the section certify of params.yaml: how noisy copies vote, and on what; and which metrics judge the votes."""
 
-from math import inf
+from math import floor, inf
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from stages.settings import Entry, check, mapping, named
 from stages.signatures import signature, verb_signature
 
 # Of an entry of certify: what is certified.
-CERTIFIED = {"methods": list[str], "images": int, "grids": int}
+CERTIFIED = {"methods": list[str], "images": int, "grids": int, "tile": int | None}
 
 
 DIGITS = 6  # after the point, of radii as they are stored
@@ -22,6 +22,7 @@ class Smoothing(NamedTuple):
     settings: dict[str, Any]
     methods: list[str]
     pictures: dict[str, int]  # how many images, and how many grids
+    tile: int | None  # of grids, the one that is explained; None for all
 
 
 def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
@@ -42,6 +43,8 @@ def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
         checked = check(given, {**accepted, **CERTIFIED}, where, "votes of stages/voting.py")
         if unknown := set(checked["methods"]) - methods:
             raise Problem(f"params.yaml: {where}: methods names {', '.join(sorted(unknown))}, which is no method")
+        if len(set(checked["methods"])) < len(checked["methods"]):
+            raise Problem(f"params.yaml: {where}: methods names one twice: {', '.join(checked['methods'])}")
         levels = checked["levels"]
         if not levels or levels != sorted({level for level in levels if 0 < level < 100}, reverse=True):
             raise Problem(f"params.yaml: {where}: levels = {levels}: expected falling whole percentages, 99 to 1")
@@ -51,7 +54,8 @@ def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
         if not 0 < checked["sigma"] < inf:
             raise Problem(f"params.yaml: {where}: sigma = {checked['sigma']}: expected more than 0")
         pictures = {group: checked[group] for group in ("images", "grids")}
-        found[name] = Smoothing(name, {key: checked[key] for key in sorted(accepted)}, checked["methods"], pictures)
+        settings = {key: checked[key] for key in sorted(accepted)}
+        found[name] = Smoothing(name, settings, checked["methods"], pictures, checked["tile"])
     return found
 
 
@@ -80,6 +84,10 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
     group = "grids" if "tiles" in asks else "images"
     if empty := [one.name for one in ways if not one.pictures[group]]:
         raise Problem(f"{where}: smoothings = {named}: {', '.join(empty)} certifies no {group}, which it judges")
+    for one in ways if group == "grids" else []:
+        if one.tile not in (None, metric.options["tile"]):
+            given = metric.options["tile"]
+            raise Problem(f"{where}: tile = {given}: {one.name} certifies tile {one.tile} alone; expected {one.tile}")
     levels, tau, alpha = ways[0].settings["levels"], metric.settings["tau"], metric.settings["alpha"]
     if level not in levels:
         raise Problem(f"{where}: level = {level}: expected the one to rank by, of {levels}")
@@ -87,7 +95,7 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
         raise Problem(f"{where}: tau = {tau}: expected shares of the votes, at least 0.5 and less than 1")
     if not 0 < alpha < 1:
         raise Problem(f"{where}: alpha = {alpha}: expected more than 0 and less than 1")
-    radii = [round(radius(one.settings["sigma"], share), DIGITS) for one in ways for share in tau]
+    radii = [stored(radius(one.settings["sigma"], share)) for one in ways for share in tau]
     if len(set(radii)) < len(radii):
         raise Problem(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
 
@@ -101,3 +109,8 @@ def radius(sigma: float, tau: float) -> float:
     if not 0.5 <= tau < 1:
         raise ValueError(f"tau = {tau}: expected at least 0.5 and less than 1, the share of votes that a label needs")
     return sigma * NormalDist().inv_cdf(tau)
+
+
+def stored(exact: float) -> float:
+    """Give a radius as it is stored: never more than what is certified."""
+    return floor(exact * 10**DIGITS) / 10**DIGITS

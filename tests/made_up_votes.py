@@ -10,7 +10,7 @@ from made_up import CLASSIFIERS, METHODS, SIDE, UNSUPPORTED
 
 from stages import params, signatures
 from stages.certification import IMPORTANT, Votes, labels
-from stages.smoothing import DIGITS, radius
+from stages.smoothing import radius, stored
 from stages.stores import array, group_at
 
 LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 3, 2
@@ -52,7 +52,13 @@ def study(folder: Path) -> Path:
     given = yaml.safe_load((folder / "params.yaml").read_text())
     settings = {"form": "strict", "levels": LEVELS, "first": FIRST, "rest": REST, "images": IMAGES}
     given["certify"] = {
-        name: {**settings, "sigma": sigma, "grids": GRIDS if name == "noise_15" else 0, "methods": methods}
+        name: {
+            **settings,
+            "sigma": sigma,
+            "tile": None,
+            "grids": GRIDS if name == "noise_15" else 0,
+            "methods": methods,
+        }
         for name, (sigma, methods) in WAYS.items()
     }
     given["metrics"] |= METRICS
@@ -130,7 +136,7 @@ def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rn
                 key[[place for place, one in enumerate(judged) if one in refused]] = 0
                 array(group, "key", key, (*dims, "byte"), {})
                 array(group, "method", np.array(judged, dtype=np.dtypes.StringDType()), ("method",), {})
-                radii = [round(radius(WAYS[way][0], tau), DIGITS) for way, tau in tests]
+                radii = [stored(radius(WAYS[way][0], tau)) for way, tau in tests]
                 array(group, "radius", np.array(radii), ("radius",), {})
                 array(group, "level", np.array(levels), ("level",), {})
                 if of == "certified_grid":

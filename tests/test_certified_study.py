@@ -20,7 +20,7 @@ IMAGES, GRIDS = 4, 2
 
 
 def radius(sigma: float, tau: float) -> float:
-    return round(smoothing.radius(sigma, tau), smoothing.DIGITS)
+    return smoothing.stored(smoothing.radius(sigma, tau))
 
 
 def certified() -> dict:
@@ -28,7 +28,7 @@ def certified() -> dict:
     params = tiny()
     params["methods"] = {family: dict([*params["methods"][family].items()][:1]) for family in ("gradient", "control")}
     votes = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "first": 2, "rest": 45}
-    votes |= {"images": IMAGES, "grids": GRIDS, "methods": METHODS}
+    votes |= {"images": IMAGES, "grids": GRIDS, "tile": None, "methods": METHODS}
     # The second one's radii lie on both sides of the first one's.
     params["certify"] = {"noise_15": votes, "noise_25": {**votes, "sigma": 0.25, "grids": 0}}
     params["metrics"] = {

@@ -21,7 +21,7 @@ def given(**changes):
     params = tiny()
     params["methods"] = {FAMILY: params["methods"][FAMILY]}
     smoothing = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "first": 2, "rest": 30}
-    smoothing |= {"images": 4, "grids": 1, "methods": ["gradient", "input_x_gradient"]}
+    smoothing |= {"images": 4, "grids": 1, "tile": None, "methods": ["gradient", "input_x_gradient"]}
     params["certify"] = {"noise_15": {**smoothing, **changes}}
     params["metrics"] = {
         "localization": {"pointing_game": {"tolerance": 4}},

@@ -84,15 +84,15 @@ def test_images_without_a_score_do_not_bend_the_interval():
 @pytest.mark.parametrize("kind", ["percentile", "bca"])
 def test_intervals_bear_what_is_constant_or_hardly_defined(kind):
     nan = np.nan
-    constant, once, never, one_grid = np.full((6, 2), 0.1), np.full((6, 2), nan), np.full((6, 2), nan), np.zeros((6, 2))
-    once[2, 0], one_grid[1:] = 1, nan
-    two = once.copy()
-    two[4] = 3
-    low, high = intervals(np.stack([constant, once, never, one_grid, two], axis=-1), kind=kind)
+    constant, four, never, one_grid = np.full((9, 2), 0.1), np.full((9, 2), nan), np.full((9, 2), nan), np.zeros((9, 2))
+    four[:4, 0], one_grid[1:] = [1, 2, 1, 2], nan
+    five = four.copy()
+    five[4] = 3
+    low, high = intervals(np.stack([constant, four, never, one_grid, five], axis=-1), kind=kind)
     np.testing.assert_allclose([low[0], high[0]], 0.1)
     assert np.isnan([low[1:4], high[1:4]]).all()
-    # Two units, of one and of two scores: resamples without either have no mean, the others lie between 1 and 3.
-    assert 1 <= low[4] < 7 / 3 < high[4] <= 3
+    # Five units of nine, one of two scores: some resamples hold none of them and have no mean.
+    assert 1 <= low[4] < 2 < high[4] <= 3
 
 
 def test_bca_bears_that_one_unit_carries_everything():
@@ -211,9 +211,9 @@ def test_widths_at_the_number_there_is_are_those_of_the_interval():
     np.testing.assert_allclose(found[0], high - low, rtol=0.05)
 
 
-def test_widths_need_two_images_with_a_score():
+def test_widths_need_five_images_with_a_score():
     scores = np.full((9, 1, 2), np.nan)
-    scores[0], scores[1, 0, 1] = 1, 2
+    scores[:4], scores[4, 0, 1] = 1, 2
     found = precision.widths(scores, np.array([2, 50]), resamples=200, level=0.9, seed=0)
     np.testing.assert_array_equal(np.isnan(found), [[True, False], [True, False]])
     assert np.isnan(precision.widths(scores[:0], np.array([4]), resamples=5, level=0.9, seed=0)).all()

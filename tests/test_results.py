@@ -243,6 +243,13 @@ def test_methods_share_a_letter_exactly_where_they_are_not_told_apart(study):
             here = {"classifier": classifier, "metric": metric}
             letters = dict(zip(summary["method"].values, summary["letters"].sel(here).values, strict=True))
             adjusted = contrasts["p_adjusted"].sel(here).to_pandas()
+            images, pairs = int(contrasts["count"].sel(here).max()), adjusted.notna().to_numpy().sum() / 2
+            # On six grids, or ten images, p is 2 / 2⁶ or more even where one method wins on all, times the pairs.
+            hopeless = 2 / 2**images * pairs > 0.05
+            assert hopeless == (metric in ("grid_pointing_game", "max_sensitivity"))
+            if hopeless:
+                assert not any(letters.values())
+                continue
             for one, own in letters.items():
                 assert bool(own) == (not np.isnan(summary["rank"].sel({**here, "method": one}))), (metric, one)
                 for other, its in letters.items() if own else ():

@@ -109,13 +109,13 @@ def test_means_are_over_defined_scores_and_say_over_how_many():
     np.testing.assert_array_equal(counts.sum(axis=0), [2, 2, 0])
 
 
-def test_one_defined_score_has_no_interval():
+def test_four_defined_scores_have_no_interval():
     nan = np.nan
-    scores = single(np.array([[1.0, nan], [2, 5], [4, nan]]))
+    scores = single(np.array([[1.0, nan], [2, 5], [4, 3], [4, 1], [5, 2]]))
     sums, counts = bootstrap.pool(scores)
-    samples = bootstrap.resampled_means(bootstrap.draw(3, resamples=200, seed=0), sums, counts)
+    samples = bootstrap.resampled_means(bootstrap.draw(5, resamples=200, seed=0), sums, counts)
     low, high = bootstrap.interval(samples, counts, level=0.9)
-    assert low[0] < 7 / 3 < high[0]
+    assert low[0] < 16 / 5 < high[0]
     assert np.isnan(low[1])
     assert np.isnan(high[1])
 

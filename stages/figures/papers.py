@@ -221,7 +221,9 @@ def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
         return told
     if not cell["asked"]:
         return "not judged by this metric"
-    return "no score is defined" if not cell["count"] else f"fewer than {one.attrs['fewest']} scores are defined"
+    return (
+        "no score is defined" if not cell["count"] else f"fewer than {one.attrs['fewest']} images or grids have a score"
+    )
 
 
 def _intervals(table: xr.Dataset) -> str:

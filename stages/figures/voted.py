@@ -86,7 +86,7 @@ class Found(NamedTuple):
         """Give the label of a test's radius, NaN where the results have none."""
         labels = self.table["radius"].values
         nearest = float(labels[np.abs(labels - test.radius).argmin()])
-        return nearest if abs(nearest - test.radius) < 10**-DIGITS else np.nan
+        return nearest if abs(nearest - test.radius) <= 10**-DIGITS else np.nan
 
     def test(self, metric: Entry) -> Test:
         """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""

@@ -53,8 +53,8 @@ def kind(graph: GraphModule, node: Node) -> str:
     else:
         name = getattr(node.target, "__name__", str(node.target))
         found = {"call_function": FUNCTIONS, "call_method": METHODS}.get(node.op, {}).get(node.target, "unknown")
-    if found == "sum" and not all(isinstance(summand, Node) for summand in node.args):
-        found = "unknown"  # a constant is no place for relevance
+    if found == "sum" and (node.kwargs or not all(isinstance(summand, Node) for summand in node.args)):
+        found = "unknown"  # a constant is no place for relevance, and a weight is no plain sum
     if found == "unknown":
         raise Unsupported(f"no rule is known for the step {name} of its forward")
     return found

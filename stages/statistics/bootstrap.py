@@ -16,6 +16,9 @@ from stages.statistics.ranks import TIE
 Kind = Literal["percentile", "bca"]
 PerCell = Float[np.ndarray, " cell"]
 Matrix = Float[np.ndarray, "method method"]
+# Units with a defined score below which there is no interval.
+LEAST = 5
+
 Weights = Float[np.ndarray, "resample unit"]
 Sums = Float[np.ndarray, "unit cell"]
 Counts = Int[np.ndarray, "unit cell"]
@@ -78,11 +81,12 @@ def interval(
         level: Share of the resamples inside, 0.95 for instance.
 
     Returns:
-        Lower and upper ends, of the resamples in which the mean is defined. NaN where fewer than two units have a
-        defined score: one unit says nothing of how units vary.
+        Lower and upper ends, of the resamples in which the mean is defined. NaN where fewer than five units have a
+        defined score: so few say little of how units vary, and three would be in such an interval of 95% but three
+        times in four.
     """
     tail = (1 - level) / 2
-    known = ((counts > 0).sum(axis=0) >= 2) & ~np.isnan(samples).all(axis=0)
+    known = ((counts > 0).sum(axis=0) >= LEAST) & ~np.isnan(samples).all(axis=0)
     ends = np.full((2, samples.shape[1]), np.nan)
     whole = known & ~np.isnan(samples).any(axis=0)
     ends[:, whole] = np.quantile(samples[:, whole], [tail, 1 - tail], axis=0)
@@ -109,7 +113,7 @@ def mean_interval(samples: Samples, sums: Sums, counts: Counts, *, level: float,
         kind: Which interval.
 
     Returns:
-        Lower and upper ends, in the units of the scores. NaN where fewer than two units have a defined score.
+        Lower and upper ends, in the units of the scores. NaN where fewer than five units have a defined score.
 
     Reference: efron1987better (bca), efron1993introduction.
 
@@ -123,7 +127,7 @@ def mean_interval(samples: Samples, sums: Sums, counts: Counts, *, level: float,
     scale = 1 - bend * tails
     moved = np.divide(tails, scale, out=np.copysign(np.inf, tails), where=scale > 0)
     ends = _quantiles(samples, ndtr(shift + moved))
-    ends[:, (counts > 0).sum(axis=0) < 2] = np.nan
+    ends[:, (counts > 0).sum(axis=0) < LEAST] = np.nan
     return ends[0], ends[1]
 
 
@@ -143,8 +147,8 @@ def differences(
         kind: Which interval.
 
     Returns:
-        In the units of the scores; 0 on the diagonal. NaN where the two share no image, intervals also where they
-        share one unit.
+        In the units of the scores; 0 on the diagonal. NaN where the two share no image, intervals also where they share
+        fewer than five units.
 
     Reference: efron1993introduction.
     """

@@ -49,15 +49,20 @@ def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) ->
 
     Args:
         contrasts: Adjusted p-values.
-        summary: Ranks; its metrics that rank nothing get no letters.
+        summary: Ranks; its metrics that rank nothing get no letters, and neither do those whose images are so few
+            that no two methods could differ, whatever their scores.
         alpha: p-values up to it are significant.
     """
     ranks = summary["rank"].transpose("classifier", "metric", "method")
+    contrasts = contrasts.transpose("classifier", "metric", "method", "method_other")
     found = np.full(ranks.shape, "", dtype=object)
-    adjusted = contrasts["p_adjusted"].transpose("classifier", "metric", "method", "method_other")
     metrics = {name: place for place, name in enumerate(summary["metric"].values.tolist())}
-    for at, classifier in enumerate(adjusted.values):
-        for name, matrix in zip(adjusted["metric"].values.tolist(), classifier, strict=True):
+    for at in range(len(ranks)):
+        for place, name in enumerate(contrasts["metric"].values.tolist()):
+            matrix, count = (contrasts[key].values[at, place] for key in ("p_adjusted", "count"))
+            pairs = (~np.isnan(matrix)).sum() / 2
+            if 2 * 0.5 ** count.max() * pairs > alpha:
+                continue
             order = np.argsort(ranks.values[at, metrics[name]], kind="stable")  # NaN comes last
             found[at, metrics[name], order] = letters(matrix[np.ix_(order, order)], alpha=alpha)
     told = xr.DataArray(found.astype(np.dtypes.StringDType()), ranks.coords, ranks.dims)
@@ -87,7 +92,8 @@ def omnibus_table(summary: xr.Dataset, *, alpha: float) -> dict[str, xr.DataArra
     names = ("friedman", "friedman_p", "friedman_metrics", "friedman_methods", "critical_difference")
     coords = {"classifier": summary["classifier"].values}
     found = {name: xr.DataArray(values, coords, ("classifier",)) for name, values in zip(names, columns, strict=True)}
-    return {name: one.astype(np.int32) if name.endswith("s") else one for name, one in found.items()}
+    whole = ("friedman_metrics", "friedman_methods")
+    return {name: one.astype(np.int32) if name in whole else one for name, one in found.items()}
 
 
 def control_table(summary: xr.Dataset, pairs: list[tuple[str, str]]) -> xr.Dataset:

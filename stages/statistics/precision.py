@@ -26,7 +26,7 @@ def widths(
         seed: Of the drawing.
 
     Returns:
-        In the units of the scores, about as 1 / √size. NaN where fewer than two units have a defined score. Units
+        In the units of the scores, about as 1 / √size. NaN where fewer than five units have a defined score. Units
         without one are drawn too: a metric that is defined on few images needs more of them.
 
     Reference: bickel1997resampling (fewer than all, with replacement).

@@ -38,7 +38,7 @@ def summarize(
         weights: How often each resample drew each unit.
         better: Which way is better.
         level: Share of the resamples inside an interval.
-        fewest: Defined scores that a method needs to be ranked: a mean over a few images ranks nobody.
+        fewest: Units with a defined score that a method needs to be ranked: a mean over a few images ranks nobody.
 
     Returns:
         The table, where `count` is the number of defined scores a mean is over; and the rank of each method in
@@ -48,7 +48,7 @@ def summarize(
     means = mean(sums, counts)
     samples = resampled_means(weights, sums, counts)
     low, high = interval(samples, counts, level=level)
-    enough = counts.sum(axis=0) >= fewest
+    enough = (counts > 0).sum(axis=0) >= fewest
     ranks, resampled = (rank(np.where(enough, values, np.nan), better=better) for values in (means, samples))
     best, worst = rank_interval(resampled, ranks, level=level, attained=True)
     number = counts.sum(axis=0).astype(np.float64)

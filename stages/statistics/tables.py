@@ -129,7 +129,7 @@ def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: i
         resamples: Bootstrap resamples of the images (or grids), the same ones for every method.
         level: Share of the resamples inside an interval.
         seed: Of the resampling.
-        fewest: Defined scores that a method needs to be ranked by a metric.
+        fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
     """
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
     metrics = list(dict.fromkeys(one.metric for one in judged))
