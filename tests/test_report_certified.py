@@ -20,9 +20,9 @@ from made_up_votes import LEVELS, VOTED
 from PIL import Image
 from reported import CONTRAST, find, housed, look
 
-from stages import aggregate, params, report
+from stages import aggregate, params, report, signatures
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.figures import certificates, certified, published, steps, tradeoff, voted
+from stages.figures import certificates, certified, protocol, published, steps, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.problem import Problem
 from stages.settings import Entry
@@ -57,8 +57,13 @@ def text(study) -> str:
 
 
 def among(known: voted.Found, *entries: Entry, **ways: dict) -> voted.Found:
-    """What is known, as if it were of these entries, and of smoothings with other settings."""
-    changed = {name: known.ways[name]._replace(settings={**known.ways[name].settings, **ways[name]}) for name in ways}
+    """What is known, as if it were of these entries, and of smoothings of 100 images and grids with other settings."""
+    changed = {
+        name: known.ways[name]._replace(
+            settings={**known.ways[name].settings, **ways[name]}, pictures={"images": 100, "grids": 100}
+        )
+        for name in ways
+    }
     return known._replace(metrics=list(entries), ways={**known.ways, **changed})
 
 
@@ -351,6 +356,7 @@ def test_the_page_says_what_is_certified(text):
     ):
         assert said in words
     assert 'id="published"' not in text
+    assert "′: published" not in text
 
 
 def test_what_has_no_votes_is_told(text):
@@ -405,7 +411,9 @@ def paper(study, tmp_path) -> Path:
     other = Path(shutil.copytree(study, tmp_path / "study"))
     given = yaml.safe_load((other / "params.yaml").read_text())
     given["datasets"]["shapes"] = {"family": "imagenet", "function": "paper", "number": 100}
-    given["classifiers"]["robust"]["network"] = {"family": "torchvision", "name": "resnet18"}
+    about = given["classifiers"]["robust"]
+    about["network"] = {"family": "torchvision", "name": "resnet18"}
+    about |= {group: {**about[group], "count": 100} for group in ("images", "grids")}
     (other / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     return other
 
@@ -530,22 +538,173 @@ def test_the_page_compares(paper):
     assert 'id="published"' in page
     assert "means on robust, resnet18" in page
     assert "authors&#39; rebuttal: Figure 1" in page
-    assert "form strict; 10 + 60 votes; α = 0.05</td>" in page
-    assert "form strict; all tiles; 10 + 60 votes; α = 0.05</td>" in page
+    assert "form strict; 10 + 60 votes; α = 0.05; 3 images</td>" in page
+    assert "form strict; all tiles; 10 + 60 votes; α = 0.05; 2 grids</td>" in page
+    assert "equal to those at 30% in every curve, so seemingly copied</td>" in page
+    assert "inferred: the axis is read as the certified share of grids; inferred: the level is 30%" in page
+    assert "published certified, % (inferred)" in page
+    assert "number with ′: published" in page
+
+
+FAMILIES = ("gradient", "path", "relevance", "masking", "feature", "cam")
 
 
 def test_published_means_are_of_methods_and_metrics_that_there_are():
     facts = published.facts()
     assert len({tuple(list(one.values())[:7]) for one in facts}) == len(facts) > 2000
-    functions = {
-        name for file in ("gradient", "path", "relevance", "masking", "feature", "cam") for name in _public(file)
-    }
+    assert {(one["method"], one["layer"]) for one in facts} == set(protocol.SETTINGS) >= set(protocol.OF_TRANSFORMERS)
+    functions = {name for file in FAMILIES for name in _public(file)}
     assert {one["method"] for one in facts} <= functions
     assert {one["network"] for one in facts} == {"resnet18", "wide_resnet50_2", "resnet152", "vgg11", "vit_b_16"}
     assert {(one["sigma"], one["tau"]) for one in facts} == {("0.15", "0.75"), ("0.25", "0.75"), ("0.33", "0.75")}
     for one in facts:
         top = 1 if one["metric"] in ("certified_grid_pointing_game", "certified_deletion") else 100
         assert 0 <= float(one["value"]) <= top
+
+
+@pytest.mark.parametrize(("method", "layer"), list(protocol.SETTINGS))
+def test_published_settings_are_all_that_a_method_takes(method, layer):
+    """But for the layer and seeds, and for channels where they change nothing."""
+    of_features = {theirs: ours for ours, theirs in published.NAMED.items()}
+    own = of_features.get(method, method) if layer == "final" else method
+    (family,) = (file for file in FAMILIES if own in _public(file))
+    taken = signatures._read(Path(params.__file__).parent / "methods" / f"{family}.py", own).settings
+    for network in ("resnet18", "vit_b_16"):
+        assert {*protocol.settings(method, layer, network)} - {"channels"} == {*taken} - {"layer", "seed"}
+
+
+def test_the_paper_study_has_the_published_settings():
+    listed = yaml.safe_load((Path(__file__).parents[1] / "studies/certified/methods.yaml").read_text())["methods"]
+    there = [(one.get("function", name), one) for family in listed.values() for name, one in family.items()]
+    for function, one in there:
+        theirs = protocol.settings(published.NAMED.get(function, function), one.get("layer", "input"), "resnet18")
+        assert {name: one[name] for name in theirs} == theirs
+
+
+@pytest.mark.parametrize(
+    ("method", "network", "changes", "said"),
+    [
+        (("rise", "input"), "resnet18", {}, []),
+        (("rise", "input"), "resnet18", {"masks": 96, "seed": 7}, ["masks: 96 instead of 6000"]),
+        (("lrp", "final"), "resnet18", {"epsilon": 1e-6}, ["epsilon: 1e-06 instead of 0.25"]),
+        (
+            ("gradient", "input"),
+            "resnet18",
+            {"sign": "positive", "channels": "sum"},
+            ["sign: positive instead of both", "channels: sum instead of abs_sum"],
+        ),
+        (
+            ("integrated_gradients", "input"),
+            "resnet152",
+            {"steps": 16, "baseline": "black"},
+            ["baseline: black instead of mean", "steps: 16 instead of 20"],
+        ),
+        (("occlusion", "input"), "vgg11", {"stride": 4}, ["stride: 4 instead of 8"]),
+        (("occlusion", "final"), "vgg11", {"window": 3}, ["window: 3 instead of 5"]),
+        (("cam", "final"), "vgg11", {"rectified": False}, ["rectified: false instead of true"]),
+        (("input_x_gradient", "input"), "vit_b_16", {}, []),
+        (("input_x_gradient", "input"), "vit_b_16", {"channels": "sum"}, ["channels: sum instead of abs_sum"]),
+        (("input_x_gradient", "input"), "resnet18", {"channels": "abs_sum"}, ["channels: abs_sum instead of sum"]),
+    ],
+)
+def test_settings_of_a_method_that_are_not_the_authors_are_named(method, network, changes, said):
+    theirs = protocol.settings(*method, network)
+    own = {**theirs, **changes}
+    options = {"channels": own.pop("channels", "sum"), "reverse": None}
+    assert protocol.unlike_settings(Entry("methods", "", "ours", method[0], own, options), theirs) == said
+
+
+def test_a_method_with_other_settings_is_compared_and_they_are_named(known, paper):
+    given = params.load(paper)
+    given["methods"]["gradient"]["input_x_gradient"]["channels"] = "abs_sum"
+    alike = [entry(known, "certified_unimportant", alpha=0.001)]
+    found = published.joined(among(known, *alike, noise_15=AUTHORS), given)
+    assert row(found, "gradcam", "certified_unimportant", 50).differs == []
+    one = row(found, "input_x_gradient", "certified_unimportant", 50)
+    assert one.differs == ["channels: abs_sum instead of sum"]
+
+
+@pytest.mark.parametrize(
+    ("images", "grids", "size", "of_images", "of_grids"),
+    [
+        ({}, {}, 224, [], []),
+        ({"target": "prediction"}, {}, 224, ["prediction explained instead of label"], []),
+        ({"count": 20}, {"count": 30}, 224, ["20 images"], ["30 grids"]),
+        ({"count": 300}, {"count": 300}, None, [], []),
+        ({}, {}, 64, ["images of 64 × 64 pixels"], ["tiles of 64 × 64 pixels"]),
+    ],
+)
+def test_other_classes_numbers_and_sizes_are_said(known, paper, images, grids, size, of_images, of_grids):
+    given = params.load(paper)
+    about = given["classifiers"]["robust"]
+    given["classifiers"]["robust"] = {
+        **about,
+        "images": {**about["images"], **images},
+        "grids": {**about["grids"], **grids},
+    }
+    given["datasets"]["shapes"] |= {"size": size} if size else {}
+    of = {"alpha": 0.001}
+    metrics = [entry(known, "certified_unimportant", **of), entry(known, "grid_abstained", tile=0, **of)]
+    found = published.joined(among(known, *metrics, noise_15=AUTHORS), given)
+    assert row(found, "gradcam", "certified_unimportant", 50).differs == of_images
+    assert row(found, "gradcam", "grid_abstained", 50).differs == of_grids
+
+
+def test_the_side_of_a_transformer_is_its_own(known, paper):
+    given = params.load(paper)
+    given["classifiers"]["robust"]["network"] = {"family": "torchvision", "name": "vit_b_16", "side": 128}
+    metric = entry(known, "certified_unimportant", alpha=0.001)
+    found = published.joined(among(known, metric, noise_15=AUTHORS), given)
+    assert row(found, "gradcam", "certified_unimportant", 50).differs == ["images of 128 × 128 pixels"]
+
+
+def caveats(**at: str) -> set[str]:
+    return {one["caveat"] for one in published.facts() if all(one[key] == value for key, value in at.items())}
+
+
+def test_what_cannot_be_compared_or_is_inferred_is_said():
+    lrp = "epsilon 0.25 in the paper, 1e-6 in its code"
+    wide = "taken at layer2, not at the last layer"
+    of = {"method": "lrp", "layer": "final", "metric": "certified_important"}
+    assert caveats(network="wide_resnet50_2", **of) == {f"{wide}; {lrp}"}
+    assert caveats(network="resnet152", **of) == {lrp}
+    assert caveats(network="resnet18", method="gradcam", metric="certified_important") == {""}
+    vit = "without the last LayerNorm before the head"
+    of = {"network": "vit_b_16", "method": "gradcam", "metric": "abstained"}
+    assert caveats(layer="input", **of) == {vit}
+    assert caveats(layer="final", **of) == {f"{vit}; taken one block before the end"}
+    assert all(one.startswith("class weights") for one in caveats(network="vgg11", method="cam"))
+    copied = caveats(metric="certified_deletion", level="50") - caveats(metric="certified_deletion", level="30")
+    assert copied
+    assert all(one.endswith("so seemingly copied") for one in copied)
+    assert all("inferred: the axis" in one for one in caveats(metric="grid_abstained"))
+    poster = {one["source"] for one in published.facts() if "the level is 30%" in one["caveat"]}
+    assert poster == {"authors' poster: trade-off plot (level inferred)"}
+
+
+def test_every_caveat_is_of_a_number():
+    said = "; ".join(one["caveat"] for one in published.facts())
+    assert all(one["caveat"] in said for one in published._rows(published.CAVEATS))
+
+
+def test_published_places_are_in_the_trade_off(known, paper, study):
+    (game,) = known.of("certified_grid_pointing_game")
+    found = certificates.traded(known, params.load(paper), game, "robust")
+    of = {one.method: one.published for one in found["rows"]}
+    # ResNet-18 at the top 30%: CAM at the input has both numbers of the poster, a control has none.
+    assert of["gradcam"] == pytest.approx((0.86, 0.70), abs=0.006)
+    assert of["cam"] == pytest.approx((0.25, 0.306), abs=0.0006)
+    assert of["uniform"] is None
+    assert found["published"]
+    assert found["chart"].count("′") == len([one for one in of.values() if one])
+    of_images = known._replace(metrics=[one for one in known.metrics if one.function != "grid_abstained"])
+    assert not certificates.traded(of_images, params.load(paper), game, "robust")["published"]
+    assert not certificates.traded(known, params.load(study), game, "robust")["published"]
+    assert not certificates.traded(known, params.load(paper), game, "vanilla")["published"]
+    strong = entry(known, game.name, tau=[0.6])
+    assert published.places(known, params.load(paper), strong, "robust") == {}
+    few = game._replace(options={**game.options, "level": 20})
+    assert published.places(known, params.load(paper), few, "robust") == {}
 
 
 def _public(family: str) -> list[str]:

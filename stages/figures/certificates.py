@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.certification import Votes
-from stages.figures import certified, steps, tradeoff
+from stages.figures import certified, published, steps, tradeoff
 from stages.figures.page import Shown
 from stages.figures.pictures import image
 from stages.figures.theme import keys
@@ -63,7 +63,7 @@ def families(known: Found) -> list[str]:
 def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str, Any] | None:
     """Give the chart and table of how much is certified on grids against whether it lies in the tile explained.
 
-    The certified share is of grids, or of images where that was not measured.
+    The certified share is of grids, or of images where that was not measured; what was published is of grids.
 
     Args:
         known: The results.
@@ -77,6 +77,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         return None
     level, radius = game.options["level"], known.where(test)
     nothing = known.alike(NOTHING, test, game.options["tile"])
+    theirs = published.places(known, given, game, classifier) if share.function == GRIDS else {}
     listed = []
     for method in known.judged(game):
         left = known.point(share, classifier, method, radius, level)
@@ -84,7 +85,8 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         place = known.point(game, classifier, method, radius, level)
         empty = known.point(nothing, classifier, method, radius, level)
         filled = round(empty.count * (1 - empty.mean)) if empty.known else None
-        listed.append(Traded(method, known.family(method), known.control(method), place, certain, filled))
+        about = method, known.family(method), known.control(method)
+        listed.append(Traded(*about, place, certain, filled, theirs.get(method)))
     listed.sort(key=lambda one: np.hypot(1 - one.game.mean, 1 - one.share.mean) if one.known else np.inf)
     chance = 1 / given["classifiers"][classifier]["grids"]["tiles_per_side"] ** 2
     return {
@@ -98,6 +100,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         "tile": game.options["tile"],
         "chance": chance,
         "grids": share.function == GRIDS,
+        "published": bool(theirs),
     }
 
 

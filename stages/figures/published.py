@@ -1,28 +1,27 @@
 """What the authors of the certificates measured (anani2025pixel), beside what a study of the same networks did.
 
 published.csv holds what was read off the charts of their rebuttal and poster: no table of the paper prints it.
+published_caveats.csv says what is known against comparing it, and what of it is inferred; an empty cell stands for all.
 """
 
 import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from stages.figures import protocol
 from stages.figures.tradeoff import Point
-from stages.figures.voted import CORRECTED, Found, Test
+from stages.figures.voted import Found, Test, on_grids
 from stages.params import entries
 from stages.settings import Entry
 
-FILE = Path(__file__).with_name("published.csv")
+FILE, CAVEATS = (Path(__file__).with_name(name) for name in ("published.csv", "published_caveats.csv"))
 # Our functions that are a published method at its layer of features.
 NAMED = {"rise_features": "rise", "occlusion_features": "occlusion"}
-# How the authors measured, by their published code.
-FORM, FIRST, REST, ALPHA, CORRECTION = "authors", 10, 90, 0.001, "bonferroni"
-TILE, TILES, EMPTY = 0, 2, "zero"  # of grids: the tile explained, tiles a side, what a map scores of which nothing is
-GAME, DELETION = "certified_grid_pointing_game", "certified_deletion"
+DELETION, LEFT = "certified_deletion", "grid_abstained"
 
 
 class Compared(NamedTuple):
-    """A published mean and ours, and what ours is measured otherwise by, what weighs most first."""
+    """A published mean and ours, what ours is measured otherwise by, what weighs most first, and caveats of theirs."""
 
     method: str
     metric: Entry
@@ -32,6 +31,7 @@ class Compared(NamedTuple):
     source: str
     ours: Point
     differs: list[str]
+    caveat: str
 
     @property
     def difference(self) -> float:
@@ -40,9 +40,13 @@ class Compared(NamedTuple):
 
 
 def facts() -> list[dict[str, str]]:
-    """Read the published means: network, method, layer, metric, sigma, tau, level, value, source."""
-    with FILE.open(newline="") as file:
-        return list(csv.DictReader(file))
+    """Read the published means: network, method, layer, metric, sigma, tau, level, value, source, caveat."""
+    known = _rows(CAVEATS)
+    found = _rows(FILE)
+    for fact in found:
+        said = [one["caveat"] for one in known if all(fact[key] == one[key] for key in one if key in fact and one[key])]
+        fact["caveat"] = "; ".join(said)
+    return found
 
 
 def joined(known: Found, given: dict) -> list[tuple[str, str, list[Compared]]]:
@@ -55,76 +59,91 @@ def joined(known: Found, given: dict) -> list[tuple[str, str, list[Compared]]]:
     Returns:
         Classifier, network and the means of both, where there are any; ours is NaN where the method has no mean.
     """
-    listed = [one for family in entries(given, "methods").values() for one in family.values()]
-    by_method: dict[tuple[str, str], list[Entry]] = {}
-    for one in listed:
-        at = NAMED.get(one.function, one.function), one.settings.get("layer", "input")
-        if not one.options["reverse"]:
-            by_method.setdefault(at, []).append(one)
-    found, all_facts = [], facts()
+    by_method, found, all_facts = _methods(given), [], facts()
     for classifier in known.table["classifier"].values.tolist():
-        about = given["classifiers"][classifier]
-        dataset, network = about["dataset"], about["network"].get("name", "")
-        if given["datasets"][dataset].get("family", dataset) != "imagenet":
-            continue
+        network = _network(given, classifier)
         rows = [
             ours
             for fact in all_facts
             if fact["network"] == network
             for method in by_method.get((fact["method"], fact["layer"]), [])
-            if (ours := _ours(known, classifier, about["grids"]["tiles_per_side"], method.name, fact)) is not None
+            if (ours := _ours(known, given, classifier, method, fact)) is not None
         ]
         if rows:
             found.append((classifier, network, rows))
     return found
 
 
-def differs(metric: Entry, test: Test, tiles: int) -> list[str]:
-    """Say what a metric measures otherwise than the authors, what weighs most first.
+def places(known: Found, given: dict, game: Entry, classifier: str) -> dict[str, tuple[float, float]]:
+    """Find where the authors' trade-off has our methods: certified grid pointing game and certified share, 0 to 1.
 
-    Args:
-        metric: An entry of a metric of votes.
-        test: One of its tests.
-        tiles: Tiles a side of the classifier's grids.
+    Methods are found as for the table of means, the place by the network, the σ and τ of the test by which the game
+    ranks, and its level.
     """
-    of, tile = test.smoothing.settings, metric.options["tile"]
-    form = [] if of["form"] == FORM else [f"form {of['form']}"]
-    found = []
-    if metric.function == GAME:
-        form += [] if tile == TILE else ["all tiles" if tile is None else f"tile {tile}"]
-        found += [] if tiles == TILES else [f"{tiles} × {tiles} tiles"]
-        found += [] if metric.settings["nothing"] == EMPTY else ["empty maps left out"]
-    if (of["first"], of["rest"]) != (FIRST, REST):
-        found.append(f"{of['first']} + {of['rest']} votes")
-    found += [] if test.alpha == ALPHA else [f"α = {test.alpha:g}"]
-    found += [] if test.correction == CORRECTION else [CORRECTED[test.correction] or "uncorrected"]
-    return form + found
+    network, test, by_method = _network(given, classifier), known.test(game), _methods(given)
+    there: dict[str, dict[str, float]] = {}
+    for fact in facts() if network else []:
+        if fact["network"] == network and _tested(test, fact) and int(fact["level"]) == game.options["level"]:
+            for method in by_method.get((fact["method"], fact["layer"]), []):
+                there.setdefault(method.name, {})[fact["metric"]] = float(fact["value"])
+    return {
+        name: (one[protocol.GAME], 1 - one[LEFT] / 100)
+        for name, one in there.items()
+        if protocol.GAME in one and LEFT in one
+    }
 
 
-def _ours(known: Found, classifier: str, tiles: int, method: str, fact: dict[str, str]) -> Compared | None:
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _methods(given: dict) -> dict[tuple[str, str], list[Entry]]:
+    """Give the entries that are a method at a layer, whatever else they set."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for one in [one for family in entries(given, "methods").values() for one in family.values()]:
+        at = NAMED.get(one.function, one.function), one.settings.get("layer", "input")
+        if not one.options["reverse"]:
+            found.setdefault(at, []).append(one)
+    return found
+
+
+def _network(given: dict, classifier: str) -> str:
+    """Name the network of torchvision that a classifier of ImageNet is, or nothing."""
+    about = given["classifiers"][classifier]
+    dataset = about["dataset"]
+    of = given["datasets"][dataset].get("family", dataset)
+    return about["network"].get("name", "") if of == "imagenet" else ""
+
+
+def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[str, str]) -> Compared | None:
     """Give our mean of a fact by the metric that is measured most alike, one with a mean before one without."""
-    level, found = int(fact["level"]), []
+    level, found, name = int(fact["level"]), [], method.name
+    theirs = protocol.settings(fact["method"], fact["layer"], fact["network"])
+    other = protocol.unlike_settings(method, theirs)
     for metric in known.of(fact["metric"]):
         test = _alike(known, metric, fact)
-        if test is None or method not in known.judged(metric):
+        if test is None or name not in known.judged(metric):
             continue
         if level not in [*test.smoothing.settings["levels"], *([0] if metric.function == DELETION else [])]:
             continue
-        ours = known.point(metric, classifier, method, known.where(test), level)
-        told = float(fact["value"]), fact["source"], ours, differs(metric, test, tiles)
-        found.append(Compared(method, metric, test, level, *told))
+        ours = known.point(metric, classifier, name, known.where(test), level)
+        told = protocol.differs(metric, test, given, classifier, other), fact["caveat"]
+        found.append(Compared(name, metric, test, level, float(fact["value"]), fact["source"], ours, *told))
     return min(found, key=_unlike, default=None)
 
 
 def _unlike(one: Compared) -> tuple[bool, bool, bool, int]:
     """Weigh how far a mean is from being measured as the authors did."""
-    form = one.test.smoothing.settings["form"] != FORM
-    tile = one.metric.function == GAME and one.metric.options["tile"] != TILE
+    form = one.test.smoothing.settings["form"] != protocol.FORM
+    tile = on_grids(one.metric) and one.metric.options["tile"] != protocol.TILE
     return not one.ours.known, form, tile, len(one.differs)
 
 
 def _alike(known: Found, metric: Entry, fact: dict[str, str]) -> Test | None:
     """Give the test of a metric at a fact's σ and τ, if any."""
-    sigma, tau = float(fact["sigma"]), float(fact["tau"])
-    tests = known.tests(metric)
-    return next((one for one in tests if (one.smoothing.settings["sigma"], one.tau) == (sigma, tau)), None)
+    return next((one for one in known.tests(metric) if _tested(one, fact)), None)
+
+
+def _tested(test: Test, fact: dict[str, str]) -> bool:
+    return (test.smoothing.settings["sigma"], test.tau) == (float(fact["sigma"]), float(fact["tau"]))

@@ -38,6 +38,7 @@ class Traded(NamedTuple):
     game: Point
     share: Point
     filled: int | None  # of the pictures of the game, those with a pixel certified important
+    published: tuple[float, float] | None  # the same of the authors
 
     @property
     def known(self) -> bool:
@@ -47,6 +48,8 @@ class Traded(NamedTuple):
 
 def chart(listed: list[Traded], families: list[str], chance: float, classifier: str, entry: str) -> str:
     """Draw methods by number, 1 the first of the list, with their intervals; controls are hollow.
+
+    So is what was published, with the number of the method, primed, and a dotted line from it.
 
     Args:
         listed: In the order of their numbers; those without a place last.
@@ -69,7 +72,7 @@ def chart(listed: list[Traded], families: list[str], chance: float, classifier: 
         )
         for one in placed:
             _dot(axes, one, families.index(one.family))
-        _numbers(axes, placed, (72 * width, 72 * height), chance)
+        _numbers(axes, _marks(placed), (72 * width, 72 * height), chance)
         axes.set_xlabel("certified grid pointing game  (better →)")
         axes.set_ylabel("share of pixels certified  (better →)")
         nearest = ", ".join(f"{one.method} ({one.game.mean:.2f}, {one.share.mean:.2f})" for one in placed[:3])
@@ -84,32 +87,45 @@ def _dot(axes: Axes, one: Traded, family: int) -> None:
     axes.plot([x, x], [y_low, y_high], color=color, lw=0.8, alpha=0.75, solid_capstyle="butt", zorder=2)
     shape = "o" if one.control else marker(family)
     axes.plot(x, y, shape, ms=6, mfc=PAPER if one.control else color, mec=color, mew=1.3, zorder=3)
+    if one.published:
+        axes.plot(*zip((x, y), one.published, strict=True), color=color, lw=0.8, ls=(0, (1, 2)), zorder=2)
+        axes.plot(*one.published, shape, ms=6, mfc=PAPER, mec=color, mew=1.3, zorder=3)
 
 
-def _numbers(axes: Axes, placed: list[Traded], size: tuple[float, float], chance: float) -> None:
+def _marks(placed: list[Traded]) -> list[tuple[str, tuple[float, float], bool]]:
+    """List what is told by a number: its text, its place, whether it is a control's."""
+    ours = [(str(number), (one.game.mean, one.share.mean), one.control) for number, one in enumerate(placed, 1)]
+    theirs = [(f"{number}′", one.published, False) for number, one in enumerate(placed, 1) if one.published]
+    return ours + theirs
+
+
+def _numbers(
+    axes: Axes, marks: list[tuple[str, tuple[float, float], bool]], size: tuple[float, float], chance: float
+) -> None:
     """Put each number where it hides no dot and no other number; far from its dot, a line leads to it."""
     scale = np.array(size) / (1 + 2 * BEYOND)
-    dots = [(np.array([one.game.mean, one.share.mean]) + BEYOND) * scale for one in placed]
+    dots = [(np.array(place) + BEYOND) * scale for _, place, _ in marks]
     ideal, top = (np.array([1, 1]) + BEYOND) * scale, (np.array([chance, 1]) + BEYOND) * scale
     taken = [
         box(ideal - np.array([12, 0]), 22, 7),
         box(top + np.array([18, 0]), 18, 6),
         box(np.array([top[0], size[1] / 2]), 1, size[1]),
     ]
-    halves = [(DIGIT * len(str(number)) / 2, LINE / 2) for number in range(1, 1 + len(placed))]
-    for number, (one, dot, center) in enumerate(zip(placed, dots, centers(dots, halves, taken, size), strict=True), 1):
+    halves = [(DIGIT * len(number) / 2, LINE / 2) for number, _, _ in marks]
+    found = centers(dots, halves, taken, size)
+    for (number, place, control), dot, center in zip(marks, dots, found, strict=True):
         away = np.hypot(*(center - dot)) > 14
         lead = {"arrowprops": {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}} if away else {}
         axes.annotate(
-            str(number),
-            (one.game.mean, one.share.mean),
+            number,
+            place,
             tuple(center - dot),
             textcoords="offset points",
             ha="center",
             va="center",
             fontsize=9,
-            color=SOFT if one.control else INK,
-            style="italic" if one.control else "normal",
+            color=SOFT if control else INK,
+            style="italic" if control else "normal",
             zorder=5,
             **lead,
         )
