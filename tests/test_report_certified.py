@@ -16,6 +16,7 @@ import pytest
 import reported
 import xarray as xr
 import yaml
+import zarr
 from made_up_votes import LEVELS, VOTED
 from PIL import Image
 from reported import CONTRAST, find, housed, look
@@ -394,6 +395,26 @@ def test_votes_that_are_gone_are_an_error_and_in_a_draft_not_applicable(study, k
         assert list(drawn) == VOTED
         assert [name for name in VOTED if not drawn[name]] == ["gradcam", "rise"]
         assert all(len(drawn[name]) == 2 + len(LEVELS) for name in cast)
+
+
+def test_panels_show_the_images_of_the_gallery_that_have_votes(study, table, processes, tmp_path):
+    """The first two images are of one class, and the next class is the fourth's, on which nothing voted."""
+    other = Path(shutil.copytree(study, tmp_path / "study"))
+    targets = zarr.open_group(params.path(other, "images", "robust") / "images", mode="r+")["target"]
+    targets[:4] = np.array([2, 2, 0, 1])
+    targets[4:] = 2
+    given = params.load(other)
+    assert report.first_rows(other, "robust", 3).tolist() == [0, 2, 3]
+    panels = report.certified(other, given, table, 3, 96, processes)["panels"]
+    assert [one["image"] for one in panels if one["classifier"] == "robust"] == ["test_0000", "test_0002", "test_0001"]
+    panels = report.certified(other, given, table, 2, 96, processes)["panels"]
+    last = [one for one in panels if one["classifier"] == "robust"][-1]
+    (shown,) = report.chosen(other, given, "robust", np.array([2]), [])
+    assert pixels(last["picture"]).tolist() == np.moveaxis(shown.pixels, 0, -1).tolist()
+    test = voted.first_test(given)
+    marks = test.labels(report.votes(other, given, "robust", test.smoothing, np.array([2]))["rise"])[0]
+    drawn = dict(last["rows"])["rise"][0]
+    assert drawn == certified.overlay(marks, drawn.alt, side=96)
 
 
 # Beside what was published
