@@ -23,7 +23,7 @@ from reported import CONTRAST, find, housed, look
 
 from stages import aggregate, params, report
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.figures import certificates, certified, published, steps, tradeoff, voted
+from stages.figures import bands, certificates, certified, games, published, steps, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.problem import Problem
 from stages.settings import Entry
@@ -266,6 +266,98 @@ def test_the_targets_probability_by_what_is_removed(known, table, processes):
     assert f"rise {rise[0].mean:.2f} to {rise[3].mean:.2f}" in shown["robust"][0]["perturbation"]
 
 
+def test_the_game_by_level_has_the_numbers_of_its_test(known, table, study, processes):
+    ((what, (one,)),) = games.swept(known, params.load(study), processes)  # of one σ and τ there is no sweep
+    assert (what, one["entry"], one["at"]) == ("level", games.GAME, "σ = 0.15, τ = 0.75 → radius 0.101")
+    assert [name for name, _, _ in one["shown"]] == made_up.CLASSIFIERS
+    for classifier, charts, numbers in one["shown"]:
+        assert numbers.heads == [(games.GAME, f"top {level}%") for level in (10, 30, 50)]
+        assert [name for name, _, _ in numbers.rows] == VOTED
+        for name, _, cells in numbers.rows:
+            here = table.sel({"classifier": classifier, "metric": games.GAME, "method": name})
+            for level, cell in zip((10, 30, 50), cells, strict=True):
+                there = here.sel(level=level).sel(radius=0.101173, method="nearest")
+                there = [float(there[column]) for column in ("mean", "low", "high", "count")]
+                assert list(cell) == pytest.approx(there, nan_ok=True)
+        chart = dict(charts)["cam"]
+        assert "from 10% to 50%, 0.25 by chance" in chart
+        assert {"10%", "30%", "50%", "game", "gradcam", "uniform"} <= set(
+            re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+        )
+
+
+def test_the_game_by_noise_and_by_votes(known, study, processes):
+    """Of a mean without an interval there is a dot alone."""
+    game = entry(known, games.GAME, smoothings=["noise_15", "noise_25"], tau=[0.75, 0.6])
+    numbers = np.zeros_like(known.values)
+    numbers[..., 3] = 8
+    places = known.table["radius"].values.tolist()
+    for place in range(len(places)):
+        numbers[:, :, :, place, :, 0] = 0.1 * (place + 1)
+    numbers[..., 1:3] = np.nan
+    full = known._replace(values=numbers)
+    found = dict(games.swept(among(full, game), params.load(study), processes))
+    assert list(found) == ["level", "sigma", "tau"]
+    for what, at, radii, titles in (
+        ("sigma", "τ = 0.75", (0.101173, 0.168622), ["0.15", "0.25"]),
+        ("tau", "σ = 0.15", (0.038002, 0.101173), ["0.6", "0.75"]),
+    ):
+        (one,) = found[what]
+        assert one["at"] == at
+        _, charts, numbers = one["shown"][0]
+        wanted = [0.1 * (1 + int(np.abs(np.array(places) - radius).argmin())) for radius in radii]
+        for _, _, cells in numbers.rows:
+            assert [cell.mean for cell in cells] == pytest.approx(wanted)
+            assert [cell.count for cell in cells] == [8, 8]
+        (chart,) = [chart for family, chart in charts if family == "cam"]
+        assert set(titles) <= set(re.findall(r"<text[^>]*>([^<]*)</text>", chart))
+        assert f"gradcam {wanted[0]:.2f} to {wanted[1]:.2f}" in chart
+        assert "LineCollection" not in chart
+
+
+def test_steps_beside_those_without_an_interval_have_theirs():
+    nan = np.nan
+    line = bands.Line("one", np.array([0.2, 0.4, 0.6]), np.array([nan, 0.3, nan]), np.array([nan, 0.5, nan]))
+    frame = bands.Frame(np.arange(3), ["a", "b", "c"], "", "", 0, 1, chance=0.25)
+    chart = bands.chart(frame, [line], [], "lone", "")
+    (upright,) = re.findall(r'<g id="LineCollection_1">(.*?)</g>', chart, flags=re.DOTALL)
+    ((x, low), (end, high)) = [map(float, one) for one in re.findall(r"[ML] ([\d.]+) ([\d.]+)", upright)]
+    assert x == end
+    across = [
+        re.findall(r"[ML] ([\d.]+) ([\d.]+)", path) for path in re.findall(r'<path d="([^"]*)"[^>]*dasharray', chart)
+    ]
+    ((_, level), (_, same)) = across[0]
+    assert level == same
+    # By chance is as far below the lower end as that is from half way to three tenths.
+    assert (float(level) - low) / (low - high) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_game_of_one_level_is_not_swept(known, study, processes):
+    (game,) = known.of(games.GAME)
+    one = among(known, game, noise_15={"levels": [30]})
+    assert games.swept(one, params.load(study), processes) == []
+
+
+def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
+    game = entry(known, games.GAME, tile=0)._replace(name="sweep")
+    several = known._replace(metrics=[*known.metrics, game])
+    (first, every), (second, tile) = games.tests(several)
+    assert (first, every, tile) == (second, None, 0)
+    found = games.numbers(several, "robust", first, every)
+    assert [one["level"] for one in found] == LEVELS
+    for one in found:
+        assert one["heads"] == [(games.GAME, "game"), (games.GRIDS, "abstained, %")]
+        for method, _, cells in one["rows"]:
+            here = table.sel({"classifier": "robust", "method": method, "level": one["level"]})
+            here = here.sel(radius=0.101173, method="nearest")
+            for (name, _), cell in zip(one["heads"], cells, strict=True):
+                there = [float(here.sel(metric=name)[column]) for column in ("mean", "low", "high", "count")]
+                assert list(cell) == pytest.approx(there, nan_ok=True)
+                assert cell.count == made_up_votes.GRIDS * 4  # tiles
+    assert [one["heads"] for one in games.numbers(several, "robust", second, tile)] == [[("sweep", "game")]] * 3
+    assert games.numbers(several, "robust", second, tile)[0]["test"].endswith("bonferroni, tile 0")
+
+
 def test_numbers_are_of_every_test(known):
     first, second = certificates.tests(known)
     assert (first.correction, second.correction) == ("bonferroni", "holm")
@@ -330,7 +422,7 @@ def test_each_entry_of_the_game_has_its_chart_where_its_test_has_a_share(known, 
     metrics += [entry(known, "abstained", smoothings=["noise_25"])]
     values, html = drawn(known._replace(metrics=metrics), params.load(study), processes)
     assert [one["entry"] for one in values["tradeoffs"][2:]] == ["grid_abstained"] * 2
-    assert html.count("of tile 0 alone") == 2
+    assert html.count(", of tile 0 alone") == 2
     assert {one.method for one in values["tradeoffs"][2]["rows"]} == {*made_up_votes.SWEPT, made_up_votes.ALONE}
 
 

@@ -74,13 +74,13 @@ class Found(NamedTuple):
 
     def alike(self, function: str, test: Test, tile: int | None = None) -> Entry | None:
         """Give the first entry of a function that is judged by a test, among others, and on the same tiles."""
-        for one in self.metrics:
-            settings, options = one.settings, one.options
-            same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)
-            there = test.tau in settings["tau"] and test.smoothing.name in options["smoothings"]
-            if one.function == function and same and there:
-                return one
-        return None
+        return next((one for one in self.of(function) if self.judges(one, test, tile)), None)
+
+    def judges(self, metric: Entry, test: Test, tile: int | None) -> bool:
+        """Say whether a metric is judged by a test, among others, and on the same tiles."""
+        settings, options = metric.settings, metric.options
+        same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)
+        return same and test.tau in settings["tau"] and test.smoothing.name in options["smoothings"]
 
     def where(self, test: Test) -> float:
         """Give the label of a test's radius, NaN where the results have none."""
