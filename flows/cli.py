@@ -114,6 +114,9 @@ def show(
     certified: Annotated[
         bool, typer.Option("--certified", help="Show below each map what is certified of it.")
     ] = False,
+    metric: Annotated[
+        str | None, typer.Option(help="With --certified: whose test of votes; the first metric's if not said.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="A PNG; IMAGE_CLASSIFIER.png if not said.")] = None,
     study: Study = Path(),
 ) -> None:
@@ -122,7 +125,7 @@ def show(
         from flows.show import show as write
 
         names = [name.strip() for name in methods.split(",") if name.strip()]
-        typer.echo(write(study, image, classifier, names, marked=certified, output=output))
+        typer.echo(write(study, image, classifier, names, marked=certified, metric=metric, output=output))
 
 
 @app.command()

@@ -6,6 +6,7 @@ import numpy as np
 
 from stages import report
 from stages.figures import certified, page, sheet, voted
+from stages.figures.sheet import Marks
 from stages.params import entries, load, path
 from stages.problem import Problem
 from stages.stores import read, values
@@ -14,7 +15,14 @@ SOME = 5  # of the images that are named in an error
 
 
 def show(
-    study: Path, image: str, classifier: str | None, methods: list[str], *, marked: bool, output: Path | None
+    study: Path,
+    image: str,
+    classifier: str | None,
+    methods: list[str],
+    *,
+    marked: bool,
+    metric: str | None,
+    output: Path | None,
 ) -> Path:
     """Write the picture and give its place.
 
@@ -24,11 +32,14 @@ def show(
         classifier: A key of `classifiers` of params.yaml; the first if None.
         methods: Names of methods, in the order to show them; all if there is none.
         marked: Whether what is certified is shown below each map.
+        metric: Of votes, whose test is drawn; the first if None.
         output: Where to write; `<image>_<classifier>.png` if None.
 
     Raises:
-        Problem: a name that is not there, or a store that is not here.
+        Problem: a name that is not there, a store that is not here, or a metric where nothing certified is shown.
     """
+    if metric is not None and not marked:
+        raise Problem(f"metric '{metric}' says what is certified; expected --certified with it")
     given = load(study)
     classifier = classifier or next(iter(given["classifiers"]))
     known = [name for listed in entries(given, "methods").values() for name in listed]
@@ -43,7 +54,7 @@ def show(
     # A method is colored as in the report: around 0 if one of the maps that are shown there has values below it.
     rows = np.array([row, *report.first_rows(study, classifier, given["report"]["images"])])
     listed = report.chosen(study, given, classifier, rows, chosen)
-    marks = _marks(study, given, classifier, image, row) if marked else None
+    marks = _marks(study, given, classifier, image, row, metric) if marked else None
     drawn = sheet.png(sheet.figure(listed[0], chosen, page.signed(listed, chosen), marks))
     output = output or Path(f"{image.replace('/', '_')}_{classifier}.png")
     try:
@@ -63,9 +74,9 @@ def _row(study: Path, classifier: str, image: str) -> int:
     return ids.index(image)
 
 
-def _marks(study: Path, given: dict, classifier: str, image: str, row: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Label the image's maps by the test of the first metric of votes."""
-    test = voted.first_test(given)
+def _marks(study: Path, given: dict, classifier: str, image: str, row: int, metric: str | None) -> Marks:
+    """Label the image's maps by the test of a metric of votes."""
+    test = voted.first_test(given) if metric is None else voted.test_of(given, metric)
     number = test.smoothing.pictures["images"]
     if row >= number:
         store = path(study, "images", classifier) / "images"
@@ -73,7 +84,8 @@ def _marks(study: Path, given: dict, classifier: str, image: str, row: int) -> d
         others = f"it has those of {_some(ids)}" if number else "it has none of images"
         raise Problem(f"{test.smoothing.name} has no votes on image '{image}' of {classifier}; {others}")
     cast = report.votes(study, given, classifier, test.smoothing, np.array([row]))
-    return {name: (test.labels(one)[0], certified.smoothed(one, 0, 0)) for name, one in cast.items()}
+    shown = {name: (test.labels(one)[0], certified.smoothed(one, 0, 0)) for name, one in cast.items()}
+    return Marks(f"{test.place}; {test.how}", test.smoothing.settings["levels"], shown)
 
 
 def _some(names: list[str]) -> str:

@@ -114,11 +114,11 @@ def certified(
 ) -> dict[str, Any]:
     """Gather what the page says of certified maps: results, pictures, and what was published."""
     known, test = voted.found(table, given), voted.first_test(given)
-    number = min(images, test.smoothing.pictures["images"])
     shown, cast = {}, {}
     for name in given["classifiers"]:
-        shown[name] = chosen(study, given, name, np.arange(number), [])
-        cast[name] = votes(study, given, name, test.smoothing, np.arange(len(shown[name])))
+        rows = first_rows(study, name, images, among=test.smoothing.pictures["images"])
+        shown[name] = chosen(study, given, name, rows, [])
+        cast[name] = votes(study, given, name, test.smoothing, rows)
     return {
         **certificates.section(known, given, processes),
         "panels": certificates.panels(shown, cast, test, side=pixels),
@@ -134,9 +134,16 @@ def gallery(study: Path, given: dict, classifier: str, number: int) -> list[Show
     )
 
 
-def first_rows(study: Path, classifier: str, number: int) -> np.ndarray:
-    """Choose the first images of a classifier, no class twice while there are others."""
-    targets = read(params.path(study, "images", classifier) / "images", "the evaluation images")["target"][:]
+def first_rows(study: Path, classifier: str, number: int, *, among: int | None = None) -> np.ndarray:
+    """Choose the first images of a classifier, no class twice while there are others.
+
+    Args:
+        study: The folder of params.yaml.
+        classifier: Whose evaluation images.
+        number: At most so many.
+        among: Of the first so many of its images; of all if None. Their order does not depend on it.
+    """
+    targets = read(params.path(study, "images", classifier) / "images", "the evaluation images")["target"][:among]
     first = np.sort(np.unique(targets, return_index=True)[1])
     return np.concatenate([first, np.setdiff1d(np.arange(len(targets)), first)])[:number]
 

@@ -13,7 +13,7 @@ from stages.certification import IMPORTANT, Votes, labels
 from stages.smoothing import radius, stored
 from stages.stores import array, group_at
 
-LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 3, 2
+LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 5, 5
 VOTED = ["saliency", "input_x_gradient", "cam", "gradcam", "rise", "uniform"]
 SWEPT = ["saliency", "gradcam"]
 ALONE = "center"  # certified under the second smoothing alone

@@ -16,13 +16,14 @@ import pytest
 import reported
 import xarray as xr
 import yaml
+import zarr
 from made_up_votes import LEVELS, VOTED
 from PIL import Image
 from reported import CONTRAST, find, housed, look
 
-from stages import aggregate, params, report, signatures
+from stages import aggregate, params, report
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.figures import certificates, certified, protocol, published, steps, tradeoff, voted
+from stages.figures import bands, certificates, certified, games, protocol, published, steps, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.problem import Problem
 from stages.settings import Entry
@@ -270,6 +271,98 @@ def test_the_targets_probability_by_what_is_removed(known, table, processes):
     assert f"rise {rise[0].mean:.2f} to {rise[3].mean:.2f}" in shown["robust"][0]["perturbation"]
 
 
+def test_the_game_by_level_has_the_numbers_of_its_test(known, table, study, processes):
+    ((what, (one,)),) = games.swept(known, params.load(study), processes)  # of one σ and τ there is no sweep
+    assert (what, one["entry"], one["at"]) == ("level", games.GAME, "σ = 0.15, τ = 0.75 → radius 0.101")
+    assert [name for name, _, _ in one["shown"]] == made_up.CLASSIFIERS
+    for classifier, charts, numbers in one["shown"]:
+        assert numbers.heads == [(games.GAME, f"top {level}%") for level in (10, 30, 50)]
+        assert [name for name, _, _ in numbers.rows] == VOTED
+        for name, _, cells in numbers.rows:
+            here = table.sel({"classifier": classifier, "metric": games.GAME, "method": name})
+            for level, cell in zip((10, 30, 50), cells, strict=True):
+                there = here.sel(level=level).sel(radius=0.101173, method="nearest")
+                there = [float(there[column]) for column in ("mean", "low", "high", "count")]
+                assert list(cell) == pytest.approx(there, nan_ok=True)
+        chart = dict(charts)["cam"]
+        assert "from 10% to 50%, 0.25 by chance" in chart
+        assert {"10%", "30%", "50%", "game", "gradcam", "uniform"} <= set(
+            re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+        )
+
+
+def test_the_game_by_noise_and_by_votes(known, study, processes):
+    """Of a mean without an interval there is a dot alone."""
+    game = entry(known, games.GAME, smoothings=["noise_15", "noise_25"], tau=[0.75, 0.6])
+    numbers = np.zeros_like(known.values)
+    numbers[..., 3] = 8
+    places = known.table["radius"].values.tolist()
+    for place in range(len(places)):
+        numbers[:, :, :, place, :, 0] = 0.1 * (place + 1)
+    numbers[..., 1:3] = np.nan
+    full = known._replace(values=numbers)
+    found = dict(games.swept(among(full, game), params.load(study), processes))
+    assert list(found) == ["level", "sigma", "tau"]
+    for what, at, radii, titles in (
+        ("sigma", "τ = 0.75", (0.101173, 0.168622), ["0.15", "0.25"]),
+        ("tau", "σ = 0.15", (0.038002, 0.101173), ["0.6", "0.75"]),
+    ):
+        (one,) = found[what]
+        assert one["at"] == at
+        _, charts, numbers = one["shown"][0]
+        wanted = [0.1 * (1 + int(np.abs(np.array(places) - radius).argmin())) for radius in radii]
+        for _, _, cells in numbers.rows:
+            assert [cell.mean for cell in cells] == pytest.approx(wanted)
+            assert [cell.count for cell in cells] == [8, 8]
+        (chart,) = [chart for family, chart in charts if family == "cam"]
+        assert set(titles) <= set(re.findall(r"<text[^>]*>([^<]*)</text>", chart))
+        assert f"gradcam {wanted[0]:.2f} to {wanted[1]:.2f}" in chart
+        assert "LineCollection" not in chart
+
+
+def test_steps_beside_those_without_an_interval_have_theirs():
+    nan = np.nan
+    line = bands.Line("one", np.array([0.2, 0.4, 0.6]), np.array([nan, 0.3, nan]), np.array([nan, 0.5, nan]))
+    frame = bands.Frame(np.arange(3), ["a", "b", "c"], "", "", 0, 1, chance=0.25)
+    chart = bands.chart(frame, [line], [], "lone", "")
+    (upright,) = re.findall(r'<g id="LineCollection_1">(.*?)</g>', chart, flags=re.DOTALL)
+    ((x, low), (end, high)) = [map(float, one) for one in re.findall(r"[ML] ([\d.]+) ([\d.]+)", upright)]
+    assert x == end
+    across = [
+        re.findall(r"[ML] ([\d.]+) ([\d.]+)", path) for path in re.findall(r'<path d="([^"]*)"[^>]*dasharray', chart)
+    ]
+    ((_, level), (_, same)) = across[0]
+    assert level == same
+    # By chance is as far below the lower end as that is from half way to three tenths.
+    assert (float(level) - low) / (low - high) == pytest.approx(0.25, abs=1e-3)
+
+
+def test_a_game_of_one_level_is_not_swept(known, study, processes):
+    (game,) = known.of(games.GAME)
+    one = among(known, game, noise_15={"levels": [30]})
+    assert games.swept(one, params.load(study), processes) == []
+
+
+def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
+    game = entry(known, games.GAME, tile=0)._replace(name="sweep")
+    several = known._replace(metrics=[*known.metrics, game])
+    (first, every), (second, tile) = games.tests(several)
+    assert (first, every, tile) == (second, None, 0)
+    found = games.numbers(several, "robust", first, every)
+    assert [one["level"] for one in found] == LEVELS
+    for one in found:
+        assert one["heads"] == [(games.GAME, "game"), (games.GRIDS, "abstained, %")]
+        for method, _, cells in one["rows"]:
+            here = table.sel({"classifier": "robust", "method": method, "level": one["level"]})
+            here = here.sel(radius=0.101173, method="nearest")
+            for (name, _), cell in zip(one["heads"], cells, strict=True):
+                there = [float(here.sel(metric=name)[column]) for column in ("mean", "low", "high", "count")]
+                assert list(cell) == pytest.approx(there, nan_ok=True)
+                assert cell.count == made_up_votes.GRIDS * 4  # tiles
+    assert [one["heads"] for one in games.numbers(several, "robust", second, tile)] == [[("sweep", "game")]] * 3
+    assert games.numbers(several, "robust", second, tile)[0]["test"].endswith("bonferroni, tile 0")
+
+
 def test_numbers_are_of_every_test(known):
     first, second = certificates.tests(known)
     assert (first.correction, second.correction) == ("bonferroni", "holm")
@@ -334,7 +427,7 @@ def test_each_entry_of_the_game_has_its_chart_where_its_test_has_a_share(known, 
     metrics += [entry(known, "abstained", smoothings=["noise_25"])]
     values, html = drawn(known._replace(metrics=metrics), params.load(study), processes)
     assert [one["entry"] for one in values["tradeoffs"][2:]] == ["grid_abstained"] * 2
-    assert html.count("of tile 0 alone") == 2
+    assert html.count(", of tile 0 alone") == 2
     assert {one.method for one in values["tradeoffs"][2]["rows"]} == {*made_up_votes.SWEPT, made_up_votes.ALONE}
 
 
@@ -400,6 +493,26 @@ def test_votes_that_are_gone_are_an_error_and_in_a_draft_not_applicable(study, k
         assert list(drawn) == VOTED
         assert [name for name in VOTED if not drawn[name]] == ["gradcam", "rise"]
         assert all(len(drawn[name]) == 2 + len(LEVELS) for name in cast)
+
+
+def test_panels_show_the_images_of_the_gallery_that_have_votes(study, table, processes, tmp_path):
+    """The first two images are of one class, and the next class is the fourth's, on which nothing voted."""
+    other = Path(shutil.copytree(study, tmp_path / "study"))
+    targets = zarr.open_group(params.path(other, "images", "robust") / "images", mode="r+")["target"]
+    targets[:4] = np.array([2, 2, 0, 1])
+    targets[4:] = 2
+    given = params.load(other)
+    assert report.first_rows(other, "robust", 3).tolist() == [0, 2, 3]
+    panels = report.certified(other, given, table, 3, 96, processes)["panels"]
+    assert [one["image"] for one in panels if one["classifier"] == "robust"] == ["test_0000", "test_0002", "test_0003"]
+    panels = report.certified(other, given, table, 2, 96, processes)["panels"]
+    last = [one for one in panels if one["classifier"] == "robust"][-1]
+    (shown,) = report.chosen(other, given, "robust", np.array([2]), [])
+    assert pixels(last["picture"]).tolist() == np.moveaxis(shown.pixels, 0, -1).tolist()
+    test = voted.first_test(given)
+    marks = test.labels(report.votes(other, given, "robust", test.smoothing, np.array([2]))["rise"])[0]
+    drawn = dict(last["rows"])["rise"][0]
+    assert drawn == certified.overlay(marks, drawn.alt, side=96)
 
 
 # Beside what was published
@@ -538,8 +651,8 @@ def test_the_page_compares(paper):
     assert 'id="published"' in page
     assert "means on robust, resnet18" in page
     assert "authors&#39; rebuttal: Figure 1" in page
-    assert "form strict; 10 + 60 votes; α = 0.05; 3 images</td>" in page
-    assert "form strict; all tiles; 10 + 60 votes; α = 0.05; 2 grids</td>" in page
+    assert "form strict; 10 + 60 votes; α = 0.05; 5 images</td>" in page
+    assert "form strict; all tiles; 10 + 60 votes; α = 0.05; 5 grids</td>" in page
     assert "equal to those at 30% in every curve, so seemingly copied</td>" in page
     assert "inferred: the axis is read as the certified share of grids; inferred: the level is 30%" in page
     assert "published certified, % (inferred)" in page
@@ -560,17 +673,6 @@ def test_published_means_are_of_methods_and_metrics_that_there_are():
     for one in facts:
         top = 1 if one["metric"] in ("certified_grid_pointing_game", "certified_deletion") else 100
         assert 0 <= float(one["value"]) <= top
-
-
-@pytest.mark.parametrize(("method", "layer"), list(protocol.SETTINGS))
-def test_published_settings_are_all_that_a_method_takes(method, layer):
-    """But for the layer and seeds, and for channels where they change nothing."""
-    of_features = {theirs: ours for ours, theirs in published.NAMED.items()}
-    own = of_features.get(method, method) if layer == "final" else method
-    (family,) = (file for file in FAMILIES if own in _public(file))
-    taken = signatures._read(Path(params.__file__).parent / "methods" / f"{family}.py", own).settings
-    for network in ("resnet18", "vit_b_16"):
-        assert {*protocol.settings(method, layer, network)} - {"channels"} == {*taken} - {"layer", "seed"}
 
 
 def test_the_paper_study_has_the_published_settings():
@@ -765,7 +867,7 @@ def test_every_mean_of_a_chart_has_its_count(page):
             assert len(titles) == columns
             assert set(titles[1::2]) == {"images"}
             cells = one.find_elements("css selector", "tbody tr")
-            assert {row.find_elements("css selector", "td")[1].text for row in cells} <= {"0", "3"}
+            assert {row.find_elements("css selector", "td")[1].text for row in cells} <= {"0", "5"}
 
 
 def test_no_picture_is_missing(page):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stages.figures.theme import EDGE, SMALL, SOFT, breadth, fit, marker, series, style, svg
+from stages.figures.theme import EDGE, INK, SMALL, SOFT, breadth, fit, marker, series, style, svg
 
 WIDTH, HEIGHT = 3.7, 2.25  # inches; what the legend takes comes on top
 COLUMNS, LINE, KEY, GAP = 2, 0.19, 0.28, 0.1  # of the legend; inches of a line, of a key in it and beside the key
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What lines are drawn in: the places along x, their names where they are steps, and the ends of y."""
+    """What lines are drawn in: the places along x, their names if they are steps, the ends of y, y by chance."""
 
     x: np.ndarray
     steps: list[str]
@@ -35,6 +35,7 @@ class Frame(NamedTuple):
     up: str
     bottom: float
     top: float
+    chance: float | None = None
 
 
 def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, str]]:
@@ -89,7 +90,10 @@ def chart(frame: Frame, members: list[Line], controls: list[Line], name: str, al
         figure = Figure(figsize=(WIDTH, HEIGHT + beneath))
         axes = figure.add_subplot()
         _legend(figure, _draw(axes, frame.x, members, controls))
+        if frame.chance is not None:
+            axes.axhline(frame.chance, color=INK, lw=0.9, ls=(0, (3, 2)), zorder=1)
         if frame.steps:
+            _intervals(axes, frame.x, members)
             axes.set_xlim(frame.x[0] - BESIDE, frame.x[-1] + BESIDE)
             axes.set_xticks(frame.x, frame.steps)
         else:
@@ -113,6 +117,14 @@ def _draw(axes: Axes, x: np.ndarray, members: list[Line], controls: list[Line]) 
         looks[line.name] = {"color": series(number), "lw": 1.5, "marker": marker(number), "ms": 4}
         axes.plot(x, line.mean, zorder=3, markevery=(number * every // 4 % every, every), **looks[line.name])
     return looks
+
+
+def _intervals(axes: Axes, x: np.ndarray, members: list[Line]) -> None:
+    """Draw the interval of each step: where the steps beside it have none, there is no band."""
+    for number, line in enumerate(members):
+        known = ~np.isnan(line.low)
+        if known.any():
+            axes.vlines(x[known], line.low[known], line.high[known], color=series(number), lw=0.8, zorder=2)
 
 
 def _legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:

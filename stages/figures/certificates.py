@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from stages.certification import Votes
-from stages.figures import certified, published, steps, tradeoff
+from stages.figures import certified, games, published, steps, tradeoff
+from stages.figures.games import GAME, GRIDS, NOTHING
 from stages.figures.page import Shown
 from stages.figures.pictures import image
 from stages.figures.theme import keys
@@ -14,8 +15,7 @@ from stages.figures.tradeoff import Point, Traded
 from stages.figures.voted import Found, Test, first_test, on_grids
 from stages.settings import Entry
 
-ABSTAINED, GRIDS = "abstained", "grid_abstained"
-GAME, NOTHING = "certified_grid_pointing_game", "certified_nothing"
+ABSTAINED = "abstained"
 # What a column is called.
 COLUMNS = {
     steps.IMPORTANT: "important, %",
@@ -39,8 +39,15 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
             one for game in known.of(GAME) for name in classifiers if (one := traded(known, given, game, name))
         ],
         "sweeps": steps.swept(known, processes),
+        "games": games.swept(known, given, processes),
         "removals": steps.removed(known, processes),
         "numbers": [one for test in tests(known) for name in classifiers for one in numbers(known, name, test)],
+        "on_grids": [
+            one
+            for test, tile in games.tests(known)
+            for name in classifiers
+            for one in games.numbers(known, name, test, tile)
+        ],
         "families": keys(families(known)),
         "partly": [(name, of) for name, of in ways.items() if 0 < len(of) < len(known.ways)],
         "uncertified": [name for name, of in ways.items() if not of],
@@ -88,7 +95,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         about = method, known.family(method), known.control(method)
         listed.append(Traded(*about, place, certain, filled, theirs.get(method)))
     listed.sort(key=lambda one: np.hypot(1 - one.game.mean, 1 - one.share.mean) if one.known else np.inf)
-    chance = 1 / given["classifiers"][classifier]["grids"]["tiles_per_side"] ** 2
+    chance = games.chance(given, classifier)
     return {
         "entry": game.name,
         "classifier": classifier,

@@ -61,8 +61,7 @@ def smoothed(votes: Votes, row: int, level: int) -> Float[np.ndarray, "y x"]:
 
 def panel(labels: Int8[np.ndarray, "level y x"], place: int, alt: str, *, side: int) -> Picture:
     """Show one level: certified important in the level's color, certified unimportant white, abstained gray."""
-    three = np.array([WHITE, colors(len(labels))[place], GRAY], np.uint8)
-    return indexed(labelled(labels[place]), three, alt, side=side)
+    return indexed(labelled(labels[place]), three(len(labels), place), alt, side=side)
 
 
 def overlay(labels: Int8[np.ndarray, "level y x"], alt: str, *, side: int) -> Picture:
@@ -78,3 +77,8 @@ def average(votes: Votes, row: int, level: int, alt: str, *, side: int) -> Pictu
 def palette(number: int) -> UInt8[np.ndarray, "color 3"]:
     """Give the colors of an overlay: white, then those of the levels."""
     return np.concatenate([np.array([WHITE], np.uint8), colors(number)])
+
+
+def three(number: int, place: int) -> UInt8[np.ndarray, "color 3"]:
+    """Give the colors of one of a number of levels: unimportant, important, abstained."""
+    return np.array([WHITE, colors(number)[place], GRAY], np.uint8)

@@ -153,7 +153,12 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
                 )
                 for name in known.judged(metric)
             ]
-            charts = _lines(known, rows, levels, f"removed_{metric.name}_{classifier}", classifier)
+            places = ["nothing", *(f"{level}%" for level in levels[1:])]
+            across = "removed: certified important up to the top …"
+            frame = Frame(np.arange(len(levels)), places, across, "probability", BENEATH, 1)
+            alt = f"Mean probability of the target on {classifier} as pixels certified important are removed, from "
+            alt += f"nothing to all up to the top {places[-1]}"
+            charts = lines(known, rows, frame, f"removed_{metric.name}_{classifier}", alt)
             calls += charts.values()
             heads = [(metric.name, f"without the top {level}%" if level else "nothing removed") for level in levels]
             shown.append((classifier, list(charts), Numbers(heads, rows)))
@@ -167,13 +172,18 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
     return found
 
 
-def _lines(
-    known: Found, rows: list[tuple[str, bool, list[Point]]], levels: list[int], name: str, classifier: str
+def lines(
+    known: Found, rows: list[tuple[str, bool, list[Point]]], frame: Frame, name: str, alt: str
 ) -> dict[str, tuple[Any, ...]]:
-    """Give what a chart of each family's methods is drawn of; methods without a mean are left out."""
-    places = ["nothing", *(f"{level}%" for level in levels[1:])]
-    across = "removed: certified important up to the top …"
-    frame = Frame(np.arange(len(levels)), places, across, "probability", BENEATH, 1)
+    """Give what a chart of each family's methods is drawn of; methods without a mean are left out.
+
+    Args:
+        known: The results.
+        rows: Method, whether it is a control, and its means at each step.
+        frame: What the lines are drawn in.
+        name: What the charts are of, and no others.
+        alt: How their alternative texts begin.
+    """
     members: dict[str, list[Line]] = {}
     for method, _, points in rows:
         if any(one.known for one in points):
@@ -181,9 +191,12 @@ def _lines(
             members.setdefault(known.family(method), []).append(line)
     controls = members.pop("control", [])
     found = {}
-    for family, lines in members.items():
-        ends = ", ".join(f"{one.name} {one.mean[0]:.2f} to {one.mean[-1]:.2f}" for one in lines)
-        alt = f"Mean probability of the target on {classifier} as pixels certified important are removed, from nothing "
-        alt += f"to all up to the top {places[-1]}: {ends}; with bands{', controls dashed' if controls else ''}."
-        found[family] = (frame, lines, controls, f"{name}_{family}", alt)
+    for family, listed in members.items():
+        ends = ", ".join(f"{one.name} {_said(one.mean[0])} to {_said(one.mean[-1])}" for one in listed)
+        said = f"{alt}: {ends}; with bands{', controls dashed' if controls else ''}."
+        found[family] = (frame, listed, controls, f"{name}_{family}", said)
     return found
+
+
+def _said(value: float) -> str:
+    return "n/a" if np.isnan(value) else f"{value:.2f}"

@@ -74,13 +74,13 @@ class Found(NamedTuple):
 
     def alike(self, function: str, test: Test, tile: int | None = None) -> Entry | None:
         """Give the first entry of a function that is judged by a test, among others, and on the same tiles."""
-        for one in self.metrics:
-            settings, options = one.settings, one.options
-            same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)
-            there = test.tau in settings["tau"] and test.smoothing.name in options["smoothings"]
-            if one.function == function and same and there:
-                return one
-        return None
+        return next((one for one in self.of(function) if self.judges(one, test, tile)), None)
+
+    def judges(self, metric: Entry, test: Test, tile: int | None) -> bool:
+        """Say whether a metric is judged by a test, among others, and on the same tiles."""
+        settings, options = metric.settings, metric.options
+        same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)
+        return same and test.tau in settings["tau"] and test.smoothing.name in options["smoothings"]
 
     def where(self, test: Test) -> float:
         """Give the label of a test's radius, NaN where the results have none."""
@@ -140,11 +140,19 @@ def first_test(given: dict) -> Test:
     Raises:
         Problem: there is no such metric.
     """
-    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
-    judged = sorted((one for one in judged if one.options["smoothings"]), key=on_grids)
-    if not judged:
-        raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
-    return _test(judged[0], _ways(given))
+    return _test(_of_votes(given)[0], _ways(given))
+
+
+def test_of(given: dict, name: str) -> Test:
+    """Give the test by which a metric of votes ranks.
+
+    Raises:
+        Problem: there is no such metric.
+    """
+    listed = {one.name: one for one in _of_votes(given)}
+    if name not in listed:
+        raise Problem(f"params.yaml names no metric of votes '{name}'; it names: {', '.join(listed)}")
+    return _test(listed[name], _ways(given))
 
 
 def found(table: xr.Dataset, given: dict) -> Found:
@@ -154,6 +162,15 @@ def found(table: xr.Dataset, given: dict) -> Found:
     dims = ("classifier", "method", "metric", "radius", "level", "variable")
     values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
     return Found(table, values, [one for one in judged if one.name in there], _ways(given))
+
+
+def _of_votes(given: dict) -> list[Entry]:
+    """List the metrics of votes, those on images before those on grids."""
+    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
+    judged = sorted((one for one in judged if one.options["smoothings"]), key=on_grids)
+    if not judged:
+        raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
+    return judged
 
 
 def _test(metric: Entry, ways: dict[str, Smoothing]) -> Test:
