@@ -82,6 +82,17 @@ class TestErrorsAreRare:
         found = errors(binomials(0, probability), probability, "bonferroni")
         assert found > 0.6 * ALPHA * REPETITIONS
 
+    def test_the_copies_that_choose_a_label_do_not_test_it(self):
+        # Every pixel is a coin, so that any label is wrong; votes that choose it as well are twice as often.
+        pixels = next(number for value in tails(DRAWS, 0.5) if (number := int(ALPHA / value)) >= 200)
+        cast = binomials(3, np.full(pixels, 0.5))
+        reused = cast._replace(first=np.where(2 * cast.rest > DRAWS, FIRSTS, 0).astype(np.uint8))
+        wrong, more = (
+            int((labels(one, tau=0.5, alpha=ALPHA, correction="bonferroni") != ABSTAINED).any(axis=(1, 2, 3)).sum())
+            for one in (cast, reused)
+        )
+        assert 0.6 * ALPHA * REPETITIONS < wrong <= allowed(REPETITIONS) < more
+
     @each_correction
     def test_where_most_pixels_are_sure(self, correction):
         # The others' bar is lowered by Holm's procedure, and they still hold.
