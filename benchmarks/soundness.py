@@ -10,15 +10,18 @@ Without `data/` the classifier has random weights, and so has the image. A try i
 - corner: as much in every value, of random signs;
 - votes: for one of the weakest certified pixels, the mean noise of the copies against it less that of those for it,
   which points where it loses votes; local: the same, around the pixel only;
-- loss: where the classifier's loss rises.
+- loss: where the classifier's loss rises;
+- climb: the change that took most votes so far, changed a little.
 
-A pixel with less than half of the votes is looked at again, by more fresh copies: it has turned where they reject that
-at least half of all copies vote for its label, at 0.001 over all that are looked at again. With probability 1 − α the
-certificate allows none at reach 1. The search has teeth if it finds some at a larger reach.
+A pixel with less than half of the votes is looked at again, by fresh copies, more and more of them: it has turned where
+they reject that at least half of all copies vote for its label, and holds where they reject that at most half do, at
+0.001 over all that are looked at again. With probability 1 − α the certificate allows none that turns at reach 1. The
+search has teeth if it finds some at a larger reach.
 
 It prints, for each reach: tries, seconds, the smallest share of votes that any certified pixel kept in a try, tries
-that were looked at again, pixels that turned (over all tries), tries by which some pixel turned, the upper end of the
-one-sided 95% interval (Clopper-Pearson) of their share, and the kinds of change that did it. The interval is of the
+that were looked at again, pixels that turned (over all tries), tries by which some pixel turned, those of which it
+stayed open, the upper end of the one-sided 95% interval (Clopper-Pearson) of the share of both, and the kinds of change
+that did it. The interval is of the
 share among changes made in these ways; of the worst change it says nothing.
 """
 
@@ -47,8 +50,9 @@ from stages.sparsify import sparsify
 from stages.stores import read, values
 from stages.voting import noised, votes
 
-KINDS = ("random", "corner", "votes", "local", "loss")
-SEED, ALLOWED, AGAIN = 0, 0.001, 250
+KINDS = ("random", "corner", "votes", "local", "loss", "climb")
+# Copies that vote again at a time, and how many times at most; how much of a change that climbs is new.
+SEED, ALLOWED, AGAIN, TIMES, STEP = 0, 0.001, 250, 16, 0.3
 # Rows a side of what is changed around a pixel, and how many pixels are the weakest.
 AROUND, WEAKEST = 5, 20
 
@@ -74,6 +78,12 @@ class Found(NamedTuple):
     looked_at_again: int
     turned: list[tuple[str, tuple[int, ...]]]  # the kind of change, and (level, y, x)
     tries_that_turned: int
+    tries_left_open: int
+
+    @property
+    def bound(self) -> float:
+        """The upper end of the share of changes that turn a pixel; what stayed open counts as turned."""
+        return upper(self.tries_that_turned + self.tries_left_open, self.tries)
 
 
 def main() -> None:
@@ -88,14 +98,14 @@ def main() -> None:
         f"{given.method} of {classifier.name}, {tuple(image.shape[1:])}: radius {own.radius:.4f}; certified pixels of"
     )
     print(f"{own.labels[0].size} at levels {own.levels}: {certified}; {perf_counter() - began:.1f} s\n")
-    heads = ("reach", "tries", "seconds", "kept", "again", "pixels turned", "tries", "share below")
+    heads = ("reach", "tries", "seconds", "kept", "again", "pixels turned", "tries", "open", "share below")
     print("".join(f"{head:>{len(head) + 3}}" for head in heads) + "   by")
     for reach in given.reach:
         began = perf_counter()
         found = search(own, given.tries if reach <= 1 else given.tries // 10, reach, given.copies)
-        seconds, bound = perf_counter() - began, upper(found.tries_that_turned, found.tries)
+        seconds = perf_counter() - began
         cells = (f"{reach:g}", found.tries, f"{seconds:.1f}", f"{found.kept:.2f}", found.looked_at_again)
-        cells += (len(found.turned), found.tries_that_turned, f"{bound:.4f}")
+        cells += (len(found.turned), found.tries_that_turned, found.tries_left_open, f"{found.bound:.4f}")
         line = "".join(f"{cell:>{len(head) + 3}}" for head, cell in zip(heads, cells, strict=True))
         print(f"{line}   {', '.join(sorted({kind for kind, _ in found.turned})) or '-'}", flush=True)
 
@@ -181,23 +191,46 @@ def vote(classifier: Classifier, images: Tensor, target: Tensor, explain: Callab
 def search(own: Certificate, tries: int, reach: float, copies: int) -> Found:
     """Try changes of one length; give what turned."""
     make = changes(own, pool=8 * own.classifier.batch)
-    turned, suspected, those, most = [], [], 0, 0
+    worst: list[Tensor] = []  # the change that took most votes so far
+
+    def climbing(one: int) -> Tensor:
+        change = torch.randn(own.image.shape[1:], generator=generator(SEED, "change", one))
+        return worst[0] + STEP * worst[0].norm() / change.norm() * change if worst else change
+
+    make["climb"] = climbing
+    turned, suspected, those, still, most = [], [], 0, 0, 0
     for begin in range(0, tries, own.classifier.batch):
         kinds = [KINDS[one % len(KINDS)] for one in range(begin, min(begin + own.classifier.batch, tries))]
         deltas = torch.stack([make[kind](one) for one, kind in enumerate(kinds, begin)])
         deltas *= reach * own.radius / deltas.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         against = counted_against(own, own.image + deltas, f"reach {reach} try {begin}", copies)
-        most = max(most, int(against.max()))
+        if against.max() > most or not worst:
+            most = int(against.max())
+            worst[:] = [deltas[int(against.reshape(len(kinds), -1).max(axis=1).argmax())]]
         for row, kind in enumerate(kinds):
             if (2 * against[row] > copies).any():
                 suspected.append((kind, deltas[row], 2 * against[row] > copies))
     number = sum(int(marks.sum()) for _, _, marks in suspected)
     for one, (kind, delta, marks) in enumerate(suspected):
-        against = counted_against(own, own.image + delta[None], f"reach {reach} again {one}", AGAIN)[0]
-        confirmed = marks & (binom.sf(against - 1, AGAIN, 0.5) <= ALLOWED / number)
+        confirmed, open_yet = again(own, delta, marks, f"reach {reach} again {one}", ALLOWED / number / TIMES)
         turned += [(kind, tuple(place)) for place in np.argwhere(confirmed).tolist()]
         those += confirmed.any()
-    return Found(tries, 1 - most / copies, len(suspected), turned, int(those))
+        still += open_yet.any() and not confirmed.any()
+    return Found(tries, 1 - most / copies, len(suspected), turned, int(those), int(still))
+
+
+def again(
+    own: Certificate, delta: Tensor, marks: np.ndarray, purpose: str, bar: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Let fresh copies of a changed image vote on some pixels until they have turned, or hold; those, and the open."""
+    against, turned, waiting = np.zeros(marks.shape, int), np.zeros_like(marks), marks
+    for time in range(1, TIMES + 1):
+        against += counted_against(own, own.image + delta[None], f"{purpose} {time}", AGAIN)[0]
+        turned |= waiting & (binom.sf(against - 1, time * AGAIN, 0.5) <= bar)
+        waiting = waiting & ~turned & (binom.cdf(against, time * AGAIN, 0.5) > bar)
+        if not waiting.any():
+            break
+    return turned, waiting
 
 
 def counted_against(own: Certificate, images: Tensor, purpose: str, copies: int) -> np.ndarray:
