@@ -161,7 +161,7 @@ def test_too_few_scores_are_told(summary):
     made = papers.tables(few.assign_attrs(fewest=10))
     line = next(line for line in made["robust/deletion.md"].splitlines() if "`rise`" in line)
     assert line.endswith("| 3 of 24 | n/a<sup>a</sup> |")
-    assert "<sup>a</sup> fewer than 10 scores are defined" in made["robust/deletion.md"]
+    assert "<sup>a</sup> fewer than 10 images or grids have a score" in made["robust/deletion.md"]
     few["mean"].loc[at], few["count"].loc[at] = np.nan, 0
     assert "no score is defined" in papers.tables(few)["robust/deletion.md"]
 
