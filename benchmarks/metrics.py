@@ -11,8 +11,8 @@ One ResNet-18 of torchvision with random weights, the same images, maps and thre
    share stand their targets, met or missed: 5 times Quantus; where a peer makes as many passes as ours, 1.7 times in
    float32 and 5 times in bfloat16; 0.8 of the bare network. Peers run in float32.
 
-Each metric first judges one image unmeasured. Then it, its peer and the bare network take turns, and of each the best
-time counts: what else the machine does comes and goes.
+Each metric first judges one image unmeasured. Then the bare network, the metric and its peer take turns. Ratio and
+share are of neighbors in time, and of all turns the median counts: the machine's own speed comes and goes.
 """
 
 import json
@@ -21,8 +21,8 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from operator import itemgetter
 from pathlib import Path
+from statistics import median
 from subprocess import PIPE
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -78,7 +78,8 @@ def main() -> None:
             for name, family in FAMILIES.items():
                 judge = ours(name, family, classifier, evidence, given)
                 if judge:
-                    turns = [(judge(), ask(name), bare()) for _ in range(given.turns)]
+                    back = classifier.passes["backward"] > 0
+                    turns = [(bare(back=back), judge(), bare(back=back), ask(name)) for _ in range(given.turns)]
                     rows.append(row(name, precision, turns, given.images))
     print_table(rows)
 
@@ -91,7 +92,7 @@ def arguments() -> Namespace:
     parser.add_argument("--side", type=int, default=224, help="pixels; a multiple of 32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=["float32"], help="of our engine")
-    parser.add_argument("--turns", type=int, default=3, help="of which the best counts")
+    parser.add_argument("--turns", type=int, default=3, help="of which the median counts")
     parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
     python = HERE / "peers" / ".venv" / "bin" / "python"
     parser.add_argument("--python", type=Path, default=python, help="of the peers' environment")
@@ -141,13 +142,13 @@ def natural(count: int, side: int) -> Tensor:
 
 def fastest(
     network: nn.Module, images: Tensor, precision: str, given: Namespace
-) -> tuple[int, Callable[[], tuple[float, float]]]:
+) -> tuple[int, Callable[..., tuple[float, float]]]:
     """Print how fast the bare network is; give the engine's batch, and what measures the bare network at its best.
 
     The engine takes the smallest batch that comes within 5% of its best: a metric's last batch is padded.
 
     Returns:
-        The batch; what gives seconds a pass to, and to and back.
+        The batch; what gives seconds a pass to, and to and back where asked, else 0.
     """
 
     def placed(size: int, form: torch.memory_format) -> Tensor:
@@ -167,12 +168,13 @@ def fastest(
     ours = {one: found[one, torch.channels_last] for one in given.sizes}
     near = min(one for one, seconds in ours.items() if seconds <= 1.05 * min(ours.values()))
 
-    def again() -> tuple[float, float]:
+    def again(*, back: bool) -> tuple[float, float]:
         batch = placed(*best)
         to = seconds_a_row(network, batch, given)
+        if not back:
+            return to, 0.0
         slope = batch.requires_grad_()
-        back = seconds_a_row(lambda part: torch.autograd.grad(network(part).amax(dim=1).sum(), part), slope, given)
-        return to, back
+        return to, seconds_a_row(lambda part: torch.autograd.grad(network(part).amax(dim=1).sum(), part), slope, given)
 
     return near, again
 
@@ -208,7 +210,7 @@ def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
 
 
 def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: Namespace) -> Callable | None:
-    """Give what times a metric, if there is one."""
+    """Give what times a metric, if there is one; the passes of one image are then counted."""
     try:
         taken = signature("metrics", family, name)
     except Problem:
@@ -229,6 +231,7 @@ def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: 
         seconds = timed(lambda: judge(given.images))
         return {"seconds": seconds, **classifier.passes}
 
+    classifier.passes.update(forward=0, backward=0)
     judge(1)
     return measured
 
@@ -263,21 +266,24 @@ def theirs(network: nn.Module, evidence: dict, given: Namespace) -> Iterator[Cal
 
 
 def row(name: str, precision: str, turns: list[tuple], images: int) -> dict[str, str]:
-    """Spell a row of the table: of ours, the peer's and the bare network's turns the best."""
-    found, peer = (min((turn[i] for turn in turns if turn[i]), key=itemgetter("seconds"), default=None) for i in (0, 1))
-    to, back = (min(turn[2][way] for turn in turns) for way in (0, 1))
-    least = (found["forward"] - found["backward"]) * to + found["backward"] * back
-    share = least / found["seconds"]
+    """Spell a row of the table: medians over the turns, each (bare network, ours, bare network again, peer)."""
+    _, found, _, peer = turns[0]
+
+    def share(before: tuple[float, float], ours: dict, after: tuple[float, float]) -> float:
+        to, back = ((one + other) / 2 for one, other in zip(before, after, strict=True))
+        return ((ours["forward"] - ours["backward"]) * to + ours["backward"] * back) / ours["seconds"]
+
+    reached = median(share(*turn[:3]) for turn in turns)
     cells = {
         "metric": name,
         "precision": precision,
-        "s ours": f"{found['seconds'] / images:.3f}",
+        "s ours": f"{median(ours['seconds'] for _, ours, _, _ in turns) / images:.3f}",
         "passes ours": passes(found, images),
-        "of the bare network": f"{share:.2f} ({verdict(share, BARE)})",
+        "of the bare network": f"{reached:.2f} ({verdict(reached, BARE)})",
     }
-    if peer:
-        ratio = peer["seconds"] / found["seconds"]
-        cells |= {"peer": peer["peer"], "s peer": f"{peer['seconds'] / images:.3f}"}
+    if all(theirs for *_, theirs in turns):
+        ratio = median(theirs["seconds"] / ours["seconds"] for _, ours, _, theirs in turns)
+        cells |= {"peer": peer["peer"], "s peer": f"{median(one['seconds'] for *_, one in turns) / images:.3f}"}
         cells |= {"passes peer": passes(peer, images), "ratio": f"{ratio:.1f}"}
         alike = abs(peer["forward"] / found["forward"] - 1) < 0.02
         target = AS_MANY_PASSES[precision] if alike else QUANTUS if peer["peer"].startswith("Quantus") else None
