@@ -112,6 +112,7 @@ def test_the_browser_has_no_complaints(page):
 def test_the_answer_comes_first_and_controls_are_marked(page):
     said = page.find_element("css selector", ".answer li").text
     assert re.match(r"\w+ has the best mean rank: [\d.]+ of 14 methods over 7 metrics on 2 classifiers", said)
+    page.find_element("css selector", "#metric_insertion summary").click()
     marked = {row.find_element("css selector", "th").get_attribute("data-value") for row in find(page, "tr.control")}
     assert marked == set(made_up.METHODS["control"])
 
@@ -164,7 +165,23 @@ def test_the_gallery_shows_the_chosen_image_and_classifier(page):
     assert len([one for one in find(page, "#gallery .none") if one.is_displayed()]) == 1
 
 
+def test_what_is_not_shown_is_text_until_it_is_chosen(page):
+    from selenium.webdriver.support.select import Select
+
+    assert not find(page, "#metric_insertion td")
+    page.find_element("css selector", "#metric_insertion summary").click()
+    assert len(find(page, "#metric_insertion td")) > 14
+    _, image = (Select(one) for one in find(page, "#gallery select"))
+    assert len(find(page, "#gallery img")) == 14
+    image.select_by_value("vanilla/test_0001")
+    assert len(find(page, "#gallery img")) == 2 * 14
+    kept = page.execute_script("return [...document.querySelectorAll('noscript')].map(one => one.parentElement)")
+    assert kept
+    assert not any(part.is_displayed() for part in kept if part.tag_name != "details")
+
+
 def test_pictures_have_words_and_pixels(page):
+    page.execute_script("document.querySelectorAll('noscript').forEach(one => (one.outerHTML = one.textContent))")
     script = "return [...document.images].map(one => [one.alt, one.naturalWidth])"
     found = page.execute_script(script)
     assert len(found) == 2 * 3 * 15 - 3

@@ -1,23 +1,28 @@
 "use strict";
 // Tables: a click on a column's head sorts its rows; empty cells stay last.
-for (const button of document.querySelectorAll("table.sortable th button")) {
-  button.addEventListener("click", () => {
-    const head = button.closest("th");
-    const body = head.closest("table").tBodies[0];
-    const up = head.getAttribute("aria-sort") !== "ascending";
-    for (const other of head.closest("thead").querySelectorAll("th")) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const column = Number(head.dataset.column);
-    const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-    const order = (a, b) => {
-      const [x, y] = [key(a), key(b)];
-      if (x === "" || y === "") return (x === "") - (y === "");
-      const difference = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
-      return up ? difference : -difference;
-    };
-    body.append(...[...body.rows].sort(order));
-  });
-}
+document.addEventListener("click", (event) => {
+  const head = event.target.closest("table.sortable th button")?.closest("th");
+  if (!head) return;
+  const body = head.closest("table").tBodies[0];
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  for (const other of head.closest("thead").querySelectorAll("th")) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const column = Number(head.dataset.column);
+  const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+  const order = (a, b) => {
+    const [x, y] = [key(a), key(b)];
+    if (x === "" || y === "") return (x === "") - (y === "");
+    const difference = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+    return up ? difference : -difference;
+  };
+  body.append(...[...body.rows].sort(order));
+});
+// What is not shown at first stands in a noscript: text where scripts run, so that a page of hundreds of tables and
+// pictures opens at once; where none do, it is read as it stands.
+const unfold = (part) => {
+  for (const kept of part.querySelectorAll(":scope > noscript")) kept.outerHTML = kept.textContent;
+};
+document.addEventListener("toggle", (event) => unfold(event.target), true);
 // Pickers: of a group of elements with data attributes, the chosen ones are shown. Without a script all are.
 for (const bar of document.querySelectorAll("[data-picks]")) {
   const selects = [...bar.querySelectorAll("select")];
@@ -28,9 +33,13 @@ for (const bar of document.querySelectorAll("[data-picks]")) {
       for (const option of select.options) option.hidden = option.disabled = option.dataset.of !== within;
       if (select.selectedOptions[0]?.disabled) select.value = [...select.options].find((one) => !one.disabled)?.value;
     }
-    for (const part of parts) part.hidden = selects.some((one) => part.dataset[one.name] !== one.value);
+    for (const part of parts) {
+      part.hidden = selects.some((one) => part.dataset[one.name] !== one.value);
+      if (!part.hidden) unfold(part);
+    }
   };
   bar.hidden = false;
   for (const select of selects) select.addEventListener("change", fill);
   fill();
 }
+for (const kept of document.querySelectorAll("noscript")) if (!kept.closest("[hidden], details")) unfold(kept.parentElement);
