@@ -306,7 +306,7 @@ def test_similarity_of_maps_is_averaged_over_defined_images(study):
 
 
 def test_every_variable_says_what_it_is(study):
-    for name in ("scores", "summary", "curves", "agreement"):
+    for name in ("scores", "summary", "curves", "agreement", "comparison"):
         table = opened(study, name)
         for variable in table.data_vars:
             for what in ("long_name", "units", "better", "reference"):

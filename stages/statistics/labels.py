@@ -99,6 +99,17 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "apart": ("methods whose intervals on the two classifiers do not overlap", "1", ""),
         "count": ("methods (times pairs of classifiers) with a mean score on both", "1", ""),
         "p": ("two-sided p-value of the Mann-Whitney test between the two groups of means", "1", "mann1947test"),
+        "median": ("median of the mean scores of a family's methods", MEASURE, "nourelahi2022explainable"),
+        "quartile_low": ("first quartile of these mean scores", MEASURE, "nourelahi2022explainable"),
+        "quartile_high": ("third quartile of these mean scores", MEASURE, "nourelahi2022explainable"),
+        "whisker_low": ("lowest mean score within 1.5 interquartile ranges", MEASURE, "tukey1977exploratory"),
+        "whisker_high": ("highest mean score within 1.5 interquartile ranges", MEASURE, "tukey1977exploratory"),
+        "median_count": ("methods with a mean score, which the median is over", "1", ""),
+        "median_rank": (
+            "rank of the median among the classifiers of a dataset, 1 the best, ties at the best of their ranks",
+            "1",
+            "nourelahi2022explainable",
+        ),
     },
 }
 RANK = re.compile(r"rank(_low|_high)?$")
