@@ -2,58 +2,11 @@
 
 import numpy as np
 import pytest
-import xarray as xr
+from paired import BETTER, MADE_UP, METHODS, PAIRS, made_up, printed
 from printed_tables import table
 
 from stages.statistics.boxes import boxes, whiskers
 from stages.statistics.groups import compare
-
-BETTER = {"pointing": "higher", "wsl": "higher", "insertion": "higher", "deletion": "lower"}
-FAMILIES = {
-    "gradient": ["gradient", "integrated_gradients", "shap"],
-    "cam": ["gradcam", "cam"],
-    "perturbation": ["rise", "lime", "mp", "ep"],
-}
-METHODS = [name for listed in FAMILIES.values() for name in listed]
-PLAIN = ["alexnet", "googlenet", "resnet", "mobilenet", "densenet"]
-PAIRS = [[name, f"{name}_r"] for name in PLAIN]
-# Methods of the made-up table, and their means on two classifiers by a metric of which less is better.
-MADE_UP = {
-    "a": (4.0, 1.0),
-    "b": (3.0, np.nan),
-    "c": (2.0, 2.0),
-    "d": (9.0, 3.0),
-    "e": (1.0, 5.0),
-    "control": (0.0, 9.0),
-}
-
-
-def summary(means: np.ndarray, classifiers: list[str], families: list[str], better: list[str], width=0.0) -> xr.Dataset:
-    """Lay out mean scores by classifier, method and metric, with intervals of a width."""
-    cells = {"mean": means, "low": means - width / 2, "high": means + width / 2}
-    coords = {
-        "classifier": classifiers,
-        "dataset": ("classifier", ["photos"] * len(classifiers)),
-        "method_family": ("method", families),
-        "control": ("method", [family == "control" for family in families]),
-        "metric": [f"metric_{number}" for number in range(len(better))],
-        "better": ("metric", better),
-    }
-    return xr.Dataset({name: (("classifier", "method", "metric"), values) for name, values in cells.items()}, coords)
-
-
-def printed() -> xr.Dataset:
-    """The paper's cells of its plain and robust classifiers as a summary."""
-    classifiers = [name for pair in PAIRS for name in pair]
-    means = np.stack([table(f"robust_{metric}").loc[classifiers, METHODS].values for metric in BETTER], axis=-1)
-    families = [family for family, listed in FAMILIES.items() for _ in listed]
-    return summary(means, classifiers, families, list(BETTER.values())).assign_coords(metric=list(BETTER))
-
-
-def made_up(width: float = 0.0) -> xr.Dataset:
-    means = np.array(list(MADE_UP.values())).T[:, :, None]
-    families = ["gradient", "gradient", "gradient", "cam", "cam", "control"]
-    return summary(means, ["plain", "robust"], families, ["lower"], width).assign_coords(method=list(MADE_UP))
 
 
 @pytest.mark.parametrize(

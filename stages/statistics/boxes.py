@@ -6,7 +6,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from stages.statistics.groups import members
+from stages.statistics.groups import EVERY, members
+from stages.statistics.pareto import front
 from stages.statistics.ranks import rank_medians
 
 # Of the distance between the quartiles: what lies further away is beyond the whiskers.
@@ -77,3 +78,35 @@ def boxes(summary: xr.Dataset) -> xr.Dataset:
     variables["median_count"] = (dims, found[-1].astype(np.int32))
     coordinates = {"classifier": summary["classifier"].values, "metric": summary["metric"].values}
     return xr.Dataset(variables, {**coordinates, "method_family": list(own)})
+
+
+def fronts(boxed: xr.Dataset, summary: xr.Dataset, accuracies: dict[str, dict[str, float]]) -> xr.Dataset:
+    """Tell which classifiers are on the Pareto front of an accuracy and the median over all methods but the controls.
+
+    Args:
+        boxed: Medians by classifier, metric and method_family.
+        summary: Of what they are; it says the directions and the datasets.
+        accuracies: Of each classifier by name, as clean and under attack, 0 to 1, higher is better.
+
+    Returns:
+        The medians' table with each accuracy over classifier, and its `_front` over classifier and metric: whether no
+        other classifier of the same dataset equals in both and beats in one. False where the median or the accuracy
+        is NaN.
+
+    Reference: nourelahi2022explainable.
+
+    Differs from the paper: medians over methods, not means; and the whole front, of which it names a part.
+    """
+    datasets, names = summary["dataset"].values, boxed["classifier"].values.tolist()
+    better = summary["better"].values.tolist()
+    medians = boxed["median"].sel(method_family=EVERY).transpose("metric", "classifier").values
+    variables = {}
+    for accuracy in dict.fromkeys(key for known in accuracies.values() for key in known):
+        values = np.array([accuracies[name][accuracy] for name in names], np.float64)
+        on = np.zeros(medians.shape, bool)
+        for dataset in np.unique(datasets):
+            rows = np.flatnonzero(datasets == dataset)
+            for metric, way in enumerate(better):
+                on[metric, rows] = front(np.stack([medians[metric, rows], values[rows]]), better=[way, "higher"])
+        variables |= {accuracy: ("classifier", values), f"{accuracy}_front": (("classifier", "metric"), on.T)}
+    return boxed.assign(variables)

@@ -110,9 +110,22 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
             "1",
             "nourelahi2022explainable",
         ),
+        "accuracy": ("share of held-out images that the classifier tells right", "1", ""),
+        "adversarial_accuracy": ("the same under attack", "1", ""),
+        "accuracy_front": (
+            "whether no classifier of the dataset equals median and accuracy, and beats one",
+            "1",
+            "nourelahi2022explainable",
+        ),
+        "adversarial_accuracy_front": (
+            "whether no classifier of the dataset equals median and accuracy under attack, and beats one",
+            "1",
+            "nourelahi2022explainable",
+        ),
     },
 }
-RANK = re.compile(r"rank(_low|_high)?$")
+# Which way is better, by the ends of names.
+WAYS = {r"rank(_low|_high)?$": "lower", r"accuracy$": "higher"}
 
 
 def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
@@ -125,7 +138,8 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
     """
     for variable, (long_name, units, reference) in LABELS[name].items():
         if variable in table:
-            better = "lower" if RANK.search(variable) else "by metric (better)" if units == MEASURE else "neither"
+            better = "by metric (better)" if units == MEASURE else "neither"
+            better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
             reference = reference or "by definition"
             table[variable].attrs = {"long_name": long_name, "units": units, "better": better, "reference": reference}
     table.attrs = notes
