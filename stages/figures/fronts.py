@@ -80,7 +80,7 @@ def chart(listed: list[Standing], dataset: str, accuracy: str, metric: str, bett
         axes.margins(y=0.14)
         axes.xaxis.get_major_locator().set_params(nbins=6)
         arrow = "better →" if better == "higher" else "← better"
-        axes.set_xlabel(f"median over methods   ({arrow})")
+        axes.set_xlabel(f"median over methods on {dataset}   ({arrow})")
         axes.set_ylabel(f"{ACCURACIES[accuracy]}, %")
         fit(axes)
         best = ", ".join(one.classifier for _, one in placed if one.fronts[accuracy])
