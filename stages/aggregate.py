@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stages import params
+from stages import cards, params
 from stages.gaps import missing
 from stages.problem import Problem
 from stages.settings import Entry, canonical
 from stages.statistics import chunks, labels, parquet, tables
+from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from stages.statistics.groups import compare
 from stages.statistics.tables import Judged
@@ -75,7 +76,10 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
         datasets["certified"] = labels.label(table, "certified", notes)
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
-    datasets["comparison"] = labels.label(compare(summary, same_images(given)), "comparison", {})
+    groups = same_images(given)
+    accuracies = {name: cards.accuracies(study, name) for name in given["classifiers"]}
+    compared = compare(summary, groups).merge(fronts(boxes(summary), summary, accuracies))
+    datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
     datasets["contrasts"] = labels.label(
         named(contrasts), "contrasts", {"adjusted": "Holm's, over the pairs of a metric"}
     )

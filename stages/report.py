@@ -1,6 +1,5 @@
 """Write the report: one page of HTML that holds all it shows, a picture and a table for a README, tables for papers."""
 
-import json
 import shutil
 import uuid
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -13,7 +12,7 @@ import xarray as xr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stages import params
+from stages import cards, params
 from stages.certification import Votes
 from stages.figures import certificates, order, overview, page, papers, pictures, published, voted, words
 from stages.figures.page import Shown
@@ -151,7 +150,7 @@ def first_rows(study: Path, classifier: str, number: int, *, among: int | None =
 def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods: list[str]) -> list[Shown]:
     """Read some images of a classifier, and their maps by those methods that can serve it."""
     store = read(params.path(study, "images", classifier) / "images", "the evaluation images")
-    ids, targets, classes = store["image"][:], store["target"][:], about(study, classifier).get("classes", {})
+    ids, targets, classes = store["image"][:], store["target"][:], cards.card(study, classifier).get("classes", {})
     rows, maps = rows[rows < len(ids)], {}
     for family, listed in params.entries(given, "methods").items():
         for method in listed if f"attribute@{classifier}-{family}" not in missing(study) else []:
@@ -193,21 +192,12 @@ def votes(study: Path, given: dict, classifier: str, smoothing: Smoothing, rows:
     return found
 
 
-def about(study: Path, classifier: str) -> dict[str, Any]:
-    """Read a classifier's card."""
-    path = params.path(study, "classifiers", classifier) / "card.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise Problem(f"{path}: cannot be read ({error}); run stages.train again") from None
-
-
 def card(study: Path, given: dict, classifier: str) -> dict[str, Any]:
     """Gather what the page says of a classifier."""
-    known = about(study, classifier)
+    known = cards.card(study, classifier)
     images = read(params.path(study, "images", classifier) / "images", "the evaluation images")["image"].shape[0]
     grids = read(params.path(study, "grids", classifier) / "grids", "the grids")["grid"].shape[0]
-    measured = {name: known.get(name, float("nan")) for name in ("accuracy", "adversarial_accuracy")}
+    measured = cards.accuracies(study, classifier)
     sizes = {name: known.get(name, 0) for name in ("judged_on", "attacked")}
     attacks = {"attack": known.get("adversary"), "trained_against": known.get("recipe", {}).get("adversary")}
     dataset = given["classifiers"][classifier]["dataset"]

@@ -64,6 +64,7 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     assert "Every method could serve every classifier." in page
     assert 'id="curves"' not in page
     assert 'id="pairs"' not in page
+    assert "boxes_" not in page
 
 
 def test_results_of_other_methods_are_not_reported(study, tmp_path):
@@ -219,3 +220,29 @@ def test_paper_has_no_controls_to_click(page):
     look(page, media="print")
     assert not any(one.is_displayed() for one in find(page, "nav, .bar"))
     assert page.find_element("css selector", "#answer svg[role=img]").is_displayed()
+    assert all(one.is_displayed() for one in find(page, "#pairs .boxes"))
+
+
+def test_boxes_of_the_chosen_family_of_metrics_are_shown_with_what_is_left_out(page):
+    from selenium.webdriver.support.select import Select
+
+    def shown() -> list[str]:
+        return [one.get_attribute("id") for one in find(page, "#pairs .boxes") if one.is_displayed()]
+
+    assert len(find(page, "#pairs .boxes")) == 7
+    assert shown() == ["boxes_pointing_game", "boxes_wsl"]
+    (family,) = (Select(one) for one in find(page, "#pairs select"))
+    family.select_by_visible_text("faithfulness")
+    assert shown() == ["boxes_deletion", "boxes_insertion"]
+    card = page.find_element("css selector", "#boxes_deletion")
+    assert len(card.find_elements("css selector", "svg[role=img]")) == 1  # no front of two classifiers
+    assert "1 left out on vanilla" in card.text
+    card.find_element("css selector", "summary").click()
+    assert "Without a mean score on vanilla, and left out: cam." in card.text
+    boxes, standings = card.find_elements("css selector", "table")
+    rows = [row.text for row in boxes.find_elements("css selector", "tbody tr")]
+    assert [row.split()[0] for row in rows] == ["all", "gradient", "cam", "perturbation"]
+    assert " 10 of 11 " in rows[0]
+    assert " 3 of 4 " in rows[2]
+    known = [row.text.split()[:3] for row in standings.find_elements("css selector", "tbody tr")]
+    assert known == [["vanilla", "97.0%", "4.0%"], ["robust", "91.0%", "66.0%"]]

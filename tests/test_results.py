@@ -277,6 +277,39 @@ def test_metrics_together_rank_methods_as_friedman_says(study):
         )
 
 
+def test_classifiers_are_side_by_side_in_the_results(study):
+    summary, found = opened(study, "summary"), opened(study, "comparison")
+    assert found.attrs["same_images"] == [made_up.CLASSIFIERS]
+    assert found["accuracy"].values.tolist() == [0.97, 0.91]
+    assert found["adversarial_accuracy"].values.tolist() == [0.04, 0.66]
+    methods = summary["method"].values[~summary["control"].values]
+    sign = {"higher": 1, "lower": -1}
+    for metric in summary["metric"].values:
+        way = sign[str(summary["better"].sel(metric=metric).values)]
+        medians = []
+        for classifier in made_up.CLASSIFIERS:
+            means = summary["mean"].sel({"classifier": classifier, "metric": metric, "method": methods}).values
+            known = means[~np.isnan(means)]
+            assert len(known) == len(methods) - (classifier == "vanilla")
+            one = found.sel({"classifier": classifier, "metric": metric, "method_family": "all"})
+            at = [float(one[name]) for name in ("quartile_low", "median", "quartile_high")]
+            np.testing.assert_allclose(at, np.percentile(known, [25, 50, 75]))
+            assert one["median_count"] == len(known)
+            medians.append(way * float(one["median"]))
+        plain, robust = found.sel({"metric": metric, "method_family": "all"})["median_rank"].values
+        assert (plain < robust) == (medians[0] > medians[1])
+        # The first is more accurate, the second under attack.
+        assert found["accuracy_front"].sel(metric=metric).values.tolist() == [True, medians[1] > medians[0]]
+        assert found["adversarial_accuracy_front"].sel(metric=metric).values.tolist() == [medians[0] > medians[1], True]
+
+
+def test_a_missing_card_is_named(copy):
+    path = params.path(copy, "classifiers", "robust") / "card.json"
+    path.unlink()
+    with pytest.raises(Problem, match=r"robust.card\.json: cannot be read .*; run stages\.train again"):
+        aggregate.main(copy)
+
+
 def test_places_of_controls_are_counted(study):
     summary, counted = opened(study, "summary").load(), opened(study, "controls").load()
     assert counted["controls"].values.tolist() == ["uniform, canny"]
@@ -306,7 +339,7 @@ def test_similarity_of_maps_is_averaged_over_defined_images(study):
 
 
 def test_every_variable_says_what_it_is(study):
-    for name in ("scores", "summary", "curves", "agreement"):
+    for name in ("scores", "summary", "curves", "agreement", "comparison"):
         table = opened(study, name)
         for variable in table.data_vars:
             for what in ("long_name", "units", "better", "reference"):

@@ -56,7 +56,7 @@ def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
         figure, axes = _axes(len(order), ROW)
         draw(axes, listed, spread=0.26)
         values = np.array([row.value for row in listed])
-        _scale(axes, values[~np.isnan(values)])
+        scale(axes, values[~np.isnan(values)])
         better, units = str(table["better"].values), str(table["metric_units"].values)
         arrow = "better →" if better == "higher" else "← better"
         axes.set_xlabel(f"mean{'' if units == '1' else ', ' + units}   ({arrow})")
@@ -112,7 +112,7 @@ def _names(axes: Axes, listed: list[Row]) -> None:
     fit(axes, names=[row.name for row in listed])
 
 
-def _scale(axes: Axes, values: np.ndarray) -> None:
+def scale(axes: Axes, values: np.ndarray) -> None:
     """Use a logarithmic axis where means lie powers of ten apart."""
     if values.size and values.min() > 0 and values.max() > 300 * values.min():
         axes.set_xscale("log")

@@ -8,14 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures import bands, dots, heat, pictures, sanity, theme, words
-from stages.figures.order import apart, by_metric, digits, overall, ranked, ranking_metrics
+from stages.figures import bands, compared, dots, heat, pictures, sanity, theme, words
+from stages.figures.order import apart, by_metric, overall, ranked, ranking_metrics
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
-# With fewer values a group, the Mann-Whitney test cannot fall below 0.05.
-FEWEST = 4
-FIELDS = ("change", "better", "apart", "count", "p")
 
 
 class Shown(NamedTuple):
@@ -43,6 +40,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
     charts = processes.map(curve_charts, repeat(curves), curved)
     across = processes.submit(dots.mean_ranks, summary, order)
     boards = processes.map(leaderboard, repeat(summary), metrics)
+    side_by_side = compared.section(summary, tables["comparison"], processes)
     checked = sanity.checks(summary, curves, unmoved)
     found = {
         "answer": words.answer(summary, agreement),
@@ -59,7 +57,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "unmoved": unmoved,
         "flagged": sanity.flagged(checked),
         "keys": theme.keys(summary["classifier"].values.tolist()),
-        "pairs": pairs(tables["comparison"], metrics),
+        "compared": side_by_side,
         "diagnostics": diagnostics(summary),
         "agreement": agreements(agreement),
         "similarity": similarities(agreement, summary),
@@ -134,30 +132,6 @@ def places(controls: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
             {"last": last, "second_last": second_last, "rows": list(zip(metrics, rows, strict=True)), "total": total}
         )
     return found
-
-
-def pairs(comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
-    """Show how each family's mean scores change from one classifier to another, by metric; shaded by how many do."""
-    families = [name for name in comparison["method_family"].values.tolist() if name != "control"]
-    found = []
-    for label in comparison["comparison"].values.tolist():
-        table = comparison.sel({"comparison": label, "metric": metrics, "method_family": families})
-        columns = [table[name].transpose("metric", "method_family").values.tolist() for name in FIELDS]
-        rows = [
-            (metric, [_change(*cell) for cell in zip(*numbers, strict=True)])
-            for metric, *numbers in zip(metrics, *columns, strict=True)
-        ]
-        found.append({"compared": label, "families": families, "rows": rows})
-    return found
-
-
-def _change(change: float, better: int, apart: int, number: int, p: float) -> heat.Cell:
-    if not number:
-        return heat.Cell("", 0, False, "no method is scored on both")
-    text = f"{change:+.3g}".replace("-", "−") + f"\n{better} of {number}"
-    text += f"\np {digits(p, 2)}" if number >= FEWEST else ""
-    hint = f"better for {better} of {number}, intervals apart for {apart}; Mann–Whitney p = {p:.2g}"
-    return heat.Cell(text, heat.DEEPEST * abs(2 * better / number - 1), better < number / 2, hint)
 
 
 def diagnostics(summary: xr.Dataset) -> list[dict[str, Any]]:

@@ -2,11 +2,19 @@
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from stages.statistics.significance import mann_whitney
 
 FIELDS = ("change", "better", "apart", "count", "p")
+EVERY = "all"  # methods of any family but the controls
+
+
+def members(summary: xr.Dataset) -> dict[str, Bool[np.ndarray, " method"]]:
+    """Tell which methods are of each family; of `all` is every method but the controls."""
+    families = summary["method_family"].values
+    own = {family: families == family for family in dict.fromkeys(families.tolist())}
+    return {**own, EVERY: ~summary["control"].values}
 
 
 def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
@@ -17,9 +25,14 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
         groups: Classifiers judged on the same images, as a plain one and one that was trained to be robust.
 
     Returns:
-        One comparison for each place in the groups, over all groups that have it. Empty where no group has two.
+        One comparison for each place in the groups, over all groups that have it. Empty where no group has two. The
+        family `all` is every method but the controls.
+
+    Reference: nourelahi2022explainable, whose samples are cells: one mean score a classifier and method.
+
+    Differs from the paper: a method without a mean score on one of two classifiers is on neither side.
     """
-    families = list(dict.fromkeys(summary["method_family"].values.tolist()))
+    own = members(summary)
     metrics = summary["metric"].values.tolist()
     places = range(1, max(map(len, groups), default=0))
     pairs = [[(group[0], group[place]) for group in groups if len(group) > place] for place in places]
@@ -27,26 +40,25 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     found = {name: summary[name].transpose("metric", "classifier", "method").values for name in ("mean", "low", "high")}
     place = {name: at for at, name in enumerate(summary["classifier"].values.tolist())}
     signs = [1 if better == "higher" else -1 for better in summary["better"].values.tolist()]
-    members = [summary["method_family"].values == family for family in families]
 
-    def side(every: list[tuple[str, str]], at: int, metric: int, own: np.ndarray) -> dict[str, np.ndarray]:
+    def side(every: list[tuple[str, str]], at: int, metric: int, chosen: np.ndarray) -> dict[str, np.ndarray]:
         rows = [place[pair[at]] for pair in every]
-        return {name: values[metric][rows][:, own] for name, values in found.items()}
+        return {name: values[metric][rows][:, chosen] for name, values in found.items()}
 
     cells = [
         [
-            [_cell(side(every, 0, metric, own), side(every, 1, metric, own), sign) for own in members]
+            [_cell(side(every, 0, metric, one), side(every, 1, metric, one), sign) for one in own.values()]
             for metric, sign in enumerate(signs)
         ]
         for every in pairs
     ]
-    values = np.array(cells).reshape(len(pairs), len(metrics), len(families), len(FIELDS))
+    values = np.array(cells).reshape(len(pairs), len(metrics), len(own), len(FIELDS))
     dims = ("comparison", "metric", "method_family")
     variables = {}
     for place, name in enumerate(FIELDS):
         whole = name in ("better", "apart", "count")
         variables[name] = (dims, values[..., place].astype(np.int32) if whole else values[..., place])
-    return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": families})
+    return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": list(own)})
 
 
 def _cell(start: dict[str, np.ndarray], end: dict[str, np.ndarray], sign: int) -> Float[np.ndarray, " field"]:

@@ -99,9 +99,33 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "apart": ("methods whose intervals on the two classifiers do not overlap", "1", ""),
         "count": ("methods (times pairs of classifiers) with a mean score on both", "1", ""),
         "p": ("two-sided p-value of the Mann-Whitney test between the two groups of means", "1", "mann1947test"),
+        "median": ("median of the mean scores of a family's methods", MEASURE, "nourelahi2022explainable"),
+        "quartile_low": ("first quartile of these mean scores", MEASURE, "nourelahi2022explainable"),
+        "quartile_high": ("third quartile of these mean scores", MEASURE, "nourelahi2022explainable"),
+        "whisker_low": ("lowest mean score within 1.5 interquartile ranges", MEASURE, "tukey1977exploratory"),
+        "whisker_high": ("highest mean score within 1.5 interquartile ranges", MEASURE, "tukey1977exploratory"),
+        "median_count": ("methods with a mean score, which the median is over", "1", ""),
+        "median_rank": (
+            "rank of the median among the classifiers of a dataset, 1 the best, ties at the best of their ranks",
+            "1",
+            "nourelahi2022explainable",
+        ),
+        "accuracy": ("share of held-out images that the classifier tells right", "1", ""),
+        "adversarial_accuracy": ("the same under attack", "1", ""),
+        "accuracy_front": (
+            "whether no classifier of the dataset equals median and accuracy, and beats one",
+            "1",
+            "nourelahi2022explainable",
+        ),
+        "adversarial_accuracy_front": (
+            "whether no classifier of the dataset equals median and accuracy under attack, and beats one",
+            "1",
+            "nourelahi2022explainable",
+        ),
     },
 }
-RANK = re.compile(r"rank(_low|_high)?$")
+# Which way is better, by the ends of names.
+WAYS = {r"rank(_low|_high)?$": "lower", r"accuracy$": "higher"}
 
 
 def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
@@ -114,7 +138,8 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
     """
     for variable, (long_name, units, reference) in LABELS[name].items():
         if variable in table:
-            better = "lower" if RANK.search(variable) else "by metric (better)" if units == MEASURE else "neither"
+            better = "by metric (better)" if units == MEASURE else "neither"
+            better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
             reference = reference or "by definition"
             table[variable].attrs = {"long_name": long_name, "units": units, "better": better, "reference": reference}
     table.attrs = notes
