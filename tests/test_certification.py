@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, tails
+from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, needed, tails
 from stages.smoothing import radius
 
 random = settings(deadline=None, max_examples=50, derandomize=True)
@@ -76,6 +76,19 @@ class TestThePublishedTable:
     )
     def test_by_share(self, tau, least):
         assert cutoff(90, tau, 0.001 / SINGLE) == least
+
+    @pytest.mark.parametrize(
+        ("correction", "draws", "tau", "expected"),
+        [
+            ("bonferroni", 90, 0.75, (88, 88)),
+            ("holm", 90, 0.75, (88, 80)),
+            ("none", 90, 0.75, (80, 80)),
+            ("bonferroni", 90, 0.85, (91, 91)),
+            ("holm", 61, 0.75, (62, 56)),
+        ],
+    )
+    def test_the_fewest_votes_that_certify_the_first_pixel_and_the_last(self, correction, draws, tau, expected):
+        assert needed(draws, tau, alpha=0.001, correction=correction, pixels=SINGLE) == expected
 
     def test_p_values(self):
         values = tails(90, 0.75)

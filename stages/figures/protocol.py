@@ -6,6 +6,7 @@ Settings of methods are those of the paper; where its code has others, published
 from typing import Any
 
 from stages.figures.voted import CORRECTED, Test, on_grids
+from stages.params import side
 from stages.settings import Entry
 
 # Of votes and their tests, by the published code.
@@ -104,15 +105,12 @@ def differs(metric: Entry, test: Test, given: dict, classifier: str, method: lis
         found.append(f"{of['first']} + {of['rest']} votes")
     found += [] if test.alpha == ALPHA else [f"α = {test.alpha:g}"]
     found += [] if test.correction == CORRECTION else [CORRECTED[test.correction] or "uncorrected"]
-    count, side = min(test.smoothing.pictures[group], about[group]["count"]), _side(given, about)
+    count, pixels = min(test.smoothing.pictures[group], about[group]["count"]), side(given, classifier)
     found += [] if count == COUNT else [f"{count} {group}"]
-    found += [] if side in (None, SIDE) else [f"{'tiles' if group == 'grids' else 'images'} of {side} × {side} pixels"]
+    found += (
+        [] if pixels in (None, SIDE) else [f"{'tiles' if group == 'grids' else 'images'} of {pixels} × {pixels} pixels"]
+    )
     return form + found
-
-
-def _side(given: dict, about: dict) -> int | None:
-    """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
-    return given["datasets"][about["dataset"]].get("size", about["network"].get("side"))
 
 
 def _spelled(value: object) -> str:
