@@ -355,7 +355,7 @@ JUDGED = {
     "certified": {
         "grid_pointing_game", "certified_important", "certified_unimportant", "abstained", "certified_deletion",
         "certified_consistency", "parted_ties", "certified_localization", "grid_abstained",
-        "certified_grid_pointing_game", "certified_nothing",
+        "certified_grid_pointing_game", "certified_nothing", "grid_parted_ties",
     },
     "expected_gradcam": {
         "faithfulness_estimate", "pixel_flipping", "insertion", "deletion", "ins_minus_del", "irof", "sufficiency",
