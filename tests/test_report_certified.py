@@ -775,7 +775,8 @@ def test_the_paper_study_has_the_published_settings():
     [
         (("rise", "input"), "resnet18", {}, []),
         (("rise", "input"), "resnet18", {"masks": 96, "seed": 7}, ["masks: 96 instead of 6000"]),
-        (("lrp", "final"), "resnet18", {"epsilon": 1e-6}, ["epsilon: 1e-06 instead of 0.25"]),
+        (("lrp", "final"), "vgg11", {"epsilon": 1e-6}, ["epsilon: 1e-06 instead of 0.25"]),
+        (("lrp", "final"), "resnet18", {"epsilon": 1e-6}, []),
         (
             ("gradient", "input"),
             "resnet18",
@@ -800,7 +801,7 @@ def test_settings_of_a_method_that_are_not_the_authors_are_named(method, network
     theirs = protocol.settings(*method, network)
     own = {**theirs, **changes}
     options = {"channels": own.pop("channels", "sum"), "reverse": None}
-    assert protocol.unlike_settings(Entry("methods", "", "ours", method[0], own, options), theirs) == said
+    assert protocol.unlike_settings(Entry("methods", "", "ours", method[0], own, options), theirs, network) == said
 
 
 def test_a_method_with_other_settings_is_compared_and_they_are_named(known, paper):
@@ -818,6 +819,7 @@ def test_a_method_with_other_settings_is_compared_and_they_are_named(known, pape
     [
         ({}, {}, 224, [], []),
         ({"target": "prediction"}, {}, 224, ["prediction explained instead of label"], []),
+        ({"target": "prediction", "correct_by": ["robust"]}, {}, 224, [], []),
         ({"count": 20}, {"count": 30}, 224, ["20 images"], ["30 grids"]),
         ({"count": 300}, {"count": 300}, None, [], []),
         ({}, {}, 64, ["images of 64 × 64 pixels"], ["tiles of 64 × 64 pixels"]),
