@@ -30,7 +30,8 @@ SAID = {
     "certified_localization": "Localization: over the images alone of which a pixel is certified important, so that a "
     "method that certifies little is judged by its surest images.",
     "certified_consistency": "As in the clean map: over the images alone of which a pixel is certified; at a small K "
-    "most of these pixels are unimportant, and so it is near 1 whatever the important ones do.",
+    "most of these are unimportant, so that it is high (1 − 2 K / 100 or more where all are certified) whatever the "
+    "important ones do.",
     "parted_ties": games.TIED,
 }
 

@@ -231,8 +231,8 @@ def certified_consistency(
 
     Returns:
         0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite. At a small
-        K most certified pixels are unimportant, up to (100 − K)% of a map against about K%, and seldom wrong: there it
-        is near 1, whatever the pixels certified important do.
+        K most certified pixels are unimportant: where all are certified it is at least 1 − 2 K / 100, though no pixel
+        certified important were at the top.
 
     Reference: anani2025pixel (what is certified is the smoothed map; this says how far that is the map it stands for).
     The map is taken as it is stored: in float16 its equal scores may part otherwise than the copies' in float32.
