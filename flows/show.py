@@ -85,7 +85,8 @@ def _marks(study: Path, given: dict, classifier: str, image: str, row: int, metr
         raise Problem(f"{test.smoothing.name} has no votes on image '{image}' of {classifier}; {others}")
     cast = report.votes(study, given, classifier, test.smoothing, np.array([row]))
     shown = {name: (test.labels(one)[0], certified.smoothed(one, 0, 0)) for name, one in cast.items()}
-    return Marks(f"{test.place}; {test.how}", test.smoothing.settings["levels"], shown)
+    votes = f"votes that certify: {test.votes(report.pixels_of(study, classifier))}"
+    return Marks(f"{test.place}; {test.how}; {votes}", test.smoothing.settings["levels"], shown)
 
 
 def _some(names: list[str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int8, UInt8, UInt16
 from scipy.special import bdtrc
 
-from stages.smoothing import radius
+from stages.smoothing import radius, strictest
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
 
@@ -47,6 +47,21 @@ def tails(draws: int, tau: float) -> np.ndarray:
 def cutoff(draws: int, tau: float, threshold: float) -> int:
     """Give the smallest count of votes whose p-value is at most a threshold; draws + 1 where none is."""
     return int((tails(draws, tau) > threshold).sum())
+
+
+def needed(draws: int, tau: float, *, alpha: float, correction: Correction, pixels: int) -> tuple[int, int]:
+    """Give the fewest votes that certify a pixel of a map: where no other is certified, and where all others are.
+
+    The two differ by Holm's procedure alone, which lowers the cut-off with each pixel that it certifies. Where the
+    first is draws + 1 no count certifies a pixel.
+
+    Args:
+        draws: Votes that test a label.
+        tau, alpha, correction: Of the test (see labels).
+        pixels: Of the map.
+    """
+    last = strictest(alpha, correction, pixels) if correction == "bonferroni" else alpha
+    return cutoff(draws, tau, strictest(alpha, correction, pixels)), cutoff(draws, tau, last)
 
 
 def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) -> Int8[np.ndarray, "image level y x"]:

@@ -16,7 +16,7 @@ import yaml
 from stages.problem import Problem
 from stages.settings import Entry, check, mapping, named
 from stages.signatures import askable, signature, verb_signature
-from stages.smoothing import check_judging, smoothings
+from stages.smoothing import check_judging, check_reach, smoothings
 
 # Keys of an entry that are not settings of its function.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -79,9 +79,9 @@ def load(study: Path) -> dict:
         check(params[section], accepted, section, "the kernel")
     methods = {name for listed in entries(params, "methods").values() for name in listed}
     certified = smoothings(params, methods)
-    for listed in entries(params, "metrics").values():
-        for metric in listed.values():
-            check_judging(metric, methods, certified)
+    judged = [metric for listed in entries(params, "metrics").values() for metric in listed.values()]
+    for metric in judged:
+        check_judging(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
         dataset(params, name)
     if not isinstance(params["seed"], int):
@@ -91,7 +91,18 @@ def load(study: Path) -> dict:
     settings("report", params["report"], "report", "report")
     for name, spec in mapping(params["classifiers"], "classifiers").items():
         _classifier(params, name, mapping(spec, f"classifiers.{name}"))
+        if known := side(params, name):
+            for metric in [one for one in judged if one.options["smoothings"]]:
+                grids = "tiles" in signature("metrics", metric.family, metric.function).evidence
+                tiles = spec["grids"]["tiles_per_side"] if grids else 1
+                check_reach(metric, certified[metric.options["smoothings"][0]], name, (tiles * known) ** 2)
     return params
+
+
+def side(params: dict, classifier: str) -> int | None:
+    """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
+    about = params["classifiers"][classifier]
+    return params["datasets"][about["dataset"]].get("size", about["network"].get("side"))
 
 
 def _classifier(params: dict, name: str, spec: dict) -> None:

@@ -1,5 +1,6 @@
 """Write the report: one page of HTML that holds all it shows, a picture and a table for a README, tables for papers."""
 
+import math
 import shutil
 import uuid
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -112,7 +113,8 @@ def certified(
     study: Path, given: dict, table: xr.Dataset, images: int, pixels: int, processes: Executor
 ) -> dict[str, Any]:
     """Gather what the page says of certified maps: results, pictures, and what was published."""
-    known, test = voted.found(table, given), voted.first_test(given)
+    sizes = {name: pixels_of(study, name) for name in given["classifiers"]}
+    known, test = voted.found(table, given, sizes), voted.first_test(given)
     shown, cast = {}, {}
     for name in given["classifiers"]:
         rows = first_rows(study, name, images, among=test.smoothing.pictures["images"])
@@ -169,6 +171,11 @@ def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods:
         )
         for place, row in enumerate(rows)
     ]
+
+
+def pixels_of(study: Path, classifier: str) -> int:
+    """Say how many pixels an image of a classifier has."""
+    return math.prod(read(params.path(study, "images", classifier) / "images", "the images")["pixels"].shape[-2:])
 
 
 def votes(study: Path, given: dict, classifier: str, smoothing: Smoothing, rows: np.ndarray) -> dict[str, Votes]:

@@ -4,6 +4,7 @@ Reads that family's maps, and the evidence that each metric names; writes `data/
 a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from stages.problem import Problem
 from stages.rows import Rows, of_cell
 from stages.settings import Entry
 from stages.signatures import signature
-from stages.smoothing import Smoothing, smoothings
+from stages.smoothing import Smoothing, check_reach, smoothings
 from stages.tables import Table
 
 
@@ -124,6 +125,8 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
             asks = signature("metrics", metric.family, metric.function).evidence
             shown = seen["grids" if "tiles" in asks else "images"]
             ways = [certified[name] for name in metric.options["smoothings"]]
+            if ways:
+                check_reach(metric, ways[0], classifier, math.prod(shown.side))
             parts = [("stages.lending", "tensor"), ("stages.score", "judged")]
             parts += [("stages.explain", "Explain")] if "explain" in asks else []
             parts += [("stages.lending", "counted")] if "votes" in asks else []

@@ -1,6 +1,6 @@
 """Read the section certify of params.yaml: how noisy copies vote, and on what; and which metrics judge the votes."""
 
-from math import floor, inf
+from math import ceil, floor, inf, log
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ CERTIFIED = {"methods": list[str], "images": int, "grids": int, "tile": int | No
 
 
 DIGITS = 6  # after the point, of radii as they are stored
+MOST = 255  # noisy copies: what a byte counts
 
 
 class Smoothing(NamedTuple):
@@ -49,8 +50,8 @@ def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
         if not levels or levels != sorted({level for level in levels if 0 < level < 100}, reverse=True):
             raise Problem(f"params.yaml: {where}: levels = {levels}: expected falling whole percentages, 99 to 1")
         for draws in ("first", "rest"):
-            if not 0 < checked[draws] < 256:
-                raise Problem(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to 255 noisy copies")
+            if not 0 < checked[draws] <= MOST:
+                raise Problem(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to {MOST} noisy copies")
         if not 0 < checked["sigma"] < inf:
             raise Problem(f"params.yaml: {where}: sigma = {checked['sigma']}: expected more than 0")
         pictures = {group: checked[group] for group in ("images", "grids")}
@@ -98,6 +99,39 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
     radii = [stored(radius(one.settings["sigma"], share)) for one in ways for share in tau]
     if len(set(radii)) < len(radii):
         raise Problem(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
+
+
+def check_reach(metric: Entry, way: Smoothing, classifier: str, pixels: int) -> None:
+    """Check that votes that all agree certify a pixel at the share by which a metric of votes ranks.
+
+    Of the other shares of a sweep some may be out of reach.
+
+    Args:
+        metric: The entry.
+        way: The first of its smoothings; the others have as many votes.
+        classifier: Whose pictures are judged.
+        pixels: Of a map of one.
+
+    Raises:
+        Problem: no pixel of any map can be certified.
+    """
+    tau, alpha, correction = metric.settings["tau"][0], metric.settings["alpha"], metric.settings["correction"]
+    rest, threshold = way.settings["rest"], strictest(alpha, correction, pixels)
+    if tau**rest <= threshold:
+        return
+    due, most = ceil(log(threshold) / log(tau)), floor(1000 * threshold ** (1 / rest)) / 1000
+    ways = [f"at least {due} copies ({way.name}.rest)"] if due <= MOST else []
+    ways += [f"tau of at most {most:g}"] if most >= 0.5 else []
+    raise Problem(
+        f"params.yaml: metrics.{metric.family}.{metric.name}: tau = {tau}: on {classifier} no pixel can be certified, "
+        f"not by all {rest} votes of certify.{way.name} (alpha = {alpha}, correction {correction}, {pixels} pixels); "
+        f"expected {', or '.join([*ways, 'a higher alpha'])}"
+    )
+
+
+def strictest(alpha: float, correction: str, pixels: int) -> float:
+    """Give the p-value that the first of a map's pixels to be certified must not exceed: α, or α / pixels."""
+    return alpha if correction == "none" else alpha / pixels
 
 
 def radius(sigma: float, tau: float) -> float:

@@ -83,6 +83,7 @@ SLOW = {
     "grid_abstained": (TEST, ["votes", "tiles"]),
     "certified_grid_pointing_game": ({**TEST, "nothing": "undefined"}, ["votes", "tiles"]),
     "certified_nothing": (TEST, ["votes", "tiles"]),
+    "grid_parted_ties": (TEST, ["votes", "tiles"]),
     "complexity": ({}, ["maps"]),
     "sparseness": ({}, ["maps"]),
     "effective_complexity": ({"epsilon": 0.1}, ["maps"]),

@@ -5,11 +5,13 @@ from unittest import mock
 import numpy as np
 import pytest
 import scipy.stats
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, tails
+from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, needed, tails
+from stages.metrics import certified
 from stages.smoothing import radius
 
 random = settings(deadline=None, max_examples=50, derandomize=True)
@@ -76,6 +78,19 @@ class TestThePublishedTable:
     )
     def test_by_share(self, tau, least):
         assert cutoff(90, tau, 0.001 / SINGLE) == least
+
+    @pytest.mark.parametrize(
+        ("correction", "draws", "tau", "expected"),
+        [
+            ("bonferroni", 90, 0.75, (88, 88)),
+            ("holm", 90, 0.75, (88, 80)),
+            ("none", 90, 0.75, (80, 80)),
+            ("bonferroni", 90, 0.85, (91, 91)),
+            ("holm", 61, 0.75, (62, 56)),
+        ],
+    )
+    def test_the_fewest_votes_that_certify_the_first_pixel_and_the_last(self, correction, draws, tau, expected):
+        assert needed(draws, tau, alpha=0.001, correction=correction, pixels=SINGLE) == expected
 
     def test_p_values(self):
         values = tails(90, 0.75)
@@ -262,3 +277,17 @@ def test_a_share_out_of_range(tau):
 def test_an_error_rate_out_of_range(alpha):
     with pytest.raises(ValueError, match=r"alpha = .*: expected more than 0 and less than 1"):
         labels(cast([[1]], [[1]]), tau=0.75, alpha=alpha, correction="none")
+
+
+def test_where_all_is_certified_consistency_is_high_though_no_important_pixel_is_right():
+    """At least 1 − 2 K / 100: 0.8 at the top 10%."""
+    marked = (np.arange(100).reshape(1, 1, 10, 10) >= 90).astype(np.uint8)
+    votes = Votes(10 * marked, 90 * marked, np.zeros((1, 1), np.uint16), 10, 90, 0.15, [10], "strict")
+    maps = torch.arange(100, 0, -1).float().view(1, 10, 10)  # its top are the first pixels
+    test = {"tau": [0.75], "alpha": 0.05, "correction": "bonferroni"}
+    assert certified.certified_consistency([votes], maps, **test).item() == pytest.approx(0.8)
+    assert certified.certified_consistency([votes], -maps, **test).item() == 1
+    nothing = votes._replace(first=0 * votes.first, rest=45 + 0 * votes.rest)
+    assert np.isnan(certified.certified_consistency([nothing], maps, **test).item())
+    masks = torch.ones(1, 10, 10, dtype=torch.bool)
+    assert np.isnan(certified.certified_localization([nothing], masks, **test).item())

@@ -135,7 +135,7 @@ def test_the_report_has_its_section(house):
 def test_another_test_of_the_same_votes_takes_no_vote(house, tmp_path):
     place = Path(shutil.copytree(house, tmp_path / "house", symlinks=True))
     params = certified()
-    params["metrics"]["certified"]["certified_important"] = {**TEST, "tau": [0.8], "alpha": 0.01}
+    params["metrics"]["certified"]["certified_important"] = {**TEST, "tau": [0.7], "alpha": 0.01}
     write(place, params)
     made = {cell: line["computed"] for cell, line in repro(place, "aggregate").items() if line["computed"]}
     assert made == {f"score@{C}-{family}": {"certified_important": IMAGES} for family in ("gradient", "control")}

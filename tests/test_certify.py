@@ -13,7 +13,8 @@ from stages.problem import Problem, Unsupported
 __all__ = ["collected", "study"]
 
 FAMILY = "gradient"
-TEST = {"smoothings": ["noise_15"], "level": 30, "tau": [0.75], "alpha": 0.05, "correction": "bonferroni"}
+TEST = {"smoothings": ["noise_15"], "level": 30, "tau": [0.6], "alpha": 0.05, "correction": "bonferroni"}
+FEW = {**TEST, "tau": [0.5], "alpha": 0.6, "correction": "none"}  # one vote is enough
 
 
 def given(**changes):
@@ -23,10 +24,11 @@ def given(**changes):
     smoothing = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "first": 2, "rest": 30}
     smoothing |= {"images": 4, "grids": 1, "tile": None, "methods": ["gradient", "input_x_gradient"]}
     params["certify"] = {"noise_15": {**smoothing, **changes}}
+    test = TEST if params["certify"]["noise_15"]["rest"] >= smoothing["rest"] else FEW
     params["metrics"] = {
         "localization": {"pointing_game": {"tolerance": 4}},
-        "certified": {"certified_important": TEST},
-        "certified_grid": {"certified_grid_pointing_game": {**TEST, "nothing": "zero"}},
+        "certified": {"certified_important": test},
+        "certified_grid": {"certified_grid_pointing_game": {**test, "nothing": "zero"}},
     }
     for picture, family in (("images", "certified"), ("grids", "certified_grid")):
         if not params["certify"]["noise_15"][picture]:
@@ -387,6 +389,16 @@ def test_what_a_metric_of_votes_cannot_judge_is_told(selected, family, name, cha
     params = given(first=1, rest=1)
     params["metrics"][family][name] = {**params["metrics"][family][name], **change}
     with pytest.raises(Problem, match=told):
+        scored(selected, params)
+
+
+def test_votes_that_can_certify_nothing_are_told_where_the_size_of_images_is_known_by_the_images_alone(
+    selected, monkeypatch
+):
+    params = given(grids=0)
+    params["metrics"]["certified"]["certified_important"] = {**TEST, "tau": [0.75]}
+    monkeypatch.setattr("stages.params.side", lambda *_: None)
+    with pytest.raises(Problem, match=r"tau = 0\.75: on \w+ no pixel can be certified, not by all 30 votes .* 4096"):
         scored(selected, params)
 
 

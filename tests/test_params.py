@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import scipy.stats
 import yaml
 
 from stages import signatures
@@ -283,12 +284,78 @@ def test_what_the_default_study_judges_is_enough_to_be_ranked(given):
             assert (metric.options["count"] or min([classifier[kind]["count"], *voted])) * each > fewest
 
 
+CASE = "params.yaml: metrics.certified.abstained: tau = {}: on resnet_vanilla no pixel can be certified, not by all "
+CASE += "{} votes of certify.noise_15 (alpha = {}, correction {}, 4096 pixels); expected {}"
+
+
+@pytest.mark.parametrize(
+    ("tau", "alpha", "correction", "rest", "expected"),
+    [
+        # 0.75 to the 39th is above 0.05 / 4096, to the 40th below; 0.05 / 4096 is 0.748 to the 39th.
+        (
+            0.75,
+            0.05,
+            "bonferroni",
+            39,
+            "at least 40 copies (noise_15.rest), or tau of at most 0.748, or a higher alpha",
+        ),
+        (0.75, 0.05, "holm", 39, "at least 40 copies (noise_15.rest), or tau of at most 0.748, or a higher alpha"),
+        (0.75, 0.05, "none", 10, "at least 11 copies (noise_15.rest), or tau of at most 0.741, or a higher alpha"),
+        (0.99, 0.05, "holm", 60, "tau of at most 0.828, or a higher alpha"),
+        (0.5, 0.05, "holm", 10, "at least 17 copies (noise_15.rest), or a higher alpha"),
+        (0.99, 1e-6, "holm", 10, "a higher alpha"),
+    ],
+)
+def test_votes_that_certify_nothing_even_if_they_agree(tmp_path, given, tau, alpha, correction, rest, expected):
+    del given["metrics"]["certified_grid"]
+    test = {"smoothings": ["noise_15"], "tau": [tau, 0.6], "alpha": alpha, "correction": correction}
+    given["metrics"]["certified"] = {"abstained": {**given["metrics"]["certified"]["abstained"], **test}}
+    for one in given["certify"].values():
+        one["rest"] = rest
+    assert told(tmp_path, given) == CASE.format(tau, rest, alpha, correction, expected)
+    assert fewest(tau, alpha / (1 if correction == "none" else 4096)) > rest
+    if "copies" in expected:
+        for one in given["certify"].values():
+            one["rest"] = int(expected.split()[2])
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+        load(tmp_path)
+
+
+def fewest(tau: float, threshold: float) -> int:
+    """How many votes that all agree are rejected, by SciPy."""
+    return next(n for n in range(1, 4000) if scipy.stats.binom.sf(n - 1, n, tau) <= threshold)
+
+
+def test_of_a_sweep_some_shares_may_be_out_of_reach_but_not_the_first(tmp_path, given):
+    given["metrics"]["certified"]["abstained"] = {**given["metrics"]["certified"]["abstained"], "tau": [0.75, 0.99]}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    load(tmp_path)
+    given["metrics"]["certified"]["abstained"]["tau"] = [0.99, 0.75]
+    assert "abstained: tau = 0.99: on resnet_vanilla no pixel can be certified" in told(tmp_path, given)
+
+
+def test_a_grid_has_the_pixels_of_its_tiles(tmp_path, given):
+    """45 votes are enough for an image of 64 × 64 pixels, and for four, but not for nine."""
+    del given["metrics"]["certified"]
+    for one in given["certify"].values():
+        one["rest"] = 45
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    load(tmp_path)
+    given["classifiers"]["resnet_robust"]["grids"] = {
+        **given["classifiers"]["resnet_robust"]["grids"],
+        "tiles_per_side": 3,
+    }
+    message = told(tmp_path, given)
+    assert "grid_abstained: tau = 0.75: on resnet_robust no pixel can be certified, not by all 45 votes" in message
+    assert "36864 pixels); expected at least 47 copies" in message
+
+
 # What the papers' tables have, by the functions' names.
 JUDGED = {
     "certified": {
         "grid_pointing_game", "certified_important", "certified_unimportant", "abstained", "certified_deletion",
         "certified_consistency", "parted_ties", "certified_localization", "grid_abstained",
-        "certified_grid_pointing_game", "certified_nothing",
+        "certified_grid_pointing_game", "certified_nothing", "grid_parted_ties",
     },
     "expected_gradcam": {
         "faithfulness_estimate", "pixel_flipping", "insertion", "deletion", "ins_minus_del", "irof", "sufficiency",

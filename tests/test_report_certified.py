@@ -31,6 +31,7 @@ from stages.smoothing import radius
 
 browser = reported.browser
 WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)
+SIZES = dict.fromkeys(made_up.CLASSIFIERS, made_up.SIDE**2)
 YELLOW, PURPLE = (0xF1, 0xC2, 0x32), (0x84, 0x2E, 0x6A)
 
 
@@ -49,7 +50,7 @@ def table(study) -> xr.Dataset:
 
 @pytest.fixture(scope="module")
 def known(study, table) -> voted.Found:
-    return voted.found(table, params.load(study))
+    return voted.found(table, params.load(study), SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +352,7 @@ def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
     found = games.numbers(several, "robust", first, every)
     assert [one["level"] for one in found] == LEVELS
     for one in found:
-        assert one["heads"] == [(games.GAME, "game"), (games.GRIDS, "abstained, %")]
+        assert one["heads"] == [(games.GAME, "game"), (games.GRIDS, "abstained, %"), (games.TIES, "copies with ties")]
         for method, _, cells in one["rows"]:
             here = table.sel({"classifier": "robust", "method": method, "level": one["level"]})
             here = here.sel(radius=0.101173, method="nearest")
@@ -383,9 +384,95 @@ def drawn(known: voted.Found, given: dict, processes: Executor) -> tuple[dict, s
     return values, page.render({"certified": values, "percent": "95%", "classifiers": classifiers})
 
 
+def test_the_tests_shown_stand_in_a_table_with_the_votes_they_take(known, text):
+    found = certificates.tested(known, known.test(known.metrics[0]))
+    said = {one["test"].name: (one["images"], one["grids"]) for one in found}
+    both, pixels = list(made_up.CLASSIFIERS), made_up.SIDE**2
+    name = "noise_15, τ = 0.75, α = 0.05, bonferroni"
+    assert next(iter(said)) == name
+    # By SciPy: 58 of 60 votes at a p-value of at most 0.05 / 2304, 59 at a fourth of it.
+    assert said[name] == ([(pixels, "58 of 60", both)], [(4 * pixels, "59 of 60", both)])
+    sweep = ([(pixels, "52 of 60, down to 43 as others are certified", both)], [])
+    assert said["noise_25, τ = 0.6, α = 0.05, holm"] == sweep
+    assert len(said) == 1 + 4
+    (table,) = re.findall(r'<table class="sortable tests">(.*?)</table>', text, flags=re.DOTALL)
+    rows = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in table.split("<tbody>")[1].split("</tr>")[:-1]]
+    words = [[re.sub("<[^>]*>", "", cell) for cell in row] for row in rows]
+    first = ["noise_15", "0.15", "0.75", "0.101", "strict", "0.05", "Bonferroni’s correction", "10 + 60"]
+    assert words[0] == [*first, "58 of 60 (2304 pixels)", "59 of 60 (9216 pixels)"]
+    assert len(words) == 5
+    assert words[-1][:4] == ["noise_25", "0.25", "0.6", "0.0633"]
+    assert words[-1][-2:] == ["52 of 60, down to 43 as others are certified (2304 pixels)", "n/a"]
+
+
+def test_images_of_two_sizes_take_votes_of_their_own(known, study):
+    given = params.load(study)
+    two = voted.found(known.table, given, {"vanilla": 64**2, "robust": 224**2})
+    first, *_ = certificates.tested(two, two.test(two.metrics[0]))
+    assert first["images"] == [(64**2, "58 of 60", ["vanilla"]), (224**2, "59 of 60", ["robust"])]
+
+
+def test_where_no_count_of_votes_certifies_it_is_said_in_place_of_bars(known, study, processes):
+    """At τ = 0.85 all 60 votes are enough for images of one classifier, and for grids of none."""
+    strict = {"alpha": 0.15, "correction": "bonferroni", "smoothings": ["noise_15"], "tau": [0.6, 0.85]}
+    share, game = entry(known, "sweep", **strict), entry(known, games.GAME, **strict)
+    sizes = {"vanilla": 48**2, "robust": 64**2}
+    known = voted.found(known.table, params.load(study), sizes)._replace(metrics=[share, game])
+    assert [one.reaches(sizes[name]) for one in known.tests(share) for name in sizes] == [True, True, True, False]
+    values, html = drawn(known, params.load(study), processes)
+    place = "σ = 0.15, τ = 0.85 → radius 0.155"
+    (one,) = dict(values["sweeps"])["tau"]
+    assert one["beyond"] == [(place, ["robust"])]
+    charts = {name: chart for name, chart, _ in one["charts"]}
+    assert [charts[name].count(">certifies<") for name in sizes] == [0, 1]
+    assert dict(values["sweeps"])["level"][0]["beyond"] == []
+    (one,) = dict(values["games"])["tau"]
+    assert one["beyond"] == [(place, ["vanilla", "robust"])]
+    assert html.count(f"At {place} no count of votes certifies a pixel on robust, not even all") == 1
+    assert html.count(f"At {place} no count of votes certifies a pixel, not even all") == 1
+    assert html.count("none: not even all 60") == 3
+
+
+def test_certificates_of_ties_are_flagged(known, study, processes, text):
+    given = params.load(study)
+    (game,) = known.of(games.GAME)
+    found = certificates.traded(known, given, game, "robust")
+    assert {one.method for one in found["rows"] if one.tied} == set(made_up_votes.TIED)
+    numbers = {one.method: place for place, one in enumerate(found["rows"], 1)}
+    marks = re.findall(r">(\d+)†</text>", found["chart"])
+    assert sorted(map(int, marks)) == sorted(numbers[name] for name in made_up_votes.TIED)
+    values = known.values.copy()
+    values[:, :, known.table.indexes["metric"].get_loc(games.TIES)] = 0.5
+    loose = certificates.traded(known._replace(values=values), given, game, "robust")
+    assert not any(one.tied for one in loose["rows"])
+    # Its mark is hollow: one more than of controls, and one filled less.
+    hollow = [one["chart"].count("fill: var(--paper)") for one in (found, loose)]
+    assert hollow[0] == hollow[1] + len(set(made_up_votes.TIED) - {"uniform"})
+    assert "hollow, number with †: ties" in text
+    assert "†: in more than half of the noisy copies equal scores lay at the edge of the top" in text
+    assert text.count('<button type="button">copies with ties</button>') > 2
+    others = [one for one in known.metrics if one.function != games.TIES]
+    _, html = drawn(known._replace(metrics=others), given, processes)
+    assert "†" not in html
+    assert "Whether what is certified comes from ties was not measured" in html
+
+
+def test_what_a_column_is_biased_by_stands_above_it(known, study, processes):
+    consistency = entry(known, "certified_localization")._replace(function="certified_consistency")
+    of = certificates.SAID
+    for metrics, said in (
+        (known.metrics, {"certified_localization"}),
+        ([entry(known, "abstained"), consistency], {"certified_consistency"}),
+        ([entry(known, "abstained")], set()),
+    ):
+        _, html = drawn(known._replace(metrics=list(metrics)), params.load(study), processes)
+        assert {name for name in of if of[name] in html and name != "parted_ties"} == said
+        assert ("it favors methods of which more is certified" in html) == (metrics is known.metrics)
+
+
 def test_one_classifier_is_enough(table, study, processes):
     given = params.load(study)
-    known = voted.found(table.isel(classifier=[1]), given)
+    known = voted.found(table.isel(classifier=[1]), given, SIZES)
     values, html = drawn(known, given, processes)
     assert [one["classifier"] for one in values["tradeoffs"]] == ["robust"]
     assert {name for _, listed in values["sweeps"] for one in listed for name, _, _ in one["charts"]} == {"robust"}
@@ -688,7 +775,8 @@ def test_the_paper_study_has_the_published_settings():
     [
         (("rise", "input"), "resnet18", {}, []),
         (("rise", "input"), "resnet18", {"masks": 96, "seed": 7}, ["masks: 96 instead of 6000"]),
-        (("lrp", "final"), "resnet18", {"epsilon": 1e-6}, ["epsilon: 1e-06 instead of 0.25"]),
+        (("lrp", "final"), "vgg11", {"epsilon": 1e-6}, ["epsilon: 1e-06 instead of 0.25"]),
+        (("lrp", "final"), "resnet18", {"epsilon": 1e-6}, []),
         (
             ("gradient", "input"),
             "resnet18",
@@ -713,7 +801,7 @@ def test_settings_of_a_method_that_are_not_the_authors_are_named(method, network
     theirs = protocol.settings(*method, network)
     own = {**theirs, **changes}
     options = {"channels": own.pop("channels", "sum"), "reverse": None}
-    assert protocol.unlike_settings(Entry("methods", "", "ours", method[0], own, options), theirs) == said
+    assert protocol.unlike_settings(Entry("methods", "", "ours", method[0], own, options), theirs, network) == said
 
 
 def test_a_method_with_other_settings_is_compared_and_they_are_named(known, paper):
@@ -731,6 +819,7 @@ def test_a_method_with_other_settings_is_compared_and_they_are_named(known, pape
     [
         ({}, {}, 224, [], []),
         ({"target": "prediction"}, {}, 224, ["prediction explained instead of label"], []),
+        ({"target": "prediction", "correct_by": ["robust"]}, {}, 224, [], []),
         ({"count": 20}, {"count": 30}, 224, ["20 images"], ["30 grids"]),
         ({"count": 300}, {"count": 300}, None, [], []),
         ({}, {}, 64, ["images of 64 × 64 pixels"], ["tiles of 64 × 64 pixels"]),

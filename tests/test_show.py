@@ -109,12 +109,14 @@ def restated(study: Path, way: str, row: int, tau: float, alpha: float, *, holm:
         (
             [],
             ("noise_15", 1, 0.75, 0.05, False),
-            "σ = 0.15, τ = 0.75 → radius 0.101; form strict, α = 0.05, Bonferroni’s correction",
+            "σ = 0.15, τ = 0.75 → radius 0.101; form strict, α = 0.05, Bonferroni’s correction; "
+            "votes that certify: 58 of 60",
         ),
         (
             ["--metric", "sweep"],
             ("noise_25", 1, 0.6, 0.05, True),
-            "σ = 0.25, τ = 0.6 → radius 0.0633; form strict, α = 0.05, Holm’s correction",
+            "σ = 0.25, τ = 0.6 → radius 0.0633; form strict, α = 0.05, Holm’s correction; "
+            "votes that certify: 52 of 60, down to 43 as others are certified",
         ),
     ],
     ids=["first", "chosen"],

@@ -7,12 +7,12 @@ import numpy as np
 
 from stages.certification import Votes
 from stages.figures import certified, games, published, steps, tradeoff
-from stages.figures.games import GAME, GRIDS, NOTHING
+from stages.figures.games import GAME, GRIDS, NOTHING, TIES
 from stages.figures.page import Shown
 from stages.figures.pictures import image
 from stages.figures.theme import keys
 from stages.figures.tradeoff import Point, Traded
-from stages.figures.voted import Found, Test, first_test, on_grids
+from stages.figures.voted import Found, Test, first_test, group, on_grids
 from stages.settings import Entry
 
 ABSTAINED = "abstained"
@@ -25,6 +25,15 @@ COLUMNS = {
     "certified_consistency": "as in the clean map",
     "parted_ties": "copies with ties",
 }
+# What is to be known of a column.
+SAID = {
+    "certified_localization": "Localization: over the images alone of which a pixel is certified important, so that a "
+    "method that certifies little is judged by its surest images.",
+    "certified_consistency": "As in the clean map: over the images alone of which a pixel is certified; at a small K "
+    "most of these are unimportant, so that it is high (1 − 2 K / 100 or more where all are certified) whatever the "
+    "important ones do.",
+    "parted_ties": games.TIED,
+}
 
 
 def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
@@ -34,6 +43,7 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
     ways = {name: known.voted(name) for name in methods}
     return {
         "test": test.said(),
+        "tests": tested(known, test),
         "levels": legend(test.smoothing.settings["levels"]),
         "tradeoffs": [
             one for game in known.of(GAME) for name in classifiers if (one := traded(known, given, game, name))
@@ -52,6 +62,28 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
         "partly": [(name, of) for name, of in ways.items() if 0 < len(of) < len(known.ways)],
         "uncertified": [name for name, of in ways.items() if not of],
     }
+
+
+def tested(known: Found, first: Test) -> list[dict[str, Any]]:
+    """List every test by which something is shown, and how many votes certify a pixel by it.
+
+    Args:
+        known: The results.
+        first: The test that stands first.
+
+    Returns:
+        The test; by pictures that are judged by it, the pixels of a map, the votes, and on which classifiers.
+    """
+    found: dict[str, dict[str, Any]] = {first.name: {"test": first, "images": {}, "grids": {}}}
+    for metric in known.metrics:
+        of = group(metric)
+        for test in known.tests(metric):
+            row = found.setdefault(test.name, {"test": test, "images": {}, "grids": {}})
+            for name, pixels in known.pixels.items():
+                row[of].setdefault((pixels[of], test.votes(pixels[of])), {})[name] = None
+    for row in found.values():
+        row |= {of: [(*key, list(names)) for key, names in row[of].items()] for of in ("images", "grids")}
+    return list(found.values())
 
 
 def legend(levels: list[int]) -> list[tuple[int, str]]:
@@ -83,7 +115,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
     if share is None:
         return None
     level, radius = game.options["level"], known.where(test)
-    nothing = known.alike(NOTHING, test, game.options["tile"])
+    nothing, parted = (known.alike(function, test, game.options["tile"]) for function in (NOTHING, TIES))
     theirs = published.places(known, given, game, classifier) if share.function == GRIDS else {}
     listed = []
     for method in known.judged(game):
@@ -93,7 +125,8 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         empty = known.point(nothing, classifier, method, radius, level)
         filled = round(empty.count * (1 - empty.mean)) if empty.known else None
         about = method, known.family(method), known.control(method)
-        listed.append(Traded(*about, place, certain, filled, theirs.get(method)))
+        ties = known.point(parted, classifier, method, radius, level)
+        listed.append(Traded(*about, place, certain, ties, filled, theirs.get(method)))
     listed.sort(key=lambda one: np.hypot(1 - one.game.mean, 1 - one.share.mean) if one.known else np.inf)
     chance = games.chance(given, classifier)
     return {
@@ -107,6 +140,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         "tile": game.options["tile"],
         "chance": chance,
         "grids": share.function == GRIDS,
+        "ties": parted is not None,
         "published": bool(theirs),
     }
 
@@ -127,6 +161,7 @@ def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
     listed, methods = columns(known, test), test.smoothing.methods
     heads = [(one.name, COLUMNS[one.function]) for one in listed]
     about = {"test": test.name, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
+    about["said"] = [SAID[one.function] for one in listed if one.function in SAID]
     found = []
     radius = known.where(test)
     for level in test.smoothing.settings["levels"] if listed else []:

@@ -12,8 +12,11 @@ from stages.figures.voted import Found, Test, on_grids
 from stages.settings import Entry
 
 GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
+TIES = "grid_parted_ties"
 # What a column is called.
-COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important"}
+COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "copies with ties"}
+TIED = "Copies with ties: equal scores lay at the edge of the top, so that the order of pixels decided, and what is "
+TIED += "certified says little."
 
 
 def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -72,7 +75,8 @@ def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] 
         calls += charts.values()
         shown.append((classifier, list(charts), Numbers(heads, rows)))
     about = {"entry": game.name, "level": game.options["level"], "at": at[what], "how": ranks.how}
-    return {**about, "tile": game.options["tile"], "nothing": game.settings["nothing"], "calls": calls, "shown": shown}
+    about |= {"tile": game.options["tile"], "nothing": game.settings["nothing"]}
+    return {**about, "beyond": steps.beyond(known, game, there), "calls": calls, "shown": shown}
 
 
 def _place(step: Step, what: str) -> str:
@@ -94,6 +98,7 @@ def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list
     heads = [(one.name, COLUMNS[one.function] if functions.count(one.function) == 1 else one.name) for one in listed]
     name = test.name if tile is None else f"{test.name}, tile {tile}"
     about = {"test": name, "tile": tile, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
+    about["said"] = [TIED] if TIES in functions else []
     radius, found = known.where(test), []
     for level in test.smoothing.settings["levels"]:
         rows = [

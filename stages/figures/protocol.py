@@ -6,6 +6,7 @@ Settings of methods are those of the paper; where its code has others, published
 from typing import Any
 
 from stages.figures.voted import CORRECTED, Test, on_grids
+from stages.params import side
 from stages.settings import Entry
 
 # Of votes and their tests, by the published code.
@@ -61,6 +62,11 @@ OF_TRANSFORMERS: dict[tuple[str, str], dict[str, Any]] = {
     ("occlusion", "input"): ABSOLUTE,
 }
 
+# Maps of one channel, whatever the images have.
+SINGLE = {"occlusion", "occlusion_features"}
+# Networks of convolutions whose features end in a mean and one linear layer: gradients by them are constant.
+LINEAR = {"resnet18", "wide_resnet50_2", "resnet152"}
+
 
 def settings(method: str, layer: str, network: str) -> dict[str, Any]:
     """Give the settings of a published method at a layer of a network."""
@@ -68,14 +74,33 @@ def settings(method: str, layer: str, network: str) -> dict[str, Any]:
     return {**SETTINGS[method, layer], **own}
 
 
-def unlike_settings(ours: Entry, theirs: dict[str, Any]) -> list[str]:
-    """Name every setting of a method that is not the authors'."""
+def unlike_settings(ours: Entry, theirs: dict[str, Any], network: str) -> list[str]:
+    """Name every setting of a method that is not the authors', but for those that leave the order of its maps alone."""
     own = {**ours.settings, **ours.options}
+    plain = _plain(ours.function, own, network)
+    wanted = _plain(ours.function, {**own, **theirs}, network)
     return [
         f"{name}: {_spelled(own[name])} instead of {_spelled(value)}"
         for name, value in theirs.items()
-        if name in own and own[name] != value
+        if name in own and plain[name] != wanted[name]
     ]
+
+
+def _plain(function: str, given: dict[str, Any], network: str) -> dict[str, Any]:
+    """Spell settings alike that give maps of one order."""
+    found = dict(given)
+    if function == "gradient":  # absolute values of gradients are taken at once, or channel by channel
+        if found["sign"] == "both" and found["channels"] != "sum":
+            found["sign"] = "absolute"
+        if found["sign"] == "absolute" and found["channels"] == "sum":
+            found["channels"] = "abs_sum"
+    if function in SINGLE and found["channels"] == "max_abs":
+        found["channels"] = "abs_sum"
+    if network in LINEAR and function == "lrp":
+        found["epsilon"] = 0  # but one layer has that rule: it divides a whole map
+    if network in LINEAR and function == "integrated_gradients" and found.get("layer") == "final":
+        found |= {"steps": 1, "rule": "midpoint"} if found["output"] == "logit" else {}  # the mean of a constant
+    return found
 
 
 def differs(metric: Entry, test: Test, given: dict, classifier: str, method: list[str]) -> list[str]:
@@ -97,22 +122,24 @@ def differs(metric: Entry, test: Test, given: dict, classifier: str, method: lis
         found += [] if tiles == TILES else [f"{tiles} × {tiles} tiles"]
     else:
         group, target = "images", about["images"]["target"]
-        form += [] if target == TARGET else [f"{target} explained instead of {TARGET}"]
+        form += (
+            []
+            if target == TARGET or classifier in about["images"]["correct_by"]
+            else [f"{target} explained instead of {TARGET}"]
+        )
     if metric.function == GAME:
         found += [] if metric.settings["nothing"] == EMPTY else ["empty maps left out"]
     if (of["first"], of["rest"]) != (FIRST, REST):
         found.append(f"{of['first']} + {of['rest']} votes")
     found += [] if test.alpha == ALPHA else [f"α = {test.alpha:g}"]
     found += [] if test.correction == CORRECTION else [CORRECTED[test.correction] or "uncorrected"]
-    count, side = min(test.smoothing.pictures[group], about[group]["count"]), _side(given, about)
+    asked = metric.options["count"] or COUNT
+    count, pixels = min(test.smoothing.pictures[group], about[group]["count"], asked), side(given, classifier)
     found += [] if count == COUNT else [f"{count} {group}"]
-    found += [] if side in (None, SIDE) else [f"{'tiles' if group == 'grids' else 'images'} of {side} × {side} pixels"]
+    found += (
+        [] if pixels in (None, SIDE) else [f"{'tiles' if group == 'grids' else 'images'} of {pixels} × {pixels} pixels"]
+    )
     return form + found
-
-
-def _side(given: dict, about: dict) -> int | None:
-    """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
-    return given["datasets"][about["dataset"]].get("size", about["network"].get("side"))
 
 
 def _spelled(value: object) -> str:

@@ -120,7 +120,7 @@ def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[
     """Give our mean of a fact by the metric that is measured most alike, one with a mean before one without."""
     level, found, name = int(fact["level"]), [], method.name
     theirs = protocol.settings(fact["method"], fact["layer"], fact["network"])
-    other = protocol.unlike_settings(method, theirs)
+    other = protocol.unlike_settings(method, theirs, fact["network"])
     for metric in known.of(fact["metric"]):
         test = _alike(known, metric, fact)
         if test is None or name not in known.judged(metric):

@@ -107,17 +107,27 @@ def _swept(known: Found, pair: Pair, what: str) -> dict[str, Any] | None:
         most = [f"{name} {totals[name]:.3g}%" for name in order if not np.isnan(totals[name])][:SAID]
         alt = f"Share of the pixels certified {' or '.join(pair)} on {classifier} by {SPELLED[what]} at {at[what]}; "
         alt += f"most of the top {level}% at {ranks.place}: {', '.join(most) or 'none'}; numbers in the table below."
-        calls.append((_facets(there, pair, rows), f"certified_{what}_{first.name}_{classifier}", alt))
+        reached = [known.reaches(first, step.test, classifier) for step in there]
+        calls.append((_facets(there, pair, rows, reached), f"certified_{what}_{first.name}_{classifier}", alt))
         charts.append((classifier, Numbers(heads, rows)))
     about = {"entry": first.name, "parts": list(pair), "level": level, "at": at[what], "how": ranks.how}
-    return {**about, "calls": calls, "charts": charts}
+    return {**about, "beyond": beyond(known, first, there), "calls": calls, "charts": charts}
+
+
+def beyond(known: Found, metric: Entry, there: list[Step]) -> list[tuple[str, list[str]]]:
+    """List where no count of votes certifies a pixel: noise and share, and on which classifiers."""
+    tests = {step.test.place: step.test for step in there}.items()
+    found = [(place, [name for name in known.pixels if not known.reaches(metric, test, name)]) for place, test in tests]
+    return [(place, names) for place, names in found if names]
 
 
 def _means(known: Found, pair: Pair, classifier: str, method: str, test: Test, level: int) -> list[Point]:
     return [known.point(one, classifier, method, known.where(test), level) for one in pair.values()]
 
 
-def _facets(there: list[Step], pair: Pair, rows: list[tuple[str, bool, list[Point]]]) -> list[Facet]:
+def _facets(
+    there: list[Step], pair: Pair, rows: list[tuple[str, bool, list[Point]]], reached: list[bool]
+) -> list[Facet]:
     """Cut the rows of a table into the bars of each step."""
     found = []
     for place, step in enumerate(there):
@@ -125,7 +135,7 @@ def _facets(there: list[Step], pair: Pair, rows: list[tuple[str, bool, list[Poin
         for name, control, points in rows:
             own = dict(zip(pair, points[place * len(pair) : (place + 1) * len(pair)], strict=True))
             bars.append(Bar(name, control, own.get("important"), own.get("unimportant")))
-        found.append(Facet(step.title, step.level, bars))
+        found.append(Facet(step.title, step.level, bars, reached[place]))
     return found
 
 

@@ -28,11 +28,15 @@ class Bar(NamedTuple):
 
 
 class Facet(NamedTuple):
-    """The bars at one level, σ and τ; and the level, little more than which can be certified important."""
+    """The bars at one level, σ and τ; and the level, little more than which can be certified important.
+
+    `reached` says whether any count of votes certifies a pixel there.
+    """
 
     title: str
     level: float
     bars: list[Bar]
+    reached: bool
 
 
 def chart(facets: list[Facet], name: str, alt: str) -> str:
@@ -78,10 +82,15 @@ def _bars(axes: Axes, facet: Facet) -> None:
     for place, bar in enumerate(bars):
         if bar.control:
             axes.axhspan(place - 0.5, place + 0.5, color=SOFT, alpha=0.08, lw=0)
+        if not facet.reached:
+            continue
         if not any(part and part.known for part in (bar.important, bar.unimportant)):
             axes.text(50, place, "n/a", color=SOFT, fontsize=8, ha="center", va="center")
         _part(axes, place, bar.important, bar.control, series(IMPORTANT), from_right=False)
         _part(axes, place, bar.unimportant, bar.control, series(UNIMPORTANT), from_right=True)
+    if not facet.reached:
+        middle = (len(bars) - 1) / 2
+        axes.text(50, middle, "no count\nof votes\ncertifies", color=SOFT, fontsize=8, ha="center", va="center")
     axes.axvline(facet.level, color=INK, lw=0.9, ls=(0, (3, 2)), zorder=4)
     axes.set_yticks(range(len(bars)), [bar.method for bar in bars])
     for text, bar in zip(axes.get_yticklabels(), bars, strict=True):

@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 4.6, 4.3
 LEFT, BOTTOM, RIGHT, TOP, BEYOND = 0.55, 0.52, 0.12, 0.12, 0.04
 # Points that a dot keeps free around it, and that a digit takes.
 DOT, DIGIT, LINE = 4.0, 5.8, 8.5
+TIED = 0.5  # share of the copies above which a method's certificates may come from ties
 
 
 class Point(NamedTuple):
@@ -37,6 +38,7 @@ class Traded(NamedTuple):
     control: bool
     game: Point
     share: Point
+    ties: Point  # share of the noisy copies of grids in which equal scores lay at the edge of the top
     filled: int | None  # of the pictures of the game, those with a pixel certified important
     published: tuple[float, float] | None  # the same of the authors
 
@@ -45,9 +47,16 @@ class Traded(NamedTuple):
         """Whether the method has a place."""
         return self.game.known and self.share.known
 
+    @property
+    def tied(self) -> bool:
+        """Whether equal scores had to be parted in most copies, so that certificates may be the order of pixels."""
+        return self.ties.known and self.ties.mean > TIED
+
 
 def chart(listed: list[Traded], families: list[str], chance: float, classifier: str, entry: str) -> str:
     """Draw methods by number, 1 the first of the list, with their intervals; controls are hollow.
+
+    Hollow, with a dagger at its number, is what may be certified for ties.
 
     So is what was published, with the number of the method, primed, and a dotted line from it.
 
@@ -86,7 +95,7 @@ def _dot(axes: Axes, one: Traded, family: int) -> None:
     axes.plot([x_low, x_high], [y, y], color=color, lw=0.8, alpha=0.75, solid_capstyle="butt", zorder=2)
     axes.plot([x, x], [y_low, y_high], color=color, lw=0.8, alpha=0.75, solid_capstyle="butt", zorder=2)
     shape = "o" if one.control else marker(family)
-    axes.plot(x, y, shape, ms=6, mfc=PAPER if one.control else color, mec=color, mew=1.3, zorder=3)
+    axes.plot(x, y, shape, ms=6, mfc=PAPER if one.control or one.tied else color, mec=color, mew=1.3, zorder=3)
     if one.published:
         axes.plot(*zip((x, y), one.published, strict=True), color=color, lw=0.8, ls=(0, (1, 2)), zorder=2)
         axes.plot(*one.published, shape, ms=6, mfc=PAPER, mec=color, mew=1.3, zorder=3)
@@ -94,9 +103,11 @@ def _dot(axes: Axes, one: Traded, family: int) -> None:
 
 def _marks(placed: list[Traded]) -> list[tuple[str, tuple[float, float], bool]]:
     """List what is told by a number: its text, its place, whether it is a control's."""
-    ours = [(str(number), (one.game.mean, one.share.mean), one.control) for number, one in enumerate(placed, 1)]
-    theirs = [(f"{number}′", one.published, False) for number, one in enumerate(placed, 1) if one.published]
-    return ours + theirs
+    found = []
+    for number, one in enumerate(placed, 1):
+        found.append((f"{number}†" if one.tied else str(number), (one.game.mean, one.share.mean), one.control))
+    found += [(f"{number}′", one.published, False) for number, one in enumerate(placed, 1) if one.published]
+    return found
 
 
 def _numbers(

@@ -39,8 +39,12 @@ class Test(NamedTuple):
     @property
     def how(self) -> str:
         """What else the test sets."""
-        corrected = CORRECTED[self.correction] or "uncorrected"
-        return f"form {self.smoothing.settings['form']}, α = {self.alpha:g}, {corrected}"
+        return f"form {self.smoothing.settings['form']}, α = {self.alpha:g}, {self.corrected}"
+
+    @property
+    def corrected(self) -> str:
+        """How it is corrected over the pixels of a map."""
+        return CORRECTED[self.correction] or "uncorrected"
 
     @property
     def name(self) -> str:
@@ -55,6 +59,22 @@ class Test(NamedTuple):
         numbers |= {"tau": self.tau, "radius": self.radius, "alpha": self.alpha}
         return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
 
+    def needed(self, pixels: int) -> tuple[int, int]:
+        """Give the fewest votes that certify a pixel of a map of so many: the first of them, and the last."""
+        about = {"alpha": self.alpha, "correction": self.correction, "pixels": pixels}
+        return certification.needed(self.smoothing.settings["rest"], self.tau, **about)
+
+    def reaches(self, pixels: int) -> bool:
+        """Say whether votes that all agree certify a pixel of a map of so many."""
+        return self.needed(pixels)[0] <= self.smoothing.settings["rest"]
+
+    def votes(self, pixels: int) -> str:
+        """Say how many votes certify a pixel of a map of so many."""
+        (first, last), rest = self.needed(pixels), self.smoothing.settings["rest"]
+        if not self.reaches(pixels):
+            return f"none: not even all {rest}"
+        return f"{first} of {rest}" if first == last else f"{first} of {rest}, down to {last} as others are certified"
+
     def labels(self, votes: Votes) -> np.ndarray:
         """Label the pixels of some images."""
         return certification.labels(votes, tau=self.tau, alpha=self.alpha, correction=self.correction)
@@ -67,6 +87,7 @@ class Found(NamedTuple):
     values: np.ndarray  # mean, low, high and count by classifier, method, metric, radius and level
     metrics: list[Entry]
     ways: dict[str, Smoothing]
+    pixels: dict[str, dict[str, int]]  # of a map, by classifier, of `images` and of `grids`
 
     def of(self, function: str) -> list[Entry]:
         """Give the entries of a function."""
@@ -106,6 +127,10 @@ class Found(NamedTuple):
             if name not in metric.options["exclude"] and all(name in way.methods for way in ways)
         ]
 
+    def reaches(self, metric: Entry, test: Test, classifier: str) -> bool:
+        """Say whether a test of a metric can certify a pixel of a classifier's maps."""
+        return test.reaches(self.pixels[classifier][group(metric)])
+
     def control(self, method: str) -> bool:
         """Say whether a method is a control."""
         return bool(self.table["control"].values[self.table.indexes["method"].get_loc(method)])
@@ -134,6 +159,11 @@ def on_grids(metric: Entry) -> bool:
     return "tiles" in signature("metrics", metric.family, metric.function).evidence
 
 
+def group(metric: Entry) -> str:
+    """Name the pictures that a metric judges."""
+    return "grids" if on_grids(metric) else "images"
+
+
 def first_test(given: dict) -> Test:
     """Give the test by which the first metric of votes on images ranks, or of votes on grids where there is no other.
 
@@ -155,13 +185,23 @@ def test_of(given: dict, name: str) -> Test:
     return _test(listed[name], _ways(given))
 
 
-def found(table: xr.Dataset, given: dict) -> Found:
-    """Bind the results of metrics of votes to their entries in params.yaml."""
+def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
+    """Bind the results of metrics of votes to their entries in params.yaml.
+
+    Args:
+        table: The results.
+        given: What params.yaml says.
+        sizes: Pixels of an image, by classifier.
+    """
     judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
     there = set(table["metric"].values.tolist())
     dims = ("classifier", "method", "metric", "radius", "level", "variable")
     values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
-    return Found(table, values, [one for one in judged if one.name in there], _ways(given))
+    pixels = {
+        name: {"images": sizes[name], "grids": sizes[name] * given["classifiers"][name]["grids"]["tiles_per_side"] ** 2}
+        for name in table["classifier"].values.tolist()
+    }
+    return Found(table, values, [one for one in judged if one.name in there], _ways(given), pixels)
 
 
 def _of_votes(given: dict) -> list[Entry]:

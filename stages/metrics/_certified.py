@@ -29,6 +29,12 @@ def share(of: Tensor, among: Tensor) -> Certified:
     return torch.where(number > 0, found, torch.nan).float()
 
 
+def parted(votes: Sequence[Votes], tau: list[float]) -> Certified:
+    """Give in which share of all copies equal scores lay at the edge of the top."""
+    found = [torch.from_numpy(one.tied / (one.firsts + one.draws)).float() for one in votes for _ in tau]
+    return torch.stack(found, dim=1)
+
+
 def share_of(votes: Sequence[Votes], label: int, tau: list[float], alpha: float, correction: Correction) -> Certified:
     """Give which share of all pixels has a label."""
     marks = certified(votes, tau, alpha, correction, "cpu") == label

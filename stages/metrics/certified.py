@@ -17,7 +17,7 @@ import torch
 from stages.arrays import Certified, Images, Maps, Masks, Targets
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
 from stages.classifier import Classifier
-from stages.metrics._certified import certified, share, share_of
+from stages.metrics._certified import certified, parted, share, share_of
 from stages.metrics._outputs import clean_logits, color, output_of, outputs
 from stages.metrics._rows import finite
 from stages.sparsify import scale_of, sparsify
@@ -159,7 +159,9 @@ def certified_localization(
         #{i in the mask : cᵢ = 1} / #{i : cᵢ = 1}
 
     Returns:
-        0 to 1, higher is better. Undefined where no pixel is certified important, and where the mask is empty.
+        0 to 1, higher is better. Undefined where no pixel is certified important, and where the mask is empty: a mean
+        is over the other images alone, so that who certifies little is judged by its surest images. Methods are to be
+        compared on as many images, and beside `certified_important`.
 
     Reference: anani2025pixel, whose grid pointing game it is on masks.
     """
@@ -189,7 +191,9 @@ def certified_deletion(
         baseline: What removed pixels show; the mean color is 0 once normalized.
 
     Returns:
-        Softmax probability, 0 to 1, lower is better. Never undefined; where nothing is certified it stays.
+        Softmax probability, 0 to 1, lower is better. Never undefined; where nothing is certified it stays. As many
+        pixels go as are certified important, so that it favors who certifies more, wherever that lies: it is to be
+        read beside `certified_important`.
         One forward pass an image, and one for each radius and level.
 
     Reference: anani2025pixel, whose text does not say what removed pixels show, and whose curves at K = 30 and 50 agree
@@ -226,7 +230,9 @@ def certified_consistency(
         #{i : cᵢ = top(map)ᵢ} / #{i : cᵢ ≠ ⊘}, the top told as the votes tell it
 
     Returns:
-        0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite.
+        0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite. At a small
+        K most certified pixels are unimportant: where all are certified it is at least 1 − 2 K / 100, though no pixel
+        certified important were at the top.
 
     Reference: anani2025pixel (what is certified is the smoothed map; this says how far that is the map it stands for).
     The map is taken as it is stored: in float16 its equal scores may part otherwise than the copies' in float32.
@@ -258,5 +264,4 @@ def parted_ties(
 
     Reference: anani2025pixel, whose form of the top marks no pixel of such a tie.
     """
-    found = [torch.from_numpy(one.tied / (one.firsts + one.draws)).float() for one in votes for _ in tau]
-    return torch.stack(found, dim=1)
+    return parted(votes, tau)

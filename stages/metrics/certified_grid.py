@@ -8,7 +8,7 @@ from typing import Literal
 
 from stages.arrays import Certified, Masks
 from stages.certification import ABSTAINED, IMPORTANT, Votes
-from stages.metrics._certified import certified, share, share_of
+from stages.metrics._certified import certified, parted, share, share_of
 
 ATTRS = {
     "grid_abstained": {
@@ -31,6 +31,15 @@ ATTRS = {
     },
     "certified_nothing": {
         "long_name": "maps of grids without a pixel certified important",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "lower",
+        "dim": "level",
+        "summary": "level",
+        "role": "diagnostic",
+    },
+    "grid_parted_ties": {
+        "long_name": "noisy copies of grids with equal scores at the edge of the top",
         "units": "1",
         "reference": "anani2025pixel",
         "better": "lower",
@@ -104,3 +113,23 @@ def certified_nothing(
     Reference: anani2025pixel.
     """
     return (share_of(votes, IMPORTANT, tau, alpha, correction) == 0).float()
+
+
+def grid_parted_ties(
+    votes: Sequence[Votes],
+    tiles: Masks,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure in how many noisy copies of a grid equal scores lay at the edge of the top: `parted_ties` on grids.
+
+        #{copies with a tie at the edge of the top} / copies
+
+    Returns:
+        Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
+
+    Reference: anani2025pixel, whose form of the top marks no pixel of such a tie.
+    """
+    return parted(votes, tau)

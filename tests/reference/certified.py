@@ -102,3 +102,7 @@ def certified_consistency(votes, maps, *, tau, alpha, correction):
 
 def parted_ties(votes, *, tau, alpha, correction):
     return np.array([one.tied / (one.firsts + one.draws) for one in votes for _ in tau])
+
+
+def grid_parted_ties(votes, tiles, *, tau, alpha, correction):
+    return parted_ties(votes, tau=tau, alpha=alpha, correction=correction)
