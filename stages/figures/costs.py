@@ -103,8 +103,9 @@ def chart(listed: list[Costly], families: list[str], classifier: str) -> str:
             _names(axes, best, placed, (72 * width, 72 * height))
         axes.set_xlabel("forward and backward passes of one map  (← fewer)")
         axes.set_ylabel("mean rank over metrics  (1 is best)")
-        told = ", ".join(f"{one.method} ({one.passes:.0f} passes, mean rank {one.rank:.1f})" for one in best)
-        said = f"on the front, the fewest passes first: {told or 'none'}; numbers in the table beside it."
+        many = [f"{one.passes:.0f} pass{'es' * (one.passes != 1)}" for one in best]
+        told = [f"{one.method} ({passes}, mean rank {one.rank:.1f})" for one, passes in zip(best, many, strict=True)]
+        said = f"on the front, the fewest passes first: {', '.join(told) or 'none'}; numbers in the table beside it."
         return svg(figure, f"Mean rank against passes of one map on {classifier}; {said}")
 
 
@@ -144,8 +145,17 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
     for one in best:
         half = 36 * breadth(one.method, SMALL), LINE / 2
         across, up = half[0] + DOT + 3, LINE / 2 + DOT + 1
-        ways = [(across, 0), (across - 4, up), (0, up), (across - 4, -up), (0, -up), (-across, 0), (4 - across, up)]
-        ways += [(4 - across, -up), *((across, step * up) for step in (2, -2, 3, -3))]
+        # Nothing lies above a dot of the front and to its left; the line leaves it to the right.
+        ways = [
+            (4 - across, up),
+            (-across, 0),
+            (across - 4, up),
+            (0, up),
+            (across - 4, -up),
+            (0, -up),
+            (4 - across, -up),
+        ]
+        ways += [(across, step * up) for step in (2, -2, 3, -3)]
         centers = [point(one) + way for way in ways]
         center = next((at for at in centers if free(box(at, *half), taken, size)), centers[0])
         taken.append(box(center, *half))
