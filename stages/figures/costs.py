@@ -48,7 +48,7 @@ class Costly(NamedTuple):
 
 def section(cost: xr.Dataset, summary: xr.Dataset, processes: Executor) -> dict[str, Any]:
     """Give a chart, a table of methods and one of metrics for each classifier on which a cost is known."""
-    names, controls, of = (summary[column].values.tolist() for column in ("method", "control", "method_family"))
+    controls, of = (summary[column].values.tolist() for column in ("control", "method_family"))
     families = list(dict.fromkeys(family for family, control in zip(of, controls, strict=True) if not control))
     listed = {name: costly(cost, summary, name) for name in summary["classifier"].values.tolist()}
     listed = {name: rows for name, rows in listed.items() if any(not np.isnan(one.passes) for one in rows)}
@@ -57,7 +57,7 @@ def section(cost: xr.Dataset, summary: xr.Dataset, processes: Executor) -> dict[
         {"classifier": name, "chart": drawn, "rows": rows, "metrics": judging(cost, name)}
         for (name, rows), drawn in zip(listed.items(), charts, strict=True)
     ]
-    return {"shown": shown, "families": keys(families), "controls": any(controls), "methods": len(names)}
+    return {"shown": shown, "families": keys(families), "controls": any(controls)}
 
 
 def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costly]:
