@@ -90,6 +90,7 @@ def write(study: Path, given: Namespace) -> None:
             array(group, "method", np.array(methods, np.dtypes.StringDType()), ("method",), {})
             array(group, "image", ids, ("image",), {})
         pictures(study, classifier, methods, ids, rng)
+        costs(study, classifier, {"method": methods, "metric": metrics}, rng)
 
 
 def pictures(study: Path, classifier: str, methods: list[str], ids: np.ndarray, rng: np.random.Generator) -> None:
@@ -117,6 +118,16 @@ def pictures(study: Path, classifier: str, methods: list[str], ids: np.ndarray, 
     card = params.path(study, "classifiers", classifier) / "card.json"
     card.parent.mkdir(parents=True)
     card.write_text(json.dumps({**CARD, "classes": [f"class_{place}" for place in range(SHOWN)]}))
+
+
+def costs(study: Path, classifier: str, named: dict[str, list[str]], rng: np.random.Generator) -> None:
+    """Write how many passes maps and scores take."""
+    for kind, names in named.items():
+        group = group_at(params.path(study, "cost", classifier) / f"{kind}s", {})
+        for name in ("forward", "backward", "head", *["explained"] * (kind == "metric")):
+            array(group, name, rng.integers(1000, size=len(names)), (kind,), {})
+        array(group, "key", np.ones((len(names), 16), "uint8"), (kind, "byte"), {})
+        array(group, kind, np.array(names, np.dtypes.StringDType()), (kind,), {})
 
 
 def measured(study: Path, verb: str) -> tuple[float, float]:

@@ -37,7 +37,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
         raise Problem(f"there is nothing to draft a report from: {'; '.join(missing.values())}")
     (place / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     (place / "data").mkdir()
-    for kind in ("datasets", "classifiers", "images", "grids", "maps", "votes", "similarity"):
+    for kind in ("datasets", "classifiers", "images", "grids", "maps", "votes", "similarity", "cost"):
         if (study / "data" / kind).is_dir():
             (place / "data" / kind).symlink_to((study / "data" / kind).resolve())
     shown = dict(missing)
@@ -52,6 +52,8 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
                 unvoted = missing.get(f"certify@{classifier}-{family}")
                 score.draft(study, classifier, family, output, missing[cell], unvoted)
                 del shown[cell]  # what is not there of it stands in the store
+        if not path(study, "cost", classifier).is_dir():
+            shown.setdefault(f"cost@{classifier}", "is not there")
     (place / FILE).write_text(json.dumps(shown, indent=1))
     aggregate.main(place)
     report.main(place)

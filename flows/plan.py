@@ -10,8 +10,10 @@ from typing import NamedTuple
 from stages.params import entries, load, path
 
 # Verbs whose rows a warm worker can make before DVC visits the cell.
-WARM = ("predict", "attribute", "certify", "score")
+WARM = ("predict", "attribute", "certify", "score", "cost")
 
+# Outputs with an entry for each classifier.
+OF_CLASSIFIER = ("classifiers", "predictions", "images", "grids", "similarity", "cost")
 # Outputs with a folder for each classifier and an entry for each family in it.
 OF_FAMILY = ("maps", "votes", "scores")
 
@@ -99,14 +101,14 @@ def clean(study: Path) -> list[Path]:
     classifiers, families = list(params["classifiers"]), list(entries(params, "methods"))
     kept = {path(study, "datasets", name) for name in params["datasets"]}
     for name in classifiers:
-        kept |= {path(study, kind, name) for kind in ("classifiers", "predictions", "images", "grids", "similarity")}
+        kept |= {path(study, kind, name) for kind in OF_CLASSIFIER}
         kept |= {path(study, kind, name, family) for kind in OF_FAMILY for family in families}
     kept |= {folder.parent for folder in kept}
     found = [*study.glob("data/datasets/*")]
-    for kind in ("classifiers", "predictions", "images", "grids", "similarity", *OF_FAMILY):
+    for kind in (*OF_CLASSIFIER, *OF_FAMILY):
         found += study.glob(f"data/{kind}/*")
     found += [one for kind in OF_FAMILY for one in study.glob(f"data/{kind}/*/*")]
-    cells = {f"{name}@{one}" for name in ("train", "predict", "correlate") for one in classifiers}
+    cells = {f"{name}@{one}" for name in ("train", "predict", "correlate", "cost") for one in classifiers}
     cells |= {
         f"{name}@{one}-{family}"
         for name in ("attribute", "certify", "score")

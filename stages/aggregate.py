@@ -1,10 +1,8 @@
 """Gather scores and similarities into the results: labelled tables, their parquet twins, numbers for DVC."""
 
-import csv
 import json
 import shutil
 import uuid
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from stages import cards, params
 from stages.gaps import missing
 from stages.problem import Problem
 from stages.settings import Entry, canonical
-from stages.statistics import chunks, labels, parquet, tables
+from stages.statistics import chunks, costs, labels, parquet, plots, tables
 from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from stages.statistics.groups import compare
@@ -23,6 +21,7 @@ from stages.statistics.tables import Judged
 from stages.stores import COMPRESSORS, UNREADABLE, replace
 
 Reasons = dict[str, dict[str, dict[str, str]]]
+MEASURED = "alone: a map on the first image, a score on the first map that the metric judges"
 
 
 def main(study: Path) -> None:
@@ -84,6 +83,9 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
         named(contrasts), "contrasts", {"adjusted": "Holm's, over the pairs of a metric"}
     )
     datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
+    measured = read_costs(study, given)
+    cost = named(costs.cost_table(*measured, summary, [name for name in _families(given, "metrics") if name in attrs]))
+    datasets["cost"] = labels.label(cost, "cost", {"measured": MEASURED})
     write(study, datasets, judged)
 
 
@@ -183,11 +185,34 @@ def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
             found[classifier] = xr.Dataset({"pearson": empty, "spearman": empty})
             continue
         path = params.path(study, "similarity", classifier)
-        try:
-            found[classifier] = xr.open_zarr(path, consolidated=False, chunks=None)[["pearson", "spearman"]].load()
-        except (OSError, KeyError, ValueError) as error:
-            raise Problem(f"{path}: cannot be read ({error}); run stages.correlate again") from None
+        found[classifier] = _opened(path, "", ["pearson", "spearman"], "correlate")
     return found
+
+
+def read_costs(study: Path, given: dict) -> tuple[dict[str, xr.Dataset], ...]:
+    """Read what methods, and what metrics, cost, for each classifier; what has no cost is NaN.
+
+    Raises:
+        Problem: a store is missing, cannot be read or is of other methods or metrics.
+    """
+    found: tuple[dict[str, xr.Dataset], ...] = {}, {}
+    for classifier in [name for name in given["classifiers"] if f"cost@{name}" not in missing(study)]:
+        path = params.path(study, "cost", classifier)
+        for kind, kinds, costly in zip(
+            ("methods", "metrics"), (costs.OF_METHODS, costs.OF_METRICS), found, strict=True
+        ):
+            table = _opened(path, kind, [*kinds, "key"], "cost")
+            if not set(_families(given, kind)) <= set(table[kind[:-1]].values):
+                raise Problem(f"{path}: made for other {kind} than params.yaml's; run stages.cost again")
+            costly[classifier] = table[list(kinds)].where(table["key"].any("byte"))
+    return found
+
+
+def _opened(path: Path, group: str, names: list[str], verb: str) -> xr.Dataset:
+    try:
+        return xr.open_zarr(path, group=group, consolidated=False, chunks=None)[names].load()
+    except (OSError, KeyError, ValueError) as error:
+        raise Problem(f"{path}: cannot be read ({error}); run stages.{verb} again") from None
 
 
 def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) -> None:
@@ -200,11 +225,11 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
             _write_zarr(dataset, partial / "results" / f"{name}.zarr")
         summary = datasets["summary"]
         parquet.write(judged, partial / "results" / "scores.parquet")
-        long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
+        plots.long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
         for path, numbers in headline(summary).items():
             (partial / "metrics" / path).parent.mkdir(parents=True, exist_ok=True)
             (partial / "metrics" / path).write_text(json.dumps(numbers, indent=1) + "\n")
-        _write_plots(summary, datasets.get("curves"), partial / "plots")
+        plots.write(summary, datasets.get("curves"), partial / "plots")
         for name in ("results", "plots", "metrics"):
             replace(partial / name, data / name)
     finally:
@@ -230,14 +255,6 @@ def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:
     return found
 
 
-def long_form(summary: xr.Dataset):
-    """Give the summary as a table with a row for each classifier, method and metric."""
-    cells = [name for name in summary.data_vars if summary[name].dims == summary["mean"].dims]
-    columns = ["letters", "better", "role", "metric_family", "method_family", "control", "unit"]
-    table = summary[cells].to_dataframe().reset_index()
-    return table[["classifier", "method", "metric", *cells, *columns]]
-
-
 def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
     encoding = {}
     for name, variable in dataset.variables.items():
@@ -250,37 +267,8 @@ def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
     dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
 
 
-def _write_plots(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
-    """Write what `dvc plots` shows: a file for each plot, best methods first."""
-    for part in ("scores", "curves"):
-        (folder / part).mkdir(parents=True)
-    ends = {"mean_rank": "mean_rank", "mean_rank_low": "low", "mean_rank_high": "high"}
-    ranks = summary[list(ends)].to_dataframe().reset_index().rename(columns=ends)
-    columns = ["classifier", "method", "mean_rank", "low", "high"]
-    _write_csv(folder / "mean_rank.csv", columns, ranks.sort_values(["classifier", "mean_rank"], kind="stable"))
-    table = long_form(summary).sort_values(["classifier", "rank"], kind="stable")
-    for metric, rows in table.groupby("metric", sort=False):
-        columns = ["classifier", "method", "mean", "low", "high", "count", "rank"]
-        _write_csv(folder / "scores" / f"{metric}.csv", columns, rows)
-    for metric in [] if curves is None else curves["metric"].values.tolist():
-        one = curves[["mean", "low", "high"]].sel(metric=metric).to_dataframe().reset_index().dropna()
-        columns = ["classifier", "method", "fraction", "mean", "low", "high"]
-        _write_csv(folder / "curves" / f"{metric}.csv", columns, one)
-
-
-def _write_csv(path: Path, columns: list[str], rows) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(_plain(rows[columns].itertuples(index=False)))
-
-
-def _plain(rows: Iterable[tuple]) -> Iterable[list[object]]:
-    return ([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
-
-
-def _families(given: dict) -> dict[str, str]:
-    return {name: family for family, listed in params.entries(given, "methods").items() for name in listed}
+def _families(given: dict, kind: str = "methods") -> dict[str, str]:
+    return {name: family for family, listed in params.entries(given, kind).items() for name in listed}
 
 
 if __name__ == "__main__":

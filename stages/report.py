@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from stages import cards, params
 from stages.certification import Votes
-from stages.figures import certificates, order, overview, page, papers, pictures, published, voted, words
+from stages.figures import certificates, costs, order, overview, page, papers, pictures, published, voted, words
 from stages.figures.page import Shown
 from stages.gaps import is_draft, missing
 from stages.problem import Problem
@@ -53,6 +53,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         atlas = first and processes.submit(overview.png, tables["summary"], first, title)
         sections = page.results(tables, processes, unmoved=unmoved)
         of_votes = tables.get("certified")
+        known = costs.section(tables["cost"], tables["summary"], processes)
         marked = None if of_votes is None else certified(study, given, of_votes, images, pixels, processes)
     filled = {
         **sections,
@@ -63,6 +64,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "panels": page.gallery(shown, sections["methods"], side=pixels),
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],
         "brightest": pictures.BRIGHTEST,
+        "costs": known,
         "certified": marked,
         "excluded": excluded(given),
         "draft": is_draft(study),
@@ -85,7 +87,7 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """
     folder = study / "data" / "results"
     found = {}
-    for name in ("summary", "agreement", "comparison", "controls", "curves", "certified"):
+    for name in ("summary", "agreement", "comparison", "controls", "cost", "curves", "certified"):
         path = folder / f"{name}.zarr"
         if name in ("curves", "certified") and not path.exists():
             continue

@@ -30,6 +30,7 @@ UNSUPPORTED = {("vanilla", "cam"): "the head is not global average pooling and o
 PREFIX = {"max_sensitivity": 10}
 EXCLUDED = {"max_sensitivity": ["uniform"]}
 STEPS, THRESHOLDS = 12, 20
+KINDS = ("forward", "backward", "head")
 
 
 def house(folder: Path) -> Path:
@@ -57,6 +58,7 @@ def study(folder: Path, *, images: int = 24, grids: int = 6, seed: int = 0) -> P
     for number, classifier in enumerate(CLASSIFIERS):
         _scores(folder, classifier, number, images, grids, rng)
         _similarity(folder, classifier, images, rng)
+        costs(folder, classifier, [name for listed in METRICS.values() for name in listed])
         _pictures(folder, classifier, images, rng)
     return folder
 
@@ -183,6 +185,31 @@ def _similarity(folder: Path, classifier: str, images: int, rng: np.random.Gener
     for dim in ("method", "other"):
         array(group, dim, np.array(names), (dim,), {})
     array(group, "image", np.array(ids(images)), ("image",), {})
+
+
+def cost(method: str) -> tuple[int, int, int]:
+    """How many passes, forward, backward and of the head, a map takes."""
+    passes = {"uniform": (0, 0, 0), "canny": (0, 0, 0), "center": (0, 0, 0), "cam": (1, 0, 0), "rise": (96, 0, 0)}
+    passes |= {"smoothgrad": (16, 16, 0), "integrated_gradients": (50, 50, 0), "occlusion": (2049, 0, 0)}
+    return passes.get(method, (1, 1, 0))
+
+
+def costs(folder: Path, classifier: str, metrics: list[str]) -> None:
+    """Write what maps and scores take on a classifier."""
+    root = params.path(folder, "cost", classifier)
+    group_at(root, {})
+    names = [name for listed in METHODS.values() for name in listed]
+    numbers = {"deletion": (13, 0, 0, 0), "insertion": (13, 0, 0, 0), "max_sensitivity": (0, 0, 0, 10)}
+    for kind, listed, found, kinds in (
+        ("method", names, [cost(name) for name in names], KINDS),
+        ("metric", metrics, [numbers.get(name, (0,) * 4) for name in metrics], (*KINDS, "explained")),
+    ):
+        group = group_at(root / f"{kind}s", {})
+        served = np.array([(classifier, name) not in UNSUPPORTED for name in listed])
+        for name, column in zip(kinds, np.array(found).T, strict=True):
+            array(group, name, np.where(served, column, 0).astype("int64"), (kind,), {})
+        array(group, "key", np.broadcast_to(served[:, None], (len(listed), 16)).astype("uint8"), (kind, "byte"), {})
+        array(group, kind, np.array(listed, dtype=np.dtypes.StringDType()), (kind,), {})
 
 
 def _pictures(folder: Path, classifier: str, images: int, rng: np.random.Generator) -> None:

@@ -73,6 +73,7 @@ def study(folder: Path) -> Path:
     for classifier in CLASSIFIERS:
         cast = {way: {name: _cast(rng, classifier, name, way) for name in WAYS[way][1]} for way in WAYS}
         _votes(folder, classifier, cast)
+        made_up.costs(folder, classifier, [name for listed in given["metrics"].values() for name in listed])
         _scores(folder, classifier, cast, rng)
     return folder
 

@@ -41,7 +41,7 @@ def drafted(broken):
     missing |= {f"attribute@{C}-noise": "failed: out of memory"}
     needs = f"it needs attribute@{C}-noise, which was not made"
     before = files(broken / "data")
-    page = draft(broken, missing | {f"score@{C}-noise": needs, f"correlate@{C}": needs})
+    page = draft(broken, missing | {cell: needs for cell in (f"score@{C}-noise", f"correlate@{C}", f"cost@{C}")})
     assert files(broken / "data") == before
     return page
 
@@ -73,6 +73,19 @@ def test_the_page_says_that_it_is_a_draft(drafted):
     assert "A draft." in text
     assert f"<code>attribute@{C}-noise</code> failed: out of memory" in text
     assert "k is 5000" in text
+
+
+def test_a_draft_without_costs_has_none_and_says_so(drafted, baseline, tmp_path):
+    place = tmp_path / "house"
+    shutil.copytree(baseline, place, symlinks=True)
+    shutil.rmtree(place / "data/cost")
+    for page, reason in ((drafted, "it needs attribute@"), (draft(place, {}), "is not there")):
+        found = xr.open_zarr(page.parents[1] / "results" / "cost.zarr", consolidated=False).load()
+        assert found["method_forward"].isnull().all()
+        assert not found["front"].any()
+        text = page.read_text()
+        assert f"<code>cost@{C}</code> {reason}" in text
+        assert 'id="cost"' not in text
 
 
 def test_rows_that_were_made_are_kept_for_the_next_run(drafted, broken):

@@ -25,7 +25,7 @@ def house(tmp_path_factory):
 
 
 def test_the_flow_makes_what_dvc_makes(house, baseline):
-    for folder in ("maps", "scores", "similarity", "results", "classifiers"):
+    for folder in ("maps", "scores", "similarity", "cost", "results", "classifiers"):
         assert files(house[0] / "data" / folder) == files(baseline / "data" / folder), folder
 
 
@@ -111,6 +111,7 @@ def test_status_says_what_is_stale_and_why(house):
         assert due(house[0], "attribute@resnet_vanilla-noise") == (IMAGES + 4 * GRIDS,) * 2
         assert due(house[0], "attribute@resnet_vanilla-control")[1] == 0
         assert due(house[0], "predict@resnet_vanilla") == (120, 0)
+        assert due(house[0], "cost@resnet_vanilla") == (5 + 4, 0)
         said = run(house[0], "atlas", "status").stdout
         assert "attribute@resnet_vanilla-noise" in said
         assert f"{IMAGES + 4 * GRIDS} of {IMAGES + 4 * GRIDS}" in said

@@ -20,6 +20,7 @@ FOUND = {
     "attribute": ["networks", "methods/{1}"],
     "certify": ["networks", "methods/{1}"],
     "score": ["networks", "methods/{1}", "metrics"],
+    "cost": ["networks", "methods", "metrics"],
 }
 
 
@@ -62,7 +63,7 @@ def test_every_cell_is_there(cells):
     params = load(ROOT)
     families = len(params["methods"])
     count = len(params["classifiers"])
-    assert len(cells) == len(params["datasets"]) + count * (5 + 3 * families) + 2
+    assert len(cells) == len(params["datasets"]) + count * (6 + 3 * families) + 2
 
 
 def test_code_dependencies_are_closed_under_import(cells):
@@ -88,7 +89,7 @@ def test_no_stage_names_code_that_none_of_its_cells_runs(cells):
 def test_what_computes_nothing_never_imports_torch():
     kernel, verbs = (
         "keys stores tables rows evidence lending certification smoothing judging",
-        "predict select tile attribute certify score correlate aggregate",
+        "predict select tile attribute certify score correlate cost aggregate",
     )
     names = [f"stages.{name}" for name in f"{kernel} {verbs} report share".split()] + ["flows.plan", "flows.cli"]
     code = f"import sys; [__import__(name) for name in {names}]; print('torch' in sys.modules)"
@@ -120,6 +121,7 @@ def test_every_cell_writes_where_the_code_says(cells):
     kinds = {
         "collect": "datasets", "train": "classifiers", "predict": "predictions", "select": "images", "tile": "grids",
         "attribute": "maps", "certify": "votes", "score": "scores", "correlate": "similarity",
+        "cost": "cost",
     }  # fmt: skip
     for name, stage in cells.items():
         verb, _, rest = name.partition("@")

@@ -4,16 +4,23 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import made_up
+import numpy as np
 import pytest
 import reported
+import xarray as xr
 import yaml
 from reported import CONTRAST, find, housed, look
 from study import files
 
 from stages import aggregate, report
+from stages.figures import costs
+from stages.figures.costs import Costly
+from stages.figures.theme import SMALL, breadth
+from stages.figures.tradeoff import LINE, box, free
 from stages.problem import Problem
 
 browser = reported.browser
@@ -65,6 +72,59 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     assert 'id="curves"' not in page
     assert 'id="pairs"' not in page
     assert "boxes_" not in page
+
+
+def test_cost_is_set_against_quality(study, text):
+    cost = xr.open_zarr(study / "data/results/cost.zarr", consolidated=False, chunks=None)
+    section = text[text.index('<section id="cost"') : text.index('<section id="pairs"')]
+    alts = re.findall(r'aria-label="(Mean rank against passes [^"]*)"', section)
+    assert len(alts) == 2
+    for classifier, alt in zip(made_up.CLASSIFIERS, alts, strict=True):
+        assert f"on {classifier}; on the front, the fewest passes first: " in alt
+        front = cost["front"].sel(classifier=classifier)
+        told = re.findall(r"(\w+) \(([\d]+) pass(?:es)?, mean rank", alt)
+        assert {name for name, _ in told} == set(front["method"].values[front.values == 1])
+        assert [int(passes) for _, passes in told] == sorted(sum(made_up.cost(name)[:2]) for name, _ in told)
+    assert section.count('<span class="chip">front</span>') == int(cost["front"].sum())
+    row = (
+        '<span class="name">occlusion</span>.*?data-value="2049.0">2,049</td><td class="number" data-value="0.0">0</td>'
+    )
+    assert re.search(row, section)
+    row = '<span class="name">max_sensitivity</span></th>(?:<td class="number" data-value="0.0">0</td>){3}'
+    assert re.search(row + '<td class="number" data-value="10.0">10</td>', section)
+    assert re.search('<span class="name">cam</span></th>(?:<td class="number" data-value="">n/a</td>){4}', section)
+    assert '<a href="#cost">' in text
+
+
+def test_what_takes_no_pass_stands_apart_from_the_scale_and_names_lie_inside():
+    numbers = [0, 1, 2, 3, 10, 5000]
+    listed = [
+        Costly(f"a_method_of_{n}", "one", n == 0, n, 0, 0, rank, rank - 1, rank + 1, n > 0)
+        for rank, n in zip(range(6, 0, -1), numbers, strict=True)
+    ]
+    listed.append(Costly("unknown", "one", False, *[np.nan] * 6, False))
+    drawn = costs.chart(listed, ["one"], "vanilla")
+    assert costs.place(0) < costs.BEGINS < costs.place(1) == 0 < costs.place(10) == 1
+    texts = re.findall(r'<text[^>]* x="([-\d.]+)" y="([-\d.]+)"[^>]*>([^<]*)</text>', drawn)
+    at = {text: float(x) for x, _, text in texts if re.fullmatch(r"[\d,]+", text) and float(x) > 72 * costs.LEFT}
+    assert list(at) == ["0", "1", "10", "100", "1,000"]
+    assert np.diff(list(at.values())[1:]) == pytest.approx(at["10"] - at["1"])
+    names = {text: (float(x), float(y)) for x, y, text in texts if text.startswith("a_method")}
+    assert set(names) == {f"a_method_of_{number}" for number in numbers[1:]}, "those of the front"
+    boxes = [box(np.array(center), 36 * breadth(name, SMALL), LINE / 2) for name, center in names.items()]
+    apart = [free(one, boxes[:place], (72 * costs.WIDTH, 72 * costs.HEIGHT)) for place, one in enumerate(boxes)]
+    assert all(apart)
+
+
+def test_what_costs_nothing_known_has_no_chart(study):
+    tables = [
+        xr.open_zarr(study / f"data/results/{name}.zarr", consolidated=False).load() for name in ("cost", "summary")
+    ]
+    tables[0] = tables[0].where(tables[0]["classifier"] == "robust").assign(front=tables[0]["front"])
+    with ThreadPoolExecutor(1) as processes:
+        shown = costs.section(*tables, processes)["shown"]
+    assert [one["classifier"] for one in shown] == ["robust"]
+    assert [name for name, _ in shown[0]["metrics"]] == [name for one in made_up.METRICS.values() for name in one]
 
 
 def test_results_of_other_methods_are_not_reported(study, tmp_path):

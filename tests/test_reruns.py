@@ -63,6 +63,12 @@ def reordered(params: dict) -> None:
 
 
 SIMILAR = {"correlate:": IMAGES}
+
+
+def costs(**rows: int) -> dict[str, int]:
+    return {f"cost:{table}": number for table, number in rows.items()}
+
+
 CASES = {
     "nothing": (lambda house: None, {}),
     "a comment in a method's file": (
@@ -70,34 +76,35 @@ CASES = {
     ),
     "a method's code": (
         edit("stages/methods/gradient.py", "return (activations - ", "return 2 * (activations - "),
-        {**maps("input_x_gradient"), **scores(1), **SIMILAR},
+        {**maps("input_x_gradient"), **scores(1), **SIMILAR, **costs(methods=1)},
     ),
     "a method's code that gives the same maps": (
         edit("stages/methods/gradient.py", "return (activations - ", "return 1 * (activations - "),
-        maps("input_x_gradient"),
+        {**maps("input_x_gradient"), **costs(methods=1)},
     ),
     "one setting of a method": (
         setting(lambda params: params["methods"]["noise"]["smoothgrad"].update(samples=3)),
-        {**maps("smoothgrad"), **scores(1), **SIMILAR},
+        {**maps("smoothgrad"), **scores(1), **SIMILAR, **costs(methods=1)},
     ),
     "a new method": (
         setting(lambda params: params["methods"]["control"].update(canny={"sigma": 1.0, "channels": "sum"})),
-        {**maps("canny"), **scores(1), **SIMILAR},
+        {**maps("canny"), **scores(1), **SIMILAR, **costs(methods=1)},
     ),
     "the reduction of channels in the verb": (
         edit("stages/explain.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
-        maps("gradient", "input_x_gradient", "smoothgrad", "uniform", "center"),
+        {**maps("gradient", "input_x_gradient", "smoothgrad", "uniform", "center"), **costs(methods=5)},
     ),
     "the reduction of channels of an entry": (
         setting(lambda params: params["methods"]["gradient"]["gradient"].update(channels="max_abs")),
-        {**maps("gradient"), **scores(1), **SIMILAR},
+        {**maps("gradient"), **scores(1), **SIMILAR, **costs(methods=1, metrics=4)},  # the first that metrics judge
     ),
     "a metric's setting": (
         setting(lambda params: params["metrics"]["localization"]["pointing_game"].update(tolerance=9)),
-        scores(5, pointing_game=IMAGES),
+        {**scores(5, pointing_game=IMAGES), **costs(metrics=1)},
     ),
     "a metric's code": (
-        edit("stages/metrics/grid.py", "    return ", "    return 1 * "), scores(5, grid_pointing_game=4 * GRIDS),
+        edit("stages/metrics/grid.py", "    return ", "    return 1 * "),
+        {**scores(5, grid_pointing_game=4 * GRIDS), **costs(metrics=1)},
     ),
     "what a metric's code does not reach": (
         edit("stages/metrics/grid.py", "def grid_pointing_game(", "LIMIT = 1\n\n\ndef grid_pointing_game("), {},

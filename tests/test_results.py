@@ -13,6 +13,7 @@ import pytest
 import scipy.stats
 import xarray as xr
 import yaml
+import zarr
 from reported import housed
 from statsmodels.stats.multitest import multipletests
 
@@ -338,8 +339,58 @@ def test_similarity_of_maps_is_averaged_over_defined_images(study):
     assert found["map_pearson_count"] == 23
 
 
+def test_costs_are_those_measured_and_nan_where_there_is_none(study):
+    cost = opened(study, "cost").load()
+    for classifier in made_up.CLASSIFIERS:
+        for method in [name for listed in made_up.METHODS.values() for name in listed]:
+            found = cost.sel({"classifier": classifier, "method": method})
+            numbers = [float(found[f"method_{kind}"]) for kind in made_up.KINDS]
+            none = (classifier, method) in made_up.UNSUPPORTED
+            np.testing.assert_array_equal(numbers, [np.nan] * 3 if none else made_up.cost(method))
+    one = cost.sel({"classifier": "robust", "metric": "max_sensitivity"})
+    assert [float(one[f"metric_{kind}"]) for kind in (*made_up.KINDS, "explained")] == [0, 0, 0, 10]
+    assert list(cost["metric"].values) == [name for listed in made_up.METRICS.values() for name in listed]
+
+
+def test_the_front_of_cost_and_mean_rank_is_what_no_method_beats(study):
+    cost, summary = opened(study, "cost").load(), opened(study, "summary").load()
+    passes = cost["method_forward"] + cost["method_backward"]
+    for classifier in made_up.CLASSIFIERS:
+        kept = [name for family, listed in made_up.METHODS.items() if family != "control" for name in listed]
+        at = {
+            name: tuple(
+                float(one.sel({"classifier": classifier, "method": name})) for one in (passes, summary["mean_rank"])
+            )
+            for name in kept
+        }
+        known = {name: place for name, place in at.items() if not np.isnan(place).any()}
+        beaten = {
+            name
+            for name, (cheap, rank) in known.items()
+            if any(a <= cheap and b <= rank and (a, b) != (cheap, rank) for a, b in known.values())
+        }
+        found = cost["front"].sel(classifier=classifier)
+        assert set(found["method"].values[found.values == 1]) == set(known) - beaten
+        assert 1 < len(set(known) - beaten) < len(known)
+    assert cost["front"].dtype == np.int8
+
+
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_costs_of_others_or_none_are_not_taken(copy, kind):
+    path = params.path(copy, "cost", "robust")
+    names = zarr.open_group(path / f"{kind}s", mode="r+")[kind]
+    names[0] = "another"
+    with pytest.raises(
+        Problem, match=rf"robust\.zarr: made for other {kind}s than params\.yaml's; run stages\.cost again"
+    ):
+        aggregate.main(copy)
+    shutil.rmtree(path)
+    with pytest.raises(Problem, match=r"robust\.zarr: cannot be read .* run stages\.cost again"):
+        aggregate.main(copy)
+
+
 def test_every_variable_says_what_it_is(study):
-    for name in ("scores", "summary", "curves", "agreement", "comparison"):
+    for name in ("scores", "summary", "curves", "agreement", "comparison", "cost"):
         table = opened(study, name)
         for variable in table.data_vars:
             for what in ("long_name", "units", "better", "reference"):
@@ -347,6 +398,10 @@ def test_every_variable_says_what_it_is(study):
     summary = opened(study, "summary")
     assert summary["mean"].attrs["better"] == "by metric (better)"
     assert summary["rank"].attrs["better"] == "lower"
+    cost = opened(study, "cost")
+    for name in [name for name in cost.data_vars if name != "front"]:
+        assert (cost[name].attrs["better"], cost[name].attrs["reference"]) == ("lower", "by definition")
+        assert cost[name].attrs["units"] == ("maps" if name == "metric_explained" else "passes")
     assert summary["better"].sel(metric="deletion") == "lower"
     assert summary["metric_family"].sel(metric="deletion_smoothness") == "faithfulness"
     assert summary["unit"].sel(metric="grid_pointing_game") == "tile"

@@ -155,7 +155,7 @@ def centers(
     """
     taken, found = [*taken, *(box(dot, DOT, DOT) for dot in dots)], []
     for dot, half in zip(dots, halves, strict=True):
-        free = (at for at in _around(dot) if _free(box(at, *half), taken, size))
+        free = (at for at in _around(dot) if free(box(at, *half), taken, size))
         found.append(next(free, dot + np.array([10, 8])))
         taken.append(box(found[-1], *half))
     return found
@@ -174,7 +174,8 @@ def _around(dot: np.ndarray) -> list[np.ndarray]:
     return [dot + distance * turn for distance in (10.5, 13, 17, 22, 28, 36, 46) for turn in turns]
 
 
-def _free(own: np.ndarray, taken: list[np.ndarray], size: tuple[float, float]) -> bool:
+def free(own: np.ndarray, taken: list[np.ndarray], size: tuple[float, float]) -> bool:
+    """Say whether a box lies inside axes of a size and apart from those that are taken."""
     inside = own[0] >= 0 and own[1] >= 0 and own[2] <= size[0] and own[3] <= size[1]
     apart = (own[2] <= one[0] or one[2] <= own[0] or own[3] <= one[1] or one[3] <= own[1] for one in taken)
     return bool(inside) and all(apart)

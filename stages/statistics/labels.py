@@ -7,6 +7,7 @@ import xarray as xr
 
 BOOTSTRAP = "efron1993introduction"
 MEASURE = "of the metric (metric_units)"
+PASSES = "passes"
 
 # long_name, units, reference by variable; {} stands for what a table is about.
 LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
@@ -85,6 +86,21 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "superiority": ("share of images on which the method is better than the other", "1", "mcgraw1992common"),
         "count": ("images, or grids, on which both are defined", "1", ""),
     },
+    "cost": {
+        "method_forward": ("forward passes that a map takes", PASSES, ""),
+        "method_backward": ("backward passes that a map takes", PASSES, ""),
+        "method_head": ("passes that a map takes of what follows a layer alone", PASSES, ""),
+        "metric_forward": ("forward passes that a score takes", PASSES, ""),
+        "metric_backward": ("backward passes that a score takes", PASSES, ""),
+        "metric_head": ("passes that a score takes of what follows a layer alone", PASSES, ""),
+        "metric_explained": ("maps that a score takes beside the one it judges; they cost their method", "maps", ""),
+        "front": (
+            "1 where no other method but a control is as good in both passes, forward and backward, and mean rank, "
+            "and better in one",
+            "1",
+            "nourelahi2022explainable",
+        ),
+    },
     "controls": {
         "cases": ("classifiers on which both controls have a mean score", "1", ""),
         "last": ("classifiers on which the first is last, alone", "1", "nieradzik2024reliable"),
@@ -133,12 +149,13 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
     Args:
         table: The dataset to label.
-        name: summary, curves, certified, agreement, contrasts, controls or comparison.
+        name: summary, curves, certified, agreement, contrasts, controls, comparison or cost.
         notes: Attributes of the whole table.
     """
     for variable, (long_name, units, reference) in LABELS[name].items():
         if variable in table:
             better = "by metric (better)" if units == MEASURE else "neither"
+            better = "lower" if units in (PASSES, "maps") else better
             better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
             reference = reference or "by definition"
             table[variable].attrs = {"long_name": long_name, "units": units, "better": better, "reference": reference}

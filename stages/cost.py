@@ -1,0 +1,270 @@
+"""Count the passes that maps and scores take: `python -m stages.cost CLASSIFIER`.
+
+Writes `data/cost/<classifier>.zarr`: what a method's map of one image takes (group `methods`: forward, backward and
+head, over `method`), and what a metric's score of one map takes (group `metrics`: the same and explained, over
+`metric`). They are measured, each alone: a method makes the map of the first evaluation image, a metric judges the
+first row that it has of the first method that it judges. Where a metric has maps made, their passes are the method's
+and not counted, so that its cost does not depend on the method:
+
+    passes of a metric's score of a method's map = passes of the metric + explained · passes of the method
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from stages import evidence, keys
+from stages.evidence import Evidence
+from stages.lending import Lender
+from stages.params import command, entries, find, load, path
+from stages.problem import Problem
+from stages.rows import Rows, of_cell
+from stages.settings import Entry
+from stages.signatures import signature
+from stages.smoothing import smoothings
+from stages.stores import read, values
+from stages.tables import KEY, Field, Table, keys_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stages.classifier import Classifier
+
+FIELDS = {
+    "forward": ("forward passes", "passes"),
+    "backward": ("backward passes", "passes"),
+    "head": ("forward passes of what follows a layer alone", "passes"),
+    "explained": ("maps that the method makes for the metric, those that are voted on among them", "maps"),
+}
+
+
+class Judged(NamedTuple):
+    """The row that a metric's cost is measured on: whose map, which one, and the key of its score."""
+
+    method: str
+    row: int
+    key: bytes
+
+
+class Plan(NamedTuple):
+    """What costs there are to be, and on what those of metrics are measured; one that judges nothing is not in it."""
+
+    methods: Table
+    metrics: Table
+    judged: dict[str, Judged]
+
+
+def main(study: Path, classifier: str) -> None:
+    """Measure the costs on a classifier that are not known yet, then assemble the output."""
+    visit(study, classifier, finish=True)
+
+
+def fill(study: Path, classifier: str) -> None:
+    """Measure the costs that are not known yet and leave them in the journal: what a warm worker does."""
+    visit(study, classifier, finish=False)
+
+
+def due(study: Path, classifier: str) -> tuple[int, int]:
+    """Count the costs that a cell is to hold, and those that are to be measured."""
+    params = load(study)
+    with of_cell(study, params, "cost", "cost", classifier, wait=False) as rows:
+        planned = plan(study, params, classifier)
+        return rows.due([planned.methods, planned.metrics])
+
+
+def visit(study: Path, classifier: str, *, finish: bool) -> None:
+    """Look for a cell's rows, measure what is missing, and assemble the output where asked.
+
+    What raises leaves the costs of all others in the journal; the cell fails at the end, naming it.
+    """
+    params = load(study)
+    with of_cell(study, params, "cost", "cost", classifier) as rows:
+        planned = plan(study, params, classifier)
+        missing = [rows.missing(table) for table in (planned.methods, planned.metrics)]
+        passes, failed = {}, {}
+        if any(map(len, missing)):
+            passes, failed = compute(study, params, classifier, planned, *missing, rows)
+        if finish and not failed:
+            rows.finish([planned.methods, planned.metrics], {"": {}})
+        rows.log(passes)
+    if failed:
+        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        raise Problem(f"{rows.cell}: these could not be measured, the costs of all others are kept: {told}")
+
+
+def plan(study: Path, params: dict, classifier: str) -> Plan:
+    """Say which costs there are to be, by key: that of the map, or the score, which they are measured on."""
+    families, metrics = entries(params, "methods"), _flat(params, "metrics")
+    of_methods, of_metrics = {}, {}
+    for name, bound in _flat(params, "methods").items():
+        store = path(study, "maps", classifier, bound.family, name)
+        first = keys_of(store, "images", f"the maps of {name}")[0][0]
+        of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
+    judged = {name: _judged(study, classifier, families, name) for name in metrics}
+    for name, first in judged.items():
+        of_metrics[name] = first and keys.digest(keys.code(("stages.cost", "of_score")), first.key)
+    return Plan(
+        _table("method", of_methods, ["forward", "backward", "head"]),
+        _table("metric", of_metrics, list(FIELDS)),
+        {name: first for name, first in judged.items() if first},
+    )
+
+
+def compute(
+    study: Path,
+    params: dict,
+    classifier: str,
+    planned: Plan,
+    of_methods: np.ndarray,
+    of_metrics: np.ndarray,
+    rows: Rows,
+) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """Measure the missing costs of methods and of metrics; give them by name, and those that failed.
+
+    Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
+    """
+    from stages.engine import start
+    from stages.loading import load as load_classifier
+
+    engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
+    start(engine)
+    folder = path(study, "classifiers", classifier)
+    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+    methods, metrics = _flat(params, "methods"), _flat(params, "metrics")
+    seen = {group: getattr(evidence, group)(study, classifier, params["seed"]) for group in ("images", "grids")}
+    certified = smoothings(params, set(methods))
+    passes: dict[str, dict[str, int]] = {}
+    failed: dict[str, str] = {}
+
+    def measure(table: Table, position: int, named: str, function: Callable[[], dict[str, int]]) -> None:
+        try:
+            found = function()
+        except Exception as error:  # whatever it is, the costs of others must not be lost to it
+            failed[named] = f"{type(error).__name__}: {error}"
+        else:
+            rows.put(table, np.array([position]), {kind: np.array([count]) for kind, count in found.items()})
+            passes[named] = found
+
+    for position in of_methods.tolist():
+        bound = list(methods.values())[position]
+        given = {**alone(seen["images"], 0, engine["device"]), "classifier": loaded}
+        measure(planned.methods, position, bound.name, lambda bound=bound, given=given: of_map(bound, given, dtype))
+    for position in of_metrics.tolist():
+        metric = list(metrics.values())[position]
+        asks = signature("metrics", metric.family, metric.function).evidence
+        own = seen["grids" if "tiles" in asks else "images"]
+        ways = [certified[name] for name in metric.options["smoothings"]]
+        method, row, _ = planned.judged[metric.name]
+        at, listed = np.array([row]), {method: methods[method]}
+        lender = Lender(study, classifier, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: ways})
+
+        def score(metric=metric, lender=lender, method=method, at=at, own=own, ways=ways) -> dict[str, int]:
+            given = {**alone(own, int(at[0]), engine["device"]), "classifier": loaded}
+            # What looks at a whole set looks at one that ends with this row.
+            lent = lender.lend(0, method, int(at[0]) + 1, at, given)
+            return of_score(metric, lent, sum(way.settings["first"] + way.settings["rest"] for way in ways))
+
+        measure(planned.metrics, position, f"{metric.name} ({method})", score)
+    return passes, failed
+
+
+def of_map(bound: Entry, given: dict[str, Any], dtype: str) -> dict[str, int]:
+    """Count the passes that a method takes for maps of some images, made alone.
+
+    Args:
+        bound: The method.
+        given: Classifier, images and all else that methods name.
+        dtype: Of stored maps.
+    """
+    from stages.explain import Explain
+
+    explain = Counted(Explain([bound], given["background"], dtype).by(bound.name))
+    explain(*(given[name] for name in ("classifier", "images", "targets", "seeds")))
+    return dict(explain.passes)
+
+
+def of_score(metric: Entry, lent: dict[str, Any], voted: int) -> dict[str, int]:
+    """Count the passes that a metric takes for scores, but for those of the maps that it has made, and these maps.
+
+    Args:
+        metric: Which one.
+        lent: What it names.
+        voted: Maps that its votes took.
+    """
+    function = find("metrics", metric.family, metric.function)
+    named = signature("metrics", metric.family, metric.function).evidence
+    explain = Counted(lent.get("explain"))
+    before = dict(lent["classifier"].passes)
+    function(*({**lent, "explain": explain}[name] for name in named), **metric.settings)
+    passes = {kind: count - explain.passes[kind] for kind, count in since(lent["classifier"], before).items()}
+    return {**passes, "explained": voted + explain.maps}
+
+
+class Counted:
+    """Lend a method as it is, and count the maps that it makes and the passes that they take."""
+
+    def __init__(self, explain: Callable[..., "Tensor"] | None):
+        self._explain = explain
+        self.maps = 0
+        self.passes: Counter[str] = Counter()
+
+    def __call__(
+        self, classifier: "Classifier", images: "Tensor", targets: "Tensor", seeds: list[int], alone: bool = False
+    ) -> "Tensor":
+        """Make maps."""
+        before = dict(classifier.passes)
+        maps = self._explain(classifier, images, targets, seeds, alone=alone)
+        self.passes.update(since(classifier, before))
+        self.maps += len(images)
+        return maps
+
+
+def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
+    """Give the passes that a classifier has made since it had made so many."""
+    return {kind: count - before[kind] for kind, count in classifier.passes.items()}
+
+
+def alone(seen: Evidence, row: int, device: str) -> dict[str, Any]:
+    """Give the evidence of one row as tensors of its own, of which nothing has been made before."""
+    background = evidence.intensities(seen.background, device)
+    return {**evidence.tensors(seen, np.array([row]), device), "background": background}
+
+
+def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: str) -> Judged | None:
+    """Find the first method that a metric judges, and the first row that it has of the first image or grid."""
+    for family, listed in families.items():
+        store = read(path(study, "scores", classifier, family) / metric, f"the scores of {metric}")
+        there, found = values(store, "method").tolist(), values(store, KEY)
+        for name in [name for name in listed if name in there]:
+            first = found[there.index(name), 0].reshape(-1, keys.SIZE)
+            if first.any():
+                row = int(np.flatnonzero(first.any(axis=1))[0])
+                return Judged(name, row, first[row].tobytes())
+    return None
+
+
+def _table(dim: str, known: dict[str, bytes | None], fields: list[str]) -> Table:
+    made = b"".join(key or bytes(keys.SIZE) for key in known.values())
+    attrs = {"better": "lower", "reference": "by definition"}
+    return Table(
+        f"{dim}s",
+        (dim,),
+        np.frombuffer(made, "uint8").reshape(-1, keys.SIZE),
+        {
+            name: Field((), (), "int64", {"long_name": long_name, "units": units, **attrs})
+            for name, (long_name, units) in FIELDS.items()
+            if name in fields
+        },
+        {dim: ((dim,), np.array(list(known), dtype=np.dtypes.StringDType()))},
+    )
+
+
+def _flat(params: dict, kind: str) -> dict[str, Entry]:
+    return {name: bound for listed in entries(params, kind).values() for name, bound in listed.items()}
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,44 @@
+"""Lay out the summary as a table, and write what `dvc plots` shows of it."""
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import xarray as xr
+
+
+def long_form(summary: xr.Dataset):
+    """Give the summary as a table with a row for each classifier, method and metric."""
+    cells = [name for name in summary.data_vars if summary[name].dims == summary["mean"].dims]
+    columns = ["letters", "better", "role", "metric_family", "method_family", "control", "unit"]
+    table = summary[cells].to_dataframe().reset_index()
+    return table[["classifier", "method", "metric", *cells, *columns]]
+
+
+def write(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
+    """Write what `dvc plots` shows: a file for each plot, best methods first."""
+    for part in ("scores", "curves"):
+        (folder / part).mkdir(parents=True)
+    ends = {"mean_rank": "mean_rank", "mean_rank_low": "low", "mean_rank_high": "high"}
+    ranks = summary[list(ends)].to_dataframe().reset_index().rename(columns=ends)
+    columns = ["classifier", "method", "mean_rank", "low", "high"]
+    _write_csv(folder / "mean_rank.csv", columns, ranks.sort_values(["classifier", "mean_rank"], kind="stable"))
+    table = long_form(summary).sort_values(["classifier", "rank"], kind="stable")
+    for metric, rows in table.groupby("metric", sort=False):
+        columns = ["classifier", "method", "mean", "low", "high", "count", "rank"]
+        _write_csv(folder / "scores" / f"{metric}.csv", columns, rows)
+    for metric in [] if curves is None else curves["metric"].values.tolist():
+        one = curves[["mean", "low", "high"]].sel(metric=metric).to_dataframe().reset_index().dropna()
+        columns = ["classifier", "method", "fraction", "mean", "low", "high"]
+        _write_csv(folder / "curves" / f"{metric}.csv", columns, one)
+
+
+def _write_csv(path: Path, columns: list[str], rows) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(_plain(rows[columns].itertuples(index=False)))
+
+
+def _plain(rows: Iterable[tuple]) -> Iterable[list[object]]:
+    return ([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
