@@ -90,7 +90,7 @@ def aggregate(
         named(contrasts), "contrasts", {"adjusted": "Holm's, over the pairs of a metric"}
     )
     precise = precision_table(judged, summary, level=level, seed=given["seed"])
-    datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", {})
+    datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
     datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
     write(study, datasets, judged)
 

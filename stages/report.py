@@ -85,7 +85,7 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """
     folder = study / "data" / "results"
     found = {}
-    for name in ("summary", "agreement", "comparison", "controls", "curves", "certified"):
+    for name in ("summary", "agreement", "contrasts", "precision", "comparison", "controls", "curves", "certified"):
         path = folder / f"{name}.zarr"
         if name in ("curves", "certified") and not path.exists():
             continue

@@ -122,7 +122,7 @@ def test_counts_of_defined_scores_are_shown(page):
     (row,) = (row for row in card.find_elements("css selector", "tbody tr") if row.text.startswith("rise"))
     assert "23 of 24" in row.text
     (row,) = (row for row in card.find_elements("css selector", "tbody tr") if row.text.startswith("cam"))
-    assert row.text.split()[1:4] == ["n/a", "n/a", "0"]
+    assert row.text.split()[1:5] == ["n/a", "n/a", "n/a", "0"]
 
 
 @pytest.mark.parametrize("column", [0, 1])

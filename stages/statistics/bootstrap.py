@@ -71,7 +71,8 @@ def mean(sums: Sums, counts: Counts) -> Float[np.ndarray, " cell"]:
 
 def resampled_means(weights: Weights, sums: Sums, counts: Counts) -> Float[np.ndarray, "resample cell"]:
     """Average the defined scores of each resample; NaN where a resample holds none."""
-    return _ratio(weights @ sums, weights @ counts.astype(np.float64))
+    alike = (counts == counts[:, :1]).all()
+    return _ratio(weights @ sums, weights @ (counts[:, :1] if alike else counts).astype(np.float64))
 
 
 def interval(

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from stages.statistics.bootstrap import Weights, interval, pool, resampled_means
+from stages.statistics.bootstrap import LEAST, Weights, interval, pool, resampled_means
 from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -66,7 +66,9 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, 
         wish = float(columns["spread"][here]) / 2
         columns["enough"][here] = enough(width[here][:, None], sizes, wish=wish)[0]
     variables = {name: (cells, values) for name, values in {**columns, **numbers}.items()}
-    return xr.Dataset({"width": (tuple(coords), width), **variables}, coords)
+    drawn = {"resamples": RESAMPLES, "level": level, "seed": seed, "intervals": "percentile"}
+    attrs = {"bootstrap": drawn, "least": LEAST}
+    return xr.Dataset({"width": (tuple(coords), width), **variables}, coords, attrs)
 
 
 def widths(
