@@ -86,9 +86,8 @@ def aggregate(
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
     datasets["comparison"] = labels.label(compare(summary, same_images(given)), "comparison", {})
-    datasets["contrasts"] = labels.label(
-        named(contrasts), "contrasts", {"adjusted": "Holm's, over the pairs of a metric"}
-    )
+    paired = {"adjusted": "Holm's, over the pairs of a metric", "bootstrap": options}
+    datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)
     precise = precision_table(judged, summary, level=level, seed=given["seed"])
     datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
     datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})

@@ -47,7 +47,8 @@ def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Datase
     """Open one of the results.
 
     Args:
-        name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `controls` or `comparison`.
+        name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls` or
+            `comparison`.
         study: The folder of params.yaml.
 
     Raises:

@@ -135,13 +135,18 @@ def test_intervals_of_alike_tiles_hold_the_truth(kind):
 
 def test_differences_are_of_paired_scores():
     rng = np.random.default_rng(0)
-    scores = rng.random((15, 2, 3))
+    scores = rng.random((15, 2, 5))
     scores[rng.random(scores.shape) < 0.3] = np.nan
+    # The first two share their gaps, the last has none.
+    scores[..., 1] += 0 * scores[..., 0]
+    scores[..., 0] += 0 * scores[..., 1]
+    scores[..., 4] = rng.random((15, 2))
+    assert len({one.tobytes() for one in np.isnan(scores).transpose(2, 0, 1)}) == 4
     weights = bootstrap.draw(15, resamples=100, seed=0)
     for kind in ("percentile", "bca"):
         found = bootstrap.differences(scores, weights, level=0.9, kind=kind)
-        for one in range(3):
-            for other in range(3):
+        for one in range(5):
+            for other in range(5):
                 change = scores[..., [one]] - scores[..., [other]]
                 sums, counts = bootstrap.pool(change)
                 samples = bootstrap.resampled_means(weights, sums, counts)

@@ -336,6 +336,18 @@ def test_spearman_equals_scipy_with_ties():
     np.testing.assert_allclose(agreement.spearman(values)[0], expected)
 
 
+def test_spearman_of_rows_with_shared_gaps_equals_scipy_pair_by_pair():
+    values = np.random.default_rng(0).integers(6, size=(7, 30)).astype(float)
+    values[1:4, :5], values[3:6, 20:], values[6, ::2] = np.nan, np.nan, np.nan
+    rho, number = agreement.spearman(values)
+    for one in range(7):
+        for other in range(7):
+            both = ~np.isnan(values[[one, other]]).any(axis=0)
+            expected = scipy.stats.spearmanr(values[one, both], values[other, both]).statistic
+            assert rho[one, other] == pytest.approx(expected)
+            assert number[one, other] == both.sum()
+
+
 def test_a_constant_ranking_agrees_with_none():
     values = np.array([[1.0, 1, 1], [1, 2, 3]])
     assert np.isnan(agreement.kendall(values)[0][0, 1])

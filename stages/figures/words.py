@@ -6,7 +6,7 @@ import xarray as xr
 from stages.figures.order import overall, ranked
 
 # How intervals of means are made.
-INTERVALS = {"percentile": "percentile", "bca": "BCa (bias-corrected and accelerated)"}
+INTERVALS = {"percentile": "percentile", "bca": "BCa"}
 
 
 def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:

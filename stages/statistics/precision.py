@@ -33,7 +33,8 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, 
         units, of 200 draws. `width_now`, that of the summary's intervals, over `units`, the images or grids on which
         the method with most of them has a score; `width_count` methods have a width: five units make one. `spread`:
         the standard deviation (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a
-        number of units; NaN where 5000 are not enough, and where width or spread is undefined.
+        number of units; NaN where 5000 are not enough, and where width or spread is undefined. Means over few units
+        differ by chance too: their spread comes out too large, and `enough` too small.
 
     Reference: by definition; bickel1997resampling (widths).
     """
