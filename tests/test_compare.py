@@ -145,6 +145,7 @@ def test_settings_that_changed_are_listed_with_both_values():
     other.attrs["bootstrap"] = {"resamples": 20, "level": 0.9, "seed": 0}
     assert settings(summary(), other).to_numpy().tolist() == [
         ["aggregate", "level", "0.95", "0.9"],
+        ["aggregate", "intervals", '"percentile"', ""],
         ["deletion", "pixels", "8", "9"],
         ["insertion", "blur", "3", ""],
         ["insertion", "fill", "", "null"],
