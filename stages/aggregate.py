@@ -4,7 +4,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -15,8 +15,10 @@ from stages.problem import Problem
 from stages.settings import Entry, canonical
 from stages.statistics import chunks, costs, labels, parquet, plots, tables
 from stages.statistics.boxes import REACH, boxes, fronts
+from stages.statistics.by_image import image_table
 from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from stages.statistics.groups import compare
+from stages.statistics.precision import precision_table
 from stages.statistics.tables import Judged
 from stages.stores import COMPRESSORS, UNREADABLE, replace
 
@@ -30,7 +32,9 @@ def main(study: Path) -> None:
     aggregate(study, given, **params.settings("aggregate", given.get("aggregate", {}), "aggregate", "aggregate"))
 
 
-def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest: int) -> None:
+def aggregate(
+    study: Path, given: dict, *, resamples: int, level: float, intervals: Literal["percentile", "bca"], fewest: int
+) -> None:
     """Write data/results/, data/metrics/ and data/plots/.
 
     Args:
@@ -38,6 +42,8 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
         given: What it says.
         resamples: Bootstrap resamples of the images.
         level: Share of the resamples inside an interval.
+        intervals: Which interval means and their differences have: percentile, or bca, which follows skewed scores.
+            Ranks have the percentile interval.
         fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
     """
     if resamples < 1 or not 0 < level < 1:
@@ -46,7 +52,7 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
     judged = [one for each in raw for one in tables.derive(each)]
     methods = _families(given)
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in judged}
-    options = {"resamples": resamples, "level": level, "seed": given["seed"]}
+    options = {"resamples": resamples, "level": level, "seed": given["seed"], "intervals": intervals}
     notes = {"bootstrap": options, "fewest": fewest, "unsupported": reasons}
 
     def named(table: xr.Dataset) -> xr.Dataset:
@@ -55,13 +61,17 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
         return table.assign_coords(dataset=("classifier", datasets))
 
     summary = named(tables.summary_table(judged, **options, fewest=fewest))
-    contrasts = contrast_table(judged, summary)
+    contrasts = contrast_table(judged, summary, **options)
     summary = summary.assign(omnibus_table(summary, alpha=1 - level))
     summary = summary.assign_coords(letters=letter_table(contrasts, summary, alpha=1 - level))
     summary = labels.label(summary, "summary", notes)
     signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
-        [tables.agreement_table(summary, signs), tables.similarity_table(read_similarity(study, given), list(methods))],
+        [
+            tables.agreement_table(summary, signs),
+            image_table(judged, summary, list(signs)),
+            tables.similarity_table(read_similarity(study, given), list(methods)),
+        ],
         join="outer",
         compat="no_conflicts",
     )
@@ -79,9 +89,10 @@ def aggregate(study: Path, given: dict, *, resamples: int, level: float, fewest:
     accuracies = {name: cards.accuracies(study, name) for name in given["classifiers"]}
     compared = compare(summary, groups).merge(fronts(boxes(summary), summary, accuracies))
     datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
-    datasets["contrasts"] = labels.label(
-        named(contrasts), "contrasts", {"adjusted": "Holm's, over the pairs of a metric"}
-    )
+    paired = {"adjusted": "Holm's, over the pairs of a metric", "bootstrap": options}
+    datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)
+    precise = precision_table(judged, summary, level=level, seed=given["seed"])
+    datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
     datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
     measured = read_costs(study, given)
     cost = named(costs.cost_table(*measured, summary, [name for name in _families(given, "metrics") if name in attrs]))

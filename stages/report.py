@@ -87,7 +87,17 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """
     folder = study / "data" / "results"
     found = {}
-    for name in ("summary", "agreement", "comparison", "controls", "cost", "curves", "certified"):
+    for name in (
+        "summary",
+        "agreement",
+        "contrasts",
+        "precision",
+        "comparison",
+        "controls",
+        "cost",
+        "curves",
+        "certified",
+    ):
         path = folder / f"{name}.zarr"
         if name in ("curves", "certified") and not path.exists():
             continue

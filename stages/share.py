@@ -47,8 +47,8 @@ def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Datase
     """Open one of the results.
 
     Args:
-        name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `controls`, `comparison` or
-            `cost`.
+        name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls`,
+            `comparison` or `cost`.
         study: The folder of params.yaml.
 
     Raises:

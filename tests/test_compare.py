@@ -34,7 +34,7 @@ def summary() -> xr.Dataset:
         "better": ("metric", ["lower", "higher"]),
         "metric_settings": ("metric", [json.dumps({"pixels": 8}), json.dumps({"pixels": 8, "blur": 3})]),
     }
-    attrs = {"bootstrap": {"resamples": 20, "level": 0.95, "seed": 0}, "fewest": 1}
+    attrs = {"bootstrap": {"resamples": 20, "level": 0.95, "seed": 0, "intervals": "percentile"}, "fewest": 1}
     return xr.Dataset(cells | {f"mean_rank{name}": values for name, values in ranks.items()}, coords, attrs)
 
 
@@ -145,6 +145,7 @@ def test_settings_that_changed_are_listed_with_both_values():
     other.attrs["bootstrap"] = {"resamples": 20, "level": 0.9, "seed": 0}
     assert settings(summary(), other).to_numpy().tolist() == [
         ["aggregate", "level", "0.95", "0.9"],
+        ["aggregate", "intervals", '"percentile"', ""],
         ["deletion", "pixels", "8", "9"],
         ["insertion", "blur", "3", ""],
         ["insertion", "fill", "", "null"],

@@ -13,11 +13,12 @@ import pytest
 import reported
 import xarray as xr
 import yaml
+import zarr
 from reported import CONTRAST, find, housed, look
 from study import files
 
-from stages import aggregate, report
-from stages.figures import costs
+from stages import aggregate, params, report
+from stages.figures import costs, enough
 from stages.figures.costs import Costly
 from stages.figures.theme import SMALL, breadth
 from stages.figures.tradeoff import LINE, box, free
@@ -63,6 +64,10 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     given = yaml.safe_load((alone / "params.yaml").read_text())
     del given["classifiers"]["vanilla"], given["metrics"]["faithfulness"]
     given["report"]["title"] = "<Alone> & well"
+    given["aggregate"]["intervals"] = "bca"
+    for family in made_up.METHODS:
+        grids = params.path(alone, "scores", "robust", family) / "grid_pointing_game"
+        zarr.open_array(grids / "score", mode="r+")[:, 4:] = float("nan")
     (alone / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     aggregate.main(alone)
     report.main(alone)
@@ -72,6 +77,10 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     assert 'id="curves"' not in page
     assert 'id="pairs"' not in page
     assert "boxes_" not in page
+    assert 'n/a <span class="soft">fewer than 5 grids have a score</span>' in page
+    assert "lines are 95% BCa intervals of a bootstrap" in page
+    assert "BCa intervals of means and percentile intervals of ranks at 95%" in page
+    assert "95 % bootstrap intervals (means: BCa)" in (alone / "data/report/tables/robust/sparseness.md").read_text()
 
 
 def test_cost_is_set_against_quality(study, text):
@@ -184,7 +193,99 @@ def test_counts_of_defined_scores_are_shown(page):
     (row,) = (row for row in card.find_elements("css selector", "tbody tr") if row.text.startswith("rise"))
     assert "23 of 24" in row.text
     (row,) = (row for row in card.find_elements("css selector", "tbody tr") if row.text.startswith("cam"))
-    assert row.text.split()[1:4] == ["n/a", "n/a", "0"]
+    assert row.text.split()[1:5] == ["n/a", "n/a", "n/a", "0"]
+
+
+def opened(study: Path, name: str) -> xr.Dataset:
+    return xr.open_zarr(study / "data/results" / f"{name}.zarr", consolidated=False).load()
+
+
+@pytest.mark.parametrize("metric", ["deletion", "sparseness"])
+def test_a_leaderboard_says_how_far_behind_the_best_methods_are(page, study, metric):
+    card = page.find_element("css selector", f"#metric_{metric}")
+    card.find_element("css selector", "summary").click()
+    summary, contrasts = (opened(study, name).sel(metric=metric) for name in ("summary", "contrasts"))
+    sign = 1 if metric == "deletion" else -1
+    for place, classifier in enumerate(made_up.CLASSIFIERS):
+        here, pairs = summary.sel(classifier=classifier), contrasts.sel(classifier=classifier)
+        best = str(here["method"].values[np.nanargmin(here["rank"])])
+        for row in card.find_elements("css selector", "tbody tr"):
+            name, *cells = row.find_elements("css selector", "th, td")
+            method, cell = name.get_attribute("data-value"), cells[5 * place + 1]
+            if method == best:
+                assert cell.text == "best"
+                continue
+            if np.isnan(here["rank"].sel({"method": method})):
+                assert cell.text == "n/a"
+                continue
+            pair = pairs.sel({"method": method, "method_other": best})
+            value = float(cell.get_attribute("data-value"))
+            assert value == pytest.approx(sign * float(pair["difference"]))
+            assert value > 0
+            told, low, high = (float(text) for text in cell.text.replace("−", "-").replace(" to ", " ").split())
+            ends = sorted(sign * float(pair[f"difference_{end}"]) for end in ("low", "high"))
+            assert [told, low, high] == pytest.approx([value, *ends], rel=0.06)
+
+
+def test_agreement_between_images_is_shown(page, study):
+    agreement = opened(study, "agreement")
+    (table,) = (one for one in find(page, "#agreement table.heat.wide") if one.is_displayed())
+    columns = [one.text for one in table.find_elements("css selector", "thead th")]
+    assert columns == made_up.CLASSIFIERS
+    rows = {row.text.split()[0]: row.text.split()[1:] for row in table.find_elements("css selector", "tbody tr")}
+    assert list(rows) == agreement["metric"].values.tolist()
+    for metric, told in rows.items():
+        alpha = agreement["krippendorff"].sel(metric=metric).values
+        np.testing.assert_allclose([float(text.replace("−", "-")) for text in told], alpha, atol=0.0051)
+    (cell, *_) = table.find_elements("css selector", "td[title]")
+    assert re.fullmatch(r"pointing_game and vanilla: 0\.\d{3} over 299 ranks", cell.get_attribute("title"))
+    (details,) = (one for one in find(page, "#agreement details") if "over the images of a method" in one.text)
+    details.find_element("css selector", "summary").click()
+    (figure,) = (one for one in details.find_elements("css selector", "figure") if one.is_displayed())
+    assert figure.get_attribute("data-classifier") == "vanilla"
+    titles = [one.get_attribute("title") for one in figure.find_elements("css selector", "td[title]")]
+    found = agreement.sel(classifier="vanilla", metric="deletion", metric_other="sparseness")
+    assert f"deletion and sparseness: {float(found['spearman_images']):.3f} over 13 methods" in titles
+    assert "wsl and grid_pointing_game: undefined (0 methods)" in titles
+
+
+def test_how_many_images_are_enough_is_shown(page, study):
+    precision = opened(study, "precision").sel(classifier="vanilla")
+    (table,) = (one for one in find(page, "#enough table") if one.is_displayed())
+    for row in table.find_elements("css selector", "tbody tr"):
+        name, judged, width, spread, share, number = (one.text for one in row.find_elements("css selector", "th, td"))
+        here = precision.sel(metric=name)
+        unit = "grids" if name == "grid_pointing_game" else "images"
+        assert judged == f"{int(here['units'])} {unit}"
+        wanted = [float(here[variable]) for variable in ("width_now", "spread")]
+        assert [float(width), float(spread)] == pytest.approx(wanted, rel=0.006)
+        assert float(share) == pytest.approx(wanted[0] / wanted[1], rel=0.06)
+        assert float(number) == float(here["enough"])
+    said = page.find_element("css selector", "#enough .chosen p").text
+    reached = int((precision["enough"] <= precision["units"]).sum())
+    assert said == f"On vanilla {reached} of 7 metrics are judged on enough images, or grids."
+
+
+def test_why_no_number_is_enough_is_told(study):
+    precision = opened(study, "precision")
+    at = {"classifier": "robust", "metric": "deletion"}
+
+    def told(**numbers: float) -> tuple[str, float]:
+        other = precision.copy(deep=True)
+        for name, value in {"enough": np.nan, **numbers}.items():
+            other[name].loc[at] = value
+        (rows,) = (one["rows"] for one in enough.enough(other) if one["classifier"] == "robust")
+        (row,) = (row for row in rows if row["metric"] == "deletion")
+        return row["reason"], row["share"]
+
+    assert told(enough=50)[0] == ""
+    assert told()[0] == "more than 5000"
+    assert told(width_count=0, width_now=np.nan)[0] == "fewer than 5 images have a score"
+    reason, share = told(spread=0)
+    assert reason == "there is one method, or all means are equal"
+    assert np.isnan(share)
+    assert told(spread=np.nan, spread_count=1)[0] == reason
+    assert told(spread=np.nan, spread_count=0, width_count=0)[0] == "it ranks no method but controls"
 
 
 @pytest.mark.parametrize("column", [0, 1])

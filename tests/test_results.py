@@ -19,6 +19,7 @@ from statsmodels.stats.multitest import multipletests
 
 from stages import aggregate, params
 from stages.problem import Problem
+from stages.statistics import bootstrap
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +237,128 @@ def test_methods_are_compared_in_pairs_image_by_image(study, metric, better):
     np.testing.assert_allclose([float(pair["p_adjusted"]) for pair in pairs], adjusted, rtol=1e-6)
 
 
+def scored(study: Path, metric: str, classifier: str = "robust") -> dict[str, np.ndarray]:
+    """Give scores by unit and part, of each method that has some."""
+    listed = [name for names in made_up.METHODS.values() for name in names]
+    served = [name for name in listed if name not in made_up.EXCLUDED.get(metric, [])]
+    found = {name: stored(study, classifier, metric, name).values.astype(float) for name in served}
+    return {name: one.reshape(len(one), -1) for name, one in found.items() if not np.isnan(one).all()}
+
+
+@pytest.mark.parametrize("metric", ["pointing_game", "grid_pointing_game", "max_sensitivity"])
+def test_differences_of_means_are_paired_and_have_intervals(study, metric):
+    for classifier in made_up.CLASSIFIERS:
+        contrasts = opened(study, "contrasts").sel(classifier=classifier, metric=metric).load()
+        scores = scored(study, metric, classifier)
+        units = len(next(iter(scores.values())))
+        picks = np.random.default_rng([0, units]).integers(units, size=(200, units))
+        for one, other in (("rise", "gradcam"), ("gradcam", "rise"), ("saliency", "canny"), ("center", "occlusion")):
+            change = scores[one] - scores[other]
+            pair = contrasts.sel({"method": one, "method_other": other})
+            assert float(pair["difference"]) == pytest.approx(np.nanmean(change))
+            ends = np.quantile([np.nanmean(change[drawn]) for drawn in picks], [0.025, 0.975])
+            np.testing.assert_allclose([pair["difference_low"], pair["difference_high"]], ends, atol=1e-12)
+            assert int(pair["difference_count"]) == (~np.isnan(change)).sum()
+        for absent in set(contrasts["method"].values) - set(scores):
+            pair = contrasts.sel({"method": absent, "method_other": "rise"})
+            assert np.isnan([pair[name] for name in ("difference", "difference_low", "difference_high")]).all()
+            assert int(pair["difference_count"]) == 0
+
+
+def test_intervals_of_means_are_those_that_are_asked_for(study, copy):
+    change(copy, aggregate={"resamples": 200, "level": 0.95, "intervals": "bca", "fewest": 1})
+    aggregate.main(copy)
+    before, after = opened(study, "summary").load(), opened(copy, "summary").load()
+    assert [one.attrs["bootstrap"]["intervals"] for one in (before, after)] == ["percentile", "bca"]
+    kept = [name for name in after.data_vars if name not in ("low", "high")]
+    xr.testing.assert_equal(before[kept], after[kept])
+    scores = scored(study, "sparseness")
+    for table, kind in ((before, "percentile"), (after, "bca")):
+        for method in ("rise", "canny"):
+            sums, counts = bootstrap.pool(scores[method][:, :, None])
+            samples = bootstrap.resampled_means(bootstrap.draw(24, resamples=200, seed=0), sums, counts)
+            expected = bootstrap.mean_interval(samples, sums, counts, level=0.95, kind=kind)
+            cell = table.sel({"classifier": "robust", "metric": "sparseness", "method": method})
+            np.testing.assert_allclose([cell["low"], cell["high"]], np.ravel(expected))
+    for name, end in (("summary", "low"), ("curves", "high"), ("contrasts", "difference_low")):
+        one, other = (opened(folder, name)[end].values for folder in (study, copy))
+        np.testing.assert_array_equal(np.isnan(one), np.isnan(other))
+        assert np.nanmax(np.abs(one - other)) > 0
+
+
+@pytest.mark.parametrize("metric", ["pointing_game", "sparseness", "grid_pointing_game", "max_sensitivity"])
+def test_images_agree_on_the_order_of_methods_as_krippendorff_says(study, metric):
+    # By the definition: squared differences of places among all, within methods and over all pairs.
+    ranks = np.array(
+        [scipy.stats.rankdata(row) for row in paired(study, metric).dropna(axis=1, how="all").dropna().values]
+    )
+    places = scipy.stats.rankdata(ranks).reshape(ranks.shape)
+    images, number = len(places), places.size
+    within = sum(((one[:, None] - one) ** 2).sum() / (images - 1) for one in places.T) / number
+    chance = ((places.ravel()[:, None] - places.ravel()) ** 2).sum() / (number * (number - 1))
+    found = opened(study, "agreement").sel(classifier="robust", metric=metric)
+    assert float(found["krippendorff"]) == pytest.approx(1 - within / chance)
+    assert int(found["krippendorff_count"]) == number
+
+
+def test_metrics_are_correlated_over_the_images_of_a_method(study):
+    found = opened(study, "agreement").sel(classifier="vanilla").load()
+    metrics = {"pointing_game": 1, "max_sensitivity": -1, "sparseness": 1}
+    tables = {
+        name: sign * pd.DataFrame({m: s[:, 0] for m, s in scored(study, name, "vanilla").items()})
+        for name, sign in metrics.items()
+    }
+    for one in metrics:
+        for other in metrics:
+            both = [method for method in tables[one] if method in tables[other]]
+            # Images are the first ones of the same list; what is constant on them has no correlation.
+            expected = [tables[one][method].corr(tables[other][method], method="spearman") for method in both]
+            pair = found.sel(metric=one, metric_other=other)
+            assert float(pair["spearman_images"]) == pytest.approx(np.nanmean(expected)), (one, other)
+            assert int(pair["spearman_images_count"]) == (~np.isnan(expected)).sum()
+    grids = found.sel(metric="grid_pointing_game")
+    assert np.isnan(grids["spearman_images"]).all()
+    assert (grids["spearman_images_count"] == 0).all()
+
+
+@pytest.mark.parametrize("metric", ["pointing_game", "grid_pointing_game", "deletion"])
+def test_widths_spread_and_how_many_are_enough(study, metric):
+    found = opened(study, "precision").sel(classifier="robust", metric=metric).load()
+    board = opened(study, "summary").sel(classifier="robust", metric=metric).load()
+    board = board.isel(method=~board["control"].values)
+    scores = scored(study, metric)
+    if metric == "deletion":
+        scores = {name: np.trapezoid(one, dx=1 / 12, axis=1)[:, None] for name, one in scores.items()}
+    units = len(scores["rise"])
+    for size in (10, 100, 5000):
+        drawn = np.random.default_rng([0, units, size]).multinomial(size, np.full(units, 1 / units), size=200)
+        widths = []
+        for method in board["method"].values.tolist():
+            sums, counts = np.nansum(scores[method], axis=1), (~np.isnan(scores[method])).sum(axis=1)
+            low, high = np.quantile((drawn @ sums) / (drawn @ counts), [0.025, 0.975])
+            widths.append(high - low)
+        assert float(found["width"].sel(size=size)) == pytest.approx(np.median(widths))
+    assert float(found["width_now"]) == pytest.approx(np.median(board["high"] - board["low"]))
+    assert float(found["spread"]) == pytest.approx(np.std(board["mean"], ddof=1))
+    narrow = found["width"] < found["spread"] / 2
+    assert float(found["enough"]) == min(found["size"].values[narrow])
+    assert not narrow.sel(size=found["size"] < found["enough"]).any()
+    assert int(found["units"]) == {"pointing_game": 23, "grid_pointing_game": 6}.get(metric, 24)
+    assert int(found["width_count"]) == int(found["spread_count"]) == 11
+
+
+def test_a_metric_on_four_grids_has_no_width(study, tmp_path):
+    aggregate.main(made_up.study(tmp_path / "study", grids=4))
+    found = opened(tmp_path / "study", "precision").sel(metric="grid_pointing_game").load()
+    assert np.isnan(found[["width", "width_now", "enough"]].to_array()).all()
+    assert (found["width_count"] == 0).all()
+    assert (found["spread"] > 0).all()
+    assert found["units"].values.tolist() == [4, 4]
+    differences = opened(tmp_path / "study", "contrasts").sel(metric="grid_pointing_game").load()
+    assert np.isnan(differences["difference_low"]).all()
+    assert differences["difference"].notnull().any()
+
+
 def test_methods_share_a_letter_exactly_where_they_are_not_told_apart(study):
     summary, contrasts = opened(study, "summary").load(), opened(study, "contrasts").load()
     seen = set()
@@ -390,7 +513,7 @@ def test_costs_of_others_or_none_are_not_taken(copy, kind):
 
 
 def test_every_variable_says_what_it_is(study):
-    for name in ("scores", "summary", "curves", "agreement", "comparison", "cost"):
+    for name in ("scores", "summary", "curves", "agreement", "contrasts", "precision", "comparison", "cost"):
         table = opened(study, name)
         for variable in table.data_vars:
             for what in ("long_name", "units", "better", "reference"):
@@ -473,8 +596,16 @@ def test_families_scored_on_other_images_are_not_joined(copy):
 
 
 def test_senseless_settings_are_refused(copy):
-    change(copy, aggregate={"resamples": 200, "level": 95.0, "fewest": 1})
+    change(copy, aggregate={"resamples": 200, "level": 95.0, "intervals": "percentile", "fewest": 1})
     with pytest.raises(Problem, match=r"expected resamples >= 1 and 0 < level < 1, got 200 and 95\.0"):
+        aggregate.main(copy)
+
+
+def test_an_interval_that_there_is_not_is_refused(copy):
+    change(copy, aggregate={"resamples": 200, "level": 0.95, "intervals": "normal", "fewest": 1})
+    with pytest.raises(
+        Problem, match=r"params\.yaml: aggregate: 'intervals' = 'normal': expected Literal\['percentile', 'bca'\]"
+    ):
         aggregate.main(copy)
 
 

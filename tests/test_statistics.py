@@ -147,7 +147,12 @@ def test_a_constant_lead_is_certain_though_the_means_are_not():
     hard = np.random.default_rng(0).normal(size=(30, 1))
     scores = np.concatenate([hard + 0.01, hard], axis=1)
     table, _ = summarize(
-        single(scores), bootstrap.draw(30, resamples=300, seed=0), better="higher", level=0.95, fewest=1
+        single(scores),
+        bootstrap.draw(30, resamples=300, seed=0),
+        better="higher",
+        level=0.95,
+        fewest=1,
+        kind="percentile",
     )
     assert table.low[0] < table.high[1]
     np.testing.assert_array_equal([table.rank_low, table.rank_high], [[1, 2], [1, 2]])
@@ -159,7 +164,12 @@ def test_rank_intervals_cover_ties():
     noise = rng.random((40, 2))
     scores = np.concatenate([same, same, noise, same - 1], axis=1)
     table, resampled = summarize(
-        single(scores), bootstrap.draw(40, resamples=400, seed=0), better="higher", level=0.95, fewest=1
+        single(scores),
+        bootstrap.draw(40, resamples=400, seed=0),
+        better="higher",
+        level=0.95,
+        fewest=1,
+        kind="percentile",
     )
     np.testing.assert_array_equal(resampled[:, 0], resampled[:, 1])
     assert table.rank[0] == table.rank[1]
@@ -171,7 +181,9 @@ def test_rank_intervals_cover_ties():
 def test_a_method_without_scores_is_unranked_and_takes_no_rank():
     nan = np.nan
     scores = single(np.array([[nan, 1.0, 2], [nan, 2, 3]]))
-    table, _ = summarize(scores, bootstrap.draw(2, resamples=50, seed=0), better="lower", level=0.95, fewest=1)
+    table, _ = summarize(
+        scores, bootstrap.draw(2, resamples=50, seed=0), better="lower", level=0.95, fewest=1, kind="percentile"
+    )
     np.testing.assert_array_equal(table.count, [0, 2, 2])
     np.testing.assert_array_equal(table.rank, [nan, 1, 2])
     assert np.isnan([table.mean[0], table.low[0], table.rank_low[0], table.rank_high[0]]).all()
@@ -324,6 +336,18 @@ def test_spearman_equals_scipy_with_ties():
     np.testing.assert_allclose(agreement.spearman(values)[0], expected)
 
 
+def test_spearman_of_rows_with_shared_gaps_equals_scipy_pair_by_pair():
+    values = np.random.default_rng(0).integers(6, size=(7, 30)).astype(float)
+    values[1:4, :5], values[3:6, 20:], values[6, ::2] = np.nan, np.nan, np.nan
+    rho, number = agreement.spearman(values)
+    for one in range(7):
+        for other in range(7):
+            both = ~np.isnan(values[[one, other]]).any(axis=0)
+            expected = scipy.stats.spearmanr(values[one, both], values[other, both]).statistic
+            assert rho[one, other] == pytest.approx(expected)
+            assert number[one, other] == both.sum()
+
+
 def test_a_constant_ranking_agrees_with_none():
     values = np.array([[1.0, 1, 1], [1, 2, 3]])
     assert np.isnan(agreement.kendall(values)[0][0, 1])
@@ -401,7 +425,7 @@ def test_alpha_is_one_for_agreement_and_undefined_without_comparison():
 def test_a_mean_over_a_few_images_ranks_nobody():
     scores = np.array([[0.9, 0.1], [np.nan, 0.2], [np.nan, 0.3]])
     weights = bootstrap.draw(3, resamples=50, seed=0)
-    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, fewest=2)
+    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, fewest=2, kind="percentile")
     np.testing.assert_array_equal(table.rank, [np.nan, 1])
     np.testing.assert_array_equal(table.mean, [0.9, pytest.approx(0.2)])
     assert np.isnan(resampled[:, 0]).all()

@@ -24,26 +24,27 @@ class Matrix(NamedTuple):
     rows: list[tuple[str, list[Cell]]]
 
 
-def agreement(values: np.ndarray, counts: np.ndarray, names: list[str], what: str) -> Matrix:
+def agreement(values: np.ndarray, counts: np.ndarray, names: list[str], what: str, *, columns: list[str]) -> Matrix:
     """Shade agreements: −1 to 1, two colors meeting at 0; what is undefined stays empty.
 
     Args:
-        values: Square.
+        values: By row and column.
         counts: How many things each is over.
-        names: Of rows and columns.
+        names: Of the rows.
         what: What is counted, for the hint.
+        columns: Names of the columns.
     """
     rows = []
     for name, line, numbers in zip(names, values.tolist(), counts.tolist(), strict=True):
         cells = []
-        for other, value, number in zip(names, line, numbers, strict=True):
+        for other, value, number in zip(columns, line, numbers, strict=True):
             hint = f"{name} and {other}: {value:.3f} over {number:.0f} {what}"
             if np.isnan(value):
                 cells.append(Cell("", 0, False, f"{name} and {other}: undefined ({number:.0f} {what})"))
             else:
                 cells.append(Cell(_short(value), DEEPEST * min(1.0, abs(value)), value < 0, hint))
         rows.append((name, cells))
-    return Matrix(names, rows)
+    return Matrix(columns, rows)
 
 
 def ranks(

@@ -23,6 +23,30 @@ def ranking_metrics(summary: xr.Dataset) -> list[str]:
     return summary["metric"].values[summary["role"].values != "diagnostic"].tolist()
 
 
+def behind(summary: xr.Dataset, contrasts: xr.Dataset) -> xr.Dataset:
+    """Say how far methods are behind the best of their leaderboard, by the difference of their paired means.
+
+    Args:
+        summary: Ranks.
+        contrasts: Differences with their intervals, every two methods.
+
+    Returns:
+        The summary of the metrics that rank, and `behind`: in the units of the metric, above 0 where the method is the
+        worse one, 0 for the best (of those that share the first rank, the first). NaN where a method is not ranked.
+    """
+    summary = summary.sel(metric=contrasts["metric"])
+    dims = ("classifier", "metric", "method")
+    best = summary["rank"].transpose(*dims).fillna(np.inf).argmin("method")
+    ahead = contrasts.isel(method_other=best)
+    sign = xr.where(summary["better"] == "higher", -1.0, 1.0)
+    ends = {"behind": "difference", "behind_low": "difference_low", "behind_high": "difference_high"}
+    found = {name: sign * ahead[variable] + 0.0 for name, variable in ends.items()}  # a negative zero is none
+    turned = sign < 0
+    low, high = found["behind_low"], found["behind_high"]
+    found |= {"behind_low": xr.where(turned, high, low), "behind_high": xr.where(turned, low, high)}
+    return summary.assign({**found, "behind_count": ahead["difference_count"]})
+
+
 def apart(summary: xr.Dataset) -> list[str]:
     """List the metrics that rank the methods they judge and stay out of the mean ranks: not all methods have them."""
     return summary["metric"].values[summary["role"].values == "apart"].tolist()

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures import bands, compared, dots, heat, pictures, sanity, theme, words
-from stages.figures.order import apart, by_metric, overall, ranked, ranking_metrics
+from stages.figures import agreed, bands, compared, dots, heat, pictures, sanity, theme, words
+from stages.figures.enough import enough
+from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
@@ -28,7 +29,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
     """Give the sections that come from the results alone.
 
     Args:
-        tables: summary, agreement, comparison, controls and, where there are any, curves.
+        tables: summary, agreement, contrasts, precision, comparison, controls and, where there are any, curves.
         processes: In which charts are drawn, side by side with all else.
         unmoved: Similarity of maps above which a randomization check flags a method.
     """
@@ -39,7 +40,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
     # The longest first, so that no process waits for another in the end.
     charts = processes.map(curve_charts, repeat(curves), curved)
     across = processes.submit(dots.mean_ranks, summary, order)
-    boards = processes.map(leaderboard, repeat(summary), metrics)
+    boards = processes.map(leaderboard, repeat(behind(summary, tables["contrasts"])), metrics)
     side_by_side = compared.section(summary, tables["comparison"], processes)
     checked = sanity.checks(summary, curves, unmoved)
     found = {
@@ -59,10 +60,12 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "keys": theme.keys(summary["classifier"].values.tolist()),
         "compared": side_by_side,
         "diagnostics": diagnostics(summary),
-        "agreement": agreements(agreement),
-        "similarity": similarities(agreement, summary),
+        "agreement": agreed.agreements(agreement),
+        "enough": enough(tables["precision"]),
+        "similarity": agreed.similarities(agreement, summary),
         "refused": refusals(summary),
         "bootstrap": summary.attrs["bootstrap"],
+        "intervals": words.INTERVALS[summary.attrs["bootstrap"]["intervals"]],
         "classifiers": summary["classifier"].values.tolist(),
         "methods": [
             {"name": name, "family": family, "control": control}
@@ -97,10 +100,11 @@ def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.
 
 
 def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
-    """Give one metric's chart and table, best first."""
+    """Give one metric's chart and table, best first; the summary says how far behind the best methods are."""
     order = by_metric(summary, metric)
     one = summary.sel({"metric": metric, "method": order})
     fields = ("mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high", "letters")
+    fields += ("behind", "behind_low", "behind_high", "behind_count")
     columns = {name: one[name].transpose("method", "classifier").values.tolist() for name in fields}
     rows = []
     for place, method in enumerate(order):
@@ -147,44 +151,6 @@ def diagnostics(summary: xr.Dataset) -> list[dict[str, Any]]:
         found.setdefault(base, {"metric": base})[word] = known.mean() if known.size else np.nan
         found[base]["cells"] = known.size
     return list(found.values())
-
-
-AGREEMENT = ("mean", "sd", "mean_off_diagonal", "sd_off_diagonal")
-
-
-def agreements(agreement: xr.Dataset) -> dict[str, Any]:
-    """Give Kendall's τ between metrics and between classifiers, and Spearman's ρ between metrics."""
-    metrics, classifiers = (agreement[name].values.tolist() for name in ("metric", "classifier"))
-    between = [(name, _matrix(agreement.sel(classifier=name), "kendall", metrics, "methods")) for name in classifiers]
-    across = []
-    if len(classifiers) > 1:
-        for name in metrics:
-            one = agreement.sel(metric=name)
-            numbers = {word: float(one[f"kendall_classifiers_{word}"]) for word in AGREEMENT}
-            across.append(
-                {"metric": name, **numbers, "matrix": _matrix(one, "kendall_classifiers", classifiers, "methods")}
-            )
-    rho = _matrix(agreement, "spearman", metrics, "cells (classifier, method)")
-    return {"between": between, "across": across, "spearman": rho}
-
-
-def similarities(agreement: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
-    """Give the mean similarity between the maps of any two methods, a matrix a classifier."""
-    methods = summary["method"].values.tolist()
-    found = []
-    for classifier in agreement["classifier"].values.tolist():
-        one = agreement.sel({"classifier": classifier, "method": methods, "method_other": methods})
-        for name, long_name in (("map_pearson", "Pearson’s r"), ("map_spearman", "Spearman’s ρ")):
-            values = one[name].values
-            apart = values[~np.eye(len(values), dtype=bool)]
-            mean = float(apart[~np.isnan(apart)].mean()) if (~np.isnan(apart)).any() else np.nan
-            matrix = _matrix(one, name, methods, "images")
-            found.append({"classifier": classifier, "measure": long_name, "mean": mean, "matrix": matrix})
-    return found
-
-
-def _matrix(table: xr.Dataset, name: str, names: list[str], what: str) -> heat.Matrix:
-    return heat.agreement(table[name].values, table[f"{name}_count"].values, names, what)
 
 
 def curve_charts(curves: xr.Dataset, metric: str) -> dict[str, Any]:

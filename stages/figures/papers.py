@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from stages.figures.order import ranking_metrics
+from stages.figures.words import INTERVALS
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -158,7 +159,8 @@ def _leaderboard(here: xr.Dataset, metric: str) -> Board:
     better, unit = str(one["better"].values), "tiles of grids" if str(one["unit"].values) == "tile" else "images"
     classifier = str(one["classifier"].values)
     title = (
-        f"{one['metric_long_name'].values} on {classifier}, {better} is better: mean over {unit}, {_intervals(here)}"
+        f"{one['metric_long_name'].values} on {classifier}, {better} is better: mean over {unit}, {_intervals(here)} "
+        f"(means: {INTERVALS[here.attrs['bootstrap']['intervals']]})"
     )
     return Board(f"{classifier}/{metric}", title, [f"mean {ARROWS[better]}", "defined", "rank ↓"], rows)
 

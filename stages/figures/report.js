@@ -22,7 +22,10 @@ document.addEventListener("click", (event) => {
 const unfold = (part) => {
   for (const kept of part.querySelectorAll(":scope > noscript")) kept.outerHTML = kept.textContent;
 };
-document.addEventListener("toggle", (event) => unfold(event.target), true);
+document.addEventListener("click", (event) => {
+  const details = event.target.closest("summary")?.parentElement;
+  if (details) unfold(details);
+});
 // Pickers: of a group of elements with data attributes, the chosen ones are shown. Without a script all are.
 for (const bar of document.querySelectorAll("[data-picks]")) {
   const selects = [...bar.querySelectorAll("select")];

@@ -5,6 +5,9 @@ import xarray as xr
 
 from stages.figures.order import overall, ranked
 
+# How intervals of means are made.
+INTERVALS = {"percentile": "percentile", "bca": "BCa"}
+
 
 def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
     """Say who leads and how surely, how the controls fare, and whether metrics and classifiers agree."""

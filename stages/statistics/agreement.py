@@ -1,6 +1,6 @@
 """How far rankings agree."""
 
-from functools import cache
+from itertools import chain, combinations_with_replacement
 from typing import Literal
 
 import numpy as np
@@ -47,18 +47,24 @@ def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
 
     Reference: spearman1904proof.
     """
-    number = values.shape[0]
-    rho = np.full((number, number), np.nan)
     known = ~np.isnan(values)
-
-    @cache  # most rows are ranked on the same items against most others
-    def ranked(row: int, items: bytes) -> np.ndarray:
-        return rankdata(values[row, np.frombuffer(items, bool)])
-
-    for one in range(number):
-        for other in range(one, number):
-            both = (known[one] & known[other]).tobytes()
-            rho[one, other] = rho[other, one] = _pearson(ranked(one, both), ranked(other, both))
+    rho = np.full((len(values), len(values)), np.nan)
+    order = rankdata(np.where(known, values, np.inf), method="dense", axis=1).astype(np.int64)
+    # Rows with the same gaps are ranked together, once for each lot of items that they share with others.
+    lots: dict[bytes, list[int]] = {}
+    for row, items in enumerate(known):
+        lots.setdefault(items.tobytes(), []).append(row)
+    shared: dict[bytes, list[tuple[list[int], list[int]]]] = {}
+    for one, other in combinations_with_replacement(lots.values(), 2):
+        shared.setdefault((known[one[0]] & known[other[0]]).tobytes(), []).append((one, other))
+    for items, pairs in shared.items():
+        rows = sorted({row for pair in pairs for row in chain(*pair)})
+        found = _pearson(np.stack([_average(one) for one in order[rows][:, np.frombuffer(items, bool)]]))
+        place = {row: at for at, row in enumerate(rows)}
+        for one, other in pairs:
+            here, there = ([place[row] for row in lot] for lot in (one, other))
+            rho[np.ix_(one, other)] = found[np.ix_(here, there)]
+            rho[np.ix_(other, one)] = found[np.ix_(there, here)]
     return rho, _shared(known)
 
 
@@ -138,12 +144,19 @@ def _squares(values: np.ndarray) -> np.ndarray:
     return (np.where(known, values - mean, 0) ** 2).sum(axis=0)
 
 
-def _pearson(one: np.ndarray, other: np.ndarray) -> float:
-    if one.size < 2:
-        return np.nan
-    one, other = one - one.mean(), other - other.mean()
-    scale = np.sqrt((one**2).sum() * (other**2).sum())
-    return float((one * other).sum() / scale) if scale > 0 else np.nan
+def _average(order: Int[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
+    """Rank whole numbers, ties at their average, by counting them."""
+    number = np.bincount(order)
+    return (number.cumsum() - (number - 1) / 2)[order]
+
+
+def _pearson(ranks: Table) -> Matrix:
+    """Give Pearson's r between every two rows of ranks, all with the same mean, which is exact."""
+    away = ranks - (ranks.shape[1] + 1) / 2
+    products = away @ away.T
+    squares = np.diag(products)
+    scale = np.sqrt(squares[:, None] * squares)
+    return np.divide(products, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
 
 
 def _shared(known: np.ndarray) -> np.ndarray:

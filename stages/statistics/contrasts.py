@@ -3,21 +3,32 @@
 import numpy as np
 import xarray as xr
 
+from stages.statistics.bootstrap import Kind, differences, draw
 from stages.statistics.controls import Places, count_places
 from stages.statistics.letters import letters
 from stages.statistics.significance import friedman, nemenyi, pairwise
-from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
+from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, by_unit, units
+
+DIFFERENCES = ("difference", "difference_low", "difference_high")
+PAIRED = ("p", "p_adjusted", "superiority", *DIFFERENCES)
 
 
-def contrast_table(judged: list[Judged], summary: xr.Dataset) -> xr.Dataset:
+def contrast_table(
+    judged: list[Judged], summary: xr.Dataset, *, resamples: int, level: float, seed: int, intervals: Kind
+) -> xr.Dataset:
     """Compare every two methods by every metric on every classifier, image by image.
 
-    A grid is one unit, by the mean over its tiles: they share its pixels. Methods that are not ranked, because too few
-    of their scores are defined, are not compared. Holm's adjustment is over the pairs of one metric on one classifier.
+    A grid is one unit, by the mean over its tiles: they share its pixels. Differences of means are over tiles, as means
+    are, their intervals over the summary's resamples of whole grids. Methods that are not ranked, because too few of
+    their scores are defined, are not compared. Holm's adjustment is over the pairs of one metric on one classifier.
 
     Args:
         judged: One entry a classifier and metric.
         summary: Their ranks.
+        resamples: Bootstrap resamples of the images (or grids).
+        level: Share of the resamples inside an interval.
+        seed: Of the resampling.
+        intervals: Which interval differences have.
     """
     ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
     coords = {
@@ -27,21 +38,26 @@ def contrast_table(judged: list[Judged], summary: xr.Dataset) -> xr.Dataset:
         "method_other": summary["method"].values,
     }
     shape = [len(labels) for labels in coords.values()]
-    columns = {name: np.full(shape, np.nan) for name in ("p", "p_adjusted", "superiority")}
-    number = np.zeros(shape, np.int32)
+    columns = {name: np.full(shape, np.nan) for name in PAIRED}
+    number, defined = np.zeros((2, *shape), np.int32)
     classifiers = coords["classifier"].tolist()
     for one in ranking:
         ranked = ~np.isnan(summary["rank"].sel(classifier=one.classifier, metric=one.metric).values)
         if not ranked.any():
             continue
-        found = pairwise(np.where(ranked, _of_units(one), np.nan))
+        found = pairwise(np.where(ranked, by_unit(one), np.nan))
         here = classifiers.index(one.classifier), slice(None), coords["metric"].index(one.metric)
         columns["p"][here], columns["p_adjusted"][here] = found.p, found.adjusted
         # The better one, not the larger one.
         columns["superiority"][here] = found.superiority if one.sign > 0 else 1 - found.superiority
         number[here] = found.count
-    dims = tuple(coords)
-    return xr.Dataset({**{name: (dims, values) for name, values in columns.items()}, "count": (dims, number)}, coords)
+        weights = draw(one.scores.shape[1], resamples=resamples, seed=seed)
+        change = differences(np.where(ranked, units(one), np.nan), weights, level=level, kind=intervals)
+        for name, values in zip(DIFFERENCES, change[:3], strict=True):
+            columns[name][here] = values
+        defined[here] = change.count
+    columns |= {"count": number, "difference_count": defined}
+    return xr.Dataset({name: (tuple(coords), values) for name, values in columns.items()}, coords)
 
 
 def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) -> xr.DataArray:
@@ -115,11 +131,3 @@ def control_table(summary: xr.Dataset, pairs: list[tuple[str, str]]) -> xr.Datas
     values = np.array(found, dtype=np.int32).reshape(len(pairs), len(metrics), len(Places._fields))
     coords = {"controls": [f"{one}, {other}" for one, other in pairs], "metric": metrics}
     return xr.Dataset({name: (tuple(coords), values[..., place]) for place, name in enumerate(Places._fields)}, coords)
-
-
-def _of_units(judged: Judged) -> np.ndarray:
-    """Give one score a unit and method: an image's, or the mean over a grid's tiles, NaN where none is defined."""
-    scores = units(judged)
-    defined = (~np.isnan(scores)).sum(axis=1)
-    total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
-    return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)

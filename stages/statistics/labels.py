@@ -8,6 +8,7 @@ import xarray as xr
 BOOTSTRAP = "efron1993introduction"
 MEASURE = "of the metric (metric_units)"
 PASSES = "passes"
+KRIPPENDORFF = "krippendorff2011computing"
 
 # long_name, units, reference by variable; {} stands for what a table is about.
 LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
@@ -75,6 +76,18 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
             "nourelahi2022explainable",
         ),
         "spearman_count": ("cells that both metrics score", "1", ""),
+        "krippendorff": (
+            "Krippendorff's alpha: how far images, or grids, agree on how methods rank",
+            "1",
+            KRIPPENDORFF,
+        ),
+        "krippendorff_count": ("ranks, of a method on an image or grid, that it is over", "1", ""),
+        "spearman_images": (
+            "Spearman's rho between metrics over the images of one method, mean over methods",
+            "1",
+            "spearman1904proof",
+        ),
+        "spearman_images_count": ("methods for which it is defined", "1", ""),
         "map_pearson": ("Pearson's r between two methods' maps, mean over images", "1", "nieradzik2024reliable"),
         "map_pearson_count": ("images on which it is defined", "1", ""),
         "map_spearman": ("Spearman's rho between two methods' maps, mean over images", "1", "spearman1904proof"),
@@ -85,6 +98,23 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "p_adjusted": ("the same, adjusted for all pairs of methods by one metric", "1", "holm1979simple"),
         "superiority": ("share of images on which the method is better than the other", "1", "mcgraw1992common"),
         "count": ("images, or grids, on which both are defined", "1", ""),
+        "difference": ("mean score of the method minus the other's, where both are defined", MEASURE, ""),
+        "difference_low": ("lower end of the difference's interval", MEASURE, BOOTSTRAP),
+        "difference_high": ("upper end of the difference's interval", MEASURE, BOOTSTRAP),
+        "difference_count": ("images, or tiles, that the difference is over", "1", ""),
+    },
+    "precision": {
+        "width": (
+            "width of the mean's percentile interval if there were so many images or grids, median over methods",
+            MEASURE,
+            "bickel1997resampling",
+        ),
+        "width_now": ("width of the mean's interval as it is, median over methods", MEASURE, BOOTSTRAP),
+        "width_count": ("methods, controls left out, that the medians are over", "1", ""),
+        "units": ("images, or grids, with a score by the method that has most", "1", ""),
+        "spread": ("standard deviation of the methods' means, controls left out", MEASURE, ""),
+        "spread_count": ("methods that it is over", "1", ""),
+        "enough": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
     },
     "cost": {
         "method_forward": ("forward passes that a map takes", PASSES, ""),
@@ -140,8 +170,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         ),
     },
 }
-# Which way is better, by the ends of names.
-WAYS = {r"rank(_low|_high)?$": "lower", r"accuracy$": "higher"}
+# Which way is better, by the ends of names; spread is in the units of a metric, and no better where these are better.
+WAYS = {r"rank(_low|_high)?$|^(width|width_now|enough)$": "lower", r"accuracy$": "higher", r"^spread$": "neither"}
 
 
 def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
@@ -149,7 +179,7 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
     Args:
         table: The dataset to label.
-        name: summary, curves, certified, agreement, contrasts, controls, comparison or cost.
+        name: summary, curves, certified, agreement, contrasts, precision, controls, comparison or cost.
         notes: Attributes of the whole table.
     """
     for variable, (long_name, units, reference) in LABELS[name].items():

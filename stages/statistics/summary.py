@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from stages.statistics.bootstrap import interval, mean, pool, rank_interval, resampled_means
+from stages.statistics.bootstrap import Kind, mean, mean_interval, pool, rank_interval, resampled_means
 from stages.statistics.ranks import rank
 
 PerMethod = Float[np.ndarray, " method"]
@@ -30,6 +30,7 @@ def summarize(
     better: Literal["higher", "lower"],
     level: float,
     fewest: int,
+    kind: Kind,
 ) -> tuple[Summary, Float[np.ndarray, "resample method"]]:
     """Average, rank, and say how far both could have come out otherwise.
 
@@ -39,6 +40,7 @@ def summarize(
         better: Which way is better.
         level: Share of the resamples inside an interval.
         fewest: Units with a defined score that a method needs to be ranked: a mean over a few images ranks nobody.
+        kind: Which interval means have; ranks have the percentile interval.
 
     Returns:
         The table, where `count` is the number of defined scores a mean is over; and the rank of each method in
@@ -47,7 +49,7 @@ def summarize(
     sums, counts = pool(scores)
     means = mean(sums, counts)
     samples = resampled_means(weights, sums, counts)
-    low, high = interval(samples, counts, level=level)
+    low, high = mean_interval(samples, sums, counts, level=level, kind=kind)
     enough = (counts > 0).sum(axis=0) >= fewest
     ranks, resampled = (rank(np.where(enough, values, np.nan), better=better) for values in (means, samples))
     best, worst = rank_interval(resampled, ranks, level=level, attained=True)

@@ -8,7 +8,7 @@ import xarray as xr
 
 from stages.statistics import curves
 from stages.statistics.agreement import kendall, mean_and_sd, spearman
-from stages.statistics.bootstrap import draw, interval, mean, pool, resampled_means
+from stages.statistics.bootstrap import Kind, draw, mean, mean_interval, pool, resampled_means
 from stages.statistics.overall import mean_ranks
 from stages.statistics.summary import Summary, summarize
 
@@ -119,7 +119,9 @@ def _stacked(judged: list[Judged], metrics: dict[str, None]) -> xr.DataArray:
     return table
 
 
-def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: int, fewest: int) -> xr.Dataset:
+def summary_table(
+    judged: list[Judged], *, resamples: int, level: float, seed: int, intervals: Kind, fewest: int
+) -> xr.Dataset:
     """Give mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
 
     Mean ranks are over all metrics that rank, on one classifier and on all, and over those of one family.
@@ -129,6 +131,7 @@ def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: i
         resamples: Bootstrap resamples of the images (or grids), the same ones for every method.
         level: Share of the resamples inside an interval.
         seed: Of the resampling.
+        intervals: Which interval means have.
         fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
     """
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
@@ -141,7 +144,7 @@ def summary_table(judged: list[Judged], *, resamples: int, level: float, seed: i
     for one in judged:
         here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
         weights = draw(one.scores.shape[1], resamples=resamples, seed=seed)
-        options = {"better": one.attrs["better"], "level": level, "fewest": fewest}
+        options = {"better": one.attrs["better"], "level": level, "fewest": fewest, "kind": intervals}
         table, drawn[here[0], here[2]] = summarize(units(one), weights, **options)
         for name, values in table._asdict().items():
             columns[name][here] = values
@@ -162,7 +165,15 @@ def units(judged: Judged) -> np.ndarray:
     return np.moveaxis(values if judged.grids else values[:, :, None], 0, -1)
 
 
-def curve_table(judged: list[Judged], *, resamples: int, level: float, seed: int) -> xr.Dataset:
+def by_unit(judged: Judged) -> np.ndarray:
+    """Give one score a unit and method: an image's, or the mean over a grid's tiles, NaN where none is defined."""
+    scores = units(judged)
+    defined = (~np.isnan(scores)).sum(axis=1)
+    total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
+    return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)
+
+
+def curve_table(judged: list[Judged], *, resamples: int, level: float, seed: int, intervals: Kind) -> xr.Dataset:
     """Average curves over images, point by point, with bands; NaN at fractions where a metric was not scored."""
     labels = {
         "classifier": list(dict.fromkeys(one.classifier for one in judged)),
@@ -177,13 +188,14 @@ def curve_table(judged: list[Judged], *, resamples: int, level: float, seed: int
         at = np.searchsorted(labels["fraction"], one.scores["fraction"].values)
         for method, scores in enumerate(one.scores.values.astype(np.float64)):
             sums, counts = pool(scores[:, None, :])
-            low, high = interval(resampled_means(weights, sums, counts), counts, level=level)
+            samples = resampled_means(weights, sums, counts)
+            low, high = mean_interval(samples, sums, counts, level=level, kind=intervals)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1], at] = values
     return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
 
 
-def certified_table(judged: list[Judged], *, resamples: int, level: float, seed: int) -> xr.Dataset:
+def certified_table(judged: list[Judged], *, resamples: int, level: float, seed: int, intervals: Kind) -> xr.Dataset:
     """Average what is certified over images or grids at every radius and level, with intervals.
 
     Args:
@@ -191,6 +203,7 @@ def certified_table(judged: list[Judged], *, resamples: int, level: float, seed:
         resamples: Bootstrap resamples of the images (or grids).
         level: Share of the resamples inside an interval.
         seed: Of the resampling.
+        intervals: Which interval means have.
     """
     labels = {
         "classifier": list(dict.fromkeys(one.classifier for one in judged)),
@@ -207,7 +220,8 @@ def certified_table(judged: list[Judged], *, resamples: int, level: float, seed:
         shape = one.scores.shape[-2:]
         for method, scores in enumerate(one.scores.values.astype(np.float64)):
             sums, counts = pool(scores.reshape(len(scores), -1, shape[0] * shape[1]))
-            low, high = interval(resampled_means(weights, sums, counts), counts, level=level)
+            samples = resampled_means(weights, sums, counts)
+            low, high = mean_interval(samples, sums, counts, level=level, kind=intervals)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1]][at] = values.reshape(shape)
     return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
