@@ -475,7 +475,7 @@ def test_a_study_without_votes_has_no_such_results(study, tmp_path):
     shutil.rmtree(plain / "data/votes")
     aggregate.main(plain)
     found = set(report.results(plain, params.load(plain)))
-    assert found == {"summary", "agreement", "comparison", "controls", "curves"}
+    assert found == {"summary", "agreement", "comparison", "controls", "cost", "curves"}
 
 
 def test_votes_that_are_gone_are_an_error_and_in_a_draft_not_applicable(study, known, tmp_path):
