@@ -155,8 +155,8 @@ def centers(
     """
     taken, found = [*taken, *(box(dot, DOT, DOT) for dot in dots)], []
     for dot, half in zip(dots, halves, strict=True):
-        fitting = (at for at in _around(dot) if free(box(at, *half), taken, size))
-        found.append(next(fitting, dot + np.array([10, 8])))
+        places = (at for at in _around(dot) if free(box(at, *half), taken, size))
+        found.append(next(places, dot + np.array([10, 8])))
         taken.append(box(found[-1], *half))
     return found
 
