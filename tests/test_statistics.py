@@ -320,6 +320,14 @@ def test_kendall_equals_scipy_with_ties():
     assert (number == 16).all()
 
 
+def test_kendall_ties_what_ranks_tie():
+    values = np.array([[0.1 + 0.2, 0.3, 0.5], [2.0, 2, 3], [1, 2, 3]])
+    assert values[0, 0] != values[0, 1]
+    tau, _ = agreement.kendall(values)
+    assert tau[0, 1] == pytest.approx(1)
+    assert tau[0, 2] == tau[1, 2] == pytest.approx(2 / 6**0.5)
+
+
 def test_agreement_uses_the_items_that_both_have():
     nan = np.nan
     values = np.array([[1.0, 2, 3, nan, 9], [3, 2, 1, 4, nan], [nan, nan, nan, 1, nan]])
