@@ -27,7 +27,7 @@ def summary(
     means: np.ndarray, classifiers: list[str], methods: dict[str, str], better: dict[str, str], width: float = 0
 ) -> xr.Dataset:
     """Lay out mean scores by classifier, method and metric, with intervals of a width."""
-    cells = {"mean": means, "low": means - width / 2, "high": means + width / 2}
+    cells = {"mean": means, "low": means - width / 2, "high": means + width / 2, "rank": 0 * means + 1}
     coords = {
         "classifier": classifiers,
         "dataset": ("classifier", ["photos"] * len(classifiers)),

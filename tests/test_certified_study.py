@@ -67,6 +67,12 @@ def test_dvc_finds_nothing_to_do_afterwards(house):
     assert repro(house) == {}
 
 
+def test_every_variable_says_what_it_is(house):
+    for variable, one in table(house).data_vars.items():
+        assert all(one.attrs[what] for what in ("long_name", "units", "better", "reference")), variable
+    assert table(house)["mean"].attrs["better"] == "by metric (better)"
+
+
 def test_means_stand_by_the_radius_of_their_noise_and_share(house):
     found = table(house)
     radii = {(sigma, tau): radius(sigma, tau) for sigma in (0.15, 0.25) for tau in (0.75, 0.6)}

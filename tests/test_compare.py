@@ -152,6 +152,13 @@ def test_settings_that_changed_are_listed_with_both_values():
     ]
 
 
+def test_a_setting_of_the_whole_that_an_older_summary_lacks_is_listed():
+    older = summary()
+    del older.attrs["fewest"]
+    assert settings(older, summary()).to_numpy().tolist() == [["aggregate", "fewest", "", "1"]]
+    assert settings(summary(), older).to_numpy().tolist() == [["aggregate", "fewest", "1", ""]]
+
+
 @pytest.fixture(scope="module")
 def house(baseline, tmp_path_factory) -> Path:
     """A study with two revisions: `plain`, and one whose metric has another setting; the results of both are here."""

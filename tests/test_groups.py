@@ -6,26 +6,28 @@ from paired import BETTER, MADE_UP, METHODS, PAIRS, made_up, printed
 from printed_tables import table
 
 from stages.statistics.boxes import boxes, whiskers
+from stages.statistics.contrasts import control_table
 from stages.statistics.groups import compare
+from stages.statistics.tables import agreement_table
 
 
 @pytest.mark.parametrize(
     ("metric", "family", "p", "number"),
     [
-        ("pointing", "gradient", 8.8e-6, 15),
-        ("wsl", "gradient", 0.0030, 15),
-        ("insertion", "cam", 0.00092, 8),
-        ("insertion", "perturbation", 1.1e-7, 20),
-        ("deletion", "cam", 0.0009, 8),
-        ("deletion", "gradient", 0.00026, 15),
-        ("deletion", "perturbation", 6.0e-7, 20),
+        ("pointing", "gradient", "8.8e-06", 15),
+        ("wsl", "gradient", "3.0e-03", 15),
+        ("insertion", "cam", "9.1e-04", 8),  # the paper prints .00092
+        ("insertion", "perturbation", "1.1e-07", 20),
+        ("deletion", "cam", "9e-04", 8),
+        ("deletion", "gradient", "2.6e-04", 15),
+        ("deletion", "perturbation", "6.0e-07", 20),
     ],
 )
 def test_plain_and_robust_classifiers_of_the_paper_differ_as_it_says(metric, family, p, number):
     found = compare(printed(), PAIRS)
     assert found.sizes["comparison"] == 1
     found = found.isel(comparison=0).sel({"metric": metric, "method_family": family})
-    assert float(found["p"]) == pytest.approx(p, rel=0.06)
+    assert f"{float(found['p']):.{int('.' in p)}e}" == p
     assert int(found["count"]) == number
 
 
@@ -91,3 +93,23 @@ def test_whiskers_end_at_values_and_one_value_is_its_own_box():
     low, high = whiskers(values, np.array([2.0, 7, np.nan]), np.array([4.0, 7, np.nan]))
     np.testing.assert_array_equal(low, [1, 7, np.nan])
     np.testing.assert_array_equal(high, [4, 7, np.nan])
+
+
+def test_means_that_rank_nobody_are_left_out():
+    few = made_up(width=1.5)
+    few["rank"].loc[{"classifier": "plain", "method": "e"}] = np.nan
+    assert few["mean"].sel({"classifier": "plain", "method": "e"}) == 1
+    cell = {"metric": "less", "method_family": "all"}
+    found = compare(few, [["plain", "robust"]]).isel(comparison=0).sel(cell)
+    assert int(found["count"]) == 3
+    assert float(found["change"]) == pytest.approx((-3 + 0 - 6) / 3)
+    one = boxes(few).sel({**cell, "classifier": "plain"})
+    assert (float(one["median"]), int(one["median_count"])) == (3.5, 4)
+    agreement = agreement_table(few, {"less": -1})
+    across = {"metric": "less", "classifier": "plain", "classifier_other": "robust"}
+    assert int(agreement["kendall_classifiers_count"].sel(across)) == 4
+    assert int(agreement["kendall_count"].sel(classifier="plain", metric="less", metric_other="less")) == 5
+    assert int(agreement["spearman_count"].sel(metric="less", metric_other="less")) == 10
+    # The control is last on the second classifier alone, e before it.
+    placed = control_table(few, [("control", "e")]).squeeze()
+    assert [int(placed[name]) for name in ("cases", "last", "second_last")] == [1, 1, 1]

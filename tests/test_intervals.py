@@ -5,6 +5,8 @@ import pytest
 import scipy.stats
 
 from stages.statistics import bootstrap, precision
+from stages.statistics.overall import mean_ranks
+from stages.statistics.ranks import mean_rank, rank
 from stages.statistics.summary import summarize
 
 
@@ -202,6 +204,52 @@ def test_rank_intervals_of_equal_methods_hold_every_rank():
         assert (table.rank_low <= table.rank).all()
         assert (table.rank <= table.rank_high).all()
     assert np.mean(width) > 2.3
+
+
+@pytest.mark.parametrize(
+    ("methods", "metrics", "apart", "shared", "times"),
+    [(20, 20, 0.15, 0, 40), (10, 8, 0, 0, 100), (10, 8, 0, 1, 100), (10, 8, 0.6, 0.3, 100), (10, 1, 0.15, 0, 200)],
+)
+def test_mean_rank_intervals_hold_the_mean_rank_that_other_images_give(methods, metrics, apart, shared, times):
+    # Methods in order, by metrics that share some of the noise or none; the truth is the mean over fresh images.
+    rng = np.random.default_rng(0)
+    truth = apart * np.linspace(-1.5, 1.5, methods) + apart / 3 * rng.normal(size=(metrics, methods))
+    images, weights = 60, bootstrap.draw(60, resamples=150, seed=1)
+
+    def scored() -> np.ndarray:
+        noise = rng.exponential(size=(images, metrics, methods))
+        return truth + noise + shared * rng.normal(size=(images, 1, methods))
+
+    fresh = np.array([mean_rank(rank(scored().mean(axis=0), better="higher"))[0] for _ in range(600)])
+    held, percentiles = np.zeros((2, methods))
+    for _ in range(times):
+        scores = scored()
+        ranks = rank(scores.mean(axis=0), better="higher")
+        means = (weights @ scores.reshape(images, -1)).reshape(-1, metrics, methods)
+        resampled = rank(means, better="higher")
+        drawn = {(0, metric): resampled[:, metric] for metric in range(metrics)}
+        found = mean_ranks(ranks.T[None], drawn, dict.fromkeys(range(metrics), "one"), level=0.95)
+        low, high = found["overall_rank_low"][1], found["overall_rank_high"][1]
+        held += (low <= fresh.mean(axis=0)) & (fresh.mean(axis=0) <= high)
+        low, high = np.quantile(resampled.mean(axis=1), [0.025, 0.975], axis=0)
+        percentiles += (low <= fresh.mean(axis=0)) & (fresh.mean(axis=0) <= high)
+    assert 0.93 <= held.mean() / times < 0.99
+    assert held.min() / times >= 0.87
+    if metrics == 20:
+        assert percentiles.mean() / times < 0.9
+
+
+def test_mean_rank_intervals_lie_around_the_mean_rank_and_within_the_places_there_are():
+    nan = np.nan
+    # Two metrics; the third method is ranked by the second alone, of three.
+    ranks = np.array([[[1, 1], [2, 2], [nan, 3]]])
+    drawn = {(0, 0): np.array([[1.0, 2, nan], [2, 1, nan]]), (0, 1): np.array([[1.0, 2, 3], [3, 2, 1]])}
+    found = mean_ranks(ranks, drawn, {0: "one", 1: "one"}, level=0.5)
+    low, mean, high = (found[f"overall_rank{end}"][1] for end in ("_low", "", "_high"))
+    np.testing.assert_array_equal(mean, [1, 2, 3])
+    # Resampled: 1 and 2.5, 2 and 1.5, 3 and 1; quartiles ±0.375, ±0.125, ±0.5 around their means.
+    np.testing.assert_allclose(low, [1, 2 - 0.125 * 2**0.5, 3 - 0.5 * 2**0.5])
+    np.testing.assert_allclose(high, [1 + 0.375 * 2**0.5, 2 + 0.125 * 2**0.5, 3])
 
 
 # How many images are enough

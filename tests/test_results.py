@@ -265,6 +265,25 @@ def test_differences_of_means_are_paired_and_have_intervals(study, metric):
             assert int(pair["difference_count"]) == 0
 
 
+def test_means_over_too_few_images_count_nowhere(copy):
+    change(copy, aggregate={"resamples": 200, "level": 0.95, "intervals": "percentile", "fewest": 11})
+    aggregate.main(copy)
+    few, many = {"metric": "max_sensitivity"}, {"metric": "sparseness"}
+    assert opened(copy, "summary")["mean"].sel(few).notnull().any()
+    assert opened(copy, "summary")["rank"].sel(few).isnull().all()
+    agreement, compared, counted = (opened(copy, name) for name in ("agreement", "comparison", "controls"))
+    for table, name in (
+        (agreement, "kendall_count"),
+        (agreement, "kendall_classifiers_count"),
+        (agreement, "spearman_count"),
+        (compared, "count"),
+        (compared, "median_count"),
+        (counted, "cases"),
+    ):
+        assert (table[name].sel(few) == 0).all(), name
+        assert (table[name].sel(many) > 0).any(), name
+
+
 def test_intervals_of_means_are_those_that_are_asked_for(study, copy):
     change(copy, aggregate={"resamples": 200, "level": 0.95, "intervals": "bca", "fewest": 1})
     aggregate.main(copy)
@@ -513,7 +532,8 @@ def test_costs_of_others_or_none_are_not_taken(copy, kind):
 
 
 def test_every_variable_says_what_it_is(study):
-    for name in ("scores", "summary", "curves", "agreement", "contrasts", "precision", "comparison", "cost"):
+    names = ("scores", "summary", "curves", "agreement", "contrasts", "precision", "controls", "comparison", "cost")
+    for name in names:
         table = opened(study, name)
         for variable in table.data_vars:
             for what in ("long_name", "units", "better", "reference"):
@@ -521,6 +541,12 @@ def test_every_variable_says_what_it_is(study):
     summary = opened(study, "summary")
     assert summary["mean"].attrs["better"] == "by metric (better)"
     assert summary["rank"].attrs["better"] == "lower"
+    assert opened(study, "contrasts")["superiority"].attrs == {
+        "long_name": "share of images on which the method is better than the other",
+        "units": "1",
+        "better": "higher",
+        "reference": "mcgraw1992common",
+    }
     cost = opened(study, "cost")
     for name in [name for name in cost.data_vars if name != "front"]:
         assert (cost[name].attrs["better"], cost[name].attrs["reference"]) == ("lower", "by definition")

@@ -33,6 +33,17 @@ def test_mann_whitney_is_exact_without_ties_and_bears_empty_groups():
     assert significance.mann_whitney(np.ones(3), np.ones(4)) == 1
 
 
+@pytest.mark.parametrize(
+    ("sizes", "method"), [((49, 49), "exact"), ((50, 49), "asymptotic"), ((5, 50), "asymptotic"), ((5, 49), "exact")]
+)
+def test_mann_whitney_is_exact_where_both_groups_are_below_fifty(sizes, method):
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(0.3, size=sizes[0]), rng.normal(size=sizes[1])
+    p = {how: scipy.stats.mannwhitneyu(one, other, method=how).pvalue for how in ("exact", "asymptotic")}
+    assert abs(p["exact"] / p["asymptotic"] - 1) > 1e-4
+    assert significance.mann_whitney(one, other) == pytest.approx(p[method])
+
+
 # Wilcoxon
 
 
@@ -86,6 +97,20 @@ def test_wilcoxon_sees_ties_of_rounded_numbers():
     expected = scipy.stats.wilcoxon([2, 2, 5, 0], correction=True, method="asymptotic").pvalue
     assert significance.wilcoxon(one, other) == pytest.approx(expected)
     assert significance.wilcoxon(np.array([0.1 + 0.2]), np.array([0.3])) == 1
+
+
+def test_wilcoxon_sees_ties_of_values_of_unlike_sizes():
+    pair = np.array([[0.9, 0.4, 0.95, 0.35], [0.8, 0.3, 0.85, 0.25]], np.float32).astype(float)
+    assert len(set(pair[0] - pair[1])) > 1
+    expected = scipy.stats.wilcoxon([1, 1, 1, 1], correction=True, method="asymptotic").pvalue
+    assert expected == pytest.approx(0.0719, abs=5e-5)
+    assert significance.wilcoxon(*pair) == pytest.approx(expected)
+    # A third column of other sizes leaves the unit of the first two alone.
+    found = significance.pairwise(np.column_stack([*pair, pair[0] * 1e9]))
+    assert found.p[0, 1] == found.p[1, 0] == pytest.approx(expected)
+    # A value without a partner does not count.
+    longer = np.append(pair[0], 1e9), np.append(pair[1], np.nan)
+    assert significance.wilcoxon(*longer) == pytest.approx(expected)
 
 
 def test_wilcoxon_leaves_out_undefined_pairs():

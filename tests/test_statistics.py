@@ -174,8 +174,18 @@ def test_rank_intervals_cover_ties():
     np.testing.assert_array_equal(resampled[:, 0], resampled[:, 1])
     assert table.rank[0] == table.rank[1]
     assert table.rank_low[0] == table.rank_low[1] == 1
-    assert table.rank_high[0] == table.rank_high[1] == 3
+    # Both behind the two others, and either of them behind its like.
+    assert table.rank_high[0] == table.rank_high[1] == 4
     assert (table.rank_low[4], table.rank[4], table.rank_high[4]) == (5, 5, 5)
+
+
+def test_rank_intervals_of_methods_that_are_always_tied_hold_both_of_their_ranks():
+    lead = np.random.default_rng(0).normal(size=(30, 1))
+    scores = single(np.concatenate([lead, lead, lead - 1], axis=1))
+    weights = bootstrap.draw(30, resamples=100, seed=0)
+    table, resampled = summarize(scores, weights, better="higher", level=0.95, fewest=1, kind="percentile")
+    np.testing.assert_array_equal(np.unique(resampled, axis=0), [[1, 1, 3]])
+    np.testing.assert_array_equal([table.rank, table.rank_low, table.rank_high], [[1, 1, 3], [1, 1, 3], [2, 2, 3]])
 
 
 def test_a_method_without_scores_is_unranked_and_takes_no_rank():
@@ -318,6 +328,14 @@ def test_kendall_equals_scipy_with_ties():
             expected = scipy.stats.kendalltau(values[one], values[other], variant="b").statistic
             assert tau[one, other] == pytest.approx(expected)
     assert (number == 16).all()
+
+
+def test_kendall_ties_what_ranks_tie():
+    values = np.array([[0.1 + 0.2, 0.3, 0.5], [2.0, 2, 3], [1, 2, 3]])
+    assert values[0, 0] != values[0, 1]
+    tau, _ = agreement.kendall(values)
+    assert tau[0, 1] == pytest.approx(1)
+    assert tau[0, 2] == tau[1, 2] == pytest.approx(2 / 6**0.5)
 
 
 def test_agreement_uses_the_items_that_both_have():

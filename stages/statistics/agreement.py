@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
+from stages.statistics.ranks import larger
+
 Table = Float[np.ndarray, "case item"]
 Matrix = Float[np.ndarray, "case case"]
 
@@ -18,6 +20,7 @@ def kendall(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
 
     Args:
         values: What the items are ranked by in each case, all cases pointing the same way; NaN where an item has none.
+            Values that `rank` ties are tied here.
 
     Returns:
         −1 to 1, over the items that both cases have; NaN where fewer than two are left, or all are tied in one of
@@ -28,7 +31,8 @@ def kendall(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
     first, second = np.triu_indices(values.shape[1], k=1)
     known = ~np.isnan(values)
     pairs = (known[:, first] & known[:, second]).astype(np.float64)
-    order = np.where(pairs > 0, np.sign(values[:, first] - values[:, second]), 0)
+    one, other = values[:, first], values[:, second]
+    order = larger(one, other).astype(np.float64) - larger(other, one)
     untied = (order**2) @ pairs.T
     scale = np.sqrt(untied * untied.T)
     tau = np.divide(order @ order.T, scale, out=np.full(scale.shape, np.nan), where=scale > 0)

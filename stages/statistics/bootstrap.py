@@ -5,6 +5,7 @@ methods are ranked. A score belongs to a unit (an image, or a grid with its tile
 parts of one.
 """
 
+import math
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -185,30 +186,57 @@ def differences(
 
 
 def rank_interval(
-    samples: Float[np.ndarray, "resample cell"],
-    ranks: Float[np.ndarray, " cell"],
-    *,
-    level: float,
-    attained: bool,
+    samples: Float[np.ndarray, "end resample cell"], ranks: Float[np.ndarray, "end cell"], *, level: float
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """Give the percentile interval of resampled ranks, widened where it must be to hold the rank itself.
+    """Give the percentile interval of resampled ranks, widened where it must be to hold the ranks themselves.
 
     Args:
-        samples: One rank a resample.
-        ranks: Rank by the scores as they are.
+        samples: The best rank that ties leave in each resample, and the worst: equal values are anywhere between.
+        ranks: Both by the scores as they are.
         level: Share of the resamples inside.
-        attained: Whether the ends are to be ranks that occurred (whole numbers), rounded outwards.
 
     Returns:
-        Best and worst ends; NaN where unranked. Resampled ranks are drawn to the middle of the table, since noise can
-        push the first only down and the last only up: hence the widening.
+        Best and worst ends, ranks that occurred (whole numbers), rounded outwards; NaN where unranked. Resampled ranks
+        are drawn to the middle of the table, since noise can push the first only down and the last only up: hence the
+        widening.
     """
     tail = (1 - level) / 2
-    ends = np.full((2, samples.shape[1]), np.nan)
-    known = ~np.isnan(ranks) & ~np.isnan(samples).all(axis=0)
+    ends = np.full(ranks.shape, np.nan)
+    known = ~np.isnan(ranks[0]) & ~np.isnan(samples[0]).all(axis=0)
     for end, share, method in ((0, tail, "lower"), (1, 1 - tail, "higher")):
-        rule = method if attained else "linear"
-        ends[end, known] = np.nanquantile(samples[:, known], share, axis=0, method=rule)
+        ends[end, known] = np.nanquantile(samples[end][:, known], share, axis=0, method=method)
+    return np.fmin(ends[0], ranks[0]), np.fmax(ends[1], ranks[1])
+
+
+def mean_rank_interval(
+    samples: Samples, ranks: PerCell, last: PerCell, *, level: float
+) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
+    """Give the interval of mean ranks: of the mean rank that as many other images of the same kind would give.
+
+        r̄ + √2 · (quantiles of r̄* at (1 ∓ level) / 2 − mean of r̄*), within 1 to the last place
+
+    Noise draws mean ranks to the middle of the table, and resampling draws r̄* there a second time: quantiles of r̄* as
+    they are lie to one side of r̄, which averaging over metrics makes no better, since it narrows them. So r̄* are
+    shifted to lie around r̄. They also vary less than r̄ from images to images, since what is resampled is already
+    apart by chance: their variance is about half where methods are equal, hence √2, and nearly all of it where methods
+    are far apart, where the interval is that much too wide.
+
+    Args:
+        samples: r̄*, one mean rank a resample.
+        ranks: r̄, by the scores as they are.
+        last: The last place that a mean rank can have.
+        level: Share of the resamples inside.
+
+    Returns:
+        Best and worst ends, which hold the mean rank itself; NaN where it is NaN.
+
+    Reference: efron1993introduction (the bias of resamples); the scale is ours, by simulation.
+    """
+    ends = np.full((2, ranks.size), np.nan)
+    known = ~np.isnan(ranks) & ~np.isnan(samples).all(axis=0)
+    drawn = samples[:, known]
+    around = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0) - np.nanmean(drawn, axis=0)
+    ends[:, known] = np.clip(ranks[known] + math.sqrt(2) * around, 1, last[known])
     return np.fmin(ends[0], ranks), np.fmax(ends[1], ranks)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from stages.statistics.groups import EVERY, members
+from stages.statistics.groups import EVERY, members, ranked_means
 from stages.statistics.pareto import front
 from stages.statistics.ranks import rank_medians
 
@@ -52,7 +52,8 @@ def boxes(summary: xr.Dataset) -> xr.Dataset:
     """Give median, quartiles and whiskers of the mean scores of each family's methods, by classifier and metric.
 
     Args:
-        summary: Mean scores with their directions; datasets of classifiers, families of methods.
+        summary: Mean scores with their ranks and directions, of which those that rank nobody are left out; datasets
+            of classifiers, families of methods.
 
     Returns:
         Over classifier, metric and method_family, of which `all` is every method but the controls; the number of
@@ -61,7 +62,7 @@ def boxes(summary: xr.Dataset) -> xr.Dataset:
 
     Reference: nourelahi2022explainable, which ranks architectures by such medians.
     """
-    means = summary["mean"].transpose("metric", "classifier", "method").values
+    means = ranked_means(summary).transpose("metric", "classifier", "method").values
     own, better = members(summary), summary["better"].values.tolist()
     datasets = summary["dataset"].values
     found = np.full((len(FIELDS), len(datasets), len(better), len(own)), np.nan)

@@ -81,10 +81,10 @@ def settings(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
         `of` ("aggregate", or a metric), `setting`, and both sides' values as JSON; one that a side does not have is
         empty there.
     """
-    sides = [
-        {"aggregate": {**one.attrs["bootstrap"], "fewest": one.attrs["fewest"]}, **_settings(one)}
-        for one in (before, after)
-    ]
+    sides = []
+    for one in (before, after):
+        fewest = {name: value for name, value in one.attrs.items() if name == "fewest"}
+        sides.append({"aggregate": {**one.attrs["bootstrap"], **fewest}, **_settings(one)})
     rows = []
     for of in sides[0]:
         if of not in sides[1]:

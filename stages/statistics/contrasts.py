@@ -5,6 +5,7 @@ import xarray as xr
 
 from stages.statistics.bootstrap import Kind, differences, draw
 from stages.statistics.controls import Places, count_places
+from stages.statistics.groups import ranked_means
 from stages.statistics.letters import letters
 from stages.statistics.significance import friedman, nemenyi, pairwise
 from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, by_unit, units
@@ -116,17 +117,18 @@ def control_table(summary: xr.Dataset, pairs: list[tuple[str, str]]) -> xr.Datas
     """Count, by metric, the classifiers on which one control is last and another second-last.
 
     Args:
-        summary: Mean scores.
+        summary: Mean scores and ranks; means that rank nobody are left out.
         pairs: Names of methods: one that belongs last, as a uniform map, and one that belongs before it, as edges.
     """
     methods = summary["method"].values.tolist()
     metrics = summary["metric"].values[summary["role"].values != DIAGNOSTIC].tolist()
+    means = ranked_means(summary)
     found = []
     for one, other in pairs:
         places = {"last": methods.index(one), "second_last": methods.index(other)}
         for metric in metrics:
-            board = summary.sel(metric=metric)
-            values = board["mean"].transpose("classifier", "method").values
+            board = means.sel(metric=metric)
+            values = board.transpose("classifier", "method").values
             found.append(count_places(values, **places, better=str(board["better"].values)))
     values = np.array(found, dtype=np.int32).reshape(len(pairs), len(metrics), len(Places._fields))
     coords = {"controls": [f"{one}, {other}" for one, other in pairs], "metric": metrics}

@@ -17,11 +17,16 @@ def members(summary: xr.Dataset) -> dict[str, Bool[np.ndarray, " method"]]:
     return {**own, EVERY: ~summary["control"].values}
 
 
+def ranked_means(summary: xr.Dataset) -> xr.DataArray:
+    """Give the mean scores of what is ranked; NaN where a mean is over so few scores that it ranks nobody."""
+    return summary["mean"].where(summary["rank"].notnull())
+
+
 def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     """Compare the first classifier of each group with the second, the third and so on, by metric and method family.
 
     Args:
-        summary: Mean scores with their intervals.
+        summary: Mean scores with their intervals and ranks; means that rank nobody are left out.
         groups: Classifiers judged on the same images, as a plain one and one that was trained to be robust.
 
     Returns:
@@ -37,7 +42,8 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     places = range(1, max(map(len, groups), default=0))
     pairs = [[(group[0], group[place]) for group in groups if len(group) > place] for place in places]
     labels = [", ".join(f"{one} to {other}" for one, other in pair) for pair in pairs]
-    found = {name: summary[name].transpose("metric", "classifier", "method").values for name in ("mean", "low", "high")}
+    columns = {"mean": ranked_means(summary), "low": summary["low"], "high": summary["high"]}
+    found = {name: one.transpose("metric", "classifier", "method").values for name, one in columns.items()}
     place = {name: at for at, name in enumerate(summary["classifier"].values.tolist())}
     signs = [1 if better == "higher" else -1 for better in summary["better"].values.tolist()]
 

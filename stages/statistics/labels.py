@@ -8,6 +8,7 @@ import xarray as xr
 BOOTSTRAP = "efron1993introduction"
 MEASURE = "of the metric (metric_units)"
 PASSES = "passes"
+OTHERS = ": what as many other images of the same kind would give"
 KRIPPENDORFF = "krippendorff2011computing"
 
 # long_name, units, reference by variable; {} stands for what a table is about.
@@ -23,12 +24,12 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "rank_high": ("worst end of the rank's interval", "1", BOOTSTRAP),
         "threshold": ("threshold chosen for a metric that is taken at its best one", "1", "choe2020evaluating"),
         "mean_rank": ("mean of the ranks by all metrics on one classifier", "1", ""),
-        "mean_rank_low": ("best end of the mean rank's interval", "1", BOOTSTRAP),
-        "mean_rank_high": ("worst end of the mean rank's interval", "1", BOOTSTRAP),
+        "mean_rank_low": (f"best end of the mean rank's interval{OTHERS}", "1", BOOTSTRAP),
+        "mean_rank_high": (f"worst end of the mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "mean_rank_metrics": ("metrics that ranked the method on one classifier", "1", ""),
         "family_rank": ("mean of the ranks by the metrics of one family on one classifier", "1", ""),
-        "family_rank_low": ("best end of that mean rank's interval", "1", BOOTSTRAP),
-        "family_rank_high": ("worst end of that mean rank's interval", "1", BOOTSTRAP),
+        "family_rank_low": (f"best end of that mean rank's interval{OTHERS}", "1", BOOTSTRAP),
+        "family_rank_high": (f"worst end of that mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "family_rank_metrics": ("metrics of the family that ranked the method", "1", ""),
         "letters": (
             "methods that share a letter do not differ significantly by a metric on a classifier",
@@ -45,8 +46,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
             "nemenyi1963distribution, demsar2006statistical",
         ),
         "overall_rank": ("mean of the ranks by all metrics on all classifiers", "1", ""),
-        "overall_rank_low": ("best end of the overall rank's interval", "1", BOOTSTRAP),
-        "overall_rank_high": ("worst end of the overall rank's interval", "1", BOOTSTRAP),
+        "overall_rank_low": (f"best end of the overall rank's interval{OTHERS}", "1", BOOTSTRAP),
+        "overall_rank_high": (f"worst end of the overall rank's interval{OTHERS}", "1", BOOTSTRAP),
         "overall_rank_metrics": ("rankings, by a metric on a classifier, that the mean is over", "1", ""),
     },
     "curves": {
@@ -171,7 +172,11 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
 }
 # Which way is better, by the ends of names; spread is in the units of a metric, and no better where these are better.
-WAYS = {r"rank(_low|_high)?$|^(width|width_now|enough)$": "lower", r"accuracy$": "higher", r"^spread$": "neither"}
+WAYS = {
+    r"rank(_low|_high)?$|^(width|width_now|enough)$": "lower",
+    r"accuracy$|^superiority$": "higher",
+    r"^spread$": "neither",
+}
 
 
 def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from stages.statistics.bootstrap import rank_interval
+from stages.statistics.bootstrap import mean_rank_interval
 from stages.statistics.ranks import mean_rank
 
 ENDS = ("", "_low", "_high", "_metrics")
@@ -26,8 +26,8 @@ def mean_ranks(
 
     Returns:
         mean_rank (classifier, method), overall_rank (method), over all classifiers, and family_rank (classifier,
-        method, family), each with the ends _low and _high of its interval, and with _metrics: how many rankings it is
-        over. A family stands in the order in which its first metric does.
+        method, family), each with the ends _low and _high of its interval, of the mean rank that as many other images
+        of the same kind would give, and with _metrics: how many rankings it is over. A family stands in the order in which its first metric does.
     """
     classifiers, families = range(len(ranks)), list(dict.fromkeys(use.values()))
 
@@ -36,9 +36,12 @@ def mean_ranks(
         if not cells:
             nothing = np.full((3, ranks.shape[1]), np.nan)
             return np.vstack([nothing, np.zeros(ranks.shape[1])])
-        mean, counted = mean_rank(np.array([ranks[here, :, metric] for here, metric in cells]))
+        found = np.array([ranks[here, :, metric] for here, metric in cells])
+        mean, counted = mean_rank(found)
+        ranked = ~np.isnan(found)
+        last, _ = mean_rank(np.where(ranked, ranked.sum(axis=1, keepdims=True), np.nan))
         samples, _ = mean_rank(np.stack([drawn[cell] for cell in cells], axis=1))
-        return np.stack([mean, *rank_interval(samples, mean, level=level, attained=False), counted])
+        return np.stack([mean, *mean_rank_interval(samples, mean, last, level=level), counted])
 
     here = np.stack([over([(one, metric) for metric in use]) for one in classifiers])
     whole = over([(one, metric) for one in classifiers for metric in use])

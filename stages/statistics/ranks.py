@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 Direction = Literal["higher", "lower"]
 
@@ -50,9 +50,13 @@ def rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Flo
         value has no rank and takes none from the others.
     """
     signed = values if better == "higher" else -values
-    # NaN compares false, so it is never the better one.
-    ahead = (signed[..., None, :] > (signed + TIE * np.abs(values))[..., :, None]).sum(axis=-1)
+    ahead = larger(signed[..., None, :], signed[..., :, None]).sum(axis=-1)
     return np.where(np.isnan(values), np.nan, 1.0 + ahead)
+
+
+def larger(one: Float[np.ndarray, "..."], other: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+    """Tell where one value is larger than the other, and not tied with it; false where one is NaN."""
+    return one > other + TIE * np.abs(other)
 
 
 def mean_rank(

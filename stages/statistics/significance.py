@@ -13,6 +13,8 @@ from stages.statistics.ranks import average_rank
 
 # Differences without ties of which the signed-rank distribution is computed; R's default stops one earlier.
 EXACT = 50
+# Values in a group from which on the distribution of U is approximated, as by R.
+LARGE = 50
 # Bits of scores, stored in float32, that differences are trusted to: 0.3 − 0.1 and 0.4 − 0.2 differ in the others.
 BITS = 20
 
@@ -45,8 +47,8 @@ def mann_whitney(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " se
         other: The same for the other group.
 
     Returns:
-        The p-value: exact where no values are tied, else the normal approximation with tie and continuity
-        corrections. NaN where a group is empty.
+        The p-value: exact where no values are tied and both groups have fewer than 50, else the normal approximation
+        with tie and continuity corrections. NaN where a group is empty.
 
     Reference: mann1947test; the branches are those by which nourelahi2022explainable prints its p-values.
     """
@@ -55,10 +57,11 @@ def mann_whitney(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " se
         return float("nan")
     both = np.concatenate([one, other])
     tied = np.unique(both).size < both.size
+    exact = not tied and max(one.size, other.size) < LARGE
     # Where all values are one value, the approximation divides by a variance of zero.
     if tied and np.ptp(both) == 0:
         return 1.0
-    return float(mannwhitneyu(one, other, alternative="two-sided", method="asymptotic" if tied else "exact").pvalue)
+    return float(mannwhitneyu(one, other, alternative="two-sided", method="exact" if exact else "asymptotic").pvalue)
 
 
 def wilcoxon(one: Float[np.ndarray, " unit"], other: Float[np.ndarray, " unit"]) -> float:
@@ -78,8 +81,8 @@ def wilcoxon(one: Float[np.ndarray, " unit"], other: Float[np.ndarray, " unit"])
 
     Reference: wilcoxon1945individual; the branches are R's.
 
-    Differs from R: exact at 50 too, and differences are compared to six digits of the values, since those of rounded
-    numbers are not tied to the last bit.
+    Differs from R: exact at 50 too, and all differences are rounded to one unit, about a millionth of the largest value
+    of either method, since those of rounded numbers are not tied to the last bit.
     """
     return float(_signed_rank(_differences(one, other)[:, None])[0])
 
@@ -231,9 +234,11 @@ def _signed_rank(change: Float[np.ndarray, "unit pair"]) -> Float[np.ndarray, " 
 
 
 def _differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Subtract, in whole units of the last bit that the larger value is trusted to."""
-    unit = np.frexp(np.fmax(np.abs(one), np.abs(other)))[1] - BITS
-    return np.ldexp(np.round(np.ldexp(one - other, -unit)), unit)
+    """Subtract, in whole units of the last bit that the largest value of each two columns is trusted to."""
+    change = one - other
+    larger = np.where(np.isnan(change), 0, np.fmax(np.abs(one), np.abs(other)))
+    unit = np.frexp(larger.max(axis=0, initial=0))[1] - BITS
+    return np.ldexp(np.round(np.ldexp(change, -unit)), unit)
 
 
 @cache

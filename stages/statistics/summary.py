@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from stages.statistics.bootstrap import Kind, mean, mean_interval, pool, rank_interval, resampled_means
-from stages.statistics.ranks import rank
+from stages.statistics.ranks import rank, worst_rank
 
 PerMethod = Float[np.ndarray, " method"]
 
@@ -51,7 +51,8 @@ def summarize(
     samples = resampled_means(weights, sums, counts)
     low, high = mean_interval(samples, sums, counts, level=level, kind=kind)
     enough = (counts > 0).sum(axis=0) >= fewest
-    ranks, resampled = (rank(np.where(enough, values, np.nan), better=better) for values in (means, samples))
-    best, worst = rank_interval(resampled, ranks, level=level, attained=True)
+    ranked = [np.where(enough, values, np.nan) for values in (means, samples)]
+    ranks, resampled = (np.stack([order(values, better=better) for order in (rank, worst_rank)]) for values in ranked)
+    best, worst = rank_interval(resampled, ranks, level=level)
     number = counts.sum(axis=0).astype(np.float64)
-    return Summary(means, low, high, number, ranks, best, worst), resampled
+    return Summary(means, low, high, number, ranks[0], best, worst), resampled[0]

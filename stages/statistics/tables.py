@@ -9,6 +9,7 @@ import xarray as xr
 from stages.statistics import curves
 from stages.statistics.agreement import kendall, mean_and_sd, spearman
 from stages.statistics.bootstrap import Kind, draw, mean, mean_interval, pool, resampled_means
+from stages.statistics.groups import ranked_means
 from stages.statistics.overall import mean_ranks
 from stages.statistics.summary import Summary, summarize
 
@@ -239,11 +240,11 @@ def agreement_table(summary: xr.Dataset, signs: dict[str, int]) -> xr.Dataset:
     """Compare rankings: of metrics on one classifier, of classifiers by one metric, and of metrics over all cells.
 
     Args:
-        summary: Mean scores.
+        summary: Mean scores and ranks; means that rank nobody are left out.
         signs: The metrics to compare, 1 where higher is better, else -1: means are turned so that more is better.
     """
     names = list(signs)
-    means = summary["mean"].sel(metric=names).values * np.array([signs[name] for name in names])
+    means = ranked_means(summary).sel(metric=names).values * np.array([signs[name] for name in names])
     between, between_count = _matrices(kendall, means.transpose(0, 2, 1))
     across, across_count = _matrices(kendall, means.transpose(2, 0, 1))
     rho, rho_count = spearman(means.transpose(2, 0, 1).reshape(len(names), -1))
