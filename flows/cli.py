@@ -138,9 +138,10 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Write every cell, changed or not, into this file.")] = None,
     study: Study = Path(),
 ) -> None:
-    """Say what changed in the results since a revision: scores, ranks, counts, settings, and what came and went.
+    """Say what changed in the results since a revision: scores, ranks, counts, letters of significance, settings, and
+    what came and went.
 
-    A change is more than chance where the bootstrap intervals of the two means share no value.
+    Two means are apart where their bootstrap intervals share no value; nothing corrects for the number of means.
     """
     with _told():
         from flows.compare import compare as tell

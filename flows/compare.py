@@ -1,4 +1,4 @@
-"""Compare the results of two revisions of a study: what changed, and which changes are more than chance."""
+"""Compare the results of two revisions of a study: what changed, and where intervals are apart."""
 
 import math
 import sys
@@ -12,10 +12,10 @@ from rich.table import Column, Table
 
 from stages.figures.order import digits
 from stages.problem import Problem
-from stages.statistics.changes import CHANGED, MEAN_RANK, SAME, changes, names, settings
+from stages.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
 
 SUMMARY = Path("data", "results", "summary.zarr")
-SHOWN = 20  # of a classifier's changes
+SHOWN = 20  # lines of a table; what is left out is counted
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
@@ -51,18 +51,21 @@ def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> 
         if not found.empty:
             console.print(_table(title, [str(name) for name in found.columns], found.to_numpy().tolist()))
     known = table[table["state"] == CHANGED]
-    for classifier, rows in known.groupby("classifier", sort=False):
-        title = f"{classifier}: {_number(len(rows), 'change')}"
+    columns = ["metric", "method", "mean", "change", "rank", "count", "letters", "apart"]
+    for (classifier, turned_here), rows in known.groupby(["classifier", "turned"], sort=False):
+        what = f"{_number(len(rows), 'mean')} became defined or undefined" if turned_here else None
+        title = f"{classifier}: {what or _number(len(rows), 'change')}"
         if len(rows) > SHOWN:
-            title += f", the {SHOWN} largest of them"
-        columns = ["metric", "method", "mean", "change", "rank", "count", "apart"]
+            title += f", the first {SHOWN}" if turned_here else f", the {SHOWN} largest"
+            title += f" of them; {len(rows) - SHOWN} more are not shown (--csv FILE writes all)"
         console.print(_table(title, columns, [_cells(row) for row in rows.head(SHOWN).to_dict("records")]))
     levels = dict.fromkeys(f"{100 * one.attrs['bootstrap']['level']:.3g} %" for one in (before, after))
     console.print(
         f"Of {_number(int(table['state'].isin([SAME, CHANGED]).sum()), 'mean')} in both {revision} and {here}, "
-        f"{len(known)} changed (the mean, its interval, count or rank), {int(known['apart'].sum())} by more than "
-        f"chance: they are apart, the bootstrap intervals of the two means ({' and '.join(levels)}) share no "
-        "value; images are not paired.",
+        f"{len(known)} changed (the mean, its interval, count, rank or letters): {int(known['turned'].sum())} became "
+        f"defined or undefined, and of {int(known['apart'].sum())} the intervals are apart: the bootstrap intervals of "
+        f"the two means ({' and '.join(levels)}) share no value. Images are not paired, and nothing corrects for the "
+        "number of means: of many, some are apart by chance alone.",
         soft_wrap=True,
     )
 
@@ -126,11 +129,13 @@ def _opened(store: Path) -> xr.Dataset:
 def _cells(row: dict) -> list[str]:
     """Spell a row that changed; what did not change is told once."""
     before, after = row["mean_before"], row["mean_after"]
-    counts, ranks = ([row[f"{name}_{side}"] for side in ("before", "after")] for name in ("count", "rank"))
+    counts, ranks, letters = (
+        [row[f"{name}_{side}"] for side in ("before", "after")] for name in ("count", "rank", "letters")
+    )
     apart = "n/a" if pd.isna(row["apart"]) else "yes" if row["apart"] else "no"
     change = "n/a" if pd.isna(row["change"]) else ("+" if row["change"] > 0 else "") + digits(row["change"], 3)
     # The ranks of mean ranks are not stored.
-    place = "" if row["metric"] == MEAN_RANK else _turned(*("n/a" if pd.isna(one) else f"{one:g}" for one in ranks))
+    place = "" if row["metric"] in MEAN_RANKS else _turned(*("n/a" if pd.isna(one) else f"{one:g}" for one in ranks))
     return [
         row["metric"] + ARROWS[row["better"]],
         row["method"],
@@ -138,6 +143,7 @@ def _cells(row: dict) -> list[str]:
         change,
         place,
         _turned(*map(str, counts)),
+        _turned(*("n/a" if pd.isna(one) else one or "none" for one in letters)) if place else "",
         apart,
     ]
 

@@ -52,7 +52,8 @@ def visit(
 def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
     """Visit the stale cells, each as soon as its inputs are there; give each cell's seconds filling and recording.
 
-    Where something was made, the run ends with two artifacts: the leaderboard, and a link to the report.
+    Where something was made and nothing failed, the run ends with two artifacts: the leaderboard, and a link to the
+    report.
 
     Raises:
         NotMade: cells failed; all that do not depend on them were visited.

@@ -1,4 +1,4 @@
-"""Gather scores and similarities into the results: labelled tables, their parquet twins, numbers for DVC."""
+"""Gather scores and similarities into the results: labelled tables, their Parquet twins, numbers for DVC."""
 
 import json
 import shutil
@@ -237,6 +237,8 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
         summary = datasets["summary"]
         parquet.write(judged, partial / "results" / "scores.parquet")
         plots.long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
+        for name in [name for name in datasets if name not in ("scores", "summary")]:
+            parquet.write_table(datasets[name], partial / "results" / f"{name}.parquet")
         for path, numbers in headline(summary).items():
             (partial / "metrics" / path).parent.mkdir(parents=True, exist_ok=True)
             (partial / "metrics" / path).write_text(json.dumps(numbers, indent=1) + "\n")

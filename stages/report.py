@@ -105,9 +105,19 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
             found[name] = xr.open_zarr(path, consolidated=False, chunks=None).load()
         except (OSError, KeyError, ValueError) as error:
             raise Problem(f"{path}: cannot be read ({error}); run stages.aggregate again") from None
-    wanted = [name for listed in params.entries(given, "methods").values() for name in listed]
-    if found["summary"]["method"].values.tolist() != wanted:
-        raise Problem(f"{folder}: made for other methods than params.yaml's; run stages.aggregate again")
+    summary, gone = found["summary"], missing(study)
+    methods = [name for listed in params.entries(given, "methods").values() for name in listed]
+    metrics = [one for listed in params.entries(given, "metrics").values() for one in listed.values()]
+    wanted = {
+        "method": methods,
+        "classifier": list(given["classifiers"]),
+        "metric": [one.name for one in metrics if set(methods) - set(one.options["exclude"])],
+    }
+    for kind, names in wanted.items():
+        there = order.ranking_metrics(summary) if kind == "metric" else summary[kind].values.tolist()
+        # A draft may lack the scores of some.
+        if there != [name for name in names if not gone or name in there]:
+            raise Problem(f"{folder}: made for other {kind}s than params.yaml's; run stages.aggregate again")
     return found
 
 

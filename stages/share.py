@@ -44,7 +44,7 @@ def open_maps(
 
 
 def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:
-    """Open one of the results.
+    """Open one of the results; a twin for pandas, with a row for each cell, is `data/results/<name>.parquet`.
 
     Args:
         name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls`,

@@ -13,7 +13,7 @@ from study import repro, run, tiny, write
 from typer.testing import CliRunner
 
 from flows.cli import app
-from stages.statistics.changes import changes, names, settings
+from stages.statistics.changes import MEAN_RANKS, changes, names, settings
 
 METHODS, METRICS = ["a", "b", "c"], ["deletion", "insertion"]
 AT = {"classifier": "one", "metric": "insertion", "method": "b"}
@@ -26,16 +26,19 @@ def summary() -> xr.Dataset:
     columns = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "rank": rank}
     columns["count"] = np.full(mean.shape, 10, np.int32)
     cells = {name: (("classifier", "method", "metric"), values) for name, values in columns.items()}
-    ranks = {name: (("classifier", "method"), np.full((1, 3), 2.0)) for name in ("", "_low", "_high", "_metrics")}
+    ends = ("", "_low", "_high", "_metrics")
+    ranks = {f"mean_rank{end}": (("classifier", "method"), np.full((1, 3), 2.0)) for end in ends}
+    ranks |= {f"overall_rank{end}": (("method",), np.full(3, 2.0)) for end in ends}
     coords = {
         "classifier": ["one"],
         "method": METHODS,
         "metric": METRICS,
         "better": ("metric", ["lower", "higher"]),
+        "letters": (("classifier", "method", "metric"), np.array([[["a", "b"], ["a", "a"], ["b", "a"]]], object)),
         "metric_settings": ("metric", [json.dumps({"pixels": 8}), json.dumps({"pixels": 8, "blur": 3})]),
     }
     attrs = {"bootstrap": {"resamples": 20, "level": 0.95, "seed": 0, "intervals": "percentile"}, "fewest": 1}
-    return xr.Dataset(cells | {f"mean_rank{name}": values for name, values in ranks.items()}, coords, attrs)
+    return xr.Dataset(cells | ranks, coords, attrs)
 
 
 def moved(by: float, *, half: float = 0.1) -> xr.Dataset:
@@ -53,7 +56,7 @@ def cell(table: pd.DataFrame, **at: str) -> pd.Series:
 
 def test_a_summary_differs_from_itself_in_nothing():
     table = changes(summary(), summary())
-    assert len(table) == 3 * 2 + 3  # and the mean ranks
+    assert len(table) == 3 * 2 + 3 + 3  # and the mean ranks, on the classifier and on all
     assert set(table["state"]) == {"same"}
     assert (table["change"] == 0).all()
     assert not table["apart"].any()
@@ -62,7 +65,7 @@ def test_a_summary_differs_from_itself_in_nothing():
 
 
 @pytest.mark.parametrize(("by", "apart"), [(0.19, False), (0.21, True), (-0.21, True), (-0.19, False)])
-def test_a_change_is_more_than_chance_where_intervals_share_no_value(by, apart):
+def test_means_are_apart_where_intervals_share_no_value(by, apart):
     table = changes(summary(), moved(by))
     row = table.iloc[0]
     assert tuple(row[list(AT)]) == tuple(AT.values())
@@ -119,6 +122,62 @@ def test_a_changed_mean_rank_is_a_row_of_its_own():
     row = cell(changes(summary(), other), metric="mean_rank")
     assert (row["state"], row["change"], row["better"]) == ("changed", -0.5, "lower")
     assert np.isnan(row["rank_after"])
+
+
+def test_a_changed_overall_rank_is_a_row_of_its_own_with_its_interval():
+    other = summary().copy(deep=True)
+    for name, value in (("overall_rank", 1.5), ("overall_rank_low", 1.25)):
+        other[name].loc[{"method": "b"}] = value
+    table = changes(summary(), other)
+    assert list(table["state"]).count("changed") == 1
+    row = cell(table, classifier="all classifiers", metric="overall_rank")
+    assert (row["state"], row["change"], row["low_after"], row["better"]) == ("changed", -0.5, 1.25, "lower")
+
+
+def test_letters_change_too():
+    other = summary().copy(deep=True)
+    other["letters"].loc[AT] = "ab"
+    table = changes(summary(), other)
+    assert list(table["state"]).count("changed") == 1
+    row = cell(table)
+    assert (row["state"], row["letters_before"], row["letters_after"], row["change"]) == ("changed", "a", "ab", 0)
+    assert set(changes(summary().drop_vars("letters"), other)["state"]) == {"same"}  # an older one has none
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_means_that_became_defined_or_undefined_come_first(back):
+    one, other = summary(), summary().copy(deep=True)
+    gone = {"classifier": "one", "metric": "deletion", "method": "c"}
+    for name in ("mean", "low", "high"):
+        other[name].loc[gone] = np.nan
+        other[name].loc[AT] += 0.4
+    table = changes(other, one) if back else changes(one, other)
+    assert table["turned"].tolist() == [True] + [False] * 11
+    assert tuple(table.iloc[0][list(gone)]) == tuple(gone.values())
+    assert table["apart"].iloc[1]
+    fewer = changes(one.isel(method=[0, 1]), other)
+    assert not fewer["turned"].any()  # who came did not become undefined
+
+
+def test_what_is_cut_is_counted_and_what_became_undefined_is_told(monkeypatch, tmp_path, capsys):
+    from flows import compare
+
+    named = [f"method_{at:02}" for at in range(50)]
+    one = summary().isel(method=[1] * 50).assign_coords(method=named)
+    other = one.copy(deep=True)
+    for name in ("mean", "low", "high"):
+        other[name].loc[{"metric": "deletion"}] += 0.5
+        other[name].loc[{"metric": "insertion", "method": named[:23]}] = np.nan
+    monkeypatch.setattr(compare, "read", lambda study, revision: one if revision == "old" else other)
+    compare.compare(tmp_path, "old", None, None)
+    said = " ".join(capsys.readouterr().out.split())
+    undefined, changed = "one: 23 means became defined or undefined, the first 20 of them; 3 more", "one: 50 changes"
+    assert undefined in said
+    assert f"{changed}, the 20 largest of them; 30 more are not shown (--csv FILE writes all)" in said
+    assert said.index(undefined) < said.index(changed)
+    assert "73 changed (the mean, its interval, count, rank or letters): 23 became defined or undefined" in said
+    assert "of 50 the intervals are apart" in said
+    assert "nothing corrects for the number of means" in said
 
 
 def test_what_came_and_went_is_named_and_has_one_side():
@@ -195,11 +254,11 @@ def test_a_revision_is_compared_with_the_working_tree(house, baseline, tmp_path)
     assert "went" in said
     for word in ("pixels", "2048", "512", "deletion ↓"):
         assert word in said
-    assert "more than chance: they are apart, the bootstrap intervals of the two means (95 %)" in said
+    assert "the intervals are apart: the bootstrap intervals of the two means (95 %) share no value" in said
     table = pd.read_csv(tmp_path / "all.csv")
     old, new = stored(baseline), stored(house)
-    assert len(table) == old.sizes["method"] * (old.sizes["metric"] + 1)
-    for _, row in table[(table["state"] != "went") & (table["metric"] != "mean_rank")].iterrows():
+    assert len(table) == old.sizes["method"] * (old.sizes["metric"] + 2)
+    for _, row in table[(table["state"] != "went") & ~table["metric"].isin(MEAN_RANKS)].iterrows():
         at = {name: row[name] for name in ("classifier", "metric", "method")}
         for name in ("mean", "rank", "count"):
             assert (row[f"{name}_before"], row[f"{name}_after"]) == (old[name].sel(at), new[name].sel(at)), at
@@ -222,7 +281,7 @@ def test_two_revisions_are_compared_without_the_working_tree(house, tmp_path):
 def test_nothing_changed_is_one_line(house):
     status, said = atlas("finer", "--study", house)
     assert status == 0
-    assert said == "Nothing changed between finer and the working tree: 28 means, all the same."
+    assert said == "Nothing changed between finer and the working tree: 32 means, all the same."
 
 
 def test_results_come_from_a_remote_and_nothing_else_does(house, tmp_path):

@@ -136,12 +136,16 @@ def test_what_costs_nothing_known_has_no_chart(study):
     assert [name for name, _ in shown[0]["metrics"]] == [name for one in made_up.METRICS.values() for name in one]
 
 
-def test_results_of_other_methods_are_not_reported(study, tmp_path):
+@pytest.mark.parametrize(
+    ("section", "name", "kind"),
+    [("methods", "perturbation", "method"), ("classifiers", "robust", "classifier"), ("metrics", "grid", "metric")],
+)
+def test_results_of_other_names_are_not_reported(study, tmp_path, section, name, kind):
     other = Path(shutil.copytree(study, tmp_path / "study"))
     given = yaml.safe_load((other / "params.yaml").read_text())
-    del given["methods"]["perturbation"]
+    del given[section][name]
     (other / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
-    with pytest.raises(Problem, match=r"made for other methods than params\.yaml's; run stages\.aggregate"):
+    with pytest.raises(Problem, match=rf"made for other {kind}s than params\.yaml's; run stages\.aggregate"):
         report.main(other)
     shutil.rmtree(other / "data/results/agreement.zarr")
     with pytest.raises(Problem, match=r"agreement\.zarr: cannot be read"):

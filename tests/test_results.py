@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 
 from stages import aggregate, params
 from stages.problem import Problem
-from stages.statistics import bootstrap
+from stages.statistics import bootstrap, parquet
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,22 @@ def test_grids_are_scored_by_tile_and_resampled_whole(study):
     np.testing.assert_array_equal(table, scores)
 
 
+def test_scores_that_are_undefined_unsupported_and_not_asked_for_are_told_apart(study):
+    table, summary = opened(study, "scores").load(), opened(study, "summary")
+    assert [table[name].dtype for name in ("asked", "grid_asked")] == [np.int8, np.int8]
+    at = {"classifier": "vanilla", "method": "cam", "metric": "pointing_game"}
+    undefined, refused = ({**at, "method": name, "image": made_up.ids(4)[3]} for name in ("gradcam", "cam"))
+    late = {"classifier": "vanilla", "method": "gradcam", "metric": "max_sensitivity", "image": made_up.ids(24)[20]}
+    excluded = {**late, "method": "uniform", "image": made_up.ids(1)[0]}
+    for cell, asked in ((undefined, 1), (refused, 0), (late, 0), (excluded, 0)):
+        assert np.isnan(table["score"].sel(cell))
+        assert table["asked"].sel(cell) == asked
+    assert table.attrs["unsupported"]["vanilla"]["cam"]["pointing_game"]
+    assert (table["asked"].where(table["score"].notnull(), 1) == 1).all()
+    each = table["asked"].sum("image") + table["grid_asked"].sum(["grid", "tile"])
+    assert (each == summary["asked"]).all()
+
+
 def test_every_score_is_in_both_forms(study):
     table = opened(study, "scores")
     rows = pd.read_parquet(study / "data/results/scores.parquet")
@@ -157,6 +173,37 @@ def test_every_score_is_in_both_forms(study):
         np.testing.assert_array_equal(table["score"].sel(where), np.float32(row.score))
     assert image["score"].notna().sum() == table["score"].notnull().sum()
     assert rows[rows["grid"].notna()]["score"].notna().sum() == table["grid_score"].notnull().sum()
+
+
+def test_every_table_has_its_rows_in_parquet(study):
+    folder = study / "data/results"
+    assert {path.stem for path in folder.glob("*.parquet")} == {path.stem for path in folder.glob("*.zarr")}
+    for path in sorted(folder.glob("*.zarr")):
+        if path.stem in ("scores", "summary"):
+            continue
+        table, rows = opened(study, path.stem).load(), pd.read_parquet(path.with_suffix(".parquet"))
+        assert {*table.data_vars, *table.dims} <= set(rows)
+        for name, variable in table.data_vars.items():
+            known = rows[rows[name].notna()]
+            assert known[name].size >= variable.notnull().sum(), (path.stem, name)
+            for row in known[:: max(1, len(known) // 5)].to_dict("records"):
+                cell = variable.sel({dim: row[dim] for dim in variable.dims})
+                assert cell.item() == row[name], (path.stem, name)
+    contrasts = pd.read_parquet(folder / "contrasts.parquet")
+    assert len(contrasts) == opened(study, "contrasts")["p"].size  # undefined ones among them
+    assert contrasts["p"].isna().any()
+
+
+def test_rows_of_curves_are_at_the_fractions_that_their_metric_has(tmp_path):
+    mean = [[[0.5, np.nan, 0.25], [np.nan, 0.75, np.nan]], np.full((2, 3), np.nan)]
+    dims, names = ("classifier", "metric", "fraction"), (["one", "two"], ["deletion", "road"], [0.0, 0.5, 1.0])
+    curves = xr.Dataset({"mean": (dims, np.array(mean))}, dict(zip(dims, names, strict=True)))
+    parquet.write_table(curves, tmp_path / "curves.parquet")
+    rows = pd.read_parquet(tmp_path / "curves.parquet")
+    places = [("deletion", 0.0), ("deletion", 1.0), ("road", 0.5)]
+    told = [(row.classifier, row.metric, row.fraction) for row in rows.itertuples()]
+    assert told == [(name, *place) for name in ("one", "two") for place in places]
+    assert rows["mean"].isna().tolist() == [False] * 3 + [True] * 3
 
 
 def test_rankings_agree_as_scipy_says(study):

@@ -1,4 +1,4 @@
-"""What changed between two summaries of the same study: scores, ranks, counts, settings, names."""
+"""What changed between two summaries of the same study: scores, ranks, counts, letters, settings, names."""
 
 import json
 from typing import Any
@@ -9,13 +9,16 @@ import xarray as xr
 
 CELL = ("classifier", "metric", "method")
 FIELDS = ("mean", "low", "high", "count", "rank")
-# The mean over metrics stands among them, under the name that it has in data/metrics/.
-MEAN_RANK = "mean_rank"
+# The means over metrics stand among them, under the names that they have in the summary.
+MEAN_RANK, OVERALL_RANK = "mean_rank", "overall_rank"
+MEAN_RANKS = (MEAN_RANK, OVERALL_RANK)
+EVERY = "all classifiers"
 COLUMNS = (
     *CELL,
     "better",
     "state",
-    *(f"{name}_{side}" for name in FIELDS for side in ("before", "after")),
+    *(f"{name}_{side}" for name in (*FIELDS, "letters") for side in ("before", "after")),
+    "turned",
     "change",
     "widths",
     "rank_change",
@@ -31,17 +34,21 @@ def changes(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
     means' intervals; apart = high before < low after or high after < low before.
 
     Args:
-        before: Means, intervals, counts and ranks, by classifier, method and metric; and mean ranks.
+        before: Means, intervals, counts, ranks and letters, by classifier, method and metric; and mean ranks, on each
+            classifier and on all.
         after: The same of another run.
 
     Returns:
-        The cell; `better`, the direction of its metric; `state`: "same", "changed" (its mean, interval, count or rank
-        is another), "came" or "went" (its classifier, method or metric is named on one side alone). Then both sides of
-        mean, low, high, count and rank; `change`, in the units of the metric; `widths`, 0 or above; `rank_change`,
-        below 0 where it rose; `apart`. A number that is undefined on either side leaves what is derived from it NaN,
-        and an undefined interval `apart` undefined. Rows of the metric "mean_rank" are the mean ranks, of which
-        "count" counts metrics. Intervals apart come first, then the largest change in widths; a change between two
-        intervals without width is infinite.
+        The cell; `better`, the direction of its metric; `state`: "same", "changed" (its mean, interval, count, rank or
+        letters are others), "came" or "went" (its classifier, method or metric is named on one side alone). Then both
+        sides of mean, low, high, count, rank and letters; `turned`, whether the mean of a cell that both sides name is
+        defined on one alone; `change`, in the units of the metric; `widths`, 0 or above; `rank_change`, below 0 where
+        it rose; `apart`. A number that is undefined on either side leaves what is derived from it NaN, and an undefined
+        interval `apart` undefined. Rows of the metric "mean_rank" are the mean ranks, of which "count" counts metrics;
+        those of "overall_rank", on "all classifiers", the ranks over all of them, of which it counts rankings. What
+        turned comes first, then intervals apart, then the largest change in widths; a change between two intervals
+        without width is infinite. Letters are those of significance among the methods of one side, named from the best
+        on: another set of methods may rename those after it. Where a side has none they are not compared.
 
     That two intervals of level 1 − α share no value is stricter than a test at α. Both are over the images of their
     own run, and where these are the same images the scores are not paired, which makes it stricter still: intervals
@@ -64,13 +71,16 @@ def changes(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
     table["apart"] = apart.mask(pd.concat([*low, *high], axis=1).isna().any(axis=1))
     pairs = [(numbers[name, "before"], numbers[name, "after"]) for name in FIELDS]
     same = np.logical_and.reduce([(one == other) | (one.isna() & other.isna()) for one, other in pairs])
+    letters = table["letters_before"], table["letters_after"]
+    same &= (letters[0] == letters[1]) | letters[0].isna() | letters[1].isna()
     table["state"] = np.where(same, SAME, CHANGED)
     for side, other, word in ((0, 1, WENT), (1, 0, CAME)):
         table.loc[sides[side].index.difference(sides[other].index), "state"] = word
+    means = numbers["mean", "before"], numbers["mean", "after"]
+    table["turned"] = (means[0].isna() != means[1].isna()) & (table["state"] == CHANGED)
     table = table.astype({"count_before": "Int64", "count_after": "Int64"}).reset_index()
-    table = table.sort_values(
-        ["apart", "widths", *CELL], ascending=[False, False, True, True, True], na_position="last", kind="stable"
-    )
+    order = {"turned": False, "apart": False, "widths": False} | dict.fromkeys(CELL, True)
+    table = table.sort_values(list(order), ascending=list(order.values()), na_position="last", kind="stable")
     return table[list(COLUMNS)].reset_index(drop=True)
 
 
@@ -112,13 +122,18 @@ def names(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
 
 
 def _rows(summary: xr.Dataset) -> pd.DataFrame:
-    """Give a row for each cell, the mean ranks among them."""
-    table = summary[list(FIELDS)].to_dataframe().reset_index()[[*CELL, "better", *FIELDS]]
+    """Give a row for each cell, the mean ranks among them; letters are None where the summary has none."""
+    table = summary[list(FIELDS)].to_dataframe().reset_index()
+    table = table.assign(letters=table["letters"].astype(object) if "letters" in table else None)
+    tables = [table[[*CELL, "better", *FIELDS, "letters"]]]
     ends = {"mean": "", "low": "_low", "high": "_high", "count": "_metrics"}
-    columns = {name: summary[f"{MEAN_RANK}{end}"] for name, end in ends.items()}
-    ranks = xr.Dataset(columns).to_dataframe().reset_index()[["classifier", "method", *ends]]
-    ranks = ranks.assign(metric=MEAN_RANK, better="lower", rank=np.nan)
-    both = pd.concat([table, ranks[table.columns]])
+    for kind in MEAN_RANKS:
+        columns = {name: summary[f"{kind}{end}"] for name, end in ends.items()}
+        ranks = xr.Dataset(columns).to_dataframe().reset_index()
+        named = {"metric": kind, "better": "lower", "rank": np.nan, "letters": ""}
+        named |= {"classifier": EVERY} if kind == OVERALL_RANK else {}
+        tables.append(ranks.assign(**named)[tables[0].columns])
+    both = pd.concat(tables)
     return both.astype(dict.fromkeys(FIELDS, float) | dict.fromkeys([*CELL, "better"], str)).set_index(list(CELL))
 
 

@@ -89,34 +89,44 @@ def _of_curves(judged: Judged) -> Iterator[Judged]:
 
 
 def score_table(judged: list[Judged]) -> xr.Dataset:
-    """Lay out every score by classifier, method, metric and row: images in one variable, grids in another."""
-    tables = {}
-    for name, grids in (("score", False), ("grid_score", True)):
-        chosen = [one for one in judged if one.grids is grids]
-        if chosen:
-            tables[name] = _stacked(chosen, {one.metric: None for one in judged}).astype(np.float32)
+    """Lay out every score by classifier, method, metric and row: images in one variable, grids in another.
+
+    Beside each stands which scores were asked for, 1 or 0: where it is 1, NaN is undefined; where it is 0, the method
+    cannot serve the classifier, which the attribute `unsupported` of the dataset says, or nobody asked.
+    """
+    tables, metrics = {}, {one.metric: None for one in judged}
     what = {"units": "of the metric (metric_units)", "better": "by metric (better)"}
-    for name, table in tables.items():
-        unit = "image" if name == "score" else "tile of a grid"
-        table.attrs = {"long_name": f"score of one {unit}", **what, "reference": "by metric (metric_reference)"}
-        table.attrs["comment"] = "NaN: undefined, unsupported or not asked for; the summary counts each"
+    what |= {"reference": "by metric (metric_reference)"}
+    for start, unit, grids in (("", "image", False), ("grid_", "tile of a grid", True)):
+        chosen = [one for one in judged if one.grids is grids]
+        if not chosen:
+            continue
+        scores = _stacked(chosen, [one.scores for one in chosen], metrics, np.float32(np.nan))
+        comment = f"NaN: undefined where {start}asked is 1, else unsupported (the dataset's attribute) or not asked for"
+        tables[f"{start}score"] = scores.assign_attrs(long_name=f"score of one {unit}", **what, comment=comment)
+        asked = _stacked(chosen, [one.asked for one in chosen], metrics, np.int8(0))
+        about = {"units": "1", "better": "neither", "reference": "by definition"}
+        long_name = f"1 where the score of one {unit} was asked for of a method that can serve the classifier, else 0"
+        tables[f"{start}asked"] = asked.assign_attrs(long_name=long_name, **about)
     return xr.Dataset(tables)
 
 
-def _stacked(judged: list[Judged], metrics: dict[str, None]) -> xr.DataArray:
-    """Join by name; rows keep the order in which they first appear."""
+def _stacked(
+    judged: list[Judged], tables: list[xr.DataArray], metrics: dict[str, None], fill: np.generic
+) -> xr.DataArray:
+    """Join tables by name; rows keep the order in which they first appear."""
     rows = [name for name in judged[0].scores.dims if name != "method"]
     labels = {row: list(dict.fromkeys(v for one in judged for v in one.scores[row].values.tolist())) for row in rows}
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
     method = judged[0].scores["method"].values
     coords = {"classifier": classifiers, "method": method, "metric": list(metrics), **labels}
     shape = [len(values) for values in coords.values()]
-    table = xr.DataArray(np.full(shape, np.nan, np.float32), coords, list(coords))
+    table = xr.DataArray(np.full(shape, fill), coords, list(coords))
     places = {name: {label: i for i, label in enumerate(table[name].values.tolist())} for name in coords}
-    for one in judged:
-        at = [[places[row][label] for label in one.scores[row].values.tolist()] for row in rows]
+    for one, values in zip(judged, tables, strict=True):
+        at = [[places[row][label] for label in values[row].values.tolist()] for row in rows]
         here = places["classifier"][one.classifier], places["metric"][one.metric]
-        table.values[here[0], :, here[1]][np.ix_(range(len(method)), *at)] = one.scores.values
+        table.values[here[0], :, here[1]][np.ix_(range(len(method)), *at)] = values.values
     return table
 
 
