@@ -3,9 +3,10 @@
     uv run python benchmarks/scale.py [--classifiers 12] [--methods 40] [--metrics 30] [--images 2000] [--folder F]
 
 It writes stores of scores, maps and similarities as the stages would, then runs `stages.aggregate` and `stages.report`
-on them, each a process of its own. It prints of each its seconds and the most memory that one of its processes held,
-and, where there is a Chromium with its driver, the seconds until the page has loaded. Targets: 600 seconds, 8 GiB, and
-3 seconds.
+on them, each a process of its own. Methods are of several families; every fifth metric gives curves, and by every third
+some scores are undefined. It prints of each stage its seconds and the most memory that one of its processes held, not
+the sum over those that ran at once, and, where there is a Chromium with its driver, the seconds until the page has
+loaded. Targets: 600 seconds, 8 GiB, and 3 seconds; where one is missed, it exits with status 1.
 """
 
 import json
@@ -27,6 +28,20 @@ from stages.stores import array, group_at
 
 HERE = Path(__file__).parent.parent
 SIDE, SHOWN = 64, 6
+FAMILIES = {
+    "gradient": {"function": "gradient", "sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"},
+    "relevance": {"function": "lrp", "epsilon": 0.25, "layer": "input", "channels": "sum"},
+    "masking": {
+        "function": "rise",
+        "masks": 8,
+        "cells": 6,
+        "probability": 0.5,
+        "fill": "mean",
+        "seed": 0,
+        "channels": "sum",
+    },
+}
+STEPS, CURVED, GAPS, UNDEFINED = 8, 5, 3, 0.1  # every so many metrics have curves, or gaps: this share of the scores
 ATTRS = {"units": "1", "reference": "by_chance", "settings": "{}"}
 CARD = {"accuracy": 0.9, "adversarial_accuracy": 0.1, "judged_on": 300, "attacked": 300}
 CARD |= {"adversary": {"norm": "linf", "epsilon": 0.03}, "recipe": {"epochs": 1, "adversary": None}}
@@ -49,6 +64,8 @@ def main() -> None:
         print(f"the page: {page.stat().st_size / 2**20:.1f} MiB")
         seconds = opened(page)
         print("no browser here" if seconds is None else f"loaded in {seconds:.1f} s ({verdict(seconds, OPENED)})")
+        if total > SECONDS or memory > MEMORY or (seconds or 0) > OPENED:
+            sys.exit(1)
 
 
 def arguments() -> Namespace:
@@ -67,11 +84,11 @@ def write(study: Path, given: Namespace) -> None:
     classifiers = [f"classifier_{i:02}" for i in range(given.classifiers)]
     methods = [f"method_{i:02}" for i in range(given.methods)]
     metrics = [f"metric_{i:02}" for i in range(given.metrics)]
-    shape = {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum", "function": "gradient"}
+    families = {family: methods[at :: len(FAMILIES)] for at, family in enumerate(FAMILIES)}
     judge = {"function": "pointing_game", "tolerance": 4}
     listed = {
         "classifiers": dict.fromkeys(classifiers, like),
-        "methods": {"gradient": dict.fromkeys(methods, shape)},
+        "methods": {family: dict.fromkeys(names, FAMILIES[family]) for family, names in families.items()},
         "certify": {},
         "metrics": {"localization": dict.fromkeys(metrics, judge)},
     }
@@ -80,20 +97,38 @@ def write(study: Path, given: Namespace) -> None:
     ids = np.array([f"image_{i:05}" for i in range(given.images)])
     better = rng.normal(size=given.methods)
     for classifier in classifiers:
-        group_at(params.path(study, "scores", classifier, "gradient"), {"family": "gradient"})
-        for metric in metrics:
-            group = group_at(params.path(study, "scores", classifier, "gradient") / metric, {"unsupported": {}})
-            values = rng.normal(size=(given.methods, given.images)) + 0.1 * better[:, None]
-            known = {**ATTRS, "long_name": metric, "better": "higher", "family": "localization"}
-            array(group, "score", values.astype("float32"), ("method", "image"), known)
-            array(group, "key", np.ones((*values.shape, 16), "uint8"), ("method", "image", "byte"), {})
-            array(group, "method", np.array(methods, np.dtypes.StringDType()), ("method",), {})
-            array(group, "image", ids, ("image",), {})
-        pictures(study, classifier, methods, ids, rng)
+        for at, (family, names) in enumerate(families.items()):
+            root = params.path(study, "scores", classifier, family)
+            group_at(root, {"family": family})
+            for place, metric in enumerate(metrics):
+                scores(root / metric, place, names, better[at :: len(FAMILIES)], ids, rng)
+        pictures(study, classifier, families, ids, rng)
         costs(study, classifier, {"method": methods, "metric": metrics}, rng)
 
 
-def pictures(study: Path, classifier: str, methods: list[str], ids: np.ndarray, rng: np.random.Generator) -> None:
+def scores(
+    root: Path, place: int, methods: list[str], better: np.ndarray, ids: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Write the scores of a family's methods by one metric: of every fifth curves, of every third with gaps."""
+    group = group_at(root, {"unsupported": {}})
+    known = {**ATTRS, "long_name": root.name, "better": "higher", "family": "localization"}
+    shape, dims = (len(methods), len(ids)), ("method", "image")
+    values = rng.normal(size=shape) + 0.1 * better[:, None]
+    if place % GAPS == 1:
+        values[rng.random(shape) < UNDEFINED] = np.nan
+    if place % CURVED == 1:
+        values = values[..., None] + 0.1 * rng.normal(size=(*shape, STEPS))
+        known |= {"dim": "fraction", "summary": "area"}
+        array(group, "fraction", np.linspace(0, 1, STEPS), ("fraction",), {})
+    array(group, "score", values.astype("float32"), (*dims, "fraction")[: values.ndim], known)
+    array(group, "key", np.ones((*shape, 16), "uint8"), (*dims, "byte"), {})
+    array(group, "method", np.array(methods, np.dtypes.StringDType()), ("method",), {})
+    array(group, "image", ids, ("image",), {})
+
+
+def pictures(
+    study: Path, classifier: str, families: dict[str, list[str]], ids: np.ndarray, rng: np.random.Generator
+) -> None:
     """Write what the report reads beside results: some images with their maps, similarities, the classifier's card."""
     group = group_at(params.path(study, "images", classifier) / "images", {})
     pixels = rng.integers(256, size=(SHOWN, 3, SIDE, SIDE), dtype="uint8")
@@ -102,10 +137,12 @@ def pictures(study: Path, classifier: str, methods: list[str], ids: np.ndarray, 
     array(group, "target", np.arange(SHOWN), ("image",), {})
     grids = group_at(params.path(study, "grids", classifier) / "grids", {})
     array(grids, "grid", np.array(["grid_0"]), ("grid",), {})
-    for method in methods:
-        root = params.path(study, "maps", classifier, "gradient", method)
+    of_family = {method: family for family, names in families.items() for method in names}
+    methods = list(of_family)
+    for method, family in of_family.items():
+        root = params.path(study, "maps", classifier, family, method)
         known = {**ATTRS, "long_name": method}
-        group_at(root, {**known, "family": "gradient"})
+        group_at(root, {**known, "family": family})
         maps = group_at(root / "images", {})
         array(maps, "attribution", rng.random((SHOWN, SIDE, SIDE), "float32"), ("image", "y", "x"), known)
     group = group_at(params.path(study, "similarity", classifier), {})

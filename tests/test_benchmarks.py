@@ -1,8 +1,9 @@
-"""The benchmark of the metrics runs, and says of each what it measured."""
+"""The benchmarks run, and say what they measured."""
 
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from study import ROOT, environment
@@ -26,3 +27,35 @@ def test_it_measures(peers, tmp_path):
         assert bool(re.search(r" (RISE's loop|pytorch-grad-cam) ", row)) == peers, row
     for name in ("deletion", "insertion") if peers else ():
         assert re.search(rf"^{name} .*\(1\.7 (met|missed)\)", done.stdout, re.MULTILINE)
+
+
+SMALL = {"classifiers": 2, "methods": 3, "metrics": 2, "images": 12}
+# A stage that takes so long, and an empty page.
+SLOW = """
+def write(study, given):
+    (study / "data/report").mkdir(parents=True)
+    (study / "data/report/index.html").touch()
+scale.write, scale.measured = write, lambda study, verb: (400, 1)
+"""
+
+
+def scale(folder: Path, said: str) -> subprocess.CompletedProcess:
+    """Run the benchmark of aggregation and report on a small study, without a browser and after what is said."""
+    sizes = [word for name, number in SMALL.items() for word in (f"--{name}", str(number))]
+    told = f"import sys\nsys.path.insert(0, 'benchmarks')\nimport scale\nscale.opened = lambda page: None\n{said}"
+    command = [sys.executable, "-c", f"{told}\nscale.main()", *sizes, "--folder", folder]
+    return subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+
+
+def test_a_study_of_some_size_is_aggregated_and_reported(tmp_path):
+    done = scale(tmp_path, "")
+    assert done.returncode == 0, done.stderr
+    assert "2 classifiers x 3 methods x 2 metrics x 12 images: 144 scores" in done.stdout
+    assert "s (600 met), " in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missed_target_is_a_status(tmp_path):
+    done = scale(tmp_path, SLOW)
+    assert "together: 800 s (600 missed), 1.0 GiB (8 met)" in done.stdout, done.stderr
+    assert done.returncode == 1
