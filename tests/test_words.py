@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from stages.figures import words
+from stages.statistics.costs import cost_table
 from stages.statistics.overall import lacking
 from stages.statistics.plots import write
 
@@ -39,6 +40,11 @@ def test_a_ranking_that_others_have_is_lacked_and_a_controls_is_not(summary):
     alone = summary["rank"].copy()
     alone.loc[{"metric": "y", "method": METHODS[:4]}] = np.nan
     assert lacking(alone)["overall_rank_lacking"].values.tolist() == [0, 0, 0, 1, 0]
+
+
+def test_who_lacks_a_ranking_is_not_on_the_front_and_beats_nobody(summary):
+    passes = xr.Dataset({kind: ("method", [1.0] * 5) for kind in ("forward", "backward", "head")}, {"method": METHODS})
+    assert cost_table({"one": passes}, {}, summary, [])["front"].values.tolist() == [[1, 0, 0, 0, 0], [0] * 5]
 
 
 def test_only_a_method_that_lacks_no_ranking_leads(summary):
