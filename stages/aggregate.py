@@ -11,6 +11,7 @@ import xarray as xr
 
 from stages import cards, params
 from stages.gaps import missing
+from stages.keys import digest
 from stages.problem import Problem
 from stages.settings import Entry, canonical
 from stages.statistics import chunks, costs, labels, parquet, plots, tables
@@ -18,6 +19,7 @@ from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.by_image import image_table
 from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from stages.statistics.groups import compare
+from stages.statistics.overall import lacking
 from stages.statistics.precision import precision_table
 from stages.statistics.tables import Judged
 from stages.stores import COMPRESSORS, UNREADABLE, replace
@@ -61,10 +63,11 @@ def aggregate(
         return table.assign_coords(dataset=("classifier", datasets))
 
     summary = named(tables.summary_table(judged, **options, fewest=fewest))
+    summary = summary.assign(lacking(summary["rank"].sel(metric=summary["role"] == tables.METRIC)))
     contrasts = contrast_table(judged, summary, **options)
     summary = summary.assign(omnibus_table(summary, alpha=1 - level))
     summary = summary.assign_coords(letters=letter_table(contrasts, summary, alpha=1 - level))
-    summary = labels.label(summary, "summary", notes)
+    summary = labels.label(labels.name_keys(summary, judged), "summary", notes)
     signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [
@@ -144,6 +147,7 @@ def _read(
     joined: Judged | None = None
     rows: dict[str, list] = {}
     reasons: dict[str, str] = {}
+    parts: list[list[str] | bytes] = []
     for family, listed in families.items():
         judged = [name for name in listed if name not in metric.options["exclude"]]
         if (cell := f"score@{classifier}-{family}") in gone:
@@ -167,8 +171,12 @@ def _read(
         if labels != rows:
             raise Problem(f"{classifier}: {metric.name}: families were scored on different rows; run stages.score")
         to = [methods.index(name) for name in here]
+        own = keys.values[list(here.values())]
         joined.scores.values[to] = score.values[list(here.values())]
-        joined.asked.values[to] = keys.values[list(here.values())].any(axis=-1)
+        joined.asked.values[to] = own.any(axis=-1)
+        parts += [list(here), own.tobytes()]
+    if joined:
+        joined.attrs["keys"] = digest(*parts).hex()
     return joined, reasons
 
 

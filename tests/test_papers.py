@@ -46,7 +46,8 @@ def rows(text: str) -> dict[str, list[str]]:
 
 def test_there_is_a_table_of_every_leaderboard(summary, made):
     names = {"overall_rank", *made_up.CLASSIFIERS}
-    names |= {f"{one}/{metric}" for one in made_up.CLASSIFIERS for metric in [*ranking_metrics(summary), "mean_rank"]}
+    listed = [*ranking_metrics(summary), "mean_rank", *(f"family_{family}" for family in made_up.METRICS)]
+    names |= {f"{one}/{name}" for one in made_up.CLASSIFIERS for name in listed}
     assert set(made) == {f"{name}.{end}" for name in names for end in ("tex", "md")}
     assert papers.tables(summary) == made
 
@@ -81,13 +82,14 @@ def test_environments_are_balanced_and_rows_have_all_columns(made):
 def test_numbers_are_those_of_the_summary(summary, made, end):
     for classifier in made_up.CLASSIFIERS:
         for metric in ranking_metrics(summary):
-            told = rows(made[f"{classifier}/{metric}.{end}"])
+            told, one = rows(made[f"{classifier}/{metric}.{end}"]), summary.sel(classifier=classifier, metric=metric)
             assert set(told) == set(METHODS)
             ranks = []
-            for method, (mean, count, rank) in told.items():
+            for method, (mean, count, rank, *letters) in told.items():
                 cell = summary.sel({"classifier": classifier, "metric": metric, "method": method})
                 agree(mean, [float(cell[name]) for name in ("mean", "low", "high")])
                 agree(rank, [float(cell[name]) for name in ("rank", "rank_low", "rank_high")])
+                assert letters == ([str(cell["letters"].values)] if (one["letters"] != "").any() else [])
                 number, _, asked = count.partition(" of ")
                 assert (int(number), int(asked or number)) == (int(cell["count"]), int(cell["asked"]))
                 ranks.append(float(cell["rank"]))
@@ -96,6 +98,11 @@ def test_numbers_are_those_of_the_summary(summary, made, end):
             cell = summary.sel({"classifier": classifier, "method": method})
             agree(mean, [float(cell[f"mean_rank{name}"]) for name in ("", "_low", "_high")])
             assert int(number) == int(cell["mean_rank_metrics"])
+        for family in made_up.METRICS:
+            for method, (mean, number) in rows(made[f"{classifier}/family_{family}.{end}"]).items():
+                cell = summary.sel({"classifier": classifier, "method": method, "family": family})
+                agree(mean, [float(cell[f"family_rank{name}"]) for name in ("", "_low", "_high")])
+                assert int(number) == int(cell["family_rank_metrics"])
         for method, cells in rows(made[f"{classifier}.{end}"]).items():
             one = summary.sel({"classifier": classifier, "method": method})
             values = [float(one["mean_rank"]), *one["mean"].sel(metric=ranking_metrics(summary)).values.tolist()]
@@ -135,6 +142,7 @@ def test_controls_are_marked_and_directions_shown(made):
     assert r"\texttt{center}$^\dagger$ & " in text
     assert r"\texttt{rise} & " in text
     assert r"method & mean $\downarrow$ & defined & rank $\downarrow$ \\" in text
+    assert r"method & mean $\downarrow$ & defined & rank $\downarrow$ & alike \\" in made["vanilla/deletion.tex"]
     assert r"$^\dagger$ a control: it knows nothing of the classifier" in text
     assert "lower is better" in text
     assert "| method | mean ↑ |" in made["vanilla/insertion.md"]
@@ -160,10 +168,41 @@ def test_too_few_scores_are_told(summary):
     few["rank"].loc[at] = np.nan
     made = papers.tables(few.assign_attrs(fewest=10))
     line = next(line for line in made["robust/deletion.md"].splitlines() if "`rise`" in line)
-    assert line.endswith("| 3 of 24 | n/a<sup>a</sup> |")
+    alike = str(few["letters"].sel(at).values)
+    assert line.endswith(f"<sup>a</sup> | 3 of 24 | n/a<sup>a</sup> | {alike} |")
+    line = next(line for line in made["robust.md"].splitlines() if "`rise`" in line)
+    (mark,) = re.findall(r"\d<sup>(\w)</sup>", line)
+    assert f"<sup>{mark}</sup> fewer than 10 images or grids have a score" in made["robust.md"]
     assert "<sup>a</sup> fewer than 10 images or grids have a score" in made["robust/deletion.md"]
     few["mean"].loc[at], few["count"].loc[at] = np.nan, 0
     assert "no score is defined" in papers.tables(few)["robust/deletion.md"]
+
+
+def test_letters_are_left_out_where_a_method_has_many(summary):
+    many = summary.assign_coords(letters=summary["letters"].copy(deep=True))
+    many["letters"].loc[{"classifier": "robust", "metric": "deletion", "method": "rise"}] = "abcdefghijklm"
+    made = papers.tables(many)
+    assert "alike" not in made["robust/deletion.md"]
+    assert "not across metrics and classifiers" in made["vanilla/deletion.md"]
+    assert "not across metrics and classifiers" in made["vanilla/deletion.tex"]
+
+
+def test_a_method_that_lacks_rankings_is_not_the_best_by_mean_rank(summary):
+    few = summary.copy(deep=True)
+    for name in ("overall_rank", "mean_rank", "family_rank"):
+        few[name].loc[{"method": "cam"}] = 0.5
+    few["mean_rank_lacking"].loc[{"method": "cam"}] = 3
+    few["family_rank_lacking"].loc[{"method": "cam"}] = 1
+    made = papers.tables(few)
+    for name in ("overall_rank", "robust/mean_rank", "robust/family_faithfulness", "robust"):
+        lines = made[f"{name}.md"].splitlines()
+        (line,) = (line for line in lines if "`cam`" in line)
+        first = line.split(" | ")[1]
+        assert "**" not in first
+        mark = re.search(r"<sup>(\w)</sup>$", first)[1]
+        assert f"<sup>{mark}</sup> {papers.PARTLY}" in made[f"{name}.md"]
+        best = [line for line in lines if line.startswith("| `") and line.split(" | ")[1].startswith("**")]
+        assert best
 
 
 def test_letters_with_a_meaning_are_escaped(summary):

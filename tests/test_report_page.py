@@ -105,6 +105,49 @@ def test_cost_is_set_against_quality(study, text):
     assert '<a href="#cost">' in text
 
 
+def test_who_is_not_in_a_chart_is_told_and_who_has_no_dot_has_a_word(text):
+    assert "Not in the chart, without a cost or a mean rank: cam." in text
+    card = text[text.index('id="metric_max_sensitivity"') :]
+    (uniform,) = re.findall("<text[^>]*>n/a</text>", card[: card.index("</article>")])
+    assert uniform
+    assert "they are not adjusted across metrics and classifiers" in text
+
+
+def test_families_of_metrics_have_a_table_of_mean_ranks(study, text):
+    summary = opened(study, "summary").sel(classifier="robust")
+    for family in made_up.METRICS:
+        start = text.index(f'<details id="family_{family}">')
+        table = text[start : text.index("</details>", start)]
+        for method in (name for listed in made_up.METHODS.values() for name in listed):
+            (row,) = re.findall(rf'<tr[^>]*><th scope="row" data-value="{method}">.*?</tr>', table, re.DOTALL)
+            *_, rank, number = re.findall(r'<td class="number" data-value="([^"]*)">', row)
+            cell = summary.sel({"method": method, "family": family})
+            if np.isnan(cell["family_rank"]):
+                assert rank == ""
+            else:
+                assert float(rank) == float(cell["family_rank"])
+            assert int(number) == int(cell["family_rank_metrics"])
+    assert "0 of 1</td>" in text[text.index('id="family_robustness"') :]
+
+
+def test_numbers_can_be_traced_to_the_keys_of_their_scores(study, text, tmp_path):
+    trace, summary = text[text.index('<section id="trace"') :], opened(study, "summary")
+    assert '<span class="name">deletion_smoothness</span>' in trace
+    digests = summary["key_digest"].sel(metric="deletion").values.tolist()
+    assert len(set(digests)) == 2
+    for classifier, digest in zip(made_up.CLASSIFIERS, digests, strict=True):
+        assert f'<span class="name">{classifier}</span> <code>{digest[:12]}</code>' in trace
+    other = Path(shutil.copytree(study, tmp_path / "study"))
+    key = zarr.open_array(params.path(other, "scores", "robust", "cam") / "deletion/key", mode="r+")
+    key[0, 0, 0] = 7
+    aggregate.main(other)
+    changed = opened(other, "summary")["key_digest"] != summary["key_digest"]
+    assert changed.sel(classifier="robust").values.tolist() == [
+        name.startswith("deletion") for name in summary["metric"].values.tolist()
+    ]
+    assert not changed.sel(classifier="vanilla").any()
+
+
 def test_what_takes_no_pass_stands_apart_from_the_scale_and_names_lie_inside():
     numbers = [0, 1, 2, 3, 10, 5000]
     listed = [
@@ -156,9 +199,10 @@ def test_the_leaderboard_for_a_readme(study):
     lines = (study / "data/report/leaderboard.md").read_text().splitlines()
     assert lines[0] == "|  | method | family | mean rank | of rankings | on vanilla | on robust |"
     assert len(lines) == 2 + 14
-    assert lines[-1].startswith("| 14 | `uniform` | control |")
+    assert lines[-2].startswith("| 12 | `canny` | control |")
+    assert lines[-1].startswith("|  | `uniform` | control |")
     (cam,) = (line for line in lines if "`cam`" in line)
-    assert cam.split(" | ")[4:6] == ["7", "n/a"]
+    assert cam.split(" | ")[4:6] == ["7 of 14", "n/a"]
 
 
 def test_neither_verb_imports_torch():
@@ -185,7 +229,9 @@ def test_the_browser_has_no_complaints(page):
 
 def test_the_answer_comes_first_and_controls_are_marked(page):
     said = page.find_element("css selector", ".answer li").text
-    assert re.match(r"\w+ has the best mean rank: [\d.]+ of 14 methods over 7 metrics on 2 classifiers", said)
+    assert re.match(
+        r"\w+ has the best mean rank: [\d.]+ of 12 methods over 14 rankings by 7 metrics on 2 classifiers", said
+    )
     page.find_element("css selector", "#metric_insertion summary").click()
     marked = {row.find_element("css selector", "th").get_attribute("data-value") for row in find(page, "tr.control")}
     assert marked == set(made_up.METHODS["control"])

@@ -54,7 +54,13 @@ def section(cost: xr.Dataset, summary: xr.Dataset, processes: Executor) -> dict[
     listed = {name: rows for name, rows in listed.items() if any(not np.isnan(one.passes) for one in rows)}
     charts = processes.map(chart, listed.values(), repeat(families), listed)
     shown = [
-        {"classifier": name, "chart": drawn, "rows": rows, "metrics": judging(cost, name)}
+        {
+            "classifier": name,
+            "chart": drawn,
+            "rows": rows,
+            "metrics": judging(cost, name),
+            **kept_out(summary, rows, name),
+        }
         for (name, rows), drawn in zip(listed.items(), charts, strict=True)
     ]
     return {"shown": shown, "families": keys(families), "controls": any(controls)}
@@ -70,6 +76,13 @@ def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costl
     return sorted(
         (Costly(*row) for row in zip(*columns, strict=True)), key=lambda one: np.nan_to_num(one.rank, nan=np.inf)
     )
+
+
+def kept_out(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
+    """Name the methods that have no place in a chart, and those in it that lack a ranking that others have."""
+    lacking = summary["mean_rank_lacking"].sel(classifier=classifier)
+    partly = [one.method for one in rows if one.known and not one.control and lacking.sel({"method": one.method})]
+    return {"absent": [one.method for one in rows if not one.known], "partly": partly}
 
 
 def judging(cost: xr.Dataset, classifier: str) -> list[tuple[str, list[float]]]:

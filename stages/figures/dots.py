@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from stages.figures.theme import INK, PAPER, SOFT, fit, marker, series, style, svg
 
 WIDTH, ROW = 4.5, 0.225
+BLANK = 7  # points
 
 
 class Row(NamedTuple):
@@ -37,6 +38,7 @@ def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
     with style("mean_rank"):
         figure, axes = _axes(len(order), ROW * 1.5)
         draw(axes, by_classifier, spread=0.3 if len(classifiers) > 1 else 0.26)
+        blanks(axes, by_classifier, SOFT)
         if len(classifiers) > 1:
             places = np.arange(len(order))
             lines(axes, overall, 0, places, color=INK, lw=1.8, zorder=4)
@@ -55,6 +57,7 @@ def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
     with style(f"metric_{name}"):
         figure, axes = _axes(len(order), ROW)
         draw(axes, listed, spread=0.26)
+        blanks(axes, listed, SOFT)
         values = np.array([row.value for row in listed])
         scale(axes, values[~np.isnan(values)])
         better, units = str(table["better"].values), str(table["metric_units"].values)
@@ -93,6 +96,14 @@ def marks(axes: Axes, listed: list[Row], which: int, at: np.ndarray, color: str,
     control = np.array([row.control for row in listed])
     for chosen, face in ((~control, color), (control, paper)):
         axes.plot(values[chosen], at[chosen], ls="none", mfc=face, mec=color, **look)
+
+
+def blanks(axes: Axes, listed: list[Row], color: str) -> None:
+    """Write n/a at the left edge of each row that has no dot."""
+    transform = axes.get_yaxis_transform()
+    for place, row in enumerate(listed):
+        if np.isnan(row.value).all():
+            axes.text(0.01, place, "n/a", transform=transform, color=color, fontsize=BLANK, ha="left", va="center")
 
 
 def _axes(number: int, row: float) -> tuple[Figure, Axes]:

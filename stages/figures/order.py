@@ -9,6 +9,12 @@ def overall(summary: xr.Dataset) -> list[str]:
     return _sorted(summary["method"].values, summary["overall_rank"].values)
 
 
+def leading(summary: xr.Dataset) -> list[str]:
+    """List the methods that lack no ranking by their mean rank over everything, best first: one of them is best."""
+    there = summary["overall_rank"].notnull() & (summary["overall_rank_lacking"] == 0)
+    return [name for name in overall(summary) if bool(there.sel({"method": name}))]
+
+
 def by_metric(summary: xr.Dataset, metric: str) -> list[str]:
     """List methods by their rank by one metric, averaged over classifiers."""
     ranks = summary["rank"].sel(metric=metric).transpose("method", "classifier").values

@@ -49,6 +49,7 @@ def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
         dots.lines(axes, listed, which, at, color=color, lw=1.6)
         dots.marks(axes, listed, which, at, color, plain(PAPER), zorder=3, **look)
         axes.plot([], [], ls="none", color=color, label=classifier, **look)
+    dots.blanks(axes, listed, plain(SOFT))
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_yticks(range(len(order)), order, color=plain(INK), fontsize=NAMES)
     axes.tick_params(axis="x", colors=plain(SOFT))

@@ -48,6 +48,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "partly": words.partly(summary),
         "ranks": ranks(summary, order),
         "family_ranks": family_ranks(summary, order),
+        "family_boards": [family_board(summary, family) for family in summary["family"].values.tolist()],
         "metrics": metrics,
         "ranked": ranked(summary),
         "apart": apart(summary),
@@ -97,6 +98,20 @@ def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.
         values = [one[f"family_rank{end}"].transpose("method", "family").values for end in ("", "_low", "_high")]
         found.append((classifier, heat.ranks(*values, order, families, places=1)))
     return found
+
+
+def family_board(summary: xr.Dataset, family: str) -> dict[str, Any]:
+    """Give the mean ranks by the metrics of one family, over how many of them, by classifier; in the order of all."""
+    names = overall(summary)
+    one = summary.sel({"family": family, "method": names})
+    ends = ("", "_low", "_high", "_metrics", "_lacking")
+    columns = [one[f"family_rank{end}"].transpose("method", "classifier").values.tolist() for end in ends]
+    fields = ("rank", "low", "high", "metrics", "lacking")
+    rows = []
+    for method, control, *lines in zip(names, one["control"].values.tolist(), *columns, strict=True):
+        cells = [dict(zip(fields, cell, strict=True)) for cell in zip(*lines, strict=True)]
+        rows.append({"method": method, "control": control, "cells": cells})
+    return {"family": family, "rows": rows}
 
 
 def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
@@ -223,8 +238,9 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
             "settings": spelled(json.loads(str(one["metric_settings"].values))),
             "reference": str(one["metric_reference"].values),
             "long_name": str(one["metric_long_name"].values),
+            "keys": list(zip(*(one[part].values.tolist() for part in ("classifier", "key_digest")), strict=True)),
         }
-        for name in ranking_metrics(summary)
+        for name in summary["metric"].values.tolist()
         for one in [summary.sel(metric=name)]
     ]
     engine = ", ".join(f"{key} {value}" for key, value in given["engine"].items())

@@ -15,12 +15,20 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUNK = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 CONTROL = "a control: it knows nothing of the classifier"
 UNRANKED = "no metric ranks it"
+PARTLY = "its mean rank is over fewer rankings than others have, and is not compared with theirs"
+ALIKE = (
+    "alike: methods that share a letter do not differ significantly (Wilcoxon’s signed ranks, adjusted by Holm for all "
+    "pairs of methods, not across metrics and classifiers)"
+)
+# Letters of a method that a column bears.
+LETTERS = 12
 # Scores are float32: a width below this share of the numbers is rounding, no interval.
 ROUNDING = 1e-6
 LATEX = {
     **{one: f"\\{one}" for one in "#$%&_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
     "−": "$-$", "×": r"$\times$", "±": r"$\pm$", "√": r"$\surd$", "≤": r"$\leq$", "≥": r"$\geq$", "…": r"\ldots{}",
+    "’": "'",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "·": r"$\cdot$", "Φ": r"$\Phi$", "α": r"$\alpha$", "β": r"$\beta$",
     "ε": r"$\varepsilon$", "λ": r"$\lambda$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$",
 }  # fmt: skip
@@ -28,7 +36,7 @@ MARKDOWN = {one: f"\\{one}" for one in "\\`*_|"} | {"<": "&lt;"}
 
 
 class Cell(NamedTuple):
-    """A number, bold where it is the best, and what stands behind it; or n/a, with the reason."""
+    """A number, bold where it is the best, what stands behind it, and why it is not ranked; or n/a, with the reason."""
 
     text: str
     rest: str = ""
@@ -52,6 +60,7 @@ class Board(NamedTuple):
     columns: list[str]
     rows: list[Row]
     wide: bool = False
+    note: str = ""
 
 
 def tables(summary: xr.Dataset) -> dict[str, str]:
@@ -61,16 +70,23 @@ def tables(summary: xr.Dataset) -> dict[str, str]:
         summary: Means and ranks with their intervals, counts, and why methods could not be judged.
 
     Returns:
-        A text for each of .tex and .md: `<classifier>/<metric>`; `<classifier>/mean_rank`; `<classifier>`, of all
-        metrics; and `overall_rank`. Methods stand best first, the best in bold. A mean has the decimals that show two
+        A text for each of .tex and .md: `<classifier>/<metric>`; `<classifier>/mean_rank`, and of each family of
+        metrics `<classifier>/family_<family>`; `<classifier>`, of all metrics; and `overall_rank`. Methods stand best
+        first, the best in bold; of mean ranks, the best that lacks no ranking. Letters that say which methods are alike
+        are left out where a method has many. A mean has the decimals that show two
         digits of its interval's width, or three digits of its own where the interval has no width. What is undefined
         is n/a, with a note that says why.
     """
-    boards = [_mean_ranks(summary, "overall_rank", "overall_rank", "all classifiers")]
+    boards = [_mean_ranks(summary, "overall_rank", "overall_rank", "all metrics on all classifiers")]
     for classifier in summary["classifier"].values.tolist():
         here = summary.sel(classifier=classifier)
         boards += [_leaderboard(here, metric) for metric in ranking_metrics(summary)]
-        boards += [_mean_ranks(here, f"{classifier}/mean_rank", "mean_rank", classifier), _every(here)]
+        for family in summary["family"].values.tolist():
+            where = f"the {family} metrics on {classifier}"
+            one = here.sel(family=family)
+            boards.append(_mean_ranks(one, f"{classifier}/family_{family}", "family_rank", where))
+        where = f"all metrics on {classifier}"
+        boards += [_mean_ranks(here, f"{classifier}/mean_rank", "mean_rank", where), _every(here)]
     return {f"{one.name}.{end}": spell(one) for one in boards for end, spell in (("tex", latex), ("md", markdown))}
 
 
@@ -123,6 +139,7 @@ def latex(board: Board) -> str:
     lines += [r"\bottomrule", r"\end{tabular}"]
     notes = [rf"$^\dagger$ {CONTROL}"] if any(row.control for row in board.rows) else []
     notes += [f"{_raised(mark)} {_tex(reason)}" for reason, mark in reasons.items()]
+    notes += [_tex(board.note)] * bool(board.note)
     if notes:
         lines += ["", r"\smallskip", r"\raggedright\footnotesize", "; ".join(notes) + "."]
     return "\n".join([*lines, rf"\end{{{place}}}"]) + "\n"
@@ -141,6 +158,7 @@ def markdown(board: Board) -> str:
         lines.append(row)
     notes = [f"† {CONTROL}"] if any(row.control for row in board.rows) else []
     notes += [f"<sup>{mark}</sup> {_plain(reason)}" for reason, mark in reasons.items()]
+    notes += [_plain(board.note)] * bool(board.note)
     body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{_plain(board.title)}.\n\n{body}\n" + (f"\n{'; '.join(notes)}.\n" if notes else "")
 
@@ -148,6 +166,8 @@ def markdown(board: Board) -> str:
 def _leaderboard(here: xr.Dataset, metric: str) -> Board:
     """Lay out one metric on one classifier: mean, count and rank of each method."""
     one, rows = here.sel(metric=metric), []
+    letters = dict(zip(*(one[name].values.tolist() for name in ("method", "letters")), strict=True))
+    lettered = 0 < max(map(len, letters.values())) <= LETTERS
     for method, control, cell in _methods(one, one["rank"].values):
         reason = _reason(one, method, cell)
         rank, low, high = (cell[name] for name in ("rank", "rank_low", "rank_high"))
@@ -155,32 +175,34 @@ def _leaderboard(here: xr.Dataset, metric: str) -> Board:
         if not math.isnan(rank):
             place = Cell(f"{rank:.0f}", "" if math.isnan(low + high) else f"[{low:.0f}, {high:.0f}]", rank == 1)
         of = Cell(f"{cell['count']:.0f}" + (f" of {cell['asked']:.0f}" if cell["count"] != cell["asked"] else ""))
-        rows.append(Row(method, control, [_number(cell, "mean", reason, rank == 1), of, place]))
+        alike = [Cell(letters[method])] if lettered else []
+        rows.append(Row(method, control, [_number(cell, "mean", reason, rank == 1), of, place, *alike]))
     better, unit = str(one["better"].values), "tiles of grids" if str(one["unit"].values) == "tile" else "images"
     classifier = str(one["classifier"].values)
     title = (
         f"{one['metric_long_name'].values} on {classifier}, {better} is better: mean over {unit}, {_intervals(here)} "
         f"(means: {INTERVALS[here.attrs['bootstrap']['intervals']]})"
     )
-    return Board(f"{classifier}/{metric}", title, [f"mean {ARROWS[better]}", "defined", "rank ↓"], rows)
+    columns = [f"mean {ARROWS[better]}", "defined", "rank ↓", *["alike"] * lettered]
+    return Board(f"{classifier}/{metric}", title, columns, rows, note=ALIKE if lettered else "")
 
 
 def _mean_ranks(here: xr.Dataset, name: str, variable: str, where: str) -> Board:
-    """Lay out the mean ranks: on one classifier, or over all."""
-    best, rows = _least(here[variable].values), []
+    """Lay out mean ranks: on one classifier, by one family of metrics there, or over all."""
+    best, rows = _least(here, variable), []
     for method, control, cell in _methods(here, here[variable].values):
         number = Cell(f"{cell[f'{variable}_metrics']:.0f}")
-        rows.append(Row(method, control, [_number(cell, variable, UNRANKED, cell[variable] == best), number]))
-    title = f"Mean of the ranks by all metrics on {where}, 1 is best, {_intervals(here)}"
+        rows.append(Row(method, control, [_mean_rank(cell, variable, best), number]))
+    title = f"Mean of the ranks by {where}, 1 is best, {_intervals(here)}"
     return Board(name, title, ["mean rank ↓", "rankings"], rows)
 
 
 def _every(here: xr.Dataset) -> Board:
     """Lay out all metrics on one classifier side by side: means alone, and the mean rank."""
     ranks, metrics, columns = here["mean_rank"].values, ranking_metrics(here), []
-    best = _least(ranks)
+    best = _least(here, "mean_rank")
     rows = _methods(here, ranks)
-    columns.append([_number(cell, "mean_rank", UNRANKED, cell["mean_rank"] == best) for _, _, cell in rows])
+    columns.append([_mean_rank(cell, "mean_rank", best) for _, _, cell in rows])
     for metric in metrics:
         one = here.sel(metric=metric)
         cells = [(cell, _reason(one, method, cell)) for method, _, cell in _methods(one, ranks)]
@@ -204,19 +226,30 @@ def _methods(table: xr.Dataset, ranks: np.ndarray) -> list[tuple[str, bool, dict
     return [(*about[at], {name: float(column[at]) for name, column in columns.items()}) for at in order]
 
 
-def _least(ranks: np.ndarray) -> float:
-    return min((rank for rank in ranks.tolist() if not math.isnan(rank)), default=math.nan)
+def _least(here: xr.Dataset, variable: str) -> float:
+    """Give the best mean rank of those methods that lack no ranking."""
+    ranks = here[variable].values[here[f"{variable}_lacking"].values == 0].tolist()
+    return min((rank for rank in ranks if not math.isnan(rank)), default=math.nan)
+
+
+def _mean_rank(cell: dict[str, float], variable: str, least: float) -> Cell:
+    if math.isnan(cell[variable]):
+        return _number(cell, variable, UNRANKED, best=False)
+    lacking = bool(cell[f"{variable}_lacking"])
+    return _number(cell, variable, PARTLY if lacking else "", cell[variable] == least and not lacking)
 
 
 def _number(cell: dict[str, float], name: str, reason: str, best: bool) -> Cell:
     ends = ("low", "high") if name == "mean" else (f"{name}_low", f"{name}_high")
     if math.isnan(cell[name]):
         return Cell("n/a", reason=reason)
-    return Cell(*spelled(cell[name], *(cell[end] for end in ends)), best)
+    return Cell(*spelled(cell[name], *(cell[end] for end in ends)), best, reason)
 
 
 def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
-    """Say why a method has no mean, or no rank, by a metric on a classifier."""
+    """Say why a method has no mean, or no rank, by a metric on a classifier; nothing where it has both."""
+    if not math.isnan(cell["rank"]):
+        return ""
     classifier, metric = (str(one[name].values) for name in ("classifier", "metric"))
     told = one.attrs["unsupported"].get(classifier, {}).get(method, {}).get(metric)
     if told:

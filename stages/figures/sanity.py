@@ -11,6 +11,8 @@ FAMILY = "randomization"
 def checks(summary: xr.Dataset, curves: xr.Dataset | None, unmoved: float) -> list[dict[str, Any]]:
     """Give each randomization check with the similarity it leaves, method by method, and which methods are flagged.
 
+    A method without an interval is not judged; how many are is told.
+
     A check that gives a curve is read where it is lowest behind its beginning: a flagged method's map stays whatever
     is drawn anew.
 
@@ -45,7 +47,8 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None, unmoved: float) -> li
                 }
                 cells.append({**cell, "flagged": low > unmoved})
             known = {"metric": metric, "long_name": str(summary["metric_long_name"].sel(metric=metric).values)}
-            found.append({**known, "classifier": classifier, "cells": cells})
+            judged = sum(not np.isnan(cell["low"]) for cell in cells)
+            found.append({**known, "classifier": classifier, "cells": cells, "judged": judged})
     return found
 
 

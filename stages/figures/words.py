@@ -3,10 +3,12 @@
 import numpy as np
 import xarray as xr
 
-from stages.figures.order import overall, ranked
+from stages.figures.order import digits, leading, overall
 
 # How intervals of means are made.
 INTERVALS = {"percentile": "percentile", "bca": "BCa"}
+# Relative.
+TIE = 1e-12
 
 
 def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
@@ -16,48 +18,60 @@ def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
 
 
 def omnibus(summary: xr.Dataset) -> list[str]:
-    """Say of each classifier whether its metrics rank methods otherwise than by chance, and what is a difference."""
+    """Say of each classifier whether its metrics rank methods otherwise than by chance, and if so, what differs."""
     said = []
     for classifier in summary["classifier"].values.tolist():
         names = ("friedman_p", "friedman_metrics", "friedman_methods", "critical_difference")
         p, metrics, methods, apart = (float(summary[name].sel(classifier=classifier)) for name in names)
         if np.isnan(p):
             continue
+        found = p < 1 - summary.attrs["bootstrap"]["level"]
         told = (
-            "otherwise than by chance" if p < 1 - summary.attrs["bootstrap"]["level"] else "no otherwise than by chance"
+            f"On {classifier} the ranks of the {_number(int(methods), 'method')} that each of "
+            f"{_number(int(metrics), 'metric')} ranks {'differ' if found else 'do not differ'} by more than chance "
+            f"(Friedman’s test, p = {digits(p, 2)})"
         )
-        said.append(
-            f"On {classifier} {_number(int(metrics), 'metric')} rank {_number(int(methods), 'method')} {told} than by "
-            f"chance (Friedman’s test, p = {p:.2g}); mean ranks that are more than {apart:.1f} apart differ (Nemenyi)."
-        )
+        if found:
+            told += (
+                f"; two of their mean ranks over these metrics, ties at the average of their ranks, differ where they "
+                f"are more than {apart:.1f} apart (Nemenyi)"
+            )
+        said.append(f"{told}.")
     return said
 
 
 def partly(summary: xr.Dataset) -> list[str]:
     """Name the methods that fewer metrics rank than others: their mean rank is over an easier or a harder lot."""
-    number = summary["overall_rank_metrics"]
-    most = int(number.max())
-    few = [(name, int(number.sel({"method": name}))) for name in overall(summary)]
-    return [f"{name} ({count} of {most} rankings)" for name, count in few if 0 < count < most]
+    few = [(name, *_rankings(summary, name)) for name in overall(summary)]
+    return [f"{name} ({count} of {total} rankings)" for name, count, total in few if 0 < count < total]
 
 
 def _leader(summary: xr.Dataset) -> list[str]:
-    leading = [name for name in overall(summary) if not np.isnan(_rank(summary, name))]
-    if not leading:
+    known = [name for name in overall(summary) if not np.isnan(_rank(summary, name))]
+    if not known:
         return ["No method could be ranked."]
-    first = leading[0]
-    low, high = (float(summary[f"overall_rank_{end}"].sel({"method": first})) for end in ("low", "high"))
-    metrics, classifiers = len(ranked(summary)), summary.sizes["classifier"]
-    level = summary.attrs["bootstrap"]["level"]
-    over = f"{_number(metrics, 'metric')} on {_number(classifiers, 'classifier')}"
+    whole = leading(summary)
+    first = (whole or known)[0]
+    (low, high), level = _ends(summary, first), summary.attrs["bootstrap"]["level"]
     named = f"{first}, a control," if bool(summary["control"].sel({"method": first})) else first
-    said = [
-        f"{named} has the best mean rank: {_rank(summary, first):.1f} of {len(leading)} methods over {over} "
-        f"({100 * level:.3g}% interval {low:.1f} to {high:.1f})."
-    ]
-    near = [name for name in leading[1:] if float(summary["overall_rank_low"].sel({"method": name})) <= high]
+    interval = f"({100 * level:.3g}% interval {low:.1f} to {high:.1f})"
+    best = f"{named} has the best mean rank: {_rank(summary, first):.1f}"
+    count, total = _rankings(summary, first)
+    if not whole:
+        return [
+            f"No method has all {_number(total, 'ranking')}, so that none can be said to lead. {best} over "
+            f"{count} of them {interval}."
+        ]
+    own = summary["rank"].sel({"method": first, "metric": summary["role"] == "metric"}).notnull()
+    metrics, classifiers = (int(own.any(other).sum()) for other in ("classifier", "metric"))
+    over = f"{_number(metrics, 'metric')} on {_number(classifiers, 'classifier')}"
+    said = [f"{best} of {_number(len(whole), 'method')} over {_number(count, 'ranking')} by {over} {interval}."]
+    near = [name for name in whole[1:] if _ends(summary, name)[0] <= high and low <= _ends(summary, name)[1]]
     if near:
-        said.append(f"The intervals of {_list(near)} overlap with its own: on these images they are not told apart.")
+        many = len(near) > 1
+        said.append(f"The interval{'s' * many} of {_list(near)} overlap{'s' * (not many)} with its own.")
+    elif len(whole) > 1:
+        said.append("No other method’s interval overlaps with its own.")
     return said
 
 
@@ -87,31 +101,38 @@ def _agreement(agreement: xr.Dataset) -> list[str]:
     between = between[~np.isnan(between)]
     if between.size:
         said.append(
-            f"Two metrics order the methods alike with a Kendall τ of {between.mean():.2f} on average "
-            f"({between.min():.2f} to {between.max():.2f}).".replace("(-", "(−").replace(" -", " −")
+            f"Two metrics order the methods alike with a Kendall τ of {digits(between.mean(), 2)} on average "
+            f"({digits(between.min(), 2)} to {digits(between.max(), 2)})."
         )
     across = agreement["kendall_classifiers_mean_off_diagonal"].values
     across = across[~np.isnan(across)]
     if across.size:
-        said.append(f"Two classifiers order them alike with a τ of {across.mean():.2f} on average over metrics.")
+        alike = digits(across.mean(), 2)
+        said.append(f"Two classifiers order them alike with a τ of {alike} on average over metrics.")
     return said
 
 
 def leaderboard(summary: xr.Dataset) -> str:
-    """Give the mean ranks as a Markdown table, best first."""
+    """Give the mean ranks as a Markdown table, best first; equal ones share a place.
+
+    A method that lacks rankings has no place; how many of them it has is told.
+    """
+    placed = {name: _rank(summary, name) for name in leading(summary)}
     classifiers = summary["classifier"].values.tolist()
     head = ["", "method", "family", "mean rank", "of rankings", *[f"on {name}" for name in classifiers]]
     lines = [head, ["---:", "---", "---", *["---:"] * (2 + len(classifiers))]]
-    for place, name in enumerate(overall(summary), start=1):
+    for name in overall(summary):
         one = summary.sel({"method": name})
         family = str(one["method_family"].values)
         cells = [_interval(*(float(one[f"overall_rank{end}"]) for end in ("", "_low", "_high")))]
-        cells.append(str(int(one["overall_rank_metrics"])))
+        count, total = _rankings(summary, name)
+        cells.append(str(count) if count == total else f"{count} of {total}")
         for classifier in classifiers:
             there = one.sel(classifier=classifier)
             cells.append(_interval(*(float(there[f"mean_rank{end}"]) for end in ("", "_low", "_high"))))
-        known = not np.isnan(float(one["overall_rank"]))
-        lines.append([str(place) if known else "", f"`{name}`", family, *cells])
+        # Equal means may differ in the last bit.
+        ahead = [other for other, rank in placed.items() if rank < _rank(summary, name) * (1 - TIE)]
+        lines.append([str(1 + len(ahead)) if name in placed else "", f"`{name}`", family, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -121,6 +142,18 @@ def _interval(value: float, low: float, high: float) -> str:
 
 def _rank(summary: xr.Dataset, method: str) -> float:
     return float(summary["overall_rank"].sel({"method": method}))
+
+
+def _ends(summary: xr.Dataset, method: str) -> tuple[float, float]:
+    one = summary.sel({"method": method})
+    return float(one["overall_rank_low"]), float(one["overall_rank_high"])
+
+
+def _rankings(summary: xr.Dataset, method: str) -> tuple[int, int]:
+    """Say how many rankings a method has, and how many there are with those that it lacks."""
+    one = summary.sel({"method": method})
+    has = int(one["overall_rank_metrics"])
+    return has, has + int(one["overall_rank_lacking"])
 
 
 def _number(number: int, word: str) -> str:

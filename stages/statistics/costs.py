@@ -20,7 +20,8 @@ def cost_table(
         methods: By classifier, forward, backward and head passes of one map over `method`; a classifier that is not in
             it has no cost known.
         metrics: By classifier, the same and explained of one score over `metric`.
-        summary: The classifiers, the methods, whether they are controls, and their mean ranks.
+        summary: The classifiers, the methods, whether they are controls, their mean ranks and how many rankings they
+            lack.
         judging: The metrics to lay out.
 
     Returns:
@@ -28,7 +29,8 @@ def cost_table(
         `metric_backward`, `metric_head`, `metric_explained` over `classifier metric`: 0 or more, lower is better.
         `front` over `classifier method`: 1 where no other method has both at most as many passes, forward and backward
         together, and at most as high a mean rank, and one of them lower. Passes of a head are not counted there, as
-        they are of a small part of a network. Controls are neither on the front nor beat a method.
+        they are of a small part of a network. Controls are neither on the front nor beat a method,
+        and neither do methods that lack a ranking that another one has: their mean rank is over others.
 
     Undefined (NaN) where no cost is known: of a method that cannot serve a classifier, of a metric that judges no
     method there. Without a cost or a mean rank a method is not on the front.
@@ -51,7 +53,8 @@ def cost_table(
             columns[f"{dim}_{kind}"] = ("classifier", dim), values
     passes = columns["method_forward"][1] + columns["method_backward"][1]
     ranks = summary["mean_rank"].transpose("classifier", "method").values
-    ranked = np.where(summary["control"].values, np.nan, ranks)
+    lacking = summary["mean_rank_lacking"].transpose("classifier", "method").values > 0
+    ranked = np.where(summary["control"].values | lacking, np.nan, ranks)
     on = [front(np.stack(both), better=["lower", "lower"]) for both in zip(passes, ranked, strict=True)]
     columns["front"] = ("classifier", "method"), np.array(on, np.int8).reshape(ranks.shape)
     return xr.Dataset(columns, coords)

@@ -3,7 +3,10 @@
 import json
 import re
 
+import numpy as np
 import xarray as xr
+
+from stages.statistics.tables import Judged
 
 BOOTSTRAP = "efron1993introduction"
 MEASURE = "of the metric (metric_units)"
@@ -27,10 +30,12 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "mean_rank_low": (f"best end of the mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "mean_rank_high": (f"worst end of the mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "mean_rank_metrics": ("metrics that ranked the method on one classifier", "1", ""),
+        "mean_rank_lacking": ("metrics that rank another method but a control there, and not this one", "1", ""),
         "family_rank": ("mean of the ranks by the metrics of one family on one classifier", "1", ""),
         "family_rank_low": (f"best end of that mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "family_rank_high": (f"worst end of that mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "family_rank_metrics": ("metrics of the family that ranked the method", "1", ""),
+        "family_rank_lacking": ("metrics of the family that rank another method but a control, and not it", "1", ""),
         "letters": (
             "methods that share a letter do not differ significantly by a metric on a classifier",
             "1",
@@ -49,6 +54,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "overall_rank_low": (f"best end of the overall rank's interval{OTHERS}", "1", BOOTSTRAP),
         "overall_rank_high": (f"worst end of the overall rank's interval{OTHERS}", "1", BOOTSTRAP),
         "overall_rank_metrics": ("rankings, by a metric on a classifier, that the mean is over", "1", ""),
+        "overall_rank_lacking": ("rankings that rank another method but a control, and not this one", "1", ""),
+        "key_digest": ("digest of the keys of the scores that were read, of all methods", "1", ""),
     },
     "curves": {
         "mean": ("mean curve over the images on which it is defined", MEASURE, "by metric (metric_reference)"),
@@ -126,8 +133,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "metric_head": ("passes that a score takes of what follows a layer alone", PASSES, ""),
         "metric_explained": ("maps that a score takes beside the one it judges; they cost their method", "maps", ""),
         "front": (
-            "1 where no other method but a control is as good in both passes, forward and backward, and mean rank, "
-            "and better in one",
+            "1 where no other method but a control, of those that lack no ranking, is as good in both passes, forward "
+            "and backward, and mean rank, and better in one",
             "1",
             "nourelahi2022explainable",
         ),
@@ -220,3 +227,11 @@ def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Data
         "unit": [one["unit"] for one in metrics],
     }
     return table.assign_coords({name: ("metric", values) for name, values in columns.items()})
+
+
+def name_keys(summary: xr.Dataset, judged: list[Judged]) -> xr.Dataset:
+    """Say by which keys the scores of a metric on a classifier were read: their digest, empty where there are none."""
+    known = {(one.classifier, one.metric): one.attrs["keys"] for one in judged}
+    names = [summary[dim].values.tolist() for dim in ("classifier", "metric")]
+    found = [[known.get((classifier, metric), "") for metric in names[1]] for classifier in names[0]]
+    return summary.assign_coords(key_digest=(("classifier", "metric"), np.array(found, np.dtypes.StringDType())))

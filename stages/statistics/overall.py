@@ -1,6 +1,7 @@
 """Mean ranks with their intervals: over the metrics of a classifier, of one family of them, and of all classifiers."""
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Float
 
 from stages.statistics.bootstrap import mean_rank_interval
@@ -55,3 +56,35 @@ def mean_ranks(
         "family_rank": (("classifier", "method", "family"), by_family.transpose(2, 0, 3, 1)),
     }
     return {f"{name}{end}": (dims, one[at]) for name, (dims, one) in found.items() for at, end in enumerate(ENDS)}
+
+
+def lacking(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Count the rankings that a method lacks: those that rank another one, controls left out, but not it.
+
+    Mean ranks over different rankings cannot be compared: only methods that lack none can be said to be best.
+
+    Args:
+        ranks: By the metrics of the mean ranks over classifier, method and metric, NaN where a method is not ranked;
+            `control` says which methods are controls, `metric_family` which family a metric is of.
+
+    Returns:
+        mean_rank_lacking (classifier, method), overall_rank_lacking (method) and family_rank_lacking (classifier,
+        method, family): 0 where a method lacks none, and where there is no such ranking.
+    """
+    known = ranks.notnull()
+    lacks = known.sel({"method": ~ranks["control"].values}).any("method") & ~known
+    names = ranks["metric_family"].values
+    families = list(dict.fromkeys(names.tolist()))
+    dims = ("classifier", "method")
+    by_family = [lacks.sel(metric=names == family).sum("metric").transpose(*dims).values for family in families]
+    shape = *(ranks.sizes[dim] for dim in dims), 0
+    counted = {
+        "mean_rank": (dims, lacks.sum("metric").transpose(*dims).values),
+        "overall_rank": (dims[1:], lacks.sum(["classifier", "metric"]).values),
+        "family_rank": ((*dims, "family"), np.stack(by_family, axis=-1) if families else np.zeros(shape)),
+    }
+    coords = {**{dim: ranks[dim].values for dim in dims}, "family": families}
+    return {
+        f"{name}_lacking": xr.DataArray(values.astype(np.int32), {dim: coords[dim] for dim in dims}, dims)
+        for name, (dims, values) in counted.items()
+    }

@@ -28,9 +28,9 @@ def write(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
         columns = ["classifier", "method", "mean", "low", "high", "count", "rank"]
         _write_csv(folder / "scores" / f"{metric}.csv", columns, rows)
     for metric in [] if curves is None else curves["metric"].values.tolist():
-        one = curves[["mean", "low", "high"]].sel(metric=metric).to_dataframe().reset_index().dropna()
+        one = curves[["mean", "low", "high"]].sel(metric=metric).to_dataframe().reset_index()
         columns = ["classifier", "method", "fraction", "mean", "low", "high"]
-        _write_csv(folder / "curves" / f"{metric}.csv", columns, one)
+        _write_csv(folder / "curves" / f"{metric}.csv", columns, one.dropna(subset=["mean"]))
 
 
 def _write_csv(path: Path, columns: list[str], rows) -> None:
