@@ -28,7 +28,8 @@ def mean_ranks(
     Returns:
         mean_rank (classifier, method), overall_rank (method), over all classifiers, and family_rank (classifier,
         method, family), each with the ends _low and _high of its interval, of the mean rank that as many other images
-        of the same kind would give, and with _metrics: how many rankings it is over. A family stands in the order in which its first metric does.
+        of the same kind would give, and with _metrics: how many rankings it is over. A family stands in the order in
+        which its first metric does.
     """
     classifiers, families = range(len(ranks)), list(dict.fromkeys(use.values()))
 
