@@ -114,7 +114,9 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
         "metric": [one.name for one in metrics if set(methods) - set(one.options["exclude"])],
     }
     for kind, names in wanted.items():
-        there = order.ranking_metrics(summary) if kind == "metric" else summary[kind].values.tolist()
+        there = summary[kind].values.tolist()
+        if kind == "metric":  # but for what is derived of curves
+            there = [name for name in there if name in names or name.rpartition("_")[0] not in names]
         # A draft may lack the scores of some.
         if there != names and not (gone and set(there) <= set(names)):
             raise Problem(f"{folder}: made for other {kind}s than params.yaml's; run stages.aggregate again")
