@@ -144,7 +144,8 @@ def test_another_test_of_the_same_votes_takes_no_vote(house, tmp_path):
     params["metrics"]["certified"]["certified_important"] = {**TEST, "tau": [0.7], "alpha": 0.01}
     write(place, params)
     made = {cell: line["computed"] for cell, line in repro(place, "aggregate").items() if line["computed"]}
-    assert made == {f"score@{C}-{family}": {"certified_important": IMAGES} for family in ("gradient", "control")}
+    judged = {f"score@{C}-{family}": {"certified_important": IMAGES} for family in ("gradient", "control")}
+    assert made == judged | {f"cost@{C}": {"metrics": 1}}
 
 
 def test_another_noise_takes_its_own_votes_alone(house, tmp_path):

@@ -39,7 +39,7 @@ METRICS = {
     },
     "certified": {"certified_important": TEST, "certified_deletion": {**TEST, "baseline": "mean"}},
 }
-VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "first": 3, "rest": 12, "images": 2, "grids": 0}
+VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "first": 3, "rest": 40, "images": 2, "grids": 0}
 
 
 def settings() -> dict:
@@ -114,8 +114,8 @@ def test_metrics_take_the_passes_that_are_known_of_them_and_none_of_the_methods(
         "local_lipschitz_quantus": of(explained=10),
         "model_randomization": of(explained=2),
         "random_logit": of(1, explained=1),
-        "certified_important": of(explained=15),
-        "certified_deletion": of(3, explained=15),
+        "certified_important": of(explained=43),
+        "certified_deletion": of(3, explained=43),
     }
 
 
