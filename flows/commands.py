@@ -13,6 +13,9 @@ from typing import Any
 from dvc.stage import run
 from dvc.stage.exceptions import StageCmdFailedError
 
+# What every command imports, and none of this project's own modules: a command imports them as they are then.
+PRELOAD = ["argparse", "importlib.metadata", "pydantic.main", "symtable", "yaml", "zarr"]
+
 _as_dvc = run._run
 
 
@@ -44,7 +47,7 @@ def _run(executable: str | None, command: str, **how: Any) -> None:
 @cache
 def _server() -> Connection:
     ours, theirs = Pipe()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from flows.forks import serve; serve({theirs.fileno()})"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from flows.forks import serve; serve({theirs.fileno()}, {PRELOAD})"
     process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()])
     theirs.close()
     atexit.register(_end, process, ours)

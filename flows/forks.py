@@ -10,17 +10,16 @@ import sys
 from importlib import import_module
 from multiprocessing.connection import Connection
 
-PRELOAD = ["argparse", "importlib.metadata", "pydantic.main", "symtable", "yaml", "zarr"]
 
-
-def serve(channel: int) -> None:
+def serve(channel: int, preload: list[str]) -> None:
     """Run what is asked for, one after another, until the one who asks is gone; answer with each exit status.
 
     Args:
         channel: The file descriptor of a connection, which brings (module, arguments, folder, environment).
+        preload: Modules to import first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in PRELOAD:
+    for name in preload:
         import_module(name)
     with Connection(channel) as asked:
         while True:

@@ -4,7 +4,7 @@ import fcntl
 from pathlib import Path
 
 import pytest
-from study import build, repro, tiny
+from study import build, run, tiny
 
 # Each test of these files runs whole cells on its own copy of the study; all other files stay together.
 SPREAD = ("test_reruns",)
@@ -27,6 +27,6 @@ def baseline(tmp_path_factory, worker_id) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
             build(house, tiny())
-            repro(house, "aggregate")
+            run(house, "dvc", "repro", "-q", "aggregate")
             done.touch()
     return house

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import time
 
 import pytest
 import yaml
@@ -47,11 +46,9 @@ def test_dvc_finds_nothing_to_do_afterwards(house):
 
 
 def test_nothing_stale_starts_no_prefect(house):
-    start = time.monotonic()
     env = {**environment(house[0]), "PREFECT_API_URL": "http://127.0.0.1:9/none"}  # where nobody answers
     done = subprocess.run(["atlas", "reproduce"], cwd=house[0], env=env, capture_output=True, text=True, check=True)
     assert "Nothing is stale" in done.stdout
-    assert time.monotonic() - start < 30
 
 
 READ = """

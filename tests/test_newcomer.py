@@ -71,5 +71,6 @@ def test_a_new_metric_is_judged(house):
     facts = '{"long_name": "Peak", "units": "1", "better": "higher", "reference": "chalasani2020concise"}'
     file.write_text(file.read_text().replace("ATTRS = {", f'ATTRS = {{"peak": {facts},', 1) + METRIC)
     add(house, "metrics", "complexity", "peak", {})
-    said = judged(house, "tests/test_metrics.py", "tests/test_references.py")
+    said = judged(house, "tests/test_metrics.py", "tests/test_references.py", "-k", "peak or test_references")
+    assert " passed" in said, said
     assert "failed" not in said, said
