@@ -2,6 +2,7 @@
 
     uv sync --project benchmarks/peers    # once: the other systems, in an environment of their own
     uv run python benchmarks/metrics.py [--device cuda] [--precision bfloat16] [--images 4] [--side 224] [--quick]
+        [--metrics road ...] [--sizes 16 32]
 
 One ResNet-18 of torchvision with random weights, the same images, maps and threads on both sides. It prints
 
@@ -75,8 +76,8 @@ def main() -> None:
         classifier = Classifier("resnet18", networks[1], mean=MEAN, std=STD, engine=engine)
         evidence = judged(classifier, images)
         with theirs(networks[0], evidence, given) as ask:
-            for name, family in FAMILIES.items():
-                judge = ours(name, family, classifier, evidence, given)
+            for name in given.metrics:
+                judge = ours(name, FAMILIES[name], classifier, evidence, given)
                 if judge:
                     back = classifier.passes["backward"] > 0
                     turns = [(bare(back=back), judge(), bare(back=back), ask(name)) for _ in range(given.turns)]
@@ -89,17 +90,18 @@ def arguments() -> Namespace:
     parser = ArgumentParser(description="Measure metrics beside other systems and beside the bare network.")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--metrics", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--side", type=int, default=224, help="pixels; a multiple of 32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=["float32"], help="of our engine")
     parser.add_argument("--turns", type=int, default=3, help="of which the median counts")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64], help="of batches, tried")
     parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
     python = HERE / "peers" / ".venv" / "bin" / "python"
     parser.add_argument("--python", type=Path, default=python, help="of the peers' environment")
     given = parser.parse_args()
     if given.quick:
-        given.images, given.side, given.turns = 2, 64, 1
-    given.sizes = [1, 8] if given.quick else [1, 2, 4, 8, 16, 32, 64]
+        given.images, given.side, given.turns, given.sizes = 2, 64, 1, [1, 8]
     # Steps of a curve: as many as the image is wide.
     pixels = given.side * 8 if given.quick else given.side
     given.settings = {

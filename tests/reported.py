@@ -70,6 +70,16 @@ def unseen() -> NoReturn:
     given_up("no chromium with its chromedriver on this machine: the page was not looked at")
 
 
+def visit(browser, study):
+    """Open a study's report as it first shows, on a wide screen in the light, and wait until its charts are there."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    look(browser)
+    browser.get((study / "data/report/index.html").as_uri())
+    WebDriverWait(browser, 60).until(lambda page: find(page, ".chart svg") and not find(page, ".chart > noscript"))
+    return browser
+
+
 def look(browser, *, width: int = 1280, scheme: str = "light", media: str = "") -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

@@ -19,7 +19,7 @@ import yaml
 import zarr
 from made_up_votes import LEVELS, VOTED
 from PIL import Image
-from reported import CONTRAST, find, housed, look
+from reported import CONTRAST, find, housed, look, visit
 
 from stages import aggregate, params, report
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
@@ -908,9 +908,7 @@ def _public(family: str) -> list[str]:
 
 @pytest.fixture
 def page(browser, study):
-    look(browser, width=1280)
-    browser.get((study / "data/report/index.html").as_uri())
-    return browser
+    return visit(browser, study)
 
 
 def test_the_pickers_choose_what_is_shown(page):

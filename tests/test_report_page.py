@@ -14,7 +14,7 @@ import reported
 import xarray as xr
 import yaml
 import zarr
-from reported import CONTRAST, find, housed, look
+from reported import CONTRAST, find, housed, look, visit
 from study import files
 
 from stages import aggregate, params, report
@@ -215,10 +215,7 @@ def test_neither_verb_imports_torch():
 
 @pytest.fixture
 def page(browser, study):
-    """Open the page as it first shows, on a wide screen in the light."""
-    look(browser, width=1280)
-    browser.get((study / "data/report/index.html").as_uri())
-    return browser
+    return visit(browser, study)
 
 
 def test_the_browser_has_no_complaints(page):

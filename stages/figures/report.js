@@ -45,4 +45,15 @@ for (const bar of document.querySelectorAll("[data-picks]")) {
   for (const select of selects) select.addEventListener("change", fill);
   fill();
 }
-for (const kept of document.querySelectorAll("noscript")) if (!kept.closest("[hidden], details")) unfold(kept.parentElement);
+for (const kept of document.querySelectorAll("noscript")) {
+  if (!kept.closest("[hidden], details, .chart")) unfold(kept.parentElement);
+}
+// Charts come one after another once the rest is there, or at once for a print.
+const charts = [...document.querySelectorAll(".chart")];
+const next = () => {
+  if (!charts.length) return;
+  unfold(charts.shift());
+  setTimeout(next);
+};
+addEventListener("load", next);
+addEventListener("beforeprint", () => charts.splice(0).forEach(unfold));
