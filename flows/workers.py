@@ -40,11 +40,12 @@ def record(study: str, cell: str) -> float:
     """
     from dvc.cli import main
 
-    from flows import commands, lock
+    from flows import commands, hashes, lock
 
     start = time.monotonic()
     lock.quicken()
     commands.quicken()
+    hashes.quicken()
     os.chdir(study)
     if main(["--wait-for-lock", "repro", "--quiet", "--single-item", cell]) != 0:
         raise RuntimeError(f"the cell {cell} failed")

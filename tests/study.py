@@ -13,9 +13,10 @@ import yaml
 WARM = """
 import sys
 from dvc.cli import main
-from flows import commands, lock
+from flows import commands, hashes, lock
 commands.PRELOAD += ["torch", "torch.fx.experimental.optimization", "cv2", "scipy.stats", "xarray"]
 commands.quicken()
+hashes.quicken()
 lock.quicken()
 sys.exit(main(sys.argv[1:]))
 """

@@ -6,13 +6,16 @@ from copy import deepcopy
 
 import pytest
 import yaml
+from dvc.dependency.base import Dependency
 from dvc.dvcfile import Lockfile
+from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import run as running
+from dvc.stage.cache import StageCache
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
 from dvc.utils.strictyaml import YAMLValidationError
-from study import ROOT, run
+from study import ROOT, files, run
 from typer.testing import CliRunner
 
 from flows import cli, commands, lock
@@ -44,7 +47,8 @@ PARAMS = "seen: &seen {a: 1e-5, b: '1e5'}\nshared: {first: *seen, second: *seen}
 @pytest.fixture(autouse=True)
 def undone(monkeypatch):
     """What DVC does by itself is put back afterwards."""
-    for owner, name in ((Lockfile, "_load_yaml"), (Lockfile, "dump_stages"), (running, "_run")):
+    changed = ((Lockfile, "_load_yaml"), (Lockfile, "dump_stages"), (running, "_run"), (StageCache, "save"))
+    for owner, name in changed:
         monkeypatch.setattr(owner, name, getattr(owner, name))
 
 
@@ -112,7 +116,7 @@ def test_cells_are_recorded_as_dvc_records_them(project):
         (project / "params.yaml").write_text(PARAMS)
         first = way("say@one", "say@two", "copy")
         (project / "params.yaml").write_text(PARAMS.replace("1e-5", "2e-5"))
-        made[way] = first, way("say@one")
+        made[way] = first, way("say@one"), files(project / ".dvc" / "cache" / "runs")
         (project / "dvc.lock").unlink()
         shutil.rmtree(project / ".dvc" / "cache")
     theirs, ours = made.values()
@@ -120,6 +124,34 @@ def test_cells_are_recorded_as_dvc_records_them(project):
     assert theirs[0] != theirs[1]
     assert "&id002" in theirs[0]
     assert theirs[0].count("outs:") == 3
+    assert len(theirs[2]) == 4  # each run is filed
+
+
+def test_inputs_are_walked_once_for_the_record(project, monkeypatch):
+    walked = []
+    build = Output._build
+    monkeypatch.setattr(Output, "_build", lambda self, *given, **how: walked.append(self) or build(self, *given, **how))
+
+    def walks(way) -> int:
+        way("say@one", "copy")
+        (project / "one.json").unlink()
+        (project / "dvc.lock").unlink()
+        shutil.rmtree(project / ".dvc" / "cache")
+        number = sum(isinstance(one, Dependency) for one in walked)
+        walked.clear()
+        return number
+
+    def by_itself(*cells: str) -> None:
+        with Repo(str(project)) as repo:
+            for cell in cells:
+                repo.reproduce(cell, single_item=True)
+
+    def recorded(*cells: str) -> None:
+        for cell in cells:
+            record(str(project), cell)
+
+    theirs = walks(by_itself)  # first: recording changes DVC
+    assert walks(recorded) == theirs - 2 > 0
 
 
 def test_a_comment_in_the_lock_is_kept_as_dvc_keeps_it(project):
