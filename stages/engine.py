@@ -21,6 +21,8 @@ def start(engine: dict) -> None:
     if engine["device"] == "cuda" and not torch.cuda.is_available():
         raise Problem("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
     keep_memory()
+    # Else MKL's matrix products of some widths give a row other bits in another place. It is read at the first product.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products need
     torch.set_num_threads(engine["threads"])
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler: seconds

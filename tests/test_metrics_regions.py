@@ -150,7 +150,8 @@ class TestIrof:
             given = (evidence["maps"][row].numpy(), evidence["images"][row].numpy(), evidence["seeds"][row])
             witness = Witness(int(evidence["targets"][row]))
             restated = slow.irof(*given, witness, **{**IROF, "form": "quantus"})
-            assert scores[row].item() == pytest.approx(restated, rel=2e-5)
+            # What nine ratios near 1, in single precision, leave of 9.
+            assert scores[row].item() == pytest.approx(restated, rel=2e-5, abs=4e-5)
 
     @pytest.mark.parametrize(("best", "kept"), [(0, [8, 2, 1, 0.5]), (3, [8, 7.5, 7, 6])])
     def test_four_quarters_of_a_linear_classifier(self, best, kept):

@@ -140,7 +140,7 @@ class TestKnownAnswers:
     def test_a_relative_change_is_divided_by_that_of_what_is_moved(self):
         weights = torch.randn(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
         evidence = {**make_evidence(rows=5), "classifier": linear(weights)}
-        one = {"samples": 1, "noise": "uniform", "scale": 0.001, "floor": 0.3}
+        one = {"samples": 1, "noise": "uniform", "scale": 0.01, "floor": 0.3}
         seen = []
 
         def method(classifier, images, targets, seeds):
