@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import scipy.stats
+import xarray as xr
 
 from stages.statistics import bootstrap, precision
 from stages.statistics.overall import mean_ranks
 from stages.statistics.ranks import mean_rank, rank
 from stages.statistics.summary import summarize
+from stages.statistics.tables import Judged, summary_table
 
 
 def intervals(scores: np.ndarray, *, resamples: int = 500, level: float = 0.9, kind: str):
@@ -284,3 +286,20 @@ def test_enough_is_where_the_width_stays_below_the_wish():
     sizes = np.array([10, 20, 40, 80])
     widths = np.array([[0.9, 0.1, 0.9, nan], [0.4, 0.6, 0.9, nan], [0.3, 0.4, 0.9, nan], [0.2, 0.3, 0.5, nan]])
     np.testing.assert_array_equal(precision.enough(widths, sizes, wish=0.5), [20, 40, nan, nan])
+
+
+@pytest.mark.parametrize(("constant", "enough"), [(0, 50), (2, np.nan)])
+def test_where_most_methods_have_one_score_no_number_of_images_is_enough(constant, enough):
+    """An interval of equal scores has no width, whatever images were not drawn."""
+    values = np.random.default_rng(0).choice([0.0, 1.0], size=(3, 40), p=[0.05, 0.95])
+    values[0] = 1 - values[0]
+    values[1 : 1 + constant] = 1
+    coords = {"method": ["a", "b", "c"], "image": [f"image_{number}" for number in range(40)]}
+    scores = xr.DataArray(values, coords, ("method", "image"))
+    judged = Judged("one", "hit", {"better": "higher", "family": "localization"}, scores, scores.notnull())
+    options = {"level": 0.95, "seed": 0}
+    summary = summary_table([judged], resamples=50, intervals="percentile", fewest=5, **options)
+    summary = summary.assign_coords(control=("method", [False] * 3))
+    found = precision.precision_table([judged], summary, **options).sel(classifier="one", metric="hit")
+    assert (float(found["width_now"]) == 0) is (constant == 2)
+    np.testing.assert_array_equal(found["enough"], enough)

@@ -113,6 +113,18 @@ def test_wilcoxon_sees_ties_of_values_of_unlike_sizes():
     assert significance.wilcoxon(*longer) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("largest", [1e5, 1e7, 1e12])
+def test_one_large_score_turns_no_other_to_a_tie(largest):
+    one = np.random.default_rng(0).lognormal(size=64)
+    other = one * 1.5
+    one[0], other[0] = largest, 1.5 * largest
+    assert significance.wilcoxon(one, other) == pytest.approx(scipy.stats.wilcoxon(one, other).pvalue, rel=0.3)
+    assert significance.superiority(one, other, paired=True) == 0
+    sparse = np.where(np.arange(64) < 40, 0, one * 1e-9), np.where(np.arange(64) < 40, 0, other * 1e-9)
+    assert significance.superiority(*sparse, paired=True) == pytest.approx((40 / 2) / 64)
+    assert np.isnan(significance.wilcoxon(np.empty(0), np.empty(0)))
+
+
 def test_wilcoxon_leaves_out_undefined_pairs():
     nan = np.nan
     padded = np.append(BEFORE, [nan, 3]), np.append(AFTER, [1, nan])

@@ -447,3 +447,52 @@ def test_a_mean_over_a_few_images_ranks_nobody():
     np.testing.assert_array_equal(table.rank, [np.nan, 1])
     np.testing.assert_array_equal(table.mean, [0.9, pytest.approx(0.2)])
     assert np.isnan(resampled[:, 0]).all()
+
+
+def test_ranks_are_over_the_images_that_all_ranked_methods_have_scores_of():
+    """A method that is undefined on hard images is not ahead for that."""
+    easy, hard = np.full(6, 0.8), np.full(6, 0.2)
+    one = np.concatenate([easy, hard])
+    scores = np.stack([one, np.concatenate([easy - 0.1, np.full(6, np.nan)]), one - 0.3, np.full(12, np.nan)], axis=1)
+    weights = bootstrap.draw(12, resamples=50, seed=0)
+    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, fewest=5, kind="percentile")
+    assert table.mean[1] > table.mean[0]
+    np.testing.assert_array_equal(table.count, [12, 6, 12, 0])
+    np.testing.assert_array_equal(table.rank, [1, 2, 3, np.nan])
+    np.testing.assert_array_equal(table.rank_count, [6, 6, 6, 0])
+    np.testing.assert_array_equal([table.rank_low[:3], table.rank_high[:3]], [[1, 2, 3]] * 2)
+    np.testing.assert_array_equal(np.unique(resampled[~np.isnan(resampled[:, 0])][:, :3], axis=0), [[1, 2, 3]])
+    # Where too few are shared, the method with the fewest scores is not ranked, and the others are by all of theirs.
+    scores[0, 0] = np.nan
+    table, _ = summarize(single(scores), weights, better="higher", level=0.95, fewest=6, kind="percentile")
+    np.testing.assert_array_equal(table.rank, [1, np.nan, 2, np.nan])
+    np.testing.assert_array_equal(table.rank_count, [11, 0, 11, 0])
+
+
+def test_tiles_that_a_method_lacks_are_left_out_of_ranks_alone():
+    scores = np.ones((8, 2, 2))
+    scores[..., 1] = 0.9
+    scores[:4, 1, 0] = -9
+    scores[:4, 1, 1] = np.nan
+    weights = bootstrap.draw(8, resamples=50, seed=0)
+    table, _ = summarize(scores, weights, better="higher", level=0.95, fewest=8, kind="percentile")
+    assert table.mean[0] < table.mean[1]
+    np.testing.assert_array_equal([table.rank, table.rank_count, table.count], [[1, 2], [12, 12], [16, 12]])
+
+
+def test_methods_that_share_no_image_rank_nobody():
+    scores = np.full((12, 2), np.nan)
+    scores[:6, 0], scores[6:, 1] = 1, 2
+    weights = bootstrap.draw(12, resamples=50, seed=0)
+    table, _ = summarize(single(scores), weights, better="higher", level=0.95, fewest=5, kind="percentile")
+    np.testing.assert_array_equal([table.rank, table.rank_count], [[np.nan] * 2, [0, 0]])
+
+
+def test_a_ranking_that_agrees_with_itself_alone_has_no_mean_agreement():
+    nan = np.nan
+    alone = np.array([[1.0, nan, nan], [nan, nan, nan], [nan, nan, nan]])
+    for diagonal in (True, False):
+        assert np.isnan(agreement.mean_and_sd(alone, diagonal=diagonal)).all()
+    part = np.array([[1.0, 0.5, nan], [0.5, 1, nan], [nan, nan, nan]])
+    assert agreement.mean_and_sd(part, diagonal=True) == (0.75, 0.25)
+    assert agreement.mean_and_sd(part, diagonal=False) == (0.5, 0)

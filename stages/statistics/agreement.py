@@ -130,15 +130,16 @@ def mean_and_sd(matrix: Matrix, *, diagonal: bool) -> tuple[float, float]:
         diagonal: Whether the ones on the diagonal count.
 
     Returns:
-        Mean and standard deviation (of the entries themselves, ddof 0); NaN where there are none.
+        Mean and standard deviation (of the entries themselves, ddof 0); NaN where there are none off the diagonal: a
+        ranking agrees with itself whatever it is.
 
     Reference: nieradzik2024reliable, whose printed numbers come out with the diagonal and without ddof.
     """
-    use = ~np.isnan(matrix)
-    if not diagonal:
-        use &= ~np.eye(len(matrix), dtype=bool)
-    entries = matrix[use]
-    return (float(entries.mean()), float(entries.std())) if entries.size else (np.nan, np.nan)
+    known, off = ~np.isnan(matrix), ~np.eye(len(matrix), dtype=bool)
+    if not (known & off).any():
+        return np.nan, np.nan
+    entries = matrix[known if diagonal else known & off]
+    return float(entries.mean()), float(entries.std())
 
 
 def _squares(values: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ def interval(
     Returns:
         Lower and upper ends, of the resamples in which the mean is defined. NaN where fewer than five units have a
         defined score: so few say little of how units vary, and three would be in such an interval of 95% but three
-        times in four.
+        times in four. Of equal scores it has no width, though another unit's score may differ.
     """
     tail = (1 - level) / 2
     known = ((counts > 0).sum(axis=0) >= LEAST) & ~np.isnan(samples).all(axis=0)

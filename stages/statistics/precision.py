@@ -33,7 +33,8 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, 
         units, of 200 draws. `width_now`, that of the summary's intervals, over `units`, the images or grids on which
         the method with most of them has a score; `width_count` methods have a width: five units make one. `spread`:
         the standard deviation (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a
-        number of units; NaN where 5000 are not enough, and where width or spread is undefined. Means over few units
+        number of units; NaN where 5000 are not enough, where width or spread is undefined, and where `width_now` is 0:
+        most methods have one score on all units, and no draw says how rare others are. Means over few units
         differ by chance too: their spread comes out too large, and `enough` too small.
 
     Reference: by definition; bickel1997resampling (widths).
@@ -65,7 +66,8 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, 
         if means.size > 1:
             columns["spread"][here] = means.std(ddof=1)
         wish = float(columns["spread"][here]) / 2
-        columns["enough"][here] = enough(width[here][:, None], sizes, wish=wish)[0]
+        if columns["width_now"][here] > 0:
+            columns["enough"][here] = enough(width[here][:, None], sizes, wish=wish)[0]
     variables = {name: (cells, values) for name, values in {**columns, **numbers}.items()}
     drawn = {"resamples": RESAMPLES, "level": level, "seed": seed, "intervals": "percentile"}
     attrs = {"bootstrap": drawn, "least": LEAST}

@@ -81,10 +81,10 @@ def wilcoxon(one: Float[np.ndarray, " unit"], other: Float[np.ndarray, " unit"])
 
     Reference: wilcoxon1945individual; the branches are R's.
 
-    Differs from R: exact at 50 too, and all differences are rounded to one unit, about a millionth of the largest value
-    of either method, since those of rounded numbers are not tied to the last bit.
+    Differs from R: exact at 50 too, and all differences are rounded to one unit, about a millionth of the median of the
+    pairs' larger values that are not 0, since those of rounded numbers are not tied to the last bit.
     """
-    return float(_signed_rank(_differences(one, other)[:, None])[0])
+    return float(_signed_rank(_differences(one[:, None], other[:, None]))[0])
 
 
 def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " second"], *, paired: bool) -> float:
@@ -104,7 +104,7 @@ def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " sec
     Reference: mcgraw1992common, the common-language effect size; ties by vargha2000critique.
     """
     if paired:
-        signs = np.sign(_differences(one, other))
+        signs = np.sign(_differences(one[:, None], other[:, None]))
     else:
         one, other = one[~np.isnan(one)], np.sort(other[~np.isnan(other)])
         below, reached = (np.searchsorted(other, one, side=side) for side in ("left", "right"))
@@ -234,10 +234,16 @@ def _signed_rank(change: Float[np.ndarray, "unit pair"]) -> Float[np.ndarray, " 
 
 
 def _differences(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Subtract, in whole units of the last bit that the largest value of each two columns is trusted to."""
+    """Subtract, in whole units of the last bit that a value of usual size in each two columns is trusted to.
+
+    The usual size is the median of the pairs' larger values. Of the largest, one image could turn all others to ties.
+    """
     change = one - other
     larger = np.where(np.isnan(change), 0, np.fmax(np.abs(one), np.abs(other)))
-    unit = np.frexp(larger.max(axis=0, initial=0))[1] - BITS
+    known = larger > 0
+    ordered, middle = np.sort(np.where(known, larger, np.inf), axis=0), np.maximum(known.sum(axis=0) - 1, 0) // 2
+    usual = np.take_along_axis(ordered, middle[None], axis=0)[0] if len(ordered) else middle
+    unit = np.frexp(np.where(known.any(axis=0), usual, 0))[1] - BITS
     return np.ldexp(np.round(np.ldexp(change, -unit)), unit)
 
 

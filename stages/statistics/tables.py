@@ -251,12 +251,13 @@ def agreement_table(summary: xr.Dataset, signs: dict[str, int]) -> xr.Dataset:
 
     Args:
         summary: Mean scores and ranks; means that rank nobody are left out.
-        signs: The metrics to compare, 1 where higher is better, else -1: means are turned so that more is better.
+        signs: The metrics to compare, 1 where higher is better, else -1, by which means are turned.
     """
     names = list(signs)
     means = ranked_means(summary).sel(metric=names).values * np.array([signs[name] for name in names])
-    between, between_count = _matrices(kendall, means.transpose(0, 2, 1))
-    across, across_count = _matrices(kendall, means.transpose(2, 0, 1))
+    ranks = summary["rank"].sel(metric=names).values
+    between, between_count = _matrices(kendall, ranks.transpose(0, 2, 1))
+    across, across_count = _matrices(kendall, ranks.transpose(2, 0, 1))
     rho, rho_count = spearman(means.transpose(2, 0, 1).reshape(len(names), -1))
     metrics, others = ("classifier", "metric", "metric_other"), ("metric", "classifier", "classifier_other")
     variables: dict[str, Any] = {
@@ -264,6 +265,7 @@ def agreement_table(summary: xr.Dataset, signs: dict[str, int]) -> xr.Dataset:
         "kendall_count": (metrics, between_count),
         "kendall_classifiers": (others, across),
         "kendall_classifiers_count": (others, across_count),
+        "kendall_classifiers_mean_count": ("metric", (~np.isnan(across.diagonal(axis1=1, axis2=2))).sum(axis=1)),
         "spearman": (metrics[1:], rho),
         "spearman_count": (metrics[1:], rho_count),
     }
