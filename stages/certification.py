@@ -101,9 +101,8 @@ def _holm(counts: np.ndarray, draws: int, tau: float, alpha: float) -> np.ndarra
 
     Of pixels with one count the first to be tested has the strictest threshold, so that it speaks for all of them.
     """
-    maps, pixels = counts.shape
-    places = np.arange(maps)[:, None] * (draws + 1) + counts
-    number = np.bincount(places.ravel(), minlength=maps * (draws + 1)).reshape(maps, draws + 1)
+    pixels = counts.shape[1]
+    number = np.stack([np.bincount(of_map, minlength=draws + 1) for of_map in counts])
     surer = number[:, ::-1].cumsum(axis=1)[:, ::-1] - number
     # Where no pixel has a count there is nothing to test: it stops nobody.
     holds = (tails(draws, tau) <= alpha / np.maximum(pixels - surer, 1)) | (number == 0)

@@ -18,7 +18,7 @@ import numpy as np
 
 from stages import evidence, keys
 from stages.evidence import Evidence
-from stages.lending import Lender
+from stages.lending import Lender, of_whole_set
 from stages.params import command, entries, find, load, path
 from stages.problem import Problem
 from stages.rows import Rows, of_cell
@@ -103,7 +103,7 @@ def plan(study: Path, params: dict, classifier: str) -> Plan:
         store = path(study, "maps", classifier, bound.family, name)
         first = keys_of(store, "images", f"the maps of {name}")[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
-    judged = {name: _judged(study, classifier, families, name) for name in metrics}
+    judged = {name: _judged(study, classifier, families, metric) for name, metric in metrics.items()}
     for name, first in judged.items():
         of_metrics[name] = first and keys.digest(keys.code(("stages.cost", "of_score")), first.key)
     return Plan(
@@ -128,6 +128,7 @@ def compute(
     """
     from stages.engine import start
     from stages.loading import load as load_classifier
+    from stages.voting import copies
 
     engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
     start(engine)
@@ -165,7 +166,7 @@ def compute(
             given = {**alone(own, int(at[0]), engine["device"]), "classifier": loaded}
             # What looks at a whole set looks at one that ends with this row.
             lent = lender.lend(0, method, int(at[0]) + 1, at, given)
-            return of_score(metric, lent, sum(way.settings["first"] + way.settings["rest"] for way in ways))
+            return of_score(metric, lent, sum(copies(**way.settings) for way in ways))
 
         measure(planned.metrics, position, f"{metric.name} ({method})", score)
     return passes, failed
@@ -233,17 +234,27 @@ def alone(seen: Evidence, row: int, device: str) -> dict[str, Any]:
     return {**evidence.tensors(seen, np.array([row]), device), "background": background}
 
 
-def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: str) -> Judged | None:
-    """Find the first method that a metric judges, and the first row that it has of the first image or grid."""
+def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry) -> Judged | None:
+    """Find the first defined score of a metric: one that is undefined may take fewer passes.
+
+    Where none is defined, and where the metric looks at a whole set, which grows from row to row, the first score.
+    """
+    whole = of_whole_set(signature("metrics", metric.family, metric.function).evidence)
+    first = None
     for family, listed in families.items():
-        store = read(path(study, "scores", classifier, family) / metric, f"the scores of {metric}")
-        there, found = values(store, "method").tolist(), values(store, KEY)
+        store = read(path(study, "scores", classifier, family) / metric.name, f"the scores of {metric.name}")
+        there, found, scores = values(store, "method").tolist(), values(store, KEY), values(store, "score")
         for name in [name for name in listed if name in there]:
-            first = found[there.index(name), 0].reshape(-1, keys.SIZE)
-            if first.any():
-                row = int(np.flatnonzero(first.any(axis=1))[0])
-                return Judged(name, row, first[row].tobytes())
-    return None
+            made = found[there.index(name)].reshape(-1, keys.SIZE)
+            asked = made.any(axis=1)
+            defined = asked & np.isfinite(scores[there.index(name)]).reshape(len(made), -1).any(axis=1)
+            if asked.any():
+                first = first or Judged(name, int(asked.argmax()), made[asked.argmax()].tobytes())
+            if whole and first:
+                return first
+            if defined.any():
+                return Judged(name, int(defined.argmax()), made[defined.argmax()].tobytes())
+    return first
 
 
 def _table(dim: str, known: dict[str, bytes | None], fields: list[str]) -> Table:

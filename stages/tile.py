@@ -52,7 +52,9 @@ def members(
 ) -> np.ndarray:
     """Take, grid by grid, the next unused images of classes the grid does not have yet.
 
-    The candidates' order is seeded, so a larger count has the smaller one's grids as its prefix.
+    The candidates' order is seeded, so a larger count has the smaller one's grids as its prefix. Images of a class that
+    there are many of wait at the head of the queue; so the tile that the first of a grid's images comes to goes round
+    from grid to grid, and no tile has more of that class than another.
 
     Args:
         tiles_per_side: n of an n × n grid.
@@ -63,7 +65,7 @@ def members(
         ValueError: the images run out; the message says where.
     """
     unused = list(np.flatnonzero(confidence >= confidence_at_least))
-    grids: list[list[int]] = []
+    grids: list[np.ndarray] = []
     for number in range(count):
         grid: list[int] = []
         for i in unused:
@@ -76,7 +78,7 @@ def members(
                 f"of {sure} with confidence at least {confidence_at_least} (of {len(labels)} candidates)"
             )
         unused = [i for i in unused if i not in grid]
-        grids.append(grid)
+        grids.append(np.roll(grid, number))
     return np.array(grids, dtype=int).reshape(count, tiles_per_side**2)
 
 

@@ -37,8 +37,9 @@ METRICS = {
         "model_randomization": {"parts": 2, "order": "cascading", "similarity": "spearman", "seed": 0, "count": 2},
         "random_logit": {"similarity": "spearman", "count": 2},
     },
-    "certified": {"certified_important": TEST, "certified_deletion": {**TEST, "baseline": "mean"}},
-}
+    "certified": {"certified_important": TEST, "certified_deletion": {**TEST, "baseline": "mean"},
+                  "certified_unimportant": {**TEST, "smoothings": ["clipped"]}},
+}  # fmt: skip
 VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "first": 3, "rest": 40, "images": 2, "grids": 0}
 
 
@@ -46,6 +47,7 @@ def settings() -> dict:
     params = tiny()
     params["methods"], params["metrics"] = METHODS, METRICS
     params["certify"] = {"noise": {**VOTES, "tile": None, "methods": ["gradient", "uniform"]}}
+    params["certify"]["clipped"] = {**params["certify"]["noise"], "form": "authors", "methods": ["gradient"]}
     return params
 
 
@@ -116,6 +118,7 @@ def test_metrics_take_the_passes_that_are_known_of_them_and_none_of_the_methods(
         "random_logit": of(1, explained=1),
         "certified_important": of(explained=43),
         "certified_deletion": of(3, explained=43),
+        "certified_unimportant": of(explained=44),  # the authors' scale is of the map of the image itself
     }
 
 
@@ -132,7 +135,7 @@ def test_costs_do_not_depend_on_the_batch(measured, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "load", larger)
     cost.main(study, C)
     assert sizes == [1]
-    assert last_line(study)["rows_computed"] == 15
+    assert last_line(study)["rows_computed"] == 16
     for what in ("method", "metric"):
         assert known(study, what) == known(measured, what)
 
@@ -143,8 +146,21 @@ def test_a_tile_that_a_metric_judges_alone_is_what_its_cost_is_measured_on(measu
     assert judged["deletion"][:2] == ("gradient", 0)
 
 
+def test_a_score_that_is_undefined_is_not_what_a_cost_is_measured_on(study):
+    for family, metric in (("gradient", "deletion"), ("gradient", "sufficiency")):
+        scores = zarr.open_group(study / "data/scores" / C / f"{family}.zarr" / metric)["score"]
+        scores[0, 0] = float("nan")
+    judged = cost.plan(study, load(study), C).judged
+    assert judged["deletion"][:2] == ("gradient", 1)
+    # Which looks at a whole set.
+    assert judged["sufficiency"][:2] == ("gradient", 0)
+    scores = zarr.open_group(study / "data/scores" / C / "gradient.zarr/deletion")["score"]
+    scores[0, :] = float("nan")
+    assert cost.plan(study, load(study), C).judged["deletion"][:2] == ("integrated_gradients", 0)
+
+
 def test_what_is_known_is_not_measured_again(study):
-    assert cost.due(study, C) == (15, 0)
+    assert cost.due(study, C) == (16, 0)
     shutil.rmtree(study / "data/cost")
     cost.main(study, C)
     assert last_line(study)["rows_computed"] == 0
@@ -157,7 +173,7 @@ def test_another_setting_of_a_method_has_it_and_what_is_measured_on_it_measured_
     params["methods"]["path"]["integrated_gradients"]["steps"] = 4
     write(study, params)
     run(study, "path")
-    assert cost.due(study, C) == (15, 2)
+    assert cost.due(study, C) == (16, 2)
     cost.fill(study, C)
     assert last_line(study)["computed"] == {"methods": 1, "metrics": 1}
     assert set(last_line(study)["passes"]) == {"integrated_gradients", "grid_pointing_game (integrated_gradients)"}

@@ -24,8 +24,8 @@ def _labels(votes: Votes, tau: float, alpha: float, correction: Correction) -> n
 
 def share(of: Tensor, among: Tensor) -> Certified:
     """Give which share of one kind of pixels are of another, by image, radius and level; NaN where there are none."""
-    number = among.flatten(3).sum(dim=3)
-    found = (of & among).flatten(3).sum(dim=3) / number
+    number = _count(among)
+    found = _count(of & among) / number
     return torch.where(number > 0, found, torch.nan).float()
 
 
@@ -38,4 +38,9 @@ def parted(votes: Sequence[Votes], tau: list[float]) -> Certified:
 def share_of(votes: Sequence[Votes], label: int, tau: list[float], alpha: float, correction: Correction) -> Certified:
     """Give which share of all pixels has a label."""
     marks = certified(votes, tau, alpha, correction, "cpu") == label
-    return share(marks, torch.ones_like(marks))
+    return (_count(marks) / marks[0, 0, 0].numel()).float()
+
+
+def _count(pixels: Tensor) -> Tensor:
+    """Count them radius by radius, since torch widens what it counts to eight bytes a pixel."""
+    return torch.stack([of_radius.flatten(2).sum(dim=2) for of_radius in pixels.unbind(1)], dim=1)

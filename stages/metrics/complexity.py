@@ -88,6 +88,7 @@ def effective_complexity(maps: Maps, *, epsilon: float) -> Scores:
 
 def _entropy(one: Tensor) -> Tensor:
     size = one.abs()
+    size = size / size.max()  # lest the sum overflows
     return torch.special.entr(size / size.sum()).sum()
 
 
@@ -96,4 +97,4 @@ def _gini(one: Tensor) -> Tensor:
     size = (size / size.max() + 1e-7).sort().values
     count = len(size)
     weight = 2 * torch.arange(1, count + 1, device=size.device) - count - 1
-    return (weight * size).sum() / (count * size.sum())
+    return ((weight * size).sum() / (count * size.sum())).clamp(min=0)

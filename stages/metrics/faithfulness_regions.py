@@ -185,7 +185,8 @@ def infidelity(
 
     Returns:
         At least 0, in squares of the output; lower is better. Scaled, at most the mean square of what is lost, which
-        an empty map has. 0 on a linear classifier whose channels weigh alike for the map of its weights.
+        an empty map has; then a map and its negative score alike, for β may be negative. 0 on a linear classifier
+        whose channels weigh alike for the map of its weights.
 
     Undefined where the map is not finite.
 
