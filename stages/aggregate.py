@@ -13,8 +13,9 @@ from stages import cards, params
 from stages.gaps import missing
 from stages.keys import digest
 from stages.problem import Problem
+from stages.results import chunks, parquet, plots
 from stages.settings import Entry, canonical
-from stages.statistics import chunks, costs, labels, parquet, plots, tables
+from stages.statistics import costs, labels, tables
 from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.by_image import image_table
 from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table

@@ -19,7 +19,8 @@ from statsmodels.stats.multitest import multipletests
 
 from stages import aggregate, params
 from stages.problem import Problem
-from stages.statistics import bootstrap, parquet
+from stages.results import parquet
+from stages.statistics import bootstrap
 
 
 @pytest.fixture(scope="module")
