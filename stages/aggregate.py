@@ -3,6 +3,7 @@
 import json
 import shutil
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,9 @@ from stages import cards, params
 from stages.gaps import missing
 from stages.keys import digest
 from stages.problem import Problem
+from stages.results import chunks, parquet, plots
 from stages.settings import Entry, canonical
-from stages.statistics import chunks, costs, labels, parquet, plots, tables
+from stages.statistics import costs, labels, tables
 from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.by_image import image_table
 from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
@@ -62,12 +64,13 @@ def aggregate(
         datasets = [given["classifiers"][name]["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
+    labelled = partial(labels.label, intervals=intervals)
     summary = named(tables.summary_table(judged, **options, fewest=fewest))
     summary = summary.assign(lacking(summary["rank"].sel(metric=summary["role"] == tables.METRIC)))
     contrasts = contrast_table(judged, summary, **options)
     summary = summary.assign(omnibus_table(summary, alpha=1 - level))
     summary = summary.assign_coords(letters=letter_table(contrasts, summary, alpha=1 - level))
-    summary = labels.label(labels.name_keys(summary, judged), "summary", notes)
+    summary = labelled(labels.name_keys(summary, judged), "summary", notes)
     signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [
@@ -79,27 +82,27 @@ def aggregate(
         compat="no_conflicts",
     )
     curves = [one for one in raw if "fraction" in one.scores.dims]
-    datasets = {"scores": named(tables.score_table(judged)).assign_attrs(notes), "summary": summary}
+    datasets = {"scores": labelled(named(tables.score_table(judged)), "scores", notes), "summary": summary}
     if curves:
-        datasets["curves"] = labels.label(named(tables.curve_table(curves, **options)), "curves", notes)
+        datasets["curves"] = labelled(named(tables.curve_table(curves, **options)), "curves", notes)
     certified = [one for one in raw if "level" in one.scores.dims]
     if certified:
         table = named(tables.certified_table(certified, **options))
-        datasets["certified"] = labels.label(table, "certified", notes)
+        datasets["certified"] = labelled(table, "certified", notes)
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
-    datasets["agreement"] = labels.label(agreement, "agreement", turned)
+    datasets["agreement"] = labelled(agreement, "agreement", turned)
     groups = same_images(given)
     accuracies = {name: cards.accuracies(study, name) for name in given["classifiers"]}
-    compared = compare(summary, groups).merge(fronts(boxes(summary), summary, accuracies))
-    datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
+    compared = labels.name_metrics(compare(summary, groups).merge(fronts(boxes(summary), summary, accuracies)), attrs)
+    datasets["comparison"] = labelled(compared, "comparison", {"same_images": groups, "reach": REACH})
     paired = {"adjusted": "Holm's, over the pairs of a metric", "bootstrap": options}
-    datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)
+    datasets["contrasts"] = labelled(named(contrasts), "contrasts", paired)
     precise = precision_table(judged, summary, level=level, seed=given["seed"])
-    datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
-    datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
+    datasets["precision"] = labelled(labels.name_metrics(precise, attrs), "precision", precise.attrs)
+    datasets["controls"] = labelled(control_table(summary, controls(given)), "controls", {})
     measured = read_costs(study, given)
     cost = named(costs.cost_table(*measured, summary, [name for name in _families(given, "metrics") if name in attrs]))
-    datasets["cost"] = labels.label(cost, "cost", {"measured": MEASURED})
+    datasets["cost"] = labelled(cost, "cost", {"measured": MEASURED})
     write(study, datasets, judged)
 
 

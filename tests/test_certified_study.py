@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import labelled
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,9 +68,8 @@ def test_dvc_finds_nothing_to_do_afterwards(house):
     assert repro(house) == {}
 
 
-def test_every_variable_says_what_it_is(house):
-    for variable, one in table(house).data_vars.items():
-        assert all(one.attrs[what] for what in ("long_name", "units", "better", "reference")), variable
+def test_everything_in_it_says_what_it_is(house):
+    labelled.check(table(house))
     assert table(house)["mean"].attrs["better"] == "by metric (better)"
 
 

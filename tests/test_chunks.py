@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.statistics import chunks
+from stages.results import chunks
 from stages.stores import COMPRESSORS, UNREADABLE, array, group_at
 
 RNG = np.random.default_rng(0)

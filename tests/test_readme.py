@@ -1,11 +1,15 @@
-"""The README shows what the default study made: every method is in its table, its figure is there."""
+"""The README shows what the default study made: its methods, its figure, its leaderboard; its lines open results."""
 
 import re
 from pathlib import Path
 
+import made_up
+import matplotlib.pyplot as plt
 import yaml
 from judging import FAMILIES
+from reported import housed
 
+from stages import aggregate
 from stages.params import entries, load
 from stages.signatures import signature
 from stages.smoothing import check_judging, smoothings
@@ -51,6 +55,18 @@ def test_its_entries_are_right():
                 shipped = {name: given for name, given in names.items() if name not in ("gradient_squared", "peak")}
                 if shipped and kind != "certify":
                     entries({kind: {family: shipped}}, kind)
+
+
+def test_the_lines_that_open_results_run_on_a_study_of_these_classifiers(tmp_path_factory, monkeypatch):
+    (lines,) = re.findall(r"```python\n(from stages.share.*?)```", README, re.DOTALL)
+    monkeypatch.setattr(made_up, "CLASSIFIERS", [*load(ROOT)["classifiers"]])
+    with housed(tmp_path_factory, made_up) as study:
+        aggregate.main(study)
+        monkeypatch.chdir(study)
+        exec(lines, {})
+    (image,) = plt.gca().collections
+    assert image.get_array().size == made_up.SIDE**2
+    plt.close("all")
 
 
 def test_its_figures_are_there():

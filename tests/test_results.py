@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import labelled
 import made_up
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from statsmodels.stats.multitest import multipletests
 
 from stages import aggregate, params
 from stages.problem import Problem
-from stages.statistics import bootstrap, parquet
+from stages.results import parquet
+from stages.statistics import bootstrap, labels
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +352,11 @@ def test_intervals_of_means_are_those_that_are_asked_for(study, copy):
         one, other = (opened(folder, name)[end].values for folder in (study, copy))
         np.testing.assert_array_equal(np.isnan(one), np.isnan(other))
         assert np.nanmax(np.abs(one - other)) > 0
+    means = [("summary", "low"), ("curves", "high"), ("contrasts", "difference_high"), ("precision", "width_now")]
+    for folder, paper in ((study, "efron1993introduction"), (copy, "efron1987better")):
+        for name, end in means:
+            assert opened(folder, name)[end].attrs["reference"] == paper
+        assert opened(folder, "summary")["rank_low"].attrs["reference"] == "efron1993introduction"
 
 
 @pytest.mark.parametrize("metric", ["pointing_game", "sparseness", "grid_pointing_game", "max_sensitivity"])
@@ -579,13 +586,21 @@ def test_costs_of_others_or_none_are_not_taken(copy, kind):
         aggregate.main(copy)
 
 
-def test_every_variable_says_what_it_is(study):
-    names = ("scores", "summary", "curves", "agreement", "contrasts", "precision", "controls", "comparison", "cost")
-    for name in names:
-        table = opened(study, name)
-        for variable in table.data_vars:
-            for what in ("long_name", "units", "better", "reference"):
-                assert table[variable].attrs[what], (name, variable, what)
+@pytest.mark.parametrize("name", sorted({*labels.LABELS} - {"certified"}))
+def test_everything_in_a_table_says_what_it_is(study, name):
+    labelled.check(opened(study, name))
+
+
+def test_the_comparison_says_by_which_metrics_and_how_many_methods_are_better(study):
+    table, summary = opened(study, "comparison").load(), opened(study, "summary")
+    assert table["better"].sel(metric="deletion") == "lower"
+    here = {"metric": "deletion", "comparison": "vanilla to robust"}
+    means = summary["mean"].sel(metric="deletion").load()
+    lower = (means.sel(classifier="robust") < means.sel(classifier="vanilla")).values & ~summary["control"].values
+    assert table["better_count"].sel({**here, "method_family": "all"}) == lower.sum() > 0
+
+
+def test_variables_and_metrics_are_told_apart(study):
     summary = opened(study, "summary")
     assert summary["mean"].attrs["better"] == "by metric (better)"
     assert summary["rank"].attrs["better"] == "lower"

@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 from stages.figures import words
+from stages.results.plots import write
 from stages.statistics.costs import cost_table
 from stages.statistics.overall import lacking
-from stages.statistics.plots import write
 
 METHODS = ["first", "second", "third", "part", "null"]
 

@@ -8,7 +8,7 @@ import xarray as xr
 from stages.figures import boxes, fronts, heat
 from stages.figures.order import digits, ranking_metrics
 
-FIELDS = ("change", "better", "apart", "count", "p")
+FIELDS = ("change", "better_count", "apart", "count", "p")
 ABOUT = {"better": "better", "units": "metric_units", "family": "metric_family", "long_name": "metric_long_name"}
 
 

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 
 from stages.statistics.significance import mann_whitney
 
-FIELDS = ("change", "better", "apart", "count", "p")
+FIELDS = ("change", "better_count", "apart", "count", "p")
 EVERY = "all"  # methods of any family but the controls
 
 
@@ -62,7 +62,7 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     dims = ("comparison", "metric", "method_family")
     variables = {}
     for place, name in enumerate(FIELDS):
-        whole = name in ("better", "apart", "count")
+        whole = name in ("better_count", "apart", "count")
         variables[name] = (dims, values[..., place].astype(np.int32) if whole else values[..., place])
     return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": list(own)})
 

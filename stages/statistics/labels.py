@@ -6,20 +6,29 @@ import re
 import numpy as np
 import xarray as xr
 
+from stages.statistics.bootstrap import Kind
 from stages.statistics.tables import Judged
 
-BOOTSTRAP = "efron1993introduction"
+BOOTSTRAP, BCA = "efron1993introduction", "efron1987better"
+ENDS = "by the kind of interval"
 MEASURE = "of the metric (metric_units)"
 PASSES = "passes"
 OTHERS = ": what as many other images of the same kind would give"
 KRIPPENDORFF = "krippendorff2011computing"
+ASKED = "1 where the score of one {} was asked for of a method that can serve the classifier, else 0"
 
 # long_name, units, reference by variable; {} stands for what a table is about.
 LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "scores": {
+        "score": ("score of one image", MEASURE, "by metric (metric_reference)"),
+        "grid_score": ("score of one tile of a grid", MEASURE, "by metric (metric_reference)"),
+        "asked": (ASKED.format("image"), "1", ""),
+        "grid_asked": (ASKED.format("tile of a grid"), "1", ""),
+    },
     "summary": {
         "mean": ("mean over the defined scores", MEASURE, "by metric (metric_reference)"),
-        "low": ("lower end of the mean's interval", MEASURE, BOOTSTRAP),
-        "high": ("upper end of the mean's interval", MEASURE, BOOTSTRAP),
+        "low": ("lower end of the mean's interval", MEASURE, ENDS),
+        "high": ("upper end of the mean's interval", MEASURE, ENDS),
         "count": ("defined scores that the mean is over", "1", ""),
         "asked": ("scores that were to be computed; those that are not defined are the difference", "1", ""),
         "rank": ("rank of the mean among methods, 1 the best, ties at the best of their ranks", "1", ""),
@@ -60,14 +69,14 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "curves": {
         "mean": ("mean curve over the images on which it is defined", MEASURE, "by metric (metric_reference)"),
-        "low": ("lower end of the mean's interval, point by point", MEASURE, BOOTSTRAP),
-        "high": ("upper end of the mean's interval, point by point", MEASURE, BOOTSTRAP),
+        "low": ("lower end of the mean's interval, point by point", MEASURE, ENDS),
+        "high": ("upper end of the mean's interval, point by point", MEASURE, ENDS),
         "count": ("images on which the point is defined", "1", ""),
     },
     "certified": {
         "mean": ("mean over the images, or tiles, on which it is defined", MEASURE, "by metric (metric_reference)"),
-        "low": ("lower end of the mean's interval", MEASURE, BOOTSTRAP),
-        "high": ("upper end of the mean's interval", MEASURE, BOOTSTRAP),
+        "low": ("lower end of the mean's interval", MEASURE, ENDS),
+        "high": ("upper end of the mean's interval", MEASURE, ENDS),
         "count": ("images, or tiles, on which it is defined", "1", ""),
     },
     "agreement": {
@@ -109,8 +118,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "superiority": ("share of images on which the method is better than the other", "1", "mcgraw1992common"),
         "count": ("images, or grids, on which both are defined", "1", ""),
         "difference": ("mean score of the method minus the other's, where both are defined", MEASURE, ""),
-        "difference_low": ("lower end of the difference's interval", MEASURE, BOOTSTRAP),
-        "difference_high": ("upper end of the difference's interval", MEASURE, BOOTSTRAP),
+        "difference_low": ("lower end of the difference's interval", MEASURE, ENDS),
+        "difference_high": ("upper end of the difference's interval", MEASURE, ENDS),
         "difference_count": ("images, or tiles, that the difference is over", "1", ""),
     },
     "precision": {
@@ -119,7 +128,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
             MEASURE,
             "bickel1997resampling",
         ),
-        "width_now": ("width of the mean's interval as it is, median over methods", MEASURE, BOOTSTRAP),
+        "width_now": ("width of the mean's interval as it is, median over methods", MEASURE, ENDS),
         "width_count": ("methods, controls left out, that the medians are over", "1", ""),
         "units": ("images, or grids, with a score by the method that has most", "1", ""),
         "spread": ("standard deviation of the methods' means, controls left out", MEASURE, ""),
@@ -151,7 +160,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "comparison": {
         "change": ("mean change of the mean scores", MEASURE, ""),
-        "better": ("methods whose mean score is better on the second classifier", "1", ""),
+        "better_count": ("methods whose mean score is better on the second classifier", "1", ""),
         "apart": ("methods whose intervals on the two classifiers do not overlap", "1", ""),
         "count": ("methods (times pairs of classifiers) with a mean score on both", "1", ""),
         "p": ("two-sided p-value of the Mann-Whitney test between the two groups of means", "1", "mann1947test"),
@@ -180,6 +189,36 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         ),
     },
 }
+# long_name of the coordinates, which are the same in every table.
+COORDINATES = {
+    "dataset": "dataset of the classifier",
+    "classifier": "classifier, by its name in params.yaml",
+    "classifier_other": "the other classifier of the two",
+    "method": "method, by its name in params.yaml",
+    "method_other": "the other method of the two",
+    "method_family": "family of the method",
+    "control": "whether the method is a control, which knows nothing of the classifier",
+    "metric": "metric, by its name in params.yaml, or a diagnostic of its curves",
+    "metric_other": "the other metric of the two",
+    "metric_family": "family of the metric",
+    "metric_long_name": "long name of the metric",
+    "metric_units": "units of the metric",
+    "metric_reference": "papers of the metric, by their keys in REFERENCES.bib",
+    "metric_settings": "settings of the metric, as JSON",
+    "better": "which way the metric is better: higher or lower",
+    "role": "what the metric is for: metric ranks, apart ranks beside the mean ranks, diagnostic ranks no method",
+    "unit": "what the metric judges: image or tile",
+    "family": "family of metrics",
+    "image": "evaluation image",
+    "grid": "grid of images",
+    "tile": "tile of a grid, row by row",
+    "fraction": "how far along a curve, 0 to 1: share of the pixels, levels or parts that are changed",
+    "radius": "radius, an L2 norm over all values of the image, inside which labels of pixels hold",
+    "level": "K of the K% of a map's pixels that are its top, 0 where nothing is removed",
+    "size": "images, or grids, if there were so many",
+    "comparison": "classifiers that are compared, from the first to the second",
+    "controls": "two controls: the one that belongs last, the one that belongs before it",
+}
 # Which way is better, by the ends of names; spread is in the units of a metric, and no better where these are better.
 WAYS = {
     r"rank(_low|_high)?$|^(width|width_now|enough)$": "lower",
@@ -188,21 +227,26 @@ WAYS = {
 }
 
 
-def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
-    """Write on a table and on each of its variables what it is.
+def label(table: xr.Dataset, name: str, notes: dict[str, object], intervals: Kind) -> xr.Dataset:
+    """Write on a table, on each of its variables and on its coordinates what it is.
 
     Args:
         table: The dataset to label.
-        name: summary, curves, certified, agreement, contrasts, precision, controls, comparison or cost.
+        name: scores, summary, curves, certified, agreement, contrasts, precision, controls, comparison or cost.
         notes: Attributes of the whole table.
+        intervals: Which interval means and their differences have.
     """
+    for variable, long_name in COORDINATES.items():
+        if variable in table.coords:
+            table[variable].attrs = {"long_name": long_name}
     for variable, (long_name, units, reference) in LABELS[name].items():
         if variable in table:
             better = "by metric (better)" if units == MEASURE else "neither"
             better = "lower" if units in (PASSES, "maps") else better
             better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
-            reference = reference or "by definition"
-            table[variable].attrs = {"long_name": long_name, "units": units, "better": better, "reference": reference}
+            reference = {ENDS: BCA if intervals == "bca" else BOOTSTRAP, "": "by definition"}.get(reference, reference)
+            about = {"long_name": long_name, "units": units, "better": better, "reference": reference}
+            table[variable].attrs = table[variable].attrs | about
     table.attrs = notes
     return table
 

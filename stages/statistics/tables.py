@@ -95,19 +95,14 @@ def score_table(judged: list[Judged]) -> xr.Dataset:
     cannot serve the classifier, which the attribute `unsupported` of the dataset says, or nobody asked.
     """
     tables, metrics = {}, {one.metric: None for one in judged}
-    what = {"units": "of the metric (metric_units)", "better": "by metric (better)"}
-    what |= {"reference": "by metric (metric_reference)"}
-    for start, unit, grids in (("", "image", False), ("grid_", "tile of a grid", True)):
+    for start, grids in (("", False), ("grid_", True)):
         chosen = [one for one in judged if one.grids is grids]
         if not chosen:
             continue
         scores = _stacked(chosen, [one.scores for one in chosen], metrics, np.float32(np.nan))
         comment = f"NaN: undefined where {start}asked is 1, else unsupported (the dataset's attribute) or not asked for"
-        tables[f"{start}score"] = scores.assign_attrs(long_name=f"score of one {unit}", **what, comment=comment)
-        asked = _stacked(chosen, [one.asked for one in chosen], metrics, np.int8(0))
-        about = {"units": "1", "better": "neither", "reference": "by definition"}
-        long_name = f"1 where the score of one {unit} was asked for of a method that can serve the classifier, else 0"
-        tables[f"{start}asked"] = asked.assign_attrs(long_name=long_name, **about)
+        tables[f"{start}score"] = scores.assign_attrs(comment=comment)
+        tables[f"{start}asked"] = _stacked(chosen, [one.asked for one in chosen], metrics, np.int8(0))
     return xr.Dataset(tables)
 
 
