@@ -446,7 +446,7 @@ def test_boxes_of_the_chosen_family_of_metrics_are_shown_with_what_is_left_out(p
     assert len(card.find_elements("css selector", "svg[role=img]")) == 1  # no front of two classifiers
     assert "1 left out on vanilla" in card.text
     card.find_element("css selector", "summary").click()
-    assert "Without a mean score on vanilla, and left out: cam." in card.text
+    assert "Not ranked on vanilla, and left out: cam." in card.text
     boxes, standings = card.find_elements("css selector", "table")
     rows = [row.text for row in boxes.find_elements("css selector", "tbody tr")]
     assert [row.split()[0] for row in rows] == ["all", "gradient", "cam", "perturbation"]
