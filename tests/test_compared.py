@@ -87,8 +87,8 @@ def test_changes_are_shaded_by_how_many_more_are_better_than_worse_and_ties_are_
     same = made_up()
     same["mean"].loc[{"classifier": "robust"}] = same["mean"].sel(classifier="plain")
     tied = cells(same)["gradient"]
-    assert (tied.text, tied.shade, tied.negative) == ("+0\n0 of 3", 0, False)
-    assert tied.hint.startswith("better for 0 of 3, worse for 0, tied for 3;")
+    assert (tied.text, tied.shade, tied.negative) == ("+0\n0 of 2", 0, False)
+    assert tied.hint.startswith("better for 0 of 2, worse for 0, tied for 2;")
 
 
 def test_families_of_controls_are_known_by_their_methods_not_by_a_name():
