@@ -14,7 +14,7 @@ import reported
 import xarray as xr
 import yaml
 import zarr
-from reported import CONTRAST, find, housed, look, visit
+from reported import CONTRAST, beyond, find, housed, look, visit
 from study import files
 
 from stages import aggregate, params, report
@@ -78,7 +78,8 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     assert "<h1>&lt;Alone&gt; &amp; well</h1>" in page
     assert "Every method could serve every classifier.</p>" in page
     few = "no method has a score on 2 or more images, or grids, and so none is ranked"
-    assert f'On <span class="name">robust</span> {few}, by <span class="name">max_sensitivity</span> (at most 1 image has a score).</p>' in page
+    few += ', by <span class="name">max_sensitivity</span> (at most 1 image has a score).</p>'
+    assert f'On <span class="name">robust</span> {few}' in page
     assert 'data-value="1">1 image</td>' in page
     assert 'id="curves"' not in page
     assert 'id="pairs"' not in page
@@ -457,6 +458,31 @@ def test_paper_has_no_controls_to_click(page):
     assert not any(one.is_displayed() for one in find(page, "nav, .bar"))
     assert page.find_element("css selector", "#answer svg[role=img]").is_displayed()
     assert all(one.is_displayed() for one in find(page, "#pairs .boxes"))
+
+
+def test_on_paper_no_table_is_cut_off_however_many_metrics_there_are(page):
+    assert beyond(page) == []
+    counts = """return [...document.querySelectorAll("table.heat")].map((one) =>
+      [Number(one.style.getPropertyValue("--n")), one.rows[0].cells.length - 1])"""
+    told = page.execute_script(counts)
+    assert told
+    assert all(number == columns for number, columns in told)
+    page.execute_script("""for (const one of document.querySelectorAll("#agreement table.heat:not(.wide)")) {
+      for (const row of one.rows) for (let i = 0; i < 40; i++) row.append(row.lastElementChild.cloneNode(true));
+      one.style.setProperty("--n", one.rows[0].cells.length - 1); }""")
+    assert beyond(page) == []
+
+
+@pytest.mark.parametrize("width", [1280, 1024, 768, 660])
+def test_every_section_is_named_above_and_a_click_shows_its_heading(page, width):
+    look(page, width=width)
+    script = "return [...document.querySelectorAll('nav a')].map(one => one.getBoundingClientRect().right)"
+    assert max(page.execute_script(script)) <= width
+    page.find_element("css selector", 'nav a[href="#similarity"]').click()
+    script = "return ['nav', '#similarity_h'].map(one => document.querySelector(one).getBoundingClientRect())"
+    bar, heading = page.execute_script(script)
+    assert bar["top"] == 0
+    assert bar["bottom"] <= heading["top"]
 
 
 def test_boxes_of_the_chosen_family_of_metrics_are_shown_with_what_is_left_out(page):
