@@ -107,7 +107,7 @@ def aggregate(
 
 
 def controls(given: dict) -> list[tuple[str, str]]:
-    """Pair the methods that belong last with those that belong before them: maps of one value, and edges."""
+    """Pair the methods that belong last with those that belong before them: maps of noise, and edges."""
     listed = [method for of_family in params.entries(given, "methods").values() for method in of_family.values()]
     last, before = ([one.name for one in listed if one.function == function] for function in ("uniform", "canny"))
     return [(one, other) for one in last for other in before]

@@ -39,7 +39,8 @@ def summary(
     }
     same = {"role": "metric", "metric_family": "some", "metric_units": "1", "metric_long_name": "Some"}
     coords |= {name: ("metric", [value] * len(better)) for name, value in same.items()}
-    return xr.Dataset({name: (("classifier", "method", "metric"), values) for name, values in cells.items()}, coords)
+    variables = {name: (("classifier", "method", "metric"), values) for name, values in cells.items()}
+    return xr.Dataset(variables, coords, {"fewest": 1})
 
 
 def printed() -> xr.Dataset:

@@ -31,6 +31,19 @@ const words = "h1, h2, h3, p, li, a, td, th, figcaption, .chip, button, select, 
 const nodes = [...document.querySelectorAll(words)];
 return Math.min(...nodes.filter((node) => node.offsetParent !== null && node.innerText.trim()).map(ratio));
 """
+# Pixels between the margins of A4, of half an inch.
+PAPER = 698
+UNFOLD = """
+for (let one; (one = document.querySelector("noscript")); ) one.outerHTML = one.textContent;
+for (const one of document.querySelectorAll("details")) one.open = true;
+for (const one of document.querySelectorAll("[hidden]")) one.hidden = false;
+"""
+BEYOND = """
+const right = (node) => node.getBoundingClientRect().right;
+return [...document.querySelectorAll("table")]
+  .filter((one) => !(one.offsetParent && right(one) <= right(one.closest(".card, main")) + 1))
+  .map((one) => `${one.closest("section").id}: ${one.tHead.innerText}`);
+"""
 
 
 @contextmanager
@@ -85,6 +98,13 @@ def look(browser, *, width: int = 1280, scheme: str = "light", media: str = "") 
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": features})
+
+
+def beyond(page) -> list[str]:
+    """Unfold everything and tell which tables are wider than the sheet of paper, or than their card on it."""
+    page.execute_script(UNFOLD)
+    look(page, width=PAPER, media="print")
+    return page.execute_script(BEYOND)
 
 
 def find(page, selector: str) -> list:

@@ -9,7 +9,7 @@ from paired import BETTER, MADE_UP, METHODS, PAIRS, made_up, printed
 from printed_tables import table
 from test_charts import inside
 
-from stages.figures import boxes, compared, fronts
+from stages.figures import boxes, compared, fronts, heat
 from stages.statistics import boxes as statistics
 from stages.statistics.groups import compare
 
@@ -70,6 +70,44 @@ def test_classifiers_that_are_judged_on_the_same_images_stand_beside_one_another
     assert [len(row.boxes) for row in found["boards"][0]["rows"]] == [4] * 4
     left = dict(found["boards"][0]["left_out"])
     assert left == {"alexnet": ["cam"], "alexnet_r": ["cam"]}
+
+
+def cells(summary: xr.Dataset) -> dict[str, heat.Cell]:
+    (pair,) = compared.pairs(summary, comparison(summary, [["plain", "robust"]]), ["less"])
+    ((_, row),) = pair["rows"]
+    return dict(zip(pair["families"], row, strict=True))
+
+
+def test_changes_are_shaded_by_how_many_more_are_better_than_worse_and_ties_are_told():
+    shown = cells(made_up())
+    assert list(shown) == ["gradient", "cam", "all"]
+    hint = "better for 2 of 4, worse for 1, tied for 1; intervals apart for 3; Mann–Whitney p = 0.88"
+    assert shown["all"] == heat.Cell("−1.25\n2 of 4\np 0.88", heat.DEEPEST / 4, False, hint)
+    assert (shown["cam"].shade, shown["cam"].negative) == (0, False)
+    same = made_up()
+    same["mean"].loc[{"classifier": "robust"}] = same["mean"].sel(classifier="plain")
+    tied = cells(same)["gradient"]
+    assert (tied.text, tied.shade, tied.negative) == ("+0\n0 of 2", 0, False)
+    assert tied.hint.startswith("better for 0 of 2, worse for 0, tied for 2;")
+
+
+def test_families_of_controls_are_known_by_their_methods_not_by_a_name():
+    other = made_up()
+    families = np.where(other["control"], "nothing", other["method_family"].values)
+    other = other.assign_coords(method_family=("method", families))
+    assert list(cells(other)) == ["gradient", "cam", "all"]
+    listed = boxes.rows(other, comparison(other, [["plain", "robust"]]), "less", ["plain", "robust"])
+    assert [row.family for row in listed] == ["all", "gradient", "cam"]
+
+
+def test_what_is_scored_on_few_images_is_not_ranked_and_that_is_the_reason():
+    few = made_up().assign_attrs(fewest=8)
+    few["rank"].loc[{"classifier": "robust"}] = np.nan
+    why = "no method is ranked on both: that takes 8 or more images, or grids, with a score"
+    assert set(cells(few).values()) == {heat.Cell("", 0, False, why)}
+    every, *_ = boxes.rows(few, comparison(few, [["plain", "robust"]]), "less", ["plain", "robust"])
+    assert [len(box.values) for box in every.boxes] == [5, 0]
+    assert every.boxes[1].left_out == ["a", "b", "c", "d", "e"]
 
 
 def test_without_two_classifiers_on_the_same_images_there_is_no_section():

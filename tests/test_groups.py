@@ -36,6 +36,8 @@ def test_all_methods_are_a_family_without_the_controls_and_a_method_without_a_me
     assert found["count"].sel(method_family=["gradient", "cam", "control", "all"]).values.tolist() == [2, 2, 1, 4]
     assert float(found["change"].sel(method_family="all")) == pytest.approx((-3 + 0 - 6 + 4) / 4)
     assert int(found["better_count"].sel(method_family="all")) == 2
+    assert int(found["worse_count"].sel(method_family="all")) == 1  # one is tied
+    assert found["worse_count"].sel(method_family=["gradient", "cam", "control"]).values.tolist() == [0, 1, 1]
     assert int(found["apart"].sel(method_family="all")) == 3
     # Of 4 and 4 values, 2 tied.
     assert float(found["p"].sel(method_family="gradient")) > 0.3

@@ -19,7 +19,7 @@ import yaml
 import zarr
 from made_up_votes import LEVELS, VOTED
 from PIL import Image
-from reported import CONTRAST, find, housed, look, visit
+from reported import CONTRAST, beyond, find, housed, look, visit
 
 from stages import aggregate, params, report
 from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
@@ -971,6 +971,10 @@ def test_no_picture_is_missing(page):
 def test_nothing_sticks_out(page, width):
     look(page, width=width)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_on_paper_no_table_is_cut_off(page):
+    assert beyond(page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

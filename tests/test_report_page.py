@@ -14,11 +14,11 @@ import reported
 import xarray as xr
 import yaml
 import zarr
-from reported import CONTRAST, find, housed, look, visit
+from reported import CONTRAST, beyond, find, housed, look, visit
 from study import files
 
 from stages import aggregate, params, report
-from stages.figures import costs, enough
+from stages.figures import costs, enough, order
 from stages.figures.costs import Costly
 from stages.figures.theme import SMALL, breadth
 from stages.figures.tradeoff import LINE, box, free
@@ -48,6 +48,8 @@ def test_the_page_needs_nothing_but_itself(text):
 
 def test_what_does_not_apply_is_told_with_its_reason(text):
     assert "n/a" in text
+    assert "Striped: not ranked, as fewer than 1 images, or grids, have a score." in text
+    assert "and so none is ranked" not in text
     assert text.count(made_up.UNSUPPORTED["vanilla", "cam"]) == 1
     assert "not quite comparable: cam (7 of 14 rankings), uniform (12 of 14 rankings)." in text
     assert '<span class="name">max_sensitivity</span> does not judge <span class="name">uniform</span>' in text
@@ -64,16 +66,21 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     given = yaml.safe_load((alone / "params.yaml").read_text())
     del given["classifiers"]["vanilla"], given["metrics"]["faithfulness"]
     given["report"]["title"] = "<Alone> & well"
-    given["aggregate"]["intervals"] = "bca"
+    given["aggregate"] |= {"intervals": "bca", "fewest": 2}
     for family in made_up.METHODS:
         grids = params.path(alone, "scores", "robust", family) / "grid_pointing_game"
         zarr.open_array(grids / "score", mode="r+")[:, 4:] = float("nan")
+        zarr.open_array(grids.with_name("max_sensitivity") / "score", mode="r+")[:, 1:] = float("nan")
     (alone / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     aggregate.main(alone)
     report.main(alone)
     page = (alone / "data/report/index.html").read_text()
     assert "<h1>&lt;Alone&gt; &amp; well</h1>" in page
-    assert "Every method could serve every classifier." in page
+    assert "Every method could serve every classifier.</p>" in page
+    few = "no method has a score on 2 or more images, or grids, and so none is ranked"
+    few += ', by <span class="name">max_sensitivity</span> (at most 1 image has a score).</p>'
+    assert f'On <span class="name">robust</span> {few}' in page
+    assert 'data-value="1">1 image</td>' in page
     assert 'id="curves"' not in page
     assert 'id="pairs"' not in page
     assert "boxes_" not in page
@@ -103,6 +110,12 @@ def test_cost_is_set_against_quality(study, text):
     assert re.search(row + '<td class="number" data-value="10.0">10</td>', section)
     assert re.search('<span class="name">cam</span></th>(?:<td class="number" data-value="">n/a</td>){4}', section)
     assert '<a href="#cost">' in text
+
+
+def test_the_noise_that_belongs_last_is_called_noise(text):
+    section = text[text.index('<section id="sanity"') : text.index('<section id="agreement"')]
+    assert "puts a map of noise last, and edges, which know the image alone, before it." in section
+    assert "uniform</span> is last in" in section
 
 
 def test_who_is_not_in_a_chart_is_told_and_who_has_no_dot_has_a_word(text):
@@ -314,25 +327,41 @@ def test_how_many_images_are_enough_is_shown(page, study):
 
 
 def test_why_no_number_is_enough_is_told(study):
-    precision = opened(study, "precision")
+    precision, summary = opened(study, "precision"), opened(study, "summary")
     at = {"classifier": "robust", "metric": "deletion"}
 
-    def told(**numbers: float) -> tuple[str, float]:
+    def told(**numbers: float) -> dict:
         other = precision.copy(deep=True)
         for name, value in {"enough": np.nan, **numbers}.items():
             other[name].loc[at] = value
-        (rows,) = (one["rows"] for one in enough.enough(other) if one["classifier"] == "robust")
+        (rows,) = (one["rows"] for one in enough.enough(other, summary) if one["classifier"] == "robust")
         (row,) = (row for row in rows if row["metric"] == "deletion")
-        return row["reason"], row["share"]
+        return row
 
-    assert told(enough=50)[0] == ""
-    assert told()[0] == "more than 5000"
-    assert told(width_count=0, width_now=np.nan)[0] == "fewer than 5 images have a score"
-    reason, share = told(spread=0)
-    assert reason == "there is one method, or all means are equal"
-    assert np.isnan(share)
-    assert told(spread=np.nan, spread_count=1)[0] == reason
-    assert told(spread=np.nan, spread_count=0, width_count=0)[0] == "it ranks no method but controls"
+    assert told(enough=50)["reason"] == ""
+    assert told()["reason"] == "more than 5000"
+    assert told(width_count=0, width_now=np.nan)["reason"] == "fewer than 5 images have a score"
+    assert told(spread=0)["reason"] == "there is one method, or all means are equal"
+    assert np.isnan(told(spread=0)["share"])
+    assert told(spread=np.nan, spread_count=1)["reason"] == told(spread=0)["reason"]
+    none = {"spread": np.nan, "spread_count": 0, "width_count": 0, "units": 0}
+    assert told(**none)["reason"] == "it ranks no method but controls"
+    summary["rank"].loc[at] = np.nan
+    for number, words in ((24, "at most 24 images have"), (1, "at most 1 image has"), (0, "no image has")):
+        summary["count"].loc[at] = number
+        assert told(**none)["reason"] == f"it ranks nobody: {words} a score"
+        assert told(**none)["units"] == number
+
+
+def test_metrics_that_rank_nobody_are_told_with_the_number_of_their_scores(study):
+    summary = opened(study, "summary")
+    assert order.unranked(summary) == {}
+    for metric in ("deletion", "grid_pointing_game"):
+        summary["rank"].loc[{"classifier": "robust", "metric": metric}] = np.nan
+    told = {"deletion": "at most 24 images have a score", "grid_pointing_game": "at most 24 tiles have a score"}
+    assert order.unranked(summary) == {"robust": told}
+    summary["asked"].loc[{"classifier": "robust", "metric": "deletion"}] = 0
+    assert list(order.unranked(summary)["robust"]) == ["grid_pointing_game"]
 
 
 @pytest.mark.parametrize("column", [0, 1])
@@ -431,6 +460,31 @@ def test_paper_has_no_controls_to_click(page):
     assert all(one.is_displayed() for one in find(page, "#pairs .boxes"))
 
 
+def test_on_paper_no_table_is_cut_off_however_many_metrics_there_are(page):
+    assert beyond(page) == []
+    counts = """return [...document.querySelectorAll("table.heat")].map((one) =>
+      [Number(one.style.getPropertyValue("--n")), one.rows[0].cells.length - 1])"""
+    told = page.execute_script(counts)
+    assert told
+    assert all(number == columns for number, columns in told)
+    page.execute_script("""for (const one of document.querySelectorAll("#agreement table.heat:not(.wide)")) {
+      for (const row of one.rows) for (let i = 0; i < 40; i++) row.append(row.lastElementChild.cloneNode(true));
+      one.style.setProperty("--n", one.rows[0].cells.length - 1); }""")
+    assert beyond(page) == []
+
+
+@pytest.mark.parametrize("width", [1280, 1024, 768, 660])
+def test_every_section_is_named_above_and_a_click_shows_its_heading(page, width):
+    look(page, width=width)
+    script = "return [...document.querySelectorAll('nav a')].map(one => one.getBoundingClientRect().right)"
+    assert max(page.execute_script(script)) <= width
+    page.find_element("css selector", 'nav a[href="#similarity"]').click()
+    script = "return ['nav', '#similarity_h'].map(one => document.querySelector(one).getBoundingClientRect())"
+    bar, heading = page.execute_script(script)
+    assert bar["top"] == 0
+    assert bar["bottom"] <= heading["top"]
+
+
 def test_boxes_of_the_chosen_family_of_metrics_are_shown_with_what_is_left_out(page):
     from selenium.webdriver.support.select import Select
 
@@ -446,7 +500,7 @@ def test_boxes_of_the_chosen_family_of_metrics_are_shown_with_what_is_left_out(p
     assert len(card.find_elements("css selector", "svg[role=img]")) == 1  # no front of two classifiers
     assert "1 left out on vanilla" in card.text
     card.find_element("css selector", "summary").click()
-    assert "Without a mean score on vanilla, and left out: cam." in card.text
+    assert "Not ranked on vanilla, and left out: cam." in card.text
     boxes, standings = card.find_elements("css selector", "table")
     rows = [row.text for row in boxes.find_elements("css selector", "tbody tr")]
     assert [row.split()[0] for row in rows] == ["all", "gradient", "cam", "perturbation"]

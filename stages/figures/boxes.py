@@ -20,7 +20,7 @@ BESIDE = 0.14  # inches between the boxes of two rows
 
 
 class Box(NamedTuple):
-    """The mean scores of a family's methods on a classifier, and where their middle lies; NaN where there are none."""
+    """The mean scores of a family's ranked methods on a classifier, and where their middle lies; NaN without any."""
 
     median: float
     first: float
@@ -28,7 +28,7 @@ class Box(NamedTuple):
     low: float
     high: float
     values: list[float]
-    left_out: list[str]  # methods of the family that have no mean score
+    left_out: list[str]  # methods of the family that are not ranked
 
     @property
     def whole(self) -> bool:
@@ -44,21 +44,25 @@ class Row(NamedTuple):
     p: list[float]
 
 
+def families(summary: xr.Dataset) -> list[str]:
+    """List the families of the methods that are no controls."""
+    return list(dict.fromkeys(summary["method_family"].values[~summary["control"].values].tolist()))
+
+
 def rows(summary: xr.Dataset, comparison: xr.Dataset, metric: str, classifiers: list[str]) -> list[Row]:
-    """Take the boxes of one metric: of all methods but the controls, then of each family that has a mean score.
+    """Take the boxes of one metric: of all methods but the controls, then of each family of which it ranks a method.
 
     Args:
-        summary: Mean scores.
+        summary: Mean scores and ranks; a mean over so few scores that it ranks nobody is left out.
         comparison: Their quartiles and the tests between classifiers.
         metric: By which metric.
         classifiers: Whose boxes, in their order.
     """
-    means = summary["mean"].sel(metric=metric)
+    means = summary["mean"].where(summary["rank"].notnull()).sel(metric=metric)
     names, of, control = (summary[name].values for name in ("method", "method_family", "control"))
-    families = [name for name in dict.fromkeys(of.tolist()) if name != "control"]
     columns = ("median", "quartile_low", "quartile_high", "whisker_low", "whisker_high")
     found = []
-    for family in (EVERY, *families):
+    for family in (EVERY, *families(summary)):
         chosen = ~control if family == EVERY else of == family
         known = comparison.sel({"metric": metric, "method_family": family})
         boxes = []

@@ -8,7 +8,7 @@ import xarray as xr
 from stages.figures import boxes, fronts, heat
 from stages.figures.order import digits, ranking_metrics
 
-FIELDS = ("change", "better_count", "apart", "count", "p")
+FIELDS = ("change", "better_count", "worse_count", "apart", "count", "p")
 ABOUT = {"better": "better", "units": "metric_units", "family": "metric_family", "long_name": "metric_long_name"}
 
 
@@ -41,7 +41,7 @@ def section(summary: xr.Dataset, comparison: xr.Dataset, processes: Executor) ->
     for one, chart, beside in zip(shown, charts, traded, strict=True):
         one["chart"], one["fronts"] = chart.result(), [drawn.result() for drawn in beside]
     return {
-        "pairs": pairs(comparison, metrics),
+        "pairs": pairs(summary, comparison, metrics),
         "compared": comparison["comparison"].values.tolist(),
         "pooled": sum(len(group) > 1 for group in comparison.attrs["same_images"]) > 1,
         "classifiers": together,
@@ -54,7 +54,7 @@ def section(summary: xr.Dataset, comparison: xr.Dataset, processes: Executor) ->
 
 
 def board(summary: xr.Dataset, comparison: xr.Dataset, metric: str, together: list[str]) -> dict[str, Any]:
-    """Give one metric's boxes and standings, and the methods that have no mean score, by classifier."""
+    """Give one metric's boxes and standings, and the methods that it does not rank, by classifier."""
     one = summary.sel(metric=metric)
     about = {name: str(one[label].values) for name, label in ABOUT.items()}
     rows = boxes.rows(summary, comparison, metric, together)
@@ -68,25 +68,29 @@ def board(summary: xr.Dataset, comparison: xr.Dataset, metric: str, together: li
     return {"name": metric, **about, "rows": rows, "left_out": left_out, "standings": standings}
 
 
-def pairs(comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
+def pairs(summary: xr.Dataset, comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
     """Show how each family's mean scores change from one classifier to another, by metric; shaded by how many do."""
-    families = [name for name in comparison["method_family"].values.tolist() if name != "control"]
+    families = [*boxes.families(summary), boxes.EVERY]
     found = []
     for label in comparison["comparison"].values.tolist():
         table = comparison.sel({"comparison": label, "metric": metrics, "method_family": families})
         columns = [table[name].transpose("metric", "method_family").values.tolist() for name in FIELDS]
         rows = [
-            (metric, [_change(*cell) for cell in zip(*numbers, strict=True)])
+            (metric, [_change(*cell, fewest=summary.attrs["fewest"]) for cell in zip(*numbers, strict=True)])
             for metric, *numbers in zip(metrics, *columns, strict=True)
         ]
         found.append({"compared": label, "families": families, "rows": rows})
     return found
 
 
-def _change(change: float, better: int, apart: int, number: int, p: float) -> heat.Cell:
+def _change(change: float, better: int, worse: int, apart: int, number: int, p: float, *, fewest: int) -> heat.Cell:
     if not number:
-        return heat.Cell("", 0, False, "no method is scored on both")
+        why = f"no method is ranked on both: that takes {fewest} or more images, or grids, with a score"
+        return heat.Cell("", 0, False, why)
     text = f"{change:+.3g}".replace("-", "−") + f"\n{better} of {number}"
     text += f"\np {digits(p, 2)}" if number >= boxes.FEWEST else ""
-    hint = f"better for {better} of {number}, intervals apart for {apart}; Mann–Whitney p = {p:.2g}"
-    return heat.Cell(text, heat.DEEPEST * abs(2 * better / number - 1), better < number / 2, hint)
+    hint = (
+        f"better for {better} of {number}, worse for {worse}, tied for {number - better - worse}; "
+        f"intervals apart for {apart}; Mann–Whitney p = {p:.2g}"
+    )
+    return heat.Cell(text, heat.DEEPEST * abs(better - worse) / number, better < worse, hint)

@@ -5,12 +5,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from stages.figures import order
 
-def enough(precision: xr.Dataset) -> list[dict[str, Any]]:
+
+def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
     """Give, for each classifier, a sentence and a row for each metric: what was judged, and how many would be enough.
 
     Args:
         precision: Widths of intervals by size, the methods' spread, and the size that is enough.
+        summary: Whom each metric ranks, and by how many scores.
     """
     metrics, most = precision["metric"].values.tolist(), int(precision["size"].max())
     units = ["grids" if unit == "tile" else "images" for unit in precision["unit"].values.tolist()]
@@ -22,17 +25,23 @@ def enough(precision: xr.Dataset) -> list[dict[str, Any]]:
         rows = []
         for metric, unit, *numbers in zip(metrics, units, *columns, strict=True):
             row = {"metric": metric, "unit": unit, **dict(zip(names, numbers, strict=True))}
+            board = summary.sel(classifier=classifier, metric=metric)
+            if not row["spread_count"]:  # units are those of ranked methods
+                row |= dict(zip(("units", "unit"), order.scores(board), strict=True))
             share = row["width_now"] / row["spread"] if row["spread"] else np.nan
-            rows.append({**row, "share": share, "reason": _reason(row, most, precision.attrs["least"])})
+            reason = _reason(row, board, most, precision.attrs["least"])
+            rows.append({**row, "share": share, "reason": reason})
         reached = sum(row["enough"] <= row["units"] for row in rows)
         found.append({"classifier": classifier, "rows": rows, "reached": reached})
     return found
 
 
-def _reason(row: dict[str, Any], most: int, least: int) -> str:
+def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> str:
     """Say why no number is enough; nothing where one is."""
     if not np.isnan(row["enough"]):
         return ""
+    if not board["rank"].notnull().any():
+        return f"it ranks nobody: {order.scored(board)}"
     if not row["spread_count"]:
         return "it ranks no method but controls"
     if not row["width_count"]:

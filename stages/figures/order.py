@@ -65,6 +65,30 @@ def ranked(summary: xr.Dataset) -> list[str]:
     return [name for name in names if bool(some.sel({"metric": name}))]
 
 
+def scores(board: xr.Dataset) -> tuple[int, str]:
+    """Count the scores of the method that has most by a metric on a classifier, and say of what they are."""
+    return int(board["count"].max()), "tiles" if board["unit"] == "tile" else "images"
+
+
+def scored(board: xr.Dataset) -> str:
+    """Say in words how many images, or tiles, have a score by a metric on a classifier."""
+    number, unit = scores(board)
+    if number == 0:
+        return f"no {unit[:-1]} has a score"
+    return f"at most {number} {unit} have a score" if number > 1 else f"at most 1 {unit[:-1]} has a score"
+
+
+def unranked(summary: xr.Dataset) -> dict[str, dict[str, str]]:
+    """Say by classifier which metrics rank nobody though they were asked to judge, and how many scores they have."""
+    found: dict[str, dict[str, str]] = {}
+    for classifier in summary["classifier"].values.tolist():
+        for metric in ranking_metrics(summary):
+            board = summary.sel({"classifier": classifier, "metric": metric})
+            if board["asked"].any() and not board["rank"].notnull().any():
+                found.setdefault(classifier, {})[metric] = scored(board)
+    return found
+
+
 def _sorted(names: np.ndarray, ranks: np.ndarray) -> list[str]:
     return names[np.argsort(ranks, kind="stable")].tolist()
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from stages.figures import agreed, bands, compared, dots, heat, pictures, sanity, theme, words
 from stages.figures.enough import enough
-from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics
+from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics, unranked
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
@@ -62,9 +62,10 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "compared": side_by_side,
         "diagnostics": diagnostics(summary),
         "agreement": agreed.agreements(agreement),
-        "enough": enough(tables["precision"]),
+        "enough": enough(tables["precision"], summary),
         "similarity": agreed.similarities(agreement, summary),
         "refused": refusals(summary),
+        "unranked": unranked(summary),
         "bootstrap": summary.attrs["bootstrap"],
         "intervals": words.INTERVALS[summary.attrs["bootstrap"]["intervals"]],
         "classifiers": summary["classifier"].values.tolist(),

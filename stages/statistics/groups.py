@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float
 
 from stages.statistics.significance import mann_whitney
 
-FIELDS = ("change", "better_count", "apart", "count", "p")
+FIELDS = ("change", "better_count", "worse_count", "apart", "count", "p")
 EVERY = "all"  # methods of any family but the controls
 
 
@@ -62,7 +62,7 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     dims = ("comparison", "metric", "method_family")
     variables = {}
     for place, name in enumerate(FIELDS):
-        whole = name in ("better_count", "apart", "count")
+        whole = name not in ("change", "p")
         variables[name] = (dims, values[..., place].astype(np.int32) if whole else values[..., place])
     return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": list(own)})
 
@@ -71,8 +71,10 @@ def _cell(start: dict[str, np.ndarray], end: dict[str, np.ndarray], sign: int) -
     """Compare mean, low and high of a family's methods on two lists of classifiers."""
     change = end["mean"] - start["mean"]
     both = ~np.isnan(change)
+    turned = sign * change[both]
     if not both.any():
-        return np.array([np.nan, 0, 0, 0, np.nan])
+        return np.array([np.nan, 0, 0, 0, 0, np.nan])
     apart = (start["high"] < end["low"]) | (end["high"] < start["low"])
     p = mann_whitney(end["mean"][both], start["mean"][both])
-    return np.array([change[both].mean(), (sign * change[both] > 0).sum(), (apart & both).sum(), both.sum(), p])
+    counts = ((turned > 0).sum(), (turned < 0).sum(), (apart & both).sum(), both.sum())
+    return np.array([change[both].mean(), *counts, p])
