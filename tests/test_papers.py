@@ -9,7 +9,7 @@ import xarray as xr
 
 from stages import aggregate, signatures
 from stages.figures import papers
-from stages.figures.order import ranking_metrics
+from stages.figures.order import ranking_metrics, shared
 
 NUMBER = re.compile(r"−?\d+(?:\.\d+)?")
 METHODS = [name for listed in made_up.METHODS.values() for name in listed]
@@ -233,3 +233,20 @@ def test_letters_with_a_meaning_are_escaped(summary):
 )
 def test_the_width_of_the_interval_decides_the_digits(numbers, told):
     assert papers.spelled(*numbers) == told
+
+
+def test_ranks_over_fewer_scores_than_means_are_told(summary):
+    at = {"classifier": "robust", "metric": "deletion"}
+    told = "ranks are over the 20 images on which all ranked methods have a score"
+    few = summary.copy(deep=True)
+    few["count"].loc[at] = few["count"].loc[at].clip(max=20)
+    few["rank_count"].loc[at] = 20
+    assert told not in papers.tables(few)["robust/deletion.md"]
+    few["count"].loc[{**at, "method": "rise"}] = 24
+    assert shared(few.sel(at)) == 20
+    made = papers.tables(few)
+    assert told in made["robust/deletion.md"]
+    assert told in made["robust/deletion.tex"]
+    assert told not in made["vanilla/deletion.md"]
+    few["rank"].loc[{**at, "method": "rise"}] = np.nan
+    assert shared(few.sel(at)) == 0

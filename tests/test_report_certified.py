@@ -154,6 +154,20 @@ def test_the_trade_off_shows_what_the_table_holds(known, table, study):
         assert found["chance"] == 0.25
 
 
+def test_pictures_without_a_certified_pixel_are_told_of_all_there_are(known, study):
+    """Of all, and not of those on which the game is defined, which may leave the empty ones out."""
+    (ties,) = known.of("grid_parted_ties")  # whose numbers stand in: 0.9 of the pictures, or 0.1, have none
+    game = entry(known, "certified_grid_pointing_game", nothing="undefined")
+    for count, told in ((game.options["count"], True), (2, False)):
+        empty = ties._replace(function="certified_nothing", options={**ties.options, "count": count})
+        metrics = [one for one in known.metrics if one.name not in (ties.name, game.name)]
+        found = certificates.traded(known._replace(metrics=[*metrics, game, empty]), params.load(study), game, "robust")
+        number = made_up_votes.GRIDS * 4
+        for one in found["rows"]:
+            share = 0.1 if one.method in made_up_votes.TIED else 0.9
+            assert one.filled == ((round(number * share), number) if told else None)
+
+
 def test_without_grids_the_share_is_of_images(known, study):
     metrics = [one for one in known.metrics if one.function != "grid_abstained"]
     (game,) = known.of("certified_grid_pointing_game")
@@ -200,7 +214,7 @@ def test_shares_by_level_by_noise_and_by_votes(known, processes):
     for level in LEVELS:
         assert f"top {level}%" in charts["robust"]
     for what, at, titles in (
-        ("sigma", "τ = 0.75", ["σ 0.15, τ 0.75", "→ radius 0.101", "σ 0.25, τ 0.75", "→ radius 0.169"]),
+        ("sigma", "τ = 0.75", ["σ 0.15, τ 0.75", "→ radius 0.101", "σ 0.25, τ 0.75", "→ radius 0.168"]),
         ("tau", "σ = 0.15", ["σ 0.15, τ 0.6", "→ radius 0.038", "σ 0.15, τ 0.75", "→ radius 0.101"]),
     ):
         (one,) = found[what]
@@ -215,7 +229,7 @@ def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
     _, chart, numbers = one["charts"][0]
     assert numbers.heads == [
         ("sweep", "important, σ 0.15, τ 0.75 → radius 0.101"),
-        ("sweep", "important, σ 0.25, τ 0.75 → radius 0.169"),
+        ("sweep", "important, σ 0.25, τ 0.75 → radius 0.168"),
     ]
     for name, _, cells in numbers.rows:
         here = table.sel({"classifier": "vanilla", "metric": "sweep", "method": name, "level": 30})
@@ -981,3 +995,12 @@ def test_on_paper_no_table_is_cut_off(page):
 def test_all_text_can_be_read(page, scheme):
     look(page, scheme=scheme)
     assert page.execute_script(CONTRAST) >= 4.5
+
+
+@pytest.mark.parametrize(("sigma", "tau", "told"), [(0.25, 0.75, "0.168"), (0.15, 0.75, "0.101"), (0.15, 0.5, "0")])
+def test_no_more_is_told_than_is_certified(known, sigma, tau, told):
+    way = known.ways["noise_15"]
+    test = voted.Test(way._replace(settings={**way.settings, "sigma": sigma}), tau, 0.001, "holm")
+    assert test.reach == told
+    assert float(test.reach) <= test.radius < float(test.reach) + 0.001
+    assert test.place.endswith(f"radius {told}")

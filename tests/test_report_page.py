@@ -48,7 +48,10 @@ def test_the_page_needs_nothing_but_itself(text):
 
 def test_what_does_not_apply_is_told_with_its_reason(text):
     assert "n/a" in text
-    assert "Striped: not ranked, as fewer than 1 images, or grids, have a score." in text
+    assert (
+        "Striped: not ranked, as fewer than 1 images, or grids, have a score, or share one with all that are ranked."
+        in text
+    )
     assert "and so none is ranked" not in text
     assert text.count(made_up.UNSUPPORTED["vanilla", "cam"]) == 1
     assert "not quite comparable: cam (7 of 14 rankings), uniform (12 of 14 rankings)." in text
@@ -77,7 +80,7 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     page = (alone / "data/report/index.html").read_text()
     assert "<h1>&lt;Alone&gt; &amp; well</h1>" in page
     assert "Every method could serve every classifier.</p>" in page
-    few = "no method has a score on 2 or more images, or grids, and so none is ranked"
+    few = "methods have no scores on 2 or more images, or grids, or not on the same ones, and so none is ranked"
     few += ', by <span class="name">max_sensitivity</span> (at most 1 image has a score).</p>'
     assert f'On <span class="name">robust</span> {few}' in page
     assert 'data-value="1">1 image</td>' in page
@@ -341,6 +344,7 @@ def test_why_no_number_is_enough_is_told(study):
     assert told(enough=50)["reason"] == ""
     assert told()["reason"] == "more than 5000"
     assert told(width_count=0, width_now=np.nan)["reason"] == "fewer than 5 images have a score"
+    assert told(width_now=0.0)["reason"] == "most methods have one score everywhere"
     assert told(spread=0)["reason"] == "there is one method, or all means are equal"
     assert np.isnan(told(spread=0)["share"])
     assert told(spread=np.nan, spread_count=1)["reason"] == told(spread=0)["reason"]

@@ -7,7 +7,7 @@ import xarray as xr
 
 from stages.figures import heat
 
-AGREEMENT = ("mean", "sd", "mean_off_diagonal", "sd_off_diagonal")
+AGREEMENT = ("mean", "sd", "mean_off_diagonal", "sd_off_diagonal", "mean_count")
 
 
 def agreements(agreement: xr.Dataset) -> dict[str, Any]:

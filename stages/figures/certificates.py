@@ -116,6 +116,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         return None
     level, radius = game.options["level"], known.where(test)
     nothing, parted = (known.alike(function, test, game.options["tile"]) for function in (NOTHING, TIES))
+    counted = nothing is not None and nothing.options["count"] == game.options["count"]
     theirs = published.places(known, given, game, classifier) if share.function == GRIDS else {}
     listed = []
     for method in known.judged(game):
@@ -123,7 +124,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         certain = Point(*(1 - one / 100 for one in (left.mean, left.high, left.low)), left.count)
         place = known.point(game, classifier, method, radius, level)
         empty = known.point(nothing, classifier, method, radius, level)
-        filled = round(empty.count * (1 - empty.mean)) if empty.known else None
+        filled = (round(empty.count * (1 - empty.mean)), empty.count) if counted and empty.known else None
         about = method, known.family(method), known.control(method)
         ties = known.point(parted, classifier, method, radius, level)
         listed.append(Traded(*about, place, certain, ties, filled, theirs.get(method)))

@@ -46,6 +46,8 @@ def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> st
         return "it ranks no method but controls"
     if not row["width_count"]:
         return f"fewer than {least} {row['unit']} have a score"
+    if row["width_now"] == 0:
+        return "most methods have one score everywhere"
     if not row["spread"] > 0:
         return "there is one method, or all means are equal"
     return f"more than {most}"

@@ -10,7 +10,7 @@ import xarray as xr
 
 from stages.figures import agreed, bands, compared, dots, heat, pictures, sanity, theme, words
 from stages.figures.enough import enough
-from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics, unranked
+from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
@@ -135,7 +135,9 @@ def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
     spread = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
     missing = int((one["asked"] - one["count"]).sum())
     chart = dots.metric(summary, metric, order)
-    return {**about, "name": metric, "chart": chart, "rows": rows, "counts": spread, "undefined": missing}
+    found = {**about, "name": metric, "chart": chart, "rows": rows, "counts": spread, "undefined": missing}
+    classifiers = one["classifier"].values.tolist()
+    return {**found, "shared": [(name, over) for name in classifiers if (over := shared(one.sel(classifier=name)))]}
 
 
 def places(controls: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:

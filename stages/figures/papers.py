@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures.order import ranking_metrics
+from stages.figures.order import ranking_metrics, shared
 from stages.figures.words import INTERVALS
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -184,7 +184,9 @@ def _leaderboard(here: xr.Dataset, metric: str) -> Board:
         f"(means: {INTERVALS[here.attrs['bootstrap']['intervals']]})"
     )
     columns = [f"mean {ARROWS[better]}", "defined", "rank ↓", *["alike"] * lettered]
-    return Board(f"{classifier}/{metric}", title, columns, rows, note=ALIKE if lettered else "")
+    over = shared(one)
+    notes = [f"ranks are over the {over} {unit} on which all ranked methods have a score"] if over else []
+    return Board(f"{classifier}/{metric}", title, columns, rows, note="; ".join([*notes, *[ALIKE] * lettered]))
 
 
 def _mean_ranks(here: xr.Dataset, name: str, variable: str, where: str) -> Board:
@@ -256,9 +258,8 @@ def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
         return told
     if not cell["asked"]:
         return "not judged by this metric"
-    return (
-        "no score is defined" if not cell["count"] else f"fewer than {one.attrs['fewest']} images or grids have a score"
-    )
+    few = f"fewer than {one.attrs['fewest']} images or grids have a score, or share one with all that are ranked"
+    return few if cell["count"] else "no score is defined"
 
 
 def _intervals(table: xr.Dataset) -> str:

@@ -39,7 +39,7 @@ class Traded(NamedTuple):
     game: Point
     share: Point
     ties: Point  # share of the noisy copies of grids in which equal scores lay at the edge of the top
-    filled: int | None  # of the pictures of the game, those with a pixel certified important
+    filled: tuple[int, int] | None  # pictures with a pixel certified important, and all of them
     published: tuple[float, float] | None  # the same of the authors
 
     @property

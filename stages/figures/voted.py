@@ -1,5 +1,6 @@
 """Results of metrics of votes, bound to the entries of params.yaml that they are of."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,9 +33,17 @@ class Test(NamedTuple):
         return radius(self.smoothing.settings["sigma"], self.tau)
 
     @property
+    def reach(self) -> str:
+        """The radius to three digits, and never more than it is."""
+        if not self.radius:
+            return "0"
+        unit = 10.0 ** (math.floor(math.log10(self.radius)) - 2)
+        return f"{math.floor(self.radius / unit) * unit:.3g}"
+
+    @property
     def place(self) -> str:
         """What the radius is of, and the radius."""
-        return f"σ = {self.smoothing.settings['sigma']:g}, τ = {self.tau:g} → radius {self.radius:.3g}"
+        return f"σ = {self.smoothing.settings['sigma']:g}, τ = {self.tau:g} → radius {self.reach}"
 
     @property
     def how(self) -> str:
@@ -56,7 +65,7 @@ class Test(NamedTuple):
         of = self.smoothing.settings
         numbers = {name: of[name] for name in ("sigma", "first", "rest", "form")}
         numbers |= {"levels": len(of["levels"]), "copies": of["first"] + of["rest"]}
-        numbers |= {"tau": self.tau, "radius": self.radius, "alpha": self.alpha}
+        numbers |= {"tau": self.tau, "reach": self.reach, "alpha": self.alpha}
         return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
 
     def needed(self, pixels: int) -> tuple[int, int]:

@@ -163,7 +163,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "better_count": ("methods whose mean score is better on the second classifier", "1", ""),
         "worse_count": ("methods whose mean score is worse there; what is left is tied", "1", ""),
         "apart": ("methods whose intervals on the two classifiers do not overlap", "1", ""),
-        "count": ("methods (times pairs of classifiers) with a mean score on both", "1", ""),
+        "count": ("methods (times pairs of classifiers) ranked on both", "1", ""),
         "p": ("two-sided p-value of the Mann-Whitney test between the two groups of means", "1", "mann1947test"),
         "median": ("median of the mean scores of a family's methods", MEASURE, "nourelahi2022explainable"),
         "quartile_low": ("first quartile of these mean scores", MEASURE, "nourelahi2022explainable"),
