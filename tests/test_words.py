@@ -91,10 +91,12 @@ def test_a_difference_of_mean_ranks_is_told_where_there_is_one_at_all(summary):
     numbers["critical_difference"] = [3.14, 2.0]
     table = summary.assign({name: ("classifier", values) for name, values in numbers.items()})
     assert words.omnibus(table) == [
-        "On one the ranks of the 12 methods that each of 30 metrics ranks differ by more than chance (Friedman’s test, "
+        "On one the ranks of the 12 methods, controls left out, that each of 30 metrics ranks differ by more than "
+        "chance (Friedman’s test, "
         "p = 0.0030); two of their mean ranks over these metrics, ties at the average of their ranks, differ where "
         "they are more than 3.1 apart (Nemenyi).",
-        "On two the ranks of the 13 methods that each of 1 metric ranks do not differ by more than chance (Friedman’s "
+        "On two the ranks of the 13 methods, controls left out, that each of 1 metric ranks do not differ by more "
+        "than chance (Friedman’s "
         "test, p = 0.20).",
     ]
 

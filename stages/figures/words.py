@@ -27,7 +27,7 @@ def omnibus(summary: xr.Dataset) -> list[str]:
             continue
         found = p < 1 - summary.attrs["bootstrap"]["level"]
         told = (
-            f"On {classifier} the ranks of the {_number(int(methods), 'method')} that each of "
+            f"On {classifier} the ranks of the {_number(int(methods), 'method')}, controls left out, that each of "
             f"{_number(int(metrics), 'metric')} ranks {'differ' if found else 'do not differ'} by more than chance "
             f"(Friedman’s test, p = {digits(p, 2)})"
         )

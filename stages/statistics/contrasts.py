@@ -5,7 +5,6 @@ import xarray as xr
 
 from stages.statistics.bootstrap import Kind, differences, draw
 from stages.statistics.controls import Places, count_places
-from stages.statistics.groups import ranked_means
 from stages.statistics.letters import letters
 from stages.statistics.significance import friedman, nemenyi, pairwise
 from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, by_unit, units
@@ -89,14 +88,16 @@ def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) ->
 def omnibus_table(summary: xr.Dataset, *, alpha: float) -> dict[str, xr.DataArray]:
     """Test on each classifier whether metrics, each one case, rank methods otherwise than by chance.
 
-    Friedman's test and Nemenyi's critical difference of mean ranks, over the methods that every metric ranks. Metrics
-    share images, so that they are less than independent cases.
+    Friedman's test and Nemenyi's critical difference of mean ranks, over the methods that every metric ranks. Controls
+    are left out, which lie far from all others whatever these do. Metrics share images, so that they are less than
+    independent cases.
 
     Args:
         summary: Ranks.
         alpha: How often any two of equal methods may be told apart.
     """
-    ranks = summary["rank"].sel(metric=summary["role"] == METRIC).transpose("classifier", "metric", "method")
+    ranks = summary["rank"].sel({"metric": summary["role"] == METRIC, "method": ~summary["control"]})
+    ranks = ranks.transpose("classifier", "metric", "method")
     rows = []
     for one in ranks.values:
         table = one[~np.isnan(one).all(axis=1)]
@@ -117,19 +118,17 @@ def control_table(summary: xr.Dataset, pairs: list[tuple[str, str]]) -> xr.Datas
     """Count, by metric, the classifiers on which one control is last and another second-last.
 
     Args:
-        summary: Mean scores and ranks; means that rank nobody are left out.
+        summary: Ranks.
         pairs: Names of methods: one that belongs last, as a uniform map, and one that belongs before it, as edges.
     """
     methods = summary["method"].values.tolist()
     metrics = summary["metric"].values[summary["role"].values != DIAGNOSTIC].tolist()
-    means = ranked_means(summary)
     found = []
     for one, other in pairs:
         places = {"last": methods.index(one), "second_last": methods.index(other)}
         for metric in metrics:
-            board = means.sel(metric=metric)
-            values = board.transpose("classifier", "method").values
-            found.append(count_places(values, **places, better=str(board["better"].values)))
+            ranks = summary["rank"].sel(metric=metric).transpose("classifier", "method").values
+            found.append(count_places(ranks, **places, better="lower"))
     values = np.array(found, dtype=np.int32).reshape(len(pairs), len(metrics), len(Places._fields))
     coords = {"controls": [f"{one}, {other}" for one, other in pairs], "metric": metrics}
     return xr.Dataset({name: (tuple(coords), values[..., place]) for place, name in enumerate(Places._fields)}, coords)

@@ -54,7 +54,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "friedman": ("Friedman's statistic of the ranks by all metrics on one classifier", "1", "friedman1937use"),
         "friedman_p": ("its p-value", "1", "friedman1937use"),
         "friedman_metrics": ("metrics that the test is over", "1", ""),
-        "friedman_methods": ("methods that all these metrics rank", "1", ""),
+        "friedman_methods": ("methods but controls that all these metrics rank", "1", ""),
         "critical_difference": (
             "difference of two mean ranks over these metrics that is significant",
             "1",
