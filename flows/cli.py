@@ -94,9 +94,12 @@ def serve(
     with _told():
         load(study)
         from flows.reproduce import reproduce as flow
+        from flows.server import scheduling
 
         parameters = {"study": str(study.resolve()), "workers": workers}
-        flow.serve(name="nightly", cron=cron, parameters=parameters, limit=1)
+        with scheduling() as address:
+            console.print(f"Runs are scheduled by {address}")
+            flow.serve(name="nightly", cron=cron, parameters=parameters, limit=1)
 
 
 @app.command()

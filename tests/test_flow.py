@@ -2,7 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
+from datetime import datetime
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -31,6 +36,28 @@ def test_the_flow_makes_what_dvc_makes(house, baseline):
 def test_it_records_what_dvc_records(house, baseline):
     ours, theirs = (yaml.safe_load((place / "dvc.lock").read_text())["stages"] for place in (house[0], baseline))
     assert {cell: told for cell, told in ours.items() if cell != "report"} == theirs
+
+
+def test_runs_are_scheduled_as_long_as_it_is_served(house):
+    """By a server of its own: without one, Prefect schedules nothing and says so in a warning alone."""
+    command = ["atlas", "serve", "--cron", "0 3 * * *"]
+    served = subprocess.Popen(command, cwd=house[0], env=environment(house[0]), stdout=subprocess.PIPE, text=True)
+    try:
+        address = served.stdout.readline().removeprefix("Runs are scheduled by ").strip()
+        future = b'{"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}'
+        ask = Request(f"{address}/flow_runs/filter", future, {"Content-Type": "application/json"})
+        for _ in range(120):
+            with urlopen(ask) as answer:
+                runs = json.load(answer)
+            if runs:
+                break
+            time.sleep(1)
+        assert {datetime.fromisoformat(run["expected_start_time"]).hour for run in runs} == {3}
+    finally:
+        served.send_signal(signal.SIGINT)
+        served.communicate(timeout=120)
+    with pytest.raises(URLError):
+        urlopen(ask)
 
 
 def test_it_ends_with_a_table_of_cells_and_times(house):
