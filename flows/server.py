@@ -1,5 +1,6 @@
 """A server for scheduled runs: without one of its own, Prefect schedules nothing."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def scheduling() -> Iterator[str]:
     # A session of its own: what ends us from the keyboard leaves it there until our last run has told it of its end.
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **quiet, start_new_session=True)
+    # Until Prefect has a handler of its own: what ends us ends the server too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         address = f"http://127.0.0.1:{port}/api"
         _await(process, address)

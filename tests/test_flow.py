@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import time
 from datetime import datetime
@@ -54,7 +53,7 @@ def test_runs_are_scheduled_as_long_as_it_is_served(house):
             time.sleep(1)
         assert {datetime.fromisoformat(run["expected_start_time"]).hour for run in runs} == {3}
     finally:
-        served.send_signal(signal.SIGINT)
+        served.terminate()
         served.communicate(timeout=120)
     with pytest.raises(URLError):
         urlopen(ask)
