@@ -33,8 +33,7 @@ def scheduling() -> Iterator[str]:
         port = one.getsockname()[1]
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     # A session of its own: what ends us from the keyboard leaves it there until our last run has told it of its end.
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, **quiet, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     # Until Prefect has a handler of its own: what ends us ends the server too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
@@ -50,7 +49,7 @@ def scheduling() -> Iterator[str]:
 def _await(process: subprocess.Popen, address: str) -> None:
     for _ in range(int(PATIENCE / PAUSE)):
         if process.poll() is not None:
-            raise Problem(f"Prefect's server ended with status {process.returncode}: {process.stderr.read().strip()}")
+            raise Problem(f"Prefect's server ended with status {process.returncode}; what it said stands above")
         try:
             with urlopen(f"{address}/health", timeout=PAUSE):
                 return
