@@ -285,8 +285,8 @@ def test_a_network_that_gives_nan_is_named(images):
         classifier.logits(images)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_told():
+def test_a_device_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(Problem, match=r"engine\.device = cuda, but torch sees no CUDA device"):
         start({**ENGINE, "device": "cuda"})
 

@@ -89,14 +89,14 @@ def unranked(summary: xr.Dataset) -> dict[str, dict[str, str]]:
     return found
 
 
-def _sorted(names: np.ndarray, ranks: np.ndarray) -> list[str]:
-    return names[np.argsort(ranks, kind="stable")].tolist()
-
-
 def shared(board: xr.Dataset) -> int:
     """Give over how many scores the ranks of a leaderboard are, where some ranked method has others too; else 0."""
     over = int(board["rank_count"].max())
     return over if bool((board["count"].where(board["rank"].notnull(), over) != over).any()) else 0
+
+
+def _sorted(names: np.ndarray, ranks: np.ndarray) -> list[str]:
+    return names[np.argsort(ranks, kind="stable")].tolist()
 
 
 def digits(value: float, number: int) -> str:

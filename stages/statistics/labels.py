@@ -31,7 +31,11 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "high": ("upper end of the mean's interval", MEASURE, ENDS),
         "count": ("defined scores that the mean is over", "1", ""),
         "asked": ("scores that were to be computed; those that are not defined are the difference", "1", ""),
-        "rank": ("rank of the mean among methods, 1 the best, ties at the best of their ranks", "1", ""),
+        "rank": (
+            "rank of the mean over scores that all ranked methods have, 1 the best, ties at the best of their ranks",
+            "1",
+            "",
+        ),
         "rank_count": ("scores that all ranked methods have, which ranks are over", "1", ""),
         "rank_low": ("best end of the rank's interval", "1", BOOTSTRAP),
         "rank_high": ("worst end of the rank's interval", "1", BOOTSTRAP),
