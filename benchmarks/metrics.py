@@ -34,14 +34,14 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from stages import params
-from stages.classifier import DTYPES, Classifier
-from stages.engine import start
-from stages.explain import Explain
-from stages.problem import Problem
-from stages.seeds import generator, image_seed
-from stages.settings import check
-from stages.signatures import signature
+from stages.inputs.explain import Explain
+from stages.model.classifier import DTYPES, Classifier
+from stages.model.engine import start
+from stages.study import params
+from stages.study.problem import Problem
+from stages.study.seeds import generator, image_seed
+from stages.study.settings import check
+from stages.study.signatures import signature
 
 HERE = Path(__file__).parent
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

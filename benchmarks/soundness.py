@@ -37,18 +37,18 @@ import torch
 from scipy.stats import beta, binom
 from torch import Tensor
 
-from stages import params
-from stages.certification import ABSTAINED, IMPORTANT, Votes, labels
-from stages.classifier import Classifier
-from stages.engine import start
-from stages.evidence import intensities
-from stages.explain import Explain
-from stages.loading import build, load
-from stages.seeds import generator, image_seed
-from stages.smoothing import radius
-from stages.sparsify import sparsify
-from stages.stores import read, values
-from stages.voting import noised, votes
+from stages.cache.stores import read, values
+from stages.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels
+from stages.inputs.evidence import intensities
+from stages.inputs.explain import Explain
+from stages.inputs.sparsify import sparsify
+from stages.inputs.voting import noised, votes
+from stages.model.classifier import Classifier
+from stages.model.engine import start
+from stages.model.loading import build, load
+from stages.study import params
+from stages.study.seeds import generator, image_seed
+from stages.study.smoothing import radius
 
 KINDS = ("random", "corner", "votes", "local", "loss", "climb")
 # Copies that vote again at a time, and how many times at most; how much of a change that climbs is new.

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows import plan as planning
-from stages.params import load
-from stages.problem import Problem
+from stages.study.params import load
+from stages.study.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()

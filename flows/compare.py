@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from stages.figures.order import digits
-from stages.problem import Problem
 from stages.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
+from stages.study.problem import Problem
 
 SUMMARY = Path("data", "results", "summary.zarr")
 SHOWN = 20  # lines of a table; what is left out is counted

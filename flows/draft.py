@@ -7,9 +7,9 @@ from pathlib import Path
 import yaml
 
 from stages import aggregate, report, score
-from stages.gaps import FILE
-from stages.params import entries, load, path
-from stages.problem import Problem
+from stages.study.gaps import FILE
+from stages.study.params import entries, load, path
+from stages.study.problem import Problem
 
 # What a classifier cannot be shown without.
 NEEDED = ("collect", "train", "predict", "select", "tile")

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.params import entries, load, path
+from stages.study.params import entries, load, path
 
 # Verbs whose rows a warm worker can make before DVC visits the cell.
 WARM = ("predict", "attribute", "certify", "score", "cost")

@@ -20,7 +20,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.draft import untold
 from flows.plan import WARM, clean, plan, verb
 from flows.workers import fill, pool, record
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods that are told
 

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 # A slow machine takes up to a minute; how often it is asked.
 PATIENCE, PAUSE = 180, 0.5

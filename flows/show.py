@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from stages import report
+from stages.cache.stores import read, values
 from stages.figures import certified, page, sheet, voted
 from stages.figures.sheet import Marks
-from stages.params import entries, load, path
-from stages.problem import Problem
-from stages.stores import read, values
+from stages.study.params import entries, load, path
+from stages.study.problem import Problem
 
 SOME = 5  # of the images that are named in an error
 

@@ -10,12 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from stages import cards, params
-from stages.gaps import missing
-from stages.keys import digest
-from stages.problem import Problem
+from stages.cache.keys import digest
+from stages.cache.stores import COMPRESSORS, UNREADABLE, replace
 from stages.results import chunks, parquet, plots
-from stages.settings import Entry, canonical
 from stages.statistics import costs, labels, tables
 from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.by_image import image_table
@@ -24,7 +21,10 @@ from stages.statistics.groups import compare
 from stages.statistics.overall import lacking
 from stages.statistics.precision import precision_table
 from stages.statistics.tables import Judged
-from stages.stores import COMPRESSORS, UNREADABLE, replace
+from stages.study import cards, params
+from stages.study.gaps import missing
+from stages.study.problem import Problem
+from stages.study.settings import Entry, canonical
 
 Reasons = dict[str, dict[str, dict[str, str]]]
 MEASURED = "alone: a map on the first image, a score on the first map that the metric judges"

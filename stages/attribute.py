@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages import evidence, keys
-from stages.evidence import Evidence
-from stages.params import command, entries, find, load, path
-from stages.problem import Problem
-from stages.rows import Rows, of_cell
-from stages.settings import Entry, canonical
-from stages.signatures import attributes, signature
-from stages.tables import Field, Table
+from stages.cache import keys
+from stages.cache.rows import Rows, of_cell
+from stages.cache.tables import Field, Table
+from stages.inputs import evidence
+from stages.inputs.evidence import Evidence
+from stages.study.params import command, entries, find, load, path
+from stages.study.problem import Problem
+from stages.study.settings import Entry, canonical
+from stages.study.signatures import attributes, signature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +75,8 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).evidence
             shared = keys.digest(
-                keys.entry(bound, params, ("stages.explain", "mapped")), trained if "classifier" in named else b""
+                keys.entry(bound, params, ("stages.inputs.explain", "mapped")),
+                trained if "classifier" in named else b"",
             )
             drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
             made = b"".join(keys.digest(shared, row) for row in evidence.digests(seen, named + drawn))
@@ -94,9 +96,9 @@ def compute(
     study: Path, params: dict, classifier: str, works: list[Work], missing: dict[int, np.ndarray], rows: Rows
 ) -> dict[str, dict[str, int]]:
     """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
-    from stages.engine import start
-    from stages.explain import attributions_of
-    from stages.loading import load as load_classifier
+    from stages.inputs.explain import attributions_of
+    from stages.model.engine import start
+    from stages.model.loading import load as load_classifier
 
     engine = params["engine"]
     start(engine)
@@ -133,8 +135,8 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
     Raises:
         Problem: the network or the method gave a value that is not finite; the message names the images.
     """
-    from stages.explain import attributions_of, mapped
-    from stages.problem import Unsupported
+    from stages.inputs.explain import attributions_of, mapped
+    from stages.study.problem import Unsupported
 
     bound = work.method
     function = find("methods", bound.family, bound.function)

@@ -12,15 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages import evidence, keys
-from stages.evidence import Evidence
-from stages.params import command, entries, load, path
-from stages.problem import Problem, Unsupported
-from stages.rows import Rows, of_cell
-from stages.settings import Entry
-from stages.signatures import signature
-from stages.smoothing import Smoothing, smoothings
-from stages.tables import Field, Table
+from stages.cache import keys
+from stages.cache.rows import Rows, of_cell
+from stages.cache.tables import Field, Table
+from stages.inputs import evidence
+from stages.inputs.evidence import Evidence
+from stages.study.params import command, entries, load, path
+from stages.study.problem import Problem, Unsupported
+from stages.study.settings import Entry
+from stages.study.signatures import signature
+from stages.study.smoothing import Smoothing, smoothings
 
 # Of the maps that are voted on, whatever maps are stored in.
 DTYPE = "float32"
@@ -113,10 +114,10 @@ def compute(
     Returns:
         The passes of each method, and the methods that failed, each under a smoothing.
     """
-    from stages.engine import start
-    from stages.explain import Explain
-    from stages.loading import load as load_classifier
-    from stages.voting import copies, votes
+    from stages.inputs.explain import Explain
+    from stages.inputs.voting import copies, votes
+    from stages.model.engine import start
+    from stages.model.loading import load as load_classifier
 
     engine = params["engine"]
     start(engine)
@@ -176,7 +177,7 @@ def tell(tables: list[Table], output: Path) -> None:
 
 def _work(params: dict, trained: bytes, bound: Entry, smoothing: Smoothing, seen: Evidence, count: int) -> Work:
     named = signature("methods", bound.family, bound.function).evidence
-    parts = [("stages.voting", "votes"), ("stages.explain", "Explain"), ("stages.certify", "DTYPE")]
+    parts = [("stages.inputs.voting", "votes"), ("stages.inputs.explain", "Explain"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
         keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.params import command, find, load, path
-from stages.params import dataset as dataset_entry
-from stages.problem import Problem
-from stages.stores import SHARD_BYTES, array, begin, group_at, replace
+from stages.cache.stores import SHARD_BYTES, array, begin, group_at, replace
+from stages.study.params import command, find, load, path
+from stages.study.params import dataset as dataset_entry
+from stages.study.problem import Problem
 
 CHUNK_BYTES = 2**16  # images of a few dozen pixels a side are read several at a time
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from stages import evidence, keys
-from stages.params import command, entries, load, path
-from stages.problem import Problem
-from stages.rows import of_cell
-from stages.stores import read, values
-from stages.tables import Field, Table, keys_of
+from stages.cache import keys
+from stages.cache.rows import of_cell
+from stages.cache.stores import read, values
+from stages.cache.tables import Field, Table, keys_of
+from stages.inputs import evidence
+from stages.study.params import command, entries, load, path
+from stages.study.problem import Problem
 
 
 def main(study: Path, classifier: str) -> None:

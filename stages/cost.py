@@ -16,22 +16,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages import evidence, keys
-from stages.evidence import Evidence
-from stages.lending import Lender, of_whole_set
-from stages.params import command, entries, find, load, path
-from stages.problem import Problem
-from stages.rows import Rows, of_cell
-from stages.settings import Entry
-from stages.signatures import signature
-from stages.smoothing import smoothings
-from stages.stores import read, values
-from stages.tables import KEY, Field, Table, keys_of
+from stages.cache import keys
+from stages.cache.rows import Rows, of_cell
+from stages.cache.stores import read, values
+from stages.cache.tables import KEY, Field, Table, keys_of
+from stages.inputs import evidence
+from stages.inputs.evidence import Evidence
+from stages.inputs.lending import Lender, of_whole_set
+from stages.study.params import command, entries, find, load, path
+from stages.study.problem import Problem
+from stages.study.settings import Entry
+from stages.study.signatures import signature
+from stages.study.smoothing import smoothings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.classifier import Classifier
+    from stages.model.classifier import Classifier
 
 FIELDS = {
     "forward": ("forward passes", "passes"),
@@ -126,9 +127,9 @@ def compute(
 
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
-    from stages.engine import start
-    from stages.loading import load as load_classifier
-    from stages.voting import copies
+    from stages.inputs.voting import copies
+    from stages.model.engine import start
+    from stages.model.loading import load as load_classifier
 
     engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
     start(engine)
@@ -180,7 +181,7 @@ def of_map(bound: Entry, given: dict[str, Any], dtype: str) -> dict[str, int]:
         given: Classifier, images and all else that methods name.
         dtype: Of stored maps.
     """
-    from stages.explain import Explain
+    from stages.inputs.explain import Explain
 
     explain = Counted(Explain([bound], given["background"], dtype).by(bound.name))
     explain(*(given[name] for name in ("classifier", "images", "targets", "seeds")))

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import zarr
 
-from stages import keys
-from stages.params import command, load, path
-from stages.rows import Rows, of_cell
-from stages.settings import canonical
-from stages.stores import read, values
-from stages.tables import Field, Table
+from stages.cache import keys
+from stages.cache.rows import Rows, of_cell
+from stages.cache.stores import read, values
+from stages.cache.tables import Field, Table
+from stages.study.params import command, load, path
+from stages.study.settings import canonical
 
 if TYPE_CHECKING:
-    from stages.classifier import Classifier
+    from stages.model.classifier import Classifier
 
 TOP = 5
 READ = 512  # images in memory at a time
@@ -101,8 +101,8 @@ def compute(
     rows: Rows,
 ) -> dict[str, dict[str, int]]:
     """Make the missing predictions batch by batch."""
-    from stages.engine import start
-    from stages.loading import load as load_classifier
+    from stages.model.engine import start
+    from stages.model.loading import load as load_classifier
 
     engine = params["engine"]
     start(engine)

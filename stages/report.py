@@ -13,14 +13,14 @@ import xarray as xr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stages import cards, params
-from stages.certification import Votes
+from stages.cache.stores import read, replace, values
 from stages.figures import certificates, costs, order, overview, page, papers, pictures, published, voted, words
 from stages.figures.page import Shown
-from stages.gaps import is_draft, missing
-from stages.problem import Problem
-from stages.smoothing import Smoothing
-from stages.stores import read, replace, values
+from stages.inputs.certification import Votes
+from stages.study import cards, params
+from stages.study.gaps import is_draft, missing
+from stages.study.problem import Problem
+from stages.study.smoothing import Smoothing
 
 TEMPLATES = Path(page.__file__).parent
 

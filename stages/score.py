@@ -12,17 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages import evidence, judging, keys
-from stages.evidence import Evidence
-from stages.judging import Made
-from stages.lending import Lender, of_whole_set
-from stages.params import command, entries, find, load, path
-from stages.problem import Problem
-from stages.rows import Rows, of_cell
-from stages.settings import Entry
-from stages.signatures import signature
-from stages.smoothing import Smoothing, check_reach, smoothings
-from stages.tables import Table
+from stages.cache import keys
+from stages.cache.rows import Rows, of_cell
+from stages.cache.tables import Table
+from stages.inputs import evidence, judging
+from stages.inputs.evidence import Evidence
+from stages.inputs.judging import Made
+from stages.inputs.lending import Lender, of_whole_set
+from stages.study.params import command, entries, find, load, path
+from stages.study.problem import Problem
+from stages.study.settings import Entry
+from stages.study.signatures import signature
+from stages.study.smoothing import Smoothing, check_reach, smoothings
 
 
 class Work(NamedTuple):
@@ -127,9 +128,9 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
             ways = [certified[name] for name in metric.options["smoothings"]]
             if ways:
                 check_reach(metric, ways[0], classifier, math.prod(shown.side))
-            parts = [("stages.lending", "tensor"), ("stages.score", "judged")]
-            parts += [("stages.explain", "Explain")] if "explain" in asks else []
-            parts += [("stages.lending", "counted")] if "votes" in asks else []
+            parts = [("stages.inputs.lending", "tensor"), ("stages.score", "judged")]
+            parts += [("stages.inputs.explain", "Explain")] if "explain" in asks else []
+            parts += [("stages.inputs.lending", "counted")] if "votes" in asks else []
             voted = [way.settings for way in ways]
             shared = keys.digest(keys.entry(metric, params, *parts), voted, trained if "classifier" in asks else b"")
             rows = judging.rows(metric, shared, shown, asks, ways)
@@ -151,9 +152,9 @@ def compute(
     rows: Rows,
 ) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
     """Compute the missing scores batch by batch; give the passes of each metric, and the metrics that failed."""
-    from stages.engine import start
-    from stages.loading import load as load_classifier
-    from stages.problem import Unsupported
+    from stages.model.engine import start
+    from stages.model.loading import load as load_classifier
+    from stages.study.problem import Unsupported
 
     engine = params["engine"]
     start(engine)

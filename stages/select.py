@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from stages.params import command, load, path, settings
-from stages.problem import Problem
-from stages.seeds import order
-from stages.stores import read, values, write
+from stages.cache.stores import read, values, write
+from stages.study.params import command, load, path, settings
+from stages.study.problem import Problem
+from stages.study.seeds import order
 
 
 def main(study: Path, classifier: str) -> None:

@@ -8,8 +8,8 @@ from typing import Literal
 
 import xarray as xr
 
-from stages.params import entries, load, path
-from stages.problem import Problem
+from stages.study.params import entries, load, path
+from stages.study.problem import Problem
 
 
 def open_maps(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.params import command, load, path, settings
-from stages.problem import Problem
-from stages.stores import read, values, write
+from stages.cache.stores import read, values, write
+from stages.study.params import command, load, path, settings
+from stages.study.problem import Problem
 
 
 def main(study: Path, classifier: str) -> None:

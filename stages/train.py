@@ -18,15 +18,15 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages import keys
-from stages.classifier import Classifier
-from stages.engine import start
-from stages.loading import build
-from stages.params import command, load, path, settings
-from stages.params import network as params_network
-from stages.problem import Problem
-from stages.seeds import generator
-from stages.stores import read, recorded, replace, values
+from stages.cache import keys
+from stages.cache.stores import read, recorded, replace, values
+from stages.model.classifier import Classifier
+from stages.model.engine import start
+from stages.model.loading import build
+from stages.study.params import command, load, path, settings
+from stages.study.params import network as params_network
+from stages.study.problem import Problem
+from stages.study.seeds import generator
 
 
 def main(study: Path, classifier: str) -> None:

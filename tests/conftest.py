@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from study import build, run, tiny
 
-# As `stages.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
+# As `stages.model.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
 os.environ["MKL_CBWR"] = "AUTO"
 
 # Each test of these files runs whole cells on its own copy of the study; all other files stay together.

@@ -1,7 +1,7 @@
 """An entry of the least cost for every function of stages/methods."""
 
-from stages.params import entry
-from stages.settings import Entry
+from stages.study.params import entry
+from stages.study.settings import Entry
 
 OUT = {"output": "logit"}
 LAYER = {"layer": "final"}

@@ -10,10 +10,10 @@ import torch
 import yaml
 from torch import nn
 
-from stages import params
-from stages.certification import Votes
-from stages.classifier import Classifier
-from stages.seeds import image_seed
+from stages.inputs.certification import Votes
+from stages.model.classifier import Classifier
+from stages.study import params
+from stages.study.seeds import image_seed
 
 ROOT = Path(__file__).parent.parent
 FAMILIES = {

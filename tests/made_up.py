@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages import params, signatures
-from stages.stores import array, group_at
+from stages.cache.stores import array, group_at
+from stages.study import params, signatures
 
 SIDE = 48
 METHODS = {

@@ -8,10 +8,10 @@ import numpy as np
 import yaml
 from made_up import CLASSIFIERS, METHODS, SIDE, UNSUPPORTED
 
-from stages import params, signatures
-from stages.certification import IMPORTANT, Votes, labels
-from stages.smoothing import radius, stored
-from stages.stores import array, group_at
+from stages.cache.stores import array, group_at
+from stages.inputs.certification import IMPORTANT, Votes, labels
+from stages.study import params, signatures
+from stages.study.smoothing import radius, stored
 
 LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 5, 5
 VOTED = ["saliency", "input_x_gradient", "cam", "gradcam", "rise", "uniform"]
@@ -42,7 +42,8 @@ METRICS = {
 def house(folder: Path) -> Path:
     """Write the modules of the made-up study, and those that votes and networks of the paper need."""
     made_up.house(folder)
-    for name in ("voting.py", "metrics/certified.py", "metrics/certified_grid.py"):
+    (folder / "inputs").mkdir()
+    for name in ("inputs/voting.py", "metrics/certified.py", "metrics/certified_grid.py"):
         (folder / name).write_text((signatures.HOUSE / name).read_text())
     cam = folder / "methods" / "cam.py"
     cam.write_text(cam.read_text().replace("def gradcam(images)", "def gradcam(images, *, layer: str)"))

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from stages import signatures
+from stages.study import signatures
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, needed, tails
+from stages.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, needed, tails
 from stages.metrics import certified
-from stages.smoothing import radius
+from stages.study.smoothing import radius
 
 random = settings(deadline=None, max_examples=50, derandomize=True)
 CORRECTIONS = ("bonferroni", "holm", "none")

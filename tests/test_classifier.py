@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.classifier import Classifier, NotFinite
-from stages.engine import start
-from stages.memory import shared
+from stages.model.classifier import Classifier, NotFinite
+from stages.model.engine import start
+from stages.model.memory import shared
 from stages.networks.residual import small_resnet
-from stages.problem import Problem, Unsupported
+from stages.study.problem import Problem, Unsupported
 from tests.reference.networks import First, Tokens
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}

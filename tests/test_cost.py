@@ -7,9 +7,11 @@ import zarr
 from study import tiny, write
 from test_stages import C, collected, last_line
 
-from stages import attribute, certify, cost, explain, loading, score, select, tile
-from stages.params import load
-from stages.problem import Problem, Unsupported
+from stages import attribute, certify, cost, score, select, tile
+from stages.inputs import explain
+from stages.model import loading
+from stages.study.params import load
+from stages.study.problem import Problem, Unsupported
 
 __all__ = ["collected"]
 

@@ -9,7 +9,7 @@ from study import files, tiny, write
 
 from flows.draft import draft, untold
 from stages import score
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 C = "resnet_vanilla"
 FAILED = "failed: k is 5000, expected at most the map's 4096 pixels"

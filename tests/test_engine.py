@@ -8,7 +8,7 @@ from study import ROOT
 
 PLACES = """
 import torch
-from stages.engine import start
+from stages.model.engine import start
 
 start({"device": "cpu", "threads": 1})
 draws = torch.Generator().manual_seed(0)

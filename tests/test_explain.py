@@ -4,9 +4,10 @@ import pytest
 import torch
 from judging import HEIGHT, WIDTH, counted, make_evidence
 
-from stages import explain, params
-from stages.explain import Explain
-from stages.signatures import signature
+from stages.inputs import explain
+from stages.inputs.explain import Explain
+from stages.study import params
+from stages.study.signatures import signature
 
 NOISY = {"samples": 3, "spread": 0.2, "extent": "image", "output": "logit", "channels": "abs_sum"}
 SMOOTH = {"function": "smoothgrad", "sign": "both", **NOISY}

@@ -13,7 +13,7 @@ import yaml
 from study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
 from flows.plan import Visit, due, expected, plan, verb
-from stages.rows import Rows
+from stages.cache.rows import Rows
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ import textwrap
 
 import pytest
 
-from stages import keys, params, signatures
-from stages.problem import Problem
+from stages.cache import keys
+from stages.study import params, signatures
+from stages.study.problem import Problem
 
 METHOD = '''
 """A family."""
@@ -227,4 +228,8 @@ def test_no_method_or_metric_depends_on_how_stores_are_written():
             for entry in listed.values():
                 reached, packages = keys.closure(((f"stages.{kind}.{entry.family}", entry.function),))
                 assert "zarr" not in packages, entry.name
-                assert not {module for module, _ in reached} & {"stages.stores", "stages.tables", "stages.rows"}
+                assert not {module for module, _ in reached} & {
+                    "stages.cache.stores",
+                    "stages.cache.tables",
+                    "stages.cache.rows",
+                }

@@ -7,9 +7,10 @@ import zarr
 from study import tiny, write
 from test_stages import C, collected, last_line, mapped, study
 
-from stages import attribute, evidence, lending, score, select, tile
-from stages.lending import Lender
-from stages.params import entries, load
+from stages import attribute, score, select, tile
+from stages.inputs import evidence, lending
+from stages.inputs.lending import Lender
+from stages.study.params import entries, load
 
 __all__ = ["collected", "mapped", "study"]
 
@@ -133,7 +134,7 @@ def test_equal_maps_of_a_set_keep_scores_of_their_own(study):
 
 
 def test_an_error_of_one_method_is_told_and_the_rows_of_all_others_kept(study, monkeypatch):
-    from stages import explain
+    from stages.inputs import explain
 
     center = {"function": "center", "sigma": 0.25, "channels": "sum"}
     prepare(study, "control", good=center, bad={**center, "sigma": 0.3})
@@ -225,7 +226,7 @@ class TestLender:
             def by(self, method):
                 return method
 
-        monkeypatch.setattr("stages.explain.Explain", Recorded)
+        monkeypatch.setattr("stages.inputs.explain.Explain", Recorded)
         some = np.array([0, 2, 3, 9])
         both = {(metric, method): some for metric in (0, 1) for method in ("uniform", "center")}
         lender, seen = self.make(mapped, both | {(2, "center"): np.arange(IMAGES)})

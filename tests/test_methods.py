@@ -10,16 +10,16 @@ import torch
 from every import EVERY
 from torch import nn
 
-from stages import engine
-from stages.classifier import Classifier
-from stages.explain import mapped, swapped
+from stages.inputs.explain import mapped, swapped
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
 from stages.methods._windows import covering
-from stages.params import entries, find, load
-from stages.problem import Problem, Unsupported
-from stages.settings import Entry
-from stages.signatures import signature
+from stages.model import engine
+from stages.model.classifier import Classifier
+from stages.study.params import entries, find, load
+from stages.study.problem import Problem, Unsupported
+from stages.study.settings import Entry
+from stages.study.signatures import signature
 from tests.reference import methods as reference
 
 # What is kept of gradients, by name.

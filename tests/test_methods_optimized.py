@@ -9,12 +9,12 @@ import torch
 import torchvision
 from torch import nn
 
-from stages import engine
-from stages.classifier import Classifier
 from stages.methods import optimized_mask
 from stages.methods._optimized import Pooling, largest
-from stages.problem import Problem
-from stages.signatures import signature
+from stages.model import engine
+from stages.model.classifier import Classifier
+from stages.study.problem import Problem
+from stages.study.signatures import signature
 from tests.reference import optimized as reference
 from tests.test_methods import CLASSES, ENGINE, HEIGHT, MEAN, STD, WIDTH, Whole, classified, close, linear, network
 

@@ -10,13 +10,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from stages import engine
-from stages import seeds as draws
-from stages.classifier import Classifier
 from stages.methods import _regions, gradient, path, path_variants
 from stages.methods._regions import ranked, regions
-from stages.problem import Problem
-from stages.signatures import signature
+from stages.model import engine
+from stages.model.classifier import Classifier
+from stages.study import seeds as draws
+from stages.study.problem import Problem
+from stages.study.signatures import signature
 from tests.reference import methods as reference
 from tests.test_methods import (
     CLASSES,

@@ -9,11 +9,11 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 
-from stages import engine
-from stages.classifier import Classifier, NotFinite
 from stages.methods import gradient, path, relevance
+from stages.model import engine
+from stages.model.classifier import Classifier, NotFinite
 from stages.networks.residual import small_resnet
-from stages.problem import Problem, Unsupported
+from stages.study.problem import Problem, Unsupported
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}

@@ -32,9 +32,9 @@ from reference import certified, imputation, masked, recovery, regions
 from reference import localization as slow_localization
 from reference import metrics as slow
 
-from stages import params, signatures
 from stages.metrics import _curves, _order, adversarial, complexity, faithfulness, grid, localization
-from stages.seeds import image_seed
+from stages.study import params, signatures
+from stages.study.seeds import image_seed
 
 # Where metrics are restated.
 RESTATED = (slow, slow_localization, recovery, regions, masked, imputation, certified)

@@ -13,11 +13,11 @@ from reference import imputation as slow
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from stages import params
 from stages.metrics._curves import target_probability
 from stages.metrics._imputed import imputed
-from stages.problem import Problem
-from stages.seeds import normal
+from stages.study import params
+from stages.study.problem import Problem
+from stages.study.seeds import normal
 
 SETTINGS = {"shares": [0.3, 0.7], "noise": 0.01}
 PIXELS = HEIGHT * WIDTH

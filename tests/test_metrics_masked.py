@@ -22,9 +22,9 @@ from judging import (
 )
 from reference import masked as slow
 
-from stages.explain import Explain
+from stages.inputs.explain import Explain
 from stages.metrics import _outputs
-from stages.settings import Entry
+from stages.study.settings import Entry
 
 NAMES = ["average_drop", "increase_in_confidence", "coherency", "adcc"]
 BAD = [5, 6, 11]  # constant, zero and broken among the maps of the evidence

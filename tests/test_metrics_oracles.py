@@ -8,7 +8,7 @@ import torch
 from judging import FAMILIES, HEIGHT, MEAN, WIDTH, Witness, call, make_classifier, make_evidence, network, take
 from torch import nn
 
-from stages.evidence import tile_masks
+from stages.inputs.evidence import tile_masks
 from stages.metrics import _curves, faithfulness, grid, localization
 from stages.metrics.localization import relevance_mass
 from stages.statistics import curves

@@ -11,7 +11,7 @@ from torch import nn
 
 from stages.metrics import _order, complexity, faithfulness, localization
 from stages.metrics._curves import schedule
-from stages.seeds import image_seed
+from stages.study.seeds import image_seed
 from tests.oracles import quantus_metrics as quantus
 
 OF_MASKS = (

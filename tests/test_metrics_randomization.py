@@ -24,7 +24,7 @@ from torch import nn
 
 from stages.metrics import randomization
 from stages.metrics._similarity import similarities
-from stages.seeds import generator
+from stages.study.seeds import generator
 
 MODEL = {"parts": 3, "order": "cascading", "similarity": "spearman", "seed": 4}
 SIMILARITIES = ("spearman", "absolute_spearman", "ssim")

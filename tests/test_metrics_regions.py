@@ -28,7 +28,7 @@ from reference import regions as slow
 from torch import nn
 
 from stages.metrics import _neighbors, _segments
-from stages.problem import Unsupported
+from stages.study.problem import Unsupported
 
 score = partial(call, "faithfulness_regions")
 ESTIMATE = {"pixels": 31, "baseline": "black", "output": "logit"}

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from stages import keys, params
-from stages.classifier import Classifier, Unsupported
-from stages.folding import folded
+from stages.cache import keys
+from stages.model.classifier import Classifier, Unsupported
+from stages.model.folding import folded
 from stages.networks._attention import transformer
 from stages.networks.torchvision import torchvision
-from stages.problem import Problem
+from stages.study import params
+from stages.study.problem import Problem
 
 CLASSES, SIDE = 5, 64
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}

@@ -10,7 +10,7 @@ from study import ROOT, environment
 
 METHOD = '''
 
-from stages.arrays import Attributions
+from stages.model.arrays import Attributions
 
 
 def gradient_squared(classifier: Classifier, images: Images, targets: Targets, *, power: int) -> Attributions:

@@ -15,9 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages import classifier, engine, methods
-from stages.classifier import Classifier
-from stages.explain import mapped
+from stages import methods
+from stages.inputs.explain import mapped
 from stages.methods import (
     cam,
     cam_averaged,
@@ -32,7 +31,9 @@ from stages.methods import (
     relevance,
     superpixel,
 )
-from stages.signatures import signature
+from stages.model import classifier, engine
+from stages.model.classifier import Classifier
+from stages.study.signatures import signature
 from tests.oracles import captums as captum
 from tests.oracles import cases, optimized, others, pairs, restated, restated_cams, restated_masks
 from tests.oracles import gradcams as grad_cam

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stages import aggregate, signatures
+from stages import aggregate
 from stages.figures import papers
 from stages.figures.order import ranking_metrics, shared
+from stages.study import signatures
 
 NUMBER = re.compile(r"−?\d+(?:\.\d+)?")
 METHODS = [name for listed in made_up.METHODS.values() for name in listed]

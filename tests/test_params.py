@@ -8,11 +8,11 @@ import pytest
 import scipy.stats
 import yaml
 
-from stages import signatures
-from stages.params import entries, load, network, path, settings
-from stages.problem import Problem
-from stages.signatures import attributes, signature
-from stages.smoothing import check_judging, radius, smoothings
+from stages.study import signatures
+from stages.study.params import entries, load, network, path, settings
+from stages.study.problem import Problem
+from stages.study.signatures import attributes, signature
+from stages.study.smoothing import check_judging, radius, smoothings
 
 STUDY = Path(__file__).parent.parent
 

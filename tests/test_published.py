@@ -8,12 +8,12 @@ import judging
 import pytest
 import torch
 
-from stages import params
-from stages.explain import Explain
 from stages.figures import protocol, published
-from stages.settings import Entry
-from stages.signatures import signature
-from stages.sparsify import sparsify
+from stages.inputs.explain import Explain
+from stages.inputs.sparsify import sparsify
+from stages.study import params
+from stages.study.settings import Entry
+from stages.study.signatures import signature
 
 METHODS = Path(params.__file__).parent / "methods"
 FAMILIES = {

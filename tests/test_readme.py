@@ -10,9 +10,9 @@ from judging import FAMILIES
 from reported import housed
 
 from stages import aggregate
-from stages.params import entries, load
-from stages.signatures import signature
-from stages.smoothing import check_judging, smoothings
+from stages.study.params import entries, load
+from stages.study.signatures import signature
+from stages.study.smoothing import check_judging, smoothings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -4,8 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-from stages.params import entries, load
-from stages.signatures import attributes
+from stages.study.params import entries, load
+from stages.study.signatures import attributes
 
 ROOT = Path(__file__).parent.parent
 

@@ -21,13 +21,14 @@ from made_up_votes import LEVELS, VOTED
 from PIL import Image
 from reported import CONTRAST, beyond, find, housed, look, visit
 
-from stages import aggregate, params, report
-from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
+from stages import aggregate, report
 from stages.figures import bands, certificates, certified, games, protocol, published, steps, tradeoff, voted
 from stages.figures.pictures import Picture
-from stages.problem import Problem
-from stages.settings import Entry
-from stages.smoothing import radius
+from stages.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
+from stages.study import params
+from stages.study.problem import Problem
+from stages.study.settings import Entry
+from stages.study.smoothing import radius
 
 browser = reported.browser
 WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)

@@ -17,12 +17,13 @@ import zarr
 from reported import CONTRAST, beyond, find, housed, look, visit
 from study import files
 
-from stages import aggregate, params, report
+from stages import aggregate, report
 from stages.figures import costs, enough, order
 from stages.figures.costs import Costly
 from stages.figures.theme import SMALL, breadth
 from stages.figures.tradeoff import LINE, box, free
-from stages.problem import Problem
+from stages.study import params
+from stages.study.problem import Problem
 
 browser = reported.browser
 

@@ -92,7 +92,7 @@ CASES = {
         {**maps("canny"), **scores(1), **SIMILAR, **costs(methods=1)},
     ),
     "the reduction of channels in the verb": (
-        edit("stages/explain.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
+        edit("stages/inputs/explain.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
         {**maps("gradient", "input_x_gradient", "smoothgrad", "uniform", "center"), **costs(methods=5)},
     ),
     "the reduction of channels of an entry": (

@@ -18,10 +18,11 @@ import zarr
 from reported import housed
 from statsmodels.stats.multitest import multipletests
 
-from stages import aggregate, params
-from stages.problem import Problem
+from stages import aggregate
 from stages.results import parquet
 from stages.statistics import bootstrap, labels
+from stages.study import params
+from stages.study.problem import Problem
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ import xarray as xr
 import zarr
 from dvc.utils.serialize._yaml import dumps_yaml
 
-from stages import keys
-from stages.problem import Problem
-from stages.rows import Rows
-from stages.stores import array, begin, group_at
-from stages.tables import Field, Memos, Table, keys_of
+from stages.cache import keys
+from stages.cache.rows import Rows
+from stages.cache.stores import array, begin, group_at
+from stages.cache.tables import Field, Memos, Table, keys_of
+from stages.study.problem import Problem
 
 SIDE = 40
 
@@ -218,7 +218,7 @@ def test_an_output_is_never_half_there(tmp_path, monkeypatch):
     def dies(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.rows.place", dies)
+    monkeypatch.setattr("stages.cache.rows.place", dies)
     with pytest.raises(KeyboardInterrupt):
         visit(tmp_path, NAMES[:40])
     assert files(tmp_path) == before
@@ -299,6 +299,6 @@ def test_an_output_set_aside_when_the_process_died_is_a_memo(tmp_path):
 
 
 def test_nothing_is_journaled_once_the_code_was_edited(tmp_path, monkeypatch):
-    monkeypatch.setitem(keys.BEGAN, keys.file("stages.rows"), (0, 0))
-    with pytest.raises(Problem, match=r"stages/rows\.py was edited while this was running"):
+    monkeypatch.setitem(keys.BEGAN, keys.file("stages.cache.rows"), (0, 0))
+    with pytest.raises(Problem, match=r"stages/cache/rows\.py was edited while this was running"):
         visit(tmp_path, NAMES[:5])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from study import environment, files, run
 
-from stages.problem import Problem
 from stages.share import open_maps, open_results
+from stages.study.problem import Problem
 
 # `method` is a keyword of xarray's sel, so that names are given in a dict.
 AT = {"classifier": "resnet_vanilla", "method": "gradient", "metric": "relevance_rank"}

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from study import ROOT, tiny, write
 
 from stages import attribute, collect, correlate, predict, score, select, tile
-from stages.evidence import tile_masks
+from stages.cache.rows import Rows
+from stages.inputs.evidence import tile_masks
 from stages.networks.residual import small_resnet
-from stages.params import entry, load
-from stages.problem import Problem
-from stages.rows import Rows
+from stages.study.params import entry, load
+from stages.study.problem import Problem
 
 C = "resnet_vanilla"
 
@@ -337,7 +337,7 @@ def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, to
 
 
 def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypatch):
-    from stages.problem import Unsupported
+    from stages.study.problem import Unsupported
 
     find = score.find
 
@@ -361,7 +361,7 @@ def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypa
 
 
 def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypatch):
-    from stages.problem import Unsupported
+    from stages.study.problem import Unsupported
 
     select.main(study, C)
     tile.main(study, C)

@@ -12,12 +12,12 @@ from study import tiny, write
 from torch import nn
 
 from stages import collect, train
-from stages.classifier import Classifier
 from stages.datasets.shapes import shapes
-from stages.engine import start
+from stages.model.classifier import Classifier
+from stages.model.engine import start
 from stages.networks.residual import Residual, small_resnet
-from stages.problem import Problem
-from stages.seeds import generator
+from stages.study.problem import Problem
+from stages.study.seeds import generator
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
 RECIPE = {"epochs": 2, "batch": 8, "rate": 0.05, "decay": 5e-4, "shift": 2, "after": 0.5}

@@ -7,16 +7,16 @@ import torch
 from every import EVERY
 from torchvision import models
 
-from stages import engine
-from stages.classifier import Classifier
-from stages.explain import mapped
+from stages.inputs.explain import mapped
 from stages.methods import attention, gradient
+from stages.model import engine
+from stages.model.classifier import Classifier
 from stages.networks._attention import Attention, transformer
 from stages.networks.residual import small_resnet
 from stages.networks.torchvision import torchvision
-from stages.params import find
-from stages.problem import Unsupported
-from stages.signatures import HOUSE, signature
+from stages.study.params import find
+from stages.study.problem import Unsupported
+from stages.study.signatures import HOUSE, signature
 
 SIDE, CLASSES = 64, 7
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}

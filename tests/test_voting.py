@@ -8,14 +8,14 @@ import torch
 from judging import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_evidence, network
 from torch import nn
 
-from stages import params
-from stages.certification import ABSTAINED, Votes, labels
-from stages.explain import Explain
+from stages.inputs.certification import ABSTAINED, Votes, labels
+from stages.inputs.explain import Explain
+from stages.inputs.sparsify import scale_of, sparsify
+from stages.inputs.voting import copies, noised, votes
 from stages.networks.residual import small_resnet
-from stages.problem import Problem, Unsupported
-from stages.seeds import generator, image_seed
-from stages.sparsify import scale_of, sparsify
-from stages.voting import copies, noised, votes
+from stages.study import params
+from stages.study.problem import Problem, Unsupported
+from stages.study.seeds import generator, image_seed
 
 LEVELS, FIRST, REST, SIGMA = [50, 30, 10], 3, 8, 0.2
 FORMS = ("strict", "strict_rectified", "authors")

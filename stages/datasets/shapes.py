@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 from stages.datasets._sample import Sample
-from stages.seeds import image_seed, rng
+from stages.study.seeds import image_seed, rng
 
 CLASSES: dict[str, list[str]] = {
     "shapes": [

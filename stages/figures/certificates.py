@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.certification import Votes
 from stages.figures import certified, games, published, steps, tradeoff
 from stages.figures.games import GAME, GRIDS, NOTHING, TIES
 from stages.figures.page import Shown
@@ -13,7 +12,8 @@ from stages.figures.pictures import image
 from stages.figures.theme import keys
 from stages.figures.tradeoff import Point, Traded
 from stages.figures.voted import Found, Test, first_test, group, on_grids
-from stages.settings import Entry
+from stages.inputs.certification import Votes
+from stages.study.settings import Entry
 
 ABSTAINED = "abstained"
 # What a column is called.

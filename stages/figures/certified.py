@@ -6,8 +6,8 @@ The colors are those of anani2025pixel.
 import numpy as np
 from jaxtyping import Float, Int8, UInt8
 
-from stages.certification import ABSTAINED, IMPORTANT, Votes
 from stages.figures.pictures import Picture, gray, indexed
+from stages.inputs.certification import ABSTAINED, IMPORTANT, Votes
 
 # From little to much importance.
 ANCHORS = ("#f1c232", "#ec6060", "#842e6a", "#271c48", "#000000")

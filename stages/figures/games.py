@@ -9,7 +9,7 @@ from stages.figures import bands, steps
 from stages.figures.bands import Frame
 from stages.figures.steps import Numbers, Step
 from stages.figures.voted import Found, Test, on_grids
-from stages.settings import Entry
+from stages.study.settings import Entry
 
 GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
 TIES = "grid_parted_ties"

@@ -6,8 +6,8 @@ Settings of methods are those of the paper; where its code has others, published
 from typing import Any
 
 from stages.figures.voted import CORRECTED, Test, on_grids
-from stages.params import side
-from stages.settings import Entry
+from stages.study.params import side
+from stages.study.settings import Entry
 
 # Of votes and their tests, by the published code.
 FORM, FIRST, REST, ALPHA, CORRECTION = "authors", 10, 90, 0.001, "bonferroni"

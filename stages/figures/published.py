@@ -11,8 +11,8 @@ from typing import NamedTuple
 from stages.figures import protocol
 from stages.figures.tradeoff import Point
 from stages.figures.voted import Found, Test, on_grids
-from stages.params import entries
-from stages.settings import Entry
+from stages.study.params import entries
+from stages.study.settings import Entry
 
 FILE, CAVEATS = (Path(__file__).with_name(name) for name in ("published.csv", "published_caveats.csv"))
 # Our functions that are a published method at its layer of features.

@@ -10,7 +10,7 @@ from stages.figures.bands import Frame, Line
 from stages.figures.sweeps import Bar, Facet
 from stages.figures.tradeoff import Point
 from stages.figures.voted import Found, Test
-from stages.settings import Entry
+from stages.study.settings import Entry
 
 IMPORTANT, UNIMPORTANT, DELETION = "certified_important", "certified_unimportant", "certified_deletion"
 SPELLED = {"level": "level", "sigma": "σ", "tau": "τ"}

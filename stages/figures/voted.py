@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages import certification
-from stages.certification import Votes
 from stages.figures.tradeoff import Point
-from stages.params import entries
-from stages.problem import Problem
-from stages.settings import Entry
-from stages.signatures import signature
-from stages.smoothing import DIGITS, Smoothing, radius, smoothings
+from stages.inputs import certification
+from stages.inputs.certification import Votes
+from stages.study.params import entries
+from stages.study.problem import Problem
+from stages.study.settings import Entry
+from stages.study.signatures import signature
+from stages.study.smoothing import DIGITS, Smoothing, radius, smoothings
 
 NOWHERE = Point(np.nan, np.nan, np.nan, 0)
 CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}

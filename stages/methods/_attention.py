@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
-from stages.problem import Unsupported
+from stages.study.problem import Unsupported
 
 
 class Attended(Interpreter):

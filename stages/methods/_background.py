@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from stages import seeds as draws
-from stages.arrays import Background, Images, Seeds
-from stages.problem import Problem
+from stages.model.arrays import Background, Images, Seeds
+from stages.study import seeds as draws
+from stages.study.problem import Problem
 
 
 class Ways:

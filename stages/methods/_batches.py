@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stages.arrays import Targets
+from stages.model.arrays import Targets
 
 
 def pairs(outer: int, inner: int, batch: int) -> Iterator[list[tuple[int, int]]]:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Images
-from stages.classifier import Classifier
+from stages.model.arrays import Images
+from stages.model.classifier import Classifier
 
 
 def profiles(sigmas: list[float], length: int) -> Tensor:

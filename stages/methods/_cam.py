@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from stages.arrays import Features, Images, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
+from stages.model.arrays import Features, Images, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 
 @shared(calls=2)  # entries of two layers take turns

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Images
 from stages.methods._checks import check_at_least
-from stages.problem import Problem
-from stages.seeds import generator
+from stages.model.arrays import Images
+from stages.study.problem import Problem
+from stages.study.seeds import generator
 
 
 def mask_maker(images: Images, masks: int, cells: int, probability: float, seed: int) -> Callable[[int], Tensor]:

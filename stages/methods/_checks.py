@@ -1,6 +1,6 @@
 """Refuse settings that make no sense, in one message."""
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 
 def check_at_least(function: str, setting: str, value: float | int, least: int) -> None:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stages import seeds as draws
-from stages.arrays import Features, Images, LayerAttributions, Logits, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._batches import pairs
 from stages.methods._fill import color
 from stages.methods._masking import alike, answers
+from stages.model.arrays import Features, Images, LayerAttributions, Logits, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study import seeds as draws
 
 Order = Literal["normalize_first", "enlarge_first"]
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.classifier import Classifier
+from stages.model.classifier import Classifier
 
 
 def color(classifier: Classifier, fill: Literal["black", "mean"]) -> Tensor:

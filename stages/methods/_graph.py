@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional
 from zennit.types import Activation, AvgPool
 
-from stages.problem import Unsupported
+from stages.study.problem import Unsupported
 
 MODULES = (
     ("convolution", nn.Conv2d),

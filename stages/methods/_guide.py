@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from stages.arrays import Images
-from stages.memory import shared
-from stages.problem import Problem
+from stages.model.arrays import Images
+from stages.model.memory import shared
+from stages.study.problem import Problem
 
 Floor = Literal["raw", "minmax", "zero"]
 

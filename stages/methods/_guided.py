@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stages.classifier import Classifier
+from stages.model.classifier import Classifier
 
 # How near to its goal a step ends, relatively and absolutely.
 CLOSE = 1e-9

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from stages.arrays import Images, Logits, Targets
 from stages.methods._batches import pairs
+from stages.model.arrays import Images, Logits, Targets
 
 
 def answers(

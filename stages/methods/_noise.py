@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stages import seeds as draws
-from stages.arrays import Images, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._batches import gradients
+from stages.model.arrays import Images, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study import seeds as draws
 
 
 class Moments(NamedTuple):

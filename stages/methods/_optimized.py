@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from stages.arrays import Images
-from stages.classifier import Classifier
 from stages.methods._batches import pairs
 from stages.methods._blur import blurred, profiles
+from stages.model.arrays import Images
+from stages.model.classifier import Classifier
 
 COLDNESS = 20.0  # how sharply the pooling prefers large values
 LEVELS = 8  # blurs of the image, from the strongest to none

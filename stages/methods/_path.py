@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Targets
-from stages.classifier import Classifier
 from stages.methods._batches import gradients
 from stages.methods._blur import blurred, profiles
 from stages.methods._fill import color
 from stages.methods._terms import Terms
+from stages.model.arrays import Images, Targets
+from stages.model.classifier import Classifier
 
 # Standard deviation of the blurred baseline, as a share of the image's shorter side.
 BLUR = 0.1

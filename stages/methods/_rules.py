@@ -7,10 +7,10 @@ from zennit.core import BasicHook, Composite, Hook
 from zennit.layer import Sum
 from zennit.rules import ClampMod, Epsilon, Norm, Pass, ZBox, ZPlus
 
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._graph import kind, step
-from stages.problem import Unsupported
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study.problem import Unsupported
 
 # Kinds of steps that give nothing below 0 where nothing below 0 comes in.
 KEEPING = ("maximum", "average", "sum", "shape")

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from stages.arrays import Images
 from stages.methods._guide import guide
+from stages.model.arrays import Images
 
 
 class Terms:

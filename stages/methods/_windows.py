@@ -4,7 +4,7 @@ from itertools import product
 
 from torch import Tensor
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 
 def covering(function: str, size: tuple[int, int], window: int, stride: int) -> list[tuple[slice, slice]]:

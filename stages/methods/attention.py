@@ -7,9 +7,9 @@ grid of patches.
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, LayerAttributions, Targets
-from stages.classifier import Classifier
 from stages.methods._attention import attended, identity
+from stages.model.arrays import Images, LayerAttributions, Targets
+from stages.model.classifier import Classifier
 
 ATTRS = {
     "rollout": {

@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Attributions, Features, Images, LayerAttributions, Targets
-from stages.classifier import Classifier
-from stages.layers import enlarged
 from stages.methods._cam import activations, plus_plus, weighted
 from stages.methods._feature import clean_features
+from stages.model.arrays import Attributions, Features, Images, LayerAttributions, Targets
+from stages.model.classifier import Classifier
+from stages.model.layers import enlarged
 
 ATTRS = {
     "cam": {

@@ -10,16 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages import seeds as draws
-from stages.arrays import Background, Features, Images, LayerAttributions, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._background import Ways
 from stages.methods._batches import gradients
 from stages.methods._cam import plus_plus, weighted
 from stages.methods._checks import check_at_least
 from stages.methods._feature import clean_features
 from stages.methods._fill import color
+from stages.model.arrays import Background, Features, Images, LayerAttributions, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study import seeds as draws
 
 ATTRS = {
     "smooth_gradcam_pp": {

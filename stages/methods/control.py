@@ -5,8 +5,8 @@ import torch
 from skimage.feature import canny as edges
 from torch import Tensor
 
-from stages import seeds as draws
-from stages.arrays import Attributions, Images, Seeds
+from stages.model.arrays import Attributions, Images, Seeds
+from stages.study import seeds as draws
 
 ATTRS = {
     "uniform": {

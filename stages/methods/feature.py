@@ -10,8 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Features, Images, LayerAttributions, Seeds, Targets
-from stages.classifier import Classifier
 from stages.methods._cells import averaged, check_cells, mask_maker, stacked
 from stages.methods._checks import check_at_least
 from stages.methods._feature import (
@@ -25,6 +23,8 @@ from stages.methods._feature import (
     softmax_weighted,
 )
 from stages.methods._windows import covering, spread_over
+from stages.model.arrays import Features, Images, LayerAttributions, Seeds, Targets
+from stages.model.classifier import Classifier
 
 ATTRS = {
     "scorecam": {

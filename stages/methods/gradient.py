@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from stages.arrays import Images, LayerAttributions, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._checks import check_baseline
 from stages.methods._fill import color
+from stages.model.arrays import Images, LayerAttributions, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 ATTRS = {
     "gradient": {

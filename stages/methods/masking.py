@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Attributions, Images, Logits, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._cells import averaged, check_cells, mask_maker, stacked
 from stages.methods._fill import color
 from stages.methods._masking import answers
 from stages.methods._windows import covering, spread_over
+from stages.model.arrays import Attributions, Images, Logits, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 ATTRS = {
     "occlusion": {

@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from stages.arrays import Attributions, Images, Seeds, Targets
-from stages.classifier import Classifier
 from stages.methods._guide import check_guide, guide
 from stages.methods._noise import by_normalized, noisy_gradients
-from stages.problem import Problem
+from stages.model.arrays import Attributions, Images, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.study.problem import Problem
 
 ATTRS = {
     "smoothgrad": {

@@ -5,14 +5,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages import seeds as draws
-from stages.arrays import Attributions, Images, Seeds, Targets
-from stages.classifier import Classifier
 from stages.methods._batches import pairs
 from stages.methods._blur import blurred, profiles
 from stages.methods._checks import check_at_least
 from stages.methods._optimized import Pooling, Pyramid, largest
-from stages.problem import Problem
+from stages.model.arrays import Attributions, Images, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.study import seeds as draws
+from stages.study.problem import Problem
 
 ATTRS = {
     "meaningful_perturbation": {

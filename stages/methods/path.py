@@ -6,10 +6,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages import seeds as draws
-from stages.arrays import Attributions, Background, Images, LayerAttributions, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._background import Ways
 from stages.methods._batches import gradients
 from stages.methods._checks import check_at_least, check_baseline
@@ -17,6 +13,10 @@ from stages.methods._guide import check_guide
 from stages.methods._path import baselines as absent
 from stages.methods._path import by_images, integrate
 from stages.methods._terms import Terms
+from stages.model.arrays import Attributions, Background, Images, LayerAttributions, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study import seeds as draws
 
 ATTRS = {
     "integrated_gradients": {

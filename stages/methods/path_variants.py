@@ -6,9 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Attributions, Images, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.methods._batches import pairs
 from stages.methods._blur import blurred, profiles
 from stages.methods._checks import check_at_least
@@ -17,7 +14,10 @@ from stages.methods._guided import advance
 from stages.methods._path import baselines, by_images, integrate
 from stages.methods._regions import ranked, regions
 from stages.methods._terms import Terms
-from stages.problem import Problem
+from stages.model.arrays import Attributions, Images, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study.problem import Problem
 
 ATTRS = {
     "guided_ig": {

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Attributions, Images, LayerAttributions, Targets
-from stages.classifier import Classifier
 from stages.methods._fill import color
 from stages.methods._rescale import Rescaled
 from stages.methods._rules import ruled
-from stages.problem import Problem
+from stages.model.arrays import Attributions, Images, LayerAttributions, Targets
+from stages.model.classifier import Classifier
+from stages.study.problem import Problem
 
 ATTRS = {
     "lrp": {

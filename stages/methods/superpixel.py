@@ -7,14 +7,14 @@ import torch
 from skimage.segmentation import slic
 from torch import Tensor
 
-from stages.arrays import Attributions, Images, Seeds, Targets
-from stages.classifier import Classifier
 from stages.methods._batches import pairs
 from stages.methods._checks import check_at_least
 from stages.methods._fill import color
 from stages.methods._masking import alike
-from stages.problem import Problem
-from stages.seeds import rng
+from stages.model.arrays import Attributions, Images, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.study.problem import Problem
+from stages.study.seeds import rng
 
 ATTRS = {
     "lime": {

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Certified, Labels
-from stages.certification import Correction, Votes, labels
-from stages.memory import shared
+from stages.inputs.certification import Correction, Votes, labels
+from stages.model.arrays import Certified, Labels
+from stages.model.memory import shared
 
 
 def certified(votes: Sequence[Votes], tau: list[float], alpha: float, correction: Correction, device: str) -> Labels:

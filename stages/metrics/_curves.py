@@ -5,11 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stages.arrays import Curves, Images, Logits, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
 from stages.metrics._order import ranking
 from stages.metrics._outputs import clean_logits, output_of
 from stages.metrics._rows import at_least, finite
+from stages.model.arrays import Curves, Images, Logits, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
 
 
 class End(NamedTuple):

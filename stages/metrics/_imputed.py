@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from stages.arrays import Images, Masks
 from stages.metrics._rows import by_row
+from stages.model.arrays import Images, Masks
 
 # A correction that lies below this intensity everywhere is the last: what it leaves is a third of it at most.
 ERROR = 1e-5

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from stages.arrays import AllImages, AllMaps
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._rows import finite
+from stages.model.arrays import AllImages, AllMaps
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 
 @shared(calls=2)  # metrics on all images and metrics on fewer take turns

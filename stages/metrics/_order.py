@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from stages.arrays import Maps, Seeds
-from stages.memory import shared
-from stages.seeds import uniform
+from stages.model.arrays import Maps, Seeds
+from stages.model.memory import shared
+from stages.study.seeds import uniform
 
 
 @shared(calls=4)  # metrics on all images and metrics on fewer take turns

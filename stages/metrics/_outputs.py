@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Logits, Scores, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
+from stages.model.arrays import Images, Logits, Scores, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 
 @shared(calls=4)  # metrics on all images and metrics on fewer take turns

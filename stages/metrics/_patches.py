@@ -6,12 +6,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._outputs import clean_logits, color, output_of, outputs, pairs
 from stages.metrics._rows import at_least
-from stages.seeds import uniform
+from stages.model.arrays import Images, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study.seeds import uniform
 
 
 class Patched(NamedTuple):

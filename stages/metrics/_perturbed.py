@@ -6,12 +6,12 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from stages import seeds as draws
-from stages.arrays import Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._outputs import clean_logits
 from stages.metrics._rows import at_least, by_row
+from stages.model.arrays import Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study import seeds as draws
 
 Explain = Callable[[Classifier, Images, Targets, Seeds], Maps]
 

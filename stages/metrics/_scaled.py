@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from stages.arrays import Maps
 from stages.metrics._rows import finite
+from stages.model.arrays import Maps
 
 
 def scaled(maps: Maps) -> tuple[Maps, Tensor]:

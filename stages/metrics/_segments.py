@@ -5,9 +5,9 @@ import torch
 from skimage.segmentation import slic
 from torch import Tensor
 
-from stages.arrays import Images, Maps, Seeds
-from stages.memory import shared
-from stages.seeds import uniform
+from stages.model.arrays import Images, Maps, Seeds
+from stages.model.memory import shared
+from stages.study.seeds import uniform
 
 
 @shared(calls=4)  # metrics on all images and metrics on fewer take turns

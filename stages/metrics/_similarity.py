@@ -4,8 +4,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from stages.arrays import Maps, Scores
 from stages.metrics._rows import by_row
+from stages.model.arrays import Maps, Scores
 
 
 def similarities(maps: Maps, others: Maps, similarity: str) -> Scores:

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from stages.arrays import Curves, Images, Maps, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._curves import End, clean, end, switching_curves
 from stages.metrics._rows import at_least
+from stages.model.arrays import Curves, Images, Maps, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 ATTRS = {
     "perturbation": {

@@ -1,7 +1,8 @@
 """How much of a map is certified, where, and whether it is what the classifier uses (Anani et al. 2025).
 
 A map is the votes of the noisy copies of its image (stages.certify); its labels are certified important, certified
-unimportant or abstained (stages.certification), at every radius σ · Φ⁻¹(τ) of the smoothings and τ, and every level K.
+unimportant or abstained (stages.inputs.certification), at every radius σ · Φ⁻¹(τ) of the smoothings and τ, and every
+level K.
 All metrics share these settings:
 
     tau: shares of the votes that a label needs, 0.5 or more; each gives a radius.
@@ -14,13 +15,13 @@ from typing import Literal
 
 import torch
 
-from stages.arrays import Certified, Images, Maps, Masks, Targets
-from stages.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.classifier import Classifier
+from stages.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
+from stages.inputs.sparsify import scale_of, sparsify
 from stages.metrics._certified import certified, parted, share, share_of
 from stages.metrics._outputs import clean_logits, color, output_of, outputs
 from stages.metrics._rows import finite
-from stages.sparsify import scale_of, sparsify
+from stages.model.arrays import Certified, Images, Maps, Masks, Targets
+from stages.model.classifier import Classifier
 
 ATTRS = {
     "certified_important": {

@@ -6,9 +6,9 @@ The settings are those of the family certified.
 from collections.abc import Sequence
 from typing import Literal
 
-from stages.arrays import Certified, Masks
-from stages.certification import ABSTAINED, IMPORTANT, Votes
+from stages.inputs.certification import ABSTAINED, IMPORTANT, Votes
 from stages.metrics._certified import certified, parted, share, share_of
+from stages.model.arrays import Certified, Masks
 
 ATTRS = {
     "grid_abstained": {

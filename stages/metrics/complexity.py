@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from stages.arrays import Maps, Scores
 from stages.metrics._rows import by_row, finite
+from stages.model.arrays import Maps, Scores
 
 ATTRS = {
     "complexity": {

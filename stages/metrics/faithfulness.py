@@ -7,11 +7,11 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from stages.arrays import Curves, Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._curves import End, clean, end, schedule, switching_curves
 from stages.metrics._rows import by_row
+from stages.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 ATTRS = {
     "deletion": {

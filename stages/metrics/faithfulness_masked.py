@@ -6,12 +6,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._outputs import clean_logits, color, output_of
 from stages.metrics._rows import by_row
 from stages.metrics._scaled import pearson, scaled
+from stages.model.arrays import Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 ATTRS = {
     "average_drop": {

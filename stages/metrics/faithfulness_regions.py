@@ -5,9 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import AllImages, AllMaps, Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._neighbors import agreeing, predicted
 from stages.metrics._order import ranking
 from stages.metrics._outputs import clean_logits, color, output_of, outputs, pairs
@@ -15,7 +12,10 @@ from stages.metrics._patches import accumulated, check_patches, patched
 from stages.metrics._rows import at_least, by_row, finite
 from stages.metrics._scaled import pearson
 from stages.metrics._segments import segmented, turns
-from stages.problem import Unsupported
+from stages.model.arrays import AllImages, AllMaps, Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study.problem import Unsupported
 
 ATTRS = {
     "faithfulness_estimate": {

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from stages.arrays import Maps, Masks, Scores
 from stages.metrics._rows import by_row
+from stages.model.arrays import Maps, Masks, Scores
 
 ATTRS = {
     "grid_pointing_game": {

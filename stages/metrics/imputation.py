@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._curves import target_probability
 from stages.metrics._imputed import imputed
 from stages.metrics._order import ranking
 from stages.metrics._rows import finite
-from stages.seeds import normal
+from stages.model.arrays import Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study.seeds import normal
 
 ATTRS = {
     "road": {

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Boxes, Hits, Maps, Masks, Scores, Seeds
 from stages.metrics._order import ranking
 from stages.metrics._rows import at_least, by_row, finite
+from stages.model.arrays import Boxes, Hits, Maps, Masks, Scores, Seeds
 
 ATTRS = {
     "pointing_game": {

@@ -10,12 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stages.arrays import Curves, Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._rows import at_least
 from stages.metrics._similarity import similarities
-from stages.seeds import generator, uniform
+from stages.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
+from stages.study.seeds import generator, uniform
 
 ATTRS = {
     "model_randomization": {

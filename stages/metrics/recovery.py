@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Curves, Images, Maps, Scores, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._curves import End, clean, end
 from stages.metrics._outputs import color, outputs
 from stages.metrics._rows import at_least, by_row
 from stages.metrics._scaled import scaled
+from stages.model.arrays import Curves, Images, Maps, Scores, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 ATTRS = {
     "rcap": {

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from stages.arrays import Maps, Masks, Scores
 from stages.metrics._rows import by_row
 from stages.metrics._scaled import scaled
+from stages.model.arrays import Maps, Masks, Scores
 
 ATTRS = {
     "log_cosh_dice": {

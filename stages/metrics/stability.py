@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
 from stages.metrics._perturbed import Copies, check, copies, distances, relative, settled
 from stages.metrics._rows import by_row
+from stages.model.arrays import Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
 
 ATTRS = {
     "max_sensitivity": {

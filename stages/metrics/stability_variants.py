@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Maps, Scores, Seeds, Targets
-from stages.classifier import Classifier
-from stages.memory import shared
 from stages.metrics._perturbed import Copies, check, distances, ends, of_noise, replaced, settled
 from stages.metrics._rows import by_row
+from stages.model.arrays import Images, Maps, Scores, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.memory import shared
 
 ATTRS = {
     "relative_input_stability_quantus": {

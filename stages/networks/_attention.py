@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import EncoderBlock
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 
 @torch.fx.wrap  # a trace keeps the call: sizes are checked when there are images

@@ -8,7 +8,7 @@ from torchvision import models
 from torchvision.models.googlenet import BasicConv2d
 
 from stages.networks._attention import transformer
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 # The last child of torchvision's module that belongs to the features.
 LAST = ("features", "layer4", "inception5b")

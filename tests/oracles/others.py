@@ -14,7 +14,7 @@ from zennit.rules import Epsilon, ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
 from zennit.types import Convolution
 
-from stages import seeds as draws
+from stages.study import seeds as draws
 from tests.oracles.cases import Case, color, normalized
 
 

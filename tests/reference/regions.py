@@ -8,7 +8,7 @@ from scipy.spatial.distance import pdist, squareform
 from skimage.segmentation import slic
 
 from reference.metrics import deletion, order
-from stages.seeds import uniform
+from stages.study.seeds import uniform
 
 
 def correlation(one, other):

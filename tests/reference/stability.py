@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from stages.seeds import normal, uniform
+from stages.study.seeds import normal, uniform
 
 
 def copies(image, seed, std, samples, noise, low, high):

@@ -22,7 +22,7 @@ from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 CHUNK_BYTES = 4096  # a row at least this large is a chunk of its own, read with one range request
 SMALL_BYTES = 2**20  # of an array that is spelled in memory

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from stages import evidence
-from stages.certification import Votes
-from stages.evidence import Evidence
-from stages.params import path
-from stages.settings import Entry
-from stages.smoothing import Smoothing
-from stages.stores import read, values
+from stages.cache.stores import read, values
+from stages.inputs import evidence
+from stages.inputs.certification import Votes
+from stages.inputs.evidence import Evidence
+from stages.study.params import path
+from stages.study.settings import Entry
+from stages.study.smoothing import Smoothing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.explain import Explain
+    from stages.inputs.explain import Explain
 
 # What metrics may name of all rows that are judged, not of a batch's alone.
 WHOLE = ("all_images", "all_targets", "all_seeds")
@@ -103,7 +103,7 @@ class Lender:
 
         Metrics that judge the same methods are lent the same ones, so that they can share what these give.
         """
-        from stages.explain import Explain
+        from stages.inputs.explain import Explain
 
         size = self._engine["batch"]
         begins = -1 if of_whole_set(self._asks[metric]) else int(positions[0]) // size * size

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.arrays import Maps, Ties, Tops
+from stages.model.arrays import Maps, Ties, Tops
 
 Form = Literal["strict", "strict_rectified", "authors"]
 # Of the map of the clean image, beyond which the authors' code clips the maps of its noisy copies.

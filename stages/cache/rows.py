@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from stages.keys import SIZE, digest, unchanged
-from stages.params import path
-from stages.stores import array, begin, copy_shard, fill, group_at, place, recorded, replace
-from stages.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small
+from stages.cache.keys import SIZE, digest, unchanged
+from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, recorded, replace
+from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small
+from stages.study.params import path
 
 
 class Rows:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.keys import digest
-from stages.params import path
-from stages.seeds import image_seed
-from stages.stores import read, values
+from stages.cache.keys import digest
+from stages.cache.stores import read, values
+from stages.study.params import path
+from stages.study.seeds import image_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

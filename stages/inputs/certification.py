@@ -4,7 +4,7 @@ Each noisy copy x + σ·ε, ε ~ N(0, 1), votes at each level K for the pixels t
 pixel whose vote is one-sided enough keeps its label for every change of the image of an L2 norm up to σ · Φ⁻¹(τ), over
 all values of the image together; the others abstain. Corrected over pixels, with probability at least 1 − α no label of
 a map is wrong: of each map by itself, of one level and smoothing; of n levels together with 1 − n α. The form `authors`
-takes the top of a map by the clean image too (stages.sparsify), so that where its clip acts this is not shown.
+takes the top of a map by the clean image too (stages.inputs.sparsify), so that where its clip acts this is not shown.
 
 Reference: anani2025pixel, after fischer2021scalable.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int8, UInt8, UInt16
 from scipy.special import bdtrc
 
-from stages.smoothing import radius, strictest
+from stages.study.smoothing import radius, strictest
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
 

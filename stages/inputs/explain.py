@@ -6,13 +6,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from stages.arrays import Background, Images, Maps, Seeds, Targets
-from stages.classifier import Classifier
-from stages.layers import enlarged
-from stages.params import find
-from stages.seeds import generator
-from stages.settings import Entry, canonical
-from stages.signatures import signature
+from stages.model.arrays import Background, Images, Maps, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.model.layers import enlarged
+from stages.study.params import find
+from stages.study.seeds import generator
+from stages.study.settings import Entry, canonical
+from stages.study.signatures import signature
 
 
 def attributions_of(bound: Entry) -> str:

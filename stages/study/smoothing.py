@@ -4,9 +4,9 @@ from math import ceil, floor, inf, log
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-from stages.problem import Problem
-from stages.settings import Entry, check, mapping, named
-from stages.signatures import signature, verb_signature
+from stages.study.problem import Problem
+from stages.study.settings import Entry, check, mapping, named
+from stages.study.signatures import signature, signature_in
 
 # Of an entry of certify: what is certified.
 CERTIFIED = {"methods": list[str], "images": int, "grids": int, "tile": int | None}
@@ -40,8 +40,8 @@ def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
     for name, given in mapping(params["certify"], "certify", empty=True).items():
         where = f"certify.{name}"
         named(name, where)
-        accepted = verb_signature("voting", "votes").settings
-        checked = check(given, {**accepted, **CERTIFIED}, where, "votes of stages/voting.py")
+        accepted = signature_in("inputs/voting", "votes").settings
+        checked = check(given, {**accepted, **CERTIFIED}, where, "votes of stages/inputs/voting.py")
         if unknown := set(checked["methods"]) - methods:
             raise Problem(f"params.yaml: {where}: methods names {', '.join(sorted(unknown))}, which is no method")
         if len(set(checked["methods"])) < len(checked["methods"]):

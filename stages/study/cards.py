@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages import params
-from stages.problem import Problem
+from stages.study import params
+from stages.study.problem import Problem
 
 ACCURACIES = ("accuracy", "adversarial_accuracy")
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from symtable import symtable
 from typing import NamedTuple
 
-from stages.params import CHOOSING, network, path
-from stages.problem import Problem
-from stages.settings import Entry, canonical
-from stages.signatures import HOUSE
+from stages.study.params import CHOOSING, network, path
+from stages.study.problem import Problem
+from stages.study.settings import Entry, canonical
+from stages.study.signatures import HOUSE
 
 SIZE = 16  # bytes of a key: 128 bits
 HIDING = {"eval", "exec", "__import__", "importlib", "find"}
@@ -52,7 +52,9 @@ def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
     The entry's name is not in it: a renamed entry finds its rows. Options that leave values alone are not in it either.
     """
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
-    reached = code((f"stages.{bound.kind}.{bound.family}", bound.function), ("stages.evidence", "tensors"), *parts)
+    reached = code(
+        (f"stages.{bound.kind}.{bound.family}", bound.function), ("stages.inputs.evidence", "tensors"), *parts
+    )
     return digest(bound.settings, shaping, reached, params["engine"], params["stores"]["dtype"])
 
 
@@ -62,7 +64,11 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
     weights = hashlib.blake2b((folder / "weights.safetensors").read_bytes(), digest_size=SIZE).digest()
     card = json.loads((folder / "card.json").read_text())
     bound = network(params, name)
-    loading = [("stages.loading", "load"), ("stages.engine", "start"), ("stages.classifier", "Classifier")]
+    loading = [
+        ("stages.model.loading", "load"),
+        ("stages.model.engine", "start"),
+        ("stages.model.classifier", "Classifier"),
+    ]
     reached = code((f"stages.networks.{bound.family}", bound.function), *loading)
     return digest(weights, card["mean"], card["std"], card["classes"], bound.settings, reached)
 

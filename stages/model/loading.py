@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import nn
 
-from stages.classifier import Classifier
-from stages.params import find
-from stages.problem import Problem
+from stages.model.classifier import Classifier
+from stages.study.params import find
+from stages.study.problem import Problem
 
 
 def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from stages.problem import Unsupported
+from stages.study.problem import Unsupported
 
 
 class Halves(NamedTuple):

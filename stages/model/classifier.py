@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.arrays import Features, HeadWeights, Images, Logits, Targets
-from stages.folding import folded
-from stages.layers import Halves, cut, gridded, ungridded
-from stages.outputs import OUTPUTS
-from stages.problem import Problem, Unsupported
+from stages.model.arrays import Features, HeadWeights, Images, Logits, Targets
+from stages.model.folding import folded
+from stages.model.layers import Halves, cut, gridded, ungridded
+from stages.model.outputs import OUTPUTS
+from stages.study.problem import Problem, Unsupported
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -30,7 +30,8 @@ class Classifier:
     """Own a frozen network: its normalization, device, precision, batch shape and the count of its passes.
 
     The network is a chain of two named parts, `features` (images to the last spatial layer) and `head` (features to
-    logits); it can be cut at any layer of the chain (`stages.layers.cut`), so that methods can run what follows alone.
+    logits); it can be cut at any layer of the chain (`stages.model.layers.cut`), so that methods can run what follows
+    alone.
     One that works on tokens says by its attribute `grid` in how many rows and columns the last of them lie.
     """
 

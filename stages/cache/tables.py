@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from stages.keys import SIZE
-from stages.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values
+from stages.cache.keys import SIZE
+from stages.cache.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values
 
 DIGEST = "digest"
 KEY = "key"

@@ -17,7 +17,7 @@ Targets = Int[Tensor, " image"]
 Masks = Bool[Tensor, "image y x"]
 # x0 y0 x1 y1 in pixels, half-open: x1 and y1 are one past the last pixel. Unused rows are -1.
 Boxes = Int[Tensor, "image box 4"]
-# One integer per image, made from the study's seed and the image's id: see stages/seeds.py.
+# One integer per image, made from the study's seed and the image's id: see stages/study/seeds.py.
 Seeds = list[int]
 
 # What a method returns: raw, signed; methods that know no channels return one.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -5,15 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages import evidence, keys
-from stages.evidence import Evidence
-from stages.lending import WHOLE
-from stages.problem import Problem
-from stages.settings import Entry, canonical
-from stages.signatures import attributes
-from stages.smoothing import Smoothing, radius, stored
-from stages.stores import read
-from stages.tables import Field, Table, keys_of
+from stages.cache import keys
+from stages.cache.stores import read
+from stages.cache.tables import Field, Table, keys_of
+from stages.inputs import evidence
+from stages.inputs.evidence import Evidence
+from stages.inputs.lending import WHOLE
+from stages.study.problem import Problem
+from stages.study.settings import Entry, canonical
+from stages.study.signatures import attributes
+from stages.study.smoothing import Smoothing, radius, stored
 
 
 class Made(NamedTuple):

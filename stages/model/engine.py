@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
 # Of glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4

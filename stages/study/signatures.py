@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from stages.problem import Problem
+from stages.study.problem import Problem
 
-HOUSE = Path(__file__).parent
+HOUSE = Path(__file__).parents[1]
 # What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
 # the positions of the batch's rows among them.
 ROWS = ("images", "targets", "seeds", "classifier")
@@ -58,11 +58,11 @@ def signature(kind: str, family: str, function: str, where: str = "") -> Signatu
     return found
 
 
-def verb_signature(verb: str, function: str) -> Signature:
-    """Read what a function of a verb takes from its source."""
-    found = _read(HOUSE / f"{verb}.py", function)
+def signature_in(module: str, function: str) -> Signature:
+    """Read what a function of a module of `stages/` takes from its source."""
+    found = _read(HOUSE / f"{module}.py", function)
     if found is None:
-        raise ValueError(f"stages/{verb}.py has no function {function}")
+        raise ValueError(f"stages/{module}.py has no function {function}")
     return found
 
 

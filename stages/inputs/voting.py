@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.arrays import Images, Seeds, Targets
-from stages.classifier import Classifier
-from stages.problem import Problem
-from stages.seeds import generator
-from stages.sparsify import scale_of, sparsify
+from stages.inputs.sparsify import scale_of, sparsify
+from stages.model.arrays import Images, Seeds, Targets
+from stages.model.classifier import Classifier
+from stages.study.problem import Problem
+from stages.study.seeds import generator
 
 
 def votes(
@@ -38,7 +38,7 @@ def votes(
         classifier, images, targets, seeds: Of the rows.
         explain: What makes maps, by method.
         passes: Those that each method takes are added.
-        form: How the top of a map is told (stages.sparsify).
+        form: How the top of a map is told (stages.inputs.sparsify).
         sigma: Standard deviation of the noise, in intensities.
         levels: Shares of the pixels that are the top, in percent.
         first: Copies that say which label is tested.

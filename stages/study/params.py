@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import yaml
 
-from stages.problem import Problem
-from stages.settings import Entry, check, mapping, named
-from stages.signatures import askable, signature, verb_signature
-from stages.smoothing import check_judging, check_reach, smoothings
+from stages.study.problem import Problem
+from stages.study.settings import Entry, check, mapping, named
+from stages.study.signatures import askable, signature, signature_in
+from stages.study.smoothing import check_judging, check_reach, smoothings
 
 # Keys of an entry that are not settings of its function.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "datasets": {},
     "networks": {},
 }
-# Of pixels: the highest, which stay, and those that change places (stages.explain.swapped).
+# Of pixels: the highest, which stay, and those that change places (stages.inputs.explain.swapped).
 REVERSE = {"remain": float, "swap": float}
 OPTIONAL: dict[str, Any] = {
     "count": None,
@@ -191,7 +191,7 @@ def network(params: dict, classifier: str) -> Entry:
 
 def settings(where: str, given: object, verb: str, function: str) -> dict[str, Any]:
     """Check a section of params.yaml against the keyword-only settings of a verb's function."""
-    return check(given, verb_signature(verb, function).settings, where, f"{function} of stages/{verb}.py")
+    return check(given, signature_in(verb, function).settings, where, f"{function} of stages/{verb}.py")
 
 
 def find(kind: str, family: str, function: str) -> Any:
