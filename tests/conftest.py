@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from study import build, run, tiny
 
+from stages.study import unedited
+
 # As `stages.model.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
 os.environ["MKL_CBWR"] = "AUTO"
 
@@ -19,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem not in SPREAD:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_read_yet():
+    """Every test is a process of its own to the guard against edits: what another test read may have changed."""
+    unedited.READ.clear()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from stages.cache import keys
+from stages.cache import source
 from stages.model.classifier import Classifier, Unsupported
 from stages.model.folding import folded
 from stages.networks._attention import transformer
@@ -259,9 +259,10 @@ def test_an_entry_of_params_is_bound_and_keyed():
     entry = bound(name="resnet18", side=None)
     assert (entry.family, entry.function) == ("torchvision", "torchvision")
     assert entry.settings == {"classes": 1, "name": "resnet18", "side": None}
-    reached, packages = keys.closure((("stages.networks.torchvision", "torchvision"),))
-    assert {"torch", "torchvision"} <= packages
-    assert {("stages.networks._attention", name) for name in ("Attention", "reduced")} <= set(reached)
+    found = source.reach(("stages.networks.torchvision", "torchvision"))
+    assert {"torch", "torchvision"} <= found.packages
+    assert not found.whole
+    assert {("stages.networks._attention", name) for name in ("Attention", "reduced")} <= set(found.texts)
     for network in ({"name": "resnet19", "side": None}, {"name": "resnet18", "side": "64"}, {"name": "resnet18"}):
         with pytest.raises(Problem, match=r"classifiers\.a\.network"):
             bound(**network)

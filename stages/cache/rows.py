@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from stages.cache.keys import SIZE, digest, unchanged
+from stages.cache.keys import SIZE, digest
 from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, recorded, replace
 from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small
+from stages.study import unedited
 from stages.study.params import path
 
 
@@ -82,7 +83,7 @@ class Rows:
 
     def put(self, table: Table, positions: np.ndarray, values: dict[str, np.ndarray]) -> None:
         """Journal computed rows; they are safe when this returns."""
-        unchanged()
+        unedited.check()
         fields = {name: np.asarray(values[name], field.dtype) for name, field in table.fields.items()}
         keys = table.keys.reshape(-1, SIZE)[positions]
         file = self.journal / f"{uuid.uuid4().hex}{BATCH}"

@@ -22,6 +22,7 @@ from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 from zarr.storage import MemoryStore
 
+from stages.study import unedited
 from stages.study.problem import Problem
 
 CHUNK_BYTES = 4096  # a row at least this large is a chunk of its own, read with one range request
@@ -204,7 +205,12 @@ def place(source: Path, output: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Put a folder in place of another by rename."""
+    """Put a folder in place of another by rename.
+
+    Raises:
+        Problem: params.yaml or code was edited since it was read, so that the folder may not be what it says now.
+    """
+    unedited.check()
     target.parent.mkdir(parents=True, exist_ok=True)
     trash = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     if target.exists():

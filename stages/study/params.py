@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
+from stages.study import unedited
 from stages.study.problem import Problem
 from stages.study.settings import Entry, check, mapping, named
 from stages.study.signatures import askable, signature, signature_in
@@ -65,7 +66,7 @@ def load(study: Path) -> dict:
     """
     path = study / "params.yaml"
     try:
-        params = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        params = _parsed(unedited.read(path, _meaning))
     except FileNotFoundError:
         raise Problem(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
     except yaml.YAMLError as error:
@@ -97,6 +98,18 @@ def load(study: Path) -> dict:
                 tiles = spec["grids"]["tiles_per_side"] if grids else 1
                 check_reach(metric, certified[metric.options["smoothings"][0]], name, (tiles * known) ** 2)
     return params
+
+
+def _parsed(content: bytes) -> object:
+    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _meaning(content: bytes) -> bytes:
+    """Digest what params.yaml says: comments and spaces may change while a stage runs."""
+    try:
+        return unedited.plain(repr(_parsed(content)).encode())
+    except yaml.YAMLError:
+        return unedited.plain(content)
 
 
 def side(params: dict, classifier: str) -> int | None:
@@ -213,6 +226,7 @@ def command(main: Callable) -> None:
         parser.add_argument(name)
     arguments = vars(parser.parse_args())
     try:
+        unedited.read_sources()
         main(**arguments)
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)

@@ -1,0 +1,230 @@
+"""Tell whether what a module does can be read off its source: what it runs when imported, what it looks up by name."""
+
+import ast
+
+# Functions that a module may call when it is imported: they make a value and change nothing.
+BUILTINS = (
+    "abs bool bytes dict dict.fromkeys enumerate float frozenset int len list map max min range reversed round set "
+    "slice sorted str str.maketrans sum tuple zip"
+)
+VALUES = {f"builtins.{name}" for name in BUILTINS.split()} | {
+    "collections.namedtuple",
+    "dataclasses.field",
+    "functools.partial",
+    "math.ceil",
+    "math.exp",
+    "math.floor",
+    "math.log",
+    "math.sqrt",
+    "numpy.array",
+    "numpy.dtype",
+    "pathlib.Path",
+    "re.compile",
+    "torch.tensor",
+    "types.MappingProxyType",
+    "typing.NewType",
+    "typing.TypeVar",
+    "zarr.codecs.BloscCodec",
+    "zarr.codecs.Crc32cCodec",
+}
+# Methods of such values that change nothing either.
+READING = {
+    "encode", "format", "items", "join", "joinpath", "keys", "resolve", "split", "strip", "union", "values",
+    "with_name", "with_suffix",
+}  # fmt: skip
+# Decorators that wrap a function and keep no list of those that they are given.
+DECORATORS = {
+    "abc.abstractmethod",
+    "builtins.classmethod",
+    "builtins.property",
+    "builtins.staticmethod",
+    "contextlib.contextmanager",
+    "dataclasses.dataclass",
+    "functools.cache",
+    "functools.cached_property",
+    "functools.lru_cache",
+    "functools.total_ordering",
+    "functools.wraps",
+    "stages.model.memory.shared",
+    "torch.enable_grad",
+    "torch.fx.wrap",
+    "torch.inference_mode",
+    "torch.no_grad",
+    "typing.final",
+    "typing.overload",
+}
+# What finds code, or a definition's own text, by a name that is made while the code runs.
+LOOKUPS = {"__builtins__", "__import__", "compile", "eval", "exec", "globals", "locals", "vars"}
+LOOKUP_ATTRIBUTES = {
+    "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__", "__getattribute__", "__globals__",
+    "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__", "f_back", "f_globals", "f_locals",
+    "import_module", "tb_frame",
+}  # fmt: skip
+LOOKUP_MODULES = {"builtins", "code", "codeop", "gc", "imp", "importlib", "inspect", "pkgutil", "runpy", "zipimport"}
+LOOKUP_NAMES = {"sys._getframe", "sys.modules", "typing.get_type_hints"}
+ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
+# Methods that run when a class is made, or when a module lacks a name.
+HOOKS = {"__class_getitem__", "__dir__", "__getattr__", "__init_subclass__", "__prepare__", "__set_name__"}
+
+
+def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
+    """Say what a module holds beyond imports, constants, functions and classes; empty where that is all.
+
+    Args:
+        tree: Of the module, without docstrings.
+        imports: What its names are imported from.
+    """
+    defined = {name for node in tree.body for name in bound(node)}
+    return next((why for node in tree.body if (why := _statement(node, imports, defined))), "")
+
+
+def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Say how a definition looks code up by name, or changes its module; empty where it does neither.
+
+    Args:
+        node: The definition.
+        imports: What names are imported from, in it and in its module.
+        defined: What its module defines.
+    """
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Global):
+            return f"line {inner.lineno}: changes {', '.join(inner.names)} of its module while it runs"
+        if isinstance(inner, ast.Name | ast.Attribute) and (found := _lookup(inner, imports)):
+            return f"line {inner.lineno}: {found} finds by name what cannot be read off the source"
+        if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load):
+            root = dotted(inner.value, imports, set())
+            if root.startswith(("stages", "flows")) or root.removeprefix("builtins.").split(".")[0] in defined:
+                return f"line {inner.lineno}: changes {ast.unparse(inner)} while it runs"
+        if isinstance(inner, ast.ImportFrom) and any(alias.name == "*" for alias in inner.names):
+            return f"line {inner.lineno}: imports * from {inner.module}"
+    return ""
+
+
+def bound(node: ast.stmt) -> list[str]:
+    """Name what a statement of a module's top level defines, where it does nothing else."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [node.target.id]
+    if isinstance(node, ast.Assign):
+        targets = [inner for target in node.targets for inner in ast.walk(target)]
+        if all(isinstance(inner, ast.Name | ast.Tuple | ast.List | ast.Store) for inner in targets):
+            return [inner.id for inner in targets if isinstance(inner, ast.Name)]
+    return []
+
+
+def dotted(node: ast.expr, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Spell what a name or attribute stands for: `np.array` is numpy.array; empty where that cannot be told.
+
+    A name that is neither imported nor defined is Python's own; of what is no name, an attribute is `.attribute`.
+    """
+    if isinstance(node, ast.Name):
+        if node.id in imports:
+            return ".".join(part for part in imports[node.id] if part)
+        return "" if node.id in defined else f"builtins.{node.id}"
+    if isinstance(node, ast.Attribute):
+        root = dotted(node.value, imports, defined)
+        return f"{root}.{node.attr}" if root and not root.startswith(".") else f".{node.attr}"
+    return ""
+
+
+def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Say what a statement does when its module is imported, beyond defining a name."""
+    if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        return ""
+    line = f"line {node.lineno}"
+    if isinstance(node, ast.Import):
+        plain = [
+            alias.name for alias in node.names if alias.name.startswith(("stages.", "flows.")) and not alias.asname
+        ]
+        return f"{line}: import {plain[0]} binds all of {plain[0].partition('.')[0]}" if plain else ""
+    if isinstance(node, ast.ImportFrom):
+        return f"{line}: imports * from {node.module}" if any(alias.name == "*" for alias in node.names) else ""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if node.name in HOOKS:
+            return f"{line}: {node.name} answers for names that are not defined"
+        values = [*node.args.defaults, *(one for one in node.args.kw_defaults if one is not None)]
+        return _decorated(node, imports, defined) or _values(values, imports, defined)
+    if isinstance(node, ast.ClassDef):
+        if node.keywords:
+            return f"{line}: the class {node.name} is made by {', '.join(one.arg or '**' for one in node.keywords)}"
+        inner = defined | {name for one in node.body for name in bound(one)}
+        told = [_statement(one, imports, inner) for one in node.body]
+        return (
+            _decorated(node, imports, defined) or _values(node.bases, imports, defined) or next(filter(None, told), "")
+        )
+    if isinstance(node, ast.Assign | ast.AnnAssign) and bound(node):
+        return _values([node.value] if node.value is not None else [], imports, defined)
+    if isinstance(node, ast.If) and not node.orelse and _never(node.test, imports):
+        return ""
+    return f"{line}: {type(node).__name__.lower()} runs when it is imported"
+
+
+def _values(nodes: list[ast.expr], imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Say what evaluating expressions does, beyond making a value."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Lambda):  # its body does not run
+            waiting += [one for one in (*node.args.defaults, *node.args.kw_defaults) if one is not None]
+            continue
+        waiting += [one for one in ast.iter_child_nodes(node) if isinstance(one, ast.expr)]
+        waiting += [one.iter for one in ast.iter_child_nodes(node) if isinstance(one, ast.comprehension)]
+        waiting += [
+            test for one in ast.iter_child_nodes(node) if isinstance(one, ast.comprehension) for test in one.ifs
+        ]
+        waiting += [one.value for one in ast.iter_child_nodes(node) if isinstance(one, ast.keyword)]
+        if isinstance(node, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
+            return f"line {node.lineno}: {type(node).__name__} runs when it is imported"
+        if isinstance(node, ast.Name | ast.Attribute) and (found := _lookup(node, imports)):
+            return f"line {node.lineno}: {found} finds by name what cannot be read off the source"
+        if isinstance(node, ast.Call) and not _makes_a_value(node, imports, defined):
+            return f"line {node.lineno}: the call of {ast.unparse(node.func)} runs when it is imported"
+    return ""
+
+
+def _makes_a_value(call: ast.Call, imports: dict[str, tuple[str, str]], defined: set[str]) -> bool:
+    name = dotted(call.func, imports, defined)
+    if name in VALUES:
+        return True
+    return (
+        isinstance(call.func, ast.Attribute)
+        and call.func.attr in READING
+        and name.rpartition(".")[0] in ("", "builtins")
+    )
+
+
+def _decorated(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, imports: dict[str, tuple[str, str]], defined: set[str]
+) -> str:
+    for one in node.decorator_list:
+        called = one.func if isinstance(one, ast.Call) else one
+        accessor = isinstance(called, ast.Attribute) and called.attr in ("setter", "getter", "deleter")
+        if not accessor and dotted(called, imports, defined) not in DECORATORS:
+            return f"line {one.lineno}: the decorator {ast.unparse(called)} may keep what it is given"
+        if isinstance(one, ast.Call) and (
+            found := _values([*one.args, *(key.value for key in one.keywords)], imports, defined)
+        ):
+            return found
+    return ""
+
+
+def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]]) -> str:
+    """Name what looks code up by name, if this does."""
+    name = dotted(node, imports, set())
+    if isinstance(node, ast.Name) and node.id in LOOKUPS:
+        return node.id
+    if isinstance(node, ast.Attribute) and node.attr in LOOKUP_ATTRIBUTES:
+        return node.attr
+    if name in LOOKUP_NAMES or (
+        isinstance(node, ast.Name) and name.partition(".")[0] in LOOKUP_MODULES and node.id in imports
+    ):
+        return "" if name.startswith("importlib.metadata") else name
+    return ""
+
+
+def _never(test: ast.expr, imports: dict[str, tuple[str, str]]) -> bool:
+    """Say whether a condition is TYPE_CHECKING or that the module is a program: false where it is imported."""
+    if dotted(test, imports, set()) == "typing.TYPE_CHECKING":
+        return True
+    return ast.unparse(test) == "__name__ == '__main__'"
