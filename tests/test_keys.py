@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from stages.cache import keys, packages, source
+from stages.cache import keys, modules, packages, source
 from stages.study import params, signatures, unedited
 from stages.study.problem import Problem
 
@@ -54,6 +54,7 @@ class Classifier(Base):
 
 def forget():
     source.forget()
+    modules.forget()
     keys._code.cache_clear()
 
 
@@ -68,7 +69,7 @@ def house(tmp_path, monkeypatch):
     for package in (stages, stages / "methods"):
         (package / "__init__.py").write_text("")
     monkeypatch.setattr(signatures, "HOUSE", stages)
-    monkeypatch.setattr(source, "HOUSE", stages)
+    monkeypatch.setattr(modules, "HOUSE", stages)
     monkeypatch.setattr(unedited, "HOUSE", stages)
 
     def edited(name: str | None = None, old: str = "", new: str = "") -> bytes:

@@ -9,6 +9,8 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from stages import versions
+from stages.cache import modules, packages
 from stages.study.params import load, path
 
 ROOT = Path(__file__).parent.parent
@@ -56,19 +58,19 @@ def needed(name: str) -> set[Path]:
     for noun in FOUND.get(verb, []):
         place = ROOT / "stages" / noun.format(*rest.split("-"))
         files |= set(place.glob("*.py")) if place.is_dir() else {place.with_suffix(".py")}
-    return {file for file in closure(files) if file.name != "__init__.py"}
+    return closure(files) | {ROOT / "stages" / "__init__.py"}
 
 
 def test_every_cell_is_there(cells):
     params = load(ROOT)
     families = len(params["methods"])
     count = len(params["classifiers"])
-    assert len(cells) == len(params["datasets"]) + count * (6 + 3 * families) + 2
+    assert len(cells) == len(params["datasets"]) + count * (6 + 3 * families) + 3
 
 
 def test_code_dependencies_are_closed_under_import(cells):
     for name, stage in cells.items():
-        deps = [ROOT / dep.def_path for dep in stage.deps if dep.def_path.startswith("stages/")]
+        deps = [ROOT / dep.def_path for dep in stage.deps if dep.def_path.startswith("stages")]
         for file in needed(name):
             covered = any(dep == file or dep in file.parents for dep in deps)
             assert covered, f"{name} runs {file.relative_to(ROOT)}, which dvc.yaml does not name"
@@ -80,10 +82,11 @@ def test_no_stage_names_code_that_none_of_its_cells_runs(cells):
         runs.setdefault(name.partition("@")[0], set()).update(needed(name))
     for name, stage in cells.items():
         for dep in stage.deps:
-            if dep.def_path.endswith(".py"):
-                helper = Path(dep.def_path).name.startswith("_")
-                known = ROOT / dep.def_path in runs[name.partition("@")[0]]
-                assert helper or known, f"{name} names {dep.def_path} and does not run it"
+            if dep.def_path.startswith("stages/") and dep.def_path != "stages/__init__.py":
+                place = ROOT / dep.def_path
+                known = any(place == file or place in file.parents for file in runs[name.partition("@")[0]])
+                assert known, f"{name} names {dep.def_path} and does not run it"
+                assert place.is_dir() or place.parent == ROOT / "stages", f"{name} names a file of {place.parent}"
 
 
 def test_what_computes_nothing_never_imports_torch():
@@ -112,9 +115,16 @@ def test_the_closure_sees_an_import(tmp_path):
     assert {one.name for one in imports(file)} == {"keys.py", "rows.py"}
 
 
-def test_every_cell_depends_on_the_lock_of_the_environment(cells):
+def test_every_cell_depends_on_the_versions_that_its_code_runs_with(cells):
+    known = versions.installed()
     for name, stage in cells.items():
-        assert "uv.lock" in [dep.def_path for dep in stage.deps], name
+        verb = name.partition("@")[0]
+        read = "uv.lock" if verb == "versions" else f"data/versions/{verb}.json"
+        assert read in [dep.def_path for dep in stage.deps], name
+        for file in needed(name) if verb in known else ():
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            told = {one for package in modules.packages_of({module}) for one in packages.distributions(package)}
+            assert told <= set(known[verb]), f"{name} runs {file.relative_to(ROOT)}"
 
 
 def test_every_cell_writes_where_the_code_says(cells):

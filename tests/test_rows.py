@@ -9,7 +9,7 @@ import xarray as xr
 import zarr
 from dvc.utils.serialize._yaml import dumps_yaml
 
-from stages.cache import keys, source
+from stages.cache import keys, modules
 from stages.cache.rows import Rows
 from stages.cache.stores import array, begin, group_at
 from stages.cache.tables import Field, Memos, Table, keys_of
@@ -300,7 +300,7 @@ def test_an_output_set_aside_when_the_process_died_is_a_memo(tmp_path):
 
 
 def test_nothing_is_journaled_once_the_code_was_edited(tmp_path, monkeypatch):
-    file = source.file("stages.cache.rows")
+    file = modules.file("stages.cache.rows")
     monkeypatch.setitem(unedited.READ, file, unedited.Read((0, 0, 0, 0), b"another", unedited.plain))
     with pytest.raises(Problem, match=r"stages/cache/rows\.py was edited while this was running"):
         visit(tmp_path, NAMES[:5])

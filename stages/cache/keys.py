@@ -11,6 +11,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from stages.cache import modules as project
 from stages.cache import packages, source
 from stages.study import unedited
 from stages.study.params import CHOOSING, network, path
@@ -64,7 +65,7 @@ def code(*roots: tuple[str, str]) -> bytes:
 @cache
 def _code(roots: tuple[tuple[str, str], ...]) -> bytes:
     found = source.reach(*roots)
-    data = {str(file.relative_to(source.HOUSE.resolve())): unedited.read(file) for file in found.files}
+    data = {str(file.relative_to(project.HOUSE.resolve())): unedited.read(file) for file in found.files}
     digests = {name: digest(content).hex() for name, content in sorted(data.items())}
     return digest([found.texts[at] for at in sorted(found.texts)], packages.versions(found.packages), digests)
 

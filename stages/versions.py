@@ -1,0 +1,61 @@
+"""Write which versions each stage runs with: `python -m stages.versions` writes `data/versions/<stage>.json`.
+
+A stage depends on its own file and not on the lock of the environment: a package that none of its code imports, or
+requires in turn, makes nothing stale.
+"""
+
+import json
+import uuid
+from pathlib import Path
+
+from stages.cache import modules, packages
+from stages.cache.stores import replace
+from stages.study.params import command, load
+
+OUTPUT = Path("data", "versions")
+# The folders in which a stage finds functions by the names in params.yaml, beside what it imports.
+NAMED = {
+    "collect": ["datasets"],
+    "train": ["networks"],
+    "predict": ["networks"],
+    "select": [],
+    "tile": [],
+    "attribute": ["networks", "methods"],
+    "certify": ["networks", "methods"],
+    "score": ["networks", "methods", "metrics"],
+    "correlate": [],
+    "cost": ["networks", "methods", "metrics"],
+    "aggregate": [],
+    "report": [],
+}
+
+
+def main(study: Path) -> None:
+    """Write the versions of every stage, and put them in place."""
+    load(study)
+    partial = study / OUTPUT.with_name(f".versions.{uuid.uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    for stage, known in installed().items():
+        (partial / f"{stage}.json").write_text(json.dumps(known, indent=1) + "\n")
+    replace(partial, study / OUTPUT)
+
+
+def installed() -> dict[str, dict[str, str]]:
+    """Give by stage the installed versions of the packages that its code imports, and of all that they require."""
+    found = {}
+    for stage, folders in NAMED.items():
+        named = {
+            f"stages.{folder}.{file.stem}" for folder in folders for file in (modules.HOUSE / folder).glob("[!.]*.py")
+        }
+        code = modules.with_imports({f"stages.{stage}", *named})
+        found[stage] = packages.versions(modules.packages_of(code))
+    return found
+
+
+def written(study: Path) -> dict[str, dict[str, str]]:
+    """Read the versions that the study's results were made with; none where there are none."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted((study / OUTPUT).glob("*.json"))}
+
+
+if __name__ == "__main__":
+    command(main)
