@@ -53,8 +53,7 @@ class Loader(SourceFileLoader):
 class Finder(MetaPathFinder):
     """Find the project's modules where Python would, for `Loader` to load."""
 
-    @staticmethod
-    def find_spec(fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """Find a module's specification; None for all that is not this project's."""
         if fullname.partition(".")[0] not in PROJECT:
             return None
@@ -65,5 +64,5 @@ class Finder(MetaPathFinder):
 
 
 # Just before Python's own finder: what others have put before that, as checks of types in tests, goes on.
-sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder)
+sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder())
 LOADED[__file__] = blake2b(Path(__file__).read_bytes()).digest()

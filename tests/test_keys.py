@@ -1,5 +1,6 @@
 """A key holds all that a row's value depends on and nothing else: each case edits a small house of its own."""
 
+import json
 import textwrap
 
 import pytest
@@ -342,6 +343,11 @@ FORMS = {
         "from stages.methods._helper import *\n\ndef first(images):\n    return double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
+    "a folder without __init__.py": (
+        "from stages.methods.deep.tool import double\n\ndef first(images):\n    return double(images)\n",
+        ("methods/deep/tool.py", "2 * x", "3 * x"),
+        ("methods/deep/tool.py", "", "def double(x):\n    return 2 * x\n"),
+    ),
     "a relative import": (
         "from ._helper import double\n\ndef first(images):\n    return double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
@@ -451,6 +457,7 @@ def test_no_form_of_code_hides_an_edit(house, tmp_path, form):
     for name, old, new in before:
         place = tmp_path / "stages" / name
         known = place.read_text() if place.is_file() else ""
+        place.parent.mkdir(exist_ok=True)
         place.write_text(known.replace(old, new, 1) if old else new)
     forget()
     digest = house()
@@ -491,8 +498,8 @@ def test_files_that_are_declared_badly(house, tmp_path, declared, told):
 def test_a_version_that_a_package_requires_is_in_the_key(monkeypatch):
     told = packages.versions({"skimage"})
     assert {"scikit-image", "scipy", "numpy", "pillow"} <= set(told)
-    real = packages.metadata.version
-    monkeypatch.setattr(packages.metadata, "version", lambda name: "99" if name == "scipy" else real(name))
+    real = packages._version
+    monkeypatch.setattr(packages, "_version", lambda name: "99" if name == "scipy" else real(name))
     packages._required.cache_clear()
     try:
         assert packages.versions({"skimage"}) == {**told, "scipy": "99"}
@@ -502,3 +509,25 @@ def test_a_version_that_a_package_requires_is_in_the_key(monkeypatch):
 
 def test_a_package_that_is_not_installed_is_told_as_such():
     assert packages.versions({"nonesuch"}) == {"nonesuch": "not installed"}
+
+
+def test_a_module_beside_the_project_is_refused(house, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Problem, match=r"imports mine \(.*mine\.py\), which belongs to no installed package"):
+        house("methods/family.py", "from stages.methods._helper import double", "from mine import double")
+
+
+def test_an_edit_of_a_package_that_is_installed_from_its_folder_is_told(tmp_path, monkeypatch):
+    code, info = tmp_path / "code/mine", tmp_path / "site/mine-1.0.dist-info"
+    code.mkdir(parents=True)
+    info.mkdir(parents=True)
+    (code / "__init__.py").write_text("FACTOR = 2\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "direct_url.json").write_text(json.dumps({"url": code.parent.as_uri(), "dir_info": {"editable": True}}))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    before = packages._version("mine")
+    assert before.startswith("1.0+")
+    (code / "__init__.py").write_text("FACTOR = 3\n")
+    packages._version.cache_clear()
+    assert packages._version("mine") not in (before, "1.0")

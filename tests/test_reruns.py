@@ -1,6 +1,8 @@
 """Change something, run again: which rows are computed. Each case is really run, by DVC, on a tiny study."""
 
+import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +116,10 @@ CASES = {
         setting(lambda params: params["metrics"]["faithfulness"]["deletion"].update(count=11)), scores(5, deletion=3),
     ),
     "the order of entries": (setting(reordered), {}),
+    "a name that is looked up while it runs": (
+        edit("stages/methods/gradient.py", "return (activations - ", "return globals()['abs'](1) * (activations - "),
+        {**maps("input_x_gradient"), **costs(methods=1)},
+    ),
 }  # fmt: skip
 
 
@@ -122,6 +128,88 @@ def test_a_change_computes_what_depends_on_it_and_nothing_else(house, case):
     change, expected = CASES[case]
     change(house)
     assert computed(repro(house, *ROWS)) == expected
+
+
+def test_a_new_helper_is_seen_by_dvc_and_by_keys(house):
+    helper, family = house / "stages/methods/_extra.py", "stages/methods/noise.py"
+    helper.write_text("def doubled(attributions):\n    return 2 * attributions\n")
+    plain = "from stages.methods._noise import"
+    edit(family, plain, f"from stages.methods._extra import doubled\n{plain}")(house)
+    gradients = "noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).signed(sign)"
+    edit(family, f"return {gradients}", f"return doubled({gradients})")(house)
+    expected = {**maps("smoothgrad"), **scores(1), **SIMILAR, **costs(methods=1)}
+    assert computed(repro(house, *ROWS)) == expected
+    edit("stages/methods/_extra.py", "2 *", "3 *")(house)
+    assert computed(repro(house, *ROWS)) == expected
+
+
+def test_a_package_that_no_stage_uses_makes_nothing_stale(house):
+    with (house / "uv.lock").open("a") as lock:
+        lock.write('\n[[package]]\nname = "dvc-s3"\nversion = "3.3.0"\n')
+    assert list(json.loads(run(house, "dvc", "status", "--json").stdout)) == ["versions"]
+    assert repro(house, *ROWS) == {}
+    assert not json.loads(run(house, "dvc", "status", "--json", *ROWS).stdout)
+
+
+def test_another_version_of_a_package_that_a_package_requires_makes_its_rows_anew(house):
+    """SciPy, which scikit-image requires: of the methods, `canny` alone imports that."""
+    change = setting(lambda params: params["methods"]["control"].update(canny={"sigma": 1.0, "channels": "sum"}))
+    change(house)
+    repro(house, *ROWS)
+    code = house / "stages/cache/packages.py"
+    code.write_text(
+        code.read_text().replace("metadata.version(name)", "'9' if name == 'scipy' else metadata.version(name)")
+    )
+    with (house / "uv.lock").open("a") as lock:
+        lock.write("# scipy 9\n")
+    found = computed(repro(house, *ROWS))
+    assert {name: rows for name, rows in found.items() if name.startswith("attribute:")} == maps("canny")
+
+
+# A stage runs its `main` with a check that always fails, where there is no output yet.
+UNPLACED = """
+import shutil, sys
+from importlib import import_module
+from pathlib import Path
+from stages.study import unedited
+from stages.study.problem import Problem
+
+def edited():
+    raise Problem("edited")
+
+for verb, names, output in [
+    ("versions", [], "versions"), ("collect", ["shapes"], "datasets/shapes.zarr"),
+    ("train", ["resnet_vanilla"], "classifiers/resnet_vanilla"),
+    ("predict", ["resnet_vanilla"], "predictions/resnet_vanilla.zarr"),
+    ("select", ["resnet_vanilla"], "images/resnet_vanilla.zarr"),
+    ("tile", ["resnet_vanilla"], "grids/resnet_vanilla.zarr"),
+    ("attribute", ["resnet_vanilla", "gradient"], "maps/resnet_vanilla/gradient"),
+    ("certify", ["resnet_vanilla", "gradient"], "votes/resnet_vanilla/gradient"),
+    ("score", ["resnet_vanilla", "gradient"], "scores/resnet_vanilla/gradient.zarr"),
+    ("correlate", ["resnet_vanilla"], "similarity/resnet_vanilla.zarr"),
+    ("cost", ["resnet_vanilla"], "cost/resnet_vanilla.zarr"),
+    ("aggregate", [], "results"), ("report", [], "report"),
+]:
+    place, aside = Path("data", output), Path("aside")
+    if place.exists():
+        place.rename(aside)
+    stage = import_module(f"stages.{verb}")
+    before, unedited.check = unedited.check, edited
+    try:
+        stage.main(Path(), *names)
+    except Problem as problem:
+        assert str(problem) == "edited", (verb, problem)
+    else:
+        raise AssertionError(f"{verb} did not look whether anything was edited")
+    assert not place.exists(), verb
+    unedited.check = before
+    if aside.exists():
+        aside.rename(place)
+"""
+
+
+def test_every_stage_looks_for_edits_before_it_puts_its_output_in_place(house):
+    run(house, sys.executable, "-c", UNPLACED)
 
 
 def test_ten_more_images_compute_those_images(house):

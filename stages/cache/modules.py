@@ -68,7 +68,8 @@ def with_imports(modules: set[str], *, everywhere: bool = True) -> set[str]:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += [name.rpartition(".")[0]] if "." in name else []
+            package = name.rpartition(".")[0]  # which may have no __init__.py
+            waiting += [package] if package and file(package).is_file() else []
             waiting += _imports_of(name, everywhere=everywhere)[0]
     return found
 

@@ -1,10 +1,17 @@
 """Tell the versions of installed packages, and of all that they require in turn."""
 
+import json
 from functools import cache
+from hashlib import blake2b
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from stages.study.problem import Problem
 
 # Imported under another name than they are installed under; others are looked up, which takes longer.
 INSTALLED = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
@@ -15,11 +22,20 @@ def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
     """Give the version of each installed distribution that imported packages belong to or require, directly or not.
 
     Requirements are read off what is installed: those that an environment marker or an extra leaves out are not in it.
-    A package that is imported and not installed is told as such.
+    An import that is tried and fails is told as such. One that is installed from a folder in which it is edited has the
+    digest of its code beside its version.
+
+    Raises:
+        Problem: a package is there and belongs to nothing that is installed, so that nothing tells its edits.
     """
     found: dict[str, str] = {}
     for package in sorted(packages):
         own = distributions(package)
+        if not own and find_spec(package) is not None:
+            raise Problem(
+                f"code of a stage imports {package} ({find_spec(package).origin}), which belongs to no installed "
+                "package: no key would tell its edits; put it into a folder of stages/, or install it"
+            )
         found |= dict.fromkeys([] if own else [package], ABSENT)
         for name in own:
             found |= _required(name)
@@ -48,7 +64,7 @@ def _required(distribution: str) -> dict[str, str]:
         seen.add(at)
         name, extras = at
         try:
-            found[name] = metadata.version(name)
+            found[name] = _version(name)
         except metadata.PackageNotFoundError:
             continue  # an optional one that is not there
         for text in metadata.requires(name) or []:
@@ -56,6 +72,20 @@ def _required(distribution: str) -> dict[str, str]:
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
                 waiting.append((canonicalize_name(needed.name), frozenset({"", *needed.extras})))
     return found
+
+
+@cache
+def _version(distribution: str) -> str:
+    installed = metadata.distribution(distribution)
+    origin = json.loads(installed.read_text("direct_url.json") or "{}")
+    if not origin.get("dir_info", {}).get("editable"):
+        return installed.version
+    total = blake2b(digest_size=16)
+    folder = Path(unquote(urlsplit(origin["url"]).path))
+    for file in sorted(folder.rglob("*.py")):
+        if not any(part.startswith(".") or part == "site-packages" for part in file.relative_to(folder).parts):
+            total.update(f"{file.relative_to(folder)} {file.stat().st_size} ".encode() + file.read_bytes())
+    return f"{installed.version}+{total.hexdigest()}"
 
 
 @cache
