@@ -1,7 +1,8 @@
 """Collect a dataset into one store: `python -m stages.collect DATASET` writes `data/datasets/<dataset>.zarr`."""
 
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stages.cache.stores import SHARD_BYTES, array, begin, group_at, replace
+from stages.datasets._sample import Sample, checked
 from stages.study.params import command, find, load, path
 from stages.study.params import dataset as dataset_entry
 from stages.study.problem import Problem
@@ -20,16 +22,57 @@ def main(study: Path, dataset: str) -> None:
     """Write pixels, masks, boxes, labels, splits and ids, a shard at a time, and put the store in place."""
     params = load(study)
     bound = dataset_entry(params, dataset)
-    samples = find("datasets", bound.family, bound.function)(**bound.settings)
-    classes = find("datasets", bound.family, "CLASSES")[bound.function]
+    classes = named_classes(dataset, find("datasets", bound.family, "CLASSES")[bound.function])
+    samples = known(dataset, find("datasets", bound.family, bound.function)(**bound.settings), classes)
     output = path(study, "datasets", dataset)
     partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}.partial")
+    try:
+        written(partial, samples, classes)
+        replace(partial, output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def named_classes(dataset: str, classes: object) -> list[str]:
+    """Check that a dataset's classes are a list of different names.
+
+    Raises:
+        Problem: with what was given.
+    """
+    if not isinstance(classes, list) or not classes or not all(isinstance(one, str) and one for one in classes):
+        raise Problem(f"dataset {dataset}: its CLASSES are {classes!r}; expected a list of names")
+    if len(set(classes)) < len(classes):
+        raise Problem(f"dataset {dataset}: its CLASSES are {classes!r}; expected each name once")
+    return classes
+
+
+def known(dataset: str, samples: Iterable, classes: list[str]) -> Iterator[Sample]:
+    """Check samples one after the other.
+
+    Raises:
+        Problem: there is none, one is not as the contract has it, or has the id of another.
+    """
+    shape, ids = None, set()
+    for sample in samples:
+        try:
+            one = checked(sample, shape, classes)
+        except Problem as fault:
+            raise Problem(f"dataset {dataset}: {fault}") from None
+        if one.id in ids:
+            raise Problem(f"dataset {dataset}: two images have the id {one.id}; expected an id of its own for each")
+        shape = one.pixels.shape
+        ids.add(one.id)
+        yield one
+    if shape is None:
+        raise Problem(f"dataset {dataset}: its source has no image")
+
+
+def written(partial: Path, samples: Iterator[Sample], classes: list[str]) -> None:
+    """Write the store of checked samples."""
     facts: dict[str, list] = {"image": [], "split": [], "label": [], "boxes": []}
     group = group_at(partial, {"classes": classes})
     pictures: dict[str, Any] = {}
-    first = next(iter(samples), None)
-    if first is None:
-        raise Problem(f"dataset {dataset}: its source has no image")
+    first = next(samples)
     together = max(1, CHUNK_BYTES // first.pixels.nbytes)
     size = max(1, SHARD_BYTES // first.pixels.nbytes // together) * together
     for block in batched(chain([first], samples), size):
@@ -46,13 +89,10 @@ def main(study: Path, dataset: str) -> None:
                 shape = (0, *values.shape[1:])
                 pictures[name] = begin(group, name, shape, values.dtype, dims, {}, shard=size, together=together)
             pictures[name].append(values)
-    if len(set(facts["image"])) < len(facts["image"]):
-        raise Problem(f"dataset {dataset}: two images have the same id")
     array(group, "image", np.array(facts["image"]), ("image",), {})
     array(group, "split", np.array(facts["split"]), ("image",), {})
     array(group, "label", np.array(facts["label"], "int64"), ("image",), {})
     array(group, "boxes", padded(facts["boxes"]), ("image", "box", "corner"), {"order": "x0 y0 x1 y1, half-open"})
-    replace(partial, output)
 
 
 def batched(samples: Iterator, size: int) -> Iterator[list]:

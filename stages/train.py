@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from stages.cache import keys
 from stages.cache.stores import read, recorded, replace, values
+from stages.model.augmentation import augmented, check_recipe
 from stages.model.classifier import Classifier
 from stages.model.engine import start
 from stages.model.loading import build
@@ -39,7 +40,11 @@ def main(study: Path, classifier: str) -> None:
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
     deterministic(params["engine"])
     pixels, labels = _split(store, spec["dataset"], "train")
-    mean, std = moments(pixels)
+    check_recipe(recipe, tuple(pixels.shape), where)
+    try:
+        mean, std = moments(pixels)
+    except Problem as flat:
+        raise Problem(f"dataset {spec['dataset']}: {flat}") from None
     folder = path(study, "classifiers", classifier)
     scratch = study / ".atlas" / "cells" / f"train@{classifier}" / "recorded"
     key = _key(params, classifier, recipe, store.attrs["classes"], pixels, labels)
@@ -109,6 +114,8 @@ def fit(
     rate: float,
     decay: float,
     shift: int,
+    mirror: bool,
+    exchanged: list[int],
     adversary: dict | None,
     after: float,
 ) -> None:
@@ -125,7 +132,10 @@ def fit(
         batch: Images a step.
         rate: Largest learning rate.
         decay: Of the weights.
-        shift: Largest shift, in pixels, of the augmentation; images are mirrored as well.
+        shift: Largest shift either way of an image, in pixels, with reflected borders; 0 for none.
+        mirror: Whether half of the images, drawn anew at each step, are mirrored left and right.
+        exchanged: Channels that change places at random, image by image: such as may stand for each other, as red,
+            green and blue where color tells nothing; [] for none.
         adversary: Settings of the attack on every image (Madry et al. 2018); null trains plainly.
         after: Share of the training that is plain, before the attacks begin.
     """
@@ -136,13 +146,13 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=epochs * per_epoch, cycle_momentum=False
     )
-    draws = generator(seed, "train")
+    draws, device = generator(seed, "train"), next(network.parameters()).device
     for step in range(epochs * per_epoch):
         if step % per_epoch == 0:
             order = torch.randperm(len(pixels), generator=draws)
         chosen = order[step % per_epoch * batch :][:batch]
-        images, targets = augmented(pixels[chosen], draws, shift), labels[chosen]
-        images, targets = images.to(next(network.parameters()).device), targets.to(next(network.parameters()).device)
+        images = augmented(pixels[chosen], draws, shift=shift, mirror=mirror, exchanged=exchanged).to(device)
+        targets = labels[chosen].to(device)
         if adversary and step >= after * epochs * per_epoch:
             network.eval()
             images = attack(_loss_gradient(normalized), images, targets, draws, **adversary)
@@ -193,23 +203,6 @@ def attack(
     return (images + change).clamp(0, 1)
 
 
-def augmented(pixels: Tensor, draws: torch.Generator, shift: int) -> Tensor:
-    """Shift with reflected borders, mirror left and right, and exchange the color channels, image by image."""
-    count, channels, side, _ = pixels.shape
-
-    def line() -> Tensor:
-        at = (torch.arange(side) + torch.randint(-shift, shift + 1, (count, 1), generator=draws)).abs()
-        return (side - 1) - ((side - 1) - at).abs()
-
-    rows, columns = line(), line()
-    mirrored = torch.rand(count, 1, generator=draws) < 0.5
-    columns = torch.where(mirrored, side - 1 - columns, columns)
-    colors = torch.rand(count, channels, generator=draws).argsort(1)
-    each = torch.arange(count)[:, None, None, None]
-    images = pixels[each, colors[:, :, None, None], rows[:, None, :, None], columns[:, None, None, :]]
-    return images.float().div(255).contiguous(memory_format=torch.channels_last)
-
-
 def judged(
     classifier: Classifier,
     pixels: Tensor,
@@ -252,8 +245,16 @@ def judged(
 
 
 def moments(pixels: Tensor) -> tuple[list[float], list[float]]:
-    """Measure each channel's mean and standard deviation, in [0, 1]."""
+    """Measure each channel's mean and standard deviation, in [0, 1].
+
+    Raises:
+        Problem: a channel is the same everywhere, and no classifier can divide by its deviation.
+    """
     values = pixels.transpose(0, 1).flatten(1).double().div(255)
+    for channel, (least, most) in enumerate(zip(*values.aminmax(dim=1), strict=True)):
+        if least == most:
+            known = f"channel {channel} has the value {round(255 * float(least))} in every pixel of all training images"
+            raise Problem(f"{known}; expected channels that differ, as images are divided by their standard deviation")
     return values.mean(1).tolist(), values.std(1).tolist()
 
 

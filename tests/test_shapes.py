@@ -2,20 +2,25 @@
 
 import numpy as np
 import pytest
+import torch
 
 from stages.datasets.shapes import CLASSES, FORMS, _reach, shapes
+from stages.methods import control
+from stages.metrics import localization
+from stages.study.problem import Problem
 
 SETTINGS = {
     "size": 64,
     "seed": 0,
     "turn": 30,
-    "side": [0.38, 0.62],
+    "side": [0.3, 0.48],
     "pair": 0.15,
-    "pair_side": [0.32, 0.44],
+    "pair_side": [0.28, 0.42],
     "large": 0.15,
     "large_side": [0.76, 0.92],
-    "contrast": 0.4,
-    "texture": 0.25,
+    "cuts": 5,
+    "chroma": 0.7,
+    "texture": 0.2,
     "grain": 0.02,
 }
 
@@ -78,22 +83,66 @@ def test_boxes_are_tight(samples):
 
 
 def test_the_mask_is_what_is_painted():
-    """Without texture and grain the colors inside and outside the mask are two flat ones, and they differ."""
+    """Without texture and grain the mask is of one color, and all that is outside it is gray."""
     for sample in drawn(train=60, texture=0.0, grain=0.0, pair=0.0):
         inside = np.unique(sample.pixels[:, sample.mask], axis=1)
-        outside = np.unique(sample.pixels[:, ~sample.mask], axis=1)
-        assert inside.shape[1] == outside.shape[1] == 1
-        assert not np.array_equal(inside, outside)
+        outside = sample.pixels[:, ~sample.mask]
+        assert inside.shape[1] == 1
+        assert np.ptp(inside) >= 255 * SETTINGS["chroma"] - 1
+        assert (outside == outside[0]).all()
+        assert len(np.unique(outside)) > 1
 
 
-def test_objects_are_brighter_than_the_ground_by_the_contrast():
-    """Intensities beyond 0 and 1 are clipped, so tints are kept from them by the mean over images."""
-    gaps = [
-        sample.pixels[:, sample.mask].mean() - sample.pixels[:, ~sample.mask].mean()
-        for sample in drawn(train=200, texture=0.0, grain=0.0)
-    ]
-    assert np.mean(gaps) / 255 > SETTINGS["contrast"]
-    assert min(gaps) / 255 > SETTINGS["contrast"] - 0.1
+@pytest.mark.parametrize("cuts", [0, 1, 3])
+def test_a_mosaic_has_the_pieces_that_its_cuts_make(cuts):
+    """n lines make n + 1 pieces at least, and 1 + n + n (n − 1) / 2 at most; each has one gray."""
+    for sample in drawn(train=30, texture=0.0, grain=0.0, large=0.0, cuts=cuts):
+        grays = len(np.unique(sample.pixels[0, ~sample.mask]))
+        assert grays <= 1 + cuts + cuts * (cuts - 1) / 2
+        assert (grays > 1) == (cuts > 0)
+
+
+def test_objects_are_as_often_brighter_as_darker_than_the_ground(samples):
+    """In gray, in each channel and for each object: a share of 1/2 of 1000, within four standard errors."""
+    gray = np.array([0.2125, 0.7154, 0.0721])
+    brighter = []
+    for sample in samples:
+        for x0, y0, x1, y1 in sample.boxes:
+            inside = sample.pixels[:, y0:y1, x0:x1][:, sample.mask[y0:y1, x0:x1]].mean(axis=1)
+            outside = sample.pixels[:, ~sample.mask].mean(axis=1)
+            brighter.append([*(inside > outside), gray @ inside > gray @ outside])
+    np.testing.assert_allclose(np.mean(brighter, axis=0), 0.5, atol=0.064)
+
+
+def test_no_control_finds_the_objects_that_are_judged(samples):
+    """By no localization metric is a map of brightness, edges or the middle much better than noise.
+
+    Bounds are what the worst of the methods of the default study reaches on its classifiers, less a margin.
+    """
+    judged = [sample for sample in samples if len(sample.boxes) == 1 and areas(sample)[0] <= 64 * 64 / 2][:200]
+    images = torch.from_numpy(np.stack([sample.pixels for sample in judged])).float().div(255)
+    boxes, masks = (torch.from_numpy(np.stack(each)) for each in zip(*((s.boxes, s.mask) for s in judged), strict=True))
+    seeds = list(range(len(judged)))
+    maps = {
+        "uniform": control.uniform(images, seeds),
+        "canny": control.canny(images, sigma=1.0),
+        "center": control.center(images, sigma=0.25),
+        "intensity": control.intensity(images),
+        "darkness": -control.intensity(images),
+        "red": images[:, :1],
+    }
+    for name, one in maps.items():
+        assert localization.relevance_rank(one[:, 0], masks, seeds).mean() < 0.3, name
+        assert localization.top_k_intersection(one[:, 0], masks, seeds, k=100).mean() < 0.4, name
+        assert localization.attribution_localization(one[:, 0], masks).mean() < 0.2, name
+        assert localization.pointing_game(one[:, 0], boxes, tolerance=4).mean() < 0.75, name
+        assert localization.wsl(one[:, 0], boxes, thresholds=100, iou=0.5).mean(0).max() < 0.35, name
+
+
+@pytest.mark.parametrize("chroma", [-0.1, 0.81])
+def test_a_chroma_that_no_color_has_is_refused(chroma):
+    with pytest.raises(Problem, match=rf"chroma = {chroma}: expected at least 0 and at most 0\.8"):
+        drawn(train=1, chroma=chroma)
 
 
 def test_shares_of_pairs_and_large_objects(samples):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import partial
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from stages import collect, train
 from stages.datasets.shapes import shapes
+from stages.model.augmentation import augmented, check_recipe
 from stages.model.classifier import Classifier
 from stages.model.engine import start
 from stages.networks.residual import Residual, small_resnet
@@ -20,7 +22,16 @@ from stages.study.problem import Problem
 from stages.study.seeds import generator
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
-RECIPE = {"epochs": 2, "batch": 8, "rate": 0.05, "decay": 5e-4, "shift": 2, "after": 0.5}
+RECIPE = {
+    "epochs": 2,
+    "batch": 8,
+    "rate": 0.05,
+    "decay": 5e-4,
+    "shift": 2,
+    "mirror": True,
+    "exchanged": [0, 1, 2],
+    "after": 0.5,
+}
 ADVERSARY = {"norm": "l2", "epsilon": 1.0, "steps": 1, "step_size": 1.0}
 BALLS = [("l2", 1.5, 0.5), ("linf", 0.05, 0.02)]
 
@@ -28,7 +39,7 @@ BALLS = [("l2", 1.5, 0.5), ("linf", 0.05, 0.02)]
 @pytest.fixture(scope="module")
 def data():
     settings = {"side": [0.4, 0.6], "pair": 0.1, "pair_side": [0.3, 0.4], "large": 0.1, "large_side": [0.76, 0.9]}
-    drawn = shapes(train=24, test=0, size=32, seed=0, turn=30, contrast=0.4, texture=0.2, grain=0.02, **settings)
+    drawn = shapes(train=24, test=0, size=32, seed=0, turn=30, cuts=3, chroma=0.7, texture=0.2, grain=0.02, **settings)
     samples = list(drawn)
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
     return pixels, torch.tensor([sample.label for sample in samples])
@@ -117,13 +128,84 @@ def test_on_a_linear_loss_the_attack_ends_where_the_ball_does(norm, epsilon, ste
 def test_augmentation_moves_and_mirrors_pixels_and_invents_none(data):
     """Without a shift every image keeps its values: channels, rows and columns only change places."""
     pixels = data[0]
-    images = train.augmented(pixels, generator(0, "test"), 0)
+    images = augmented(pixels, generator(0, "test"), shift=0, mirror=True, exchanged=[0, 1, 2])
     sorted_values = [values.flatten(1).sort(dim=1).values for values in (images, pixels.float().div(255))]
     assert torch.equal(*sorted_values)
     assert not torch.equal(images, pixels.float().div(255))
-    shifted = train.augmented(pixels, generator(0, "test"), 4)
-    assert shifted.shape == pixels.shape
-    assert torch.equal(shifted, train.augmented(pixels, generator(0, "test"), 4))
+    shifted = [augmented(pixels, generator(0, "test"), shift=4, mirror=True, exchanged=[0, 1, 2]) for _ in range(2)]
+    assert shifted[0].shape == pixels.shape
+    assert torch.equal(*shifted)
+
+
+@pytest.mark.parametrize("side", [(7, 9), (9, 7), (8, 8)])
+@pytest.mark.parametrize(("channels", "exchanged"), [(1, []), (3, [2, 0]), (4, [0, 1, 2]), (4, [])])
+def test_augmentation_of_any_sides_and_channels(side, channels, exchanged):
+    """Every pixel of an augmented image is that of one place of the image, found by rules spelled out anew."""
+    pixels = torch.randint(0, 256, (40, channels, *side), generator=torch.Generator().manual_seed(0)).byte()
+    images = augmented(pixels, generator(0, "test"), shift=2, mirror=True, exchanged=exchanged)
+    assert images.shape == pixels.shape
+    seen = set()
+    for one, given in zip(images.mul(255).round().byte().numpy(), pixels.numpy(), strict=True):
+        padded = np.pad(given, ((0, 0), (2, 2), (2, 2)), mode="reflect")
+        found = set()
+        for down, right, mirrored, order in product(range(5), range(5), (False, True), permutations(exchanged)):
+            moved = padded[:, down : down + side[0], right : right + side[1]][:, :, :: -1 if mirrored else 1].copy()
+            moved[exchanged] = moved[list(order)]
+            if (moved == one).all():
+                found.add((down, right, mirrored, order))
+        assert len(found) == 1
+        seen |= found
+    assert {mirrored for _, _, mirrored, _ in seen} == {False, True}
+    assert len({order for *_, order in seen}) == len(list(permutations(exchanged)))
+    assert len({(down, right) for down, right, *_ in seen}) > 15
+
+
+def test_no_augmentation_leaves_images_as_they_are(data):
+    plain = augmented(data[0], generator(0, "test"), shift=0, mirror=False, exchanged=[])
+    assert torch.equal(plain, data[0].float().div(255))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"batch": 25}, "batch = 25, but there are 24 training images"),
+        ({"shift": 32}, "shift = 32; expected less than 32, the images' lesser side"),
+        ({"exchanged": [0, 3]}, r"exchanged = \[0, 3\]; expected different channels of the images, 0 to 2, or \[\]"),
+        ({"exchanged": [1, 1]}, r"exchanged = \[1, 1\]; expected different channels"),
+        ({"exchanged": [-1, 1]}, r"exchanged = \[-1, 1\]; expected different channels"),
+    ],
+)
+def test_a_recipe_that_the_images_do_not_suit(changes, told):
+    with pytest.raises(Problem, match=f"params.yaml: classifiers.c.train: {told}"):
+        check_recipe({**RECIPE, **changes}, (24, 3, 32, 48), "classifiers.c.train")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_training_on_images_that_are_not_square_nor_of_three_channels(channels):
+    draws = torch.Generator().manual_seed(0)
+    pixels, labels = torch.randint(0, 256, (16, channels, 12, 20), generator=draws).byte(), torch.arange(16) % 2
+    features, head = nn.Conv2d(channels, 2, 3), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    recipe = {**RECIPE, "exchanged": [], "adversary": ADVERSARY}
+    train.fit(nn.Sequential(features, head), pixels, labels, 0, *train.moments(pixels), **recipe)
+    assert features.weight.isfinite().all()
+
+
+def test_a_channel_that_is_the_same_everywhere():
+    pixels = torch.randint(0, 256, (4, 4, 6, 8)).byte()
+    pixels[:, 3] = 255
+    with pytest.raises(Problem, match="channel 3 has the value 255 in every pixel of all training images; expected"):
+        train.moments(pixels)
+
+
+def test_fewer_images_than_a_batch(study, tmp_path):
+    params = tiny()
+    params["classifiers"]["resnet_vanilla"]["train"]["batch"] = 65
+    house = shutil.copytree(study, tmp_path / "house")
+    write(house, params)
+    with pytest.raises(
+        Problem, match=r"classifiers.resnet_vanilla.train: batch = 65, but there are 64 training images"
+    ):
+        train.main(house, "resnet_vanilla")
 
 
 def test_moments_are_those_of_the_intensities(data):
@@ -209,7 +291,7 @@ def test_only_what_weights_depend_on_trains_them_again(study, tmp_path, monkeypa
     assert card["attacked"] == 7
     weights = "weights.safetensors"
     assert (house / "data/classifiers" / name / weights).read_bytes() == (known / weights).read_bytes()
-    params["classifiers"][name]["train"]["rate"] = 0.1
+    params["classifiers"][name]["train"]["rate"] = 0.3
     write(house, params)
     train.main(house, name)
     assert len(fitted) == 1

@@ -1,4 +1,4 @@
-"""Shapes on textured backgrounds: classes that differ in form alone, with exact masks and boxes."""
+"""Colorful shapes on gray mosaics: classes that differ in form alone, with exact masks and boxes."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -7,7 +7,11 @@ from itertools import chain
 import numpy as np
 
 from stages.datasets._sample import Sample
+from stages.study.problem import Problem
 from stages.study.seeds import image_seed, rng
+
+# Means of red, green and blue: what texture and grain add stays within a byte for almost all pixels.
+DARKEST, LIGHTEST = 0.1, 0.9
 
 CLASSES: dict[str, list[str]] = {
     "shapes": [
@@ -37,15 +41,22 @@ def shapes(
     pair_side: list[float],
     large: float,
     large_side: list[float],
-    contrast: float,
+    cuts: int,
+    chroma: float,
     texture: float,
     grain: float,
 ) -> Iterator[Sample]:
-    """Draw images of one object, or of two of the same class, on a textured background.
+    """Draw images of one object, or of two of the same class, in front of a mosaic.
 
     An object's colors, texture, size, rotation and position are drawn without regard to its class, so form alone
     tells the classes apart. Size is the geometric mean of the sides of the object's box. Labels go round the classes
     in turn. An image depends on the seed and its id alone: more images leave the first ones as they were.
+
+    What a map that knows nothing of the classifier could use is drawn so that it does not find the object. An object
+    is colorful and the mosaic gray, each of random brightness: an object is brighter than what is around it as often
+    as darker, in gray and in each color channel, and some piece of the mosaic is nearly always brighter yet. The
+    borders of the mosaic's pieces are edges like an object's, and longer. A lone object of less than half of the
+    image's side is mostly not in the middle.
 
     Args:
         train: Images of the training split.
@@ -58,13 +69,18 @@ def shapes(
         pair_side: Sizes of the objects of a pair; at most 0.45, as each has half of the image to itself.
         large: Share of the images with one large object.
         large_side: Sizes of a large object; from 0.75 on its box covers more than half of the image.
-        contrast: Least distance between the mean colors of object and background, in RGB in [0, 1].
+        cuts: Straight cuts through the background, from border to border; each piece has a gray of its own.
+        chroma: Least difference between the largest and the smallest of red, green and blue of an object's mean
+            color, in intensity; at most 0.8.
         texture: Greatest distance between the two colors of a texture, in RGB in [0, 1].
         grain: Standard deviation of the noise on every pixel, in intensity in [0, 1].
 
     Yields:
         The training split, then the held-out one. The mask is exactly what is painted; boxes are tight around it.
     """
+    most = round(LIGHTEST - DARKEST, 6)
+    if not 0 <= chroma <= most:
+        raise Problem(f"params.yaml: datasets.shapes: chroma = {chroma}: expected at least 0 and at most {most}")
     counts = {"train": train, "test": test}
     for split, number in chain.from_iterable(((s, n) for n in range(count)) for s, count in counts.items()):
         image = f"{split}_{number:05d}"
@@ -78,7 +94,7 @@ def shapes(
         else:
             sides, regions = side, [(0, 0, size, size)]
         objects = [_object(random, CLASSES["shapes"][label], region, size, sides, turn) for region in regions]
-        pixels = _painted(random, objects, size, contrast, texture, grain)
+        pixels = _painted(random, objects, size, cuts, chroma, texture, grain)
         boxes = np.stack([_box(mask) for mask in objects])
         yield Sample(image, split, label, pixels, boxes, np.logical_or.reduce(objects))
 
@@ -194,27 +210,48 @@ FORMS = {
 
 
 def _painted(
-    random: np.random.Generator, objects: list[np.ndarray], size: int, contrast: float, texture: float, grain: float
+    random: np.random.Generator,
+    objects: list[np.ndarray],
+    size: int,
+    cuts: int,
+    chroma: float,
+    texture: float,
+    grain: float,
 ) -> np.ndarray:
-    """Paint the background, then each object in colors of its own; give bytes."""
-    level = random.uniform(0.15, 0.85 - contrast)
-    colors = _surface(random, level, size, texture)
+    """Paint the mosaic, then each object in colors of its own; give bytes."""
+    pieces = _pieces(random, size, cuts)
+    grays = random.uniform(DARKEST, LIGHTEST, pieces.max() + 1).astype(np.float32)
+    colors = grays[pieces] + _texture(random, size, texture)
     for mask in objects:
-        surface = _surface(random, random.uniform(level + contrast, 0.85), size, texture)
+        surface = _color(random, chroma)[:, None, None] + _texture(random, size, texture)
         np.copyto(colors, surface, where=mask)
     colors += np.float32(grain) * random.standard_normal(colors.shape, dtype=np.float32)
     return (255 * colors.clip(0, 1) + np.float32(0.5)).astype(np.uint8)
 
 
-def _surface(random: np.random.Generator, level: float, size: int, texture: float) -> np.ndarray:
-    """Vary a color of a mean intensity along a random direction by a random pattern."""
-    tint = random.uniform(-0.25, 0.25, 3)
-    color = level + tint - tint.mean()
+def _pieces(random: np.random.Generator, size: int, cuts: int) -> np.ndarray:
+    """Number the pieces of the image between straight cuts, each through a point drawn within the image."""
+    sides = np.zeros((size, size))
+    for _ in range(cuts):
+        turn, place = random.random() * np.pi, random.uniform(-0.5, 0.5, 2) * size
+        beyond = _waves(turn, size, 1.0) > place @ [np.cos(turn), np.sin(turn)]
+        sides += random.random() * beyond  # sums are equal where all sides are
+    return np.unique(sides, return_inverse=True)[1].reshape(size, size)
+
+
+def _color(random: np.random.Generator, chroma: float) -> np.ndarray:
+    """Draw red, green and blue, in any order of size, whose largest and smallest are apart."""
+    span = random.uniform(chroma, max(chroma, LIGHTEST - DARKEST))
+    low = random.uniform(DARKEST, LIGHTEST - span)
+    return random.permutation([low, random.uniform(low, low + span), low + span]).astype(np.float32)
+
+
+def _texture(random: np.random.Generator, size: int, texture: float) -> np.ndarray:
+    """Draw what a random pattern along a random direction adds to a mean color."""
     direction = random.standard_normal(3)
     direction *= texture * random.random() / np.linalg.norm(direction)
     pattern = PATTERNS[random.integers(len(PATTERNS))](random, size)
-    first = (color - 0.5 * direction).astype(np.float32)
-    return first[:, None, None] + direction.astype(np.float32)[:, None, None] * pattern
+    return direction.astype(np.float32)[:, None, None] * (pattern - np.float32(0.5))
 
 
 # Patterns: values in [0, 1] over the image.
