@@ -75,6 +75,6 @@ def _cell(start: dict[str, np.ndarray], end: dict[str, np.ndarray], sign: int) -
     if not both.any():
         return np.array([np.nan, 0, 0, 0, 0, np.nan])
     apart = (start["high"] < end["low"]) | (end["high"] < start["low"])
-    p = mann_whitney(end["mean"][both], start["mean"][both])
+    p = mann_whitney(end["mean"][both], start["mean"][both], rule="permutation")
     counts = ((turned > 0).sum(), (turned < 0).sum(), (apart & both).sum(), both.sum())
     return np.array([change[both].mean(), *counts, p])
