@@ -11,8 +11,6 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Int
 
-from stages.statistics.ranks import TIE
-
 PerCell = Float[np.ndarray, " cell"]
 # Units with a defined score below which there is no interval.
 LEAST = 5

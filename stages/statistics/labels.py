@@ -148,6 +148,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "units": ("images, or grids, with a score by the method that has most", "1", ""),
         "spread": ("standard deviation of the methods' means, controls left out", MEASURE, ""),
         "spread_count": ("methods that it is over", "1", ""),
+        "skewness": ("absolute skewness of the scores, median over methods", "1", "joanes1998comparing"),
+        "holds": ("size from which on intervals of scores so skewed hold what they say", "images or grids", ""),
         "enough": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
     },
     "cost": {
@@ -159,8 +161,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "metric_head": ("passes that a score takes of what follows a layer alone", PASSES, ""),
         "metric_explained": ("maps that a score takes beside the one it judges; they cost their method", "maps", ""),
         "front": (
-            "1 where no other method but a control, of those that have most rankings, is as good in both passes, forward "
-            "and backward, and mean rank, and better in one",
+            "1 where no other method but a control, of those that have most rankings, is as good in both passes, "
+            "forward and backward, and mean rank, and better in one",
             "1",
             "nourelahi2022explainable",
         ),
@@ -237,7 +239,7 @@ COORDINATES = {
 }
 # Which way is better, by the ends of names; spread is in the units of a metric, and no better where these are better.
 WAYS = {
-    r"rank(_low|_high|_otherwise)?$|^(width|width_now|enough)$": "lower",
+    r"rank(_low|_high|_otherwise)?$|^(width|width_now|enough|holds)$": "lower",
     r"accuracy$|^superiority$": "higher",
     r"^spread$": "neither",
 }
@@ -259,13 +261,8 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
             better = "by metric (better)" if units == MEASURE else "neither"
             better = "lower" if units in (PASSES, "maps") else better
             better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
-            about = {
-                "long_name": long_name,
-                "units": units,
-                "better": better,
-                "reference": reference or "by definition",
-            }
-            table[variable].attrs = table[variable].attrs | about
+            about = {"long_name": long_name, "units": units, "better": better}
+            table[variable].attrs |= about | {"reference": reference or "by definition"}
     table.attrs = notes
     return table
 

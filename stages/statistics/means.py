@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from stages.statistics.bootstrap import LEAST, TIE, Counts, PerCell, Sums, mean
+from stages.statistics.bootstrap import LEAST, Counts, PerCell, Sums, mean
+from stages.statistics.ranks import TIE
 
 # By simulation: so much larger than the skewness of a few scores is that of the distribution that they come from.
 MORE = 1.25
@@ -108,14 +109,14 @@ def mean_interval(found: Moments, *, level: float) -> tuple[PerCell, PerCell]:
 
 
 def mean_test(found: Moments) -> PerCell:
-    """Test whether the mean, of differences for instance, is 0: two-sided, p ≤ 1 − level where the interval leaves 0 out.
+    """Test whether the mean, of differences for instance, is 0: p ≤ 1 − level where the interval leaves 0 out.
 
         p = 2 · P(T ≥ min(|t|, |z(t)|)) with t and z as in `mean_interval` at μ = 0, and at least 2^(1 − n)
 
     Returns:
-        p-values. n units that all differ in one direction have p = 2^(1 − n) by a toss of coins, whatever they are, and
-        none is more sure than that; of equal scores it is that, and 1 where they are 0. NaN where fewer than five
-        units have a defined score.
+        Two-sided p-values. n units that all differ in one direction have p = 2^(1 − n) by a toss of coins, whatever
+        they are, and none is more sure than that; of equal scores it is that, and 1 where they are 0. NaN where fewer
+        than five units have a defined score.
 
     Reference: hall1992removal.
     """

@@ -73,6 +73,8 @@ def compare_pairs(scores: Float[np.ndarray, "unit part method"], *, binary: bool
         turned = (p, p, 1 - larger, -found.mean, -high, -low, found.units, count)
         for matrix, there, back in zip(table, columns, turned, strict=True):
             matrix[first:, first], matrix[first, first:] = back, there
+    own = np.diag_indices(number)
+    table.difference_low[own] = table.difference_high[own] = table.difference[own]
     upper = np.triu_indices(number, k=1)
     table.p_adjusted[upper] = table.p_adjusted.T[upper] = holm(table.p[upper])
     return table

@@ -5,7 +5,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from stages.statistics.bootstrap import LEAST, pool
-from stages.statistics.means import intervals
+from stages.statistics.means import SKEWED, intervals
 from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -31,7 +31,10 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) 
         the standard deviation (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a
         number of units; NaN where 5000 are not enough, where width or spread is undefined, and where `width_now` is 0:
         most methods have one score on all units, and nothing says how rare others are. Means over few units
-        differ by chance too: their spread comes out too large, and `enough` too small.
+        differ by chance too: their spread comes out too large, and `enough` too small. `skewness`, the median over all
+        methods of |G₁|, and `holds` = 7 · skewness, rounded up: over fewer units intervals hold the mean less often
+        than they say, by simulation. NaN for hits, whose intervals do not depend on it, and where no mean has an
+        interval.
 
     Reference: by definition; hall1992removal, agresti1998approximate (widths).
     """
@@ -41,20 +44,26 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) 
     coords = {"classifier": classifiers, "metric": metrics, "size": list(SIZES)}
     cells = tuple(coords)[:2]
     width = np.full([len(labels) for labels in coords.values()], np.nan)
-    columns = {name: np.full(width.shape[:2], np.nan) for name in ("width_now", "spread", "enough")}
+    columns = {
+        name: np.full(width.shape[:2], np.nan) for name in ("width_now", "spread", "enough", "skewness", "holds")
+    }
     numbers = {name: np.zeros(width.shape[:2], np.int32) for name in ("units", "width_count", "spread_count")}
     sizes = np.array(SIZES)
     for one in ranking:
         here = classifiers.index(one.classifier), metrics.index(one.metric)
         board = summary.sel(classifier=one.classifier, metric=one.metric)
         chosen = ~np.isnan(board["rank"].values) & ~board["control"].values
+        numbers["units"][here] = (~np.isnan(units(one))).any(axis=1).sum(axis=0).max()
+        skewness = np.abs(board["skewness"].values[board["low"].notnull().values])
+        if skewness.size and not one.binary:
+            columns["skewness"][here] = np.median(skewness)
+            columns["holds"][here] = np.ceil(SKEWED * columns["skewness"][here])
         if not chosen.any():
             continue
         scores = units(one)[..., chosen]
         found = widths(scores, sizes, binary=one.binary, level=level)
         known = ~np.isnan(found).all(axis=0)
         means, low, high = (board[name].values[chosen] for name in ("mean", "low", "high"))
-        numbers["units"][here] = (~np.isnan(scores)).any(axis=1).sum(axis=0).max()
         numbers["width_count"][here], numbers["spread_count"][here] = known.sum(), means.size
         if known.any():
             width[here] = np.median(found[:, known], axis=1)

@@ -40,7 +40,7 @@ def summarize(
         scores: NaN where undefined; an image has one part, a grid one a tile.
         weights: How often each resample drew each unit.
         better: Which way is better.
-        level: How often an interval of a mean is to hold it, and the share of the resamples inside an interval of a rank.
+        level: How often an interval of a mean is to hold it, and the share of the resamples inside one of a rank.
         fewest: Units with a defined score that a method needs to be ranked: a mean over a few images ranks nobody.
             Ranked methods need as many on which all of them have one.
 
