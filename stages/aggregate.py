@@ -91,7 +91,8 @@ def aggregate(
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
     groups = same_images(given)
     accuracies = {name: cards.accuracies(study, name) for name in given["classifiers"]}
-    compared = labels.name_metrics(compare(summary, groups).merge(fronts(boxes(summary), summary, accuracies)), attrs)
+    compared = compare(summary, groups, rule="permutation").merge(fronts(boxes(summary), summary, accuracies))
+    compared = labels.name_metrics(compared, attrs)
     datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
     paired = {"adjusted": "Holm's, over the pairs of a metric", "level": level}
     datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.figures.theme import FAINT, INK, PAPER, SMALL, SOFT, breadth, keys, marker, series, style, svg
+from stages.figures.theme import FAINT, INK, PAPER, SMALL, SOFT, breadth, keys, marker, series, shortened, style, svg
 from stages.figures.tradeoff import DOT, LINE, box, free
 from stages.statistics.overall import mostly
 
@@ -158,7 +158,8 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
 
     taken = [box(point(one), DOT, DOT) for one in placed]
     for one in best:
-        half = 36 * breadth(one.method, SMALL), LINE / 2
+        name = shortened(one.method, SMALL, WIDTH / 2)
+        half = 36 * breadth(name, SMALL), LINE / 2
         across, up = half[0] + DOT + 3, LINE / 2 + DOT + 1
         # Nothing lies above a dot of the front and to its left; the line leaves it to the right.
         ways = [
@@ -176,4 +177,4 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
         taken.append(box(center, *half))
         offset, at = tuple(center - point(one)), (place(one.passes), one.rank)
         how = {"ha": "center", "va": "center", "fontsize": SMALL, "color": INK, "zorder": 5}
-        axes.annotate(one.method, at, offset, textcoords="offset points", **how)
+        axes.annotate(name, at, offset, textcoords="offset points", **how)

@@ -5,6 +5,8 @@ import xarray as xr
 
 from stages.statistics.overall import mostly
 
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def overall(summary: xr.Dataset) -> list[str]:
     """List methods by their mean rank over everything, best first, unranked ones last."""

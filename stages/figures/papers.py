@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures.order import ranking_metrics, shared
+from stages.figures.order import RAISED, ranking_metrics, shared
 from stages.statistics.overall import mostly
 
 ARROWS = {"higher": "↑", "lower": "↓"}
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUNK = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 CONTROL = "a control: it knows nothing of the classifier"
 UNRANKED = "no metric ranks it"
@@ -34,11 +33,11 @@ LATEX = {
     **{one: f"\\{one}" for one in "#$%&_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
     "−": "$-$", "×": r"$\times$", "±": r"$\pm$", "√": r"$\surd$", "≤": r"$\leq$", "≥": r"$\geq$", "…": r"\ldots{}",
-    "’": "'",
+    "’": "'", '"': "''", "|": r"\textbar{}", "\n": " ",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "·": r"$\cdot$", "Φ": r"$\Phi$", "α": r"$\alpha$", "β": r"$\beta$",
     "ε": r"$\varepsilon$", "λ": r"$\lambda$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$",
 }  # fmt: skip
-MARKDOWN = {one: f"\\{one}" for one in "\\`*_|"} | {"<": "&lt;"}
+MARKDOWN = {one: f"\\{one}" for one in "\\`*_|$~"} | {"<": "&lt;", "&": "&amp;", "\n": " "}
 
 
 class Cell(NamedTuple):

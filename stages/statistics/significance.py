@@ -9,6 +9,7 @@ from scipy.stats import chi2, mannwhitneyu, rankdata, studentized_range
 
 from stages.statistics.ranks import average_rank
 
+Rule = Literal["permutation", "wilcox_test"]
 # Values in a group from which on R approximates the distribution of U.
 LARGE = 50
 # Additions that the exact distribution of U may take, which grow with the fourth power of the groups' size.
@@ -28,7 +29,7 @@ def mann_whitney(
     one: Float[np.ndarray, " first"],
     other: Float[np.ndarray, " second"],
     *,
-    rule: Literal["permutation", "wilcox_test"],
+    rule: Rule,
 ) -> float:
     """Test whether one group's values tend to be larger than another's (Mann–Whitney U, two-sided).
 
