@@ -144,7 +144,7 @@ def compare(
     """Say what changed in the results since a revision: scores, ranks, counts, letters of significance, settings, and
     what came and went.
 
-    Two means are apart where their bootstrap intervals share no value; nothing corrects for the number of means.
+    Two means are apart where their intervals share no value; nothing corrects for the number of means.
     """
     with _told():
         from flows.compare import compare as tell

@@ -63,7 +63,7 @@ def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> 
     console.print(
         f"Of {_number(int(table['state'].isin([SAME, CHANGED]).sum()), 'mean')} in both {revision} and {here}, "
         f"{len(known)} changed (the mean, its interval, count, rank or letters): {int(known['turned'].sum())} became "
-        f"defined or undefined, and of {int(known['apart'].sum())} the intervals are apart: the bootstrap intervals of "
+        f"defined or undefined, and of {int(known['apart'].sum())} the intervals are apart: the intervals of "
         f"the two means ({' and '.join(levels)}) share no value. Images are not paired, and nothing corrects for the "
         "number of means: of many, some are apart by chance alone.",
         soft_wrap=True,

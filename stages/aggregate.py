@@ -3,7 +3,6 @@
 import json
 import shutil
 import uuid
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.by_image import image_table
 from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from stages.statistics.groups import compare
-from stages.statistics.overall import lacking
+from stages.statistics.overall import lacking, orders
 from stages.statistics.precision import precision_table
 from stages.statistics.tables import Judged
 from stages.study import cards, params
@@ -37,18 +36,17 @@ def main(study: Path) -> None:
 
 
 def aggregate(
-    study: Path, given: dict, *, resamples: int, level: float, intervals: Literal["percentile", "bca"], fewest: int
+    study: Path, given: dict, *, resamples: int, level: float, fewest: int, weights: Literal["families", "metrics"]
 ) -> None:
     """Write data/results/, data/metrics/ and data/plots/.
 
     Args:
         study: The folder of params.yaml.
         given: What it says.
-        resamples: Bootstrap resamples of the images.
-        level: Share of the resamples inside an interval.
-        intervals: Which interval means and their differences have: percentile, or bca, which follows skewed scores.
-            Ranks have the percentile interval.
+        resamples: Bootstrap resamples of the images, for the intervals of ranks.
+        level: How often an interval is to hold what it is of.
         fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
+        weights: What counts the same in a mean rank: families of metrics, or each metric, whatever its family.
     """
     if resamples < 1 or not 0 < level < 1:
         raise Problem(f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
@@ -56,21 +54,21 @@ def aggregate(
     judged = [one for each in raw for one in tables.derive(each)]
     methods = _families(given)
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in judged}
-    options = {"resamples": resamples, "level": level, "seed": given["seed"], "intervals": intervals}
-    notes = {"bootstrap": options, "fewest": fewest, "unsupported": reasons}
+    drawn = {"resamples": resamples, "level": level, "seed": given["seed"]}
+    notes = {"bootstrap": drawn, "fewest": fewest, "weights": weights, "unsupported": reasons}
 
     def named(table: xr.Dataset) -> xr.Dataset:
         table = labels.name_metrics(labels.name_methods(table, methods), attrs)
         datasets = [given["classifiers"][name]["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
-    labelled = partial(labels.label, intervals=intervals)
-    summary = named(tables.summary_table(judged, **options, fewest=fewest))
+    summary = named(tables.summary_table(judged, **drawn, fewest=fewest, weights=weights))
     summary = summary.assign(lacking(summary["rank"].sel(metric=summary["role"] == tables.METRIC)))
-    contrasts = contrast_table(judged, summary, **options)
+    summary = summary.assign(orders(summary))
+    contrasts = contrast_table(judged, summary, level=level)
     summary = summary.assign(omnibus_table(summary, alpha=1 - level))
     summary = summary.assign_coords(letters=letter_table(contrasts, summary, alpha=1 - level))
-    summary = labelled(labels.name_keys(summary, judged), "summary", notes)
+    summary = labels.label(labels.name_keys(summary, judged), "summary", notes)
     signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [
@@ -82,27 +80,28 @@ def aggregate(
         compat="no_conflicts",
     )
     curves = [one for one in raw if "fraction" in one.scores.dims]
-    datasets = {"scores": labelled(named(tables.score_table(judged)), "scores", notes), "summary": summary}
+    datasets = {"scores": labels.label(named(tables.score_table(judged)), "scores", notes), "summary": summary}
     if curves:
-        datasets["curves"] = labelled(named(tables.curve_table(curves, **options)), "curves", notes)
+        datasets["curves"] = labels.label(named(tables.curve_table(curves, level=level)), "curves", notes)
     certified = [one for one in raw if "level" in one.scores.dims]
     if certified:
-        table = named(tables.certified_table(certified, **options))
-        datasets["certified"] = labelled(table, "certified", notes)
+        table = named(tables.certified_table(certified, level=level))
+        datasets["certified"] = labels.label(table, "certified", notes)
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
-    datasets["agreement"] = labelled(agreement, "agreement", turned)
+    datasets["agreement"] = labels.label(agreement, "agreement", turned)
     groups = same_images(given)
     accuracies = {name: cards.accuracies(study, name) for name in given["classifiers"]}
-    compared = labels.name_metrics(compare(summary, groups).merge(fronts(boxes(summary), summary, accuracies)), attrs)
-    datasets["comparison"] = labelled(compared, "comparison", {"same_images": groups, "reach": REACH})
-    paired = {"adjusted": "Holm's, over the pairs of a metric", "bootstrap": options}
-    datasets["contrasts"] = labelled(named(contrasts), "contrasts", paired)
-    precise = precision_table(judged, summary, level=level, seed=given["seed"])
-    datasets["precision"] = labelled(labels.name_metrics(precise, attrs), "precision", precise.attrs)
-    datasets["controls"] = labelled(control_table(summary, controls(given)), "controls", {})
+    compared = compare(summary, groups, rule="permutation").merge(fronts(boxes(summary), summary, accuracies))
+    compared = labels.name_metrics(compared, attrs)
+    datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
+    paired = {"adjusted": "Holm's, over the pairs of a metric", "level": level}
+    datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)
+    precise = precision_table(judged, summary, level=level)
+    datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
+    datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
     measured = read_costs(study, given)
     cost = named(costs.cost_table(*measured, summary, [name for name in _families(given, "metrics") if name in attrs]))
-    datasets["cost"] = labelled(cost, "cost", {"measured": MEASURED})
+    datasets["cost"] = labels.label(cost, "cost", {"measured": MEASURED})
     write(study, datasets, judged)
 
 

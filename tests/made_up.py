@@ -83,7 +83,7 @@ def settings() -> dict:
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
         "certify": {},
         "metrics": metrics,
-        "aggregate": {"resamples": 200, "level": 0.95, "intervals": "percentile", "fewest": 1},
+        "aggregate": {"resamples": 200, "level": 0.95, "weights": "families", "fewest": 1},
         "report": {"title": "Made up", "question": "Which method is best?", "images": 3, "pixels": 96, "unmoved": 0.9},
     }
 

@@ -37,7 +37,7 @@ def summary() -> xr.Dataset:
         "letters": (("classifier", "method", "metric"), np.array([[["a", "b"], ["a", "a"], ["b", "a"]]], object)),
         "metric_settings": ("metric", [json.dumps({"pixels": 8}), json.dumps({"pixels": 8, "blur": 3})]),
     }
-    attrs = {"bootstrap": {"resamples": 20, "level": 0.95, "seed": 0, "intervals": "percentile"}, "fewest": 1}
+    attrs = {"bootstrap": {"resamples": 20, "level": 0.95, "seed": 0}, "fewest": 1, "weights": "families"}
     return xr.Dataset(cells | ranks, coords, attrs)
 
 

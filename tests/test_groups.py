@@ -25,7 +25,7 @@ from stages.statistics.tables import agreement_table
     ],
 )
 def test_plain_and_robust_classifiers_of_the_paper_differ_as_it_says(metric, family, p, number):
-    found = compare(printed(), PAIRS)
+    found = compare(printed(), PAIRS, rule="wilcox_test")
     assert found.sizes["comparison"] == 1
     found = found.isel(comparison=0).sel({"metric": metric, "method_family": family})
     assert f"{float(found['p']):.{int('.' in p)}e}" == p
@@ -33,7 +33,7 @@ def test_plain_and_robust_classifiers_of_the_paper_differ_as_it_says(metric, fam
 
 
 def test_all_methods_are_a_family_without_the_controls_and_a_method_without_a_mean_is_on_neither_side():
-    found = compare(made_up(width=1.5), [["plain", "robust"]]).isel(comparison=0, metric=0)
+    found = compare(made_up(width=1.5), [["plain", "robust"]], rule="wilcox_test").isel(comparison=0, metric=0)
     assert found["count"].sel(method_family=["gradient", "cam", "control", "all"]).values.tolist() == [2, 2, 1, 4]
     assert float(found["change"].sel(method_family="all")) == pytest.approx((-3 + 0 - 6 + 4) / 4)
     assert int(found["better_count"].sel(method_family="all")) == 2
@@ -46,7 +46,7 @@ def test_all_methods_are_a_family_without_the_controls_and_a_method_without_a_me
 
 def test_a_classifier_alone_is_compared_with_none_and_has_boxes():
     alone = made_up().isel(classifier=[0])
-    assert compare(alone, [["plain"]]).sizes["comparison"] == 0
+    assert compare(alone, [["plain"]], rule="wilcox_test").sizes["comparison"] == 0
     assert boxes(alone)["median"].sel(method_family="all").item() == 3
 
 
@@ -103,7 +103,7 @@ def test_means_that_rank_nobody_are_left_out():
     few["rank"].loc[{"classifier": "plain", "method": "e"}] = np.nan
     assert few["mean"].sel({"classifier": "plain", "method": "e"}) == 1
     cell = {"metric": "less", "method_family": "all"}
-    found = compare(few, [["plain", "robust"]]).isel(comparison=0).sel(cell)
+    found = compare(few, [["plain", "robust"]], rule="wilcox_test").isel(comparison=0).sel(cell)
     assert int(found["count"]) == 3
     assert float(found["change"]) == pytest.approx((-3 + 0 - 6) / 3)
     one = boxes(few).sel({**cell, "classifier": "plain"})

@@ -12,6 +12,7 @@ from stages.figures.theme import EDGE, INK, SMALL, SOFT, breadth, fit, marker, s
 
 WIDTH, HEIGHT = 3.7, 2.25  # inches; what the legend takes comes on top
 COLUMNS, LINE, KEY, GAP = 2, 0.19, 0.28, 0.1  # of the legend; inches of a line, of a key in it and beside the key
+SPILL = 1  # inches by which two columns may make a chart wider
 BESIDE = 0.08  # of a step, beside the first and the last, for half a marker
 # What a fraction is of, where it is not of the pixels that were changed.
 ALONG = {"randomization": "fraction of the classifier drawn anew"}
@@ -86,10 +87,11 @@ def chart(frame: Frame, members: list[Line], controls: list[Line], name: str, al
         alt: Its alternative text.
     """
     with style(name):
-        beneath = LINE * -(-(len(members) + len(controls)) // COLUMNS)
-        figure = Figure(figsize=(WIDTH, HEIGHT + beneath))
+        columns = _columns([line.name for line in (*controls, *members)])
+        beneath = LINE * max(map(len, columns), default=0)
+        figure = Figure(figsize=(max(WIDTH, sum(map(_across, columns)) + 2 * EDGE), HEIGHT + beneath))
         axes = figure.add_subplot()
-        _legend(figure, _draw(axes, frame.x, members, controls))
+        _legend(figure, _draw(axes, frame.x, members, controls), columns)
         if frame.chance is not None:
             axes.axhline(frame.chance, color=INK, lw=0.9, ls=(0, (3, 2)), zorder=1)
         if frame.steps:
@@ -127,13 +129,22 @@ def _intervals(axes: Axes, x: np.ndarray, members: list[Line]) -> None:
             axes.vlines(x[known], line.low[known], line.high[known], color=series(number), lw=0.8, zorder=2)
 
 
-def _legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
+def _columns(names: list[str]) -> list[list[str]]:
+    """Divide the names of the lines into the columns of the legend; names that are too long for that stand in one."""
+    rows = max(1, -(-len(names) // COLUMNS))
+    columns = [names[start : start + rows] for start in range(0, len(names), rows)]
+    return columns if sum(map(_across, columns)) <= WIDTH + SPILL else [names]
+
+
+def _across(column: list[str]) -> float:
+    """Give the inches that a column of the legend takes."""
+    return KEY + 2 * GAP + max(breadth(name, SMALL) for name in column)
+
+
+def _legend(figure: Figure, looks: dict[str, dict[str, Any]], columns: list[list[str]]) -> None:
     """Name the lines at the bottom, column by column; a legend of matplotlib's takes as long as all else of a chart."""
     width, height = figure.get_size_inches()
-    names = list(looks)
-    rows = -(-len(names) // COLUMNS)
-    columns = [names[start : start + rows] for start in range(0, len(names), rows)]
-    widths = [KEY + 2 * GAP + max(breadth(name, SMALL) for name in column) for column in columns]
+    rows, widths = max(map(len, columns), default=0), list(map(_across, columns))
     left = max(EDGE, (width - sum(widths)) / 2)
     for column, step in zip(columns, widths, strict=True):
         for row, name in enumerate(column):

@@ -9,8 +9,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.figures.theme import FAINT, INK, PAPER, SMALL, SOFT, breadth, keys, marker, series, style, svg
+from stages.figures.theme import FAINT, INK, PAPER, SMALL, SOFT, breadth, keys, marker, series, shortened, style, svg
 from stages.figures.tradeoff import DOT, LINE, box, free
+from stages.statistics.overall import mostly
 
 WIDTH, HEIGHT = 4.6, 4.0
 # Inches around the axes.
@@ -79,9 +80,10 @@ def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costl
 
 
 def kept_out(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
-    """Name the methods that have no place in a chart, and those in it that lack a ranking that others have."""
-    lacking = summary["mean_rank_lacking"].sel(classifier=classifier)
-    partly = [one.method for one in rows if one.known and not one.control and lacking.sel({"method": one.method})]
+    """Name the methods that have no place in a chart, and those in it that lack more rankings than they have."""
+    here = summary.sel(classifier=classifier)
+    whole = dict(zip(here["method"].values.tolist(), mostly(here, "mean_rank").tolist(), strict=True))
+    partly = [one.method for one in rows if one.known and not one.control and not whole[one.method]]
     return {"absent": [one.method for one in rows if not one.known], "partly": partly}
 
 
@@ -156,7 +158,8 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
 
     taken = [box(point(one), DOT, DOT) for one in placed]
     for one in best:
-        half = 36 * breadth(one.method, SMALL), LINE / 2
+        name = shortened(one.method, SMALL, WIDTH / 2)
+        half = 36 * breadth(name, SMALL), LINE / 2
         across, up = half[0] + DOT + 3, LINE / 2 + DOT + 1
         # Nothing lies above a dot of the front and to its left; the line leaves it to the right.
         ways = [
@@ -174,4 +177,4 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
         taken.append(box(center, *half))
         offset, at = tuple(center - point(one)), (place(one.passes), one.rank)
         how = {"ha": "center", "va": "center", "fontsize": SMALL, "color": INK, "zorder": 5}
-        axes.annotate(one.method, at, offset, textcoords="offset points", **how)
+        axes.annotate(name, at, offset, textcoords="offset points", **how)

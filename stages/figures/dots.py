@@ -6,7 +6,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
+from stages.figures.order import RAISED
 from stages.figures.theme import INK, PAPER, SOFT, fit, marker, series, style, svg
 
 WIDTH, ROW = 4.5, 0.225
@@ -127,8 +129,15 @@ def scale(axes: Axes, values: np.ndarray) -> None:
     """Use a logarithmic axis where means lie powers of ten apart."""
     if values.size and values.min() > 0 and values.max() > 300 * values.min():
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(_power)
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.get_major_locator().set_params(nbins=6)
+
+
+def _power(value: float, _: int) -> str:
+    """Spell a power of ten, without the mathematics of matplotlib."""
+    return f"10{str(round(np.log10(value))).translate(RAISED)}"
 
 
 def _spelled(values: list[float]) -> str:

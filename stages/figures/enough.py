@@ -41,7 +41,7 @@ def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> st
     if not np.isnan(row["enough"]):
         return ""
     if not board["rank"].notnull().any():
-        return f"it ranks nobody: {order.scored(board)}"
+        return f"it ranks nobody: {order.nobody(board)}"
     if not row["spread_count"]:
         return "it ranks no method but controls"
     if not row["width_count"]:
@@ -51,3 +51,21 @@ def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> st
     if not row["spread"] > 0:
         return "there is one method, or all means are equal"
     return f"more than {most}"
+
+
+def few(precision: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
+    """List by metric the classifiers on which its images are too few for intervals of scores so skewed.
+
+    Args:
+        precision: The units that are judged, the skewness of their scores, and from how many units on intervals hold.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    names = ("units", "skewness", "holds")
+    for metric, unit in zip(precision["metric"].values.tolist(), precision["unit"].values.tolist(), strict=True):
+        for classifier in precision["classifier"].values.tolist():
+            one = precision.sel(classifier=classifier, metric=metric)
+            row = {name: float(one[name]) for name in names}
+            if row["units"] < row["holds"]:
+                told = {"classifier": classifier, "unit": "grids" if unit == "tile" else "images"}
+                found.setdefault(metric, []).append({**told, **row})
+    return found

@@ -3,6 +3,10 @@
 import numpy as np
 import xarray as xr
 
+from stages.statistics.overall import mostly
+
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def overall(summary: xr.Dataset) -> list[str]:
     """List methods by their mean rank over everything, best first, unranked ones last."""
@@ -10,9 +14,9 @@ def overall(summary: xr.Dataset) -> list[str]:
 
 
 def leading(summary: xr.Dataset) -> list[str]:
-    """List the methods that lack no ranking by their mean rank over everything, best first: one of them is best."""
-    there = summary["overall_rank"].notnull() & (summary["overall_rank_lacking"] == 0)
-    return [name for name in overall(summary) if bool(there.sel({"method": name}))]
+    """List the methods that have most rankings by their mean rank over everything, best first: one of them is best."""
+    there = dict(zip(summary["method"].values.tolist(), mostly(summary, "overall_rank").tolist(), strict=True))
+    return [name for name in overall(summary) if there[name]]
 
 
 def by_metric(summary: xr.Dataset, metric: str) -> list[str]:
@@ -78,14 +82,20 @@ def scored(board: xr.Dataset) -> str:
     return f"at most {number} {unit} have a score" if number > 1 else f"at most 1 {unit[:-1]} has a score"
 
 
+def nobody(board: xr.Dataset) -> str:
+    """Say why a metric ranks no method on a classifier: all tie, or few scores are defined."""
+    compared = int(board["rank_count"].max()) > 0
+    return "no method is before another" if compared else scored(board)
+
+
 def unranked(summary: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Say by classifier which metrics rank nobody though they were asked to judge, and how many scores they have."""
+    """Say by classifier which metrics rank nobody though they were asked to judge, and why."""
     found: dict[str, dict[str, str]] = {}
     for classifier in summary["classifier"].values.tolist():
         for metric in ranking_metrics(summary):
             board = summary.sel({"classifier": classifier, "metric": metric})
             if board["asked"].any() and not board["rank"].notnull().any():
-                found.setdefault(classifier, {})[metric] = scored(board)
+                found.setdefault(classifier, {})[metric] = nobody(board)
     return found
 
 

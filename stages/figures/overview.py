@@ -12,10 +12,25 @@ from matplotlib.figure import Figure
 from stages.figures import dots, pictures
 from stages.figures.order import overall
 from stages.figures.page import Shown
-from stages.figures.theme import BENEATH, EDGE, FAINT, INK, PAPER, SERIES, SOFT, breadth, marker, plain, style
+from stages.figures.theme import (
+    BENEATH,
+    EDGE,
+    FAINT,
+    INK,
+    PAPER,
+    SERIES,
+    SOFT,
+    TEXT,
+    breadth,
+    marker,
+    plain,
+    shortened,
+    style,
+)
 
 WIDTH, MIDDLE, TITLE = 11, 4.95, 0.36  # inches: of the picture, where ranks end, what the title takes
 NAMES = 8  # points
+LONGEST = 2.2  # inches of a name beside the ranks
 COLUMNS = 4
 CELL = 1.65  # inches that a row of maps takes with its titles
 
@@ -26,12 +41,20 @@ def png(summary: xr.Dataset, shown: Shown, title: str) -> bytes:
     with style("atlas"):
         height = 0.24 * len(order) + 1.5
         figure = Figure(figsize=(WIDTH, height), dpi=130, facecolor="white")
-        start = EDGE + max(breadth(name, NAMES) for name in order) + mpl.rcParams["ytick.major.pad"] / 72
+        names = max(breadth(shortened(name, NAMES, LONGEST), NAMES) for name in order)
+        start = EDGE + names + mpl.rcParams["ytick.major.pad"] / 72
         rows = (EDGE + BENEATH) / height, 1 - TITLE / height
         _ranks(figure.add_axes([start / WIDTH, rows[0], (MIDDLE - start) / WIDTH, rows[1] - rows[0]]), summary, order)
         _maps(figure, shown, [name for name in order if name in shown.maps], max(1, round(height / CELL)))
         figure.suptitle(
-            title, fontsize=13, fontweight="bold", color=plain(INK), x=0.01, y=1 - EDGE / height, ha="left", va="top"
+            shortened(title, 13, 0.85 * WIDTH),
+            fontsize=13,
+            fontweight="bold",
+            color=plain(INK),
+            x=0.01,
+            y=1 - EDGE / height,
+            ha="left",
+            va="top",
         )
         out = io.BytesIO()
         FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
@@ -48,10 +71,12 @@ def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
         look = {"marker": marker(which), "ms": 4.5}
         dots.lines(axes, listed, which, at, color=color, lw=1.6)
         dots.marks(axes, listed, which, at, color, plain(PAPER), zorder=3, **look)
-        axes.plot([], [], ls="none", color=color, label=classifier, **look)
+        axes.plot([], [], ls="none", color=color, label=shortened(classifier, TEXT, LONGEST), **look)
     dots.blanks(axes, listed, plain(SOFT))
     axes.set_ylim(len(order) - 0.4, -0.6)
-    axes.set_yticks(range(len(order)), order, color=plain(INK), fontsize=NAMES)
+    axes.set_yticks(
+        range(len(order)), [shortened(name, NAMES, LONGEST) for name in order], color=plain(INK), fontsize=NAMES
+    )
     axes.tick_params(axis="x", colors=plain(SOFT))
     axes.grid(axis="x", color=plain(FAINT))
     axes.grid(axis="y", visible=False)
@@ -77,10 +102,10 @@ def _maps(figure: Figure, shown: Shown, methods: list[str], rows: int) -> None:
         axes.set_axis_off()
     pixels = np.moveaxis(shown.pixels, 0, -1)
     grid.flat[0].imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
-    grid.flat[0].set_title(shown.target, color=plain(INK), fontsize=9)
+    grid.flat[0].set_title(shortened(shown.target, 9, CELL), color=plain(INK), fontsize=9)
     for axes, method in zip(grid.flat[1:], chosen, strict=False):
         values = shown.maps[method]
         signed = bool(values.min() < 0)
         colors = pictures.DIVERGING if signed else pictures.SEQUENTIAL
         axes.imshow(pictures.quantize(values, signed=signed), cmap=colors, vmin=0, vmax=255)
-        axes.set_title(method, color=plain(INK), fontsize=9)
+        axes.set_title(shortened(method, 9, CELL), color=plain(INK), fontsize=9)

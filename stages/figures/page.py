@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from stages.figures import agreed, bands, compared, dots, heat, pictures, sanity, theme, words
-from stages.figures.enough import enough
+from stages.figures.enough import enough, few
 from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
+from stages.statistics.means import SKEWED
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
@@ -63,11 +64,13 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "diagnostics": diagnostics(summary),
         "agreement": agreed.agreements(agreement),
         "enough": enough(tables["precision"], summary),
+        "few": few(tables["precision"]),
+        "skewed": SKEWED,
         "similarity": agreed.similarities(agreement, summary),
         "refused": refusals(summary),
         "unranked": unranked(summary),
         "bootstrap": summary.attrs["bootstrap"],
-        "intervals": words.INTERVALS[summary.attrs["bootstrap"]["intervals"]],
+        "weights": summary.attrs["weights"],
         "classifiers": summary["classifier"].values.tolist(),
         "methods": [
             {"name": name, "family": family, "control": control}

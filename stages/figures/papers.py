@@ -7,19 +7,24 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures.order import ranking_metrics, shared
-from stages.figures.words import INTERVALS
+from stages.figures.order import RAISED, ranking_metrics, shared
+from stages.statistics.overall import mostly
 
 ARROWS = {"higher": "↑", "lower": "↓"}
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUNK = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 CONTROL = "a control: it knows nothing of the classifier"
 UNRANKED = "no metric ranks it"
-PARTLY = "its mean rank is over fewer rankings than others have, and is not compared with theirs"
+PARTLY = "it lacks more rankings than it has, and is not said to be best"
 ALIKE = (
-    "alike: methods that share a letter do not differ significantly (Wilcoxon’s signed ranks, adjusted by Holm for all "
-    "pairs of methods, not across metrics and classifiers)"
+    "alike: methods that share a letter do not differ significantly (a test of the mean difference, adjusted by Holm "
+    "for all pairs of methods, not across metrics and classifiers)"
 )
+# How the intervals of means are made, and what a mean rank is of.
+MEANS = "Hall’s for skewed scores, Agresti and Coull’s for hits"
+SCALED = {
+    "families": "; families of metrics count the same",
+    "metrics": "; metrics count the same",
+}
 # Letters of a method that a column bears.
 LETTERS = 12
 # Scores are float32: a width below this share of the numbers is rounding, no interval.
@@ -28,11 +33,11 @@ LATEX = {
     **{one: f"\\{one}" for one in "#$%&_{}"},
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$",
     "−": "$-$", "×": r"$\times$", "±": r"$\pm$", "√": r"$\surd$", "≤": r"$\leq$", "≥": r"$\geq$", "…": r"\ldots{}",
-    "’": "'",
+    "’": "'", '"': "''", "|": r"\textbar{}", "\n": " ",
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "·": r"$\cdot$", "Φ": r"$\Phi$", "α": r"$\alpha$", "β": r"$\beta$",
     "ε": r"$\varepsilon$", "λ": r"$\lambda$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$",
 }  # fmt: skip
-MARKDOWN = {one: f"\\{one}" for one in "\\`*_|"} | {"<": "&lt;"}
+MARKDOWN = {one: f"\\{one}" for one in "\\`*_|$~"} | {"<": "&lt;", "&": "&amp;", "\n": " "}
 
 
 class Cell(NamedTuple):
@@ -72,10 +77,10 @@ def tables(summary: xr.Dataset) -> dict[str, str]:
     Returns:
         A text for each of .tex and .md: `<classifier>/<metric>`; `<classifier>/mean_rank`, and of each family of
         metrics `<classifier>/family_<family>`; `<classifier>`, of all metrics; and `overall_rank`. Methods stand best
-        first, the best in bold; of mean ranks, the best that lacks no ranking. Letters that say which methods are alike
-        are left out where a method has many. A mean has the decimals that show two
-        digits of its interval's width, or three digits of its own where the interval has no width. What is undefined
-        is n/a, with a note that says why.
+        first, the best in bold; of mean ranks, the best that has most rankings. Letters that say which methods are
+        alike are left out where a method has many. A mean has the decimals that show two digits of its interval's
+        width, or three digits of its own where the interval has no width. What is undefined is n/a, with a note that
+        says why.
     """
     boards = [_mean_ranks(summary, "overall_rank", "overall_rank", "all metrics on all classifiers")]
     for classifier in summary["classifier"].values.tolist():
@@ -181,7 +186,7 @@ def _leaderboard(here: xr.Dataset, metric: str) -> Board:
     classifier = str(one["classifier"].values)
     title = (
         f"{one['metric_long_name'].values} on {classifier}, {better} is better: mean over {unit}, {_intervals(here)} "
-        f"(means: {INTERVALS[here.attrs['bootstrap']['intervals']]})"
+        f"(means: {MEANS})"
     )
     columns = [f"mean {ARROWS[better]}", "defined", "rank ↓", *["alike"] * lettered]
     over = shared(one)
@@ -192,10 +197,11 @@ def _leaderboard(here: xr.Dataset, metric: str) -> Board:
 def _mean_ranks(here: xr.Dataset, name: str, variable: str, where: str) -> Board:
     """Lay out mean ranks: on one classifier, by one family of metrics there, or over all."""
     best, rows = _least(here, variable), []
+    among, same = int(here[f"{variable}_methods"]), "" if variable == "family_rank" else SCALED[here.attrs["weights"]]
     for method, control, cell in _methods(here, here[variable].values):
         number = Cell(f"{cell[f'{variable}_metrics']:.0f}")
         rows.append(Row(method, control, [_mean_rank(cell, variable, best), number]))
-    title = f"Mean of the ranks by {where}, 1 is best, {_intervals(here)}"
+    title = f"Mean of the ranks by {where}, 1 is best of {among}{same}, {_intervals(here)}"
     return Board(name, title, ["mean rank ↓", "rankings"], rows)
 
 
@@ -229,15 +235,15 @@ def _methods(table: xr.Dataset, ranks: np.ndarray) -> list[tuple[str, bool, dict
 
 
 def _least(here: xr.Dataset, variable: str) -> float:
-    """Give the best mean rank of those methods that lack no ranking."""
-    ranks = here[variable].values[here[f"{variable}_lacking"].values == 0].tolist()
+    """Give the best mean rank of those methods that have most rankings."""
+    ranks = here[variable].values[mostly(here, variable)].tolist()
     return min((rank for rank in ranks if not math.isnan(rank)), default=math.nan)
 
 
 def _mean_rank(cell: dict[str, float], variable: str, least: float) -> Cell:
     if math.isnan(cell[variable]):
         return _number(cell, variable, UNRANKED, best=False)
-    lacking = bool(cell[f"{variable}_lacking"])
+    lacking = cell[f"{variable}_lacking"] > cell[f"{variable}_metrics"]
     return _number(cell, variable, PARTLY if lacking else "", cell[variable] == least and not lacking)
 
 
@@ -258,12 +264,14 @@ def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
         return told
     if not cell["asked"]:
         return "not judged by this metric"
+    if cell["rank_count"]:
+        return "no method is before another"
     few = f"fewer than {one.attrs['fewest']} images or grids have a score, or share one with all that are ranked"
     return few if cell["count"] else "no score is defined"
 
 
 def _intervals(table: xr.Dataset) -> str:
-    return f"with {100 * table.attrs['bootstrap']['level']:.3g} % bootstrap intervals"
+    return f"with {100 * table.attrs['bootstrap']['level']:.3g} % intervals"
 
 
 def _marked(board: Board) -> dict[str, str]:

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from stages.figures import certified, pictures
 from stages.figures.page import Shown
-from stages.figures.theme import FAINT, INK, SOFT, breadth, plain, style
+from stages.figures.theme import FAINT, INK, SOFT, breadth, plain, shortened, style
 
 ACROSS = 8  # tiles in a line
 TILE, GAP, TITLE, EDGE = 1.5, 0.12, 0.36, 0.15  # inches
@@ -134,7 +134,8 @@ def _frame(axes: Axes) -> None:
 def _image(axes: Axes, shown: Shown) -> None:
     pixels = np.moveaxis(shown.pixels, 0, -1)
     axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
-    axes.set_title(f"{shown.target}\n{shown.image}", color=plain(INK), fontsize=8, fontweight="bold")
+    told = "\n".join(shortened(text, SMALL, TILE) for text in (shown.target, shown.image))
+    axes.set_title(told, color=plain(INK), fontsize=8, fontweight="bold")
 
 
 def _map(axes: Axes, shown: Shown, method: str, *, signed: bool) -> None:
@@ -166,9 +167,9 @@ def _none(axes: Axes) -> None:
 
 
 def _broken(name: str) -> str:
-    """Break a long name into two lines at the underscore next to its middle."""
+    """Break a long name into two lines at the underscore next to its middle; what is still too long is cut."""
     places = [place for place, letter in enumerate(name) if letter == "_"]
     if len(name) <= LETTERS or not places:
-        return name
+        return shortened(name, SMALL, TILE + GAP)
     middle = min(places, key=lambda place: abs(place - len(name) / 2))
-    return f"{name[: middle + 1]}\n{name[middle + 1 :]}"
+    return "\n".join(shortened(part, SMALL, TILE + GAP) for part in (name[: middle + 1], name[middle + 1 :]))

@@ -10,7 +10,6 @@ from functools import cache
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -42,6 +41,7 @@ SHAPES = {
 FONT = "DejaVu Sans"
 SMALL, TEXT = 9, 10  # points of tick labels and of names
 EDGE = 0.06  # inches that stay free around a chart
+NARROWEST = 1.9  # inches beside the names of a chart, at least
 BENEATH, LABEL = 0.39, 0.23  # inches that ticks and a label take below axes, and the ticks alone
 
 
@@ -64,6 +64,7 @@ def style(name: str) -> Iterator[None]:
         "font.family": FONT,
         "font.size": TEXT,
         "text.color": INK,
+        "text.parse_math": False,  # a title, a class or a name may hold a dollar sign
         "axes.labelcolor": SOFT,
         "axes.labelsize": SMALL,
         "axes.edgecolor": FAINT,
@@ -98,6 +99,10 @@ def fit(axes: Axes, *, names: list[str] | None = None, beneath: float = 0) -> No
     """
     width, height = axes.figure.get_size_inches()
     bottom, top = EDGE + BENEATH + beneath, height - EDGE
+    if names:  # a name of any length leaves room for the axes; so does a label
+        width = max(width, max(breadth(text, TEXT) for text in names) + NARROWEST)
+    width = max(width, breadth(axes.get_xlabel(), SMALL) + 2 * EDGE)
+    axes.figure.set_size_inches(width, height)
     axes.set_position([0.25, bottom / height, 0.7, (top - bottom) / height])  # how many ticks there are depends on it
     left = max((breadth(text, TEXT) for text in (names or ticks(axes.yaxis))), default=0)
     left += axes.yaxis.get_tick_padding() / 72
@@ -116,7 +121,16 @@ def fit(axes: Axes, *, names: list[str] | None = None, beneath: float = 0) -> No
 def breadth(text: str, size: int) -> float:
     """Give the inches that a text takes."""
     font = FontProperties(family=FONT, size=size)
-    return text_to_path.get_text_width_height_descent(text, font, is_math_text(text))[0] / 72
+    return text_to_path.get_text_width_height_descent(text, font, False)[0] / 72
+
+
+def shortened(text: str, size: int, inches: float) -> str:
+    """Cut the middle out of a text that is wider than so many inches."""
+    kept = len(text)
+    while breadth(text, size) > inches and kept > 3:
+        kept -= 1
+        text = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return text
 
 
 def ticks(axis: Axis) -> list[str]:

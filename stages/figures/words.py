@@ -5,16 +5,15 @@ import xarray as xr
 
 from stages.figures.order import digits, leading, overall
 
-# How intervals of means are made.
-INTERVALS = {"percentile": "percentile", "bca": "BCa"}
 # Relative.
 TIE = 1e-12
+# What counts the same in a mean rank, and what would by the other setting.
+SAME = {"families": "families of metrics", "metrics": "single metrics"}
 
 
 def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
     """Say who leads and how surely, how the controls fare, and whether metrics and classifiers agree."""
-    said = [*_leader(summary), *_controls(summary), *_agreement(agreement)]
-    return said
+    return [*_leader(summary), *_controls(summary), *_weights(summary), *_agreement(agreement)]
 
 
 def omnibus(summary: xr.Dataset) -> list[str]:
@@ -41,7 +40,7 @@ def omnibus(summary: xr.Dataset) -> list[str]:
 
 
 def partly(summary: xr.Dataset) -> list[str]:
-    """Name the methods that fewer metrics rank than others: their mean rank is over an easier or a harder lot."""
+    """Name the methods that fewer metrics rank than others."""
     few = [(name, *_rankings(summary, name)) for name in overall(summary)]
     return [f"{name} ({count} of {total} rankings)" for name, count, total in few if 0 < count < total]
 
@@ -59,13 +58,14 @@ def _leader(summary: xr.Dataset) -> list[str]:
     count, total = _rankings(summary, first)
     if not whole:
         return [
-            f"No method has all {_number(total, 'ranking')}, so that none can be said to lead. {best} over "
+            f"No method has half of the {_number(total, 'ranking')}, so that none can be said to lead. {best} over "
             f"{count} of them {interval}."
         ]
     own = summary["rank"].sel({"method": first, "metric": summary["role"] == "metric"}).notnull()
     metrics, classifiers = (int(own.any(other).sum()) for other in ("classifier", "metric"))
     over = f"{_number(metrics, 'metric')} on {_number(classifiers, 'classifier')}"
-    said = [f"{best} of {_number(len(whole), 'method')} over {_number(count, 'ranking')} by {over} {interval}."]
+    among = _number(int(summary["overall_rank_methods"]), "method")
+    said = [f"{best} of {among} over {_number(count, 'ranking')} by {over} {interval}."]
     near = [name for name in whole[1:] if _ends(summary, name)[0] <= high and low <= _ends(summary, name)[1]]
     if near:
         many = len(near) > 1
@@ -94,6 +94,19 @@ def _controls(summary: xr.Dataset) -> list[str]:
     ]
 
 
+def _weights(summary: xr.Dataset) -> list[str]:
+    """Say how much the order depends on what counts the same."""
+    tau, weights = float(summary["overall_rank_kendall"]), summary.attrs["weights"]
+    if np.isnan(tau):
+        return []
+    same, other = SAME[weights], next(told for name, told in SAME.items() if name != weights)
+    ranks = summary["overall_rank_otherwise"].sel({"method": leading(summary)})
+    said = f"In a mean rank all {same} count the same; if {other} did, its order would agree with this one with a "
+    said += f"Kendall τ of {digits(tau, 2)}"
+    first = str(ranks["method"].values[int(ranks.values.argmin())]) if ranks.size else ""
+    return [f"{said} and {first} would come first." if first else f"{said}."]
+
+
 def _agreement(agreement: xr.Dataset) -> list[str]:
     said = []
     tau = agreement["kendall"].values
@@ -115,7 +128,7 @@ def _agreement(agreement: xr.Dataset) -> list[str]:
 def leaderboard(summary: xr.Dataset) -> str:
     """Give the mean ranks as a Markdown table, best first; equal ones share a place.
 
-    A method that lacks rankings has no place; how many of them it has is told.
+    A method that lacks more rankings than it has has no place; how many of them it has is told.
     """
     placed = {name: _rank(summary, name) for name in leading(summary)}
     classifiers = summary["classifier"].values.tolist()

@@ -93,8 +93,8 @@ def settings(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
     """
     sides = []
     for one in (before, after):
-        fewest = {name: value for name, value in one.attrs.items() if name == "fewest"}
-        sides.append({"aggregate": {**one.attrs["bootstrap"], **fewest}, **_settings(one)})
+        others = {name: value for name, value in one.attrs.items() if name in ("fewest", "weights")}
+        sides.append({"aggregate": {**one.attrs["bootstrap"], **others}, **_settings(one)})
     rows = []
     for of in sides[0]:
         if of not in sides[1]:

@@ -3,32 +3,24 @@
 import numpy as np
 import xarray as xr
 
-from stages.statistics.bootstrap import Kind, differences, draw
 from stages.statistics.controls import Places, count_places
 from stages.statistics.letters import letters
-from stages.statistics.significance import friedman, nemenyi, pairwise
-from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, by_unit, units
-
-DIFFERENCES = ("difference", "difference_low", "difference_high")
-PAIRED = ("p", "p_adjusted", "superiority", *DIFFERENCES)
+from stages.statistics.pairs import Pairs, compare_pairs
+from stages.statistics.significance import friedman, nemenyi
+from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
 
 
-def contrast_table(
-    judged: list[Judged], summary: xr.Dataset, *, resamples: int, level: float, seed: int, intervals: Kind
-) -> xr.Dataset:
+def contrast_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
     """Compare every two methods by every metric on every classifier, image by image.
 
-    A grid is one unit, by the mean over its tiles: they share its pixels. Differences of means are over tiles, as means
-    are, their intervals over the summary's resamples of whole grids. Methods that are not ranked, because too few of
-    their scores are defined, are not compared. Holm's adjustment is over the pairs of one metric on one classifier.
+    A grid is one unit: its tiles share its pixels. Differences of means are over tiles, as means are. Methods that are
+    not ranked, because too few of their scores are defined, are not compared. Holm's adjustment is over the pairs of
+    one metric on one classifier.
 
     Args:
         judged: One entry a classifier and metric.
         summary: Their ranks.
-        resamples: Bootstrap resamples of the images (or grids).
-        level: Share of the resamples inside an interval.
-        seed: Of the resampling.
-        intervals: Which interval differences have.
+        level: How often an interval is to hold the difference.
     """
     ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
     coords = {
@@ -38,25 +30,19 @@ def contrast_table(
         "method_other": summary["method"].values,
     }
     shape = [len(labels) for labels in coords.values()]
-    columns = {name: np.full(shape, np.nan) for name in PAIRED}
-    number, defined = np.zeros((2, *shape), np.int32)
+    numbers = {name: np.zeros(shape, np.int32) for name in Pairs._fields if name.endswith("count")}
+    columns = {name: numbers.get(name, np.full(shape, np.nan)) for name in Pairs._fields}
     classifiers = coords["classifier"].tolist()
     for one in ranking:
         ranked = ~np.isnan(summary["rank"].sel(classifier=one.classifier, metric=one.metric).values)
         if not ranked.any():
             continue
-        found = pairwise(np.where(ranked, by_unit(one), np.nan))
-        here = classifiers.index(one.classifier), slice(None), coords["metric"].index(one.metric)
-        columns["p"][here], columns["p_adjusted"][here] = found.p, found.adjusted
+        found = compare_pairs(np.where(ranked, units(one), np.nan), binary=one.binary, level=level)
         # The better one, not the larger one.
-        columns["superiority"][here] = found.superiority if one.sign > 0 else 1 - found.superiority
-        number[here] = found.count
-        weights = draw(one.scores.shape[1], resamples=resamples, seed=seed)
-        change = differences(np.where(ranked, units(one), np.nan), weights, level=level, kind=intervals)
-        for name, values in zip(DIFFERENCES, change[:3], strict=True):
+        found = found if one.sign > 0 else found._replace(superiority=1 - found.superiority)
+        here = classifiers.index(one.classifier), slice(None), coords["metric"].index(one.metric)
+        for name, values in found._asdict().items():
             columns[name][here] = values
-        defined[here] = change.count
-    columns |= {"count": number, "difference_count": defined}
     return xr.Dataset({name: (tuple(coords), values) for name, values in columns.items()}, coords)
 
 

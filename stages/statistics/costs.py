@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from stages.statistics.overall import mostly
 from stages.statistics.pareto import front
 
 KINDS = ("forward", "backward", "head")
@@ -21,7 +22,7 @@ def cost_table(
             it has no cost known.
         metrics: By classifier, the same and explained of one score over `metric`.
         summary: The classifiers, the methods, whether they are controls, their mean ranks and how many rankings they
-            lack.
+            have and lack.
         judging: The metrics to lay out.
 
     Returns:
@@ -53,8 +54,8 @@ def cost_table(
             columns[f"{dim}_{kind}"] = ("classifier", dim), values
     passes = columns["method_forward"][1] + columns["method_backward"][1]
     ranks = summary["mean_rank"].transpose("classifier", "method").values
-    lacking = summary["mean_rank_lacking"].transpose("classifier", "method").values > 0
-    ranked = np.where(summary["control"].values | lacking, np.nan, ranks)
+    whole = mostly(summary.transpose("classifier", "method", ...), "mean_rank")
+    ranked = np.where(summary["control"].values | ~whole, np.nan, ranks)
     on = [front(np.stack(both), better=["lower", "lower"]) for both in zip(passes, ranked, strict=True)]
     columns["front"] = ("classifier", "method"), np.array(on, np.int8).reshape(ranks.shape)
     return xr.Dataset(columns, coords)

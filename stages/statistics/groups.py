@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from stages.statistics.significance import mann_whitney
+from stages.statistics.significance import Rule, mann_whitney
 
 FIELDS = ("change", "better_count", "worse_count", "apart", "count", "p")
 EVERY = "all"  # methods of any family but the controls
@@ -22,12 +22,13 @@ def ranked_means(summary: xr.Dataset) -> xr.DataArray:
     return summary["mean"].where(summary["rank"].notnull())
 
 
-def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
+def compare(summary: xr.Dataset, groups: list[list[str]], *, rule: Rule) -> xr.Dataset:
     """Compare the first classifier of each group with the second, the third and so on, by metric and method family.
 
     Args:
         summary: Mean scores with their intervals and ranks; means that rank nobody are left out.
         groups: Classifiers judged on the same images, as a plain one and one that was trained to be robust.
+        rule: How the Mann–Whitney test finds p: permutation, or wilcox_test, by which the paper's tables come out.
 
     Returns:
         One comparison for each place in the groups, over all groups that have it. Empty where no group has two. The
@@ -53,7 +54,7 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
 
     cells = [
         [
-            [_cell(side(every, 0, metric, one), side(every, 1, metric, one), sign) for one in own.values()]
+            [_cell(side(every, 0, metric, one), side(every, 1, metric, one), sign, rule) for one in own.values()]
             for metric, sign in enumerate(signs)
         ]
         for every in pairs
@@ -67,7 +68,9 @@ def compare(summary: xr.Dataset, groups: list[list[str]]) -> xr.Dataset:
     return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": list(own)})
 
 
-def _cell(start: dict[str, np.ndarray], end: dict[str, np.ndarray], sign: int) -> Float[np.ndarray, " field"]:
+def _cell(
+    start: dict[str, np.ndarray], end: dict[str, np.ndarray], sign: int, rule: Rule
+) -> Float[np.ndarray, " field"]:
     """Compare mean, low and high of a family's methods on two lists of classifiers."""
     change = end["mean"] - start["mean"]
     both = ~np.isnan(change)
@@ -75,6 +78,6 @@ def _cell(start: dict[str, np.ndarray], end: dict[str, np.ndarray], sign: int) -
     if not both.any():
         return np.array([np.nan, 0, 0, 0, 0, np.nan])
     apart = (start["high"] < end["low"]) | (end["high"] < start["low"])
-    p = mann_whitney(end["mean"][both], start["mean"][both])
+    p = mann_whitney(end["mean"][both], start["mean"][both], rule=rule)
     counts = ((turned > 0).sum(), (turned < 0).sum(), (apart & both).sum(), both.sum())
     return np.array([change[both].mean(), *counts, p])

@@ -6,14 +6,16 @@ import re
 import numpy as np
 import xarray as xr
 
-from stages.statistics.bootstrap import Kind
 from stages.statistics.tables import Judged
 
-BOOTSTRAP, BCA = "efron1993introduction", "efron1987better"
-ENDS = "by the kind of interval"
+BOOTSTRAP = "efron1993introduction"
+ENDS = "hall1992removal, agresti1998approximate (hits)"
+PAIRED = "hall1992removal, agresti2005simple (hits)"
 MEASURE = "of the metric (metric_units)"
 PASSES = "passes"
 OTHERS = ": what as many other images of the same kind would give"
+SCALED = "each from 1 to the number of methods, however many are ranked by the metric"
+KENDALL = "kendall1945treatment"
 KRIPPENDORFF = "krippendorff2011computing"
 ASKED = "1 where the score of one {} was asked for of a method that can serve the classifier, else 0"
 
@@ -29,6 +31,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "mean": ("mean over the defined scores", MEASURE, "by metric (metric_reference)"),
         "low": ("lower end of the mean's interval", MEASURE, ENDS),
         "high": ("upper end of the mean's interval", MEASURE, ENDS),
+        "skewness": ("skewness of the scores, or of the means over a grid's tiles", "1", "joanes1998comparing"),
         "count": ("defined scores that the mean is over", "1", ""),
         "asked": ("scores that were to be computed; those that are not defined are the difference", "1", ""),
         "rank": (
@@ -40,14 +43,19 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "rank_low": ("best end of the rank's interval", "1", BOOTSTRAP),
         "rank_high": ("worst end of the rank's interval", "1", BOOTSTRAP),
         "threshold": ("threshold chosen for a metric that is taken at its best one", "1", "choe2020evaluating"),
-        "mean_rank": ("mean of the ranks by all metrics on one classifier", "1", ""),
+        "mean_rank": (f"mean of the ranks by all metrics on one classifier, {SCALED}", "1", ""),
         "mean_rank_low": (f"best end of the mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "mean_rank_high": (f"worst end of the mean rank's interval{OTHERS}", "1", BOOTSTRAP),
+        "mean_rank_otherwise": ("the same by the other weights, of metrics or of their families", "1", ""),
+        "mean_rank_methods": ("methods that are ranked on a classifier: the last place", "1", ""),
+        "mean_rank_kendall": ("Kendall's tau-b between that order and the one by the other weights", "1", KENDALL),
         "mean_rank_metrics": ("metrics that ranked the method on one classifier", "1", ""),
         "mean_rank_lacking": ("metrics that rank another method but a control there, and not this one", "1", ""),
-        "family_rank": ("mean of the ranks by the metrics of one family on one classifier", "1", ""),
+        "family_rank": (f"mean of the ranks by the metrics of one family on one classifier, {SCALED}", "1", ""),
         "family_rank_low": (f"best end of that mean rank's interval{OTHERS}", "1", BOOTSTRAP),
         "family_rank_high": (f"worst end of that mean rank's interval{OTHERS}", "1", BOOTSTRAP),
+        "family_rank_otherwise": ("the same by the other weights, of metrics or of their families", "1", ""),
+        "family_rank_methods": ("methods that are ranked by a family on a classifier: the last place", "1", ""),
         "family_rank_metrics": ("metrics of the family that ranked the method", "1", ""),
         "family_rank_lacking": ("metrics of the family that rank another method but a control, and not it", "1", ""),
         "letters": (
@@ -64,9 +72,12 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
             "1",
             "nemenyi1963distribution, demsar2006statistical",
         ),
-        "overall_rank": ("mean of the ranks by all metrics on all classifiers", "1", ""),
+        "overall_rank": (f"mean of the ranks by all metrics on all classifiers, {SCALED}", "1", ""),
         "overall_rank_low": (f"best end of the overall rank's interval{OTHERS}", "1", BOOTSTRAP),
         "overall_rank_high": (f"worst end of the overall rank's interval{OTHERS}", "1", BOOTSTRAP),
+        "overall_rank_otherwise": ("the same by the other weights, of metrics or of their families", "1", ""),
+        "overall_rank_methods": ("methods that are ranked on any classifier: the last place", "1", ""),
+        "overall_rank_kendall": ("Kendall's tau-b between that order and the one by the other weights", "1", KENDALL),
         "overall_rank_metrics": ("rankings, by a metric on a classifier, that the mean is over", "1", ""),
         "overall_rank_lacking": ("rankings that rank another method but a control, and not this one", "1", ""),
         "key_digest": ("digest of the keys of the scores that were read, of all methods", "1", ""),
@@ -117,26 +128,28 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "map_spearman_count": ("images on which it is defined", "1", ""),
     },
     "contrasts": {
-        "p": ("two-sided p-value of Wilcoxon's signed ranks between two methods", "1", "wilcoxon1945individual"),
+        "p": ("two-sided p-value of a mean difference of 0 between two methods", "1", PAIRED),
         "p_adjusted": ("the same, adjusted for all pairs of methods by one metric", "1", "holm1979simple"),
         "superiority": ("share of images on which the method is better than the other", "1", "mcgraw1992common"),
         "count": ("images, or grids, on which both are defined", "1", ""),
         "difference": ("mean score of the method minus the other's, where both are defined", MEASURE, ""),
-        "difference_low": ("lower end of the difference's interval", MEASURE, ENDS),
-        "difference_high": ("upper end of the difference's interval", MEASURE, ENDS),
+        "difference_low": ("lower end of the difference's interval", MEASURE, PAIRED),
+        "difference_high": ("upper end of the difference's interval", MEASURE, PAIRED),
         "difference_count": ("images, or tiles, that the difference is over", "1", ""),
     },
     "precision": {
         "width": (
-            "width of the mean's percentile interval if there were so many images or grids, median over methods",
+            "width of the mean's interval if there were so many images or grids, median over methods",
             MEASURE,
-            "bickel1997resampling",
+            ENDS,
         ),
         "width_now": ("width of the mean's interval as it is, median over methods", MEASURE, ENDS),
         "width_count": ("methods, controls left out, that the medians are over", "1", ""),
         "units": ("images, or grids, with a score by the method that has most", "1", ""),
         "spread": ("standard deviation of the methods' means, controls left out", MEASURE, ""),
         "spread_count": ("methods that it is over", "1", ""),
+        "skewness": ("absolute skewness of the scores, median over methods", "1", "joanes1998comparing"),
+        "holds": ("size from which on intervals of scores so skewed hold what they say", "images or grids", ""),
         "enough": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
     },
     "cost": {
@@ -148,8 +161,8 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "metric_head": ("passes that a score takes of what follows a layer alone", PASSES, ""),
         "metric_explained": ("maps that a score takes beside the one it judges; they cost their method", "maps", ""),
         "front": (
-            "1 where no other method but a control, of those that lack no ranking, is as good in both passes, forward "
-            "and backward, and mean rank, and better in one",
+            "1 where no other method but a control, of those that have most rankings, is as good in both passes, "
+            "forward and backward, and mean rank, and better in one",
             "1",
             "nourelahi2022explainable",
         ),
@@ -226,20 +239,19 @@ COORDINATES = {
 }
 # Which way is better, by the ends of names; spread is in the units of a metric, and no better where these are better.
 WAYS = {
-    r"rank(_low|_high)?$|^(width|width_now|enough)$": "lower",
+    r"rank(_low|_high|_otherwise)?$|^(width|width_now|enough|holds)$": "lower",
     r"accuracy$|^superiority$": "higher",
     r"^spread$": "neither",
 }
 
 
-def label(table: xr.Dataset, name: str, notes: dict[str, object], intervals: Kind) -> xr.Dataset:
+def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
     """Write on a table, on each of its variables and on its coordinates what it is.
 
     Args:
         table: The dataset to label.
         name: scores, summary, curves, certified, agreement, contrasts, precision, controls, comparison or cost.
         notes: Attributes of the whole table.
-        intervals: Which interval means and their differences have.
     """
     for variable, long_name in COORDINATES.items():
         if variable in table.coords:
@@ -249,9 +261,8 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object], intervals: Kin
             better = "by metric (better)" if units == MEASURE else "neither"
             better = "lower" if units in (PASSES, "maps") else better
             better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
-            reference = {ENDS: BCA if intervals == "bca" else BOOTSTRAP, "": "by definition"}.get(reference, reference)
-            about = {"long_name": long_name, "units": units, "better": better, "reference": reference}
-            table[variable].attrs = table[variable].attrs | about
+            about = {"long_name": long_name, "units": units, "better": better}
+            table[variable].attrs |= about | {"reference": reference or "by definition"}
     table.attrs = notes
     return table
 

@@ -1,20 +1,17 @@
 """How many images are enough: how intervals narrow as the images grow in number."""
 
-from functools import lru_cache
-
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from stages.statistics.bootstrap import LEAST, Weights, interval, pool, resampled_means
+from stages.statistics.bootstrap import LEAST, pool
+from stages.statistics.means import SKEWED, intervals
 from stages.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-# Of each size: a width is to be known to about a tenth, as sizes are twice apart.
-RESAMPLES = 200
 
 
-def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, seed: int) -> xr.Dataset:
+def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
     """Say by every metric how many images (or grids) tell methods apart: intervals narrow beside what they differ by.
 
         enough = the smallest size from which on width < spread / 2
@@ -25,19 +22,21 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, 
     Args:
         judged: One entry a classifier and metric.
         summary: Means with their intervals, ranks, and which methods are controls.
-        level: Share of the resamples inside an interval.
-        seed: Of the drawing.
+        level: How often an interval is to hold the mean.
 
     Returns:
-        By size, `width`: the median over methods of the width of the mean's percentile interval if there were so many
-        units, of 200 draws. `width_now`, that of the summary's intervals, over `units`, the images or grids on which
+        By size, `width`: the median over methods of the width of the mean's interval if there were so many units.
+        `width_now`, that of the summary's intervals, over `units`, the images or grids on which
         the method with most of them has a score; `width_count` methods have a width: five units make one. `spread`:
         the standard deviation (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a
         number of units; NaN where 5000 are not enough, where width or spread is undefined, and where `width_now` is 0:
-        most methods have one score on all units, and no draw says how rare others are. Means over few units
-        differ by chance too: their spread comes out too large, and `enough` too small.
+        most methods have one score on all units, and nothing says how rare others are. Means over few units
+        differ by chance too: their spread comes out too large, and `enough` too small. `skewness`, the median over all
+        methods of |G₁|, and `holds` = 7 · skewness, rounded up: over fewer units intervals hold the mean less often
+        than they say, by simulation. NaN for hits, whose intervals do not depend on it, and where no mean has an
+        interval.
 
-    Reference: by definition; bickel1997resampling (widths).
+    Reference: by definition; hall1992removal, agresti1998approximate (widths).
     """
     ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
     classifiers = summary["classifier"].values.tolist()
@@ -45,20 +44,26 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, 
     coords = {"classifier": classifiers, "metric": metrics, "size": list(SIZES)}
     cells = tuple(coords)[:2]
     width = np.full([len(labels) for labels in coords.values()], np.nan)
-    columns = {name: np.full(width.shape[:2], np.nan) for name in ("width_now", "spread", "enough")}
+    columns = {
+        name: np.full(width.shape[:2], np.nan) for name in ("width_now", "spread", "enough", "skewness", "holds")
+    }
     numbers = {name: np.zeros(width.shape[:2], np.int32) for name in ("units", "width_count", "spread_count")}
     sizes = np.array(SIZES)
     for one in ranking:
         here = classifiers.index(one.classifier), metrics.index(one.metric)
         board = summary.sel(classifier=one.classifier, metric=one.metric)
         chosen = ~np.isnan(board["rank"].values) & ~board["control"].values
+        numbers["units"][here] = (~np.isnan(units(one))).any(axis=1).sum(axis=0).max()
+        skewness = np.abs(board["skewness"].values[board["low"].notnull().values])
+        if skewness.size and not one.binary:
+            columns["skewness"][here] = np.median(skewness)
+            columns["holds"][here] = np.ceil(SKEWED * columns["skewness"][here])
         if not chosen.any():
             continue
         scores = units(one)[..., chosen]
-        found = widths(scores, sizes, resamples=RESAMPLES, level=level, seed=seed)
-        known = ~np.isnan(found).any(axis=0)
+        found = widths(scores, sizes, binary=one.binary, level=level)
+        known = ~np.isnan(found).all(axis=0)
         means, low, high = (board[name].values[chosen] for name in ("mean", "low", "high"))
-        numbers["units"][here] = (~np.isnan(scores)).any(axis=1).sum(axis=0).max()
         numbers["width_count"][here], numbers["spread_count"][here] = known.sum(), means.size
         if known.any():
             width[here] = np.median(found[:, known], axis=1)
@@ -69,42 +74,32 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float, 
         if columns["width_now"][here] > 0:
             columns["enough"][here] = enough(width[here][:, None], sizes, wish=wish)[0]
     variables = {name: (cells, values) for name, values in {**columns, **numbers}.items()}
-    drawn = {"resamples": RESAMPLES, "level": level, "seed": seed, "intervals": "percentile"}
-    attrs = {"bootstrap": drawn, "least": LEAST}
-    return xr.Dataset({"width": (tuple(coords), width), **variables}, coords, attrs)
+    return xr.Dataset({"width": (tuple(coords), width), **variables}, coords, {"level": level, "least": LEAST})
 
 
 def widths(
-    scores: Float[np.ndarray, "unit part cell"],
-    sizes: Int[np.ndarray, " size"],
-    *,
-    resamples: int,
-    level: float,
-    seed: int,
+    scores: Float[np.ndarray, "unit part cell"], sizes: Int[np.ndarray, " size"], *, binary: bool, level: float
 ) -> Float[np.ndarray, "size cell"]:
-    """Give the width of the mean's percentile interval if there were so many images, by drawing so many.
+    """Give the width of the mean's interval if there were so many images, with variance and skewness as they are.
 
     Args:
-        scores: NaN where undefined; an image has one part, a grid one a tile. For a difference between two methods,
-            the differences of their scores.
-        sizes: Numbers of units, which may be above that of the units there are: they are drawn with replacement, so
-            that a size near it is not narrow for want of others.
-        resamples: Draws by size.
-        level: Share of the resamples inside.
-        seed: Of the drawing.
+        scores: NaN where undefined; an image has one part, a grid one a tile.
+        sizes: Numbers of units.
+        binary: Whether every score is 0 or 1.
+        level: How often the interval is to hold the mean.
 
     Returns:
         In the units of the scores, about as 1 / √size. NaN where fewer than five units have a defined score. Units
-        without one are drawn too: a metric that is defined on few images needs more of them.
+        without one are counted too: a metric that is defined on few images needs more of them.
 
-    Reference: bickel1997resampling (fewer than all, with replacement).
+    Reference: hall1992removal, agresti1998approximate.
     """
     sums, counts = pool(scores)
+    known = (counts > 0).sum(axis=0) >= LEAST
     found = np.full((len(sizes), sums.shape[1]), np.nan)
     for place, size in enumerate(sizes.tolist() if len(sums) else []):
-        drawn = _drawn(len(sums), size, resamples, seed)
-        low, high = interval(resampled_means(drawn, sums, counts), counts, level=level)
-        found[place] = high - low
+        low, high = intervals(sums, counts, binary=binary, level=level, times=size / len(sums))
+        found[place] = np.where(known, high - low, np.nan)
     return found
 
 
@@ -125,11 +120,3 @@ def enough(
     # From the largest size down, as long as every width is below the wish.
     lasting = np.logical_and.accumulate((widths < wish)[::-1])[::-1]
     return np.where(lasting.any(axis=0), sizes[lasting.argmax(axis=0)], np.nan)
-
-
-@lru_cache(maxsize=2 * len(SIZES))  # of images and of grids: every metric takes the same draws
-def _drawn(units: int, size: int, resamples: int, seed: int) -> Weights:
-    found = np.random.default_rng([seed, units, size]).multinomial(size, np.full(units, 1 / units), size=resamples)
-    weights = found.astype(np.float64)
-    weights.setflags(write=False)
-    return weights

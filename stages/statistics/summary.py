@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from stages.statistics.bootstrap import Kind, mean, mean_interval, pool, rank_interval, resampled_means
+from stages.statistics.bootstrap import mean, pool, rank_interval, resampled_means
+from stages.statistics.means import are_hits, intervals, moments
 from stages.statistics.ranks import rank, worst_rank
 
 PerMethod = Float[np.ndarray, " method"]
@@ -17,6 +18,7 @@ class Summary(NamedTuple):
     mean: PerMethod
     low: PerMethod
     high: PerMethod
+    skewness: PerMethod
     count: PerMethod
     rank_count: PerMethod
     rank: PerMethod
@@ -31,39 +33,41 @@ def summarize(
     better: Literal["higher", "lower"],
     level: float,
     fewest: int,
-    kind: Kind,
-) -> tuple[Summary, Float[np.ndarray, "resample method"]]:
+) -> tuple[Summary, Float[np.ndarray, "draw method"]]:
     """Average, rank, and say how far both could have come out otherwise.
 
     Args:
         scores: NaN where undefined; an image has one part, a grid one a tile.
         weights: How often each resample drew each unit.
         better: Which way is better.
-        level: Share of the resamples inside an interval.
+        level: How often an interval of a mean is to hold it, and the share of the resamples inside one of a rank.
         fewest: Units with a defined score that a method needs to be ranked: a mean over a few images ranks nobody.
             Ranked methods need as many on which all of them have one.
-        kind: Which interval means have; ranks have the percentile interval.
 
     Returns:
-        The table, where `count` is the number of defined scores a mean is over; and the rank of each method in
-        each resample, from which ranks over several metrics get their intervals. Ranks are of other means, over the
-        `rank_count` scores that all ranked methods have: one that is undefined on hard images is not ahead for that.
-        Where these are of fewer than `fewest` units, the methods with the fewest defined scores are not ranked.
+        The table, where `count` is the number of defined scores a mean is over; and the places of the methods, ties at
+        the average of their ranks, by the scores as they are and then in each resample, from which mean ranks and
+        their intervals are made. Ranks are of other means, over the `rank_count` scores that all ranked methods have:
+        one that is undefined on hard images is not ahead for that. Where these are of fewer than `fewest` units, the
+        methods with the fewest defined scores are not ranked. Where no method is before another, as they all tie or
+        there is but one, none is ranked, though `rank_count` says over how many scores they were compared.
     """
     sums, counts = pool(scores)
-    means = mean(sums, counts)
-    samples = resampled_means(weights, sums, counts)
-    low, high = mean_interval(samples, sums, counts, level=level, kind=kind)
+    means, binary = mean(sums, counts), are_hits(scores)
+    low, high = intervals(sums, counts, binary=binary, level=level)
+    skewness = moments(sums, counts).skewness
     ranked, shared = _comparable(~np.isnan(scores), (counts > 0).sum(axis=0) >= fewest, fewest)
-    compared = [means, samples]
+    number, over = counts.sum(axis=0).astype(np.float64), np.where(ranked, float(shared.sum()), 0.0)
+    compared = [means[None], resampled_means(weights, sums, counts)]
     if not shared.all():
         sums, shared_counts = pool(np.where(shared[..., None], scores, np.nan))
-        compared = [mean(sums, shared_counts), resampled_means(weights, sums, shared_counts)]
-    alike = [np.where(ranked, values, np.nan) for values in compared]
-    ranks, resampled = (np.stack([order(values, better=better) for order in (rank, worst_rank)]) for values in alike)
-    best, worst = rank_interval(resampled, ranks, level=level)
-    number, over = counts.sum(axis=0).astype(np.float64), np.where(ranked, float(shared.sum()), 0.0)
-    return Summary(means, low, high, number, over, ranks[0], best, worst), resampled[0]
+        compared = [mean(sums, shared_counts)[None], resampled_means(weights, sums, shared_counts)]
+    alike = np.where(ranked, np.concatenate(compared), np.nan)
+    if not (rank(alike[0], better=better) > 1).any():
+        alike = np.full(alike.shape, np.nan)
+    ranks = np.stack([order(alike, better=better) for order in (rank, worst_rank)])
+    best, worst = rank_interval(ranks[:, 1:], ranks[:, 0], level=level)
+    return Summary(means, low, high, skewness, number, over, ranks[0, 0], best, worst), ranks.mean(axis=0)
 
 
 def _comparable(

@@ -8,9 +8,10 @@ import xarray as xr
 
 from stages.statistics import curves
 from stages.statistics.agreement import kendall, mean_and_sd, spearman
-from stages.statistics.bootstrap import Kind, draw, mean, mean_interval, pool, resampled_means
+from stages.statistics.bootstrap import draw, mean, pool
 from stages.statistics.groups import ranked_means
-from stages.statistics.overall import mean_ranks
+from stages.statistics.means import are_hits, intervals
+from stages.statistics.overall import Weights, mean_ranks
 from stages.statistics.summary import Summary, summarize
 
 # What a metric is for: to rank methods; to rank those that it judges, apart from the mean ranks; to rank none.
@@ -43,6 +44,11 @@ class Judged(NamedTuple):
     def grids(self) -> bool:
         """Whether grids were judged, not images."""
         return "grid" in self.scores.dims
+
+    @property
+    def binary(self) -> bool:
+        """Whether every score is a hit or a miss."""
+        return are_hits(self.scores.values)
 
 
 def derive(judged: Judged) -> list[Judged]:
@@ -126,7 +132,7 @@ def _stacked(
 
 
 def summary_table(
-    judged: list[Judged], *, resamples: int, level: float, seed: int, intervals: Kind, fewest: int
+    judged: list[Judged], *, resamples: int, level: float, seed: int, fewest: int, weights: Weights
 ) -> xr.Dataset:
     """Give mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
 
@@ -134,11 +140,11 @@ def summary_table(
 
     Args:
         judged: One entry a classifier and metric.
-        resamples: Bootstrap resamples of the images (or grids), the same ones for every method.
-        level: Share of the resamples inside an interval.
+        resamples: Bootstrap resamples of the images (or grids), the same ones for every method, for ranks.
+        level: How often an interval is to hold the mean, and the share of the resamples inside one of a rank.
         seed: Of the resampling.
-        intervals: Which interval means have.
         fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
+        weights: What counts the same in a mean rank.
     """
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
     metrics = list(dict.fromkeys(one.metric for one in judged))
@@ -146,12 +152,12 @@ def summary_table(
     coords = {"classifier": classifiers, "method": methods, "metric": metrics}
     fields = (*Summary._fields, "asked", "threshold")
     columns = {name: np.full([len(values) for values in coords.values()], np.nan) for name in fields}
-    drawn: dict[tuple[int, int], np.ndarray] = {}
+    places: dict[tuple[int, int], np.ndarray] = {}
     for one in judged:
         here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
-        weights = draw(one.scores.shape[1], resamples=resamples, seed=seed)
-        options = {"better": one.attrs["better"], "level": level, "fewest": fewest, "kind": intervals}
-        table, drawn[here[0], here[2]] = summarize(units(one), weights, **options)
+        drawn = draw(one.scores.shape[1], resamples=resamples, seed=seed)
+        options = {"better": one.attrs["better"], "level": level, "fewest": fewest}
+        table, places[here[0], here[2]] = summarize(units(one), drawn, **options)
         for name, values in table._asdict().items():
             columns[name][here] = values
         columns["asked"][here] = one.asked.sum([name for name in one.asked.dims if name != "method"])
@@ -162,7 +168,8 @@ def summary_table(
     use = {position: families[metric] for position, metric in enumerate(metrics) if metric in families}
     coords["family"] = list(dict.fromkeys(use.values()))
     variables = {name: (dims, values) for name, values in columns.items()}
-    return _whole(xr.Dataset({**variables, **mean_ranks(columns["rank"], drawn, use, level=level)}, coords))
+    averaged = mean_ranks(places, len(classifiers), use, level=level, weights=weights)
+    return _whole(xr.Dataset({**variables, **averaged}, coords))
 
 
 def units(judged: Judged) -> np.ndarray:
@@ -179,7 +186,7 @@ def by_unit(judged: Judged) -> np.ndarray:
     return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)
 
 
-def curve_table(judged: list[Judged], *, resamples: int, level: float, seed: int, intervals: Kind) -> xr.Dataset:
+def curve_table(judged: list[Judged], *, level: float) -> xr.Dataset:
     """Average curves over images, point by point, with bands; NaN at fractions where a metric was not scored."""
     labels = {
         "classifier": list(dict.fromkeys(one.classifier for one in judged)),
@@ -189,27 +196,22 @@ def curve_table(judged: list[Judged], *, resamples: int, level: float, seed: int
     }
     columns = {name: np.full([len(values) for values in labels.values()], np.nan) for name in CURVE}
     for one in judged:
-        weights = draw(one.scores.sizes["image"], resamples=resamples, seed=seed)
         here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
-        at = np.searchsorted(labels["fraction"], one.scores["fraction"].values)
+        at, binary = np.searchsorted(labels["fraction"], one.scores["fraction"].values), one.binary
         for method, scores in enumerate(one.scores.values.astype(np.float64)):
             sums, counts = pool(scores[:, None, :])
-            samples = resampled_means(weights, sums, counts)
-            low, high = mean_interval(samples, sums, counts, level=level, kind=intervals)
+            low, high = intervals(sums, counts, binary=binary, level=level)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1], at] = values
     return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
 
 
-def certified_table(judged: list[Judged], *, resamples: int, level: float, seed: int, intervals: Kind) -> xr.Dataset:
+def certified_table(judged: list[Judged], *, level: float) -> xr.Dataset:
     """Average what is certified over images or grids at every radius and level, with intervals.
 
     Args:
         judged: Metrics with the dimensions radius and level.
-        resamples: Bootstrap resamples of the images (or grids).
-        level: Share of the resamples inside an interval.
-        seed: Of the resampling.
-        intervals: Which interval means have.
+        level: How often an interval is to hold the mean.
     """
     labels = {
         "classifier": list(dict.fromkeys(one.classifier for one in judged)),
@@ -220,14 +222,12 @@ def certified_table(judged: list[Judged], *, resamples: int, level: float, seed:
     }
     columns = {name: np.full([len(values) for values in labels.values()], np.nan) for name in CURVE}
     for one in judged:
-        weights = draw(one.scores.shape[1], resamples=resamples, seed=seed)
         here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
         at = np.ix_(*(np.searchsorted(labels[dim], one.scores[dim].values) for dim in ("radius", "level")))
-        shape = one.scores.shape[-2:]
+        shape, binary = one.scores.shape[-2:], one.binary
         for method, scores in enumerate(one.scores.values.astype(np.float64)):
             sums, counts = pool(scores.reshape(len(scores), -1, shape[0] * shape[1]))
-            samples = resampled_means(weights, sums, counts)
-            low, high = mean_interval(samples, sums, counts, level=level, kind=intervals)
+            low, high = intervals(sums, counts, binary=binary, level=level)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1]][at] = values.reshape(shape)
     return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
@@ -236,7 +236,7 @@ def certified_table(judged: list[Judged], *, resamples: int, level: float, seed:
 def _whole(table: xr.Dataset) -> xr.Dataset:
     """Store counts as whole numbers, 0 where there was nothing to count."""
     for name in table.data_vars:
-        if name == "asked" or str(name).endswith(("count", "_metrics")):
+        if name == "asked" or str(name).endswith(("count", "_metrics", "_methods")):
             table[name] = table[name].fillna(0).astype(np.int32)
     return table
 
