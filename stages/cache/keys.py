@@ -7,7 +7,6 @@ comment, or another function in the same file, changes no key.
 
 import ast
 import hashlib
-import json
 import sys
 from functools import cache
 from importlib import metadata
@@ -15,6 +14,7 @@ from pathlib import Path
 from symtable import symtable
 from typing import NamedTuple
 
+from stages.study import cards
 from stages.study.params import CHOOSING, network, path
 from stages.study.problem import Problem
 from stages.study.settings import Entry, canonical
@@ -59,10 +59,9 @@ def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
 
 
 def classifier(study: Path, params: dict, name: str) -> bytes:
-    """Digest a trained classifier: its weights, normalization, network settings and network code."""
+    """Digest a trained classifier: its weights, normalization, form, network settings and network code."""
     folder = path(study, "classifiers", name)
-    weights = hashlib.blake2b((folder / "weights.safetensors").read_bytes(), digest_size=SIZE).digest()
-    card = json.loads((folder / "card.json").read_text())
+    weights = hashlib.blake2b(cards.weights(folder), digest_size=SIZE).digest()
     bound = network(params, name)
     loading = [
         ("stages.model.loading", "load"),
@@ -70,7 +69,7 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
         ("stages.model.classifier", "Classifier"),
     ]
     reached = code((f"stages.networks.{bound.family}", bound.function), *loading)
-    return digest(weights, card["mean"], card["std"], card["classes"], bound.settings, reached)
+    return digest(weights, cards.computing(folder), bound.settings, reached)
 
 
 def code(*roots: tuple[str, str]) -> bytes:
