@@ -8,7 +8,7 @@ from every import EVERY
 from torchvision import models
 
 from stages.inputs.explain import mapped
-from stages.methods import attention, gradient
+from stages.methods import attention
 from stages.model import engine
 from stages.model.classifier import Classifier
 from stages.networks._attention import Attention, transformer
