@@ -22,6 +22,7 @@ from stages.cache import keys
 from stages.cache.stores import read, recorded, replace, values
 from stages.model.augmentation import augmented, check_recipe
 from stages.model.classifier import Classifier
+from stages.model.comparing import COMPARED, compared
 from stages.model.engine import start
 from stages.model.loading import build
 from stages.study.params import command, load, path, settings
@@ -50,6 +51,8 @@ def main(study: Path, classifier: str) -> None:
     key = _key(params, classifier, recipe, store.attrs["classes"], pixels, labels)
     weights = trained(recorded(study, f"train@{classifier}", folder, scratch), key)
     network = begun(spec["network"], len(store.attrs["classes"]), params["seed"])
+    about = {"mean": mean, "std": std, "engine": params["engine"]}
+    compared(classifier, network.eval(), pixels[:1].float().div(255), **about)  # that it gives logits
     if weights is None:
         fit(network.to(params["engine"]["device"]), pixels, labels, params["seed"], mean, std, **recipe)
         weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
@@ -67,8 +70,10 @@ def main(study: Path, classifier: str) -> None:
         "std": std,
         "trained_on": len(pixels),
     }
-    whole = Classifier(classifier, network, mean=mean, std=std, engine=params["engine"])
-    card |= judged(whole, *_split(store, spec["dataset"], "test"), params["seed"], **judge)
+    held_out = _split(store, spec["dataset"], "test")
+    card["form"] = compared(classifier, network, held_out[0][:COMPARED].float().div(255), **about)
+    loaded = Classifier(classifier, network, **about, plain=card["form"]["runs"] == "plain")
+    card |= judged(loaded, *held_out, params["seed"], **judge)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     save_file(weights, partial / "weights.safetensors")

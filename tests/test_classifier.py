@@ -163,16 +163,18 @@ def test_activations_without_rows_and_columns_are_told(classifier, images):
         classifier.features(images, "head.1")
 
 
-def test_a_guided_gradient_without_negative_gradients_back_is_the_gradient():
-    network = nn.Sequential(
-        OrderedDict(features=nn.Sequential(nn.Conv2d(3, 4, 3)), head=nn.Sequential(nn.Flatten(), nn.Linear(4 * 36, 2)))
-    )
-    classifier = Classifier("linear", network, mean=MEAN, std=STD, engine=ENGINE)
-    images, targets = torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 0])
-    assert torch.equal(guided(classifier, images, targets), classifier.gradient(images, targets, "logit"))
+RELUS = [
+    *(nn.functional.relu, torch.relu, lambda x: x.relu(), nn.functional.relu6),
+    *(
+        lambda x: x.clamp(min=0),
+        lambda x: torch.clamp(x, 0),
+        lambda x: torch.clamp_min(x, 0.0),
+        lambda x: x.clamp_min(0),
+    ),
+]
 
 
-@pytest.mark.parametrize("relu", [nn.functional.relu, torch.relu, lambda x: x.relu(), nn.functional.relu6])
+@pytest.mark.parametrize("relu", RELUS)
 def test_a_relu_that_is_no_module_is_guided_too(images, targets, relu):
     class Functional(nn.Module):
         def __init__(self, layers):

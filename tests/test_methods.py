@@ -361,7 +361,6 @@ def test_gradient_of_a_linear_classifier_is_its_weights(images, targets):
     weights = linear_weights(module, targets)
     classifier = classified(module)
     close(gradient.gradient(classifier, images, targets, sign="both", **AT_INPUT), weights)
-    close(gradient.guided_backprop(classifier, images, targets, sign="positive", layer="input"), weights)
 
 
 @pytest.mark.parametrize("rule", ["gauss_legendre", "midpoint"])
@@ -464,12 +463,16 @@ def test_more_samples_keep_the_noise_of_earlier_ones(images, targets, seeds):
     close(variance, (one - second) ** 2 / 2)
 
 
-def test_guided_backprop_without_relu_is_the_gradient(images, targets):
-    classifier = classified(network("deep", nn.Identity))
-    assert torch.equal(
-        gradient.guided_backprop(classifier, images, targets, sign="positive", layer="input"),
-        gradient.gradient(classifier, images, targets, sign="both", **AT_INPUT),
-    )
+@pytest.mark.parametrize("layer", ["input", "final"])
+@pytest.mark.parametrize("activation", [nn.Identity, nn.SiLU, nn.LeakyReLU])
+def test_guided_backprop_without_relu_would_be_the_gradient(activation, layer, images, targets):
+    classifier = classified(network("deep", activation))
+    reason = f"no ReLU follows its layer {layer}: guided backpropagation would be the plain gradient"
+    for sign in ("positive", "negative", "absolute"):
+        with pytest.raises(Unsupported, match=reason):
+            gradient.guided_backprop(classifier, images, targets, sign=sign, layer=layer)
+    with pytest.raises(Unsupported, match="no ReLU follows its layer input"):
+        cam.guided_gradcam(classifier, images, targets, layer="final")
 
 
 def test_every_pixel_is_occluded_equally_often_and_all_drops_are_kept(images, targets):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import OrderedDict
+from math import factorial
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from captum.attr import DeepLift
 from torch import nn
 
 from stages.methods import gradient, path, relevance
+from stages.methods._maximum import multipliers, windows
+from stages.methods._rescale import Rescaled
 from stages.model import engine
 from stages.model.classifier import Classifier, NotFinite
 from stages.networks.residual import small_resnet
@@ -261,18 +264,33 @@ def slow_multipliers(layers, x, b, above):
     return above
 
 
+def slow_shapley(new, old):
+    """What each element adds to the maximum of every coalition of others, weighted as Shapley does."""
+    count = len(new)
+    inside = np.array(list(np.ndindex(*[2] * count)), bool)
+    best = np.where(inside, new, old).max(1).reshape([2] * count)
+    sizes = inside.sum(1).reshape([2] * count)
+    weights = np.array([factorial(size) * factorial(count - size - 1) / factorial(count) for size in range(count)])
+    rises = [np.diff(best, axis=element).squeeze(element) for element in range(count)]
+    outside = [sizes.take(0, axis=element) for element in range(count)]
+    return np.array([(weights[size] * rise).sum() for size, rise in zip(outside, rises, strict=True)])
+
+
 def slow_maximum(layer, x, b, above):
-    """Window by window: the change of the maximum, over the change of the larger largest element."""
-    x, b = (nn.functional.pad(point, [layer.padding] * 4, value=-np.inf) for point in (x, b))
+    """Window by window: Shapley values of the maximum, over the changes of the elements."""
+    x, b = (nn.functional.pad(point, [layer.padding] * 4, value=-np.inf).double() for point in (x, b))
     found = torch.zeros_like(x)
     for channel, row, column in np.ndindex(*above.shape):
         window = np.s_[channel, row * layer.stride :, column * layer.stride :]
-        old, new = (point[window][: layer.kernel_size, : layer.kernel_size] for point in (b, x))
-        winner = np.unravel_index(int((new if new.max() >= old.max() else old).argmax()), new.shape)
-        if new.max() != old.max():
-            share = (new.max() - old.max()) / (new[winner] - old[winner])
-            found[window][winner] += share * above[channel, row, column]
-    return found[:, layer.padding : x.shape[1] - layer.padding, layer.padding : x.shape[2] - layer.padding]
+        old, new = (point[window][: layer.kernel_size, : layer.kernel_size].flatten().numpy() for point in (b, x))
+        inside = np.isfinite(new)
+        shares = np.zeros(len(new))
+        changes = new[inside] - old[inside]
+        shares[inside] = slow_shapley(new[inside], old[inside]) / np.where(changes == 0, 1, changes)
+        size = (layer.kernel_size, layer.kernel_size)
+        found[window][: size[0], : size[1]] += torch.from_numpy(shares.reshape(size)) * above[channel, row, column]
+    found = found[:, layer.padding : x.shape[1] - layer.padding, layer.padding : x.shape[2] - layer.padding]
+    return found.float()
 
 
 @pytest.mark.parametrize("network", [plain, residual])
@@ -327,6 +345,78 @@ def test_deep_lift_sums_to_the_change_of_the_logit(network, baseline, images):
     close(found.sum((1, 2, 3)), changes(classifier, images, TARGETS, baseline))
 
 
+def test_a_maximum_is_shared_by_shapley_values():
+    draws = np.random.default_rng(0)
+    for count in (1, 2, 3, 4, 6):
+        pairs = draws.integers(-2, 3, size=(2, 40, count)).astype(float)  # of whole numbers many are equal
+        pairs[:, 20:] += draws.normal(size=(2, 20, count))
+        found = multipliers(*map(torch.from_numpy, pairs)).numpy()
+        for new, old, shares in zip(*pairs, found, strict=True):
+            np.testing.assert_allclose(shares * (new - old), slow_shapley(new, old), atol=1e-12)
+            assert (shares >= 0).all()
+            assert (shares <= 1).all()
+
+
+def test_tied_places_share_a_change_of_a_maximum_equally():
+    for new, old in (([0.0] * 4, [1.0] * 4), ([0.2, 0.1, 0.3, 0.0], [1.0] * 4), ([2.0] * 4, [1.0] * 4)):
+        x, r = torch.tensor([new]), torch.tensor([old])
+        close(multipliers(x, r) * (x - r), (x.max() - r.max()).expand(1, 4) / 4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d((2, 3), (1, 2), (0, 1), dilation=(2, 1)),
+        nn.MaxPool2d(3, 1, 1, dilation=2, ceil_mode=True),
+    ],
+)
+def test_windows_are_those_of_the_pooling(layer):
+    entering = torch.randn(4, 11, 13, generator=torch.Generator().manual_seed(0)) - 3
+    expected = layer(entering[None])[0]
+    laid = windows(layer, entering, expected.shape[-2:], float(entering.min()))
+    assert torch.equal(laid.amax(-1), expected)
+
+
+def vgg_like() -> nn.Sequential:
+    """Eight convolutions and five poolings, as VGG-11 has them, of few channels."""
+    torch.manual_seed(5)
+    widths, entering, layers = (8, "M", 16, "M", 16, 16, "M", 24, 24, "M", 24, 24, "M"), 3, []
+    for width in widths:
+        layers += [nn.MaxPool2d(2)] if width == "M" else [nn.Conv2d(entering, width, 3, padding=1), nn.ReLU()]
+        entering = entering if width == "M" else width
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            layer.bias.data.normal_(std=0.05)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, CLASSES))
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers), head=head)).eval()
+
+
+@pytest.mark.parametrize(("dtype", "moved", "tolerance"), [("float64", 1e-15, 1e-6), ("float32", 1e-7, 1e-3)])
+def test_deep_lift_does_not_hang_on_the_last_digit_of_a_baseline(dtype, moved, tolerance):
+    dtype = getattr(torch, dtype)
+    rescaled = Rescaled(torch.fx.symbolic_trace(vgg_like().to(dtype)))
+    draws = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 3, 64, 64, generator=draws).to(dtype)
+    images[:, :, :20] = 0.3  # a part of one color
+    absent = torch.tensor([-1.8, -1.7, -1.6], dtype=dtype).view(-1, 1, 1).expand_as(images)
+    noise = torch.randn(absent.shape, generator=draws).to(dtype)
+    maps = []
+    for baseline in (absent, absent + moved, absent + moved * noise):
+        referred = rescaled.reference(baseline)
+        entering = images.clone().requires_grad_()
+        logits = rescaled.run(entering)
+        (slopes,) = torch.autograd.grad(logits[:, 0].sum(), entering)
+        maps.append((images - baseline) * slopes)
+        due = (logits.detach() - referred)[:, 0]
+        close(maps[-1].sum((1, 2, 3)), due, 1e-3 if dtype == torch.float32 else 1e-10)
+    for other in maps[1:]:
+        assert (other - maps[0]).abs().max() <= tolerance * maps[0].abs().max()
+
+
 # Identities.
 
 
@@ -372,11 +462,11 @@ def test_before_a_pooled_head_of_weights_alone_they_are_input_x_gradient(images)
     close(held, products * logits / (logits + 0.25 * logits.sign()))
 
 
-def test_guided_backpropagation_to_a_pooled_head_is_the_gradient(images):
+def test_guided_backpropagation_to_a_layer_that_no_relu_follows_would_be_the_gradient(images):
     classifier = classified(residual())
-    slope = gradient.gradient(classifier, images, TARGETS, sign="both", output="logit", layer="final")
     for sign in ("positive", "negative", "absolute"):
-        assert torch.equal(gradient.guided_backprop(classifier, images, TARGETS, sign=sign, layer="final"), slope)
+        with pytest.raises(Unsupported, match="no ReLU follows its layer final"):
+            gradient.guided_backprop(classifier, images, TARGETS, sign=sign, layer="final")
     inside = gradient.guided_backprop(classifier, images, TARGETS, sign="positive", layer="features.2")
     slope = gradient.gradient(classifier, images, TARGETS, sign="both", output="logit", layer="features.2")
     assert not torch.allclose(inside, slope)

@@ -290,7 +290,7 @@ def test_on_a_linear_head_three_methods_cast_the_same_votes():
             assert not (differing & ~somewhere).any()
 
 
-def test_without_relu_guided_backpropagation_casts_the_gradients_votes():
+def test_without_relu_guided_backpropagation_casts_no_votes():
     torch.manual_seed(2)
     features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.GELU(), nn.Conv2d(8, 8, 3, 2, padding=1), nn.SiLU())
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
@@ -301,6 +301,6 @@ def test_without_relu_guided_backpropagation_casts_the_gradients_votes():
     )
     without = make_classifier(nn.Sequential(OrderedDict(features=features, head=head)))
     found = cast([without, *pictures(3)], ways)
-    assert_same(found["gradient"], found["guided_backprop"])
+    assert isinstance(found["guided_backprop"], Unsupported)
     relu = cast([make_classifier(residual()), *pictures(3)], ways)
     assert (relu["gradient"]["rest"] != relu["guided_backprop"]["rest"]).any()

@@ -7,13 +7,12 @@ these require, and the data files that it declares.
 """
 
 import hashlib
-import json
 from functools import cache
 from pathlib import Path
 
 from stages.cache import modules as project
 from stages.cache import packages, source
-from stages.study import unedited
+from stages.study import cards, unedited
 from stages.study.params import CHOOSING, network, path
 from stages.study.settings import Entry, canonical
 
@@ -43,10 +42,9 @@ def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
 
 
 def classifier(study: Path, params: dict, name: str) -> bytes:
-    """Digest a trained classifier: its weights, normalization, network settings and network code."""
+    """Digest a trained classifier: its weights, normalization, form, network settings and network code."""
     folder = path(study, "classifiers", name)
-    weights = hashlib.blake2b((folder / "weights.safetensors").read_bytes(), digest_size=SIZE).digest()
-    card = json.loads((folder / "card.json").read_text())
+    weights = hashlib.blake2b(cards.weights(folder), digest_size=SIZE).digest()
     bound = network(params, name)
     loading = [
         ("stages.model.loading", "load"),
@@ -54,7 +52,7 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
         ("stages.model.classifier", "Classifier"),
     ]
     reached = code((f"stages.networks.{bound.family}", bound.function), *loading)
-    return digest(weights, card["mean"], card["std"], card["classes"], bound.settings, reached)
+    return digest(weights, cards.computing(folder), bound.settings, reached)
 
 
 def code(*roots: tuple[str, str]) -> bytes:

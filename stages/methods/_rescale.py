@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
-from torch.nn.functional import max_pool2d
 
 from stages.methods._graph import kind, step
+from stages.methods._maximum import multipliers, windows
 
 # Of the larger magnitude: nearer to the reference than this, a multiplier is the slope, which rounding spares.
 NEAR = 1e-6
@@ -69,20 +69,25 @@ class _Activation(_Rule):
 
 
 class _Maximum(_Rule):
-    """Give a window's change to its largest element, of the image or of the reference, whichever is larger."""
+    """Share a window's change among its elements by their Shapley values, image by image, which spares memory."""
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
-        entering, reference = ctx.saved_tensors
-        outer, referred = ctx.layer(entering), ctx.layer(reference)
-        own = outer >= referred
-        place = torch.where(own, _places(ctx.layer, entering), _places(ctx.layer, reference))
-        change = (entering - reference).flatten(2).gather(2, place.flatten(2)).view_as(place)
-        # The largest element changes by at least as much as the maximum does, and in its direction.
-        share = torch.where(change != 0, (outer - referred) / change, 1.0) * above
-        _, gains = _pulled(ctx.layer, entering, share.where(own, 0.0))
-        _, losses = _pulled(ctx.layer, reference, share.where(~own, 0.0))
-        return gains + losses, None, None
+        return (
+            torch.stack([_shared(ctx.layer, *rows) for rows in zip(*ctx.saved_tensors, above, strict=True)]),
+            None,
+            None,
+        )
+
+
+def _shared(layer: nn.MaxPool2d, entering: Tensor, reference: Tensor, above: Tensor) -> Tensor:
+    beyond = float(torch.minimum(entering, reference).min())
+    with torch.enable_grad():
+        point = entering.detach().requires_grad_()
+        laid = windows(layer, point, above.shape[-2:], beyond)
+    referred = windows(layer, reference, above.shape[-2:], beyond)
+    shares = multipliers(*(part.detach().flatten(0, 2) for part in (laid, referred)))
+    return torch.autograd.grad(laid, point, shares.view_as(laid) * above[..., None])[0]
 
 
 def _pulled(layer: nn.Module, entering: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,8 +97,3 @@ def _pulled(layer: nn.Module, entering: Tensor, above: Tensor) -> tuple[Tensor, 
         outer = layer(point)
     (below,) = torch.autograd.grad(outer, point, above)
     return outer.detach(), below
-
-
-def _places(layer: nn.MaxPool2d, entering: Tensor) -> Tensor:
-    settings = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
-    return max_pool2d(entering, *settings, return_indices=True)[1]

@@ -225,7 +225,7 @@ def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, 
         Signed attributions, 0 where Grad-CAM is.
 
     Raises:
-        Unsupported: the network's forward cannot be traced, so that not every ReLU can be found.
+        Unsupported: the network has no ReLU, or cannot be traced, so that not every ReLU can be found.
 
     Differs from captum by default, which repeats Grad-CAM's values and does not interpolate.
     """

@@ -110,12 +110,11 @@ def guided_backprop(
         layer: `input`, `final`, or the path of a module.
 
     Returns:
-        Signed attributions in logits per unit of intensity, or of activation. Where no ReLU follows the layer this
-        is the gradient.
+        Signed attributions in logits per unit of intensity, or of activation.
 
     Raises:
-        Unsupported: the network's forward cannot be traced, so that not every ReLU can be found, or the network
-            cannot be cut at the layer.
+        Unsupported: no ReLU follows the layer, so that this would be the gradient; the network's forward cannot be
+            traced, so that not every ReLU can be found; or the network cannot be cut at the layer.
     """
     with classifier.rectified(sign, layer):
         return _differentiated(classifier, images, targets, "logit", layer)[1]

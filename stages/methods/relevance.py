@@ -24,7 +24,7 @@ ATTRS = {
     "deep_lift": {
         "long_name": "DeepLIFT",
         "units": "logit",
-        "reference": "shrikumar2017learning",
+        "reference": "shrikumar2017learning, lundberg2017unified",
     },
 }
 
@@ -76,8 +76,9 @@ def deep_lift(
 
         A = (x − b) · m,    m the chain of multipliers: weights, and Δout / Δin of every activation (rescale rule)
 
-    A maximum gives its change to the largest element of the image or of the baseline, whichever is larger. Where Δin
-    is 0 the slope stands for Δout / Δin.
+    The change of a maximum is shared among its window by the Shapley values of the maximum (Max SHAP of Lundberg and
+    Lee 2017), so that equal elements, as a baseline of one color has them everywhere, share equally, and rounding
+    decides nothing. Where Δin is 0 the slope stands for Δout / Δin.
 
     Args:
         baseline: What stands for an absent image: black, or the classifier's mean color.
@@ -88,7 +89,9 @@ def deep_lift(
     Raises:
         Unsupported: the network cannot be traced, or has a step without a rule.
 
-    Differs from captum, whose maxima lose a part of the change, and which remembers only one call of a layer.
+    Differs from the paper, which has no rule for maxima; and from captum, which gives their change to the largest
+    elements of image and baseline, of equal ones to the first, loses a part of it, and remembers only one call of a
+    layer.
     """
     rescaled = Rescaled(classifier.graph("input"))
     start = color(classifier, baseline)

@@ -8,22 +8,35 @@ one padded, and a map comes out the same whether its image is computed alone, in
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stages.model.arrays import Features, HeadWeights, Images, Logits, Targets
-from stages.model.folding import folded
-from stages.model.layers import Halves, cut, gridded, ungridded
-from stages.model.outputs import OUTPUTS
+from stages.model.folding import folded, rectify, relus
+from stages.model.layers import Copy, Halves, cut, gridded, ungridded
+from stages.model.outputs import OUTPUTS, shaped
 from stages.study.problem import Problem, Unsupported
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# float64 is for checks alone: no study may ask for it.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 class NotFinite(Problem):
     """A network gave NaN or infinity."""
+
+
+def finite(name: str, logits: Tensor) -> Tensor:
+    """Give a classifier's logits, if they are finite.
+
+    Raises:
+        NotFinite: they are not.
+    """
+    if not torch.isfinite(logits).all():
+        raise NotFinite(f"classifier {name}: its logits are not finite (NaN or infinity)")
+    return logits
 
 
 class Classifier:
@@ -33,26 +46,36 @@ class Classifier:
     logits); it can be cut at any layer of the chain (`stages.model.layers.cut`), so that methods can run what follows
     alone.
     One that works on tokens says by its attribute `grid` in how many rows and columns the last of them lie.
+
+    Where it is `plain` the network runs as it was built: nothing folded or traced, no other layout in memory.
     """
 
-    def __init__(self, name: str, network: nn.Sequential, *, mean: list[float], std: list[float], engine: dict):
-        self.name = name
+    def __init__(
+        self, name: str, network: nn.Sequential, *, mean: list[float], std: list[float], engine: dict, plain=False
+    ):
+        self.name, self.plain = name, plain
         self.device = torch.device(engine["device"])
         self.batch = engine["batch"]
         self.passes = {"forward": 0, "backward": 0, "head": 0}
         self._engine, self._dtype = engine, DTYPES[engine["precision"]]
-        self.mean = torch.tensor(mean, device=self.device)
-        self.std = torch.tensor(std, device=self.device)
+        self._wide = torch.promote_types(self._dtype, torch.float32)  # of what is given back
+        self.mean = torch.tensor(mean, device=self.device, dtype=self._wide)
+        self.std = torch.tensor(std, device=self.device, dtype=self._wide)
         self._network = network.eval().requires_grad_(False)
-        self._grid: tuple[int, int] | None = getattr(network, "grid", None)
+        self._grid = getattr(network, "grid", None)
         self._cuts: dict[str, Halves] = {}
         self._cut("final")
 
-    def altered(self, alter: Callable[[nn.Sequential], None]) -> "Classifier":
-        """Give a classifier whose network is a copy of this one's, altered; its passes are counted with this one's."""
-        network = deepcopy(self._network).to("cpu", torch.float32)
+    def altered(self, alter: Callable[[nn.Sequential], None], **engine: Any) -> "Classifier":
+        """Give a classifier whose network is a copy of this one's, altered; its passes are counted with this one's.
+
+        The network is altered in place; `engine` is what is to be other than this one's: precision, batch.
+        """
+        given = {**self._engine, **engine}
+        network = deepcopy(self._network).to("cpu", torch.promote_types(DTYPES[given["precision"]], torch.float32))
         alter(network)
-        made = Classifier(self.name, network, mean=self.mean.tolist(), std=self.std.tolist(), engine=self._engine)
+        about = {"mean": self.mean.tolist(), "std": self.std.tolist(), "engine": given, "plain": self.plain}
+        made = Classifier(self.name, network, **about)
         made.passes = self.passes
         return made
 
@@ -85,7 +108,7 @@ class Classifier:
         before = self._cut(layer).before
         self.passes["forward"] += len(images) if layer != "input" else 0  # there nothing is run
         with torch.no_grad():
-            return self.batched(lambda part: self._gridded(before(self.normalized(part)).float()), images)
+            return self.batched(lambda part: self._gridded(before(self.normalized(part)).to(self._wide)), images)
 
     def features_and_gradients(
         self, images: Images, targets: Targets, layer: str, output: str
@@ -100,7 +123,7 @@ class Classifier:
             with torch.no_grad():
                 activations = before(self.normalized(part))
             gradient = self._by_activations(activations, classes, layer, output)
-            return self._gridded(activations.float())[0].contiguous(), self._gridded(gradient)[0].contiguous()
+            return self._gridded(activations.to(self._wide))[0].contiguous(), self._gridded(gradient)[0].contiguous()
 
         return self._passes(both, images, targets, backward=True)
 
@@ -109,7 +132,7 @@ class Classifier:
         after = self._cut(layer).after
 
         def of(part: Tensor, others: Tensor) -> Tensor:
-            return self._finite(after(self._placed(ungridded(part, others))).float())
+            return self._read(after(self._placed(ungridded(part, others))))
 
         self._count_head(features, layer)
         with torch.no_grad():
@@ -130,23 +153,20 @@ class Classifier:
     def rectified(self, sign: str, layer: str) -> Iterator[None]:
         """Let only gradients of one sign back through every ReLU while this lasts (Springenberg et al. 2015).
 
-        A ReLU that is cut off above, as at 6, is one. On a network without ReLU this changes nothing.
+        A ReLU that is cut off above, as at 6, is one.
 
         Args:
             sign: positive, negative, or absolute, which turns all gradients positive.
             layer: Where gradients are taken.
 
         Raises:
-            Unsupported: the network cannot be traced, so that it may call ReLU where no hook can be.
+            Unsupported: there is none, or the network cannot be traced, so that one may be where no hook can be.
         """
-
-        def rectify(module: nn.Module, down: tuple[Tensor], up: tuple[Tensor]) -> tuple[Tensor]:
-            if sign == "absolute":
-                return (down[0].abs(),)
-            return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
-
-        layers = [step for half in self._traced(layer, "ReLU") for step in half.modules()]
-        hooks = [step.register_full_backward_hook(rectify) for step in layers if isinstance(step, nn.ReLU | nn.ReLU6)]
+        halves = self._traced(layer, "ReLU")
+        layers = relus(halves if layer == "input" else [halves.after])
+        if not layers:
+            raise Unsupported(f"no ReLU follows its layer {layer}: guided backpropagation would be the plain gradient")
+        hooks = [step.register_full_backward_hook(partial(rectify, sign)) for step in layers]
         try:
             yield
         finally:
@@ -181,8 +201,8 @@ class Classifier:
             with torch.no_grad():
                 activations = before(self.normalized(part))
             logits, attributions = function(activations, *others)
-            self._finite(logits)
-            return self._gridded(attributions.float())[0].contiguous()
+            finite(self.name, logits)
+            return self._gridded(attributions.to(self._wide))[0].contiguous()
 
         self.passes["forward"] += forward * len(images)
         self.passes["backward"] += backward * len(images)
@@ -206,7 +226,7 @@ class Classifier:
         if kinds != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear] or steps[0].output_size not in (1, (1, 1)):
             names = ", ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
             raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {names}")
-        return steps[-1].weight.float()
+        return steps[-1].weight.to(self._wide)
 
     def batched(self, function: Callable, *tensors: Tensor) -> Any:
         """Run a function of tensors over batches of the fixed size, the last one padded with its first row.
@@ -229,7 +249,7 @@ class Classifier:
 
     def _passes(self, function: Callable, *tensors: Tensor, backward: bool = False) -> Any:
         self.passes["forward"] += len(tensors[0])
-        self.passes["backward"] += len(tensors[0]) if backward else 0
+        self.passes["backward"] += backward * len(tensors[0])
         return self.batched(function, *tensors)
 
     def _count_head(self, features: Tensor, layer: str) -> None:
@@ -237,40 +257,43 @@ class Classifier:
 
     def _logits(self, images: Tensor) -> Tensor:
         before, after = self._cut("final")
-        return self._finite(after(before(self.normalized(images))).float())
+        return self._read(after(before(self.normalized(images))))
 
     def _by_activations(self, activations: Tensor, classes: Tensor, layer: str, output: str) -> Tensor:
         activations = activations.detach().requires_grad_()
-        logits = self._finite(self._cut(layer).after(activations).float())
+        logits = self._read(self._cut(layer).after(activations))
         (gradient,) = torch.autograd.grad(OUTPUTS[output](logits, classes), activations)
-        return gradient.float()
+        return gradient.to(self._wide)
+
+    def _read(self, found: object) -> Tensor:
+        return finite(self.name, shaped(self.name, found).to(self._wide))
 
     def _gridded(self, activations: Tensor) -> tuple[Tensor, Tensor]:
         return gridded(activations, self._grid)
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        form = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
-        return tensor.to(self._dtype, memory_format=form)
-
-    def _finite(self, logits: Tensor) -> Tensor:
-        if not torch.isfinite(logits).all():
-            raise NotFinite(f"classifier {self.name}: its logits are not finite (NaN or infinity)")
-        return logits
+        fast = tensor.dim() == 4 and not self.plain
+        return tensor.to(self._dtype, memory_format=torch.channels_last if fast else torch.contiguous_format)
 
     def _cut(self, layer: str) -> Halves:
         """Cut the network at a layer, once, each half made fast; `input` takes the halves of `final`, uncut."""
         if layer not in self._cuts:
             if layer == "input":
-                self._cuts[layer] = Halves(nn.Sequential(), nn.Sequential(*self._cut("final")))
+                start = [Copy()] if self.plain else []
+                self._cuts[layer] = Halves(nn.Sequential(), nn.Sequential(*start, *self._cut("final")))
             else:
-                place = {"device": self.device, "dtype": self._dtype, "memory_format": torch.channels_last}
-                halves = [folded(half).to(**place) for half in cut(self._network, layer)]
-                self._cuts[layer] = Halves(*halves)
+                before, after = cut(deepcopy(self._network), layer)
+                halves = (before, nn.Sequential(Copy(), after)) if self.plain else map(folded, (before, after))
+                layout = torch.preserve_format if self.plain else torch.channels_last
+                place = {"device": self.device, "dtype": self._dtype, "memory_format": layout}
+                self._cuts[layer] = Halves(*(half.to(**place) for half in halves))
         return self._cuts[layer]
 
     def _traced(self, layer: str, kind: str) -> Halves:
         """Give the halves at a layer, or at `final` for the input, whose whole forward is known."""
         halves = self._cut("final" if layer == "input" else layer)
+        if self.plain:
+            raise Unsupported(f"its network runs as it was built, untraced, so that not every {kind} can be found")
         if not all(isinstance(half, torch.fx.GraphModule) for half in halves):
             raise Unsupported(f"its forward cannot be traced, so that not every {kind} can be found")
         return halves

@@ -17,6 +17,14 @@ class Halves(NamedTuple):
     after: nn.Module
 
 
+class Copy(nn.Module):
+    """Stand before layers that may work in place, so that what they are given stays as it is."""
+
+    def forward(self, entering: Tensor) -> Tensor:
+        """Give the same in other memory."""
+        return entering.clone()
+
+
 def cut(network: nn.Sequential, layer: str) -> Halves:
     """Cut a network behind a layer.
 

@@ -1,32 +1,52 @@
 """Build the networks that params.yaml describes, and load trained classifiers."""
 
-import json
+import sys
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load as read_weights
 from torch import nn
 
+from stages.model.arrays import Images
 from stages.model.classifier import Classifier
+from stages.model.comparing import COMPARED, compared
+from stages.study import cards
 from stages.study.params import find
 from stages.study.problem import Problem
+from stages.study.seeds import uniform
+
+SIDE = 64  # pixels of a side of images of noise, where neither the card nor the network says which it takes
 
 
 def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:
     """Load a trained classifier from its folder: `weights.safetensors` and `card.json`.
 
-    Raises:
-        Problem: the weights are not those of the network that params.yaml describes.
-    """
-    from safetensors.torch import load_file
+    It runs in the form that the card names: fast, or as it was built. Where the card does not say, the two are compared
+    on images of noise. That the latter runs is told on stderr.
 
-    card = json.loads((folder / "card.json").read_text())
+    Raises:
+        Problem: a file is missing or damaged, or the weights are not those of the network that params.yaml describes.
+    """
+    card = cards.read(folder)
+    mean, std = cards.normalization(folder)
     module = build(network, classes=len(card["classes"]))
+    data = cards.weights(folder)
     try:
-        module.load_state_dict(load_file(folder / "weights.safetensors"))
+        module.load_state_dict(read_weights(data))
+    except SafetensorError as error:
+        raise Problem(f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.train again") from None
     except RuntimeError as mismatch:
-        raise Problem(
-            f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {mismatch}"
-        ) from None
-    return Classifier(name, module, mean=card["mean"], std=card["std"], engine=engine)
+        told = " ".join(str(mismatch).split())
+        raise Problem(f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {told}") from None
+    about = {"mean": mean, "std": std, "engine": engine}
+    known = card.get("form") or compared(name, module, _noise(card, network), **about)
+    if known["runs"] == "plain":
+        apart = (
+            "are not finite" if known["difference"] is None else f"differ by {known['difference']:.1g} of the largest"
+        )
+        told = f"the logits of its fast form {apart} (tolerance {known['tolerance']:g}), so it runs as it was built"
+        print(f"warning: classifier {name}: {told}", file=sys.stderr)
+    return Classifier(name, module, **about, plain=known["runs"] == "plain")
 
 
 def build(network: dict, *, classes: int) -> nn.Sequential:
@@ -34,3 +54,10 @@ def build(network: dict, *, classes: int) -> nn.Sequential:
     settings = {key: value for key, value in network.items() if key not in ("family", "function")}
     function = network.get("function", network["family"])
     return find("networks", network["family"], function)(classes=classes, **settings)
+
+
+def _noise(card: dict, network: dict) -> Images:
+    """Give images of noise of the size that a classifier takes."""
+    side = network.get("side") or SIDE
+    shape = card.get("image") or (len(card["mean"]), side, side)
+    return uniform(list(range(COMPARED)), "compared", 0, tuple(shape))

@@ -1,6 +1,8 @@
-"""Say what of a network's output is explained: the target's logit, its probability, or the loss."""
+"""Say what a network is to give, and what of it is explained: the target's logit, its probability, or the loss."""
 
 from torch import Tensor, nn
+
+from stages.study.problem import Problem
 
 
 def _logit(logits: Tensor, targets: Tensor) -> Tensor:
@@ -17,3 +19,20 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 # What is differentiated, by name.
 OUTPUTS = {"logit": _logit, "probability": _probability, "loss": _loss}
+
+
+def shaped(name: str, found: object) -> Tensor:
+    """Give what a network gave, if it is one tensor of logits (image, class).
+
+    Raises:
+        Problem: it did not.
+    """
+    due = "expected one tensor of logits, (image, class), of two classes or more"
+    if not isinstance(found, Tensor):
+        raise Problem(f"classifier {name}: its network gives a {type(found).__name__}; {due}")
+    if found.dim() != 2:
+        raise Problem(f"classifier {name}: its network gives {tuple(found.shape)} for {len(found)} images; {due}")
+    if found.shape[1] < 2:
+        told = "its network gives one logit an image"
+        raise Problem(f"classifier {name}: {told}; {due}: of a logit z the two are 0 and z")
+    return found
