@@ -117,7 +117,7 @@ CASES = {
     ),
     "the order of entries": (setting(reordered), {}),
     "a name that is looked up while it runs": (
-        edit("stages/methods/gradient.py", "return (activations - ", "return len([globals()['input_x_gradient']]) * (activations - "),
+        edit("stages/methods/gradient.py", "return (activations - ", "return len([vars]) * (activations - "),
         {**maps("input_x_gradient"), **costs(methods=1)},
     ),
 }  # fmt: skip
