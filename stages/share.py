@@ -1,8 +1,10 @@
 """Open what a study made, labelled and lazy: `open_maps("resnet_robust", "gradcam")`, `open_results()`.
 
-Where the data is not here yet, `dvc pull` brings it from the study's remote.
+Where the data is not here yet, `dvc pull` brings it from the study's remote. What is opened, or a part of it, can be
+written with `to_zarr` and `to_netcdf`; attributes that are more than text or a number are JSON text.
 """
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +60,21 @@ def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Datase
 
 
 def _opened(store: Path, group: str | None) -> xr.Dataset:
+    """Open a store so that it can be written again, as Zarr and as netCDF, whole or in part.
+
+    How it lies on disk (shards of many chunks, which Dask cannot write side by side) is left behind.
+    """
     if not store.is_dir():
         raise Problem(f"{store} is not here: make it with `dvc repro`, or bring it with `dvc pull`")
-    return xr.open_zarr(store, group=group, consolidated=False)
+    opened = xr.open_zarr(store, group=group, consolidated=False).drop_encoding()
+    for variable in [opened, *opened.variables.values()]:
+        variable.attrs = {name: _plain(value) for name, value in variable.attrs.items()}
+    for variable in opened.variables.values():
+        if variable.dtype == "float16":  # netCDF has no such numbers
+            variable.encoding["dtype"] = "float32"
+    return opened
+
+
+def _plain(value: object) -> str | int | float:
+    """Give an attribute as netCDF can hold it: what is more than text or a number as JSON."""
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)

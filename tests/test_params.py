@@ -1,6 +1,11 @@
 """A bad entry is one message that names the file, the entry, what was given and what is accepted."""
 
+import ast
+import os
 import shutil
+import subprocess
+import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Literal
 
@@ -8,8 +13,9 @@ import pytest
 import scipy.stats
 import yaml
 
-from stages.study import signatures
+from stages.study import ranges, signatures
 from stages.study.params import entries, load, network, path, settings
+from stages.study.parsing import parsed
 from stages.study.problem import Problem
 from stages.study.signatures import attributes, signature
 from stages.study.smoothing import check_judging, radius, smoothings
@@ -23,7 +29,7 @@ def given():
 
 
 def told(tmp_path, given) -> str:
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    (tmp_path / "params.yaml").write_text(yaml.dump(given, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
     with pytest.raises(Problem) as problem:
         load(tmp_path)
     return str(problem.value)
@@ -214,9 +220,8 @@ def test_what_should_be_a_mapping(tmp_path, given, names, value):
     for name in names[:-1]:
         place = place[name]
     place[names[-1]] = value
-    assert f"{'.'.join(names)} = {value!r}: expected a mapping of names, got {type(value).__name__}" in told(
-        tmp_path, given
-    )
+    got = "an empty one" if value == {} else type(value).__name__
+    assert f"{'.'.join(names)} = {value!r}: expected a mapping of names, got {got}" in told(tmp_path, given)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +240,214 @@ def test_least_values(tmp_path, given, names, value, least):
         place = place[name]
     place[names[-1]] = value
     assert f"'{names[-1]}' = {value}: expected at least {least}" in told(tmp_path, given)
+
+
+def places(value, *names):
+    """Every number in the default study, and in what its entries could say: where it stands."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from places(part, *names, name)
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from places(part, *names, number)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield names
+
+
+DEFAULTS = yaml.safe_load((STUDY / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, True, 2**70, 1e300])
+def test_every_number_of_the_default_study_has_a_range(tmp_path, value):
+    """Whatever number is replaced by what no setting takes, one line names the entry, the setting and what is due."""
+    takes_negative = {"unmoved"}
+    for names in places(DEFAULTS):
+        if value == -1 and names[-1] in takes_negative:
+            continue
+        given = deepcopy(DEFAULTS)
+        place = given
+        for name in names[:-1]:
+            place = place[name]
+        place[names[-1]] = value
+        message = told(tmp_path, given)
+        settings = [name for name in names if isinstance(name, str)]
+        assert message.startswith("params.yaml: "), names
+        assert "expected" in message, names
+        assert "\n" not in message, names
+        assert settings[-1] in message, names
+        assert settings[0] in message, names
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "due"),
+    [
+        (("methods", "control", "center", "sigma"), 0.0, "'sigma' = 0.0: expected more than 0"),
+        (("methods", "control", "center", "sigma"), 1e-300, "'sigma' = 1e-300: expected at least 1e-12"),
+        (("methods", "control", "canny", "sigma"), float("nan"), "'sigma' = nan: expected at least 0"),
+        (("methods", "relevance", "lrp", "epsilon"), 0, "'epsilon' = 0.0: expected more than 0"),
+        (("methods", "masking", "rise", "probability"), 1.5, "'probability' = 1.5: expected more than 0 and at most 1"),
+        (("metrics", "imputation", "road", "shares"), [0.3, 1.0], "= [0.3, 1.0]: expected each more than 0 and less t"),
+        (("metrics", "imputation", "road", "shares"), [], "'shares' = []: expected a list of at least 1"),
+        (("datasets", "shapes", "side"), [0.3, 0.4, 0.5], "'side' = [0.3, 0.4, 0.5]: expected a list of 2 numbers"),
+        (("datasets", "shapes", "side"), [0.5, 0.4], "'side' = [0.5, 0.4]: expected the least, then the greatest"),
+        (("datasets", "shapes", "chroma"), 0.81, "'chroma' = 0.81: expected at least 0 and at most 0.8"),
+        (("classifiers", "resnet_vanilla", "network", "widths"), [], "'widths' = []: expected a list of at least 1"),
+        (("classifiers", "resnet_robust", "train", "after"), 1.1, "'after' = 1.1: expected at least 0 and at most 1"),
+        (("classifiers", "resnet_robust", "train", "adversary", "step_size"), -1.0, "expected more than 0"),
+        (("seed",), -1, "seed: 'seed' = -1: expected at least 0"),
+        (("seed",), 2**63, "seed: 'seed' = 9223372036854775808: expected at most 9223372036854775807"),
+        (("seed",), None, "seed: 'seed' = None: expected int, got NoneType"),
+        (("aggregate", "level"), 1.0, "'level' = 1.0: expected more than 0 and less than 1"),
+        (("engine", "threads"), 10**6, "'threads' = 1000000: expected at least 1 and at most 1024"),
+    ],
+)
+def test_ranges(tmp_path, given, names, value, due):
+    place = given
+    for name in names[:-1]:
+        place = place[name]
+    place[names[-1]] = value
+    assert due in told(tmp_path, given)
+
+
+def test_every_range_is_of_a_setting_that_there_is():
+    """A misspelt line of the table would hold nothing in check."""
+    known = {"remain", "swap", "batch", "threads", "shard_rows", "seed", "count"}
+    for file in signatures.HOUSE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                known |= {name.arg for name in node.args.kwonlyargs}
+                known |= {f"{node.name}.{name.arg}" for name in node.args.kwonlyargs}
+    assert {*ranges.RANGES, *ranges.LENGTHS, *ranges.RISING} <= known
+
+
+@pytest.mark.parametrize(
+    ("names", "key", "shown"),
+    [
+        ((), 1, "the sections: expected names that are text, got 1 of type int; put it in quotes"),
+        (("methods",), True, "methods: expected names that are text, got True of type bool"),
+        (("methods", "cam"), 3, "methods.cam: expected names that are text, got 3 of type int"),
+        (
+            ("methods", "cam", "gradcam"),
+            None,
+            "methods.cam.gradcam: expected names that are text, got None of type None",
+        ),
+        (("datasets",), 1.5, "datasets: expected names that are text, got 1.5 of type float"),
+        (("classifiers",), 1, "classifiers: expected names that are text"),
+        (("classifiers", "resnet_robust"), 1, "classifiers.resnet_robust: expected names that are text"),
+        (("classifiers", "resnet_robust", "network"), 1, "network: expected names that are text"),
+        (("certify",), 15, "certify: expected names that are text, got 15"),
+        (("engine",), 2, "engine: expected names that are text"),
+    ],
+)
+def test_names_that_are_no_text(tmp_path, given, names, key, shown):
+    place = given
+    for name in names:
+        place = place[name]
+    place[key] = {"channels": "sum"}
+    assert shown in told(tmp_path, given)
+
+
+@pytest.mark.parametrize("function", [3, ["gradcam"], None, "_private", "../cam", {"a": 1}])
+def test_a_function_and_a_family_are_names(tmp_path, given, function):
+    given["methods"]["cam"]["mine"] = {"function": function, "channels": "sum"}
+    assert f"methods.cam.mine: function = {function!r}: expected a name of a-z" in told(tmp_path, given)
+    del given["methods"]["cam"]["mine"]
+    given["classifiers"]["resnet_vanilla"]["network"]["family"] = function
+    assert f"classifiers.resnet_vanilla.network: family = {function!r}: expected a name" in told(tmp_path, given)
+
+
+def test_a_metric_that_excludes_all_methods(tmp_path, given):
+    judged = {name for listed in given["methods"].values() for name in listed}
+    given["metrics"]["localization"]["pointing_game"]["exclude"] = sorted(judged)
+    assert "metrics.localization.pointing_game: exclude names all methods; expected at least one" in told(
+        tmp_path, given
+    )
+    del given["metrics"]["localization"]["pointing_game"]["exclude"]
+    given["metrics"]["certified"]["abstained"] = {
+        **given["metrics"]["certified"]["abstained"],
+        "exclude": given["certify"]["noise_15"]["methods"],
+    }
+    assert "metrics.certified.abstained: exclude names all methods that its smoothings certify" in told(tmp_path, given)
+
+
+def test_a_key_that_stands_twice(tmp_path):
+    text = (STUDY / "params.yaml").read_text()
+    twice = text.replace("  cam:\n    cam:", "  cam:\n    gradcam: {layer: final, channels: max_abs}\n    cam:", 1)
+    first, second = (number + 1 for number, line in enumerate(twice.splitlines()) if line.startswith("    gradcam: "))
+    (tmp_path / "params.yaml").write_text(twice)
+    told = f"the key 'gradcam' of methods.cam stands on line {first} and on line {second}; expected once"
+    with pytest.raises(Problem, match=rf"params\.yaml: {told}"):
+        load(tmp_path)
+    (tmp_path / "params.yaml").write_text(text + "\nseed: 1\n")
+    with pytest.raises(Problem, match=r"params\.yaml: the key 'seed' stands on line 2 and on line \d+; expected once"):
+        load(tmp_path)
+
+
+def test_merges_and_anchors_are_as_they_always_are():
+    text = b"a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, z: 4}\nd: [*a, *a]\ne: {<<: [*a, {w: 0}], x: 5}\n"
+    assert parsed(text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (b"\xff\xfe\x00", r"not YAML: no UTF-8 text"),
+        (b"seed: \x00", r"not YAML: "),
+        (b"seed: [1\n", r"not YAML: .*line 2"),
+        (b"<<<<<<< HEAD\nseed: 1\n=======\nseed: 2\n>>>>>>> other\n", r"not YAML: |stands on line"),
+        (b"a: 2020-13-45\n", r"month must be in 1"),
+        (b"a: !!python/object:os.system {}\n", r"not YAML: could not determine a constructor"),
+        (b"a: {? [1, 2] : 3}\n", r"not YAML"),
+        (b"", r"expected a mapping of sections, got NoneType"),
+        (b"- 1\n", r"expected a mapping of sections, got list"),
+        (b"a: {<<: 1}\n", r"not YAML: "),
+    ],
+)
+def test_what_is_no_study(tmp_path, content, shown):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(Problem, match=rf"params\.yaml: ({shown})") as problem:
+        load(tmp_path)
+    assert "\n" not in str(problem.value)
+
+
+def test_a_folder_in_place_of_params(tmp_path):
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(Problem, match=r"params\.yaml: cannot be read \(Is a directory\)"):
+        load(tmp_path)
+
+
+def stage(tmp_path, *arguments, **environment):
+    known = {**os.environ, "PYTHONPATH": str(STUDY), **environment}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments, "--study", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=known,
+        check=False,
+    )
+
+
+def test_a_stage_tells_a_mistake_in_one_line_and_a_traceback_where_it_is_asked_for(tmp_path, given):
+    given["seed"] = True
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    done = stage(tmp_path, "stages.select", "resnet_vanilla", ATLAS_DEBUG="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "error: params.yaml: seed: 'seed' = True: expected int, got bool. Accepted by the kernel: seed: int"
+    ]
+    done = stage(tmp_path, "stages.select", "resnet_vanilla", ATLAS_DEBUG="1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Traceback")
+
+
+def test_a_stage_is_called_with_names_of_the_study(tmp_path, given):
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    done = stage(tmp_path, "stages.select", "no_such_classifier", ATLAS_DEBUG="")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2
+    assert (
+        "params.yaml names no classifier 'no_such_classifier'; it names: resnet_vanilla, resnet_robust" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -263,7 +476,7 @@ def test_what_a_metric_asks_for(tmp_path, given, monkeypatch, arguments, expecte
     [
         ({"remain": 0.5, "swap": 0.3}, r"reverse = .*: expected shares, and remain \+ 2 \* swap at most 1"),
         ({"remain": 0.5, "mis": 0.3}, r"reverse: .*unknown setting 'mis' = 0.3"),
-        ({"remain": -0.5, "swap": 0.3}, r"expected shares"),
+        ({"remain": -0.5, "swap": 0.3}, r"'remain' = -0.5: expected at least 0 and at most 1"),
         ([0.1, 0.2], r"'reverse' = \[0.1, 0.2\]: expected dict"),
     ],
 )

@@ -139,10 +139,9 @@ def test_no_control_finds_the_objects_that_are_judged(samples):
         assert localization.wsl(one[:, 0], boxes, thresholds=100, iou=0.5).mean(0).max() < 0.35, name
 
 
-@pytest.mark.parametrize("chroma", [-0.1, 0.81])
-def test_a_chroma_that_no_color_has_is_refused(chroma):
-    with pytest.raises(Problem, match=rf"chroma = {chroma}: expected at least 0 and at most 0\.8"):
-        drawn(train=1, chroma=chroma)
+def test_an_object_that_covers_no_pixel_is_refused():
+    with pytest.raises(Problem, match=r"datasets\.shapes: an object of train_\d+ covers no pixel of 16 a side"):
+        drawn(train=100, size=16, side=[0.01, 0.02])
 
 
 def test_shares_of_pairs_and_large_objects(samples):

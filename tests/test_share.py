@@ -1,13 +1,17 @@
 """What a study made is opened with one line, lazily, and pushed and pulled by DVC."""
 
+import json
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
-from study import environment, files, run
+import xarray as xr
+from study import environment, files, run, tiny, write
 
+from stages.cache.stores import array, begin, group_at
 from stages.share import open_maps, open_results
+from stages.study.params import path
 from stages.study.problem import Problem
 
 # `method` is a keyword of xarray's sel, so that names are given in a dict.
@@ -44,6 +48,67 @@ def test_maps_that_are_not_here(baseline, tmp_path):
     shutil.copy(baseline / "params.yaml", tmp_path)
     with pytest.raises(Problem, match="is not here: make it with `dvc repro`, or bring it with `dvc pull`"):
         open_maps("resnet_vanilla", "gradient", study=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A study whose maps and results are stores of random numbers, of several chunks a shard."""
+    study, rng = tmp_path_factory.mktemp("written"), np.random.default_rng(0)
+    write(study, tiny())
+    for number, dtype in enumerate(("float32", "float16")):
+        store = path(study, "maps", "resnet_vanilla", "gradient", ("gradient", "input_x_gradient")[number])
+        for group, dims, shape in (("images", ("image",), (7,)), ("grids", ("grid", "tile"), (3, 4))):
+            inside = group_at(store / group, {"unsupported": "no reason"})
+            dims, lead = (*dims, "y", "x"), len(shape)
+            values = rng.standard_normal((*shape, 64, 48)).astype(dtype)
+            values[0] = np.nan
+            begin(inside, "attribution", values.shape, dtype, dims, {"units": "logit"}, lead=lead, shard=3)[...] = (
+                values
+            )
+            array(inside, dims[0], np.array([f"test_{n}" for n in range(shape[0])]), dims[:1], {})
+            array(inside, "target", np.arange(np.prod(shape)).reshape(shape), dims[:lead], {})
+    notes = {
+        "bootstrap": {"resamples": 20, "level": 0.95},
+        "unsupported": {},
+        "pairs": [["a", "b"], ["c", "d"]],
+        "n": 8,
+    }
+    results = group_at(study / "data/results/summary.zarr", notes)
+    array(results, "method", np.array(["gradient", "gradcam"]), ("method",), {})
+    array(results, "control", np.array([False, True]), ("method",), {"flag": True, "of": None})
+    array(results, "mean", rng.random((2, 60)), ("method", "metric"), {"range": [0, 1]})
+    array(results, "count", np.arange(120).reshape(2, 60), ("method", "metric"), {})
+    return study
+
+
+OPENED = {
+    "images": lambda study: open_maps("resnet_vanilla", "gradient", study=study),
+    "grids": lambda study: open_maps("resnet_vanilla", "gradient", on="grids", study=study),
+    "half": lambda study: open_maps("resnet_vanilla", "input_x_gradient", study=study),
+    "results": lambda study: open_results(study=study),
+}
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1, 6)], ids=["whole", "part"])
+@pytest.mark.parametrize("kind", ["zarr", "netcdf"])
+@pytest.mark.parametrize("name", OPENED)
+def test_what_is_opened_can_be_written_again(written, tmp_path, name, kind, part):
+    given = OPENED[name](written)
+    given = given.isel({given.dims[0] if name != "results" else "metric": part})
+    if kind == "zarr":
+        given.to_zarr(tmp_path / "copy.zarr", consolidated=False)
+        back = xr.open_zarr(tmp_path / "copy.zarr", consolidated=False)
+    else:
+        given.to_netcdf(tmp_path / "copy.nc")
+        back = xr.load_dataset(tmp_path / "copy.nc", mmap=False)
+    xr.testing.assert_identical(back.load(), (given if name == "results" else given.to_dataset()).load())
+
+
+def test_attributes_of_many_parts_are_json(written):
+    attrs = open_results(study=written).attrs
+    assert json.loads(attrs["bootstrap"]) == {"resamples": 20, "level": 0.95}
+    assert json.loads(attrs["pairs"]) == [["a", "b"], ["c", "d"]]
+    assert attrs["n"] == 8
 
 
 def test_push_and_pull_through_a_folder(baseline, tmp_path):

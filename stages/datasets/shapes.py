@@ -78,9 +78,6 @@ def shapes(
     Yields:
         The training split, then the held-out one. The mask is exactly what is painted; boxes are tight around it.
     """
-    most = round(LIGHTEST - DARKEST, 6)
-    if not 0 <= chroma <= most:
-        raise Problem(f"params.yaml: datasets.shapes: chroma = {chroma}: expected at least 0 and at most {most}")
     counts = {"train": train, "test": test}
     for split, number in chain.from_iterable(((s, n) for n in range(count)) for s, count in counts.items()):
         image = f"{split}_{number:05d}"
@@ -94,6 +91,9 @@ def shapes(
         else:
             sides, regions = side, [(0, 0, size, size)]
         objects = [_object(random, CLASSES["shapes"][label], region, size, sides, turn) for region in regions]
+        if not all(mask.any() for mask in objects):
+            due = "expected a larger size, or larger objects"
+            raise Problem(f"params.yaml: datasets.shapes: an object of {image} covers no pixel of {size} a side; {due}")
         pixels = _painted(random, objects, size, cuts, chroma, texture, grain)
         boxes = np.stack([_box(mask) for mask in objects])
         yield Sample(image, split, label, pixels, boxes, np.logical_or.reduce(objects))

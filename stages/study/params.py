@@ -4,18 +4,20 @@ Nothing here imports what it describes until it is asked to: a stage with nothin
 """
 
 import importlib
+import os
 import sys
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable
 from inspect import signature as python_signature
 from pathlib import Path
+from signal import SIGINT
 from typing import Any, Literal
 
-import yaml
-
 from stages.study import unedited
+from stages.study.parsing import parsed
 from stages.study.problem import Problem
-from stages.study.settings import Entry, check, mapping, named
+from stages.study.settings import NAME, Entry, check, mapping, named
 from stages.study.signatures import askable, signature, signature_in
 from stages.study.smoothing import check_judging, check_reach, smoothings
 
@@ -66,13 +68,16 @@ def load(study: Path) -> dict:
     """
     path = study / "params.yaml"
     try:
-        params = _parsed(unedited.read(path, _meaning))
+        params = parsed(unedited.read(path, _meaning))
     except FileNotFoundError:
         raise Problem(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
-    except yaml.YAMLError as error:
-        raise Problem(f"{path}: not YAML: {error}") from None
+    except OSError as error:
+        raise Problem(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise Problem(f"{path}: {error}") from None
     if not isinstance(params, dict):
         raise Problem(f"{path}: expected a mapping of sections, got {type(params).__name__}")
+    mapping(params, "the sections")
     for section in DUE:
         if section not in params:
             raise Problem(f"{path}: the section '{section}' is missing")
@@ -85,8 +90,7 @@ def load(study: Path) -> dict:
         check_judging(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
         dataset(params, name)
-    if not isinstance(params["seed"], int):
-        raise Problem(f"params.yaml: seed = {params['seed']!r}: expected int, got {type(params['seed']).__name__}")
+    check({"seed": params["seed"]}, {"seed": int}, "seed", "the kernel")
     for section, verb, function in (("judge", "train", "judged"), ("aggregate", "aggregate", "aggregate")):
         settings(section, params[section], verb, function)
     settings("report", params["report"], "report", "report")
@@ -100,15 +104,11 @@ def load(study: Path) -> dict:
     return params
 
 
-def _parsed(content: bytes) -> object:
-    return yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
 def _meaning(content: bytes) -> bytes:
     """Digest what params.yaml says: comments and spaces may change while a stage runs."""
     try:
-        return unedited.plain(repr(_parsed(content)).encode())
-    except yaml.YAMLError:
+        return unedited.plain(repr(parsed(content)).encode())
+    except ValueError:
         return unedited.plain(content)
 
 
@@ -125,7 +125,7 @@ def _classifier(params: dict, name: str, spec: dict) -> None:
     if set(spec) != due:
         missing, unknown = ", ".join(sorted(due - set(spec))), ", ".join(sorted(set(spec) - due))
         raise Problem(f"params.yaml: {where}: missing: {missing or 'nothing'}; unknown: {unknown or 'nothing'}")
-    if spec["dataset"] not in params["datasets"]:
+    if not isinstance(spec["dataset"], str) or spec["dataset"] not in params["datasets"]:
         known = ", ".join(params["datasets"])
         raise Problem(f"params.yaml: {where}.dataset: no dataset '{spec['dataset']}'; known: {known}")
     network(params, name)
@@ -163,7 +163,7 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
     """Bind one entry: split its options from its settings and check both."""
     named(name, where)
     given = dict(mapping(given, where, empty=True))
-    function = given.pop("function", name)
+    function = _plain(given.pop("function", name), "function", where)
     accepted = OPTIONS[kind]
     options = {key: given.pop(key) for key in accepted if key in given}
     options = {**{key: OPTIONAL[key] for key in accepted if key in OPTIONAL}, **options}
@@ -188,7 +188,8 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
 def dataset(params: dict, name: str) -> Entry:
     """Bind a dataset's entry; its family is its own name unless it says otherwise."""
     given = dict(mapping(params["datasets"][name], f"datasets.{name}"))
-    return entry("datasets", given.pop("family", name), name, given, f"datasets.{name}")
+    family = _plain(given.pop("family", name), "family", f"datasets.{name}")
+    return entry("datasets", family, name, given, f"datasets.{name}")
 
 
 def network(params: dict, classifier: str) -> Entry:
@@ -197,9 +198,16 @@ def network(params: dict, classifier: str) -> Entry:
     given = dict(mapping(params["classifiers"][classifier]["network"], where))
     if "family" not in given:
         raise Problem(f"params.yaml: {where}: 'family' is missing: the module of stages/networks that has it")
-    family = given.pop("family")
+    family = _plain(given.pop("family"), "family", where)
+    function = _plain(given.get("function", family), "function", where)
     # The number of classes is the dataset's to say.
-    return entry("networks", family, given.get("function", family), {**given, "classes": 1}, where)
+    return entry("networks", family, function, {**given, "classes": 1}, where)
+
+
+def _plain(value: object, part: str, where: str) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise Problem(f"params.yaml: {where}: {part} = {value!r}: expected a name of a-z, 0-9 and _")
+    return value
 
 
 def settings(where: str, given: object, verb: str, function: str) -> dict[str, Any]:
@@ -219,7 +227,11 @@ def path(study: Path, kind: str, *names: str) -> Path:
 
 
 def command(main: Callable) -> None:
-    """Run a verb's main from the command line; a Problem is one line on stderr and exit status 1."""
+    """Run a verb's main from the command line.
+
+    What goes wrong is one line on stderr: with exit status 2 where the user can mend it, else with 1. The environment
+    variable ATLAS_DEBUG adds the traceback.
+    """
     parser = ArgumentParser(prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=main.__doc__)
     parser.add_argument("--study", type=Path, default=Path(), help="the folder of params.yaml (default: here)")
     for name in list(python_signature(main).parameters)[1:]:
@@ -227,7 +239,26 @@ def command(main: Callable) -> None:
     arguments = vars(parser.parse_args())
     try:
         unedited.read_sources()
+        _check_names(**arguments)
         main(**arguments)
-    except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + SIGINT)
+    except Exception as error:
+        if os.environ.get("ATLAS_DEBUG"):
+            traceback.print_exc()
+        told = " ".join(str(error).split())
+        if not isinstance(error, Problem):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 tells more"
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Problem) else 1)
+
+
+def _check_names(study: Path, **given: str) -> None:
+    """Check that params.yaml has the names that a stage is called with."""
+    params = load(study)
+    for kind, section in (("dataset", "datasets"), ("classifier", "classifiers"), ("family", "methods")):
+        if kind in given and given[kind] not in params[section]:
+            known = ", ".join(params[section])
+            raise Problem(f"{study / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")

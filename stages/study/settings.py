@@ -1,4 +1,4 @@
-"""Check what params.yaml gives against what a function accepts: names, types, least values."""
+"""Check what params.yaml gives against what a function accepts: names, types, ranges."""
 
 import json
 import re
@@ -7,15 +7,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from stages.study.problem import Problem
+from stages.study.ranges import fault
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-# Settings that count: at least 1 wherever they stand. All other whole numbers are at least 0.
-COUNTS = {
-    "background", "baselines", "batch", "blocks", "cells", "count", "epochs", "iterations", "levels", "masks",
-    "min_pixels", "parts", "patch", "pixels", "resamples", "samples", "shard_rows", "size", "steps", "stride",
-    "superpixels", "threads", "thresholds", "tiles_per_side", "window",
-}  # fmt: skip
 
 
 class Entry(NamedTuple):
@@ -30,7 +24,13 @@ class Entry(NamedTuple):
 
 
 def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
-    """Check names, types and least values of settings.
+    """Check names, types and ranges of settings.
+
+    Args:
+        given: What stands in params.yaml.
+        accepted: Types of the settings.
+        where: The entry.
+        owner: Who takes them, the function's name first.
 
     Raises:
         Problem: with every fault of the entry, what was given and what is accepted.
@@ -40,13 +40,12 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
     try:
         checked = dict(_model(tuple(accepted.items()))(**mapping(given, where, empty=True)))
     except ValidationError as error:
-        faults = "; ".join(_fault(fault, accepted) for fault in error.errors())
+        faults = "; ".join(_told(one, accepted) for one in error.errors())
         takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
         raise Problem(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
-    for name, value in checked.items():
-        least = 1 if name in COUNTS else 0
-        if isinstance(value, int) and value < least:
-            raise Problem(f"params.yaml: {where}: '{name}' = {value}: expected at least {least}")
+    function = owner.split()[0]
+    if faults := [told for name, value in checked.items() if (told := fault(function, name, value))]:
+        raise Problem(f"params.yaml: {where}: {'; '.join(faults)}")
     return checked
 
 
@@ -58,7 +57,12 @@ def mapping(value: object, where: str, *, empty: bool = False) -> dict:
     """
     if not isinstance(value, dict) or not (value or empty):
         shown = f"{value!r}"[:80]
-        raise Problem(f"params.yaml: {where} = {shown}: expected a mapping of names, got {type(value).__name__}")
+        got = "an empty one" if value == {} else type(value).__name__
+        raise Problem(f"params.yaml: {where} = {shown}: expected a mapping of names, got {got}")
+    for name in value:
+        if not isinstance(name, str):
+            got = f"{name!r} of type {type(name).__name__}"
+            raise Problem(f"params.yaml: {where}: expected names that are text, got {got}; put it in quotes")
     return value
 
 
@@ -88,7 +92,7 @@ def _model(accepted: tuple[tuple[str, Any], ...]) -> Callable[..., Iterable[tupl
     return create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
-def _fault(fault: Any, accepted: dict[str, Any]) -> str:
+def _told(fault: Any, accepted: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"unknown setting '{name}' = {fault['input']!r}"

@@ -65,6 +65,8 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
     where = f"params.yaml: metrics.{metric.family}.{metric.name}"
     if unknown := set(metric.options["exclude"]) - methods:
         raise Problem(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
+    if methods <= set(metric.options["exclude"]):
+        raise Problem(f"{where}: exclude names all methods; expected at least one that is judged")
     asks = signature("metrics", metric.family, metric.function).evidence
     named, level = metric.options["smoothings"], metric.options["level"]
     if metric.options["tile"] is not None and "tiles" not in asks:
@@ -89,6 +91,8 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
         if one.tile not in (None, metric.options["tile"]):
             given = metric.options["tile"]
             raise Problem(f"{where}: tile = {given}: {one.name} certifies tile {one.tile} alone; expected {one.tile}")
+    if {name for one in ways for name in one.methods} <= set(metric.options["exclude"]):
+        raise Problem(f"{where}: exclude names all methods that its smoothings certify; expected at least one judged")
     levels, tau, alpha = ways[0].settings["levels"], metric.settings["tau"], metric.settings["alpha"]
     if level not in levels:
         raise Problem(f"{where}: level = {level}: expected the one to rank by, of {levels}")
