@@ -116,12 +116,15 @@ def test_strange_texts_are_escaped_in_tables_for_papers(study):
 
 def test_names_of_any_length_leave_room_for_what_they_name(text):
     chart = text[text.index('id="metric_insertion"') :]
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', chart)[1]) / 72
-    assert width > theme.breadth(f"{LONG}a", theme.TEXT) + 1
+    chart = chart[chart.index("<svg") : chart.index("</svg>")]
+    assert float(re.search(r'viewBox="0 0 ([\d.]+)', chart)[1]) / 72 < 5
+    names = [name for name in re.findall(">([^<]+)</text>", chart) if name.startswith("method_")]
+    assert {name[-1] for name in names} == set("abc")
+    assert all("…" in name and theme.breadth(name, theme.TEXT) <= theme.LONGEST for name in names)
     line = bands.Line(LONG, *np.tile([0.2, 0.4, 0.3], (3, 1)))
     frame = bands.Frame(np.array([0, 0.5, 1]), [], "x", "", 0, 1)
     drawn = bands.chart(frame, [line, line._replace(name=f"{LONG}b")], [], "long", "alt")
-    assert float(re.search(r'viewBox="0 0 ([\d.]+)', drawn)[1]) / 72 > theme.breadth(f"{LONG}b", theme.SMALL)
+    assert float(re.search(r'viewBox="0 0 ([\d.]+)', drawn)[1]) / 72 == pytest.approx(bands.WIDTH)
     assert theme.shortened("short", theme.TEXT, 2) == "short"
     cut = theme.shortened(LONG, theme.TEXT, 2)
     assert theme.breadth(cut, theme.TEXT) <= 2
