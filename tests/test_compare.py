@@ -201,10 +201,10 @@ def test_settings_that_changed_are_listed_with_both_values():
     other = summary().assign_coords(
         metric_settings=("metric", [json.dumps({"pixels": 9}), json.dumps({"pixels": 8, "fill": None})])
     )
-    other.attrs["bootstrap"] = {"resamples": 20, "level": 0.9, "seed": 0}
+    other.attrs["bootstrap"] = {"resamples": 20, "level": 0.9}
     assert settings(summary(), other).to_numpy().tolist() == [
         ["aggregate", "level", "0.95", "0.9"],
-        ["aggregate", "intervals", '"percentile"', ""],
+        ["aggregate", "seed", "0", ""],
         ["deletion", "pixels", "8", "9"],
         ["insertion", "blur", "3", ""],
         ["insertion", "fill", "", "null"],
@@ -254,7 +254,7 @@ def test_a_revision_is_compared_with_the_working_tree(house, baseline, tmp_path)
     assert "went" in said
     for word in ("pixels", "2048", "512", "deletion ↓"):
         assert word in said
-    assert "the intervals are apart: the bootstrap intervals of the two means (95 %) share no value" in said
+    assert "the intervals are apart: the intervals of the two means (95 %) share no value" in said
     table = pd.read_csv(tmp_path / "all.csv")
     old, new = stored(baseline), stored(house)
     assert len(table) == old.sizes["method"] * (old.sizes["metric"] + 2)

@@ -32,6 +32,13 @@ def test_plain_and_robust_classifiers_of_the_paper_differ_as_it_says(metric, fam
     assert int(found["count"]) == number
 
 
+def test_with_ties_p_is_that_of_all_ways_to_deal_the_means():
+    found = compare(printed(), PAIRS, rule="permutation").isel(comparison=0)["p"]
+    told = [("deletion", "perturbation", 9.1e-09), ("pointing", "gradient", 8.8e-06)]
+    for metric, family, p in told:
+        assert float(found.sel({"metric": metric, "method_family": family})) == pytest.approx(p, rel=0.01)
+
+
 def test_all_methods_are_a_family_without_the_controls_and_a_method_without_a_mean_is_on_neither_side():
     found = compare(made_up(width=1.5), [["plain", "robust"]], rule="wilcox_test").isel(comparison=0, metric=0)
     assert found["count"].sel(method_family=["gradient", "cam", "control", "all"]).values.tolist() == [2, 2, 1, 4]

@@ -179,6 +179,14 @@ def test_too_few_scores_are_told(summary):
     assert "no score is defined" in papers.tables(few)["robust/deletion.md"]
 
 
+def test_a_metric_on_which_all_tie_says_so(summary):
+    tied = summary.copy(deep=True)
+    tied["rank"].loc[{"classifier": "robust", "metric": "deletion"}] = np.nan
+    made = papers.tables(tied)
+    assert "<sup>a</sup> no method is before another" in made["robust/deletion.md"]
+    assert "no method is before another" not in made["vanilla/deletion.md"]
+
+
 def test_letters_are_left_out_where_a_method_has_many(summary):
     many = summary.assign_coords(letters=summary["letters"].copy(deep=True))
     many["letters"].loc[{"classifier": "robust", "metric": "deletion", "method": "rise"}] = "abcdefghijklm"
@@ -188,12 +196,16 @@ def test_letters_are_left_out_where_a_method_has_many(summary):
     assert "not across metrics and classifiers" in made["vanilla/deletion.tex"]
 
 
-def test_a_method_that_lacks_rankings_is_not_the_best_by_mean_rank(summary):
+def test_a_method_that_lacks_most_rankings_is_not_the_best_by_mean_rank(summary):
     few = summary.copy(deep=True)
     for name in ("overall_rank", "mean_rank", "family_rank"):
         few[name].loc[{"method": "cam"}] = 0.5
-    few["mean_rank_lacking"].loc[{"method": "cam"}] = 3
-    few["family_rank_lacking"].loc[{"method": "cam"}] = 1
+    for name in ("overall_rank", "mean_rank", "family_rank"):
+        few[f"{name}_lacking"].loc[{"method": "cam"}] = few[f"{name}_metrics"].sel({"method": "cam"})
+    for name in ("overall_rank", "robust/mean_rank"):  # half of the rankings are enough
+        assert re.search(r"`cam` \| \*\*0\.5\*\*", papers.tables(few)[f"{name}.md"])
+    for name in ("overall_rank", "mean_rank", "family_rank"):
+        few[f"{name}_lacking"].loc[{"method": "cam"}] += 1
     made = papers.tables(few)
     for name in ("overall_rank", "robust/mean_rank", "robust/family_faithfulness", "robust"):
         lines = made[f"{name}.md"].splitlines()

@@ -70,7 +70,7 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     given = yaml.safe_load((alone / "params.yaml").read_text())
     del given["classifiers"]["vanilla"], given["metrics"]["faithfulness"]
     given["report"]["title"] = "<Alone> & well"
-    given["aggregate"] |= {"intervals": "bca", "fewest": 2}
+    given["aggregate"] |= {"weights": "metrics", "fewest": 2}
     for family in made_up.METHODS:
         grids = params.path(alone, "scores", "robust", family) / "grid_pointing_game"
         zarr.open_array(grids / "score", mode="r+")[:, 4:] = float("nan")
@@ -81,17 +81,20 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     page = (alone / "data/report/index.html").read_text()
     assert "<h1>&lt;Alone&gt; &amp; well</h1>" in page
     assert "Every method could serve every classifier.</p>" in page
-    few = "methods have no scores on 2 or more images, or grids, or not on the same ones, and so none is ranked"
-    few += ', by <span class="name">max_sensitivity</span> (at most 1 image has a score).</p>'
+    few = "none is ranked, as all tie, or as methods have no scores on 2 or more images, or grids, or not on the same "
+    few += 'ones, by <span class="name">max_sensitivity</span> (at most 1 image has a score).</p>'
     assert f'On <span class="name">robust</span> {few}' in page
     assert 'data-value="1">1 image</td>' in page
     assert 'id="curves"' not in page
     assert 'id="pairs"' not in page
     assert "boxes_" not in page
     assert 'n/a <span class="soft">fewer than 5 grids have a score</span>' in page
-    assert "lines are 95% BCa intervals of a bootstrap" in page
-    assert "BCa intervals of means and percentile intervals of ranks at 95%" in page
-    assert "95 % bootstrap intervals (means: BCa)" in (alone / "data/report/tables/robust/sparseness.md").read_text()
+    assert "lines are 95% intervals of the mean, Hall’s" in page
+    assert "resamples of the images (or whole grids), for intervals of ranks at 95%" in page
+    told = (alone / "data/report/tables/robust/sparseness.md").read_text()
+    assert "95 % intervals (means: Hall’s for skewed scores, Agresti and Coull’s for hits)" in told
+    assert "In a mean rank all single metrics count the same" in page
+    assert "1 is best of 14; metrics count the same" in (alone / "data/report/tables/overall_rank.md").read_text()
 
 
 def test_cost_is_set_against_quality(study, text):
@@ -244,7 +247,7 @@ def test_the_browser_has_no_complaints(page):
 def test_the_answer_comes_first_and_controls_are_marked(page):
     said = page.find_element("css selector", ".answer li").text
     assert re.match(
-        r"\w+ has the best mean rank: [\d.]+ of 12 methods over 14 rankings by 7 metrics on 2 classifiers", said
+        r"\w+ has the best mean rank: [\d.]+ of 14 methods over 14 rankings by 7 metrics on 2 classifiers", said
     )
     page.find_element("css selector", "#metric_insertion summary").click()
     marked = {row.find_element("css selector", "th").get_attribute("data-value") for row in find(page, "tr.control")}

@@ -7,7 +7,7 @@ import xarray as xr
 from stages.figures import words
 from stages.results.plots import write
 from stages.statistics.costs import cost_table
-from stages.statistics.overall import lacking
+from stages.statistics.overall import lacking, orders
 
 METHODS = ["first", "second", "third", "part", "null"]
 
@@ -29,8 +29,12 @@ def summary() -> xr.Dataset:
         table[f"overall_rank{end}"] = ("method", means + by)
         table[f"mean_rank{end}"] = table["rank"].mean("metric") + by
     table["overall_rank_metrics"] = table["rank"].notnull().sum(["classifier", "metric"])
+    table["mean_rank_metrics"] = table["rank"].notnull().sum("metric")
+    table["overall_rank_methods"] = 5
+    for name in ("overall_rank", "mean_rank"):
+        table[f"{name}_otherwise"] = table[name]
     table = table.assign(lacking(table["rank"]))
-    return table.assign_attrs(bootstrap={"level": 0.95})
+    return table.assign(orders(table)).assign_attrs(bootstrap={"level": 0.95}, weights="families")
 
 
 def test_a_ranking_that_others_have_is_lacked_and_a_controls_is_not(summary):
@@ -42,26 +46,47 @@ def test_a_ranking_that_others_have_is_lacked_and_a_controls_is_not(summary):
     assert lacking(alone)["overall_rank_lacking"].values.tolist() == [0, 0, 0, 1, 0]
 
 
-def test_who_lacks_a_ranking_is_not_on_the_front_and_beats_nobody(summary):
+def test_who_lacks_most_rankings_is_not_on_the_front_and_beats_nobody(summary):
     passes = xr.Dataset({kind: ("method", [1.0] * 5) for kind in ("forward", "backward", "head")}, {"method": METHODS})
+    assert cost_table({"one": passes}, {}, summary, [])["front"].values.tolist() == [[0, 0, 0, 1, 0], [0] * 5]
+    summary["mean_rank_lacking"].loc[{"method": "part"}] = 2
     assert cost_table({"one": passes}, {}, summary, [])["front"].values.tolist() == [[1, 0, 0, 0, 0], [0] * 5]
 
 
-def test_only_a_method_that_lacks_no_ranking_leads(summary):
+def test_only_a_method_that_has_most_rankings_leads(summary):
     first, other = words._leader(summary)
     assert first == (
-        "first has the best mean rank: 1.2 of 4 methods over 4 rankings by 2 metrics on 2 classifiers "
+        "first has the best mean rank: 1.2 of 5 methods over 4 rankings by 2 metrics on 2 classifiers "
         "(95% interval 1.1 to 1.4)."
     )
     assert other == "No other method’s interval overlaps with its own."
     assert words.partly(summary) == ["part (1 of 4 rankings)"]
 
 
-def test_where_all_methods_lack_rankings_none_leads(summary):
-    summary["overall_rank_lacking"] = summary["overall_rank_lacking"] + 1
+def test_a_method_that_lacks_a_ranking_or_two_leads_all_the_same(summary):
+    summary["overall_rank_lacking"].loc[{"method": "first"}] = 4
+    assert words._leader(summary)[0].startswith("first has the best mean rank: 1.2 of 5 methods over 4 rankings")
+    summary["overall_rank_lacking"].loc[{"method": "first"}] = 5
+    assert words._leader(summary)[0].startswith("second has the best mean rank")
+
+
+def test_it_is_told_how_much_the_order_depends_on_what_counts_the_same(summary):
+    assert words._weights(summary) == [
+        "In a mean rank all families of metrics count the same; if single metrics did, its order would agree with this "
+        "one with a Kendall τ of 1.0 and first would come first."
+    ]
+    ranks = summary["overall_rank"].values
+    turned = summary.assign(overall_rank_otherwise=("method", 6 - ranks))
+    said = words._weights(turned.assign(orders(turned)).assign_attrs(weights="metrics"))
+    assert said[0].startswith("In a mean rank all single metrics count the same; if families of metrics did,")
+    assert said[0].endswith("a Kendall τ of −1.0 and null would come first.")
+
+
+def test_where_all_methods_lack_most_rankings_none_leads(summary):
+    summary["overall_rank_lacking"] = summary["overall_rank_metrics"] + 4
     assert words._leader(summary) == [
-        "No method has all 5 rankings, so that none can be said to lead. part has the best mean rank: 1.0 over 1 of "
-        "them (95% interval 0.8 to 1.2)."
+        "No method has half of the 6 rankings, so that none can be said to lead. part has the best mean rank: 1.0 over "
+        "1 of them (95% interval 0.8 to 1.2)."
     ]
 
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from stages.figures.theme import EDGE, INK, SMALL, SOFT, breadth, fit, marker, series, style, svg
+from stages.figures.theme import EDGE, INK, LONGEST, SMALL, SOFT, breadth, fit, marker, series, shortened, style, svg
 
 WIDTH, HEIGHT = 3.7, 2.25  # inches; what the legend takes comes on top
 COLUMNS, LINE, KEY, GAP = 2, 0.19, 0.28, 0.1  # of the legend; inches of a line, of a key in it and beside the key
@@ -138,7 +138,7 @@ def _columns(names: list[str]) -> list[list[str]]:
 
 def _across(column: list[str]) -> float:
     """Give the inches that a column of the legend takes."""
-    return KEY + 2 * GAP + max(breadth(name, SMALL) for name in column)
+    return KEY + 2 * GAP + max(breadth(shortened(name, SMALL, LONGEST), SMALL) for name in column)
 
 
 def _legend(figure: Figure, looks: dict[str, dict[str, Any]], columns: list[list[str]]) -> None:
@@ -151,5 +151,6 @@ def _legend(figure: Figure, looks: dict[str, dict[str, Any]], columns: list[list
             y = (EDGE + LINE * (rows - row - 0.5)) / height
             x = np.array([left, left + KEY / 2, left + KEY]) / width
             figure.add_artist(Line2D(x, [y, y, y], markevery=[1], **looks[name]))
-            figure.text((left + KEY + GAP) / width, y, name, va="center_baseline", fontsize=SMALL)
+            told = shortened(name, SMALL, LONGEST)
+            figure.text((left + KEY + GAP) / width, y, told, va="center_baseline", fontsize=SMALL)
         left += step

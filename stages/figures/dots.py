@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from stages.figures.order import RAISED
-from stages.figures.theme import INK, PAPER, SOFT, fit, marker, series, style, svg
+from stages.figures.theme import INK, LONGEST, PAPER, SOFT, TEXT, fit, marker, series, shortened, style, svg
 
 WIDTH, ROW = 4.5, 0.225
 BLANK = 7  # points
@@ -119,10 +119,11 @@ def _axes(number: int, row: float) -> tuple[Figure, Axes]:
 
 def _names(axes: Axes, listed: list[Row]) -> None:
     transform, vertical, horizontal = axes.get_yaxis_text1_transform(axes.yaxis.get_tick_padding())
-    for place, row in enumerate(listed):
+    names = [shortened(row.name, TEXT, LONGEST) for row in listed]
+    for place, (name, row) in enumerate(zip(names, listed, strict=True)):
         look = {"color": SOFT, "style": "italic"} if row.control else {}
-        axes.text(0, place, row.name, transform=transform, va=vertical, ha=horizontal, **look)
-    fit(axes, names=[row.name for row in listed])
+        axes.text(0, place, name, transform=transform, va=vertical, ha=horizontal, **look)
+    fit(axes, names=names)
 
 
 def scale(axes: Axes, values: np.ndarray) -> None:

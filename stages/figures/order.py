@@ -5,6 +5,7 @@ import xarray as xr
 
 from stages.statistics.overall import mostly
 
+TIED = "no method is before another"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -82,10 +83,14 @@ def scored(board: xr.Dataset) -> str:
     return f"at most {number} {unit} have a score" if number > 1 else f"at most 1 {unit[:-1]} has a score"
 
 
+def tied(board: xr.Dataset) -> bool:
+    """Tell whether methods were compared by a metric on a classifier and none is before another."""
+    return int(board["rank_count"].max()) > 0 and not board["rank"].notnull().any()
+
+
 def nobody(board: xr.Dataset) -> str:
     """Say why a metric ranks no method on a classifier: all tie, or few scores are defined."""
-    compared = int(board["rank_count"].max()) > 0
-    return "no method is before another" if compared else scored(board)
+    return TIED if tied(board) else scored(board)
 
 
 def unranked(summary: xr.Dataset) -> dict[str, dict[str, str]]:

@@ -102,10 +102,10 @@ def _maps(figure: Figure, shown: Shown, methods: list[str], rows: int) -> None:
         axes.set_axis_off()
     pixels = np.moveaxis(shown.pixels, 0, -1)
     grid.flat[0].imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
-    grid.flat[0].set_title(shortened(shown.target, 9, CELL), color=plain(INK), fontsize=9)
+    grid.flat[0].set_title(shortened(shown.target, 9, CELL - 0.2), color=plain(INK), fontsize=9)
     for axes, method in zip(grid.flat[1:], chosen, strict=False):
         values = shown.maps[method]
         signed = bool(values.min() < 0)
         colors = pictures.DIVERGING if signed else pictures.SEQUENTIAL
         axes.imshow(pictures.quantize(values, signed=signed), cmap=colors, vmin=0, vmax=255)
-        axes.set_title(shortened(method, 9, CELL), color=plain(INK), fontsize=9)
+        axes.set_title(shortened(method, 9, CELL - 0.2), color=plain(INK), fontsize=9)

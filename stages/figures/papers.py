@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from stages.figures.order import RAISED, ranking_metrics, shared
+from stages.figures.order import RAISED, TIED, ranking_metrics, shared, tied
 from stages.statistics.overall import mostly
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -264,8 +264,8 @@ def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
         return told
     if not cell["asked"]:
         return "not judged by this metric"
-    if cell["rank_count"]:
-        return "no method is before another"
+    if cell["rank_count"] and tied(one):
+        return TIED
     few = f"fewer than {one.attrs['fewest']} images or grids have a score, or share one with all that are ranked"
     return few if cell["count"] else "no score is defined"
 

@@ -41,6 +41,7 @@ SHAPES = {
 FONT = "DejaVu Sans"
 SMALL, TEXT = 9, 10  # points of tick labels and of names
 EDGE = 0.06  # inches that stay free around a chart
+LONGEST = 2.6  # inches of a name in a chart; the tables have it whole
 NARROWEST = 1.9  # inches beside the names of a chart, at least
 BENEATH, LABEL = 0.39, 0.23  # inches that ticks and a label take below axes, and the ticks alone
 

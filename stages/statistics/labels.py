@@ -9,8 +9,8 @@ import xarray as xr
 from stages.statistics.tables import Judged
 
 BOOTSTRAP = "efron1993introduction"
-ENDS = "hall1992removal, agresti1998approximate (hits)"
-PAIRED = "hall1992removal, agresti2005simple (hits)"
+ENDS = "hall1992removal, agresti1998approximate"
+PAIRED = "hall1992removal, agresti2005simple"
 MEASURE = "of the metric (metric_units)"
 PASSES = "passes"
 OTHERS = ": what as many other images of the same kind would give"

@@ -74,7 +74,7 @@ def compare_pairs(scores: Float[np.ndarray, "unit part method"], *, binary: bool
         for matrix, there, back in zip(table, columns, turned, strict=True):
             matrix[first:, first], matrix[first, first:] = back, there
     own = np.diag_indices(number)
-    table.difference_low[own] = table.difference_high[own] = table.difference[own]
+    table.difference_low[own] = table.difference_high[own] = np.where(np.isnan(table.p[own]), np.nan, 0)
     upper = np.triu_indices(number, k=1)
     table.p_adjusted[upper] = table.p_adjusted.T[upper] = holm(table.p[upper])
     return table
