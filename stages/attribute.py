@@ -75,7 +75,7 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).evidence
             shared = keys.digest(
-                keys.entry(bound, params, ("stages.inputs.explain", "mapped")),
+                keys.entry(bound, params, ("stages.inputs.explain", "mapped"), ("stages.inputs.summing", "check_sum")),
                 trained if "classifier" in named else b"",
             )
             drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
@@ -136,6 +136,7 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
         Problem: the network or the method gave a value that is not finite; the message names the images.
     """
     from stages.inputs.explain import attributions_of, mapped
+    from stages.inputs.summing import check_sum
     from stages.study.problem import Unsupported
 
     bound = work.method
@@ -145,6 +146,7 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
     try:
         if known not in held:
             held[known] = function(*(given[name] for name in named), **bound.settings)
+        check_sum(bound, held[known], given)
         maps = mapped(held[known], given["classifier"].batched, work.seen.side, given["seeds"], **bound.options)
         maps = maps.cpu().numpy()
     except Unsupported as reason:

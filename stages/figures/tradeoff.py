@@ -49,7 +49,7 @@ class Traded(NamedTuple):
 
     @property
     def tied(self) -> bool:
-        """Whether equal scores had to be parted in most copies, so that certificates may be the order of pixels."""
+        """Whether equal scores were left out of the top in most copies, so that certificates may be of ties."""
         return self.ties.known and self.ties.mean > TIED
 
 

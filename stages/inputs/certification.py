@@ -26,7 +26,7 @@ class Votes(NamedTuple):
     """Votes of some images' noisy copies, and how they were cast.
 
     `first` and `rest` count, for each level and pixel, the copies in whose map the pixel was at the top: the first ones
-    say which label is tested, the rest test it. `tied` counts copies of either in which equal scores had to be parted.
+    say which label is tested, the rest test it. `tied` counts copies of either in which equal scores were left out.
     """
 
     first: UInt8[np.ndarray, "image level y x"]

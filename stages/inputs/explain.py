@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from stages.inputs.summing import check_sum
 from stages.model.arrays import Background, Images, Maps, Seeds, Targets
 from stages.model.classifier import Classifier
 from stages.model.layers import enlarged
@@ -148,6 +149,7 @@ class Explain:
         if known not in made:
             named = signature("methods", bound.family, bound.function).evidence
             made[known] = function(*(given[name] for name in named), **bound.settings)
+        check_sum(bound, made[known], given)
         side = tuple(given["images"].shape[-2:])
         maps = mapped(made[known], given["classifier"].batched, side, given["seeds"], **bound.options)
         return maps.to(self._dtype).float()

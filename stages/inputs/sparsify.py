@@ -15,9 +15,10 @@ CLIPPED = 0.995
 def sparsify(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None = None) -> tuple[Tops, Ties]:
     """Mark the top K% of each map's pixels, for every level K.
 
-    strict marks exactly ⌊K · pixels / 100⌋ of the highest signed scores, of equal ones those first in row-major order;
-    strict_rectified does so after negative scores were set to 0. Both are functions of the map alone, and the marks of
-    a level are within those of a higher one.
+    strict marks the pixels that are among the highest ⌊K · pixels / 100⌋ signed scores however equal ones are ordered:
+    #{j : aⱼ ≥ aᵢ} ≤ ⌊K · pixels / 100⌋. Equal scores that the edge of the top would part are left out together, so that
+    no order of pixels decides: of a constant map none is marked. strict_rectified does so after negative scores were
+    set to 0. Both are functions of the map alone, and the marks of a level are within those of a higher one.
 
     authors does what the published code does: it divides a map by its scale, clips it to [−1, 1], takes absolute values
     and marks those above the (100 − K)th percentile (linear interpolation). So negative evidence counts as positive,
@@ -30,7 +31,7 @@ def sparsify(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None
         scales: Of each map, by `scale_of`; authors alone needs them.
 
     Returns:
-        The marks, and whether equal scores at the edge of the top had to be parted, or were left out together.
+        The marks, and whether equal scores at the edge of the top were left out, so that fewer than K% are marked.
     """
     flat = maps.flatten(1)
     if form == "authors":
@@ -41,19 +42,13 @@ def sparsify(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None
     pixels = flat.shape[1]
     tops, ties = [], []
     for level in levels:
+        number = level * pixels // 100
         if form == "authors":
-            top = flat > _quantile(flat, 1 - level / 100)[:, None]
-            ties.append(top.sum(dim=1) < (level * pixels) // 100)
-        else:
-            number = level * pixels // 100
-            edge = flat.kthvalue(pixels - max(number, 1) + 1, dim=1, keepdim=True).values
-            top = flat >= edge
-            tied = top.sum(dim=1) > number
-            if tied.any():
-                at = flat[tied] == edge[tied]
-                free = number - (flat[tied] > edge[tied]).sum(dim=1, keepdim=True)
-                top[tied] &= ~at | (at.cumsum(dim=1) <= free)
-            ties.append(tied)
+            edge = _quantile(flat, 1 - level / 100)[:, None]
+        else:  # the highest score that is not among so many
+            edge = flat.kthvalue(pixels - number, dim=1, keepdim=True).values
+        top = flat > edge
+        ties.append(top.sum(dim=1) < number)
         tops.append(top.view_as(maps))
     return torch.stack(tops, dim=1), torch.stack(ties, dim=1)
 

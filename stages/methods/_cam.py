@@ -13,6 +13,16 @@ def activations(classifier: Classifier, images: Images, targets: Targets, layer:
     return classifier.features_and_gradients(images, targets, layer, "logit")
 
 
+def products(features: Tensor, gradients: Tensor) -> Tensor:
+    """Give g · A, which HiResCAM sums over features."""
+    return features * gradients
+
+
+def mean_products(features: Tensor, gradients: Tensor) -> Tensor:
+    """Give w · A, w the mean gradient, which Grad-CAM sums over features."""
+    return features * gradients.mean((2, 3), keepdim=True)
+
+
 def weighted(features: Tensor, weights: Tensor) -> Tensor:
     """Give Σₖ wₖ Aₖ as one channel."""
     return (weights * features).sum(1, keepdim=True)

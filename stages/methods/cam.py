@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.methods._cam import activations, plus_plus, weighted
+from stages.methods._cam import activations, mean_products, plus_plus, products, weighted
 from stages.methods._feature import clean_features
 from stages.model.arrays import Attributions, Features, Images, LayerAttributions, Targets
+from stages.model.cancelling import check_terms
 from stages.model.classifier import Classifier
 from stages.model.layers import enlarged
 
@@ -94,7 +95,11 @@ def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: 
     Returns:
         Maps of at least 0; 0 everywhere where all evidence is negative. On a network of global average pooling and
         a linear layer this is ReLU(CAM)/hw.
+
+    Raises:
+        Unsupported: the sum is 0 but for rounding, as before a layer normalization alone, where there is one place.
     """
+    check_terms(classifier, images, layer, mean_products)
     return classifier.batched(_gradcam, *activations(classifier, images, targets, layer))
 
 
@@ -109,7 +114,8 @@ def gradcam_pp(
 
     Args:
         form: `paper`, or `torchcam`, whose code loses the division: α = g².
-        layer: Of the activations.
+        layer: Of the activations. Where they are of both signs the denominator, 2 + g Σₐᵦ Aₖ after division by g², may
+            nearly vanish or be negative, and the weight with it loses its meaning.
 
     Returns:
         Maps of at least 0.
@@ -138,7 +144,11 @@ def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer:
     Returns:
         Maps of at least 0. Where the gradient is constant over an activation's map (global average pooling and a
         linear layer) this is Grad-CAM.
+
+    Raises:
+        Unsupported: the sum is 0 but for rounding at every place, as before a layer normalization alone.
     """
+    check_terms(classifier, images, layer, products)
 
     def combine(features: Features, gradients: Features) -> Tensor:
         return weighted(features, gradients).relu()
@@ -225,11 +235,12 @@ def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, 
         Signed attributions, 0 where Grad-CAM is.
 
     Raises:
-        Unsupported: the network has no ReLU, or cannot be traced, so that not every ReLU can be found.
+        Unsupported: the network has no ReLU, or cannot be traced, so that not every ReLU can be found; or Grad-CAM
+            is.
 
     Differs from captum by default, which repeats Grad-CAM's values and does not interpolate.
     """
-    coarse = classifier.batched(_gradcam, *activations(classifier, images, targets, layer))
+    coarse = gradcam(classifier, images, targets, layer=layer)
     with classifier.rectified("positive", "input"):
         guided = classifier.gradient(images, targets, "logit")
     return guided * enlarged(coarse, tuple(images.shape[-2:]))

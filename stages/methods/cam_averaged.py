@@ -60,7 +60,8 @@ def smooth_gradcam_pp(
         deviation: Standard deviation of the noise, of the normalized image.
         form: `paper`; or `torchcam`, which takes ReLU(g) and the A that is weighted of the last noisy copy, and in the
             denominator Σₐᵦ E g³ A.
-        layer: Of the activations.
+        layer: Of the activations. Where they are of both signs the denominator may nearly vanish or be negative, and
+            the weight with it loses its meaning.
 
     Returns:
         Maps of at least 0. Without noise the paper's form is Grad-CAM++.

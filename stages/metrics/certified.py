@@ -257,12 +257,12 @@ def parted_ties(
 ) -> Certified:
     """Measure in how many noisy copies equal scores lay at the edge of the top, so that the test says little.
 
-    A map that is constant, or mostly 0, is at its top where its first pixels are, in every copy: these would be
-    certified, whatever the classifier uses.
+    The forms of the top leave such scores out together. Of a map that is constant, or mostly 0, fewer than K% are
+    marked, in every copy: all else would be certified unimportant, whatever the classifier uses.
 
     Returns:
         Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
 
-    Reference: anani2025pixel, whose form of the top marks no pixel of such a tie.
+    Reference: anani2025pixel, whose form of the top, too, marks no pixel of such a tie.
     """
     return parted(votes, tau)

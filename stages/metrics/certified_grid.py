@@ -130,6 +130,6 @@ def grid_parted_ties(
     Returns:
         Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
 
-    Reference: anani2025pixel, whose form of the top marks no pixel of such a tie.
+    Reference: anani2025pixel, whose form of the top, too, marks no pixel of such a tie.
     """
     return parted(votes, tau)

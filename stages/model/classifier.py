@@ -5,7 +5,7 @@ company; at another batch size they differ in the last digits. So every pass has
 one padded, and a map comes out the same whether its image is computed alone, in a full batch, or after a restart.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -59,10 +59,11 @@ class Classifier:
         self.passes = {"forward": 0, "backward": 0, "head": 0}
         self._engine, self._dtype = engine, DTYPES[engine["precision"]]
         self._wide = torch.promote_types(self._dtype, torch.float32)  # of what is given back
-        self.mean = torch.tensor(mean, device=self.device, dtype=self._wide)
-        self.std = torch.tensor(std, device=self.device, dtype=self._wide)
+        self.mean = torch.tensor(mean, device=self.device)
+        self.std = torch.tensor(std, device=self.device)
         self._network = network.eval().requires_grad_(False)
         self._grid = getattr(network, "grid", None)
+        self.found: dict[Hashable, bool] = {}  # what was found out about the network, once
         self._cuts: dict[str, Halves] = {}
         self._cut("final")
 

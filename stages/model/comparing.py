@@ -66,6 +66,9 @@ def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
     """
     with torch.no_grad():
         found = shaped(name, network(normalized))
+    if found.shape[1] < 2:
+        told = "its network gives one logit an image, expected one for each of two classes or more"
+        raise Problem(f"classifier {name}: {told}: of a logit z the two are 0 and z")
     if (found >= 0).all() and ((found.sum(1) - 1).abs() <= CLOSE).all():
         told = "its outputs are at least 0 and sum to 1 for each image"
         raise Problem(f"classifier {name}: {told}; expected logits: leave out the softmax at the network's end")

@@ -27,12 +27,9 @@ def shaped(name: str, found: object) -> Tensor:
     Raises:
         Problem: it did not.
     """
-    due = "expected one tensor of logits, (image, class), of two classes or more"
+    due = "expected one tensor of logits, (image, class)"
     if not isinstance(found, Tensor):
         raise Problem(f"classifier {name}: its network gives a {type(found).__name__}; {due}")
     if found.dim() != 2:
         raise Problem(f"classifier {name}: its network gives {tuple(found.shape)} for {len(found)} images; {due}")
-    if found.shape[1] < 2:
-        told = "its network gives one logit an image"
-        raise Problem(f"classifier {name}: {told}; {due}: of a logit z the two are 0 and z")
     return found
