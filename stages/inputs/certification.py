@@ -18,6 +18,8 @@ from scipy.special import bdtrc
 from stages.study.smoothing import radius, strictest
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
+# Stands for `tied` of an image whose votes are undefined, as a map of one of its copies is; no count is as high.
+UNDEFINED = 2**16 - 1
 
 Correction = Literal["bonferroni", "holm", "none"]
 

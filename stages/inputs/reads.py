@@ -6,24 +6,18 @@ What its rows' keys do not hold is a fault: were it changed, the old values woul
 
 import os
 import sys
-import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from stages.inputs.places import PROJECT, ROOT, is_own, module_of, relative, scratch, within
 from stages.study.problem import Fault
 from stages.study.settings import Entry
-from stages.study.signatures import HOUSE
 
-ROOT = HOUSE.parent
-PROJECT = ("stages", "flows")
-# What Python and its packages read of their own accord.
-SYSTEM = ("/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/Library", "/System")
 SHOWING = ("inspect", "linecache", "tokenize", "traceback")  # they read source to show it
 # Threads that others' reading is done on.
 SERVING = ("zarr", "asyncio", "ThreadPoolExecutor", "fsspec")
@@ -43,17 +37,36 @@ class Reading:
         self.bound, self.modules = bound, modules
         self.files = {str(file) for file in files}
         self.faults: list[str] = []
+        self.within: list[Fault] = []  # its own, and those of calls within it
         self.written: set[str] = set()
+        self.hidden: list[tuple[str, ModuleType, dict, str]] = []
         self.packages = len(sys.modules)
         self.own = threading.get_ident()
-        self.others = {
-            number for number, one in [*threading._active.items()] if not one.name.startswith(SERVING)
-        } - {self.own}
+        self.others = {number for number, one in [*threading._active.items()] if not one.name.startswith(SERVING)} - {
+            self.own
+        }
 
     def fault(self, told: str) -> Fault:
-        """Note something that the call must not do, and give the error to raise."""
+        """Note something that the call must not do, and give the error that stops it there."""
         self.faults.append(told)
-        return Fault(f"{self.bound.name}: {told}", self.bound.kind, self.bound.name)
+        return Fault(told, self.bound.kind, self.bound.name)
+
+    def hide(self) -> None:
+        """Take modules out of reach that the keys do not hold: to import one again is an event, to find it is not."""
+        for name in _own_modules():
+            if name not in self.modules and name in sys.modules:
+                parent, _, child = name.rpartition(".")
+                place = vars(sys.modules[parent]) if parent in sys.modules else {}
+                module = sys.modules.pop(name)
+                self.hidden.append((name, module, place if place.get(child) is module else {}, child))
+        for _, _, place, child in self.hidden:
+            place.pop(child, None)
+
+    def show(self) -> None:
+        """Put them back."""
+        for name, module, place, child in self.hidden:
+            sys.modules[name] = place[child] = module
+        self.hidden.clear()
 
     @property
     def imported(self) -> bool:
@@ -72,30 +85,31 @@ def watching(reading: Reading) -> Iterator[None]:
     if not INSTALLED:
         INSTALLED.append(True)
         sys.addaudithook(_audit)
-    outer = ACTIVE[-1] if ACTIVE else None
-    ACTIVE.append(None)
-    hidden = _hide(reading.modules)
     kinds = type(os.environ), type(os.environb)
     os.environ.__class__ = os.environb.__class__ = Environment
-    ACTIVE[-1] = reading
+    reading.hide()
+    ACTIVE.append(reading)
     try:
         yield
     finally:
         ACTIVE[-1] = None
+        reading.show()
         os.environ.__class__, os.environb.__class__ = kinds
-        _show(hidden)
         ACTIVE.pop()
-        if outer is not None:
-            outer.faults += reading.faults
 
 
 @contextmanager
-def paused() -> Iterator[None]:
-    """Let the kernel work within a call: what it reads is not the function's."""
+def paused() -> Iterator[Reading | None]:
+    """Let the kernel work within a call, if there is one: what it reads is not the function's."""
+    outer = next((one for one in reversed(ACTIVE) if one is not None), None)
     ACTIVE.append(None)
+    if outer is not None:
+        outer.show()
     try:
-        yield
+        yield outer
     finally:
+        if outer is not None:
+            outer.hide()
         ACTIVE.pop()
 
 
@@ -122,10 +136,9 @@ def _asked(key: object) -> None:
     frame = sys._getframe(2)
     while frame and (frame.f_globals.get("__name__") in ("os", "_collections_abc") or _expands(frame)):
         frame = frame.f_back  # type: ignore[assignment]
-    if frame and _is_own(frame.f_code.co_filename):
+    if frame and is_own(frame.f_code.co_filename):
         raise reading.fault(
-            f"reads the environment ({key}), which no key holds: make it a setting in params.yaml "
-            f"({_at(frame)})"
+            f"reads the environment ({key}), which no key holds: make it a setting in params.yaml ({_at(frame)})"
         )
 
 
@@ -133,39 +146,18 @@ def _expands(frame: FrameType) -> bool:
     return frame.f_code.co_name == "expandvars"
 
 
-def _hide(modules: frozenset[str]) -> list[tuple[str, ModuleType]]:
-    hidden = []
-    for name in _own_modules(len(sys.modules)):
-        if name not in modules and name in sys.modules:
-            module = sys.modules.pop(name)
-            hidden.append((name, module))
-            parent, _, child = name.rpartition(".")
-            vars(sys.modules[parent]).pop(child, None) if parent in sys.modules else None
-    return hidden
+# By how many modules there are and which came last: those of this project.
+_OWN: dict[tuple[int, str], list[str]] = {}
 
 
-def _show(hidden: list[tuple[str, ModuleType]]) -> None:
-    for name, module in hidden:
-        sys.modules[name] = module
-    for name, module in hidden:
-        parent, _, child = name.rpartition(".")
-        if parent in sys.modules:
-            vars(sys.modules[parent])[child] = module
-
-
-_OWN: dict[int, list[str]] = {}
-
-
-def _own_modules(count: int) -> list[str]:
-    """List the modules that are this project's, or stand in no place for packages: the kernel's own work aside."""
-    if count not in _OWN:
+def _own_modules() -> list[str]:
+    """List the modules that are neither Python's nor a package's."""
+    known = len(sys.modules), next(reversed(sys.modules))
+    if known not in _OWN:
         _OWN.clear()
-        _OWN[count] = [
-            name
-            for name, module in [*sys.modules.items()]
-            if name != "__main__" and _is_own(getattr(module, "__file__", None) or "")
-        ]
-    return _OWN[count]
+        files = {name: getattr(module, "__file__", None) or "" for name, module in [*sys.modules.items()]}
+        _OWN[known] = [name for name, file in files.items() if name != "__main__" and is_own(file)]
+    return _OWN[known]
 
 
 def _audit(event: str, given: tuple) -> None:
@@ -214,23 +206,34 @@ def _file(reading: Reading, path: Any) -> str | None:
         return None
     if full.endswith("/environ") and full.startswith("/proc"):
         return "reads the environment, which no key holds: make it a setting in params.yaml"
-    if not _is_own(full) or _shown():
+    if not is_own(full) or _shown():
         return None
-    shown = _relative(full)
-    module = _module_of(full)
+    module = module_of(full)
     if module in reading.modules:
         return None
     if module:
-        return f"reads {shown}, a module that its key does not hold: import it by name at its module's top level"
-    return f'reads {shown}, which its key does not hold: declare it where it is read: FILES = ["{shown}"]'
+        return f"reads {relative(full)}, a module that its key does not hold: import it by name at a module's top level"
+    return f"reads {relative(full)}, which its key does not hold: {_declaring(reading, full)}"
+
+
+def _declaring(reading: Reading, full: str) -> str:
+    """Say how a data file is declared: beside the module that reads it, where it is in a folder of `stages/`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and module_of(frame.f_code.co_filename) not in reading.modules:
+        frame = frame.f_back
+    reader = frame.f_code.co_filename if frame else str(ROOT / f"stages/{reading.bound.kind}/{reading.bound.family}.py")
+    beside = within(full, (str(ROOT / "stages"),))
+    name = os.path.relpath(full, os.path.dirname(reader)) if beside else os.path.basename(full)
+    put = "declare it" if beside else "put it beside the module, and declare it"
+    return f'{put} at the top level of {relative(reader)}: FILES = ["{name}"]'
 
 
 def _writes(reading: Reading, path: Any) -> str | None:
     full = os.path.realpath(os.fsdecode(path))
     reading.written.add(full)
-    if "__pycache__" in full or full.startswith("/dev/") or _within(full, _scratch()):
+    if "__pycache__" in full or full.startswith("/dev/") or within(full, scratch()):
         return None
-    return f"writes {_relative(full)}: a function gives values and leaves files alone"
+    return f"writes {relative(full)}: a function gives values and leaves files alone"
 
 
 def _lists(reading: Reading, given: tuple) -> str | None:
@@ -238,9 +241,13 @@ def _lists(reading: Reading, given: tuple) -> str | None:
     if isinstance(path, int):
         return None
     full = os.path.realpath(os.fsdecode(path))
-    if not _is_own(full) or _within(full, (tempfile.gettempdir(),)) or _shown("importlib", "importlib._bootstrap_external"):
+    if (
+        not is_own(full)
+        or within(full, (tempfile.gettempdir(),))
+        or _shown("importlib", "importlib._bootstrap_external")
+    ):
         return None
-    return f"lists the folder {_relative(full)}, whose content no key holds: name the files, and declare them: FILES"
+    return f"lists the folder {relative(full)}, whose content no key holds: name the files, and declare them: FILES"
 
 
 def _changes(reading: Reading, given: tuple) -> str | None:
@@ -273,7 +280,9 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
     "ctypes.dlopen": _library,
     "sqlite3.connect": _database,
     **dict.fromkeys(("os.listdir", "os.scandir"), _lists),
-    **dict.fromkeys(("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"), _changes),
+    **dict.fromkeys(
+        ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"), _changes
+    ),
     **dict.fromkeys(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork"), _program),
     **dict.fromkeys(("os.forkpty", "pty.spawn"), _program),
     **dict.fromkeys(("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"), _network),
@@ -283,60 +292,12 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
 def _shown(*others: str) -> bool:
     """Say whether it is Python that reads source, to show it."""
     frame: FrameType | None = sys._getframe(1)
-    while frame and not _is_own(frame.f_code.co_filename, kernel=False):
+    while frame and (frame.f_code.co_filename == __file__ or not is_own(frame.f_code.co_filename)):
         if frame.f_globals.get("__name__") in (*SHOWING, *others):
             return True
         frame = frame.f_back
     return False
 
 
-@cache
-def _is_own(file: str, kernel: bool = True) -> bool:
-    """Say whether a file is no package's, and neither Python's nor the system's."""
-    if not file or file.startswith("<frozen") or (not kernel and file == __file__):
-        return False
-    full = os.path.realpath(file)
-    if _within(full, _packages()):
-        return False
-    return _within(full, (str(ROOT),)) or not _within(full, (*SYSTEM, *_prefixes())) or full.startswith("/dev/shm/")
-
-
-@cache
-def _packages() -> tuple[str, ...]:
-    known = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    known |= {str(Path(os.__file__).parent), *(path for path in sys.path if path.endswith(("site-packages", ".zip")))}
-    return tuple(os.path.realpath(path) for path in known if path)
-
-
-@cache
-def _prefixes() -> tuple[str, ...]:
-    known = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
-    return tuple(path for path in known if not _within(str(ROOT), (path,)))
-
-
-def _scratch() -> tuple[str, ...]:
-    home = os.path.realpath(os.path.expanduser("~"))
-    return tuple(map(os.path.realpath, (tempfile.gettempdir(), f"{home}/.cache", f"{home}/.config")))
-
-
-def _within(path: str, folders: tuple[str, ...]) -> bool:
-    return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
-
-
-def _module_of(full: str) -> str:
-    """Give the module of this project that a file is the source, or the bytecode, of."""
-    path = Path(full)
-    if path.suffix == ".pyc" and path.parent.name == "__pycache__":
-        path = path.parents[1] / f"{path.name.partition('.')[0]}.py"
-    if path.suffix != ".py" or not _within(str(path), tuple(f"{ROOT}/{name}" for name in PROJECT)):
-        return ""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def _relative(full: str) -> str:
-    return os.path.relpath(full, ROOT) if _within(full, (str(ROOT),)) else full
-
-
 def _at(frame: FrameType) -> str:
-    return f"{_relative(os.path.realpath(frame.f_code.co_filename))}, line {frame.f_lineno}"
+    return f"{relative(os.path.realpath(frame.f_code.co_filename))}, line {frame.f_lineno}"

@@ -14,7 +14,6 @@ import numpy as np
 from google_crc32c import value as crc32c
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from stages.model.classifier import Classifier
@@ -48,10 +47,10 @@ def first(value: Any) -> object:
         return [first(one) for one in value]
     if not isinstance(value, np.ndarray) and not _is_tensor(value) and not hasattr(value, COUNTS):
         return state(value)
-    known = _KNOWN.get(id(value))
+    place = id(value)
+    known = _KNOWN.get(place)
     if known is None or known[0]() is not value:
-        gone = weakref.ref(value, lambda _, key=id(value): _KNOWN.pop(key, None))
-        known = _KNOWN[id(value)] = gone, state(value)
+        known = _KNOWN[place] = weakref.ref(value, lambda _: _KNOWN.pop(place, None)), state(value)
     return known[1]
 
 
@@ -69,13 +68,15 @@ def state(value: Any) -> object:
         return repr(value)
     if hasattr(value, COUNTS):
         return of_classifier(value)
+    if hasattr(value, "named_parameters"):
+        return [_module(module, True) for module in value.modules()]
     return id(value)
 
 
-def add(classifier: "Classifier") -> None:
-    """Take cuts of a classifier's network that have been made since for what they are now."""
+def renew(classifier: "Classifier") -> None:
+    """Take a classifier for what it is now."""
     known = _KNOWN[id(classifier)]
-    _KNOWN[id(classifier)] = known[0], {**of_classifier(classifier), **known[1]}  # type: ignore[dict-item]
+    _KNOWN[id(classifier)] = known[0], of_classifier(classifier)
 
 
 def same(before: object, after: object) -> bool:
@@ -91,26 +92,32 @@ def of_classifier(classifier: "Classifier") -> dict[str, object]:
     A cut of its network that is made later is no change.
     """
     found: dict[str, object] = {}
-    networks: list[tuple[str, nn.Module]] = []
+    parts: dict[str, nn.Module] = {}
     for name, value in vars(classifier).items():
         if name != COUNTS:
-            _gather(name, value, found, networks)
-    small = sum(one.numel() * one.element_size() for _, network in networks for one in _held(network)) <= LARGE
-    for name, network in networks:
-        found[name] = [_module(module, small) for module in network.modules()]
-    return found
+            _gather(name, value, found, parts)
+    small = sum(one.numel() * one.element_size() for network in parts.values() for one in _held(network)) <= LARGE
+    return found | {name: [_module(module, small) for module in network.modules()] for name, network in parts.items()}
 
 
-def _gather(name: str, value: Any, found: dict[str, object], networks: list) -> None:
+def networks(classifier: "Classifier") -> list["nn.Module"]:
+    """Give all networks of a classifier: the plain one, and its halves at every cut."""
+    parts: dict[str, nn.Module] = {}
+    for name, value in vars(classifier).items():
+        _gather(name, value, {}, parts)
+    return [*parts.values()]
+
+
+def _gather(name: str, value: Any, found: dict[str, object], parts: dict[str, "nn.Module"]) -> None:
     torch = sys.modules["torch"]
     if isinstance(value, torch.nn.Module):
-        networks.append((name, value))
+        parts[name] = value
     elif isinstance(value, dict):
         for key, one in value.items():
-            _gather(f"{name}.{key}", one, found, networks)
+            _gather(f"{name}.{key}", one, found, parts)
     elif isinstance(value, list | tuple):
         for place, one in enumerate(value):
-            _gather(f"{name}.{place}", one, found, networks)
+            _gather(f"{name}.{place}", one, found, parts)
     else:
         found[name] = state(value) if isinstance(value, torch.Tensor) else repr(value)
 
