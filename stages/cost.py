@@ -141,7 +141,7 @@ def compute(
 
     def of_method(position: int, loaded: "Classifier") -> dict[str, int]:
         given = {**evidence.of_row(seen["images"], 0, engine["device"]), "classifier": loaded}
-        return of_map(methods[position], given, params["stores"]["dtype"])
+        return of_map(methods[position], given, params["stores"]["dtype"], calls.attributions)
 
     def of_metric(position: int, loaded: "Classifier") -> dict[str, int]:
         return score(metrics[position], loaded)
@@ -196,37 +196,39 @@ def scoring(
         given = {**evidence.of_row(own, row, engine["device"]), "classifier": loaded}
         # What looks at a whole set looks at one that ends with this row.
         lent = lender.lend(0, method, row + 1, at, given)
-        return of_score(metric, lent, sum(copies(**way.settings) for way in ways))
+        return of_score(metric, lent, sum(copies(**way.settings) for way in ways), calls.call)
 
     return score
 
 
-def of_map(bound: Entry, given: dict[str, Any], dtype: str) -> dict[str, int]:
+def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., "Tensor"]) -> dict[str, int]:
     """Count the passes that a method takes for maps of some images, made alone.
 
     Args:
         bound: The method.
         given: Classifier, images and all else that methods name.
         dtype: Of stored maps.
+        call: Gives the attributions of a method.
     """
     from stages.inputs.explain import Explain
 
-    explain = Counted(Explain([bound], given["background"], dtype, calls.attributions).by(bound.name))
+    explain = Counted(Explain([bound], given["background"], dtype, call).by(bound.name))
     explain(*(given[name] for name in ("classifier", "images", "targets", "seeds")))
     return dict(explain.passes)
 
 
-def of_score(metric: Entry, lent: dict[str, Any], voted: int) -> dict[str, int]:
+def of_score(metric: Entry, lent: dict[str, Any], voted: int, call: Callable[..., "Tensor"]) -> dict[str, int]:
     """Count the passes that a metric takes for scores, but for those of the maps that it has made, and these maps.
 
     Args:
         metric: Which one.
         lent: What it names.
         voted: Maps that its votes took.
+        call: Gives what a metric gives.
     """
     explain = Counted(lent.get("explain"))
     before = dict(lent["classifier"].passes)
-    calls.call(metric, {**lent, "explain": explain})
+    call(metric, {**lent, "explain": explain})
     passes = {kind: count - explain.passes[kind] for kind, count in since(lent["classifier"], before).items()}
     return {**passes, "explained": voted + explain.maps}
 

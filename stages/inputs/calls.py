@@ -8,10 +8,10 @@ After a fault everything is as it was before, but what functions remember may be
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from stages.cache import keys
 from stages.inputs import places, process, reads, watched
@@ -44,7 +44,8 @@ NETWORK: Roots = (
 REMEMBERING = ("stages.methods.", "stages.metrics.", "stages.networks.")
 
 KEEPING = {"classifier": "its parameters, buffers, hooks and modes must stay as they are; altered() gives a copy"}
-LAYERS: WeakKeyDictionary = WeakKeyDictionary()
+# The classes that classifiers' networks are made of, by identity.
+LAYERS: dict[int, tuple[weakref.ref, Roots]] = {}
 
 
 def parts(bound: Entry) -> Roots:
@@ -245,11 +246,13 @@ def _layers(classifier: "Classifier | None") -> Roots:
     """Name the classes of this project that a classifier's network is made of, and the code that loads it."""
     if classifier is None:
         return ()
-    if classifier not in LAYERS:
+    place = id(classifier)
+    if place not in LAYERS:
         kinds = {type(module) for network in watched.networks(classifier) for module in network.modules()}
         own = {(kind.__module__, kind.__qualname__.partition(".")[0]) for kind in kinds}
-        LAYERS[classifier] = NETWORK + tuple(sorted(root for root in own if root[0].startswith("stages.")))
-    return LAYERS[classifier]
+        found = NETWORK + tuple(sorted(root for root in own if root[0].startswith("stages.")))
+        LAYERS[place] = weakref.ref(classifier, lambda _: LAYERS.pop(place, None)), found
+    return LAYERS[place][1]
 
 
 def _number(found: Any, what: str) -> "Tensor":

@@ -279,13 +279,25 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
     "open": _open,
     "ctypes.dlopen": _library,
     "sqlite3.connect": _database,
-    **dict.fromkeys(("os.listdir", "os.scandir"), _lists),
-    **dict.fromkeys(
-        ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"), _changes
-    ),
-    **dict.fromkeys(("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork"), _program),
-    **dict.fromkeys(("os.forkpty", "pty.spawn"), _program),
-    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"), _network),
+    "os.listdir": _lists,
+    "os.scandir": _lists,
+    "os.remove": _changes,
+    "os.rename": _changes,
+    "os.rmdir": _changes,
+    "os.mkdir": _changes,
+    "os.truncate": _changes,
+    "os.link": _changes,
+    "os.symlink": _changes,
+    "subprocess.Popen": _program,
+    "os.system": _program,
+    "os.exec": _program,
+    "os.posix_spawn": _program,
+    "os.fork": _program,
+    "os.forkpty": _program,
+    "socket.connect": _network,
+    "socket.sendto": _network,
+    "socket.getaddrinfo": _network,
+    "socket.gethostbyname": _network,
 }
 
 
