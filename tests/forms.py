@@ -9,7 +9,7 @@ import textwrap
 from importlib import import_module
 from pathlib import Path
 
-HEAD = '''
+HEAD = """
 import os
 import random
 import sys
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 ATTRS = {"form": {"better": "higher"}}
-'''
+"""
 SUM = "return maps.flatten(1).sum(dim=1)"
 
 # What they do; the module's top level stands before a line of dashes.
@@ -45,9 +45,13 @@ FAULTS = {
     "seeds": ("seeds.append(3)", "writes into seeds"),
     "votes": ("votes[0].first[0, 0] = 1", "writes into votes"),
     "settings": ("shares.pop()", "writes into settings"),
-    "shared": ("_order.ranking(maps, seeds).zero_()\n-----\nfrom stages.metrics import _order", "writes into what ranking gave"),
+    "shared": (
+        "_order.ranking(maps, seeds).zero_()\n-----\nfrom stages.metrics import _order",
+        "writes into what ranking gave",
+    ),
     "shared_numpy": (
-        "_order.ranking(maps, seeds).numpy()[0] = 0\n-----\nfrom stages.metrics import _order", "writes into what ranking gave"
+        "_order.ranking(maps, seeds).numpy()[0] = 0\n-----\nfrom stages.metrics import _order",
+        "writes into what ranking gave",
     ),
     # writes into the network
     "weights": ("next(classifier.graph('final').parameters()).data.zero_()", "writes into classifier"),
@@ -68,7 +72,7 @@ FAULTS = {
     "dtype": ("torch.set_default_dtype(torch.float64)", "changes torch's default dtype"),
     "grad_mode": ("torch.set_grad_enabled(False)", "changes torch's gradient mode"),
     "autocast": ("torch.set_autocast_enabled('cpu', True)", "changes torch's autocast"),
-    "deterministic": ("torch.use_deterministic_algorithms(True)", "changes torch's algorithms"),
+    "deterministic": ("torch.set_deterministic_debug_mode(1)", "changes torch's algorithms"),
     "precision": ("torch.set_float32_matmul_precision('medium')", "changes torch's precision"),
     "benchmark": ("torch.backends.cudnn.benchmark = True", "changes torch.backends.cudnn.benchmark"),
     "denormal": ("torch.set_flush_denormal(True)", "changes torch's treatment of denormal numbers"),
@@ -86,7 +90,8 @@ FAULTS = {
     "filters": ("warnings.simplefilter('error')", "changes the filters of warnings"),
     "stdout": ("sys.stdout = None", "changes the standard streams"),
     "global_hook": (
-        "torch.nn.modules.module.register_module_forward_hook(lambda *a: None)", "changes torch's hooks of all layers"
+        "torch.nn.modules.module.register_module_forward_hook(lambda *a: None)",
+        "changes torch's hooks of all layers",
     ),
     "thread": ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "leaves a thread running"),
     # reads what no key holds
@@ -115,9 +120,15 @@ FAULTS = {
         "imports stages.metrics.recovery, which its key does not hold",
     ),
     "dunder_import": ("__import__('stages.metrics.' + 'recovery')", "imports stages.metrics.recovery"),
-    "fromlist": ("__import__('stages.metrics', fromlist=['recov' + 'ery']).recovery", "imports stages.metrics.recovery"),
+    "fromlist": (
+        "__import__('stages.metrics', fromlist=['recov' + 'ery']).recovery",
+        "imports stages.metrics.recovery",
+    ),
     "sys_modules": ("sys.modules['stages.metrics.' + 'grid'].ATTRS", None),
-    "find": ("find('metrics', 'recov' + 'ery', 'ATTRS')\n-----\nfrom stages.study.params import find", "imports stages"),
+    "find": (
+        "find('metrics', 'recov' + 'ery', 'ATTRS')\n-----\nfrom stages.study.params import find",
+        "imports stages",
+    ),
     "spec": (
         "from importlib import util\nspec = util.spec_from_file_location('x', 'beside.py')\n"
         "spec.loader.exec_module(util.module_from_spec(spec))",
@@ -144,14 +155,17 @@ FAULTS = {
 SOUND = {
     "declared": ("np.load(os.path.join(os.path.dirname(__file__), 'beside.npy'))\n-----\nFILES = ['beside.npy']", ""),
     "follows": ("_order.ranking(maps, seeds)\n-----\nfrom stages.metrics import _order", ""),
-    "imports_late": ("from stages.metrics._rows import constant", ""),
+    "imports_late": ("from stages.metrics._order import ranking", ""),
     "package_late": ("import scipy.signal, xml.dom.minidom; scipy.signal.hann if 0 else 0", ""),
     "scratch": (
         "import tempfile\nwith tempfile.TemporaryFile() as f:\n    f.write(b'1'); f.seek(0); assert f.read() == b'1'\n"
         "with tempfile.TemporaryDirectory() as d:\n    np.save(d + '/x.npy', 1); assert np.load(d + '/x.npy') == 1",
         "",
     ),
-    "own_random": ("torch.rand(3, generator=torch.Generator().manual_seed(seeds[0])); np.random.default_rng(3).random()", ""),
+    "own_random": (
+        "torch.rand(3, generator=torch.Generator().manual_seed(seeds[0])); np.random.default_rng(3).random()",
+        "",
+    ),
     "forked": ("with torch.random.fork_rng(devices=[]):\n    torch.manual_seed(1); torch.rand(3)", ""),
     "contexts": (
         "with torch.no_grad(), np.errstate(all='ignore'), warnings.catch_warnings():\n"
@@ -160,8 +174,12 @@ SOUND = {
     ),
     "copies": ("maps = maps.clone().abs_(); images.numpy().copy()[0] = 1; list(seeds).append(1)", ""),
     "altered": ("classifier.altered(lambda network: network.head.linear.weight.data.zero_()).logits(images)", ""),
-    "gradients": ("classifier.gradient(images, targets, 'logit'); classifier.features(images, 'features.block')", ""),
-    "rectified": ("with classifier.rectified('positive', 'final'):\n    classifier.gradient(images, targets, 'logit')", ""),
+    "gradients": ("classifier.gradient(images, targets, 'logit')", ""),
+    "cuts": ("classifier.features(images, 'features.block')", ""),
+    "rectified": (
+        "with classifier.rectified('positive', 'final'):\n    classifier.gradient(images, targets, 'logit')",
+        "",
+    ),
     "shows_source": ("import inspect, traceback; inspect.getsource(form); traceback.extract_stack()", ""),
     "joined": ("one = threading.Thread(target=print); one.start(); one.join()", ""),
     "system_files": ("open('/proc/cpuinfo').read(); import torch.utils.cpp_extension if 0 else os", ""),
@@ -186,7 +204,10 @@ RESULTS = {
     "raises": ("raise KeyError('x')", "KeyError: 'x'"),
     "exits": ("sys.exit(3)", "RuntimeError: raised SystemExit(3)"),
     "no_exception": ("raise Odd()\n-----\nclass Odd(BaseException): pass", "RuntimeError: raised Odd()"),
-    "recursion": ("form(maps, images, targets, seeds, masks, votes, classifier, explain, shares=shares)", "RecursionError"),
+    "recursion": (
+        "form(maps, images, targets, seeds, masks, votes, classifier, explain, shares=shares)",
+        "RecursionError",
+    ),
     "with_gradient": ("return maps.flatten(1).sum(dim=1) * torch.ones(1, requires_grad=True)", ""),
     "undefined": ("return maps.flatten(1).sum(dim=1) * float('nan')", ""),
     "doubles": ("return maps.flatten(1).sum(dim=1).double()", ""),

@@ -5,6 +5,7 @@ import random
 import sys
 import warnings
 from collections import OrderedDict
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -81,8 +82,7 @@ def process() -> dict:
     }
 
 
-import stages.metrics.grid  # noqa: E402
-import stages.metrics.recovery  # noqa: E402
-
+for _name in ("recovery", "grid"):
+    import_module(f"stages.metrics.{_name}")
 torch.set_num_threads(1)
 BEFORE = process()

@@ -23,7 +23,9 @@ def told(tmp_path_factory):
     forms.write(house)
     known = {**environment(house), "SCALE": "2"}
     for script in ("prepare.py", "forms.py"):
-        done = subprocess.run([sys.executable, script], cwd=house, env=known, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, script], cwd=house, env=known, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((house / "told.json").read_text())
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.cache import keys
 from stages.inputs import places, process, reads, watched
+from stages.inputs.reading import NAMED, SERVING, Reading
 from stages.model.memory import LISTENERS
 from stages.study.params import find
 from stages.study.problem import Fault, Problem
@@ -40,9 +41,6 @@ NETWORK: Roots = (
     ("stages.model.engine", "start"),
     ("stages.model.classifier", "Classifier"),
 )
-# What functions remember, and so must forget where it may be spoiled.
-REMEMBERING = ("stages.methods.", "stages.metrics.", "stages.networks.")
-
 KEEPING = {"classifier": "its parameters, buffers, hooks and modes must stay as they are; altered() gives a copy"}
 # The classes that classifiers' networks are made of, by identity.
 LAYERS: dict[int, tuple[weakref.ref, Roots]] = {}
@@ -105,7 +103,7 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
     with reads.paused() as outer:
         asks = signature(bound.kind, bound.family, bound.function).evidence
         classifier = given["classifier"] if "classifier" in asks else None
-        reading = reads.Reading(bound, *_held(bound.kind, bound.family, bound.function, _layers(classifier)))
+        reading = Reading(bound, *_held(bound.kind, bound.family, bound.function, _layers(classifier)))
         guard = Guard({name: given[name] for name in asks if name != "explain"} | {"settings": bound.settings})
         result, raised = None, None
         try:
@@ -174,7 +172,7 @@ class Guard:
 
     def _left(self) -> Iterator[str]:
         for thread in {*threading.enumerate()} - self._threads:
-            if not isinstance(thread, threading._DummyThread) and not thread.name.startswith(reads.SERVING):
+            if not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
                 yield f"leaves a thread running ({thread.name}): what it does later belongs to no call"
 
 
@@ -193,7 +191,7 @@ def anew(attempt: Callable[[], None]) -> None:
 
 def forget() -> None:
     """Have the modules of methods, metrics and networks imported anew: what they remember is dropped."""
-    for name in [name for name in sys.modules if name.startswith(REMEMBERING)]:
+    for name in [name for name in sys.modules if name.startswith(NAMED)]:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")
         vars(sys.modules[parent]).pop(child, None)

@@ -39,9 +39,13 @@ def _prefixes() -> tuple[str, ...]:
     return tuple(path for path in known if not within(str(ROOT), (path,)))
 
 
+def is_scratch(full: str) -> bool:
+    """Say whether a file is where packages keep things of their own, or where what is not kept lies."""
+    return within(full, _scratch()) and not within(full, (str(ROOT),))
+
+
 @cache
-def scratch() -> tuple[str, ...]:
-    """Give the folders that packages keep things of their own in, and those for what is not kept."""
+def _scratch() -> tuple[str, ...]:
     home = os.path.realpath(os.path.expanduser("~"))
     return tuple(map(os.path.realpath, (tempfile.gettempdir(), f"{home}/.cache", f"{home}/.config")))
 
