@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 from stages.inputs.places import PROJECT, ROOT, is_own, is_scratch, module_of, relative, within
-from stages.inputs.reading import Reading
+from stages.inputs.reading import NAMED, Reading
 
 # They read source to show it.
 SHOWING = ("inspect", "linecache", "tokenize", "traceback")
