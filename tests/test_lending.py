@@ -221,7 +221,7 @@ class TestLender:
         made = []
 
         class Recorded:
-            def __init__(self, methods, background, dtype):
+            def __init__(self, methods, background, dtype, call):
                 made.append([bound.name for bound in methods])
 
             def by(self, method):

@@ -89,6 +89,8 @@ def _lists(reading: Reading, given: tuple) -> str | None:
 
 
 def _changes(reading: Reading, given: tuple) -> str | None:
+    if isinstance(given[-1], int) and given[-1] >= 0:
+        return None  # of a folder that is open: it was judged when it was opened
     return next((told for one in given[:2] if isinstance(one, str | bytes) and (told := _writes(reading, one))), None)
 
 
@@ -123,7 +125,6 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
     "os.rename": _changes,
     "os.rmdir": _changes,
     "os.mkdir": _changes,
-    "os.truncate": _changes,
     "os.link": _changes,
     "os.symlink": _changes,
     "subprocess.Popen": _program,
