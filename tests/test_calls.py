@@ -174,7 +174,7 @@ class TestCells:
                     verb.main(prepared, C, "control")
             others = last_line(prepared)["rows_computed"]
             verb.main(prepared, C, "control")
-            assert 0 < last_line(prepared)["rows_computed"] < others
+            assert 0 < last_line(prepared)["rows_computed"] <= others
         same(arrays(prepared), due)
 
     @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ class TestCells:
 
         def other(found, images, **settings):
             made = found(images, **settings).clone()
-            if settings["sigma"] == 0.3:
+            if settings["sigma"] == 0.3 and images.shape[-1] == 64:
                 clean = [any(torch.equal(image, one) for one in known) for image in images]
                 for row, image in enumerate(images):
                     near = (known - image).abs().mean(dim=(1, 2, 3)).argmin()

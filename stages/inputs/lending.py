@@ -88,7 +88,7 @@ class Lender:
             lent["maps"] = self._own(method, positions.tobytes())
         if "votes" in asks:
             lent["votes"] = [self._cast(method, way.name, positions.tobytes()) for way in self._ways[metric]]
-        if "explain" in asks:
+        if "explain" in asks and "explain" not in given:
             lent["explain"] = self._explain(metric, positions, given).by(method)
         if of_whole_set(asks) or "positions" in asks:
             rows = self._defined(method, count)
@@ -110,8 +110,8 @@ class Lender:
         from stages.inputs.explain import Explain
 
         explain = Explain([self._methods[method]], given["background"], self._dtype, calls.attributions)
-        lent = self.lend(metric, method, count, np.array([row]), given)
-        return {**lent, "explain": explain.by(method)}, explain
+        given = {**given, "explain": explain.by(method)}
+        return self.lend(metric, method, count, np.array([row]), given), explain
 
     def gave_undefined(self, method: str) -> bool:
         """Say whether a method, asked for maps of the batch at hand, has given one that is not finite."""
