@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from stages.inputs.calls import attributions
 from stages.inputs.explain import Explain
 from stages.model.classifier import DTYPES, Classifier
 from stages.model.engine import start
@@ -203,7 +204,7 @@ def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
     """Give what metrics ask for: maps are gradients, every second one blurred, for maps are fine or coarse."""
     entry = {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"}
     method = params.entry("methods", "gradient", "gradient", entry, "the benchmark")
-    explain = Explain([method], images[:0], "float32").by("gradient")
+    explain = Explain([method], images[:0], "float32", attributions).by("gradient")
     targets, seeds = classifier.logits(images).argmax(dim=1), [image_seed(0, str(row)) for row in range(len(images))]
     maps = explain(classifier, images, targets, seeds)
     coarse = nn.functional.avg_pool2d(maps, 15, stride=1, padding=7)

@@ -38,6 +38,7 @@ from scipy.stats import beta, binom
 from torch import Tensor
 
 from stages.cache.stores import read, values
+from stages.inputs.calls import attributions
 from stages.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels
 from stages.inputs.evidence import intensities
 from stages.inputs.explain import Explain
@@ -153,7 +154,7 @@ def method(given: Namespace) -> Callable:
     """Give what makes maps by a method of the study."""
     listed = params.entries(params.load(given.study), "methods")
     (bound,) = (family[given.method] for family in listed.values() if given.method in family)
-    return Explain([bound], torch.zeros(0, 3, 1, 1), "float32").by(given.method)
+    return Explain([bound], torch.zeros(0, 3, 1, 1), "float32", attributions).by(given.method)
 
 
 def certificate(

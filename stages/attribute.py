@@ -4,6 +4,7 @@ Reads the classifier, its evaluation images and grids; writes `data/maps/<classi
 groups `images` (attribution: image y x) and `grids` (attribution: grid tile y x).
 """
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,10 +14,11 @@ import numpy as np
 from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Field, Table
-from stages.inputs import evidence
+from stages.inputs import calls, evidence
+from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
-from stages.study.params import command, entries, find, load, path
-from stages.study.problem import Problem
+from stages.study.params import command, entries, load, path
+from stages.study.problem import Fault, Unsupported
 from stages.study.settings import Entry, canonical
 from stages.study.signatures import attributes, signature
 
@@ -52,19 +54,23 @@ def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked."""
+    """Look for a cell's rows, make what is missing, and assemble the output where asked.
+
+    A method that fails leaves the rows of all others in the journal; the cell fails at the end, naming it.
+    """
     params = load(study)
     listed = entries(params, "methods")[family]
     with of_cell(study, params, "attribute", "maps", classifier, family) as rows:
         works = plan(study, params, classifier, listed)
         missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
-        passes = {}
+        passes, failures = {}, Failures(rows.cell, "these methods failed, the maps of all others are kept")
         if any(map(len, missing.values())):
-            passes = compute(study, params, classifier, works, missing, rows)
-        if finish:
+            passes = compute(study, params, classifier, works, missing, rows, failures)
+        if finish and not failures:
             tables = [rows.served(work.table, work.shared) for work in works]
             rows.finish(tables, {f"{name}.zarr": described(bound) for name, bound in listed.items()})
         rows.log(passes)
+    failures.end()
 
 
 def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -> list[Work]:
@@ -75,7 +81,7 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).evidence
             shared = keys.digest(
-                keys.entry(bound, params, ("stages.inputs.explain", "mapped"), ("stages.inputs.summing", "check_sum")),
+                keys.entry(bound, params, *calls.parts(bound)),
                 trained if "classifier" in named else b"",
             )
             drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
@@ -93,7 +99,13 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
 
 
 def compute(
-    study: Path, params: dict, classifier: str, works: list[Work], missing: dict[int, np.ndarray], rows: Rows
+    study: Path,
+    params: dict,
+    classifier: str,
+    works: list[Work],
+    missing: dict[int, np.ndarray],
+    rows: Rows,
+    failures: Failures,
 ) -> dict[str, dict[str, int]]:
     """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
     from stages.inputs.explain import attributions_of
@@ -103,27 +115,42 @@ def compute(
     engine = params["engine"]
     start(engine)
     folder = path(study, "classifiers", classifier)
-    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
-    passes = {work.method.name: dict.fromkeys(loaded.passes, 0) for work in works}
+    passes: dict[str, Counter[str]] = {work.method.name: Counter() for work in works}
     alike = Counter((works[i].seen.group, attributions_of(works[i].method)) for i in missing)
-    held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce in other ways
-    images = None
-    for seen in {work.seen.group: work.seen for work in works}.values():
-        wanted = {i: missing[i] for i in missing if works[i].seen is seen}
-        for i, positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
-            if given["images"] is not images:
-                held, images = {}, given["images"]
-            if rows.refusal(works[i].shared) is None:
-                before = dict(loaded.passes)
-                several = alike[seen.group, attributions_of(works[i].method)] > 1
-                make(works[i], positions, {**given, "classifier": loaded}, rows, held if several else {})
-                for kind, count in passes[works[i].method.name].items():
-                    passes[works[i].method.name][kind] = count + loaded.passes[kind] - before[kind]
-    return passes
+    done: set[tuple[int, bytes]] = set()
+
+    def attempt() -> None:
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce differently
+        images = None
+        for seen in {work.seen.group: work.seen for work in works}.values():
+            wanted = {i: missing[i] for i in missing if works[i].seen is seen}
+            for i, positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
+                work, part = works[i], (i, positions.tobytes())
+                if given["images"] is not images:
+                    held, images = {}, given["images"]
+                if part in done or work.method.name in failures or rows.refusal(work.shared) is not None:
+                    continue
+                before = Counter(loaded.passes)
+                several = alike[seen.group, attributions_of(work.method)] > 1
+                try:
+                    make(work, positions, {**given, "classifier": loaded}, rows, held if several else {})
+                    done.add(part)
+                except Exception as error:  # whatever it is, the maps of other methods must not be lost to it
+                    failures.add(work.method.name, error, evidence.some(seen, positions))
+                    if isinstance(error, Fault):
+                        raise
+                finally:
+                    passes[work.method.name].update(Counter(loaded.passes) - before)
+
+    calls.anew(attempt)
+    return {name: dict.fromkeys(("forward", "backward", "head"), 0) | found for name, found in passes.items()}
 
 
 def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
     """Make one method's maps of a batch and journal them, or journal why it cannot.
+
+    A map that is not finite throughout is undefined: all of it is stored as NaN, under its key.
 
     Args:
         work: Whose maps.
@@ -133,38 +160,45 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
         held: Attributions of this batch, by `attributions_of`; those made here are added.
 
     Raises:
-        Problem: the network or the method gave a value that is not finite; the message names the images.
+        Fault: the method did what it must not.
+        ValueError: it gave no maps of these images, or such as cannot be stored.
     """
     from stages.inputs.explain import attributions_of, mapped
     from stages.inputs.summing import check_sum
-    from stages.study.problem import Unsupported
 
     bound = work.method
-    function = find("methods", bound.family, bound.function)
-    named = signature("methods", bound.family, bound.function).evidence
     known = attributions_of(bound)
     try:
         if known not in held:
-            held[known] = function(*(given[name] for name in named), **bound.settings)
-        check_sum(bound, held[known], given)
-        maps = mapped(held[known], given["classifier"].batched, work.seen.side, given["seeds"], **bound.options)
-        maps = maps.cpu().numpy()
+            held[known] = calls.attributions(bound, given)
+        check_sum(bound, held[known], given, calls.attributions)
     except Unsupported as reason:
         rows.refuse(work.shared, str(reason))
         return
-    except Problem as problem:
-        shown = evidence.some(work.seen, positions)
-        raise Problem(f"{rows.cell}, method {bound.name}, images {shown}: {problem}") from None
+    maps = mapped(held[known], given["classifier"].batched, work.seen.side, given["seeds"], **bound.options)
+    rows.put(work.table, positions, {"attribution": storable(work, positions, maps.cpu().numpy())})
+
+
+def storable(work: Work, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Give maps as they are stored, undefined ones as NaN, which is told.
+
+    Raises:
+        ValueError: the dtype of stored maps cannot hold them; the message names the images.
+    """
     dtype = work.table.fields["attribution"].dtype
+    undefined = ~np.isfinite(maps).all(axis=(1, 2))
     with np.errstate(over="ignore"):
         stored = maps.astype(dtype)
-    finite = np.isfinite(maps).all(axis=(1, 2))
+    stored[undefined] = np.nan
     kept = np.isfinite(stored).all(axis=(1, 2)) & (stored.any(axis=(1, 2)) | ~maps.any(axis=(1, 2)))
-    for good, told in ((finite, "are not finite"), (kept, f"cannot be stored as {dtype}: too large, or too small")):
-        if not good.all():
-            shown = evidence.some(work.seen, positions[~good])
-            raise Problem(f"{rows.cell}, method {bound.name}: its maps {told}, for the images {shown}")
-    rows.put(work.table, positions, {"attribution": stored})
+    if not (undefined | kept).all():
+        shown = evidence.some(work.seen, positions[~undefined & ~kept])
+        raise ValueError(f"its maps cannot be stored as {dtype}: too large, or too small, for the images {shown}")
+    if undefined.any():
+        shown = evidence.some(work.seen, positions[undefined])
+        told = "is not finite, and stored as NaN: undefined. What is judged by it is undefined too"
+        print(f"method {work.method.name}: the map of {shown} {told}", file=sys.stderr)
+    return stored
 
 
 def described(bound: Entry) -> dict[str, str]:

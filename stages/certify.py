@@ -8,17 +8,18 @@ of them all had to part equal scores (`image level`). What follows from the coun
 
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Field, Table
-from stages.inputs import evidence
+from stages.inputs import calls, evidence
+from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
 from stages.study.params import command, entries, load, path
-from stages.study.problem import Problem, Unsupported
+from stages.study.problem import Fault, Problem, Unsupported
 from stages.study.settings import Entry
 from stages.study.signatures import signature
 from stages.study.smoothing import Smoothing, smoothings
@@ -59,25 +60,24 @@ def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     """Look for a cell's rows, make what is missing, and assemble the output where asked.
 
-    A method that raises leaves the votes on all others in the journal; the cell fails at the end, naming it.
+    A method that fails leaves the votes on all others in the journal; the cell fails at the end, naming it.
     """
     params = load(study)
     with of_cell(study, params, "certify", "votes", classifier, family) as rows:
         works = plan(study, params, classifier, family)
         missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(token(work)) is None}
-        passes, failed = {}, {}
+        told = "the votes on these methods failed, those on all others are kept"
+        passes, failures = {}, Failures(rows.cell, told)
         if any(map(len, missing.values())):
-            passes, failed = compute(study, params, classifier, works, missing, rows)
-        if finish and not failed:
+            passes = compute(study, params, classifier, works, missing, rows, failures)
+        if finish and not failures:
             groups = {f"{work.method.name}.zarr": {"family": family} for work in works}
             ways = {f"{work.method.name}.zarr/{work.smoothing.name}": work.smoothing.settings for work in works}
             tables = [rows.served(work.table, token(work)) for work in works]
             rows.finish(tables, groups | ways)
             tell(tables, path(study, "votes", classifier, family))
         rows.log(passes)
-    if failed:
-        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise Problem(f"{rows.cell}: the votes on these methods failed, those on all others are kept: {told}")
+    failures.end()
 
 
 def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
@@ -107,50 +107,93 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
 
 
 def compute(
-    study: Path, params: dict, classifier: str, works: list[Work], missing: dict[int, np.ndarray], rows: Rows
-) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Take the missing votes, some rows at a time, methods that share work side by side.
-
-    Returns:
-        The passes of each method, and the methods that failed, each under a smoothing.
-    """
-    from stages.inputs.explain import Explain
-    from stages.inputs.voting import copies, votes
+    study: Path,
+    params: dict,
+    classifier: str,
+    works: list[Work],
+    missing: dict[int, np.ndarray],
+    rows: Rows,
+    failures: Failures,
+) -> dict[str, dict[str, int]]:
+    """Take the missing votes, some rows at a time, methods that share work side by side; give each method's passes."""
+    from stages.inputs.voting import copies
     from stages.model.engine import start
     from stages.model.loading import load as load_classifier
 
     engine = params["engine"]
     start(engine)
     folder = path(study, "classifiers", classifier)
-    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
-    passes = {work.method.name: dict.fromkeys(loaded.passes, 0) for work in works}
-    failed: dict[str, str] = {}
-    for smoothing, group in dict.fromkeys((work.smoothing.name, work.seen.group) for work in works):
-        alike = [i for i in missing if (works[i].smoothing.name, works[i].seen.group) == (smoothing, group)]
-        if not alike:
-            continue
-        settings, seen = works[alike[0]].smoothing.settings, works[alike[0]].seen
-        size = at_a_time(copies(**settings), engine["batch"])
-        parts = evidence.batches({i: missing[i] for i in alike}, size, seen, engine["device"])
-        for _, asking in groupby(parts, key=lambda part: id(part[2])):
-            together = list(asking)
-            positions, given = together[0][1], together[0][2]
-            asked = {works[i].method.name: i for i, _, _ in together if rows.refusal(token(works[i])) is None}
-            asked = {name: i for name, i in asked.items() if f"{name} ({smoothing})" not in failed}
-            if not asked:
+    passes = {work.method.name: dict.fromkeys(("forward", "backward", "head"), 0) for work in works}
+    done: set[tuple[int, bytes]] = set()
+
+    def attempt() -> None:
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        for smoothing, group in dict.fromkeys((work.smoothing.name, work.seen.group) for work in works):
+            alike = [i for i in missing if (works[i].smoothing.name, works[i].seen.group) == (smoothing, group)]
+            if not alike:
                 continue
-            explain = Explain([works[i].method for i in asked.values()], given["background"], DTYPE)
-            ways = {name: explain.by(name) for name in asked}
-            cast = votes(loaded, given["images"], given["targets"], given["seeds"], ways, passes, **settings)
-            for name, i in asked.items():
-                if isinstance(cast[name], Unsupported):
-                    rows.refuse(token(works[i]), str(cast[name]))
-                elif isinstance(cast[name], Exception):
-                    error = f"{type(cast[name]).__name__}: {cast[name]} (images {evidence.some(seen, positions)})"
-                    failed[f"{name} ({smoothing})"] = error
-                else:
-                    rows.put(works[i].table, positions, cast[name])
-    return passes, failed
+            seen = works[alike[0]].seen
+            size = at_a_time(copies(**works[alike[0]].smoothing.settings), engine["batch"])
+            parts = evidence.batches({i: missing[i] for i in alike}, size, seen, engine["device"])
+            for _, asking in groupby(parts, key=lambda part: id(part[2])):
+                together = list(asking)
+                positions, given = together[0][1:]
+                asked = [i for i, _, _ in together if (i, positions.tobytes()) not in done]
+                asked = [i for i in asked if named(works[i]) not in failures]
+                asked = [i for i in asked if rows.refusal(token(works[i])) is None]
+                if asked:
+                    try:
+                        vote(
+                            [works[i] for i in asked],
+                            positions,
+                            {**given, "classifier": loaded},
+                            passes,
+                            rows,
+                            failures,
+                        )
+                    except Fault as fault:
+                        for work in [work for work in works if work.method.name == fault.name]:
+                            failures.add(named(work), fault, evidence.some(seen, positions))
+                        raise
+                    done.update((i, positions.tobytes()) for i in asked)
+
+    calls.anew(attempt)
+    return passes
+
+
+def vote(
+    works: list[Work],
+    positions: np.ndarray,
+    given: dict[str, Any],
+    passes: dict[str, dict[str, int]],
+    rows: Rows,
+    failures: Failures,
+) -> None:
+    """Take the votes on some methods' maps of some rows under one smoothing, and journal them.
+
+    Raises:
+        Fault: a method did what it must not; then no vote is journaled.
+    """
+    from stages.inputs.explain import Explain
+    from stages.inputs.voting import votes
+
+    explain = Explain([work.method for work in works], given["background"], DTYPE, calls.attributions)
+    ways = {work.method.name: explain.by(work.method.name) for work in works}
+    asked = (given[name] for name in ("classifier", "images", "targets", "seeds"))
+    cast = votes(*asked, ways, passes, **works[0].smoothing.settings)
+    for work in works:
+        found = cast[work.method.name]
+        if isinstance(found, Unsupported):
+            rows.refuse(token(work), str(found))
+        elif isinstance(found, Exception):
+            failures.add(named(work), found, evidence.some(work.seen, positions))
+        else:
+            rows.put(work.table, positions, found)
+
+
+def named(work: Work) -> str:
+    """Name the votes on a method under a smoothing."""
+    return f"{work.method.name} ({work.smoothing.name})"
 
 
 def token(work: Work) -> bytes:

@@ -20,11 +20,12 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.stores import read, values
 from stages.cache.tables import KEY, Field, Table, keys_of
-from stages.inputs import evidence
+from stages.inputs import calls, evidence
+from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
 from stages.inputs.lending import Lender, of_whole_set
-from stages.study.params import command, entries, find, load, path
-from stages.study.problem import Problem
+from stages.study.params import command, entries, load, path
+from stages.study.problem import Fault
 from stages.study.settings import Entry
 from stages.study.signatures import signature
 from stages.study.smoothing import smoothings
@@ -85,15 +86,14 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
     with of_cell(study, params, "cost", "cost", classifier) as rows:
         planned = plan(study, params, classifier)
         missing = [rows.missing(table) for table in (planned.methods, planned.metrics)]
-        passes, failed = {}, {}
+        told = "these could not be measured, the costs of all others are kept"
+        passes, failures = {}, Failures(rows.cell, told)
         if any(map(len, missing)):
-            passes, failed = compute(study, params, classifier, planned, *missing, rows)
-        if finish and not failed:
+            passes = compute(study, params, classifier, planned, *missing, rows, failures)
+        if finish and not failures:
             rows.finish([planned.methods, planned.metrics], {"": {}})
         rows.log(passes)
-    if failed:
-        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise Problem(f"{rows.cell}: these could not be measured, the costs of all others are kept: {told}")
+    failures.end()
 
 
 def plan(study: Path, params: dict, classifier: str) -> Plan:
@@ -122,85 +122,113 @@ def compute(
     of_methods: np.ndarray,
     of_metrics: np.ndarray,
     rows: Rows,
-) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Measure the missing costs of methods and of metrics; give them by name, and those that failed.
+    failures: Failures,
+) -> dict[str, dict[str, int]]:
+    """Measure the missing costs of methods and of metrics; give them by name.
 
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
-    from stages.inputs.voting import copies
     from stages.model.engine import start
     from stages.model.loading import load as load_classifier
 
-    engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
+    engine = {**params["engine"], "batch": 1}
     start(engine)
     folder = path(study, "classifiers", classifier)
-    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
-    methods, metrics = _flat(params, "methods"), _flat(params, "metrics")
     seen = {group: getattr(evidence, group)(study, classifier, params["seed"]) for group in ("images", "grids")}
-    certified = smoothings(params, set(methods))
+    score = scoring(study, params, classifier, planned, seen)
+    methods, metrics = (list(_flat(params, kind).values()) for kind in ("methods", "metrics"))
     passes: dict[str, dict[str, int]] = {}
-    failed: dict[str, str] = {}
 
-    def measure(table: Table, position: int, named: str, function: Callable[[], dict[str, int]]) -> None:
-        try:
-            found = function()
-        except Exception as error:  # whatever it is, the costs of others must not be lost to it
-            failed[named] = f"{type(error).__name__}: {error}"
-        else:
-            rows.put(table, np.array([position]), {kind: np.array([count]) for kind, count in found.items()})
-            passes[named] = found
+    def of_method(position: int, loaded: "Classifier") -> dict[str, int]:
+        given = {**evidence.of_row(seen["images"], 0, engine["device"]), "classifier": loaded}
+        return of_map(methods[position], given, params["stores"]["dtype"], calls.attributions)
 
-    for position in of_methods.tolist():
-        bound = list(methods.values())[position]
-        given = {**alone(seen["images"], 0, engine["device"]), "classifier": loaded}
-        measure(planned.methods, position, bound.name, lambda bound=bound, given=given: of_map(bound, given, dtype))
+    def of_metric(position: int, loaded: "Classifier") -> dict[str, int]:
+        return score(metrics[position], loaded)
+
+    due = [(planned.methods, position, methods[position].name, of_method) for position in of_methods.tolist()]
     for position in of_metrics.tolist():
-        metric = list(metrics.values())[position]
+        name = metrics[position].name
+        due.append((planned.metrics, position, f"{name} ({planned.judged[name].method})", of_metric))
+
+    def attempt() -> None:
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        for table, position, named, measure in due:
+            if named in passes or named in failures:
+                continue
+            try:
+                found = measure(position, loaded)
+            except Exception as error:  # whatever it is, the costs of others must not be lost to it
+                failures.add(named, error)
+                if isinstance(error, Fault):
+                    raise
+            else:
+                rows.put(table, np.array([position]), {kind: np.array([count]) for kind, count in found.items()})
+                passes[named] = found
+
+    calls.anew(attempt)
+    return passes
+
+
+def scoring(
+    study: Path, params: dict, classifier: str, planned: Plan, seen: dict[str, Evidence]
+) -> Callable[[Entry, "Classifier"], dict[str, int]]:
+    """Give what counts the passes that a metric takes for the row that its cost is measured on.
+
+    Args:
+        study, params, classifier: The cell.
+        planned: On which rows.
+        seen: Images and grids.
+    """
+    from stages.inputs.voting import copies
+
+    engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
+    methods = _flat(params, "methods")
+    certified = smoothings(params, set(methods))
+
+    def score(metric: Entry, loaded: "Classifier") -> dict[str, int]:
         asks = signature("metrics", metric.family, metric.function).evidence
         own = seen["grids" if "tiles" in asks else "images"]
         ways = [certified[name] for name in metric.options["smoothings"]]
         method, row, _ = planned.judged[metric.name]
         at, listed = np.array([row]), {method: methods[method]}
         lender = Lender(study, classifier, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: ways})
+        given = {**evidence.of_row(own, row, engine["device"]), "classifier": loaded}
+        # What looks at a whole set looks at one that ends with this row.
+        lent = lender.lend(0, method, row + 1, at, given)
+        return of_score(metric, lent, sum(copies(**way.settings) for way in ways), calls.call)
 
-        def score(metric=metric, lender=lender, method=method, at=at, own=own, ways=ways) -> dict[str, int]:
-            given = {**alone(own, int(at[0]), engine["device"]), "classifier": loaded}
-            # What looks at a whole set looks at one that ends with this row.
-            lent = lender.lend(0, method, int(at[0]) + 1, at, given)
-            return of_score(metric, lent, sum(copies(**way.settings) for way in ways))
-
-        measure(planned.metrics, position, f"{metric.name} ({method})", score)
-    return passes, failed
+    return score
 
 
-def of_map(bound: Entry, given: dict[str, Any], dtype: str) -> dict[str, int]:
+def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., "Tensor"]) -> dict[str, int]:
     """Count the passes that a method takes for maps of some images, made alone.
 
     Args:
         bound: The method.
         given: Classifier, images and all else that methods name.
         dtype: Of stored maps.
+        call: Gives the attributions of a method.
     """
     from stages.inputs.explain import Explain
 
-    explain = Counted(Explain([bound], given["background"], dtype).by(bound.name))
+    explain = Counted(Explain([bound], given["background"], dtype, call).by(bound.name))
     explain(*(given[name] for name in ("classifier", "images", "targets", "seeds")))
     return dict(explain.passes)
 
 
-def of_score(metric: Entry, lent: dict[str, Any], voted: int) -> dict[str, int]:
+def of_score(metric: Entry, lent: dict[str, Any], voted: int, call: Callable[..., "Tensor"]) -> dict[str, int]:
     """Count the passes that a metric takes for scores, but for those of the maps that it has made, and these maps.
 
     Args:
         metric: Which one.
         lent: What it names.
         voted: Maps that its votes took.
+        call: Gives what a metric gives.
     """
-    function = find("metrics", metric.family, metric.function)
-    named = signature("metrics", metric.family, metric.function).evidence
     explain = Counted(lent.get("explain"))
     before = dict(lent["classifier"].passes)
-    function(*({**lent, "explain": explain}[name] for name in named), **metric.settings)
+    call(metric, {**lent, "explain": explain})
     passes = {kind: count - explain.passes[kind] for kind, count in since(lent["classifier"], before).items()}
     return {**passes, "explained": voted + explain.maps}
 
@@ -227,12 +255,6 @@ class Counted:
 def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
     """Give the passes that a classifier has made since it had made so many."""
     return {kind: count - before[kind] for kind, count in classifier.passes.items()}
-
-
-def alone(seen: Evidence, row: int, device: str) -> dict[str, Any]:
-    """Give the evidence of one row as tensors of its own, of which nothing has been made before."""
-    background = evidence.intensities(seen.background, device)
-    return {**evidence.tensors(seen, np.array([row]), device), "background": background}
 
 
 def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry) -> Judged | None:

@@ -174,7 +174,7 @@ def first_rows(study: Path, classifier: str, number: int, *, among: int | None =
 
 
 def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods: list[str]) -> list[Shown]:
-    """Read some images of a classifier, and their maps by those methods that can serve it."""
+    """Read some images of a classifier, and their maps that are defined, by those methods that can serve it."""
     store = read(params.path(study, "images", classifier) / "images", "the evaluation images")
     ids, targets, classes = store["image"][:], store["target"][:], cards.card(study, classifier).get("classes", {})
     rows, maps = rows[rows < len(ids)], {}
@@ -191,7 +191,7 @@ def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods:
             str(ids[row]),
             _class(classes, int(targets[row])),
             store["pixels"][int(row)],
-            {name: own[place] for name, own in maps.items()},
+            {name: own[place] for name, own in maps.items() if np.isfinite(own[place]).all()},
         )
         for place, row in enumerate(rows)
     ]

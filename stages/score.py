@@ -5,25 +5,31 @@ a group per metric: score over `method image`, `method image fraction`, `method 
 """
 
 import math
-from collections.abc import Callable
+from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Table
-from stages.inputs import evidence, judging
+from stages.inputs import calls, evidence, judging
+from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
 from stages.inputs.judging import Made
 from stages.inputs.lending import Lender, of_whole_set
-from stages.study.params import command, entries, find, load, path
-from stages.study.problem import Problem
+from stages.study.params import command, entries, load, path
+from stages.study.problem import Fault, Unsupported
 from stages.study.settings import Entry
 from stages.study.signatures import signature
 from stages.study.smoothing import Smoothing, check_reach, smoothings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stages.model.classifier import Classifier
 
 
 class Work(NamedTuple):
@@ -34,6 +40,7 @@ class Work(NamedTuple):
     ways: list[Smoothing]  # whose votes it judges
     seen: Evidence
     methods: list[str]
+    undefined: dict[str, np.ndarray]  # by method: rows whose map, or whose votes, are
     table: Table
 
 
@@ -79,21 +86,19 @@ def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     """Look for a cell's rows, make what is missing, and assemble the output where asked.
 
-    A metric that raises leaves the rows of all others in the journal; the cell fails at the end, naming it.
+    A metric that fails leaves the rows of all others in the journal; the cell fails at the end, naming it.
     """
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
         works = plan(study, params, classifier, family)
         missing = {i: rows.missing(served(rows, work)) for i, work in enumerate(works)}
-        passes, failed = {}, {}
+        passes, failures = {}, Failures(rows.cell, "these metrics failed, the rows of all others are kept")
         if any(map(len, missing.values())):
-            passes, failed = compute(study, params, classifier, family, works, missing, rows)
-        if finish and not failed:
+            passes = compute(study, params, classifier, family, works, missing, rows, failures)
+        if finish and not failures:
             rows.finish([served(rows, work) for work in works], {"": {"family": family}})
         rows.log(passes)
-    if failed:
-        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
-        raise Problem(f"{rows.cell}: these metrics failed, the rows of all others are kept: {told}")
+    failures.end()
 
 
 def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str | None = None) -> list[Work]:
@@ -114,9 +119,9 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
     @cache
     def made(kind: str, method: str, group: str, way: str = "") -> Made:
         if way and unvoted is not None:
-            return Made(np.empty(0), np.empty(0), unvoted)
+            return Made(np.empty(0), np.empty(0), unvoted, np.empty(0))
         if way and method not in certified[way].methods:
-            return Made(np.empty(0), np.empty(0), f"the smoothing {way} does not certify it")
+            return Made(np.empty(0), np.empty(0), f"the smoothing {way} does not certify it", np.empty(0))
         place = f"{way}/{group}" if way else group
         pictures = certified[way].pictures[group] if way else seen[group].lead[0]
         return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
@@ -128,17 +133,19 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
             ways = [certified[name] for name in metric.options["smoothings"]]
             if ways:
                 check_reach(metric, ways[0], classifier, math.prod(shown.side))
-            parts = [("stages.inputs.lending", "tensor"), ("stages.score", "judged")]
-            parts += [("stages.inputs.explain", "Explain")] if "explain" in asks else []
-            parts += [("stages.inputs.lending", "counted")] if "votes" in asks else []
             voted = [way.settings for way in ways]
-            shared = keys.digest(keys.entry(metric, params, *parts), voted, trained if "classifier" in asks else b"")
+            shared = keys.digest(
+                keys.entry(metric, params, *calls.parts(metric)), voted, trained if "classifier" in asks else b""
+            )
             rows = judging.rows(metric, shared, shown, asks, ways)
-            found = {}
+            found, undefined = {}, {}
             for name in judging.methods(metric, ways, list(params["methods"][family])):
                 votes = [made("votes", name, shown.group, way.name) for way in ways]
-                found[name] = judging.keyed(made("maps", name, shown.group), votes, rows, asks, shown)
-            works.append(Work(metric, asks, ways, shown, list(found), judging.table(metric, shown, ways, found)))
+                maps = made("maps", name, shown.group)
+                found[name] = judging.keyed(maps, votes, rows, asks, shown)
+                undefined[name] = judging.undefined(maps, votes, asks, len(rows))
+            table = judging.table(metric, shown, ways, found)
+            works.append(Work(metric, asks, ways, shown, list(found), undefined, table))
     return works
 
 
@@ -150,59 +157,126 @@ def compute(
     works: list[Work],
     missing: dict[int, np.ndarray],
     rows: Rows,
-) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-    """Compute the missing scores batch by batch; give the passes of each metric, and the metrics that failed."""
+    failures: Failures,
+) -> dict[str, dict[str, int]]:
+    """Compute the missing scores batch by batch; give the passes of each metric."""
     from stages.model.engine import start
     from stages.model.loading import load as load_classifier
-    from stages.study.problem import Unsupported
 
     engine = params["engine"]
     start(engine)
     folder = path(study, "classifiers", classifier)
-    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
-    passes = {work.metric.name: dict.fromkeys(loaded.passes, 0) for work in works}
-    failed: dict[str, str] = {}
-    methods = entries(params, "methods")[family]
+    passes: dict[str, Counter[str]] = {work.metric.name: Counter() for work in works}
     asks = {i: work.asks for i, work in enumerate(works)}
     ways = {i: work.ways for i, work in enumerate(works)}
-    for seen in {work.seen.group: work.seen for work in works}.values():
-        wanted = {}
-        for method in methods:  # metric by metric of each: what is ranked once serves all
-            for i, positions in missing.items():
-                if works[i].seen is seen and method in works[i].methods:
-                    m, size = works[i].methods.index(method), per_method(works[i])
-                    wanted[i, method] = positions[positions // size == m] - m * size
-        lender = Lender(study, classifier, methods, seen, wanted, asks, engine, params["stores"]["dtype"], ways)
-        whole = frozenset(key for key in wanted if of_whole_set(asks[key[0]]))
-        parts = evidence.batches(wanted, engine["batch"], seen, engine["device"], whole)
-        for (i, method), positions, given in parts:
-            work, size = works[i], per_method(works[i])
-            named = f"{work.metric.name} ({method})"
-            if named in failed or rows.refusal(token(work, method)) is not None:
-                continue
-            before = dict(loaded.passes)
-            try:
-                lent = lender.lend(i, method, size, positions, {**given, "classifier": loaded})
-                scores = scored(work.metric, lent)
-                if np.isinf(scores).any():
-                    raise ValueError("an infinite score; a score is a number, or NaN where it is undefined")
-            except Unsupported as reason:
-                rows.refuse(token(work, method), str(reason))
-            except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
-                told = f"{type(error).__name__}: {error} (images {evidence.some(seen, positions)})"
-                failed[named] = told
-            else:
-                rows.put(work.table, positions + work.methods.index(method) * size, {"score": scores})
-            for kind, count in passes[work.metric.name].items():
-                passes[work.metric.name][kind] = count + loaded.passes[kind] - before[kind]
-    return passes, failed
+    listed = entries(params, "methods")[family]
+    wanted = defined(works, missing, list(listed), rows)
+    done: set[tuple[int, str, bytes]] = set()
+
+    def attempt() -> None:
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        for seen in {work.seen.group: work.seen for work in works}.values():
+            own = {key: positions for key, positions in wanted.items() if works[key[0]].seen is seen}
+            lender = Lender(study, classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], ways)
+            whole = frozenset(key for key in own if of_whole_set(asks[key[0]]))
+            batches = evidence.batches(own, engine["batch"], seen, engine["device"], whole)
+            for (i, method), positions, given in batches:
+                work, part = works[i], (i, method, positions.tobytes())
+                if part in done or named(work, method) in failures or rows.refusal(token(work, method)) is not None:
+                    continue
+                before = Counter(loaded.passes)
+                try:
+                    score(work, i, method, positions, {**given, "classifier": loaded}, lender, rows)
+                    done.add(part)
+                except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
+                    failures.add(named(work, method), error, evidence.some(seen, positions))
+                    if isinstance(error, Fault):
+                        fail(works, error, failures)
+                        raise
+                finally:
+                    passes[work.metric.name].update(Counter(loaded.passes) - before)
+
+    calls.anew(attempt)
+    return {name: dict.fromkeys(("forward", "backward", "head"), 0) | found for name, found in passes.items()}
 
 
-def scored(metric: Entry, given: dict[str, Any]) -> np.ndarray:
-    """Score one method's maps of a batch by one metric."""
-    function = find("metrics", metric.family, metric.function)
-    named = signature("metrics", metric.family, metric.function).evidence
-    return judged(function, [given[name] for name in named], metric.settings)
+def defined(
+    works: list[Work], missing: dict[int, np.ndarray], methods: list[str], rows: Rows
+) -> dict[tuple[int, str], np.ndarray]:
+    """Say which rows of each method a metric is to be called for; those of undefined maps and votes are journaled."""
+    wanted = {}
+    for method in methods:  # metric by metric of each: what is ranked once serves all
+        for i, positions in missing.items():
+            if method in works[i].methods:
+                first = works[i].methods.index(method) * (size := per_method(works[i]))
+                own = positions[positions // size * size == first] - first
+                without = own[works[i].undefined[method][own]]
+                wanted[i, method] = np.setdiff1d(own, without)
+                if len(without):
+                    scores = np.full((len(without), *works[i].table.fields["score"].shape), np.nan)
+                    rows.put(works[i].table, without + first, {"score": scores})
+    return wanted
+
+
+def score(
+    work: Work, metric: int, method: str, positions: np.ndarray, given: dict[str, Any], lender: Lender, rows: Rows
+) -> None:
+    """Score one method's maps of a batch by one metric and journal the scores, or journal why it cannot.
+
+    Args:
+        work, metric: The metric, and its number.
+        method: Whose maps.
+        positions: Which of them.
+        given: Their evidence, by name.
+        lender: Adds what the metric names of the method.
+        rows: Where scores are journaled.
+    """
+    shape, size = work.table.fields["score"].shape, per_method(work)
+    try:
+        try:
+            lent = lender.lend(metric, method, size, positions, given)
+            scores = judged(calls.scores(work.metric, lent, (len(positions), *shape)))
+        except (Fault, Unsupported):
+            raise
+        except Exception:
+            if not lender.gave_undefined(method):
+                raise
+        if lender.gave_undefined(method):
+            parts = [one_by_one(work, metric, method, row, given["classifier"], lender) for row in positions.tolist()]
+            scores = np.concatenate(parts)
+    except Unsupported as reason:
+        rows.refuse(token(work, method), str(reason))
+    else:
+        rows.put(work.table, positions + work.methods.index(method) * size, {"score": scores})
+
+
+def one_by_one(work: Work, metric: int, method: str, row: int, classifier: "Classifier", lender: Lender) -> np.ndarray:
+    """Score one row by itself; it has no score if the method, asked by the metric, gives a map that is not finite."""
+    shape = work.table.fields["score"].shape
+    given = {**evidence.of_row(work.seen, row, str(classifier.device)), "classifier": classifier}
+    lent, explain = lender.alone(metric, method, per_method(work), row, given)
+    found = np.full((1, *shape), np.nan, "float32")
+    try:
+        scores = judged(calls.scores(work.metric, lent, (1, *shape)))
+    except (Fault, Unsupported):
+        raise
+    except Exception:
+        if not explain.undefined:
+            raise
+        return found
+    return found if explain.undefined else scores
+
+
+def named(work: Work, method: str) -> str:
+    """Name a metric's scores of a method."""
+    return f"{work.metric.name} ({method})"
+
+
+def fail(works: list[Work], fault: Fault, failures: Failures) -> None:
+    """Call no metric any more that would call the method whose call was at fault."""
+    for work in works:
+        if fault.kind == "methods" and "explain" in work.asks and fault.name in work.methods:
+            failures.add(named(work, fault.name), fault)
 
 
 def served(rows: Rows, work: Work) -> Table:
@@ -215,9 +289,9 @@ def token(work: Work, method: str) -> bytes:
     return keys.digest(work.table.keys[work.methods.index(method)].tobytes())
 
 
-def judged(function: Callable, given: list, settings: dict[str, Any]) -> np.ndarray:
-    """Call a metric: the verb's part of a score."""
-    return function(*given, **settings).cpu().numpy()
+def judged(scores: "Tensor") -> np.ndarray:
+    """Take what a metric gave: the verb's part of a score."""
+    return scores.cpu().numpy()
 
 
 def per_method(work: Work) -> int:

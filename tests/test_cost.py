@@ -8,7 +8,7 @@ from study import tiny, write
 from test_stages import C, collected, last_line
 
 from stages import attribute, certify, cost, score, select, tile
-from stages.inputs import explain
+from stages.inputs import calls
 from stages.model import loading
 from stages.study.params import load
 from stages.study.problem import Problem, Unsupported
@@ -196,7 +196,7 @@ def test_another_setting_of_a_metric_has_it_alone_measured_again(study):
 
 def refusing(*names):
     """Give a `find` whose functions of these names cannot serve."""
-    find = cost.find
+    find = calls.find
 
     def refuses(*_, **__):
         raise Unsupported("it has no edges")
@@ -208,8 +208,7 @@ def test_what_cannot_serve_has_no_cost(study, monkeypatch):
     shutil.rmtree(study / "data/maps")
     shutil.rmtree(study / "data/scores")
     shutil.rmtree(study / ".atlas")
-    for verb in (attribute, score):
-        monkeypatch.setattr(verb, "find", refusing("integrated_gradients", "pointing_game"))
+    monkeypatch.setattr(calls, "find", refusing("integrated_gradients", "pointing_game"))
     run(study, *METHODS)
     monkeypatch.undo()
     cost.main(study, C)
@@ -220,18 +219,18 @@ def test_what_cannot_serve_has_no_cost(study, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("place", "function", "told", "row"),
-    [(cost, "deletion", r"deletion \(gradient\)", "metrics"), (explain, "ablation_cam", "ablation_cam", "methods")],
+    ("function", "told", "row"),
+    [("deletion", r"deletion \(gradient\)", "metrics"), ("ablation_cam", "ablation_cam", "methods")],
 )
-def test_what_raises_is_named_and_loses_no_other_costs(study, monkeypatch, place, function, told, row):
+def test_what_raises_is_named_and_loses_no_other_costs(study, monkeypatch, function, told, row):
     for folder in ("data/cost", ".atlas"):
         shutil.rmtree(study / folder)
-    find = place.find
+    find = calls.find
 
     def broken(*_, **__):
         raise ValueError("of no use")
 
-    monkeypatch.setattr(place, "find", lambda *asked: broken if asked[2] == function else find(*asked))
+    monkeypatch.setattr(calls, "find", lambda *asked: broken if asked[2] == function else find(*asked))
     with pytest.raises(
         Problem, match=rf"these could not be measured, the costs of all others are kept: {told}: ValueError: of no use"
     ):

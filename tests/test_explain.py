@@ -4,7 +4,8 @@ import pytest
 import torch
 from judging import HEIGHT, WIDTH, counted, make_evidence
 
-from stages.inputs import explain
+from stages.inputs import calls, explain
+from stages.inputs.calls import attributions
 from stages.inputs.explain import Explain
 from stages.study import params
 from stages.study.signatures import signature
@@ -41,7 +42,7 @@ def background(asked):
 
 def alone(name, asked, background):
     (bound,) = listed(name)
-    return Explain([bound], background, "float32").by(name)(*asked)
+    return Explain([bound], background, "float32", attributions).by(name)(*asked)
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -60,7 +61,7 @@ def test_maps_are_those_of_the_methods_function(name, asked, background):
 
 def test_methods_that_share_work_cost_it_once(asked, background):
     names = ("smooth", "signed", "turned", "variance")
-    lent = Explain(listed(*names), background, "float32")
+    lent = Explain(listed(*names), background, "float32", attributions)
     made = {name: lent.by(name)(*asked) for name in names}
     assert counted(asked[0]) == (3 * 20, 3 * 20)
     for name in names:
@@ -69,14 +70,17 @@ def test_methods_that_share_work_cost_it_once(asked, background):
 
 def test_the_order_of_asking_is_nothing(asked, background):
     names = ("smooth", "variance", "coarse")
-    forth, back = Explain(listed(*names), background, "float32"), Explain(listed(*names), background, "float32")
+    forth, back = (
+        Explain(listed(*names), background, "float32", attributions),
+        Explain(listed(*names), background, "float32", attributions),
+    )
     one = {name: forth.by(name)(*asked) for name in names}
     other = {name: back.by(name)(*asked) for name in reversed(names)}
     assert all(torch.equal(one[name], other[name]) for name in names)
 
 
 def test_each_method_is_handed_its_maps_once(asked, background):
-    lent = Explain(listed("smooth", "variance"), background, "float32")
+    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
     for name in ("smooth", "variance"):
         lent.by(name)(*asked)
     assert not lent._held, "what was given is not kept"
@@ -86,7 +90,7 @@ def test_each_method_is_handed_its_maps_once(asked, background):
 
 def test_other_images_classes_seeds_and_classifiers_are_other_requests(asked, background):
     classifier, images, targets, seeds = asked
-    lent = Explain(listed("smooth", "variance"), background, "float32")
+    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
     first = lent.by("smooth")(*asked)
     others = [
         (classifier, images.flip(3), targets, seeds),
@@ -103,7 +107,7 @@ def test_other_images_classes_seeds_and_classifiers_are_other_requests(asked, ba
 
 
 def test_an_error_of_one_method_does_not_hurt_the_others(asked, background, monkeypatch):
-    find = explain.find
+    find = calls.find
 
     def broken(kind, family, function):
         def raises(*_, **__):
@@ -111,8 +115,8 @@ def test_an_error_of_one_method_does_not_hurt_the_others(asked, background, monk
 
         return raises if function == "vargrad" else find(kind, family, function)
 
-    monkeypatch.setattr(explain, "find", broken)
-    lent = Explain(listed("smooth", "variance", "coarse"), background, "float32")
+    monkeypatch.setattr(calls, "find", broken)
+    lent = Explain(listed("smooth", "variance", "coarse"), background, "float32", attributions)
     with pytest.raises(RuntimeError, match="out of luck"):
         lent.by("variance")(*asked)
     made = {name: lent.by(name)(*asked) for name in ("smooth", "coarse")}
@@ -125,19 +129,19 @@ def test_an_error_of_one_method_does_not_hurt_the_others(asked, background, monk
 
 
 def test_an_error_in_a_later_batch_leaves_no_half_made_maps(asked, background, monkeypatch):
-    find, calls = explain.find, []
+    find, made = calls.find, []
 
     def at_times(kind, family, function):
         def raises(*given, **settings):
-            calls.append(function)
-            if len(calls) == 2:
+            made.append(function)
+            if len(made) == 2:
                 raise RuntimeError("out of memory")
             return find(kind, family, function)(*given, **settings)
 
         return raises if function == "vargrad" else find(kind, family, function)
 
-    monkeypatch.setattr(explain, "find", at_times)
-    lent = Explain(listed("smooth", "variance"), background, "float32")
+    monkeypatch.setattr(calls, "find", at_times)
+    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
     assert len(lent.by("smooth")(*asked)) == 20
     with pytest.raises(RuntimeError, match="out of memory"):
         lent.by("variance")(*asked)
@@ -145,15 +149,15 @@ def test_an_error_in_a_later_batch_leaves_no_half_made_maps(asked, background, m
 
 def test_the_function_is_the_same_whoever_asks(asked, background):
     """Metrics of one method know by it whether what they share is of this method."""
-    lent = Explain(listed("smooth", "variance"), background, "float32")
+    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
     assert lent.by("smooth") is lent.by("smooth")
     assert lent.by("smooth") is not lent.by("variance")
 
 
 def test_maps_are_rounded_as_stored_ones_are(asked, background):
     (bound,) = listed("coarse")
-    exact = Explain([bound], background, "float32").by("coarse")(*asked)
-    rounded = Explain([bound], background, "float16").by("coarse")(*asked)
+    exact = Explain([bound], background, "float32", attributions).by("coarse")(*asked)
+    rounded = Explain([bound], background, "float16", attributions).by("coarse")(*asked)
     assert rounded.dtype == torch.float32
     assert torch.equal(rounded, exact.half().float())
     assert not torch.equal(rounded, exact)

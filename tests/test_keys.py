@@ -6,6 +6,7 @@ import textwrap
 import pytest
 
 from stages.cache import keys, modules, packages, source
+from stages.inputs import calls
 from stages.study import params, signatures, unedited
 from stages.study.problem import Problem
 
@@ -217,12 +218,13 @@ def test_a_local_name_is_not_the_import_of_that_name(house):
     assert house("methods/_helper.py", "return 2 * x", "return x + x") == before
 
 
-def test_no_method_or_metric_depends_on_how_stores_are_written():
+def test_no_method_or_metric_is_digested_whole_or_with_how_stores_are_written():
     given = params.load(signatures.HOUSE.parent)
     for kind in ("methods", "metrics"):
         for listed in params.entries(given, kind).values():
             for entry in listed.values():
                 found = source.reach((f"stages.{kind}.{entry.family}", entry.function))
+                assert not found.whole, "a comment in any module would recompute its rows"
                 assert "zarr" not in found.packages, entry.name
                 assert not {module for module, _ in found.texts} & {
                     "stages.cache.stores",
@@ -531,3 +533,21 @@ def test_an_edit_of_a_package_that_is_installed_from_its_folder_is_told(tmp_path
     (code / "__init__.py").write_text("FACTOR = 3\n")
     packages._version.cache_clear()
     assert packages._version("mine") not in (before, "1.0")
+
+
+def test_no_row_of_the_default_study_is_digested_by_whole_modules(monkeypatch):
+    """Else an edit of a comment in the kernel would recompute it; the verbs' parts are among the roots."""
+    taken: list[str] = []
+    real = source.reach
+    monkeypatch.setattr(source, "reach", lambda *roots: taken.append(real(*roots).whole) or real(*roots))
+    given = params.load(signatures.HOUSE.parent)
+    keys._code.cache_clear()
+    for kind in ("methods", "metrics"):
+        for listed in params.entries(given, kind).values():
+            for entry in listed.values():
+                keys.entry(entry, given, *calls.parts(entry))
+    for name in given["classifiers"]:
+        bound = params.network(given, name)
+        keys.code((f"stages.networks.{bound.family}", bound.function), *calls.NETWORK)
+    assert taken
+    assert not set(taken) - {""}

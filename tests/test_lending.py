@@ -11,6 +11,7 @@ from stages import attribute, score, select, tile
 from stages.inputs import evidence, lending
 from stages.inputs.lending import Lender
 from stages.study.params import entries, load
+from stages.study.problem import Problem
 
 __all__ = ["collected", "mapped", "study"]
 
@@ -146,7 +147,7 @@ def test_an_error_of_one_method_is_told_and_the_rows_of_all_others_kept(study, m
         return maps(self, bound, given, made)
 
     monkeypatch.setattr(explain.Explain, "_maps", failing)
-    with pytest.raises(score.Problem, match=r"max_sensitivity \(bad\): RuntimeError: out of luck"):
+    with pytest.raises(Problem, match=r"max_sensitivity \(bad\): RuntimeError: out of luck"):
         score.main(study, C, "control")
     monkeypatch.undo()
     score.main(study, C, "control")
@@ -220,7 +221,7 @@ class TestLender:
         made = []
 
         class Recorded:
-            def __init__(self, methods, background, dtype):
+            def __init__(self, methods, background, dtype, call):
                 made.append([bound.name for bound in methods])
 
             def by(self, method):

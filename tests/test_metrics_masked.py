@@ -22,6 +22,7 @@ from judging import (
 )
 from reference import masked as slow
 
+from stages.inputs.calls import attributions
 from stages.inputs.explain import Explain
 from stages.metrics import _outputs
 from stages.study.settings import Entry
@@ -148,7 +149,7 @@ class TestCoherency:
         methods = [Entry("methods", "gradient", name, name, settings[name] | common, options) for name in named]
         evidence = make_evidence(rows=3)
         classifier, images, targets, seeds = (evidence[name] for name in ("classifier", "images", "targets", "seeds"))
-        lent = Explain(methods, torch.zeros(1, 3, HEIGHT, WIDTH), "float32")
+        lent = Explain(methods, torch.zeros(1, 3, HEIGHT, WIDTH), "float32", attributions)
         assert lent.by("gradient") is lent.by("gradient"), "what is shared is known by its identity"
         together = [lent.by(name)(classifier, images, targets, seeds) for name in named]
         assert counted(classifier)[1] in (3, 6)

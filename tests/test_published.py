@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stages.figures import protocol, published
+from stages.inputs.calls import attributions
 from stages.inputs.explain import Explain
 from stages.inputs.sparsify import sparsify
 from stages.study import params
@@ -69,7 +70,7 @@ def test_settings_that_leave_the_order_of_maps_alone_are_not_named(family, funct
         options = {"channels": own["channels"], "reverse": None}
         set_to = {name: value for name, value in own.items() if name != "channels"} | at
         entries.append(Entry("methods", family, "one", function, set_to, options))
-        maps = Explain(entries[-1:], images, "float32").by("one")(*asked)
+        maps = Explain(entries[-1:], images, "float32", attributions).by("one")(*asked)
         tops.append(sparsify(maps, levels=[50], form="strict")[0])
     # Where they are alike equal scores may be parted by rounding.
     assert (float((tops[0] != tops[1]).float().mean()) < 0.01) == alike

@@ -8,6 +8,7 @@ import torch
 from judging import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_evidence, network
 from torch import nn
 
+from stages.inputs.calls import attributions
 from stages.inputs.certification import ABSTAINED, Votes, labels
 from stages.inputs.explain import Explain
 from stages.inputs.sparsify import scale_of, sparsify
@@ -217,7 +218,7 @@ class TestNoise:
 def ways_of(*listed):
     """Give what makes maps, by name: entries as params.yaml has them."""
     bound = [params.entry("methods", family, name, given, "the test") for family, name, given in listed]
-    lent = Explain(bound, torch.zeros(0, 3, HEIGHT, WIDTH), "float32")
+    lent = Explain(bound, torch.zeros(0, 3, HEIGHT, WIDTH), "float32", attributions)
     return {one.name: lent.by(one.name) for one in bound}
 
 

@@ -18,6 +18,8 @@ from scipy.special import bdtrc
 from stages.study.smoothing import radius, strictest
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
+# Stands for `tied` of an image whose votes are undefined, as a map of one of its copies is; no count is as high.
+UNDEFINED = 2**16 - 1
 
 Correction = Literal["bonferroni", "holm", "none"]
 
@@ -68,7 +70,8 @@ def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) ->
     """Label pixels: 1 certified important, 0 certified unimportant, −1 abstained.
 
     The majority of the first votes says which label a pixel may have, a tie that it is unimportant. It has it where the
-    hypothesis that at most a share τ of all copies votes so is rejected by the rest.
+    hypothesis that at most a share τ of all copies votes so is rejected by the rest. Where votes are undefined every
+    pixel abstains.
 
     Args:
         votes: The counts.
@@ -93,7 +96,8 @@ def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) ->
         least = _holm(maps, votes.draws, tau, alpha).reshape(*count.shape[:-2], 1, 1)
     else:
         least = cutoff(votes.draws, tau, alpha / pixels if correction == "bonferroni" else alpha)
-    return np.where(count >= least, important.astype(np.int8), np.int8(ABSTAINED))
+    defined = (votes.tied != UNDEFINED)[..., None, None]
+    return np.where((count >= least) & defined, important.astype(np.int8), np.int8(ABSTAINED))
 
 
 def _holm(counts: np.ndarray, draws: int, tau: float, alpha: float) -> np.ndarray:

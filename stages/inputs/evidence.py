@@ -138,6 +138,12 @@ def tensors(evidence: Evidence, positions: np.ndarray, device: str) -> dict[str,
     return {**found, "images": pictures, "seeds": seeds}
 
 
+def of_row(evidence: Evidence, row: int, device: str) -> dict[str, Any]:
+    """Give the evidence of one row as tensors of its own, of which nothing has been made before."""
+    background = intensities(evidence.background, device)
+    return {**tensors(evidence, np.array([row]), device), "background": background}
+
+
 def intensities(pixels: np.ndarray, device: str) -> "Tensor":
     """Give bytes as intensities in [0, 1] on a device."""
     import torch

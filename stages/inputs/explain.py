@@ -10,10 +10,9 @@ from stages.inputs.summing import check_sum
 from stages.model.arrays import Background, Images, Maps, Seeds, Targets
 from stages.model.classifier import Classifier
 from stages.model.layers import enlarged
-from stages.study.params import find
+from stages.study.problem import Fault
 from stages.study.seeds import generator
 from stages.study.settings import Entry, canonical
-from stages.study.signatures import signature
 
 
 def attributions_of(bound: Entry) -> str:
@@ -74,10 +73,15 @@ class Explain:
         methods: The methods that will ask, each once for the same images.
         background: Images of none of the rows.
         dtype: Of stored maps, to which maps are rounded as those are.
+        call: Gives the attributions of a method (`stages.inputs.calls.attributions`).
+
+    Attributes:
+        undefined: The methods that have given a map that is not finite.
     """
 
-    def __init__(self, methods: Iterable[Entry], background: Background, dtype: str):
-        self._dtype = getattr(torch, dtype)
+    def __init__(self, methods: Iterable[Entry], background: Background, dtype: str, call: Callable[..., Tensor]):
+        self.undefined: set[str] = set()
+        self._dtype, self._call = getattr(torch, dtype), call
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
         self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
@@ -97,6 +101,8 @@ class Explain:
         found = self._made(*asked, [method])[method] if alone else self._take(method, asked)
         if isinstance(found, Exception):
             raise found
+        if not torch.isfinite(found).all():
+            self.undefined.add(method)
         return found
 
     def _take(self, method: str, asked: tuple) -> Maps | Exception:
@@ -137,6 +143,8 @@ class Explain:
             for name in methods:
                 try:
                     maps = self._maps(self._methods[name], given, made)
+                except Fault:  # nothing that is at hand may be used any more
+                    raise
                 except Exception as error:  # what one method cannot do is nothing to the others
                     failed[name] = error
                 else:
@@ -144,12 +152,10 @@ class Explain:
         return {name: torch.cat(maps) for name, maps in parts.items() if name not in failed} | failed
 
     def _maps(self, bound: Entry, given: dict, made: dict[str, Tensor]) -> Maps:
-        function = find("methods", bound.family, bound.function)
         known = attributions_of(bound)
         if known not in made:
-            named = signature("methods", bound.family, bound.function).evidence
-            made[known] = function(*(given[name] for name in named), **bound.settings)
-        check_sum(bound, made[known], given)
+            made[known] = self._call(bound, given)
+        check_sum(bound, made[known], given, self._call)
         side = tuple(given["images"].shape[-2:])
         maps = mapped(made[known], given["classifier"].batched, side, given["seeds"], **bound.options)
         return maps.to(self._dtype).float()

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import zarr
 
 from stages.cache import keys
 from stages.cache.stores import read
-from stages.cache.tables import Field, Table, keys_of
+from stages.cache.tables import Field, Table, digests_of, keys_of
 from stages.inputs import evidence
+from stages.inputs.certification import UNDEFINED
 from stages.inputs.evidence import Evidence
 from stages.inputs.lending import WHOLE
 from stages.study.problem import Problem
@@ -23,6 +25,7 @@ class Made(NamedTuple):
     keys: np.ndarray
     digests: np.ndarray
     refused: str | None
+    undefined: np.ndarray  # which are
 
 
 def made(store: Path, group: str, seen: Evidence, kind: str, pictures: int) -> Made:
@@ -36,7 +39,19 @@ def made(store: Path, group: str, seen: Evidence, kind: str, pictures: int) -> M
     lead = found[0].shape[:-1]
     if lead != (due := (pictures, *seen.lead[1:])):
         raise Problem(f"{store}/{group}: has {lead} {kind}, {due} are due; make it again")
-    return Made(*found, read(store / group, what).attrs.get("unsupported"))
+    opened = read(store / group, what)
+    undefined = (found[1] == undefined_row(opened, kind)).all(axis=-1)
+    return Made(*found, opened.attrs.get("unsupported"), undefined.reshape(-1))
+
+
+def undefined_row(store: zarr.Group, kind: str) -> np.ndarray:
+    """Give the digest of a map that is undefined, or of such votes: no other row has it."""
+    if kind == "maps":
+        about = store["attribution"]
+        return digests_of({"attribution": np.full((1, *about.shape[-2:]), np.nan, about.dtype)}, 1)[0]
+    counts = {name: np.zeros((1, *store[name].shape[-3:]), store[name].dtype) for name in ("first", "rest")}
+    tied = np.full((1, store["tied"].shape[-1]), UNDEFINED, store["tied"].dtype)
+    return digests_of({**counts, "tied": tied}, 1)[0]
 
 
 def methods(metric: Entry, ways: list[Smoothing], listed: list[str]) -> list[str]:
@@ -110,6 +125,19 @@ def keyed(
         parts += [i] if "positions" in asks else []  # two of a set may have the same map
         found += keys.digest(*parts, *([common] if common else []))
     return np.frombuffer(bytes(found), "uint8").reshape(shape), None
+
+
+def undefined(maps: Made, votes: list[Made], asks: list[str], rows: int) -> np.ndarray:
+    """Say which of the first rows have no score, as what is judged of them is undefined.
+
+    Args:
+        maps, votes: What is known of one method.
+        asks: The evidence that the metric names.
+        rows: How many it judges.
+    """
+    judged = [*votes, *([] if votes and "maps" not in asks else [maps])]
+    masks = [one.undefined[:rows] for one in judged if one.refused is None]
+    return np.logical_or.reduce(masks) if masks else np.zeros(rows, bool)
 
 
 def table(

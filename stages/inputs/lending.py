@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from stages.cache.stores import read, values
-from stages.inputs import evidence
+from stages.inputs import calls, evidence
 from stages.inputs.certification import Votes
 from stages.inputs.evidence import Evidence
 from stages.study.params import path
@@ -67,7 +67,7 @@ class Lender:
         # A method's metrics follow one another: those on all images, those on fewer.
         self._own: Callable[[str, bytes], Tensor] = lru_cache(maxsize=4)(self._taken)
         self._cast: Callable[[str, str, bytes], Votes] = lru_cache(maxsize=8)(self._counted)
-        self._whole: Callable[[int], dict[str, Any]] = lru_cache(maxsize=2)(self._rows)
+        self._whole: Callable[[bytes], dict[str, Any]] = lru_cache(maxsize=2)(self._rows)
         self._all_maps: Callable[[str, bytes], Tensor] = lru_cache(maxsize=1)(self._taken)
 
     def lend(
@@ -78,7 +78,7 @@ class Lender:
         Args:
             metric: Which one.
             method: Whose maps are judged.
-            count: The first rows, which the metric judges.
+            count: The first rows, which the metric judges; of a whole set those are left out whose map is undefined.
             positions: Those of them in this batch.
             given: Evidence of the batch.
         """
@@ -88,15 +88,34 @@ class Lender:
             lent["maps"] = self._own(method, positions.tobytes())
         if "votes" in asks:
             lent["votes"] = [self._cast(method, way.name, positions.tobytes()) for way in self._ways[metric]]
-        if "explain" in asks:
+        if "explain" in asks and "explain" not in given:
             lent["explain"] = self._explain(metric, positions, given).by(method)
-        if "positions" in asks:
-            lent["positions"] = positions.tolist()
-        if "all_maps" in asks:
-            lent["all_maps"] = self._all_maps(method, np.arange(count).tobytes())
-        if any(name in asks for name in WHOLE):
-            lent |= self._whole(count)
+        if of_whole_set(asks) or "positions" in asks:
+            rows = self._defined(method, count)
+            lent |= {"positions": np.searchsorted(rows, positions).tolist()} if "positions" in asks else {}
+            lent |= {"all_maps": self._all_maps(method, rows.tobytes())} if "all_maps" in asks else {}
+            lent |= self._whole(rows.tobytes()) if any(name in asks for name in WHOLE) else {}
         return lent
+
+    def alone(
+        self, metric: int, method: str, count: int, row: int, given: dict[str, Any]
+    ) -> tuple[dict[str, Any], "Explain"]:
+        """Lend what a metric names of one row, and a method of which nothing has been asked yet.
+
+        Args:
+            metric, method, count: As of `lend`.
+            row: Which one.
+            given: Its evidence, made for it.
+        """
+        from stages.inputs.explain import Explain
+
+        explain = Explain([self._methods[method]], given["background"], self._dtype, calls.attributions)
+        given = {**given, "explain": explain.by(method)}
+        return self.lend(metric, method, count, np.array([row]), given), explain
+
+    def gave_undefined(self, method: str) -> bool:
+        """Say whether a method, asked for maps of the batch at hand, has given one that is not finite."""
+        return any(method in explain.undefined for explain in self._lent.values())
 
     def _explain(self, metric: int, positions: np.ndarray, given: dict[str, Any]) -> "Explain":
         """Lend the methods that the metric will ask about the same rows: they are made together.
@@ -117,11 +136,16 @@ class Lender:
         kind = positions.tobytes(), *asking
         if kind not in self._lent:
             methods = [self._methods[name] for name in asking]
-            self._lent[kind] = Explain(methods, given["background"], self._dtype)
+            self._lent[kind] = Explain(methods, given["background"], self._dtype, calls.attributions)
         return self._lent[kind]
 
-    def _rows(self, count: int) -> dict[str, Any]:
-        whole = evidence.tensors(self._seen, np.arange(count), self._engine["device"])
+    def _defined(self, method: str, count: int) -> np.ndarray:
+        every = np.arange(count)
+        maps = self._all_maps(method, every.tobytes())
+        return every[maps.isfinite().flatten(1).all(dim=1).cpu().numpy()]
+
+    def _rows(self, rows: bytes) -> dict[str, Any]:
+        whole = evidence.tensors(self._seen, np.frombuffer(rows, int), self._engine["device"])
         return {name: whole[name.removeprefix("all_")] for name in WHOLE}
 
     def _counted(self, method: str, smoothing: str, rows: bytes) -> Votes:

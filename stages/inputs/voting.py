@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.inputs.certification import UNDEFINED
 from stages.inputs.sparsify import scale_of, sparsify
 from stages.model.arrays import Images, Seeds, Targets
 from stages.model.classifier import Classifier
-from stages.study.problem import Problem
+from stages.study.problem import Fault
 from stages.study.seeds import generator
 
 
@@ -45,8 +46,12 @@ def votes(
         rest: Copies that test it.
 
     Returns:
-        For each method its counts, or what it raised: Unsupported, a Problem where a copy's map is not finite, or
-        whatever else; the counts of the others are none the worse.
+        For each method its counts, or what it raised: Unsupported or whatever else; the counts of the others are none
+        the worse. Where the map of any copy of an image is not finite its counts are undefined: 0, and `tied` is
+        UNDEFINED at every level.
+
+    Raises:
+        Fault: a method did what it must not.
     """
     rows, number, device = len(images), copies(form=form, first=first, rest=rest), images.device
     row = torch.arange(rows, device=device).repeat_interleave(number)
@@ -60,9 +65,9 @@ def votes(
             before = dict(classifier.passes)
             try:
                 maps = explain[name](classifier, noisy, wanted, own)
-                if not torch.isfinite(maps).all():
-                    raise Problem("the map of a noisy copy is not finite")
                 counts[name].add(maps, r, d)
+            except Fault:  # what was at hand may be spoiled, for all of them
+                raise
             except Exception as error:  # whatever it is, the votes on other methods must not be lost to it
                 raised[name] = error
             for kind, count in passes[name].items():
@@ -94,8 +99,12 @@ class _Counts:
         self._votes = torch.zeros(2 * rows, len(levels), *side, dtype=torch.uint8, device=device)
         self._tied = torch.zeros(rows, len(levels), dtype=torch.int32, device=device)
         self._scales = torch.ones(rows, device=device)
+        self._undefined = torch.zeros(rows, dtype=torch.bool, device=device)
 
     def add(self, maps: Tensor, row: Tensor, draw: Tensor) -> None:
+        finite = torch.isfinite(maps).flatten(1).all(dim=1)
+        self._undefined[row[~finite]] = True
+        maps = torch.where(finite[:, None, None], maps, 0)
         clean = draw < 0
         self._scales[row[clean]] = scale_of(maps[clean])
         row, draw, maps = row[~clean], draw[~clean], maps[~clean]
@@ -105,4 +114,6 @@ class _Counts:
 
     def found(self) -> dict[str, np.ndarray]:
         first, rest = self._votes.view(-1, 2, *self._votes.shape[1:]).cpu().numpy().swapaxes(0, 1)
-        return {"first": first, "rest": rest, "tied": self._tied.cpu().numpy().astype("uint16")}
+        tied, undefined = self._tied.cpu().numpy().astype("uint16"), self._undefined.cpu().numpy()
+        first[undefined], rest[undefined], tied[undefined] = 0, 0, UNDEFINED
+        return {"first": first, "rest": rest, "tied": tied}

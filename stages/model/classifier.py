@@ -5,7 +5,7 @@ company; at another batch size they differ in the last digits. So every pass has
 one padded, and a map comes out the same whether its image is computed alone, in a full batch, or after a restart.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -247,6 +247,19 @@ class Classifier:
             results.append(tuple(part[:count] for part in found) if isinstance(found, tuple) else (found[:count],))
         joined = tuple(torch.cat(parts) if len(results) > 1 else parts[0] for parts in zip(*results, strict=True))
         return joined if isinstance(found, tuple) else joined[0]
+
+    def cuts(self) -> list[str]:
+        """Name the layers that the network has been cut at."""
+        return [*self._cuts]
+
+    def recut(self, known: Container[str]) -> bool:
+        """Cut the network anew where it has been cut at layers that are not known; say whether there are such."""
+        fresh = [layer for layer in self._cuts if layer not in known]
+        for layer in fresh:
+            del self._cuts[layer]
+        for layer in fresh:
+            self._cut(layer)
+        return bool(fresh)
 
     def _passes(self, function: Callable, *tensors: Tensor, backward: bool = False) -> Any:
         self.passes["forward"] += len(tensors[0])

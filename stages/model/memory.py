@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from functools import partial, wraps
 
+# Told of every result that is handed out, and by which function.
+LISTENERS: list[Callable[[str, object], None]] = []
+
 
 def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
     """Remember a function's last calls, so that functions of one family do common work once per batch.
 
-    Tensors and objects are compared by identity, everything else by value.
+    Tensors and objects are compared by identity, everything else by value. What it gives is given to others too: nobody
+    may write into it.
 
     Args:
         function: What is decorated.
@@ -19,13 +23,14 @@ def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
 
     @wraps(function)
     def remembering(*args: object, **settings: object) -> object:
-        for known, set_to, result in held:
-            if _same(known, args) and set_to == settings:
-                return result
-        del held[: max(0, len(held) + 1 - calls)]  # what is held goes before more is made
-        result = function(*args, **settings)
-        held.append((args, settings, result))
-        return result
+        found = [result for known, set_to, result in held if set_to == settings and _same(known, args)]
+        if not found:
+            del held[: max(0, len(held) + 1 - calls)]  # what is held goes before more is made
+            found = [function(*args, **settings)]
+            held.append((args, settings, found[0]))
+        for listener in LISTENERS:
+            listener(function.__name__, found[0])
+        return found[0]
 
     return remembering
 

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 import yaml
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 
 def parsed(content: bytes) -> object:
     """Give what a YAML document says; anchors and merges (`<<`) are as they always are.
@@ -14,7 +12,7 @@ def parsed(content: bytes) -> object:
         ValueError: it is not YAML, or a mapping holds a key twice; the message is one line, with the lines' numbers.
     """
     try:
-        loader = LOADER(content.decode())
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(content.decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"not YAML: no UTF-8 text ({error.reason} at byte {error.start})") from None
     except yaml.YAMLError as error:

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend."""
+"""The kinds of error that are the user's to mend."""
 
 
 class Problem(Exception):
@@ -7,3 +7,19 @@ class Problem(Exception):
 
 class Unsupported(Exception):
     """Say why a method or metric cannot serve a classifier; the report prints n/a with this reason."""
+
+
+class Fault(Problem):
+    """A function wrote, or read, what it must not: what it may have spoiled is to be made anew, or the run ends.
+
+    Args:
+        told: In one line: which function, what it did, and what to do instead.
+        kind, name: The entry of params.yaml whose function it is.
+    """
+
+    def __init__(self, told: str, kind: str, name: str):
+        super().__init__(told, kind, name)  # all of them: it is sent from process to process
+        self.kind, self.name = kind, name
+
+    def __str__(self) -> str:
+        return self.args[0]

@@ -1,0 +1,150 @@
+"""Judge what Python tells of a call (its audit events, PEP 578): what to say where no key holds what is read."""
+
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from stages.inputs.places import PROJECT, ROOT, is_own, is_scratch, module_of, relative, within
+from stages.inputs.reading import NAMED, Reading
+
+# They read source to show it.
+SHOWING = ("inspect", "linecache", "tokenize", "traceback")
+# What does not run for a call, but looks at it.
+WATCHING = ("stages.inputs.events", "stages.inputs.reads")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+
+
+def _import(reading: Reading, given: tuple) -> str | None:
+    name = given[0]
+    if name.partition(".")[0] not in PROJECT or name in reading.modules:
+        return None
+    where = ROOT.joinpath(*name.split("."))
+    if not where.is_dir() and not where.with_suffix(".py").is_file():
+        return None  # it looks for an attribute of a package
+    return _imports(name)
+
+
+def _imports(name: str) -> str:
+    return f"imports {name}, which its key does not hold: import it by name at the top level of the module that uses it"
+
+
+def _open(reading: Reading, given: tuple) -> str | None:
+    path, mode, flags = given
+    if not isinstance(path, str | bytes | os.PathLike):
+        return None
+    flags, mode = flags or 0, mode or ""
+    writes = bool(flags & WRITING) or any(one in mode for one in "wax+")
+    reads = not writes or (not flags & os.O_TRUNC and ("+" in mode or bool(flags & os.O_RDWR)))
+    return (_file(reading, path) if reads else None) or (_writes(reading, path) if writes else None)
+
+
+def _file(reading: Reading, path: Any) -> str | None:
+    full = os.path.realpath(os.fsdecode(path))
+    if full in reading.written or full in reading.files or not os.path.isfile(full):
+        return None
+    if full.endswith("/environ") and full.startswith("/proc"):
+        return "reads the environment, which no key holds: make it a setting in params.yaml"
+    if not is_own(full) or _shown():
+        return None
+    module = module_of(full)
+    if module in reading.modules:
+        return None
+    if module and _shown("importlib._bootstrap_external"):
+        return _imports(module)
+    if module:
+        return f"reads {relative(full)}, a module that its key does not hold: import it by name at a module's top level"
+    return f"reads {relative(full)}, which its key does not hold: {_declaring(reading, full)}"
+
+
+def _declaring(reading: Reading, full: str) -> str:
+    """Say how a data file is declared: beside the module that reads it, where it is in a folder of `stages/`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and not frame.f_globals.get("__name__", "").startswith(NAMED):
+        frame = frame.f_back
+    reader = frame.f_code.co_filename if frame else str(ROOT / f"stages/{reading.bound.kind}/{reading.bound.family}.py")
+    beside = within(full, (str(ROOT / "stages"),))
+    name = os.path.relpath(full, os.path.dirname(reader)) if beside else os.path.basename(full)
+    put = "declare it" if beside else "put it beside the module, and declare it"
+    return f'{put} at the top level of {relative(reader)}: FILES = ["{name}"]'
+
+
+def _writes(reading: Reading, path: Any) -> str | None:
+    full = os.path.realpath(os.fsdecode(path))
+    reading.written.add(full)
+    if "__pycache__" in full or full.startswith("/dev/") or is_scratch(full):
+        return None
+    return f"writes {relative(full)}: a function gives values and leaves files alone"
+
+
+def _lists(reading: Reading, given: tuple) -> str | None:
+    path = given[0] if given and given[0] is not None else "."
+    if isinstance(path, int):
+        return None
+    full = os.path.realpath(os.fsdecode(path))
+    if not is_own(full) or is_scratch(full) or _shown("importlib._bootstrap_external"):
+        return None
+    return f"lists the folder {relative(full)}, whose content no key holds: name the files, and declare them: FILES"
+
+
+def _changes(reading: Reading, given: tuple) -> str | None:
+    if isinstance(given[-1], int) and given[-1] >= 0:
+        return None  # of a folder that is open: it was judged when it was opened
+    return next((told for one in given[:2] if isinstance(one, str | bytes) and (told := _writes(reading, one))), None)
+
+
+def _library(reading: Reading, given: tuple) -> str | None:
+    name = given[0]
+    return _file(reading, name) if isinstance(name, str) and "/" in name else None
+
+
+def _database(reading: Reading, given: tuple) -> str | None:
+    path = os.fsdecode(given[0])
+    return None if path in ("", ":memory:") else _file(reading, path.removeprefix("file:").partition("?")[0])
+
+
+def _program(reading: Reading, given: tuple) -> str:
+    name = given[0] if given and isinstance(given[0], str | bytes | list) else ""
+    shown = f" ({os.fsdecode(name) if isinstance(name, str | bytes) else name})" if name else ""
+    return f"starts a process{shown}: what it gives no key can hold"
+
+
+def _network(reading: Reading, given: tuple) -> str:
+    return "uses the network: what comes from there no key can hold"
+
+
+JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
+    "import": _import,
+    "open": _open,
+    "ctypes.dlopen": _library,
+    "sqlite3.connect": _database,
+    "os.listdir": _lists,
+    "os.scandir": _lists,
+    "os.remove": _changes,
+    "os.rename": _changes,
+    "os.rmdir": _changes,
+    "os.mkdir": _changes,
+    "os.link": _changes,
+    "os.symlink": _changes,
+    "subprocess.Popen": _program,
+    "os.system": _program,
+    "os.exec": _program,
+    "os.posix_spawn": _program,
+    "os.fork": _program,
+    "os.forkpty": _program,
+    "socket.connect": _network,
+    "socket.sendto": _network,
+    "socket.getaddrinfo": _network,
+    "socket.gethostbyname": _network,
+}
+
+
+def _shown(*others: str) -> bool:
+    """Say whether it is Python that reads source, to show it."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and (frame.f_globals.get("__name__") in WATCHING or not is_own(frame.f_code.co_filename)):
+        if frame.f_globals.get("__name__") in (*SHOWING, *others):
+            return True
+        frame = frame.f_back
+    return False

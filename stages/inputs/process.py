@@ -1,0 +1,170 @@
+"""Tell whether a process is as it was, and set it back: torch's modes, random numbers, NumPy's, Python's own state."""
+
+import ctypes
+import gc
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from google_crc32c import value as crc32c
+
+
+class Part(NamedTuple):
+    """Something that all code of a process shares: what it is, how to look at it, and how to set it back."""
+
+    what: str
+    get: Callable[[], Any]
+    set: Callable[[Any], object]
+    by_imports: bool = False  # other packages change it when they are imported, which is no fault
+
+
+def state() -> dict[str, Any]:
+    """Look at all of it."""
+    return {part.what: _look(part) for part in _parts()}
+
+
+def restored(before: dict[str, Any], imported: bool) -> list[str]:
+    """Set everything back, and name what had changed.
+
+    Args:
+        before: As it was.
+        imported: Whether other packages have been imported since.
+    """
+    changed = [part for part in _parts() if not _same(_look(part), before[part.what])]
+    for part in changed:
+        part.set(before[part.what])
+    return [part.what for part in changed if not (imported and part.by_imports)]
+
+
+@cache
+def _parts() -> list[Part]:
+    return [*_of_python(), *_of_numpy(), *(_of_torch() if "torch" in sys.modules else ())]
+
+
+def _look(part: Part) -> Any:
+    try:
+        return part.get()
+    except (RuntimeError, OSError) as error:  # of flags that contradict each other, of a folder that is gone
+        return repr(error)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and one and hasattr(one[0], "numel"):
+        torch = sys.modules["torch"]
+        return len(one) == len(other) and all(map(torch.equal, one, other))
+    return one == other
+
+
+def _of_python() -> Iterator[Part]:
+    def environ(known: dict) -> None:
+        for name in [name for name in os.environ._data if name not in known]:
+            os.unsetenv(name)
+            del os.environ._data[name]
+        for name in [name for name, value in known.items() if os.environ._data.get(name) != value]:
+            os.putenv(name, known[name])
+            os.environ._data[name] = known[name]
+
+    def path(known: list[str]) -> None:
+        sys.path[:] = known
+
+    def filters(known: tuple) -> None:
+        warnings.filters[:] = known[0]
+        warnings.showwarning = known[1]
+        warnings._filters_mutated()
+
+    def streams(known: tuple) -> None:
+        sys.stdout, sys.stderr = known
+
+    yield Part("Python's random numbers", random.getstate, random.setstate)
+    # Not through os.environ: that is watched, and slow.
+    yield Part("the environment", lambda: dict(os.environ._data), environ, True)
+    yield Part("the working directory", os.getcwd, os.chdir)
+    yield Part("sys.path", lambda: [*sys.path], path, True)
+    yield Part("the filters of warnings", lambda: ([*warnings.filters], warnings.showwarning), filters, True)
+    yield Part("the limit of recursion", sys.getrecursionlimit, sys.setrecursionlimit, True)
+    yield Part("the garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
+    yield Part("the standard streams", lambda: (sys.stdout, sys.stderr), streams)
+
+
+def _of_numpy() -> Iterator[Part]:
+    generator = np.random.get_bit_generator()
+    # 624 words and the place among them, where NumPy holds them: to copy them out takes 30 microseconds.
+    words = (ctypes.c_ubyte * 2500).from_address(generator.ctypes.state_address)
+    kept: dict[int, Any] = {}  # the last two states, by digest
+
+    def drawn() -> int:
+        bits = crc32c(words)
+        kept[bits] = kept.pop(bits) if bits in kept else np.random.get_state()
+        if len(kept) > 2:
+            del kept[next(iter(kept))]
+        return bits
+
+    yield Part("NumPy's generator", np.random.get_bit_generator, np.random.set_bit_generator)
+    yield Part("NumPy's random numbers", drawn, lambda bits: np.random.set_state(kept[bits]))
+    yield Part("NumPy's treatment of errors", lambda: (np.geterr(), np.geterrcall()), _set_errors)
+
+
+def _set_errors(known: tuple) -> None:
+    np.seterr(**known[0])
+    np.seterrcall(known[1])
+
+
+def _of_torch() -> Iterator[Part]:
+    import torch
+    from torch import backends
+    from torch.nn.modules import module
+
+    def attribute(owner: Any, name: str, what: str) -> Part:
+        return Part(what, lambda: getattr(owner, name), lambda value: setattr(owner, name, value))
+
+    def autocast(known: list) -> None:
+        for device, (on, dtype) in zip(devices, known, strict=True):
+            torch.set_autocast_enabled(device, on)
+            torch.set_autocast_dtype(device, dtype)
+
+    def drawn() -> list[torch.Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
+
+    def draw(known: list[torch.Tensor]) -> None:
+        torch.set_rng_state(known[0])
+        torch.cuda.set_rng_state_all(known[1:])
+
+    devices = ("cpu", "cuda")
+    hooks = [hooks for name, hooks in vars(module).items() if name.startswith("_global_") and isinstance(hooks, dict)]
+    least = sys.float_info.min
+    mkldnn = (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled)
+    yield Part("torch's random numbers", drawn, draw)
+    yield Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
+    yield Part("torch's default device", torch.get_default_device, lambda _: torch.set_default_device(None))
+    yield Part("torch's number of threads", torch.get_num_threads, torch.set_num_threads)
+    yield Part("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled)
+    yield Part("torch's inference mode", torch.is_inference_mode_enabled, lambda _: None)
+    yield Part("torch's modes", torch._C._len_torch_function_stack, lambda _: None)
+    yield Part("torch's detection of anomalies", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly)
+    yield Part(
+        "torch's autocast",
+        lambda: [(torch.is_autocast_enabled(one), torch.get_autocast_dtype(one)) for one in devices],
+        autocast,
+    )
+    yield Part("torch's algorithms", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode)
+    yield Part("torch's precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
+    yield Part("torch's treatment of denormal numbers", lambda: least / 2 == 0, torch.set_flush_denormal)
+    yield Part("torch's use of oneDNN", *mkldnn)
+    yield Part(
+        "torch's hooks of all layers",
+        lambda: [*map(len, hooks)],
+        lambda _: [one.clear() for one in hooks],
+    )
+    yield attribute(torch.utils.deterministic, "fill_uninitialized_memory", "torch's filling of memory")
+    for name in ("enabled", "benchmark", "deterministic", "allow_tf32"):
+        yield attribute(backends.cudnn, name, f"torch.backends.cudnn.{name}")
+    for name in ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
+        yield attribute(backends.cuda.matmul, name, f"torch.backends.cuda.matmul.{name}")
+    for name in ("flash_sdp", "mem_efficient_sdp", "math_sdp"):
+        enabled, enable = getattr(backends.cuda, f"{name}_enabled"), getattr(backends.cuda, f"enable_{name}")
+        yield Part(f"torch's attention ({name})", enabled, enable)
