@@ -2,6 +2,8 @@
 
 import ast
 
+# A class of named fields that a module defines, as if it were imported.
+RECORD = ("record", "made")
 # Functions that a module may call when it is imported: they make a value and change nothing.
 BUILTINS = (
     "abs bool bytes dict dict.fromkeys enumerate float frozenset int len list map max min range reversed round set "
@@ -20,6 +22,7 @@ VALUES = {f"builtins.{name}" for name in BUILTINS.split()} | {
     "numpy.dtype",
     "pathlib.Path",
     "re.compile",
+    "record.made",
     "torch.tensor",
     "types.MappingProxyType",
     "typing.NewType",
@@ -75,7 +78,8 @@ def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
         imports: What its names are imported from.
     """
     defined = {name for node in tree.body for name in bound(node)}
-    return next((why for node in tree.body if (why := _statement(node, imports, defined))), "")
+    known = imports | {node.name: RECORD for node in tree.body if _is_record(node, imports)}
+    return next((why for node in tree.body if (why := _statement(node, known, defined))), "")
 
 
 def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
@@ -221,6 +225,13 @@ def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]])
     ):
         return "" if name.startswith("importlib.metadata") else name
     return ""
+
+
+def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:
+    """Say whether a statement defines a class of named fields, of which making one does nothing else."""
+    if not isinstance(node, ast.ClassDef) or node.decorator_list:
+        return False
+    return [dotted(base, imports, set()) for base in node.bases] == ["typing.NamedTuple"]
 
 
 def _never(test: ast.expr, imports: dict[str, tuple[str, str]]) -> bool:
