@@ -4,6 +4,9 @@
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +15,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows import plan as planning
+from flows.cores import cores
+from flows.repository import check
+from flows.supervise import supervised
+from flows.told import DEBUG, one_line, told
 from stages.study.params import load
 from stages.study.problem import Problem
 
@@ -19,8 +26,17 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 Study = Annotated[Path, typer.Option(help="The folder of params.yaml.")]
 Workers = Annotated[int, typer.Option(help="Processes that work side by side.")]
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 FRESH = "Nothing is stale: every result is up to date."
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Where something fails, show Python's traceback too.")] = False,
+) -> None:
+    """Take what holds for every command."""
+    if debug:
+        os.environ[DEBUG] = "1"  # the processes of stages read it too
 
 
 @app.command()
@@ -30,17 +46,20 @@ def reproduce(
     keep_going: Annotated[bool, typer.Option(help="Where cells fail, draft a report from what there is.")] = False,
 ) -> None:
     """Bring every result up to date: what `dvc repro` does, in parallel on warm workers."""
+    supervised(partial(_reproduce, study, workers, keep_going))
+
+
+def _reproduce(study: Path, workers: int, keep_going: bool) -> None:
     start = time.monotonic()
-    with _told():
-        load(study)
-        _clean(study)
-        shutil.rmtree(study / ".atlas" / "draft", ignore_errors=True)  # of a run that is past
+    with told(), _prepared(study):
         if not planning.plan(study).needs:
             console.print(FRESH)
             return
         from flows.reproduce import NotMade
         from flows.reproduce import reproduce as flow
+        from flows.server import answering
 
+        answering()
         try:
             done = flow(str(study), workers)
         except NotMade as failure:
@@ -66,7 +85,8 @@ def reproduce(
 @app.command()
 def status(study: Study = Path()) -> None:
     """Say which cells are stale and why, how many rows each is to make, and about how long that will take."""
-    with _told():
+    with told():
+        check(study)
         load(study)
         found = planning.plan(study)
         if not found.needs:
@@ -91,7 +111,12 @@ def serve(
     workers: Workers = CORES,
 ) -> None:
     """Bring every result up to date on a schedule, until stopped."""
-    with _told():
+    supervised(partial(_serve, cron, study, workers))
+
+
+def _serve(cron: str, study: Path, workers: int) -> None:
+    with told():
+        check(study)
         load(study)
         from flows.reproduce import reproduce as flow
         from flows.server import scheduling
@@ -103,9 +128,23 @@ def serve(
 
 
 @app.command()
+def pull(
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages, cells or outputs; all if not said.")] = None,
+    study: Study = Path(),
+) -> None:
+    """Bring outputs from the remote, as `dvc pull` does, and write nothing outside them, whatever the remote names."""
+    with told(), planning.at_work(study):
+        from flows.pull import pull as bring
+
+        done = bring(study, targets or [])
+        console.print(", ".join(f"{done[what]} files {what}" for what in ("fetched", "added", "modified", "deleted")))
+
+
+@app.command()
 def clean(study: Study = Path()) -> None:
     """Delete the outputs of entries that params.yaml no longer names."""
-    with _told():
+    with told():
+        load(study)
         console.print(f"{_clean(study)} outputs deleted.")
 
 
@@ -124,7 +163,7 @@ def show(
     study: Study = Path(),
 ) -> None:
     """Write a picture of an image with its maps, and of what is certified of them."""
-    with _told():
+    with told():
         from flows.show import show as write
 
         names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -146,22 +185,21 @@ def compare(
 
     Two means are apart where their intervals share no value; nothing corrects for the number of means.
     """
-    with _told():
+    with told():
         from flows.compare import compare as tell
 
         tell(study, revision, other, csv)
 
 
-class _told:
-    """Tell a Problem in one line and exit with status 1."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, problem: BaseException | None, trace: object) -> None:
-        if isinstance(problem, Problem):
-            typer.echo(f"error: {problem}", err=True)
-            raise typer.Exit(1) from None
+@contextmanager
+def _prepared(study: Path) -> Iterator[None]:
+    """Have a study to oneself, checked, and without what a run that is past has left."""
+    check(study)
+    load(study)
+    with planning.at_work(study):
+        _clean(study)
+        shutil.rmtree(study / ".atlas" / "draft", ignore_errors=True)
+        yield
 
 
 def _draft(study: Path, missing: dict[str, str]) -> None:
@@ -170,8 +208,8 @@ def _draft(study: Path, missing: dict[str, str]) -> None:
     try:
         console.print(f"A draft from what there is: {draft(study, missing)}")
     except Exception as error:  # whatever it is, the cells that failed are still to be told
-        told = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
-        typer.echo(f"no draft could be made: {told}", err=True)
+        said = str(error) if isinstance(error, Problem) else one_line(error)
+        typer.echo(f"no draft could be made: {said}", err=True)
 
 
 def _clean(study: Path) -> int:

@@ -14,9 +14,17 @@ from dvc.stage import run
 from dvc.stage.exceptions import StageCmdFailedError
 
 # What every command imports, and none of this project's own modules: a command imports them as they are then.
-PRELOAD = ["argparse", "importlib.metadata", "pydantic.main", "symtable", "yaml", "zarr"]
+PRELOAD = ["argparse", "importlib.metadata", "pydantic.main", "symtable", "yaml", "zarr", "dvc.config"]
 
 _as_dvc = run._run
+
+
+class Failed(StageCmdFailedError):
+    """A command failed: with which status, and what it said last on stderr."""
+
+    def __init__(self, command: str, status: int, said: str):
+        super().__init__(command, status)
+        self.status, self.said = status, said
 
 
 def quicken() -> None:
@@ -34,14 +42,14 @@ def _run(executable: str | None, command: str, **how: Any) -> None:
     try:
         server = _server()
         server.send((module, arguments, how["cwd"], how["env"]))
-        status = server.recv()
-    except (EOFError, OSError):
+        status, said = server.recv()
+    except (EOFError, OSError):  # the server was killed; the command ends with it
         _server.cache_clear()
-        raise
+        status, said = -signal.SIGKILL, ""
     finally:
         signal.signal(signal.SIGINT, before)
     if status != 0:
-        raise StageCmdFailedError(command, status)
+        raise Failed(command, status, said)
 
 
 @cache

@@ -10,6 +10,8 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Column, Table
 
+from flows.repository import causes
+from stages.cache.recorded import check
 from stages.figures.order import digits
 from stages.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
 from stages.study.problem import Problem
@@ -93,6 +95,9 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
     from dvc.scm import RevError, SCMError
     from dvc_data.index import DataIndexError
 
+    from flows.guard import guard
+
+    guard()
     told = revision or "the working tree"
     try:
         with Repo(str(study)) as repo:
@@ -107,12 +112,16 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
                     raise Problem(
                         f"{told} has no {source.parent} in its dvc.yaml; it is no revision of {study.resolve()}"
                     )
+                # The index that DVC keeps of listings may be older than the check of them.
+                check(name.removeprefix(f"/{source.as_posix()}/") for name in files.find(f"/{source.as_posix()}"))
                 files.get(f"/{source.as_posix()}", str(place), recursive=True)
     except RevError:
         raise Problem(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None
     except (SCMError, NotDvcRepoError):
         raise Problem(f"{study.resolve()} is not a repository of Git and DVC: it has no revisions to compare") from None
     except (OSError, DvcException, DataIndexError) as error:
+        if known := next((one for one in causes(error) if isinstance(one, Problem)), None):
+            raise known from None
         raise Problem(
             f"the results of {told} are neither in DVC's cache nor in a remote ({type(error).__name__}); "
             "`dvc push` them from where they were made, or make them with `dvc repro`"

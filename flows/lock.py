@@ -3,9 +3,11 @@
 That takes seconds of pure Python for every cell. What is not written as DVC writes it is left to DVC.
 """
 
+import os
 import pickle
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from dvc.dvcfile import Lockfile
@@ -82,6 +84,19 @@ def _load(self: Lockfile, **how: Any) -> tuple[Any, str]:
     return {"schema": "2.0", "stages": {name: told for stage in stages for name, told in stage.items()}}, text
 
 
+def _whole(self: Lockfile, text: str, stage: Any, **how: Any) -> str:
+    """Let DVC put a stage into a lock that is not as it writes it, in a copy."""
+    copied = Path(f"{self.path}.copy.partial")
+    copied.write_text(text, encoding="utf-8")
+    path, self.path = self.path, str(copied)
+    try:
+        _dump_whole(self, [stage], **how)
+        return copied.read_text(encoding="utf-8")
+    finally:
+        self.path = path
+        copied.unlink(missing_ok=True)
+
+
 def _dump(self: Lockfile, stages: list, **how: Any) -> None:
     for stage in stages:
         text = HEAD
@@ -91,9 +106,12 @@ def _dump(self: Lockfile, stages: list, **how: Any) -> None:
         blocks = cut(text)
         changed = None if blocks is None else put(blocks, spelled(to_lockfile(stage, **how)))
         if changed is None:
-            _dump_whole(self, [stage], **how)
-            continue
-        with self.repo.fs.open(self.path, "w", encoding="utf-8") as file:
+            changed = _whole(self, text, stage, **how)
+        partial = Path(f"{self.path}.partial")
+        with partial.open("w", encoding="utf-8") as file:
             file.write(changed)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)  # a process that is killed here must leave the old lock or the new
         if changed != text:
             self.repo.scm_context.track_file(self.relpath)

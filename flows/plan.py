@@ -1,16 +1,24 @@
 """Ask DVC what is stale and why, and in which order it must be made; prune what params.yaml no longer names."""
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from flows.told import tell
+from stages.cache.locks import PARTIAL, delete, delete_scratch, take
 from stages.study.params import entries, load, path
 
 # Verbs whose rows a warm worker can make before DVC visits the cell.
 WARM = ("predict", "attribute", "certify", "score", "cost")
+
+# Locks of the studies that this process is at work on.
+HELD: set[Path] = set()
 
 # Outputs with an entry for each classifier.
 OF_CLASSIFIER = ("classifiers", "predictions", "images", "grids", "similarity", "cost")
@@ -27,9 +35,9 @@ class Plan(NamedTuple):
 
 def plan(study: Path) -> Plan:
     """List the cells that DVC would run: those with a change of their own, and all that depend on them."""
-    from dvc.repo import Repo
+    from flows.repository import repository
 
-    with Repo(str(study)) as repo:
+    with repository(study) as repo:
         # Seen from another folder, DVC puts the path of dvc.yaml before a cell's name.
         changed = {name.rpartition(":")[2]: told for name, told in repo.status().items()}
         graph = repo.index.graph
@@ -96,7 +104,10 @@ def expected(due: tuple[int, int] | None, last: Visit | None) -> tuple[str, str]
 
 
 def clean(study: Path) -> list[Path]:
-    """Delete outputs and scratch of entries that params.yaml no longer names; give what was deleted."""
+    """Delete outputs and scratch of entries that params.yaml no longer names; give what was deleted.
+
+    What a process that is living makes is left: its scratch is locked.
+    """
     params = load(study)
     classifiers, families = list(params["classifiers"]), list(entries(params, "methods"))
     kept = {path(study, "datasets", name) for name in params["datasets"]}
@@ -104,7 +115,7 @@ def clean(study: Path) -> list[Path]:
         kept |= {path(study, kind, name) for kind in OF_CLASSIFIER}
         kept |= {path(study, kind, name, family) for kind in OF_FAMILY for family in families}
     kept |= {folder.parent for folder in kept}
-    found = [*study.glob("data/datasets/*")]
+    found = [*study.glob("data/datasets/*"), *study.glob(f"data/.*{PARTIAL}")]
     for kind in (*OF_CLASSIFIER, *OF_FAMILY):
         found += study.glob(f"data/{kind}/*")
     found += [one for kind in OF_FAMILY for one in study.glob(f"data/{kind}/*/*")]
@@ -115,11 +126,35 @@ def clean(study: Path) -> list[Path]:
         for one in classifiers
         for family in families
     }
-    gone = [one for one in found if one not in kept]
-    gone += [one for one in study.glob(".atlas/cells/*") if one.name not in cells]
-    for one in gone:
-        shutil.rmtree(one, ignore_errors=True) if one.is_dir() else one.unlink(missing_ok=True)
-    return gone
+    gone = [one for one in found if one not in kept and (delete(one) if PARTIAL in one.suffixes else _deleted(one))]
+    return gone + [one for one in study.glob(".atlas/cells/*") if one.name not in cells and delete_scratch(one)]
+
+
+@contextmanager
+def at_work(study: Path) -> Iterator[None]:
+    """Have a study to oneself, as long as this lasts: a second run waits until the first has ended, and says so."""
+    lock = study.resolve() / ".atlas" / "run.lock"
+    if lock in HELD:
+        yield
+        return
+    try:
+        held = take(lock, wait=False)
+    except BlockingIOError:
+        tell(f"another run is at work on {study} (process {lock.read_text().strip()}): this one waits until it ends")
+        held = take(lock)
+    os.ftruncate(held, 0)
+    os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
+    HELD.add(lock)
+    try:
+        yield
+    finally:
+        HELD.remove(lock)
+        os.close(held)
+
+
+def _deleted(output: Path) -> bool:
+    shutil.rmtree(output, ignore_errors=True) if output.is_dir() else output.unlink(missing_ok=True)
+    return True
 
 
 def _told(changes: list) -> list[str]:

@@ -1,15 +1,19 @@
 """The flow: what `dvc repro` does, in parallel and on warm workers, on a schedule if wanted."""
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before Prefect is imported: no telemetry, and patience with a slow machine.
+from flows.told import Failure, debugging, one_line
+
+# Before Prefect is imported: no telemetry, and patience with a slow machine. What fails is told once, at the end.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "ERROR" if debugging() else "CRITICAL")
+os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "ERROR" if debugging() else "CRITICAL")
 
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -18,34 +22,60 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.draft import untold
-from flows.plan import WARM, clean, plan, verb
-from flows.workers import fill, pool, record
+from flows.plan import WARM, at_work, clean, plan, verb
+from flows.workers import Killed, Workers, fill, record
 from stages.study.problem import Problem
 
 HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods that are told
+AGAIN = 2  # times that a cell whose process was killed is tried again
 
 
-class NotMade(Problem):
-    """Cells failed, or need one that did: each with its reason."""
+class NotMade(Failure):
+    """Cells failed, or need one that did: each with its reason.
 
-    def __init__(self, missing: dict[str, str]):
-        super().__init__("these cells failed: " + ", ".join(missing) + "; what they said stands above")
+    Args:
+        failed: The reasons of cells that failed.
+        missing: The same, and those of the cells that were not run as they need one of them.
+    """
+
+    def __init__(self, failed: dict[str, str], missing: dict[str, str]):
+        idle = [cell for cell in missing if cell not in failed]
+        were = f"{len(idle)} {'was' if len(idle) == 1 else 'were'} not run"
+        lines = [f"{_number(len(failed), 'cell')} failed and {were}; all else was made"]
+        lines += [f"  {cell} failed: {reason.removeprefix(cell + ': ')}" for cell, reason in failed.items()]
+        lines += [f"  {cell} was not run: {missing[cell]}" for cell in idle]
+        super().__init__("\n".join(lines))
         self.missing = missing
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{cell}")
-def visit(
-    study: Path, cell: str, workers: ProcessPoolExecutor, recorder: ProcessPoolExecutor
-) -> tuple[str, float, float]:
+def visit(study: Path, cell: str, workers: Workers, recorder: Workers) -> tuple[str, float, float]:
     """Fill a cell's rows on a warm worker where its verb has rows, then let DVC run and record it.
 
     Filled cells are recorded one after another: two that DVC records at once wait for each other's locks.
+
+    Raises:
+        Problem: its process was killed each time.
     """
     name, parts = verb(cell)
-    filling = workers.submit(fill, str(study), name, parts).result() if name in WARM else 0.0
-    recording = (recorder if name in WARM else workers).submit(record, str(study), cell).result()
+    filling = _patiently(cell, lambda: workers.run(fill, str(study), name, parts)) if name in WARM else 0.0
+    place = recorder if name in WARM else workers
+    recording = _patiently(cell, lambda: place.run(record, str(study), cell))
     print(f"{cell}: done in {filling + recording:.1f} s", flush=True)
     return cell, filling, recording
+
+
+def _patiently(cell: str, act: Callable[[], float]) -> float:
+    """Do a cell's work again where its process is killed, a set number of times; its rows so far are kept."""
+    for time in range(1, AGAIN + 1):
+        try:
+            return act()
+        except Killed as killed:
+            print(f"{cell}: {killed}; again, {time} of {AGAIN} times", flush=True)
+    try:
+        return act()
+    except Killed as killed:
+        raise Problem(f"{killed}, {AGAIN + 1} times") from None
 
 
 @flow(name="reproduce", validate_parameters=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
@@ -59,8 +89,7 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
         NotMade: cells failed; all that do not depend on them were visited.
     """
     here = Path(study).resolve()
-    with pool(workers) as processes, pool(1) as recorder:
-        processes.submit(os.getpid)  # the imports begin now
+    with at_work(here), Workers(workers) as processes, Workers(1) as recorder:
         for gone in clean(here):
             print(f"no longer named in params.yaml, deleted: {gone.relative_to(here)}")
         futures: dict = {}
@@ -71,9 +100,9 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
             )
         wait(list(futures.values()))
         states = {cell: future.state for cell, future in futures.items()}
-        failed = {cell: _told(state) for cell, state in states.items() if state.is_failed()}
+        failed = {cell: _reason(state) for cell, state in states.items() if state.is_failed()}
         if failed:
-            raise NotMade(untold(failed, needs))
+            raise NotMade(failed, untold(failed, needs))
         if states:
             tell(here)
         return [state.result() for state in states.values()]
@@ -90,5 +119,11 @@ def tell(study: Path) -> None:
     create_link_artifact((report / "index.html").as_uri(), "The report", key="report", description=f"Of {study}")
 
 
-def _told(state: Any) -> str:
-    return f"failed: {state.result(raise_on_failure=False)}"
+def _reason(state: Any) -> str:
+    """Say why a cell failed, in one line."""
+    error = state.result(raise_on_failure=False)
+    return " ".join(str(error).split()) if isinstance(error, Problem) else one_line(error)
+
+
+def _number(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,8 +1,6 @@
 """Gather scores and similarities into the results: labelled tables, their Parquet twins, numbers for DVC."""
 
 import json
-import shutil
-import uuid
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from stages.cache.keys import digest
+from stages.cache.locks import beside, drop
 from stages.cache.stores import COMPRESSORS, UNREADABLE, replace
 from stages.results import chunks, parquet, plots
 from stages.statistics import costs, labels, tables
@@ -240,7 +239,7 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
     """Write everything beside its place, then put it there by rename."""
     data = study / "data"
     data.mkdir(exist_ok=True)
-    partial = data / f".aggregate.{uuid.uuid4().hex}.partial"
+    partial = beside(data / "aggregate")
     try:
         for name, dataset in datasets.items():
             _write_zarr(dataset, partial / "results" / f"{name}.zarr")
@@ -256,7 +255,7 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
         for name in ("results", "plots", "metrics"):
             replace(partial / name, data / name)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        drop(partial)
 
 
 def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:

@@ -1,7 +1,5 @@
 """Collect a dataset into one store: `python -m stages.collect DATASET` writes `data/datasets/<dataset>.zarr`."""
 
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.cache.locks import beside, drop
 from stages.cache.stores import SHARD_BYTES, array, begin, group_at, replace
 from stages.datasets._sample import Sample, checked
 from stages.study.params import command, find, load, path
@@ -25,12 +24,12 @@ def main(study: Path, dataset: str) -> None:
     classes = named_classes(dataset, find("datasets", bound.family, "CLASSES")[bound.function])
     samples = known(dataset, find("datasets", bound.family, bound.function)(**bound.settings), classes)
     output = path(study, "datasets", dataset)
-    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}.partial")
+    partial = beside(output)
     try:
         written(partial, samples, classes)
         replace(partial, output)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        drop(partial)
 
 
 def named_classes(dataset: str, classes: object) -> list[str]:

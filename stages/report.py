@@ -1,8 +1,6 @@
 """Write the report: one page of HTML that holds all it shows, a picture and a table for a README, tables for papers."""
 
 import math
-import shutil
-import uuid
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,6 +11,7 @@ import xarray as xr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from stages.cache.locks import beside, drop
 from stages.cache.stores import read, replace, values
 from stages.figures import certificates, costs, order, overview, page, papers, pictures, published, voted, words
 from stages.figures.page import Shown
@@ -262,14 +261,14 @@ def environment() -> Environment:
 def write(study: Path, files: dict[str, bytes]) -> None:
     """Write the report beside its place, then put it there by rename."""
     folder = study / "data" / "report"
-    partial = folder.with_name(f".report.{uuid.uuid4().hex}.partial")
+    partial = beside(folder)
     try:
         for name, data in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(data)
         replace(partial, folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        drop(partial)
 
 
 def _class(classes: Any, target: int) -> str:

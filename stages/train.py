@@ -5,7 +5,6 @@ and accuracy under an attack that it was not trained with. Two trainings give th
 """
 
 import json
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.cache import keys
-from stages.cache.stores import read, recorded, replace, values
+from stages.cache.locks import beside
+from stages.cache.recorded import recorded
+from stages.cache.stores import read, replace, values
 from stages.model.augmentation import augmented, check_recipe
 from stages.model.classifier import Classifier
 from stages.model.comparing import COMPARED, compared
@@ -74,7 +75,7 @@ def main(study: Path, classifier: str) -> None:
     card["form"] = compared(classifier, network, held_out[0][:COMPARED].float().div(255), **about)
     loaded = Classifier(classifier, network, **about, plain=card["form"]["runs"] == "plain")
     card |= judged(loaded, *held_out, params["seed"], **judge)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    partial = beside(folder)
     partial.mkdir(parents=True)
     save_file(weights, partial / "weights.safetensors")
     card["weights"] = keys.digest((partial / "weights.safetensors").read_bytes()).hex()

@@ -2,8 +2,12 @@
 
 import os
 import shutil
+import sys
+import time
 from copy import deepcopy
+from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from dvc.dependency.base import Dependency
@@ -20,22 +24,29 @@ from typer.testing import CliRunner
 
 from flows import cli, commands, lock
 from flows.plan import Plan
-from flows.workers import record
+from flows.workers import Killed, record
+from stages.study.problem import Problem
 
 LOCK = (ROOT / "dvc.lock").read_text()
 STAGES = parse_yaml(LOCK, "dvc.lock")["stages"]
 SAYS = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 name = sys.argv[1]
 if name == "bad":
+    print("error: bad is no number", file=sys.stderr)
     sys.exit(3)
+if name == "killed":
+    os.kill(os.getpid(), 9)
+if name == "long":
+    Path("begun").write_text(str(os.getpid()))
+    time.sleep(300)
 Path(f"{name}.json").write_text(json.dumps([sys.argv[1:], os.getcwd(), sys.path[0], os.environ["DVC_STAGE"]]))
 """
 PIPELINE = {
     "stages": {
         "say": {
-            "foreach": ["one", "two", "bad"],
+            "foreach": ["one", "two", "bad", "killed", "long"],
             "do": {"cmd": "python -m stages.say ${item}", "params": ["shared"], "outs": ["${item}.json"]},
         },
         "copy": {"cmd": "cp one.json copied", "deps": ["one.json"], "outs": ["copied"]},
@@ -190,23 +201,68 @@ def test_a_command_finds_code_as_it_is_then(project):
     assert (project / "two.json").read_text() == "later"
 
 
-def test_a_command_that_fails_fails_the_cell(project):
-    with pytest.raises(RuntimeError, match="say@bad failed"):
+def test_a_command_that_fails_fails_the_cell_and_is_heard(project, capfd):
+    commands._server.cache_clear()  # the next one's stderr is what is captured here
+    with pytest.raises(Problem, match=r"^bad is no number \(exit status 3\)$"):
         record(str(project), "say@bad")
+    assert "bad is no number" in capfd.readouterr().err  # as it comes, too
     with pytest.raises(StageCmdFailedError, match="exited with 3"):
         commands._run(None, "python -m stages.say bad", cwd=str(project), env=dict(os.environ))
     record(str(project), "say@one")
+
+
+def test_a_command_that_is_killed_is_told_apart(project):
+    with pytest.raises(Killed, match=r"its command was killed by SIGKILL \(out of memory\?\)"):
+        record(str(project), "say@killed")
+    record(str(project), "say@one")
+
+
+def test_a_command_ends_with_the_process_that_asked_for_it(project):
+    """Twice: where the one who asks is killed, and where the process is that forks."""
+    for depth in (0, 1):
+        (project / "begun").unlink(missing_ok=True)
+        code = f"from flows.workers import record; record({str(project)!r}, 'say@long')"
+        asking = psutil.Popen([sys.executable, "-c", code], cwd=ROOT)
+        while not (project / "begun").is_file() or not (project / "begun").read_text():
+            assert asking.poll() is None
+            time.sleep(0.05)
+        command = psutil.Process(int((project / "begun").read_text()))
+        (asking if depth == 0 else asking.children()[0]).kill()
+        command.wait(timeout=10)
+        asking.wait(timeout=30)
+
+
+def test_a_lock_is_whole_whenever_its_writer_is_killed(project, monkeypatch):
+    """The old one or the new one: DVC itself empties the file first."""
+    record(str(project), "say@one")
+    before = (project / "dvc.lock").read_text()
+    seen = []
+    replace = Path.replace
+    monkeypatch.setattr(
+        Path, "replace", lambda self, to: seen.append((project / "dvc.lock").read_text()) or replace(self, to)
+    )
+    for way in (None, "# mine\n"):  # the latter is left to DVC
+        if way:
+            (project / "dvc.lock").write_text(way + before)
+        seen.clear()
+        record(str(project), "say@two")
+        assert seen == [(way or "") + before]
+        (project / "two.json").unlink()
+        (project / "dvc.lock").write_text(before)
 
 
 def test_cells_that_failed_are_told_where_no_draft_can_be_made(tmp_path, monkeypatch):
     from flows import draft, reproduce
 
     def fails(*_):
-        raise reproduce.NotMade({"score@a-b": "failed: no memory"})
+        failed = {"score@a-b": "score@a-b: no memory"}
+        raise reproduce.NotMade(failed, {**failed, "aggregate": "it needs score@a-b, which was not made"})
 
     def raises(*_):
         raise OSError("the disk is full")
 
+    monkeypatch.setattr(cli, "supervised", lambda work: work())
+    monkeypatch.setattr(cli, "check", lambda study: None)
     monkeypatch.setattr(cli, "load", lambda study: {})
     monkeypatch.setattr(cli, "_clean", lambda study: 0)
     monkeypatch.setattr(cli.planning, "plan", lambda study: Plan({"score@a-b": []}, {}))
@@ -216,5 +272,7 @@ def test_cells_that_failed_are_told_where_no_draft_can_be_made(tmp_path, monkeyp
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         "no draft could be made: OSError: the disk is full",
-        "error: these cells failed: score@a-b; what they said stands above",
+        "error: 1 cell failed and 1 was not run; all else was made",
+        "  score@a-b failed: no memory",
+        "  aggregate was not run: it needs score@a-b, which was not made",
     ]

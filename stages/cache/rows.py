@@ -6,7 +6,6 @@ output last assembled, and in the output that dvc.lock records, read from DVC's 
 whose bytes do not match their own digest is not taken.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -22,10 +21,13 @@ import numpy as np
 import zarr
 
 from stages.cache.keys import SIZE, digest
-from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, recorded, replace
+from stages.cache.locks import take
+from stages.cache.recorded import recorded
+from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, read, replace, values, whole
 from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small
 from stages.study import unedited
 from stages.study.params import path
+from stages.study.problem import Problem
 
 
 class Rows:
@@ -42,26 +44,17 @@ class Rows:
         self.atlas = study / ".atlas"
         self.scratch = self.atlas / "cells" / cell
         self.journal = self.scratch / "journal"
-        self.journal.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.scratch / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise
+        self._lock = take(self.scratch / "lock", wait=wait)
         self._memos = Memos()
         self._started = time.monotonic()
         self._told = self._started
         self.wanted = self.reused = self.computed = self.left = 0
         self.made: dict[str, int] = {}
-        # An output that was being replaced when the process died is still a memo.
-        aside = sorted(self.scratch.glob(".output.*.partial"))
-        for memo in (recorded(study, cell, output, self.scratch / "recorded"), *aside, self.scratch / "output"):
-            self._memos.add_output(memo)
-        for file in sorted(self.journal.glob(f"*{BATCH}")):
-            self._memos.add_batch(file)
-        for file in self.journal.glob("*.refused"):
-            self._memos.refused[file.stem] = file.read_text()
+        try:
+            self._remember(recorded(study, cell, output, self.scratch / "recorded"))
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def missing(self, table: Table) -> np.ndarray:
         """Give the positions, in the flattened table, of the rows that no memo holds intact."""
@@ -139,10 +132,14 @@ class Rows:
 
         The output is a function of the tables alone. It is kept in the scratch as well, as links to the same files,
         until the next one: DVC may die before it records what it has been given.
+
+        Raises:
+            Problem: a table or rows of one are not in it; they are still in the memos.
         """
         fresh = self.scratch / "assembling"
         shutil.rmtree(fresh, ignore_errors=True)
         self.draft(tables, groups, fresh)
+        count(fresh, tables, groups)
         replace(fresh, self.scratch / "output")
         place(self.scratch / "output", self.output)
         shutil.rmtree(self.journal)
@@ -178,7 +175,19 @@ class Rows:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._lock.close()
+        os.close(self._lock)
+
+    def _remember(self, recorded: Path) -> None:
+        """Find the memos: those that others recorded, and what this cell's scratch holds."""
+        self.journal.mkdir(exist_ok=True)
+        # An output that was being replaced when the process died is still a memo.
+        aside = sorted(self.scratch.glob(".output.*.partial"))
+        for memo in (recorded, *aside, self.scratch / "output"):
+            self._memos.add_output(memo)
+        for file in sorted(self.journal.glob(f"*{BATCH}")):
+            self._memos.add_batch(file)
+        for file in self.journal.glob("*.refused"):
+            self._memos.refused[file.stem] = file.read_text()
 
     def _tell(self) -> None:
         """Show progress, every few seconds: rows done, rows per second, time left."""
@@ -193,8 +202,8 @@ class Rows:
         lead = table.keys.shape[:-1]
         keys = table.keys.reshape(-1, SIZE)
         group = group_at(root / table.group, table.attrs)
-        for name, (dims, values) in table.coords.items():
-            array(group, name, np.asarray(values), dims, {})
+        for name, (dims, labels) in table.coords.items():
+            array(group, name, np.asarray(labels), dims, {})
         steps = shard(table, self.shard_rows)
         beside = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # as CF says it
         whole = small(table.fields)
@@ -229,6 +238,24 @@ class Rows:
             array(group, name, arrays[name], *told[name], lead=len(lead))
         array(group, KEY, table.keys, (*table.dims, "byte"), {})
         array(group, DIGEST, digests.reshape(*lead, SIZE), (*table.dims, "byte"), {})
+
+
+def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
+    """Check that an assembled output holds every group, and every row of every table.
+
+    Raises:
+        Problem: something is not there; the message names it.
+    """
+    for group in groups:
+        read(root / group, "what was assembled")
+    for table in tables:
+        group = read(root / table.group, "what was assembled")
+        if not np.array_equal(values(group, KEY), table.keys):
+            raise Problem(f"{root / table.group}: rows of it are not there; nothing is lost: run again")
+        for name in table.fields:
+            found = group.get(name)
+            if found is None or found.shape[: table.keys.ndim - 1] != table.keys.shape[:-1] or not whole(found):
+                raise Problem(f"{root / table.group / name}: rows of it are not there; nothing is lost: run again")
 
 
 def of_cell(study: Path, params: dict, verb: str, kind: str, *names: str, wait: bool = True) -> Rows:

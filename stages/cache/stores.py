@@ -1,12 +1,10 @@
-"""Write and read Zarr stores, put them in place whole, and find the outputs that DVC has recorded.
+"""Write and read Zarr stores, and put them in place whole.
 
 Nothing that varies between identical runs goes into a store: no time, host or commit.
 """
 
-import configparser
 import json
 import os
-import re
 import shutil
 import uuid
 import zipfile
@@ -16,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 import zarr
 from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 from zarr.storage import MemoryStore
 
+from stages.cache.locks import beside, placed
 from stages.study import unedited
 from stages.study.problem import Problem
 
@@ -38,7 +36,7 @@ UNREADABLE = (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.Bad
 
 def write(output: Path, groups: dict[str, dict[str, tuple[tuple[str, ...], np.ndarray]]], attrs: dict) -> None:
     """Write a store of whole arrays, by group and name, and put it in place by rename."""
-    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}.partial")
+    partial = beside(output)
     group_at(partial, attrs)
     for name, arrays in groups.items():
         group = group_at(partial / name, {}) if name else zarr.open_group(partial, mode="a")
@@ -191,16 +189,28 @@ def copy_shard(source: zarr.Array, first: int, target: zarr.Array, at: int) -> b
     return True
 
 
+def whole(array: zarr.Array) -> bool:
+    """Say whether every chunk, or shard of chunks, of an array is there as a file."""
+    sizes = array.shards or array.chunks
+    due = int(np.prod([-(-length // size) for length, size in zip(array.shape, sizes, strict=True)], dtype=int))
+    return len(_files_in(Path(array.store.root, array.path, "c"))) == due
+
+
 def fill(dtype: Any) -> float | int:
     """Say what stands where there is no row."""
     return float("nan") if np.dtype(dtype).kind == "f" else 0
 
 
 def place(source: Path, output: Path) -> None:
-    """Put a folder in place by rename, as links to the files of another."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}.partial")
+    """Put a folder in place by rename, as links to the files of another.
+
+    Raises:
+        Problem: somebody deleted files of it meanwhile, or what it was made by was edited.
+    """
+    partial = beside(output)
     shutil.copytree(source, partial, copy_function=_link)
+    if _files_in(partial) != _files_in(source):
+        raise Problem(f"{output}: files of it were deleted while it was put in place; nothing is lost: run again")
     replace(partial, output)
 
 
@@ -216,34 +226,8 @@ def replace(source: Path, target: Path) -> None:
     if target.exists():
         target.rename(trash)
     source.rename(target)
+    placed(source)
     shutil.rmtree(trash, ignore_errors=True)
-
-
-def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
-    """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell."""
-    shutil.rmtree(place, ignore_errors=True)
-    try:
-        text = (study / "dvc.lock").read_text()
-        lock = yaml.load(_stage(text, cell), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        outs = lock["stages"][cell]["outs"]
-        relative = output.relative_to(study).as_posix()
-        recorded = next(out["md5"] for out in outs if out["path"] == relative)
-        cache = _cache(study)
-        listing = json.loads(_object(cache, recorded).read_text())
-    except (OSError, KeyError, TypeError, StopIteration, ValueError, yaml.YAMLError):
-        return place  # nothing recorded, or another process is writing dvc.lock just now
-    for item in listing:
-        link = place / item["relpath"]
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(_object(cache, item["md5"]).resolve())
-    return place
-
-
-def _stage(lock: str, cell: str) -> str:
-    """Cut a stage out of a lock that is written as DVC writes it: to parse all of them takes half a second."""
-    head = "schema: '2.0'\nstages:\n"
-    found = re.search(rf"(?m)^  {re.escape(cell)}:\n(?:   .*\n)+", lock) if lock.startswith(head) else None
-    return head + found.group() if found else "" if lock.startswith(head) else lock
 
 
 def _layout(array: zarr.Array) -> dict[str, Any]:
@@ -255,19 +239,12 @@ def _shard_file(array: zarr.Array, index: int) -> Path:
     return Path(array.store.root, array.path, "c", str(index), *["0"] * (array.ndim - 1))
 
 
-def _cache(study: Path) -> Path:
-    root = next(folder for folder in [study.resolve(), *study.resolve().parents] if (folder / ".dvc").is_dir())
-    config = configparser.ConfigParser()
-    config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"])
-    return root / ".dvc" / config.get("cache", "dir", fallback="cache") / "files" / "md5"
-
-
-def _object(cache: Path, md5: str) -> Path:
-    return cache / md5[:2] / md5[2:]
-
-
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:  # another disk
         shutil.copyfile(source, target)
+
+
+def _files_in(folder: Path) -> set[str]:
+    return {os.path.relpath(os.path.join(place, name), folder) for place, _, names in os.walk(folder) for name in names}

@@ -1,0 +1,165 @@
+"""Open a study's repository of DVC, guarded; what DVC cannot do is told in one line that names the file."""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.told import Failure, one_line
+from stages.study.problem import Problem
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+CONFLICT = re.compile(r"(?m)^(<{7}|={7}|>{7})( |$)")
+MEND = {
+    "dvc.lock": "`git checkout dvc.lock` brings back the one that was committed; without one, delete it",
+    "dvc.yaml": "`git checkout dvc.yaml` brings back the one that was committed",
+}
+
+
+@contextmanager
+def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
+    """Open the repository that a study stands in.
+
+    Args:
+        study: The folder of params.yaml and dvc.yaml.
+        wait: Whether to wait for another process of DVC that has its lock.
+
+    Raises:
+        Problem: there is none, or a file of it cannot be read; the message names it.
+        Failure: another process of DVC is at work in it, or DVC failed otherwise.
+    """
+    from dvc.logger import set_loggers_level
+    from dvc.repo import Repo
+
+    from flows.guard import REFUSED, guard
+
+    guard()
+    REFUSED.clear()
+    check(study)
+    with telling(study), set_loggers_level(logging.CRITICAL), Repo(str(study), _wait_for_lock=wait) as repo:
+        _mend(Path(repo.tmp_dir))
+        try:
+            yield repo
+        finally:
+            if REFUSED:
+                raise REFUSED[0]
+
+
+def check(study: Path) -> None:
+    """Check that a study's files of DVC are there and hold text without a merge conflict.
+
+    Raises:
+        Problem: they are not.
+    """
+    if not (study / "dvc.yaml").is_file():
+        raise Problem(f"{study / 'dvc.yaml'}: there is no such file; a study is a folder with params.yaml and dvc.yaml")
+    for name in ("params.yaml", "dvc.yaml", "dvc.lock"):
+        file = study / name
+        if not file.exists():
+            continue
+        hint = f"; {MEND[name]}" if name in MEND else ""
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Problem(f"{file}: is no text that can be read ({one_line(error)}){hint}") from None
+        if found := CONFLICT.search(text):
+            line = text.count("\n", 0, found.start()) + 1
+            raise Problem(f"{file}: line {line} marks a merge conflict ({found[1]}); resolve it{hint}")
+        if not text.strip() or "\0" in text:
+            raise Problem(f"{file}: {'holds bytes that are no text' if text.strip() else 'is empty'}{hint}")
+
+
+@contextmanager
+def telling(study: Path) -> Iterator[None]:
+    """Tell what DVC raises as a Problem or a Failure of one line.
+
+    Raises:
+        Problem: the user is to mend something.
+        Failure: another process of DVC is at work in it, or DVC failed otherwise.
+    """
+    from dvc.config import ConfigError
+    from dvc.exceptions import CheckoutError, DvcException, NotDvcRepoError
+    from dvc.lock import LockError
+    from dvc.parsing import ResolveError
+    from dvc.scm import SCMError
+    from dvc.utils.serialize import ParseError
+    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+    from dvc_data.index import DataIndexError
+
+    try:
+        yield
+    except CheckoutError as error:
+        named = ", ".join(error.target_infos)
+        raise Failure(f"{named}: not whole in DVC's cache or the remote; `dvc push` from where it was made") from None
+    except (DvcException, DataIndexError) as error:
+        chain = causes(error)
+        if known := next((one for one in chain if isinstance(one, Problem)), None):
+            raise known from None
+        if any(isinstance(one, LockError) for one in chain):
+            said = " ".join(str(chain[-1]).split()).partition(". ")[0].partition(", it is being blocked")[0]
+            raise Failure(
+                f"{study}: another process of DVC is at work on it ({said}); run again when it is done"
+            ) from None
+        if isinstance(error, NotDvcRepoError):
+            raise Problem(
+                f"{study.resolve()}: no repository of DVC (no folder .dvc here or above); `dvc init` makes one"
+            ) from None
+        if isinstance(error, SCMError):
+            raise Problem(f"{study.resolve()}: no repository of Git (no folder .git); `git init` makes one") from None
+        if isinstance(error, YAMLSyntaxError | YAMLValidationError | ParseError):
+            raise Problem(_of_file(error, chain)) from None
+        said = " ".join(str(error).split())
+        if isinstance(error, ConfigError):
+            raise Problem(f".dvc/config, .dvc/config.local, or your own of all of DVC: {said}") from None
+        if isinstance(error, ResolveError):
+            raise Problem(said) from None
+        told = dict.fromkeys(" ".join(str(one).split()) for one in chain)
+        raise Failure(f"DVC: {'; '.join(told)}") from error
+
+
+def _mend(folder: Path) -> None:
+    """Delete DVC's list of who reads and writes what, where a process was killed while it wrote that."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    if not _torn(folder / RWLOCK_FILE):
+        return
+    with make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder), wait=True):
+        if _torn(folder / RWLOCK_FILE):
+            (folder / RWLOCK_FILE).unlink()
+
+
+def _torn(file: Path) -> bool:
+    try:
+        json.loads(file.read_text())
+    except FileNotFoundError:
+        return False
+    except ValueError:
+        return True
+    return False
+
+
+def causes(error: BaseException | None) -> list[BaseException]:
+    """Give an error and those that it came of, the first one last."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _of_file(error: BaseException, chain: list[BaseException]) -> str:
+    """Spell what is wrong with a YAML file: where, what, and how to mend it."""
+    path = os.path.normpath(getattr(error, "path", "dvc.yaml"))
+    last = chain[-1]
+    mark = getattr(last, "problem_mark", None)
+    said = " ".join(str(getattr(last, "problem", None) or last).split()).partition(" with value ")[0]
+    where = f"line {mark.line + 1}: " if mark is not None else ""
+    hint = MEND.get(Path(path).name)
+    return f"{path}: {where}{said}" + (f"; {hint}" if hint else "")

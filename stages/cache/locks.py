@@ -1,0 +1,90 @@
+"""Say whose the scratch of a study is: what a living process is making is nobody else's to delete.
+
+A lock is held by an open file and ends with its process, however that ends.
+"""
+
+import fcntl
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+PARTIAL = ".partial"
+LOCK = f".lock{PARTIAL}"
+
+
+def take(file: Path, *, wait: bool = True) -> int:
+    """Lock a file, which is made where there is none; give its descriptor: who closes it gives the lock back.
+
+    Raises:
+        BlockingIOError: another process has it, and `wait` is False.
+    """
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # its folder was deleted just now
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            there = file.exists() and os.path.samestat(file.stat(), os.fstat(held))
+        except BaseException:
+            os.close(held)
+            raise
+        if there:
+            return held
+        os.close(held)  # of a file that was deleted while this waited for it
+
+
+def beside(output: Path) -> Path:
+    """Name a place beside an output in which to make it; it is this process's until it is put in place or dropped."""
+    partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}{PARTIAL}")
+    take(_lock(partial))  # not given back before this process ends
+    return partial
+
+
+def placed(partial: Path) -> None:
+    """Forget a place that was renamed to what it was made for."""
+    _lock(partial).unlink(missing_ok=True)
+
+
+def drop(partial: Path) -> None:
+    """Delete a place and what is in it."""
+    shutil.rmtree(partial, ignore_errors=True)
+    placed(partial)
+
+
+def delete(partial: Path) -> bool:
+    """Delete a place, or the lock of one, unless a living process has it; say whether it was deleted."""
+    lock = partial if partial.name.endswith(LOCK) else _lock(partial)
+    if not lock.exists():
+        _remove(partial)
+        return True
+    return _delete_with(lock, [lock.with_name(lock.name.removesuffix(LOCK) + PARTIAL), lock])
+
+
+def delete_scratch(cell: Path) -> bool:
+    """Delete a cell's scratch unless a living process has the cell; say whether it was deleted."""
+    return _delete_with(cell / "lock", [cell])
+
+
+def _delete_with(lock: Path, places: list[Path]) -> bool:
+    try:
+        held = take(lock, wait=False)
+    except BlockingIOError:
+        return False
+    for place in places:
+        _remove(place)
+    os.close(held)
+    return True
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+
+
+def _lock(partial: Path) -> Path:
+    return partial.with_name(partial.name.removesuffix(PARTIAL) + LOCK)

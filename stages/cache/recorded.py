@@ -1,0 +1,140 @@
+"""Find the output that dvc.lock records for a cell in DVC's cache, and lay it out as links.
+
+A listing comes from a cache or a remote that others write to: what it names is checked before a file is made.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from stages.study.problem import Problem
+
+OBJECT = re.compile(r"[0-9a-f]{32}")
+AGAIN = "nothing of it is laid out: delete the listing, and bring it again from where it was made"
+
+
+def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
+    """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell; nothing where there is none.
+
+    Raises:
+        Problem: the listing names a place outside the output, or what is no file of the cache.
+    """
+    cleared(place)
+    found = listed(study, cell, output)
+    for relative, file in found.items():
+        link = place / relative
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    return place
+
+
+def listed(study: Path, cell: str, output: Path) -> dict[str, Path]:
+    """Give the files of the output that dvc.lock records for a cell: where each stands in it, and in DVC's cache.
+
+    Raises:
+        Problem: the listing names a place outside the output, or what is no file of the cache.
+    """
+    md5 = listing_of(study, cell, output)
+    if md5 is None:
+        return {}
+    kept = cache(study)
+    place = _object(kept, md5)
+    try:
+        entries = [(item["relpath"], item["md5"]) for item in json.loads(place.read_text())]
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        return {}  # not in the cache, or no listing
+    try:
+        check(name for name, _ in entries)
+        return {name: _file(kept, name, md5) for name, md5 in entries}
+    except Problem as problem:
+        raise Problem(f"{place}: {problem}") from None
+
+
+def listing_of(study: Path, cell: str, output: Path) -> str | None:
+    """Give the digest of the listing that dvc.lock records for a cell's output, which names it in DVC's cache."""
+    try:
+        text = (study / "dvc.lock").read_text()
+        lock = yaml.load(_stage(text, cell), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        outs = lock["stages"][cell]["outs"]
+        relative = output.relative_to(study).as_posix()
+        md5 = next(out["md5"] for out in outs if out["path"] == relative)
+        return md5 if OBJECT.fullmatch(md5.removesuffix(".dir")) else None
+    except (OSError, KeyError, TypeError, AttributeError, StopIteration, ValueError, yaml.YAMLError):
+        return None  # nothing recorded, or another process is writing dvc.lock just now
+
+
+def check(names: Iterable[str]) -> None:
+    """Check that the files of a listing stand inside its folder, and each in one place.
+
+    Args:
+        names: Paths, relative to the folder, with `/` between their parts.
+
+    Raises:
+        Problem: a path is absolute, climbs, is empty, stands twice, or is a file and a folder.
+    """
+    files: set[str] = set()
+    folders: set[str] = set()
+    for name in names:
+        parts = name.split("/") if isinstance(name, str) else [""]
+        if {"", ".", ".."} & set(parts) or "\0" in name:
+            raise Problem(f"the listing names the file {name!r}; expected a path inside its folder; {AGAIN}")
+        if name in files:
+            raise Problem(f"the listing names the file {name!r} twice; expected once; {AGAIN}")
+        files.add(name)
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    if both := files & folders:
+        raise Problem(f"the listing names {min(both)!r} as a file and as a folder; expected one of them; {AGAIN}")
+
+
+def cleared(place: Path) -> None:
+    """Delete a folder of the scratch; a link that stands in its place is deleted, and not what it leads to."""
+    if place.is_symlink():
+        place.unlink()
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def cache(study: Path) -> Path:
+    """Say where DVC keeps the files that it tracks, as its own configuration has it: system, global, repository, local.
+
+    Raises:
+        Problem: the study is in no repository of DVC, or its configuration cannot be read.
+    """
+    from dvc.config import Config, ConfigError
+
+    folders = [study.resolve(), *study.resolve().parents]
+    root = next((folder / ".dvc" for folder in folders if (folder / ".dvc").is_dir()), None)
+    if root is None:
+        raise Problem(f"{study.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
+    try:
+        config = Config(str(root))
+    except (ConfigError, SyntaxError) as error:  # the latter of `%(name)s` that names nothing
+        raise Problem(f"{root / 'config'}: {' '.join(str(error).split())}") from None
+    named = config["cache"].get("local")
+    given = config["remote"].get(named, {}).get("url") if named else config["cache"].get("dir")
+    return (Path(given or root / "cache") / "files" / "md5").resolve()
+
+
+def _stage(lock: str, cell: str) -> str:
+    """Cut a stage out of a lock that is written as DVC writes it: to parse all of them takes half a second."""
+    head = "schema: '2.0'\nstages:\n"
+    found = re.search(rf"(?m)^  {re.escape(cell)}:\n(?:   .*\n)+", lock) if lock.startswith(head) else None
+    return head + found.group() if found else "" if lock.startswith(head) else lock
+
+
+def _file(kept: Path, name: str, md5: object) -> Path:
+    if not isinstance(md5, str) or not OBJECT.fullmatch(md5):
+        raise Problem(
+            f"the listing gives the file {name!r} the digest {md5!r}; expected 32 hexadecimal digits; {AGAIN}"
+        )
+    file = _object(kept, md5)
+    if file.is_symlink() and not file.resolve().is_relative_to(kept):
+        raise Problem(f"the file {name!r} is in DVC's cache a link out of it, {file}; expected a file; {AGAIN}")
+    return file
+
+
+def _object(kept: Path, md5: str) -> Path:
+    return kept / md5[:2] / md5[2:]
