@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flows.told import tell
+from stages import versions
 from stages.cache.locks import PARTIAL, delete, delete_scratch, take
 from stages.study.params import entries, load, path
 
@@ -40,6 +41,9 @@ def plan(study: Path) -> Plan:
     with repository(study) as repo:
         # Seen from another folder, DVC puts the path of dvc.yaml before a cell's name.
         changed = {name.rpartition(":")[2]: told for name, told in repo.status().items()}
+        if newer := versions.changed(study):
+            told = [f"{name} {old}, installed is {new}" for name, (old, new) in newer.items()]
+            changed["versions"] = [*told, *changed.get("versions", [])]
         graph = repo.index.graph
         inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
     order = list(TopologicalSorter(inputs).static_order())

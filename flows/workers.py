@@ -114,7 +114,8 @@ def record(study: str, cell: str) -> float:
     os.chdir(study)
     try:
         with repository(Path(), wait=True) as repo:
-            repo.reproduce(cell, single_item=True)
+            # For DVC a package that was installed past the lock of the environment has not changed.
+            repo.reproduce(cell, single_item=True, force=cell == "versions")
     except Problem as problem:
         failed = next((one for one in causes(problem) if isinstance(one, StageCmdFailedError)), None)
         if failed is None:

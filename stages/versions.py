@@ -6,6 +6,7 @@ requires in turn, makes nothing stale.
 
 import json
 import uuid
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from stages.cache import modules, packages
@@ -52,9 +53,23 @@ def installed() -> dict[str, dict[str, str]]:
     return found
 
 
-def written(study: Path) -> dict[str, dict[str, str]]:
-    """Read the versions that the study's results were made with; none where there are none."""
-    return {file.stem: json.loads(file.read_text()) for file in sorted((study / OUTPUT).glob("*.json"))}
+def changed(study: Path) -> dict[str, tuple[str, str]]:
+    """Give the packages of which another version is installed than that which results were made with: (old, new).
+
+    For DVC a package that was installed past the lock of the environment has not changed.
+    """
+    known: dict[str, str] = {}
+    for file in sorted((study / OUTPUT).glob("*.json")):
+        known |= json.loads(file.read_text())
+    now = {name: _now(name) for name in known}
+    return {name: (known[name], now[name]) for name in known if now[name] != known[name]}
+
+
+def _now(distribution: str) -> str:
+    try:
+        return packages.version(distribution)
+    except PackageNotFoundError:
+        return packages.ABSENT
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import yaml
 from study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
 from flows.plan import Visit, due, expected, plan, verb
+from stages.cache import packages
 from stages.cache.rows import Rows
 
 
@@ -69,6 +70,15 @@ def test_it_ends_with_a_table_of_cells_and_times(house):
 def test_dvc_finds_nothing_to_do_afterwards(house):
     assert "up to date" in run(house[0], "dvc", "status").stdout
     assert "Data and pipelines are up to date." in run(house[0], "dvc", "repro").stdout
+
+
+def test_a_package_installed_past_the_lock_makes_the_versions_stale(house, monkeypatch):
+    assert not plan(house[0]).needs
+    real = packages.version
+    monkeypatch.setattr(packages, "version", lambda name: "9" if name == "scipy" else real(name))
+    found = plan(house[0])
+    assert found.reasons["versions"] == [f"scipy {real('scipy')}, installed is 9"]
+    assert "score@resnet_vanilla-noise" in found.needs
 
 
 def test_nothing_stale_starts_no_prefect(house):

@@ -500,8 +500,8 @@ def test_files_that_are_declared_badly(house, tmp_path, declared, told):
 def test_a_version_that_a_package_requires_is_in_the_key(monkeypatch):
     told = packages.versions({"skimage"})
     assert {"scikit-image", "scipy", "numpy", "pillow"} <= set(told)
-    real = packages._version
-    monkeypatch.setattr(packages, "_version", lambda name: "99" if name == "scipy" else real(name))
+    real = packages.version
+    monkeypatch.setattr(packages, "version", lambda name: "99" if name == "scipy" else real(name))
     packages._required.cache_clear()
     try:
         assert packages.versions({"skimage"}) == {**told, "scipy": "99"}
@@ -528,11 +528,11 @@ def test_an_edit_of_a_package_that_is_installed_from_its_folder_is_told(tmp_path
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     (info / "direct_url.json").write_text(json.dumps({"url": code.parent.as_uri(), "dir_info": {"editable": True}}))
     monkeypatch.syspath_prepend(tmp_path / "site")
-    before = packages._version("mine")
+    before = packages.version("mine")
     assert before.startswith("1.0+")
     (code / "__init__.py").write_text("FACTOR = 3\n")
-    packages._version.cache_clear()
-    assert packages._version("mine") not in (before, "1.0")
+    packages.version.cache_clear()
+    assert packages.version("mine") not in (before, "1.0")
 
 
 def test_no_row_of_the_default_study_is_digested_by_whole_modules(monkeypatch):

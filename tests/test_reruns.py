@@ -157,10 +157,11 @@ def test_another_version_of_a_package_that_a_package_requires_makes_its_rows_ane
     change = setting(lambda params: params["methods"]["control"].update(canny={"sigma": 1.0, "channels": "sum"}))
     change(house)
     repro(house, *ROWS)
-    code = house / "stages/cache/packages.py"
-    code.write_text(
-        code.read_text().replace("metadata.version(name)", "'9' if name == 'scipy' else metadata.version(name)")
-    )
+    edit(
+        "stages/cache/packages.py",
+        "found[name] = version(name)",
+        "found[name] = '9' if name == 'scipy' else version(name)",
+    )(house)
     with (house / "uv.lock").open("a") as lock:
         lock.write("# scipy 9\n")
     found = computed(repro(house, *ROWS))

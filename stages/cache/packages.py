@@ -64,7 +64,7 @@ def _required(distribution: str) -> dict[str, str]:
         seen.add(at)
         name, extras = at
         try:
-            found[name] = _version(name)
+            found[name] = version(name)
         except metadata.PackageNotFoundError:
             continue  # an optional one that is not there
         for text in metadata.requires(name) or []:
@@ -75,7 +75,12 @@ def _required(distribution: str) -> dict[str, str]:
 
 
 @cache
-def _version(distribution: str) -> str:
+def version(distribution: str) -> str:
+    """Give the version of an installed distribution, with the digest of its code where that can be edited.
+
+    Raises:
+        PackageNotFoundError: it is not installed.
+    """
     installed = metadata.distribution(distribution)
     origin = json.loads(installed.read_text("direct_url.json") or "{}")
     if not origin.get("dir_info", {}).get("editable"):
