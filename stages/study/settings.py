@@ -99,7 +99,8 @@ def _told(fault: Any, accepted: dict[str, Any]) -> str:
     if fault["type"] == "missing":
         return f"the setting '{name}' is missing"
     top = str(fault["loc"][0])
-    return f"'{name}' = {fault['input']!r:.100}: expected {_spelled(accepted[top])}, got {type(fault['input']).__name__}"
+    given = fault["input"]
+    return f"'{name}' = {given!r:.100}: expected {_spelled(accepted[top])}, got {type(given).__name__}"
 
 
 def _spelled(kind: Any) -> str:
