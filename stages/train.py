@@ -43,10 +43,7 @@ def main(study: Path, classifier: str) -> None:
     deterministic(params["engine"])
     pixels, labels = _split(store, spec["dataset"], "train")
     check_recipe(recipe, tuple(pixels.shape), where)
-    try:
-        mean, std = moments(pixels)
-    except Problem as flat:
-        raise Problem(f"dataset {spec['dataset']}: {flat}") from None
+    mean, std = moments(pixels, spec["dataset"])
     folder = path(study, "classifiers", classifier)
     scratch = study / ".atlas" / "cells" / f"train@{classifier}" / "recorded"
     key = _key(params, classifier, recipe, store.attrs["classes"], pixels, labels)
@@ -250,17 +247,17 @@ def judged(
     }
 
 
-def moments(pixels: Tensor) -> tuple[list[float], list[float]]:
+def moments(pixels: Tensor, dataset: str) -> tuple[list[float], list[float]]:
     """Measure each channel's mean and standard deviation, in [0, 1].
 
     Raises:
-        Problem: a channel is the same everywhere, and no classifier can divide by its deviation.
+        Problem: a channel is the same everywhere: no classifier can divide by its deviation.
     """
     values = pixels.transpose(0, 1).flatten(1).double().div(255)
-    for channel, (least, most) in enumerate(zip(*values.aminmax(dim=1), strict=True)):
-        if least == most:
-            known = f"channel {channel} has the value {round(255 * float(least))} in every pixel of all training images"
-            raise Problem(f"{known}; expected channels that differ, as images are divided by their standard deviation")
+    for channel, plane in enumerate(values):
+        if plane.min() == plane.max():
+            same = f"channel {channel} has the value {255 * plane[0]:.0f} in all pixels of all training images"
+            raise Problem(f"dataset {dataset}: {same}; expected channels that vary")
     return values.mean(1).tolist(), values.std(1).tolist()
 
 

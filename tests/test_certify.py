@@ -331,11 +331,11 @@ def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"sigma": 0.0}, "certify.noise_15: sigma = 0.0: expected more than 0"),
+        ({"sigma": 0.0}, "certify.noise_15: 'sigma' = 0.0: expected more than 0"),
         ({"rest": 256}, "certify.noise_15: rest = 256: expected 1 to 255 noisy copies"),
         ({"first": 0}, "certify.noise_15: first = 0: expected 1 to 255 noisy copies"),
         ({"levels": [10, 30]}, r"certify.noise_15: levels = \[10, 30\]: expected falling whole percentages"),
-        ({"levels": [100, 30]}, r"levels = \[100, 30\]: expected falling whole percentages, 99 to 1"),
+        ({"levels": [100, 30]}, r"'levels' = \[100, 30\]: expected each at least 1 and at most 99"),
         ({"methods": ["grad"]}, "certify.noise_15: methods names grad, which is no method"),
         ({"form": "lax"}, "certify.noise_15: 'form' = 'lax'"),
     ],
@@ -378,7 +378,7 @@ def test_a_metric_of_maps_has_no_smoothing(selected):
             "certified",
             "certified_important",
             {"tau": [0.4]},
-            r"tau = \[0.4\]: expected shares of the votes, at least 0.5",
+            r"'tau' = \[0.4\]: expected each at least 0.5 and less than 1",
         ),
         ("certified", "certified_important", {"tau": [0.7, 0.7]}, "have the same radius; expected each radius once"),
         ("certified", "certified_important", {"count": 5}, "count = 5: there are 4 images with votes"),

@@ -21,6 +21,7 @@ from stages.study.signatures import attributes, signature
 from stages.study.smoothing import check_judging, radius, smoothings
 
 STUDY = Path(__file__).parent.parent
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def given():
 
 
 def told(tmp_path, given) -> str:
-    (tmp_path / "params.yaml").write_text(yaml.dump(given, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)))
+    (tmp_path / "params.yaml").write_text(yaml.dump(given, Dumper=DUMPER, sort_keys=False))
     with pytest.raises(Problem) as problem:
         load(tmp_path)
     return str(problem.value)

@@ -49,7 +49,7 @@ def trained(data, seed=0, **changes):
     start(ENGINE)
     torch.manual_seed(0)
     network = small_resnet(classes=10, widths=[8, 8], blocks=1)
-    mean, std = train.moments(data[0])
+    mean, std = train.moments(data[0], "shapes")
     train.fit(network, *data, seed, mean, std, **{**RECIPE, "adversary": None, **changes})
     return network, mean, std
 
@@ -186,15 +186,17 @@ def test_training_on_images_that_are_not_square_nor_of_three_channels(channels):
     pixels, labels = torch.randint(0, 256, (16, channels, 12, 20), generator=draws).byte(), torch.arange(16) % 2
     features, head = nn.Conv2d(channels, 2, 3), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     recipe = {**RECIPE, "exchanged": [], "adversary": ADVERSARY}
-    train.fit(nn.Sequential(features, head), pixels, labels, 0, *train.moments(pixels), **recipe)
+    train.fit(nn.Sequential(features, head), pixels, labels, 0, *train.moments(pixels, "shapes"), **recipe)
     assert features.weight.isfinite().all()
 
 
 def test_a_channel_that_is_the_same_everywhere():
     pixels = torch.randint(0, 256, (4, 4, 6, 8)).byte()
     pixels[:, 3] = 255
-    with pytest.raises(Problem, match="channel 3 has the value 255 in every pixel of all training images; expected"):
-        train.moments(pixels)
+    with pytest.raises(
+        Problem, match="dataset shapes: channel 3 has the value 255 in all pixels of all training images; expected"
+    ):
+        train.moments(pixels, "shapes")
 
 
 def test_fewer_images_than_a_batch(study, tmp_path):
@@ -209,7 +211,7 @@ def test_fewer_images_than_a_batch(study, tmp_path):
 
 
 def test_moments_are_those_of_the_intensities(data):
-    mean, std = train.moments(data[0])
+    mean, std = train.moments(data[0], "shapes")
     values = data[0].numpy() / 255
     np.testing.assert_allclose(mean, values.mean(axis=(0, 2, 3)))
     np.testing.assert_allclose(std, values.std(axis=(0, 2, 3)), rtol=1e-4)

@@ -100,7 +100,7 @@ def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
                 row += [name, evidence.seed, image]
             elif name in evidence.arrays:
                 value = evidence.arrays[name][i]
-                if name == "boxes":  # how many rows other images need is nothing to this one
+                if name == "boxes":  # without the padding, as long as the image with most boxes needs
                     value = value[(value != -1).any(axis=1)]
                 row += [name, value.tobytes(), value.dtype.str, list(value.shape)]
         parts.append(digest(*row))

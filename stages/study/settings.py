@@ -95,11 +95,12 @@ def _model(accepted: tuple[tuple[str, Any], ...]) -> Callable[..., Iterable[tupl
 def _told(fault: Any, accepted: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown setting '{name}' = {fault['input']!r}"
+        return f"unknown setting '{name}' = {fault['input']!r:.100}"
     if fault["type"] == "missing":
         return f"the setting '{name}' is missing"
     top = str(fault["loc"][0])
-    return f"'{name}' = {fault['input']!r}: expected {_spelled(accepted[top])}, got {type(fault['input']).__name__}"
+    given = fault["input"]
+    return f"'{name}' = {given!r:.100}: expected {_spelled(accepted[top])}, got {type(given).__name__}"
 
 
 def _spelled(kind: Any) -> str:

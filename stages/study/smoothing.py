@@ -1,6 +1,6 @@
 """Read the section certify of params.yaml: how noisy copies vote, and on what; and which metrics judge the votes."""
 
-from math import ceil, floor, inf, log
+from math import ceil, floor, log
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -47,13 +47,11 @@ def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
         if len(set(checked["methods"])) < len(checked["methods"]):
             raise Problem(f"params.yaml: {where}: methods names one twice: {', '.join(checked['methods'])}")
         levels = checked["levels"]
-        if not levels or levels != sorted({level for level in levels if 0 < level < 100}, reverse=True):
+        if levels != sorted(set(levels), reverse=True):
             raise Problem(f"params.yaml: {where}: levels = {levels}: expected falling whole percentages, 99 to 1")
         for draws in ("first", "rest"):
             if not 0 < checked[draws] <= MOST:
                 raise Problem(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to {MOST} noisy copies")
-        if not 0 < checked["sigma"] < inf:
-            raise Problem(f"params.yaml: {where}: sigma = {checked['sigma']}: expected more than 0")
         pictures = {group: checked[group] for group in ("images", "grids")}
         settings = {key: checked[key] for key in sorted(accepted)}
         found[name] = Smoothing(name, settings, checked["methods"], pictures, checked["tile"])
@@ -93,13 +91,9 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
             raise Problem(f"{where}: tile = {given}: {one.name} certifies tile {one.tile} alone; expected {one.tile}")
     if {name for one in ways for name in one.methods} <= set(metric.options["exclude"]):
         raise Problem(f"{where}: exclude names all methods that its smoothings certify; expected at least one judged")
-    levels, tau, alpha = ways[0].settings["levels"], metric.settings["tau"], metric.settings["alpha"]
+    levels, tau = ways[0].settings["levels"], metric.settings["tau"]
     if level not in levels:
         raise Problem(f"{where}: level = {level}: expected the one to rank by, of {levels}")
-    if not tau or not all(0.5 <= share < 1 for share in tau):
-        raise Problem(f"{where}: tau = {tau}: expected shares of the votes, at least 0.5 and less than 1")
-    if not 0 < alpha < 1:
-        raise Problem(f"{where}: alpha = {alpha}: expected more than 0 and less than 1")
     radii = [stored(radius(one.settings["sigma"], share)) for one in ways for share in tau]
     if len(set(radii)) < len(radii):
         raise Problem(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
