@@ -59,3 +59,15 @@ def test_a_missed_target_is_a_status(tmp_path):
     done = scale(tmp_path, SLOW)
     assert "together: 800 s (600 missed), 1.0 GiB (8 met)" in done.stdout, done.stderr
     assert done.returncode == 1
+
+
+def test_intervals_and_letters_are_measured():
+    options = ["--studies", "40", "--letters", "4", "--sizes", "8", "12"]
+    command = [sys.executable, "benchmarks/coverage.py", *options]
+    done = subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("| held")] == ["| held, of scores | 8 images | 12 images |"]
+    (normal, *_) = [line for line in lines if line.startswith("| normal")]
+    assert all(0.8 < float(share) <= 1 for share in normal.split("|")[2:4])
+    assert sum(line.startswith("| hits |") for line in lines) == 2

@@ -50,12 +50,15 @@ def test_the_page_needs_nothing_but_itself(text):
 def test_what_does_not_apply_is_told_with_its_reason(text):
     assert "n/a" in text
     assert (
-        "Striped: not ranked, as fewer than 1 images, or grids, have a score, or share one with all that are ranked."
-        in text
+        "Striped: not ranked, as fewer than 1 images, or grids, have a score, or share one with all that are ranked, "
+        "or as all tie." in text
     )
     assert "and so none is ranked" not in text
     assert text.count(made_up.UNSUPPORTED["vanilla", "cam"]) == 1
-    assert "not quite comparable: cam (7 of 14 rankings), uniform (12 of 14 rankings)." in text
+    assert (
+        "who lacks more than it has is not said to be best: cam (7 of 14 rankings), uniform (12 of 14 rankings)."
+        in text
+    )
     assert '<span class="name">max_sensitivity</span> does not judge <span class="name">uniform</span>' in text
 
 
@@ -219,8 +222,8 @@ def test_the_leaderboard_for_a_readme(study):
     lines = (study / "data/report/leaderboard.md").read_text().splitlines()
     assert lines[0] == "|  | method | family | mean rank | of rankings | on vanilla | on robust |"
     assert len(lines) == 2 + 14
-    assert lines[-2].startswith("| 12 | `canny` | control |")
-    assert lines[-1].startswith("|  | `uniform` | control |")
+    assert lines[-2].startswith("| 13 | `canny` | control |")
+    assert lines[-1].startswith("| 14 | `uniform` | control |")
     (cam,) = (line for line in lines if "`cam`" in line)
     assert cam.split(" | ")[4:6] == ["7 of 14", "n/a"]
 
@@ -355,6 +358,8 @@ def test_why_no_number_is_enough_is_told(study):
     none = {"spread": np.nan, "spread_count": 0, "width_count": 0, "units": 0}
     assert told(**none)["reason"] == "it ranks no method but controls"
     summary["rank"].loc[at] = np.nan
+    assert told(**none)["reason"] == "it ranks nobody: no method is before another"
+    summary["rank_count"].loc[at] = 0
     for number, words in ((24, "at most 24 images have"), (1, "at most 1 image has"), (0, "no image has")):
         summary["count"].loc[at] = number
         assert told(**none)["reason"] == f"it ranks nobody: {words} a score"
@@ -366,6 +371,10 @@ def test_metrics_that_rank_nobody_are_told_with_the_number_of_their_scores(study
     assert order.unranked(summary) == {}
     for metric in ("deletion", "grid_pointing_game"):
         summary["rank"].loc[{"classifier": "robust", "metric": metric}] = np.nan
+    tied = dict.fromkeys(("deletion", "grid_pointing_game"), "no method is before another")
+    assert order.unranked(summary) == {"robust": tied}
+    for metric in tied:
+        summary["rank_count"].loc[{"classifier": "robust", "metric": metric}] = 0
     told = {"deletion": "at most 24 images have a score", "grid_pointing_game": "at most 24 tiles have a score"}
     assert order.unranked(summary) == {"robust": told}
     summary["asked"].loc[{"classifier": "robust", "metric": "deletion"}] = 0
