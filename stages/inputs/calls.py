@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.cache import keys
 from stages.inputs import places, process, reads, watched
-from stages.inputs.reading import NAMED, SERVING, Reading
+from stages.inputs.reading import NAMED, OWN, SERVING, Reading
 from stages.model.memory import LISTENERS
 from stages.study.params import find
 from stages.study.problem import Fault, Problem
@@ -195,6 +195,7 @@ def forget() -> None:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")
         vars(sys.modules[parent]).pop(child, None)
+    OWN.clear()
 
 
 class Failures:

@@ -61,20 +61,19 @@ class Reading:
         return _packages() != self.packages
 
 
-# By how many modules there are and which came last: those of this project.
-_OWN: dict[tuple[int, str], list[str]] = {}
+# By how many modules there are: those of this project.
+OWN: dict[int, list[str]] = {}
 
 
 def _own_modules() -> list[str]:
     """List the modules that are neither Python's nor a package's."""
-    known = len(sys.modules), next(reversed(sys.modules))
-    if known not in _OWN:
-        _OWN.clear()
+    if len(sys.modules) not in OWN:
+        OWN.clear()
         files = {name: getattr(module, "__file__", None) or "" for name, module in [*sys.modules.items()]}
         # Some stand for no file, and give a name that is no path.
         own = [name for name, file in files.items() if os.path.isabs(file) and is_own(file)]
-        _OWN[known] = [name for name in own if name != "__main__"]
-    return _OWN[known]
+        OWN[len(sys.modules)] = [name for name in own if name != "__main__"]
+    return OWN[len(sys.modules)]
 
 
 def _packages() -> int:
