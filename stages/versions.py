@@ -5,11 +5,11 @@ requires in turn, makes nothing stale.
 """
 
 import json
-import uuid
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from stages.cache import modules, packages
+from stages.cache.locks import beside
 from stages.cache.stores import replace
 from stages.study.params import command, load
 
@@ -34,7 +34,7 @@ NAMED = {
 def main(study: Path) -> None:
     """Write the versions of every stage, and put them in place."""
     load(study)
-    partial = study / OUTPUT.with_name(f".versions.{uuid.uuid4().hex}.partial")
+    partial = beside(study / OUTPUT)
     partial.mkdir(parents=True)
     for stage, known in installed().items():
         (partial / f"{stage}.json").write_text(json.dumps(known, indent=1) + "\n")

@@ -221,8 +221,8 @@ def test_a_command_ends_with_the_process_that_asked_for_it(project):
     """Twice: where the one who asks is killed, and where the process is that forks."""
     for depth in (0, 1):
         (project / "begun").unlink(missing_ok=True)
-        code = f"from flows.workers import record; record({str(project)!r}, 'say@long')"
-        asking = psutil.Popen([sys.executable, "-c", code], cwd=ROOT)
+        code = f"import sys; sys.path[0] = {str(ROOT)!r}; from flows.workers import record; record('.', 'say@long')"
+        asking = psutil.Popen([sys.executable, "-c", code], cwd=project)
         while not (project / "begun").is_file() or not (project / "begun").read_text():
             assert asking.poll() is None
             time.sleep(0.05)

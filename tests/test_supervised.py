@@ -64,10 +64,10 @@ def test_nothing_is_left_of_a_run_that_is_ended(who, how, status, said):
     assert len(started) >= 5  # the leader, a process that it started, those of the workers
     began = time.monotonic()
     leader = whole.children()[0]
-    if who in ("leader", "both"):
-        leader.send_signal(how)
     if who in ("parent", "both"):
         os.killpg(process.pid, how)  # as the terminal does it: all of its group
+    if who in ("leader", "both"):
+        leader.send_signal(how)
     told = process.communicate(timeout=10)[1].splitlines()
     assert time.monotonic() - began < 5
     assert process.returncode == status

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -103,15 +104,14 @@ def cache(study: Path) -> Path:
     Raises:
         Problem: the study is in no repository of DVC, or its configuration cannot be read.
     """
-    from dvc.config import Config, ConfigError
-
+    dvc = import_module("dvc.config")  # by name: what its version is makes no stage's output stale
     folders = [study.resolve(), *study.resolve().parents]
     root = next((folder / ".dvc" for folder in folders if (folder / ".dvc").is_dir()), None)
     if root is None:
         raise Problem(f"{study.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
     try:
-        config = Config(str(root))
-    except (ConfigError, SyntaxError) as error:  # the latter of `%(name)s` that names nothing
+        config = dvc.Config(str(root))
+    except (dvc.ConfigError, SyntaxError) as error:  # the latter of `%(name)s` that names nothing
         raise Problem(f"{root / 'config'}: {' '.join(str(error).split())}") from None
     named = config["cache"].get("local")
     given = config["remote"].get(named, {}).get("url") if named else config["cache"].get("dir")
