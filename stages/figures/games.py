@@ -16,9 +16,9 @@ TIES = "grid_parted_ties"
 # What a column is called.
 COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "copies with ties"}
 TIED = (
-    "Copies with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels were "
+    "Copies with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels are "
+    "at the top, and what is certified unimportant says little."
 )
-TIED += "at the top, and what is certified unimportant says little."
 
 
 def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -24,10 +24,17 @@ class Picture(NamedTuple):
 
 
 def image(pixels: UInt8[np.ndarray, "channel y x"], alt: str, *, side: int) -> Picture:
-    """Show an image, reduced to at most a number of pixels a side."""
-    small = np.round(shrink(pixels.astype(np.float64), side=side)).astype(np.uint8)
-    colors = np.moveaxis(small if len(small) == 3 else np.repeat(small[:1], 3, axis=0), 0, -1)
+    """Show an image, reduced to at most a number of pixels a side; see `visible`."""
+    small = np.round(shrink(visible(pixels), side=side)).astype(np.uint8)
+    colors = np.moveaxis(np.broadcast_to(small, (3, *small.shape[1:])), 0, -1)
+    alt = alt if len(pixels) in (1, 3) else f"{alt} (the mean of its {len(pixels)} channels)"
     return _picture(colors.reshape(len(colors), -1), colors.shape[1], 2, b"", alt)
+
+
+def visible(pixels: UInt8[np.ndarray, "channel y x"]) -> Float[np.ndarray, "channel y x"]:
+    """Give an image as it can be shown: three channels as colors, one as gray, the mean of any other number as gray."""
+    values = pixels.astype(np.float64)
+    return values if len(values) == 3 else values.mean(axis=0, keepdims=True)
 
 
 def attribution(values: Float[np.ndarray, "y x"], alt: str, *, signed: bool, side: int) -> Picture:

@@ -1,5 +1,7 @@
 """Regions of an image at several scales, and how XRAI ranks them."""
 
+import warnings
+
 import numpy as np
 from skimage.morphology import isotropic_dilation
 from skimage.segmentation import felzenszwalb
@@ -23,7 +25,9 @@ def regions(image: np.ndarray, dilation: int) -> np.ndarray:
     enlarged = resize(stretched, (SIDE, SIDE), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
     found = []
     for scale in SCALES:
-        labels = felzenszwalb(enlarged, scale=scale, sigma=SIGMA, min_size=SMALLEST)
+        with warnings.catch_warnings():  # of more channels than a color has, which are meant
+            warnings.simplefilter("ignore", RuntimeWarning)
+            labels = felzenszwalb(enlarged, scale=scale, sigma=SIGMA, min_size=SMALLEST)
         labels = resize(labels, image.shape[:2], order=0, mode="constant", preserve_range=True, anti_aliasing=False)
         found += [isotropic_dilation(labels == label, dilation) for label in np.unique(labels)]
     return np.stack(found)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stages.model.arrays import Attributions, Images, Seeds
 from stages.study import seeds as draws
+from stages.study.problem import Unsupported
 
 ATTRS = {
     "uniform": {
@@ -51,6 +52,9 @@ def canny(images: Images, *, sigma: float) -> Attributions:
 
     Returns:
         One channel: 1 on edges (thresholds 0.1 and 0.2 of scikit-image), 0 elsewhere.
+
+    Raises:
+        Unsupported: images have neither one channel nor three, so that there is no gray.
     """
     marked = np.stack([edges(gray.numpy(), sigma=sigma) for gray in _gray(images).cpu()])
     return torch.from_numpy(marked).to(images)[:, None]
@@ -60,7 +64,10 @@ def intensity(images: Images) -> Attributions:
     """Take the gray image itself: what a method shows that only passes the image on.
 
     Returns:
-        One channel in [0, 1]: 0.2125 red + 0.7154 green + 0.0721 blue.
+        One channel in [0, 1]: 0.2125 red + 0.7154 green + 0.0721 blue, or the only channel.
+
+    Raises:
+        Unsupported: images have neither one channel nor three, so that there is no gray.
     """
     return _gray(images)[:, None]
 
@@ -83,5 +90,12 @@ def center(images: Images, *, sigma: float) -> Attributions:
 
 
 def _gray(images: Images) -> Tensor:
+    channels = images.shape[1]
+    if channels == 1:
+        return images[:, 0]
+    if channels != 3:
+        raise Unsupported(
+            f"no gray of {channels} channels is known: images of 1 channel have one, and those of 3, colors"
+        )
     red, green, blue = (weight * images[:, channel] for channel, weight in enumerate(LUMINANCE))
     return red + green + blue
