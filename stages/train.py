@@ -137,8 +137,7 @@ def fit(
         decay: Of the weights.
         shift: Largest shift either way of an image, in pixels, with reflected borders; 0 for none.
         mirror: Whether half of the images, drawn anew at each step, are mirrored left and right.
-        exchanged: Channels that change places at random, image by image: such as may stand for each other, as red,
-            green and blue where color tells nothing; [] for none.
+        exchanged: Channels that change places at random, as red, green and blue may where color tells nothing; or [].
         adversary: Settings of the attack on every image (Madry et al. 2018); null trains plainly.
         after: Share of the training that is plain, before the attacks begin.
     """

@@ -89,7 +89,8 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
         if one.tile not in (None, metric.options["tile"]):
             given = metric.options["tile"]
             raise Problem(f"{where}: tile = {given}: {one.name} certifies tile {one.tile} alone; expected {one.tile}")
-    if {name for one in ways for name in one.methods} <= set(metric.options["exclude"]):
+    voted = {name for one in ways for name in one.methods}
+    if voted and voted <= set(metric.options["exclude"]):
         raise Problem(f"{where}: exclude names all methods that its smoothings certify; expected at least one judged")
     levels, tau = ways[0].settings["levels"], metric.settings["tau"]
     if level not in levels:
