@@ -177,7 +177,7 @@ SOUND = {
     "gradients": ("classifier.gradient(images, targets, 'logit')", ""),
     "cuts": ("classifier.features(images, 'features.block')", ""),
     "rectified": (
-        "with classifier.rectified('positive', 'final'):\n    classifier.gradient(images, targets, 'logit')",
+        "with classifier.rectified('positive', 'input'):\n    classifier.gradient(images, targets, 'logit')",
         "",
     ),
     "shows_source": ("import inspect, traceback; inspect.getsource(form); traceback.extract_stack()", ""),

@@ -12,6 +12,7 @@ from study import ROOT, tiny, write
 
 from stages import attribute, collect, correlate, predict, score, select, tile
 from stages.cache.rows import Rows
+from stages.inputs import calls
 from stages.inputs.evidence import tile_masks
 from stages.networks.residual import small_resnet
 from stages.study.params import entry, load
@@ -301,7 +302,7 @@ def test_a_network_that_gives_nan_stops_its_cell_and_names_the_images(study):
     network.head[2].weight.data.fill_(float("nan"))
     save_file(network.state_dict(), study / "data/classifiers" / C / "weights.safetensors")
     with pytest.raises(
-        Problem, match=r"attribute@resnet_vanilla-gradient, method gradient, images test_\d+, .*not finite"
+        Problem, match=r"attribute@resnet_vanilla-gradient: .*: gradient: .*logits are not finite.*\(images test_\d+, "
     ):
         attribute.main(study, C, "gradient")
     assert not (study / "data/maps").exists()
@@ -315,7 +316,7 @@ def test_a_corrupt_store_of_maps_is_named(mapped):
 
 @pytest.mark.parametrize("told", ["of no use", "an infinite score"])
 def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, told):
-    find = score.find
+    find = calls.find
 
     def broken(kind, family, function):
         def fails(maps, *_, **__):
@@ -325,7 +326,7 @@ def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, to
 
         return fails if function == "relevance_rank" else find(kind, family, function)
 
-    monkeypatch.setattr(score, "find", broken)
+    monkeypatch.setattr(calls, "find", broken)
     with pytest.raises(
         Problem,
         match=rf"these metrics failed, the rows of all others are kept: relevance_rank \(uniform\): ValueError: {told}",
@@ -339,7 +340,7 @@ def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, to
 def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypatch):
     from stages.study.problem import Unsupported
 
-    find = score.find
+    find = calls.find
 
     def refusing(kind, family, function):
         def refuses(*_, **__):
@@ -347,7 +348,7 @@ def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypa
 
         return refuses if function == "relevance_rank" else find(kind, family, function)
 
-    monkeypatch.setattr(score, "find", refusing)
+    monkeypatch.setattr(calls, "find", refusing)
     score.main(mapped, C, "control")
     monkeypatch.undo()
     scores = zarr.open_group(mapped / "data/scores" / C / "control.zarr", mode="r")
