@@ -698,7 +698,7 @@ def test_families_scored_on_other_images_are_not_joined(copy):
 
 def test_senseless_settings_are_refused(copy):
     change(copy, aggregate={"resamples": 200, "level": 95.0, "weights": "families", "fewest": 1})
-    with pytest.raises(Problem, match=r"expected resamples >= 1 and 0 < level < 1, got 200 and 95\.0"):
+    with pytest.raises(Problem, match=r"aggregate: 'level' = 95\.0: expected more than 0 and less than 1"):
         aggregate.main(copy)
 
 

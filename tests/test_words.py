@@ -49,7 +49,7 @@ def test_a_ranking_that_others_have_is_lacked_and_a_controls_is_not(summary):
 def test_who_lacks_most_rankings_is_not_on_the_front_and_beats_nobody(summary):
     passes = xr.Dataset({kind: ("method", [1.0] * 5) for kind in ("forward", "backward", "head")}, {"method": METHODS})
     assert cost_table({"one": passes}, {}, summary, [])["front"].values.tolist() == [[0, 0, 0, 1, 0], [0] * 5]
-    summary["mean_rank_lacking"].loc[{"method": "part"}] = 2
+    summary["mean_rank_mostly"].loc[{"method": "part"}] = 0
     assert cost_table({"one": passes}, {}, summary, [])["front"].values.tolist() == [[1, 0, 0, 0, 0], [0] * 5]
 
 
@@ -64,9 +64,10 @@ def test_only_a_method_that_has_most_rankings_leads(summary):
 
 
 def test_a_method_that_lacks_a_ranking_or_two_leads_all_the_same(summary):
+    assert summary["overall_rank_mostly"].values.tolist() == [1, 1, 1, 0, 1]
     summary["overall_rank_lacking"].loc[{"method": "first"}] = 4
     assert words._leader(summary)[0].startswith("first has the best mean rank: 1.2 of 5 methods over 4 rankings")
-    summary["overall_rank_lacking"].loc[{"method": "first"}] = 5
+    summary["overall_rank_mostly"].loc[{"method": "first"}] = 0
     assert words._leader(summary)[0].startswith("second has the best mean rank")
 
 
@@ -84,6 +85,7 @@ def test_it_is_told_how_much_the_order_depends_on_what_counts_the_same(summary):
 
 def test_where_all_methods_lack_most_rankings_none_leads(summary):
     summary["overall_rank_lacking"] = summary["overall_rank_metrics"] + 4
+    summary["overall_rank_mostly"] = 0 * summary["overall_rank_mostly"]
     assert words._leader(summary) == [
         "No method has half of the 6 rankings, so that none can be said to lead. part has the best mean rank: 1.0 over "
         "1 of them (95% interval 0.8 to 1.2)."

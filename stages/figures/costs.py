@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from stages.figures.theme import FAINT, INK, PAPER, SMALL, SOFT, breadth, keys, marker, series, shortened, style, svg
 from stages.figures.tradeoff import DOT, LINE, box, free
-from stages.statistics.overall import mostly
 
 WIDTH, HEIGHT = 4.6, 4.0
 # Inches around the axes.
@@ -81,9 +80,8 @@ def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costl
 
 def kept_out(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
     """Name the methods that have no place in a chart, and those in it that lack more rankings than they have."""
-    here = summary.sel(classifier=classifier)
-    whole = dict(zip(here["method"].values.tolist(), mostly(here, "mean_rank").tolist(), strict=True))
-    partly = [one.method for one in rows if one.known and not one.control and not whole[one.method]]
+    whole = summary["mean_rank_mostly"].sel(classifier=classifier)
+    partly = [one.method for one in rows if one.known and not one.control and not whole.sel({"method": one.method})]
     return {"absent": [one.method for one in rows if not one.known], "partly": partly}
 
 

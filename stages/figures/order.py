@@ -3,8 +3,6 @@
 import numpy as np
 import xarray as xr
 
-from stages.statistics.overall import mostly
-
 TIED = "no method is before another"
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -16,8 +14,7 @@ def overall(summary: xr.Dataset) -> list[str]:
 
 def leading(summary: xr.Dataset) -> list[str]:
     """List the methods that have most rankings by their mean rank over everything, best first: one of them is best."""
-    there = dict(zip(summary["method"].values.tolist(), mostly(summary, "overall_rank").tolist(), strict=True))
-    return [name for name in overall(summary) if there[name]]
+    return [name for name in overall(summary) if bool(summary["overall_rank_mostly"].sel({"method": name}))]
 
 
 def by_metric(summary: xr.Dataset, metric: str) -> list[str]:

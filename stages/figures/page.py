@@ -11,7 +11,6 @@ import xarray as xr
 from stages.figures import agreed, bands, compared, dots, heat, pictures, sanity, theme, words
 from stages.figures.enough import enough, few
 from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
-from stages.statistics.means import SKEWED
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
@@ -65,7 +64,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "agreement": agreed.agreements(agreement),
         "enough": enough(tables["precision"], summary),
         "few": few(tables["precision"]),
-        "skewed": SKEWED,
+        "skewed": tables["precision"].attrs["skewed"],
         "similarity": agreed.similarities(agreement, summary),
         "refused": refusals(summary),
         "unranked": unranked(summary),

@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 
 from stages.figures.order import RAISED, TIED, ranking_metrics, shared, tied
-from stages.statistics.overall import mostly
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 SUNK = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -236,14 +235,14 @@ def _methods(table: xr.Dataset, ranks: np.ndarray) -> list[tuple[str, bool, dict
 
 def _least(here: xr.Dataset, variable: str) -> float:
     """Give the best mean rank of those methods that have most rankings."""
-    ranks = here[variable].values[mostly(here, variable)].tolist()
+    ranks = here[variable].values[here[f"{variable}_mostly"].values > 0].tolist()
     return min((rank for rank in ranks if not math.isnan(rank)), default=math.nan)
 
 
 def _mean_rank(cell: dict[str, float], variable: str, least: float) -> Cell:
     if math.isnan(cell[variable]):
         return _number(cell, variable, UNRANKED, best=False)
-    lacking = cell[f"{variable}_lacking"] > cell[f"{variable}_metrics"]
+    lacking = not cell[f"{variable}_mostly"]
     return _number(cell, variable, PARTLY if lacking else "", cell[variable] == least and not lacking)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from stages.statistics.overall import mostly
 from stages.statistics.pareto import front
 
 KINDS = ("forward", "backward", "head")
@@ -21,8 +20,8 @@ def cost_table(
         methods: By classifier, forward, backward and head passes of one map over `method`; a classifier that is not in
             it has no cost known.
         metrics: By classifier, the same and explained of one score over `metric`.
-        summary: The classifiers, the methods, whether they are controls, their mean ranks and how many rankings they
-            have and lack.
+        summary: The classifiers, the methods, whether they are controls, their mean ranks and whether they have most
+            rankings.
         judging: The metrics to lay out.
 
     Returns:
@@ -54,7 +53,7 @@ def cost_table(
             columns[f"{dim}_{kind}"] = ("classifier", dim), values
     passes = columns["method_forward"][1] + columns["method_backward"][1]
     ranks = summary["mean_rank"].transpose("classifier", "method").values
-    whole = mostly(summary.transpose("classifier", "method", ...), "mean_rank")
+    whole = summary["mean_rank_mostly"].transpose("classifier", "method").values > 0
     ranked = np.where(summary["control"].values | ~whole, np.nan, ranks)
     on = [front(np.stack(both), better=["lower", "lower"]) for both in zip(passes, ranked, strict=True)]
     columns["front"] = ("classifier", "method"), np.array(on, np.int8).reshape(ranks.shape)

@@ -14,6 +14,7 @@ PAIRED = "hall1992removal, agresti2005simple"
 MEASURE = "of the metric (metric_units)"
 PASSES = "passes"
 OTHERS = ": what as many other images of the same kind would give"
+MOSTLY = "1 where it has at least as many of these rankings as it lacks, so that it can be best"
 SCALED = "each from 1 to the number of methods, however many are ranked by the metric"
 KENDALL = "kendall1945treatment"
 KRIPPENDORFF = "krippendorff2011computing"
@@ -50,6 +51,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "mean_rank_methods": ("methods that are ranked on a classifier: the last place", "1", ""),
         "mean_rank_kendall": ("Kendall's tau-b between that order and the one by the other weights", "1", KENDALL),
         "mean_rank_metrics": ("metrics that ranked the method on one classifier", "1", ""),
+        "mean_rank_mostly": (MOSTLY, "1", ""),
         "mean_rank_lacking": ("metrics that rank another method but a control there, and not this one", "1", ""),
         "family_rank": (f"mean of the ranks by the metrics of one family on one classifier, {SCALED}", "1", ""),
         "family_rank_low": (f"best end of that mean rank's interval{OTHERS}", "1", BOOTSTRAP),
@@ -57,6 +59,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "family_rank_otherwise": ("the same by the other weights, of metrics or of their families", "1", ""),
         "family_rank_methods": ("methods that are ranked by a family on a classifier: the last place", "1", ""),
         "family_rank_metrics": ("metrics of the family that ranked the method", "1", ""),
+        "family_rank_mostly": (MOSTLY, "1", ""),
         "family_rank_lacking": ("metrics of the family that rank another method but a control, and not it", "1", ""),
         "letters": (
             "methods that share a letter do not differ significantly by a metric on a classifier",
@@ -79,6 +82,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "overall_rank_methods": ("methods that are ranked on any classifier: the last place", "1", ""),
         "overall_rank_kendall": ("Kendall's tau-b between that order and the one by the other weights", "1", KENDALL),
         "overall_rank_metrics": ("rankings, by a metric on a classifier, that the mean is over", "1", ""),
+        "overall_rank_mostly": (MOSTLY, "1", ""),
         "overall_rank_lacking": ("rankings that rank another method but a control, and not this one", "1", ""),
         "key_digest": ("digest of the keys of the scores that were read, of all methods", "1", ""),
     },

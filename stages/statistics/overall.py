@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from stages.statistics.agreement import kendall
 from stages.statistics.bootstrap import mean_rank_interval
@@ -97,23 +97,11 @@ def _weighed(scaled: Float[np.ndarray, "ranking draw method"], lots: Sequence[in
     return mean_rank(np.stack(of_lots, axis=1))[0]
 
 
-def mostly(table: xr.Dataset, name: str) -> Bool[np.ndarray, "..."]:
-    """Tell which methods have at least as many of the rankings of a mean rank as they lack: only these can be best.
-
-    The mean over a few rankings is decided by chance, and by which these are.
-
-    Args:
-        table: Mean ranks, with how many rankings they are over and how many others have.
-        name: mean_rank, overall_rank or family_rank.
-    """
-    has, lacks = (table[f"{name}_{end}"].values for end in ("metrics", "lacking"))
-    return (has > 0) & (has >= lacks)
-
-
 def lacking(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
     """Count the rankings that a method lacks: those that rank another one, controls left out, but not it.
 
-    Each costs the method that ranking alone; one that lacks more than it has is not said to be best.
+    Each costs the method that ranking alone. The mean over a few is decided by which these are: only a method that has
+    at least as many as it lacks can be said to be best.
 
     Args:
         ranks: By the metrics of the mean ranks over classifier, method and metric, NaN where a method is not ranked;
@@ -121,25 +109,32 @@ def lacking(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
 
     Returns:
         mean_rank_lacking (classifier, method), overall_rank_lacking (method) and family_rank_lacking (classifier,
-        method, family): 0 where a method lacks none, and where there is no such ranking.
+        method, family): 0 where a method lacks none, and where there is no such ranking; and with _mostly for _lacking,
+        1 where a method is ranked at all, and by at least as many as it lacks, else 0.
     """
-    known = ranks.notnull()
+    known = ranks.notnull().transpose("classifier", "method", "metric")
     lacks = known.sel({"method": ~ranks["control"].values}).any("method") & ~known
-    names = ranks["metric_family"].values
-    families = list(dict.fromkeys(names.tolist()))
-    dims = ("classifier", "method")
-    by_family = [lacks.sel(metric=names == family).sum("metric").transpose(*dims).values for family in families]
-    shape = *(ranks.sizes[dim] for dim in dims), 0
-    counted = {
-        "mean_rank": (dims, lacks.sum("metric").transpose(*dims).values),
-        "overall_rank": (dims[1:], lacks.sum(["classifier", "metric"]).values),
-        "family_rank": ((*dims, "family"), np.stack(by_family, axis=-1) if families else np.zeros(shape)),
-    }
-    coords = {**{dim: ranks[dim].values for dim in dims}, "family": families}
-    return {
-        f"{name}_lacking": xr.DataArray(values.astype(np.int32), {dim: coords[dim] for dim in dims}, dims)
-        for name, (dims, values) in counted.items()
-    }
+    lacks = lacks.transpose(*known.dims)
+    families = list(dict.fromkeys(ranks["metric_family"].values.tolist()))
+
+    def counted(table: xr.DataArray) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        chosen = [ranks["metric_family"].values == family for family in families]
+        by_family = [table.values[..., one].sum(axis=-1) for one in chosen]
+        nothing = np.zeros((*table.shape[:2], 0))
+        return {
+            "mean_rank": (("classifier", "method"), table.values.sum(axis=-1)),
+            "overall_rank": (("method",), table.values.sum(axis=(0, 2))),
+            "family_rank": (("classifier", "method", "family"), np.stack(by_family, axis=-1) if families else nothing),
+        }
+
+    coords = {**{dim: ranks[dim].values for dim in known.dims[:2]}, "family": families}
+    found, has = {}, counted(known)
+    for name, (dims, number) in counted(lacks).items():
+        own = {dim: coords[dim] for dim in dims}
+        found[f"{name}_lacking"] = xr.DataArray(number.astype(np.int32), own, dims)
+        mostly = (has[name][1] > 0) & (has[name][1] >= number)
+        found[f"{name}_mostly"] = xr.DataArray(mostly.astype(np.int8), own, dims)
+    return found
 
 
 def orders(summary: xr.Dataset) -> dict[str, xr.DataArray]:

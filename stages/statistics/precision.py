@@ -74,7 +74,9 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) 
         if columns["width_now"][here] > 0:
             columns["enough"][here] = enough(width[here][:, None], sizes, wish=wish)[0]
     variables = {name: (cells, values) for name, values in {**columns, **numbers}.items()}
-    return xr.Dataset({"width": (tuple(coords), width), **variables}, coords, {"level": level, "least": LEAST})
+    return xr.Dataset(
+        {"width": (tuple(coords), width), **variables}, coords, {"level": level, "least": LEAST, "skewed": SKEWED}
+    )
 
 
 def widths(
