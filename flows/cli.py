@@ -19,6 +19,7 @@ from flows.cores import cores
 from flows.repository import check
 from flows.supervise import supervised
 from flows.told import DEBUG, one_line, told
+from stages.cache.remote import PULL
 from stages.study.params import load
 from stages.study.problem import Problem
 
@@ -44,8 +45,11 @@ def reproduce(
     study: Study = Path(),
     workers: Workers = CORES,
     keep_going: Annotated[bool, typer.Option(help="Where cells fail, draft a report from what there is.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Bring what the remote has of it, by rows.")] = False,
 ) -> None:
     """Bring every result up to date: what `dvc repro` does, in parallel on warm workers."""
+    if pull:
+        os.environ[PULL] = "1"
     supervised(partial(_reproduce, study, workers, keep_going))
 
 

@@ -20,6 +20,7 @@ from threading import Thread
 from typing import Any
 
 from flows.supervise import killer
+from stages.cache.remote import pulling
 from stages.study.problem import Problem
 
 # None of this project's own modules: a worker imports them when it begins, as they are then.
@@ -115,7 +116,8 @@ def record(study: str, cell: str) -> float:
     try:
         with repository(Path(), wait=True) as repo:
             # For DVC a package that was installed past the lock of the environment has not changed.
-            repo.reproduce(cell, single_item=True, force=cell == "versions")
+            repo.stage_cache.pull = lambda remote: []  # rows say what is made already
+            repo.reproduce(cell, single_item=True, force=cell == "versions", pull=pulling())
     except Problem as problem:
         failed = next((one for one in causes(problem) if isinstance(one, StageCmdFailedError)), None)
         if failed is None:

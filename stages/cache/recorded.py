@@ -6,31 +6,51 @@ A listing comes from a cache or a remote that others write to: what it names is 
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
 import yaml
 
+from stages.cache import remote
 from stages.study.problem import Problem
 
 OBJECT = re.compile(r"[0-9a-f]{32}")
 AGAIN = "nothing of it is laid out: delete the listing, and bring it again from where it was made"
 
 
-def recorded(study: Path, cell: str, output: Path, place: Path) -> Path:
+def recorded(
+    study: Path, cell: str, output: Path, place: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> Path:
     """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell; nothing where there is none.
+
+    Args:
+        study: The folder of params.yaml.
+        cell: Whose.
+        output: Where the output stands.
+        place: Where to lay it out; what is there is deleted.
+        wanted: Says of a file of the output whether it is brought from the remote at once, where files are brought at
+            all and it is not in the cache. The others are links to what is not there.
 
     Raises:
         Problem: the listing names a place outside the output, or what is no file of the cache.
     """
     cleared(place)
     found = listed(study, cell, output)
+    if remote.pulling():
+        bring(study, [file for name, file in found.items() if wanted(name)])
     for relative, file in found.items():
         link = place / relative
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(file)
     return place
+
+
+def bring(study: Path, files: Iterable[Path]) -> None:
+    """Bring files of DVC's cache, by their places in it, from the remote where they are not there."""
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        remote.bring(study, missing[0].parents[1], [file.parent.name + file.name for file in missing])
 
 
 def listed(study: Path, cell: str, output: Path) -> dict[str, Path]:
@@ -43,7 +63,11 @@ def listed(study: Path, cell: str, output: Path) -> dict[str, Path]:
     if md5 is None:
         return {}
     kept = cache(study)
-    place = _object(kept, md5)
+    place = remote.place(kept, md5)
+    if remote.pulling() and not place.exists():
+        listings = study / ".atlas" / "listings"
+        remote.bring(study, listings, [md5])
+        place = remote.place(listings, md5)
     try:
         entries = [(item["relpath"], item["md5"]) for item in json.loads(place.read_text())]
     except (OSError, KeyError, TypeError, ValueError, RecursionError):
@@ -130,11 +154,7 @@ def _file(kept: Path, name: str, md5: object) -> Path:
         raise Problem(
             f"the listing gives the file {name!r} the digest {md5!r}; expected 32 hexadecimal digits; {AGAIN}"
         )
-    file = _object(kept, md5)
+    file = remote.place(kept, md5)
     if file.is_symlink() and not file.resolve().is_relative_to(kept):
         raise Problem(f"the file {name!r} is in DVC's cache a link out of it, {file}; expected a file; {AGAIN}")
     return file
-
-
-def _object(kept: Path, md5: str) -> Path:
-    return kept / md5[:2] / md5[2:]

@@ -22,9 +22,10 @@ import zarr
 
 from stages.cache.keys import SIZE, digest
 from stages.cache.locks import take
-from stages.cache.recorded import recorded
+from stages.cache.recorded import bring, recorded
+from stages.cache.remote import pulling
 from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, read, replace, values, whole
-from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small
+from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small, telling
 from stages.study import unedited
 from stages.study.params import path
 from stages.study.problem import Problem
@@ -51,7 +52,7 @@ class Rows:
         self.wanted = self.reused = self.computed = self.left = 0
         self.made: dict[str, int] = {}
         try:
-            self._remember(recorded(study, cell, output, self.scratch / "recorded"))
+            self._remember(recorded(study, cell, output, self.scratch / "recorded", telling))
         except BaseException:
             os.close(self._lock)
             raise
@@ -60,6 +61,9 @@ class Rows:
         """Give the positions, in the flattened table, of the rows that no memo holds intact."""
         keys = table.keys.reshape(-1, SIZE)
         positions = [i for i in range(len(keys)) if keys[i].any()]
+        if pulling():
+            links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
+            bring(self.atlas.parent, [link.readlink() for link in links])
         absent = []
         for part in parts(positions, table, self.shard_rows):
             intact = self._memos.intact([keys[i].tobytes() for i in part], table.fields)

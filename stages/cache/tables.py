@@ -103,6 +103,24 @@ class Memos:
                 rows[name][to] = found
         return rows, rows.pop(DIGEST)
 
+    def absent(self, keys: list[bytes], fields: Mapping[str, Field]) -> list[Path]:
+        """List the files that hold rows of an output that is laid out as links, and lead nowhere yet."""
+        steps: dict[Path, set[int]] = {}
+        for key in keys:
+            root, group, position = self._index.get(key, (None, "", 0))
+            if root is not None and root.suffix != BATCH:
+                steps.setdefault(root / group, set()).add(position)
+        found: list[Path] = []
+        for group, positions in steps.items():
+            opened = zarr.open_group(group, mode="r")
+            within = inner(opened[KEY].shape[:-1])
+            for name in [one for one in fields if one in opened]:
+                size = (opened[name].shards or opened[name].chunks)[0]
+                for part in {position // within // size for position in positions}:
+                    chunk = group / name / "c" / str(part)
+                    found += [file for file in (chunk, *chunk.rglob("*")) if file.is_symlink() and not file.exists()]
+        return found
+
     def run(self, keys: list[bytes]) -> tuple[Path, int] | None:
         """Give the group in which the rows stand one after another in an output, and where they begin."""
         root, group, first = self._index.get(keys[0], (None, "", 0))
@@ -140,6 +158,12 @@ class Memos:
         for name in names:
             block = take(opened[name], wanted)
             yield name, block.reshape(-1, *block.shape[len(lead) :])[back * inner(lead) + within]
+
+
+def telling(name: str) -> bool:
+    """Say whether a file of an output tells which rows it holds, and is not rows itself."""
+    parts = name.split("/")
+    return parts[-1] == "zarr.json" or bool({KEY, DIGEST} & set(parts))
 
 
 def keys_of(path: Path, group: str, what: str) -> tuple[np.ndarray, np.ndarray]:
