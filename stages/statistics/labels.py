@@ -114,11 +114,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
             "nourelahi2022explainable",
         ),
         "spearman_count": ("cells that both metrics score", "1", ""),
-        "krippendorff": (
-            "Krippendorff's alpha: how far images, or grids, agree on how methods rank",
-            "1",
-            KRIPPENDORFF,
-        ),
+        "krippendorff": ("Krippendorff's alpha: how far images, or grids, agree on ranks", "1", KRIPPENDORFF),
         "krippendorff_count": ("ranks, of a method on an image or grid, that it is over", "1", ""),
         "spearman_images": (
             "Spearman's rho between metrics over the images of one method, mean over methods",
