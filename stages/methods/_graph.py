@@ -35,6 +35,9 @@ METHODS = {
     "tanh": "activation",
 }
 
+# Functions that compute attention at once.
+FUSED = ("scaled_dot_product_attention", "multi_head_attention_forward")
+
 
 def kind(graph: GraphModule, node: Node) -> str:
     """Give a node's kind: what a MODULES, FUNCTIONS or METHODS entry says, or `ends` for input and output.
@@ -55,6 +58,8 @@ def kind(graph: GraphModule, node: Node) -> str:
         found = {"call_function": FUNCTIONS, "call_method": METHODS}.get(node.op, {}).get(node.target, "unknown")
     if found == "sum" and (node.kwargs or not all(isinstance(summand, Node) for summand in node.args)):
         found = "unknown"  # a constant is no place for relevance, and a weight is no plain sum
+    if found == "unknown" and (name in FUSED or name == "MultiheadAttention"):
+        raise Unsupported(f"its attention is fused ({name}), and no rule is known for it")
     if found == "unknown":
         raise Unsupported(f"no rule is known for the step {name} of its forward")
     return found

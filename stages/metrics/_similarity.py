@@ -6,6 +6,9 @@ from torch import Tensor
 
 from stages.metrics._rows import by_row
 from stages.model.arrays import Maps, Scores
+from stages.study.problem import Unsupported
+
+WINDOW = 11  # of structural similarity, in pixels: Gaussian weights of σ 1.5, cut off at 3.5 σ
 
 
 def similarities(maps: Maps, others: Maps, similarity: str) -> Scores:
@@ -20,7 +23,14 @@ def similarities(maps: Maps, others: Maps, similarity: str) -> Scores:
     Returns:
         -1 to 1; 1 for maps that are equal. NaN where a map is constant (absolute_spearman: its absolute values are) or
         not finite.
+
+    Raises:
+        Unsupported: the maps are smaller than the window of structural similarity.
     """
+    if similarity == "ssim" and min(maps.shape[-2:]) < WINDOW:
+        height, width = maps.shape[-2:]
+        due = f"structural similarity takes maps of at least {WINDOW} x {WINDOW} pixels, its window"
+        raise Unsupported(f"{due}; these are {height} x {width}")
     compare = {"spearman": _spearman, "absolute_spearman": _absolute_spearman, "ssim": _ssim}[similarity]
 
     def defined(one: Tensor, other: Tensor) -> Tensor:
