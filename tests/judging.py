@@ -84,6 +84,7 @@ SLOW = {
     "certified_grid_pointing_game": ({**TEST, "nothing": "undefined"}, ["votes", "tiles"]),
     "certified_nothing": (TEST, ["votes", "tiles"]),
     "grid_parted_ties": (TEST, ["votes", "tiles"]),
+    "kept_share": ({}, ["maps", "images", "witness"]),
     "complexity": ({}, ["maps"]),
     "sparseness": ({}, ["maps"]),
     "effective_complexity": ({"epsilon": 0.1}, ["maps"]),

@@ -13,6 +13,7 @@ from torch import nn
 from stages.methods import gradient, path, relevance
 from stages.methods._maximum import multipliers, windows
 from stages.methods._rescale import Rescaled
+from stages.metrics.conservation import kept_share
 from stages.model import engine
 from stages.model.classifier import Classifier, NotFinite
 from stages.networks.residual import small_resnet
@@ -601,3 +602,22 @@ def test_logits_that_are_not_finite_are_an_error(method, images):
 def test_epsilon_is_above_zero(epsilon, images):
     with pytest.raises(Problem, match=f"lrp: the setting 'epsilon' is {epsilon}, expected above 0"):
         relevance.lrp(classified(linear()), images, TARGETS, epsilon=epsilon, layer="input")
+
+
+def test_lrp_says_how_little_of_the_logit_it_keeps(images, capsys):
+    """ReLU6 in the place of ReLU, whose cut loses relevance where activations go beyond 6."""
+    relevance.lrp(classified(wide()), images, TARGETS, epsilon=1e-6, layer="input")
+    assert "keeps" not in capsys.readouterr().err
+    classifier = classified(dense())
+    for _ in range(2):
+        maps = relevance.lrp(classifier, images, TARGETS, epsilon=0.25, layer="input")
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("warning: classifier tiny: lrp keeps ")
+    shares = kept_share(maps.sum(1), images, TARGETS, classifier)
+    logits = classifier.logits(images).gather(1, TARGETS[:, None])[:, 0]
+    close(shares, maps.sum((1, 2, 3)) / logits)
+    assert (
+        f"(median of {len(images)} maps, which keep {100 * shares.min():.2g} % to {100 * shares.max():.2g} %)" in told
+    )
+    assert ((shares < 0.5) | (shares > 2)).any()

@@ -3,6 +3,7 @@
 They need a network that can be traced into convolutions, linear layers, poolings, activations, sums and reshapes.
 """
 
+import sys
 from typing import Literal
 
 import torch
@@ -28,6 +29,8 @@ ATTRS = {
     },
 }
 
+FAR = 2.0  # times the logit, or that part of it, beyond which a map's sum is told
+
 
 def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: float, layer: str) -> LayerAttributions:
     """Propagate the target's logit down, every layer sharing out what it got by what its inputs contributed.
@@ -45,7 +48,9 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
         layer: Where relevance is taken: `input`, `final`, or the path of a module.
 
     Returns:
-        Signed attributions in logits. Without biases, and for epsilon → 0, they sum to the logit but for what is lost.
+        Signed attributions in logits. Without biases, and for epsilon → 0, they sum to the logit but for what is lost:
+        of a network with ReLU6 nearly all may be, which is told on stderr, once for a classifier, where a map sums to
+        less than half or more than twice the logit. The metric `kept_share` has the share of every map.
         On a linear classifier: (x − mean) · ∇f(x), up to epsilon.
 
     Raises:
@@ -57,6 +62,7 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     if not epsilon > 0:
         raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
     graph, composite = ruled(classifier, epsilon, layer)
+    kept: list[Tensor] = []
 
     def propagate(activations: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         entering = activations.detach().requires_grad_()
@@ -64,9 +70,22 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
             logits = network(entering)
             start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
             (relevance,) = torch.autograd.grad(logits, entering, start.detach())
+        kept.append(relevance.flatten(1).double().sum(1) / start.detach().sum(1))
         return logits.detach(), relevance
 
-    return classifier.propagated(propagate, images, targets, layer=layer, forward=1, backward=1)
+    found = classifier.propagated(propagate, images, targets, layer=layer, forward=1, backward=1)
+    _tell(classifier, layer, epsilon, torch.cat(kept)[: len(images)])
+    return found
+
+
+def _tell(classifier: Classifier, layer: str, epsilon: float, kept: Tensor) -> None:
+    """Warn, once for a classifier, that maps sum to another number than the logit."""
+    asked, apart = ("lrp", layer, epsilon), (kept < 1 / FAR) | (kept > FAR)
+    if asked not in classifier.found and apart.any():
+        classifier.found[asked] = True
+        low, middle, high = (f"{100 * share:.2g} %" for share in (kept.min(), kept.median(), kept.max()))
+        told = f"lrp keeps {middle} of the logit (median of {len(kept)} maps, which keep {low} to {high})"
+        print(f"warning: classifier {classifier.name}: {told}: its maps share out that much of it", file=sys.stderr)
 
 
 def deep_lift(

@@ -149,6 +149,11 @@ def grid_pointing_game(one, tile):
     return inside / total if total > 1e-7 else 0.0
 
 
+def kept_share(one, image, witness):
+    logit = witness.logit(image)
+    return sum(map(float, one.flat)) / logit if logit and np.isfinite(one).all() else math.nan
+
+
 def complexity(one):
     total = sum(abs(float(value)) for value in one.flat)
     if not total:
