@@ -150,8 +150,6 @@ class Classifier:
     def rectified(self, sign: str, layer: str) -> Iterator[None]:
         """Let only gradients of one sign back through every ReLU while this lasts (Springenberg et al. 2015).
 
-        A ReLU that is cut off above, as at 6, is one.
-
         Args:
             sign: positive, negative, or absolute, which turns all gradients positive.
             layer: Where gradients are taken.
