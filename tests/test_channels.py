@@ -195,7 +195,7 @@ def test_a_metric_on_images_of_other_channels(family, function, settings, judged
     if function == "infidelity_quantus":
         with pytest.raises(Unsupported, match="needs square images"):
             judging.call(family, function, settings, judged)
-        side = min(HEIGHT, WIDTH)
+        settings["patch"], side = 4, min(HEIGHT, WIDTH)
         judged = judged | {name: judged[name][..., :side, :side].contiguous() for name in ("images", "maps")}
     scores = judging.call(family, function, settings, judged)
     assert len(scores) == 9

@@ -40,7 +40,7 @@ from stages.study.seeds import image_seed
 RESTATED = (slow, slow_localization, recovery, regions, masked, imputation, certified)
 
 # The scale of a map is something to them: they compare it with changes of the output.
-UNLIKE = {"perturbation"}
+UNLIKE = {"kept_share", "perturbation"}
 
 
 class TestEveryMetric:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stages.model.arrays import Features, HeadWeights, Images, Logits, Targets
 from stages.model.folding import folded, rectify, relus
-from stages.model.layers import Copy, Halves, cut, gridded, ungridded
+from stages.model.layers import Copy, Halves, cut, gridded, last_linear, ungridded
 from stages.model.outputs import OUTPUTS, shaped
 from stages.study.problem import Problem, Unsupported
 
@@ -29,11 +29,7 @@ class NotFinite(Problem):
 
 
 def finite(name: str, logits: Tensor) -> Tensor:
-    """Give a classifier's logits, if they are finite.
-
-    Raises:
-        NotFinite: they are not.
-    """
+    """Give a classifier's logits if they are finite; else raise NotFinite."""
     if not torch.isfinite(logits).all():
         raise NotFinite(f"classifier {name}: its logits are not finite (NaN or infinity)")
     return logits
@@ -154,8 +150,6 @@ class Classifier:
     def rectified(self, sign: str, layer: str) -> Iterator[None]:
         """Let only gradients of one sign back through every ReLU while this lasts (Springenberg et al. 2015).
 
-        A ReLU that is cut off above, as at 6, is one.
-
         Args:
             sign: positive, negative, or absolute, which turns all gradients positive.
             layer: Where gradients are taken.
@@ -219,15 +213,7 @@ class Classifier:
         Raises:
             Unsupported: anything else comes, so that no weight belongs to a feature.
         """
-        graph = self.graph(layer)
-        nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output")]
-        steps = [graph.get_submodule(node.target) if node.op == "call_module" else node.target for node in nodes]
-        steps = [step for step in steps if not isinstance(step, nn.Dropout | nn.Identity)]
-        kinds = [type(step) if isinstance(step, nn.Module) else step for step in steps]
-        if kinds != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear] or steps[0].output_size not in (1, (1, 1)):
-            names = ", ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-            raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {names}")
-        return steps[-1].weight.to(self._wide)
+        return last_linear(self.graph(layer)).weight.to(self._wide)
 
     def batched(self, function: Callable, *tensors: Tensor) -> Any:
         """Run a function of tensors over batches of the fixed size, the last one padded with its first row.

@@ -53,6 +53,22 @@ def _cut(chain: nn.Module, path: str, layer: str, parent: str) -> Halves:
     return Halves(before, nn.Sequential(OrderedDict([(name, halves.after), *steps[at + 1 :]])))
 
 
+def last_linear(graph: torch.fx.GraphModule) -> nn.Linear:
+    """Give the linear layer of a graph that is global average pooling and that one alone.
+
+    Raises:
+        Unsupported: it is anything else, so that no weight belongs to a feature.
+    """
+    nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output")]
+    steps = [graph.get_submodule(node.target) if node.op == "call_module" else node.target for node in nodes]
+    steps = [step for step in steps if not isinstance(step, nn.Dropout | nn.Identity)]
+    kinds = [type(step) if isinstance(step, nn.Module) else step for step in steps]
+    if kinds != [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear] or steps[0].output_size not in (1, (1, 1)):
+        names = ", ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+        raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {names}")
+    return steps[-1]
+
+
 def gridded(activations: Tensor, grid: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
     """Give activations as features of rows and columns, and what else there is: the class token's, or nothing.
 
