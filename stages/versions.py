@@ -10,7 +10,6 @@ from pathlib import Path
 
 from stages.cache import modules, packages
 from stages.cache.locks import beside
-from stages.cache.stores import replace
 from stages.study.params import command, load
 
 OUTPUT = Path("data", "versions")
@@ -33,6 +32,8 @@ NAMED = {
 
 def main(study: Path) -> None:
     """Write the versions of every stage, and put them in place."""
+    from stages.cache.stores import replace  # with it comes Zarr: who only asks what changed does not wait for that
+
     load(study)
     partial = beside(study / OUTPUT)
     partial.mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
-from flows.plan import Visit, due, expected, plan, verb
+from flows.plan import Visit, at_work, due, expected, plan, verb
 from stages.cache import packages
 from stages.cache.rows import Rows
 
@@ -161,7 +161,7 @@ def test_a_bad_entry_is_one_line_and_loses_nothing(house):
         done = subprocess.run(
             ["atlas", "reproduce"], cwd=house[0], env=environment(house[0]), capture_output=True, text=True
         )
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert done.stderr.startswith("error: params.yaml: methods.noise.smoothgrad: unknown setting 'smaples' = 3.")
         assert len(done.stderr.strip().splitlines()) == 1
     finally:
@@ -180,13 +180,60 @@ def test_a_metric_that_fails_leaves_a_draft_and_the_outputs(house):
     finally:
         write(house[0], tiny())
     assert done.returncode == 1
-    assert "these cells failed: score@resnet_vanilla-gradient" in done.stderr
+    lines = done.stderr.splitlines()
+    told = lines[lines.index("error: 3 cells failed and 3 were not run; all else was made") + 1 :]
+    assert len(told) == 6
+    assert told[0].startswith("  score@resnet_vanilla-gradient failed: these metrics failed")
+    assert "  report was not run: it needs aggregate, which was not made" in told
     assert "A draft from what there is: .atlas/draft/data/report/index.html" in done.stdout.replace("\n", "")
     page = (house[0] / ".atlas/draft/data/report/index.html").read_text()
     assert "A draft." in page
     assert "top_k_intersection (gradient): ValueError" in page
     assert "A draft." not in (house[0] / "data/report/index.html").read_text()
     assert files(house[0] / "data/report") == kept
+
+
+def test_a_server_that_does_not_answer_is_told_in_a_line(house):
+    params = tiny()
+    params["report"]["images"] = 1
+    env = {**environment(house[0]), "PREFECT_API_URL": "http://127.0.0.1:9/none"}
+    try:
+        write(house[0], params)
+        done = subprocess.run(["atlas", "reproduce"], cwd=house[0], env=env, capture_output=True, text=True)
+    finally:
+        write(house[0], tiny())
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: PREFECT_API_URL: http://127.0.0.1:9/none does not answer (")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_second_run_waits_and_says_so(house):
+    with at_work(house[0]):
+        command = ["atlas", "reproduce"]
+        second = subprocess.Popen(
+            command, cwd=house[0], env=environment(house[0]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        said = second.stderr.readline()
+        assert said == f"another run is at work on . (process {os.getpid()}): this one waits until it ends\n"
+        assert second.poll() is None
+    assert second.communicate(timeout=120)[0] == "Nothing is stale: every result is up to date.\n"
+    assert second.returncode == 0
+
+
+def test_status_answers_where_dvc_is_at_work(house):
+    busy = {"write": {str(house[0].resolve() / "data/images"): {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}
+    lock = house[0] / ".dvc/tmp/rwlock"
+    try:
+        lock.write_text(json.dumps(busy))
+        done = subprocess.run(
+            ["atlas", "status"], cwd=house[0], env=environment(house[0]), capture_output=True, text=True
+        )
+    finally:
+        lock.write_text("{")  # as one that is killed leaves it, which is mended
+    assert done.returncode == 1
+    assert "another process of DVC is at work on it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "Nothing is stale" in run(house[0], "atlas", "status").stdout
 
 
 def test_cost_is_expected_by_row_where_rows_are_known():

@@ -304,3 +304,24 @@ def test_nothing_is_journaled_once_the_code_was_edited(tmp_path, monkeypatch):
     monkeypatch.setitem(unedited.READ, file, unedited.Read((0, 0, 0, 0), b"another", unedited.plain))
     with pytest.raises(Problem, match=r"stages/cache/rows\.py was edited while this was running"):
         visit(tmp_path, NAMES[:5])
+
+
+def test_an_output_that_lost_files_is_not_put_in_place(tmp_path, monkeypatch):
+    """While it was assembled, and while it was put in place."""
+    visit(tmp_path, NAMES[:20], finish=False)
+    draft = Rows.draft
+
+    def lossy(self, tables, groups, root):
+        draft(self, tables, groups, root)
+        shutil.rmtree(root / "method.zarr/images/attribution/c/1")
+
+    monkeypatch.setattr(Rows, "draft", lossy)
+    with pytest.raises(Problem, match="rows of it are not there; nothing is lost"):
+        visit(tmp_path, NAMES[:20])
+    monkeypatch.undo()
+    monkeypatch.setattr("stages.cache.stores._link", lambda source, target: None)
+    with pytest.raises(Problem, match="files of it were deleted while it was put in place; nothing is lost"):
+        visit(tmp_path, NAMES[:20])
+    monkeypatch.undo()
+    assert not (tmp_path / "data/maps/cell").exists()
+    assert visit(tmp_path, NAMES[:20]) == 0
