@@ -21,8 +21,6 @@ from stages.cache.rows import Rows, of_cell
 from stages.cache.stores import read, values
 from stages.cache.tables import KEY, Field, Table, keys_of
 from stages.inputs import calls, evidence
-from stages.inputs.calls import Failures
-from stages.inputs.evidence import Evidence
 from stages.inputs.lending import Lender, of_whole_set
 from stages.study.params import command, entries, load, path
 from stages.study.problem import Fault
@@ -86,8 +84,7 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
     with of_cell(study, params, "cost", "cost", classifier) as rows:
         planned = plan(study, params, classifier)
         missing = [rows.missing(table) for table in (planned.methods, planned.metrics)]
-        told = "these could not be measured, the costs of all others are kept"
-        passes, failures = {}, Failures(rows.cell, told)
+        passes, failures = {}, calls.Failures(rows.cell, "these could not be measured, all other costs are kept")
         if any(map(len, missing)):
             passes = compute(study, params, classifier, planned, *missing, rows, failures)
         if finish and not failures:
@@ -98,13 +95,12 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
 
 def plan(study: Path, params: dict, classifier: str) -> Plan:
     """Say which costs there are to be, by key: that of the map, or the score, which they are measured on."""
-    families, metrics = entries(params, "methods"), _flat(params, "metrics")
-    of_methods, of_metrics = {}, {}
+    families, of_methods, of_metrics = entries(params, "methods"), {}, {}
     for name, bound in _flat(params, "methods").items():
         store = path(study, "maps", classifier, bound.family, name)
         first = keys_of(store, "images", f"the maps of {name}")[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
-    judged = {name: _judged(study, classifier, families, metric) for name, metric in metrics.items()}
+    judged = {name: _judged(study, classifier, families, metric) for name, metric in _flat(params, "metrics").items()}
     for name, first in judged.items():
         of_metrics[name] = first and keys.digest(keys.code(("stages.cost", "of_score")), first.key)
     return Plan(
@@ -122,7 +118,7 @@ def compute(
     of_methods: np.ndarray,
     of_metrics: np.ndarray,
     rows: Rows,
-    failures: Failures,
+    failures: calls.Failures,
 ) -> dict[str, dict[str, int]]:
     """Measure the missing costs of methods and of metrics; give them by name.
 
@@ -171,7 +167,7 @@ def compute(
 
 
 def scoring(
-    study: Path, params: dict, classifier: str, planned: Plan, seen: dict[str, Evidence]
+    study: Path, params: dict, classifier: str, planned: Plan, seen: dict[str, evidence.Evidence]
 ) -> Callable[[Entry, "Classifier"], dict[str, int]]:
     """Give what counts the passes that a metric takes for the row that its cost is measured on.
 

@@ -16,9 +16,6 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Table
 from stages.inputs import calls, evidence, judging
-from stages.inputs.calls import Failures
-from stages.inputs.evidence import Evidence
-from stages.inputs.judging import Made
 from stages.inputs.lending import Lender, of_whole_set
 from stages.study.params import command, entries, load, path
 from stages.study.problem import Fault, Unsupported
@@ -38,7 +35,7 @@ class Work(NamedTuple):
     metric: Entry
     asks: list[str]  # the evidence it names
     ways: list[Smoothing]  # whose votes it judges
-    seen: Evidence
+    seen: evidence.Evidence
     methods: list[str]
     undefined: dict[str, np.ndarray]  # by method: rows whose map, or whose votes, are
     table: Table
@@ -92,7 +89,7 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
         works = plan(study, params, classifier, family)
         missing = {i: rows.missing(served(rows, work)) for i, work in enumerate(works)}
-        passes, failures = {}, Failures(rows.cell, "these metrics failed, the rows of all others are kept")
+        passes, failures = {}, calls.Failures(rows.cell, "these metrics failed, the rows of all others are kept")
         if any(map(len, missing.values())):
             passes = compute(study, params, classifier, family, works, missing, rows, failures)
         if finish and not failures:
@@ -117,11 +114,11 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
     works: list[Work] = []
 
     @cache
-    def made(kind: str, method: str, group: str, way: str = "") -> Made:
+    def made(kind: str, method: str, group: str, way: str = "") -> judging.Made:
         if way and unvoted is not None:
-            return Made(np.empty(0), np.empty(0), unvoted, np.empty(0))
+            return judging.Made(np.empty(0), np.empty(0), unvoted, np.empty(0))
         if way and method not in certified[way].methods:
-            return Made(np.empty(0), np.empty(0), f"the smoothing {way} does not certify it", np.empty(0))
+            return judging.Made(np.empty(0), np.empty(0), f"the smoothing {way} does not certify it", np.empty(0))
         place = f"{way}/{group}" if way else group
         pictures = certified[way].pictures[group] if way else seen[group].lead[0]
         return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
@@ -157,7 +154,7 @@ def compute(
     works: list[Work],
     missing: dict[int, np.ndarray],
     rows: Rows,
-    failures: Failures,
+    failures: calls.Failures,
 ) -> dict[str, dict[str, int]]:
     """Compute the missing scores batch by batch; give the passes of each metric."""
     from stages.model.engine import start
@@ -272,7 +269,7 @@ def named(work: Work, method: str) -> str:
     return f"{work.metric.name} ({method})"
 
 
-def fail(works: list[Work], fault: Fault, failures: Failures) -> None:
+def fail(works: list[Work], fault: Fault, failures: calls.Failures) -> None:
     """Call no metric any more that would call the method whose call was at fault."""
     for work in works:
         if fault.kind == "methods" and "explain" in work.asks and fault.name in work.methods:

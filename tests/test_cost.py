@@ -232,7 +232,7 @@ def test_what_raises_is_named_and_loses_no_other_costs(study, monkeypatch, funct
 
     monkeypatch.setattr(calls, "find", lambda *asked: broken if asked[2] == function else find(*asked))
     with pytest.raises(
-        Problem, match=rf"these could not be measured, the costs of all others are kept: {told}: ValueError: of no use"
+        Problem, match=rf"these could not be measured, all other costs are kept: {told}: ValueError: of no use"
     ):
         cost.main(study, C)
     assert not (study / "data/cost").exists()

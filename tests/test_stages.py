@@ -366,7 +366,7 @@ def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypat
 
     select.main(study, C)
     tile.main(study, C)
-    find = attribute.find
+    find = calls.find
 
     def refusing(kind, family, function):
         def refuses(*_, **__):
@@ -374,7 +374,7 @@ def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypat
 
         return refuses if function == "center" else find(kind, family, function)
 
-    monkeypatch.setattr(attribute, "find", refusing)
+    monkeypatch.setattr(calls, "find", refusing)
     attribute.main(study, C, "control")
     monkeypatch.undo()
     group = zarr.open_group(study / "data/maps" / C / "control/center.zarr/images", mode="r")
