@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 
+from stages.inputs.calls import attributions
 from stages.inputs.explain import Explain
 from stages.methods import cam
 from stages.model.classifier import Classifier
@@ -84,7 +85,7 @@ SIGNED = ("gradient", {"sign": "both", **AT})
 
 def summed(evidence, name, family, settings, channels="sum"):
     bound = entry("methods", family, name, {**settings, "channels": channels}, "tests")
-    explain = Explain([bound], evidence[1], "float32").by(name)
+    explain = Explain([bound], evidence[1], "float32", attributions).by(name)
     return explain(*evidence, [0, 1, 2])
 
 
