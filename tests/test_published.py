@@ -16,7 +16,7 @@ from stages.study import params
 from stages.study.settings import Entry
 from stages.study.signatures import signature
 
-METHODS = Path(params.__file__).parent / "methods"
+METHODS = Path(params.__file__).parents[1] / "methods"
 FAMILIES = {
     name: file.stem
     for file in sorted(METHODS.glob("[a-z]*.py"))

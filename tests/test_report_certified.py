@@ -914,7 +914,7 @@ def test_published_places_are_in_the_trade_off(known, paper, study):
 
 
 def _public(family: str) -> list[str]:
-    source = Path(params.__file__).parent / "methods" / f"{family}.py"
+    source = Path(params.__file__).parents[1] / "methods" / f"{family}.py"
     return re.findall(r"^def ([a-z]\w*)\(", source.read_text(), flags=re.MULTILINE)
 
 

@@ -88,12 +88,12 @@ def certified_deletion(votes, images, witness, *, tau, alpha, correction, baseli
 def certified_consistency(votes, maps, *, tau, alpha, correction):
     if not np.isfinite(maps).all():
         return np.full((len(votes) * len(tau), len(votes[0].levels)), np.nan)
-    order = np.argsort(-maps.ravel(), kind="stable")
+    flat = maps.ravel()
+    as_high = np.array([(flat >= one).sum() for one in flat])
     found = labels(votes, tau, alpha, correction)
     scores = np.full(found.shape[:2], np.nan)
     for at in np.ndindex(*scores.shape):
-        top = np.zeros(maps.size, int)
-        top[order[: votes[0].levels[at[1]] * maps.size // 100]] = 1
+        top = as_high <= votes[0].levels[at[1]] * maps.size // 100
         kept = found[at].ravel() != -1
         if kept.any():
             scores[at] = np.mean(found[at].ravel()[kept] == top[kept])
