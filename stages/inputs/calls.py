@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.cache import keys
 from stages.inputs import places, process, reads, watched
-from stages.inputs.reading import NAMED, OWN, SERVING, Reading
+from stages.inputs.reading import NAMED, OWN, SERVING, Held, Reading
 from stages.model.memory import LISTENERS
 from stages.study.params import find
 from stages.study.problem import Fault, Problem
@@ -103,7 +103,7 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
     with reads.paused() as outer:
         asks = signature(bound.kind, bound.family, bound.function).evidence
         classifier = given["classifier"] if "classifier" in asks else None
-        reading = Reading(bound, *_held(bound.kind, bound.family, bound.function, _layers(classifier)))
+        reading = Reading(bound, _held(bound.kind, bound.family, bound.function, _layers(classifier)))
         guard = Guard({name: given[name] for name in asks if name != "explain"} | {"settings": bound.settings})
         result, raised = None, None
         try:
@@ -234,11 +234,11 @@ class Failures:
 
 
 @cache
-def _held(kind: str, family: str, function: str, layers: Roots) -> tuple[frozenset, frozenset]:
-    """Give the modules and files that the keys of an entry's rows hold, the classifier's among them."""
+def _held(kind: str, family: str, function: str, layers: Roots) -> Held:
+    """Say what the keys of an entry's rows hold, the classifier's among them."""
     bound = Entry(kind, family, function, function, {}, {})
     roots = ((f"stages.{kind}.{family}", function), ("stages.inputs.evidence", "tensors"), *parts(bound), *layers)
-    return keys.modules(*roots), keys.files(*roots)
+    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))
 
 
 def _layers(classifier: "Classifier | None") -> Roots:
