@@ -1,11 +1,21 @@
 """Ways by which a value depends on what stands elsewhere: an edit changes the key, or the call is told as a fault."""
 
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
+from study import ROOT, environment
 from test_keys import forget, house
 
-from stages.cache import keys, packages
+from stages.cache import packages
 
 __all__ = ["house"]
+
+HERE = Path(__file__).parent
 
 HELPER = ("methods/_helper.py", "2 * x", "3 * x")
 KERNEL = ("kernel.py", "return 1", "return 2")
@@ -249,3 +259,224 @@ def test_an_edit_of_what_a_value_depends_on_changes_its_key(house, tmp_path, for
     assert house(*edit) != digest
 
 
+def test_what_is_imported_by_a_name_made_up_may_be_any_package(house, tmp_path, monkeypatch):
+    (tmp_path / "stages/methods/family.py").write_text(
+        "from importlib import import_module\n\ndef first(images, *, by: str):\n    return import_module(by)\n"
+    )
+    before = house()
+    assert packages.versions({packages.ANY})["rich"] == version("rich")
+    real = packages.version
+    monkeypatch.setattr(packages, "version", lambda name: "99" if name == "rich" else real(name))
+    assert house() != before
+
+
+# By form: the body of a metric (its module's top level after a line of dashes), and what is told of it.
+TOLD = {
+    # what compiled code opens by itself
+    "imread": ("import cv2; cv2.imread('table.png')", "reads files by cv2.imread"),
+    "safe_open": (
+        "safe_open('table.safetensors', 'pt')\n-----\nfrom safetensors import safe_open",
+        "reads files by safetensors.safe_open",
+    ),
+    "from_file": ("torch.from_file('table.npy', size=1)", "reads files by torch.from_file"),
+    "arrow": ("import pyarrow.parquet as pq; pq.read_table('x.parquet')", "reads files by pyarrow.parquet.read_table"),
+    "vision": ("import torchvision; torchvision.io.read_file('x')", "reads files by torchvision.io.read_file"),
+    # what Python opens
+    "csv": ("import pandas; pandas.read_csv('table.csv')", "reads table.csv"),
+    "parquet": ("import pandas; pandas.read_parquet('table.parquet')", "reads table.parquet"),
+    "linecache": ("import linecache; linecache.getline('table.csv', 1)", "reads table.csv"),
+    "tokenize": ("import tokenize; tokenize.open('table.csv').close()", "reads table.csv"),
+    "zipimport": ("sys.path.insert(0, 'table.zip'); import zipped", "reads table.zip"),
+    "runpy": ("import runpy; runpy.run_path('beside.py')", "reads beside.py"),
+    "get_data": ("import pkgutil; pkgutil.get_data('stages.metrics', 'beside.npy')", "beside.npy"),
+    "resources": (
+        "from importlib import resources; resources.files('stages.metrics').joinpath('beside.npy').read_bytes()",
+        "beside.npy",
+    ),
+    "mmap": ("import mmap; mmap.mmap(os.open('table.npy', os.O_RDONLY), 0, prot=mmap.PROT_READ)", "reads table.npy"),
+    "linked": ("np.load(os.path.join(os.path.dirname(__file__), 'linked.npy'))", "reads table.npy"),
+    "compiled": ("_heapq.heapify([])\n-----\nfrom stages.metrics import _heapq", "_heapq"),
+    "fwalk": ("[*os.fwalk('stages/metrics')]", "lists the folder stages/metrics"),
+    "iterdir": ("from pathlib import Path; [*Path().iterdir()]", "lists the folder"),
+    "rglob": ("from pathlib import Path; [*Path('stages').rglob('*.npy')]", "lists the folder"),
+    # whether a file is there, how large and how old it is
+    "exists": ("os.path.exists('table.npy')", "asks about table.npy"),
+    "absent": ("from pathlib import Path; Path('nowhere.npy').exists()", "asks about nowhere.npy"),
+    "getsize": ("os.path.getsize('table.npy')", "asks about table.npy"),
+    "mtime": ("os.stat('table.npy').st_mtime", "asks about table.npy"),
+    "access": ("os.access('table.npy', os.R_OK)", "asks about table.npy"),
+    # the environment, past os.environ
+    "posix": ("import posix; posix.environ[b'SCALE']", "asks about the machine or the process (posix.environ)"),
+    "env_data": ("os.environ._data[b'SCALE']", "asks about the machine or the process (os.environ._data)"),
+    "env_repr": ("repr(os.environ)", "reads the environment (all of it)"),
+    # the clock, entropy, the machine, the process
+    "time": ("import time; time.time()", "asks the clock (time.time)"),
+    "timer": ("perf_counter()\n-----\nfrom time import perf_counter", "asks the clock (time.perf_counter)"),
+    "now": ("from datetime import datetime as d; d.now()", "asks the clock (datetime.datetime.now)"),
+    "uuid": ("import uuid; uuid.uuid4()", "draws random numbers that no key holds (uuid.uuid4)"),
+    "urandom": ("os.urandom(4)", "draws random numbers that no key holds (os.urandom)"),
+    "secrets": ("import secrets; secrets.randbits(4)", "draws random numbers that no key holds (secrets.randbits)"),
+    "unseeded": ("np.random.default_rng()", "(numpy.random.default_rng() without a seed)"),
+    "unseeded_none": ("np.random.default_rng(seed=None)", "(numpy.random.default_rng() without a seed)"),
+    "unseeded_random": ("random.Random().random()", "(random.Random() without a seed)"),
+    "hash": ("hash('a') % 7", "takes hash of a text"),
+    "hostname": ("import socket; socket.gethostname()", "asks about the machine or the process (socket.gethostname)"),
+    "platform": ("import platform; platform.node()", "asks about the machine or the process (platform.node)"),
+    "argv": ("sys.argv[0]", "asks about the machine or the process (sys.argv)"),
+    "flags": ("sys.flags.optimize", "asks about the machine or the process (sys.flags)"),
+    "getcwd": ("os.getcwd()", "asks about the machine or the process (os.getcwd)"),
+    "cpu_count": ("os.cpu_count()", "asks about the machine or the process (os.cpu_count)"),
+    "spawn": (
+        "import multiprocessing as m; m.get_context('spawn').Process(target=print).start()",
+        "starts a process (multiprocessing.get_context)",
+    ),
+    "processes": (
+        "ProcessPoolExecutor(1).submit(len, []).result()\n-----\nfrom concurrent.futures import ProcessPoolExecutor",
+        "starts a process (concurrent.futures.ProcessPoolExecutor)",
+    ),
+    # what is found by unpickling
+    "unpickled": (
+        "import io; torch.load(io.BytesIO(KEPT), weights_only=False)\n-----\n"
+        "KEPT = b'cstages.metrics.recovery\\nATTRS\\n.'",
+        "imports stages.metrics.recovery",
+    ),
+    "unpickled_name": (
+        "getattr(np, 'load')('pickled.npy', allow_pickle=True)\n-----\nfrom stages.metrics import _order",
+        "reads pickled.npy",
+    ),
+    "unpickled_held": (
+        "np.load(os.path.join(os.path.dirname(__file__), 'pickled.npy'), allow_pickle=True)\n-----\n"
+        "from stages.metrics._order import ranking\nFILES = ['pickled.npy']",
+        "finds stages.metrics._order.ahead by unpickling",
+    ),
+    # what is left for the next call
+    "counter": ("next(COUNT)\n-----\nfrom itertools import count\nCOUNT = count()", "leaves something in "),
+    "iterator": ("next(PARTS)\n-----\nPARTS = iter([1, 2, 3])", "leaves something in stages.metrics.iterator.PARTS"),
+    "generator": ("next(PARTS)\n-----\nPARTS = (one for one in [1, 2, 3])", "in stages.metrics.generator.PARTS"),
+    "cached": ("KNOWN.setdefault('x', maps)\n-----\nKNOWN = {}", "leaves something in stages.metrics.cached.KNOWN"),
+    "listed": ("SEEN[0].append(1)\n-----\nSEEN = [[]]", "leaves something in stages.metrics.listed.SEEN"),
+    "global_": ("global N; N += 1\n-----\nN = 1", "leaves something in stages.metrics.global_.N"),
+    "array": ("TABLE[0] += 1\n-----\nTABLE = np.zeros(2)", "leaves something in stages.metrics.array.TABLE"),
+    "running": ("MEAN.add_(1)\n-----\nMEAN = torch.zeros(2)", "leaves something in stages.metrics.running.MEAN"),
+    "default": ("_add(1)\n-----\ndef _add(x, to=[]):\n    to.append(x)", "in stages.metrics.default._add"),
+    "closure": (
+        "COUNT()\n-----\ndef _made():\n    n = [0]\n    def more():\n        n[0] += 1\n    return more\nCOUNT = _made()",
+        "leaves something in stages.metrics.closure.COUNT",
+    ),
+    "on_function": ("_f.calls = 1\n-----\ndef _f(): pass", "leaves something in stages.metrics.on_function._f"),
+    "on_class": ("Tool.known.append(1)\n-----\nclass Tool:\n    known = []", "in stages.metrics.on_class.Tool"),
+    "on_instance": (
+        "TOOL.seen += 1\n-----\nclass Tool:\n    seen = 0\nTOOL = Tool()",
+        "leaves something in stages.metrics.on_instance.TOOL",
+    ),
+    "context": (
+        "LAST.set(1)\n-----\nfrom contextvars import ContextVar\nLAST = ContextVar('last', default=0)",
+        "leaves something in stages.metrics.context.LAST",
+    ),
+    "numpy_generator": (
+        "RNG.random()\n-----\nRNG = np.random.default_rng(0)",
+        "leaves something in stages.metrics.numpy_generator.RNG",
+    ),
+    "torch_generator": (
+        "torch.rand(1, generator=RNG)\n-----\nRNG = torch.Generator().manual_seed(0)",
+        "leaves something in stages.metrics.torch_generator.RNG",
+    ),
+    "python_generator": ("RNG.random()\n-----\nRNG = random.Random(0)", "in stages.metrics.python_generator.RNG"),
+    "on_classifier": ("classifier.seen = 1", "writes into classifier"),
+    "on_tensor": ("images.seen = 1", "writes into images"),
+    # what other functions would run
+    "patched": ("torch.nn.functional.relu = torch.abs", "changes what torch.nn.functional holds"),
+    "patched_class": ("torch.Tensor.sum = torch.Tensor.mean", "changes what Tensor holds"),
+    "patched_at_import": (
+        "pass\n-----\nimport torch.nn.functional\ndef _half(x): return x / 2\ntorch.nn.functional.gelu = _half",
+        "changes what torch.nn.functional holds",
+    ),
+    "patched_project": (
+        "setattr(_order, 'ranking', len)\n-----\nfrom stages.metrics import _order",
+        "leaves something in stages.metrics._order.ranking",
+    ),
+    "builtin": ("import builtins; builtins.sum = max", "changes what builtins holds"),
+    "finder": ("sys.meta_path.insert(0, type('F', (), {'find_spec': lambda *a: None}))", "changes what finds modules"),
+    "decimals": ("import decimal; decimal.getcontext().prec = 3", "changes the precision of decimal numbers"),
+}
+SOUND = {
+    "asks_itself": ("from pathlib import Path; Path(__file__).resolve().parent.is_dir(); os.path.isfile(__file__)", ""),
+    "asks_declared": (
+        "assert os.path.exists(os.path.join(os.path.dirname(__file__), 'beside.npy'))\n-----\nFILES = ['beside.npy']",
+        "",
+    ),
+    "asks_scratch": ("import tempfile\nwith tempfile.NamedTemporaryFile() as f:\n    assert os.path.exists(f.name)", ""),
+    "decodes": (
+        "import cv2\nfrom pathlib import Path\n"
+        "cv2.imdecode(np.frombuffer(Path(__file__).with_name('beside.npy').read_bytes(), 'uint8'), 0)\n-----\n"
+        "FILES = ['beside.npy']",
+        "",
+    ),
+    "remembers": ("_twice(3); _twice(4)\n-----\nfrom functools import cache\n@cache\ndef _twice(x): return 2 * x", ""),
+    "patches_and_restores": (
+        "from unittest import mock\nwith mock.patch.object(torch.nn.functional, 'relu', torch.abs):\n    pass",
+        "",
+    ),
+    "seeded": ("random.Random(seeds[0]).random(); np.random.default_rng(seeds[0]).random()", ""),
+    "tables": ("TABLE[1][0]; WAYS['a'](maps)\n-----\nTABLE = [[1], [np.nan]]\nWAYS = {'a': lambda x: x}", ""),
+    "warns": ("import warnings\nwith warnings.catch_warnings(record=True):\n    warnings.warn('a', stacklevel=1)", ""),
+    "twice": ("maps.sum()\n-----\nLEVELS = torch.tensor([1.0, 2.0])", ""),
+}
+PREPARED = """
+import shutil, zipfile, _heapq, numpy as np
+from pathlib import Path
+from PIL import Image
+import pandas
+Path("table.csv").write_text("a,b\\n1,2\\n")
+pandas.DataFrame({"a": [1]}).to_parquet("table.parquet")
+with zipfile.ZipFile("table.zip", "w") as file:
+    file.writestr("zipped.py", "X = 1")
+Path("stages/metrics/linked.npy").symlink_to("../../table.npy")
+if getattr(_heapq, "__file__", None):
+    shutil.copy(_heapq.__file__, "stages/metrics")
+from stages.metrics import _order
+for place in ("pickled.npy", "stages/metrics/pickled.npy"):
+    np.save(place, np.array(_order.ahead, dtype=object), allow_pickle=True)
+"""
+RUN = """
+import json, sys
+import forms
+forms.FAULTS, forms.SOUND, forms.RESULTS = *json.loads(open("tables.json").read()), {}
+forms.write(__import__("pathlib").Path()) if sys.argv[1:] else forms.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What is told of every form, each called once in one process, on a copy of the project."""
+    here = tmp_path_factory.mktemp("forms") / "house"
+    shutil.copytree(ROOT / "stages", here / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("forms.py", "judging_forms.py"):
+        shutil.copy(HERE / name, here)
+    (here / "tables.json").write_text(json.dumps([TOLD, SOUND]))
+    (here / "run.py").write_text(RUN)
+    (here / "more.py").write_text(PREPARED)
+    for script in (["run.py", "write"], ["prepare.py"], ["more.py"], ["run.py"]):
+        done = subprocess.run(
+            [sys.executable, *script],
+            cwd=here,
+            env={**environment(here), "SCALE": "2"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((here / "told.json").read_text())
+
+
+@pytest.mark.parametrize("form", TOLD)
+def test_what_no_key_holds_is_told(told, form):
+    assert told[form].startswith(f"Fault: form: stages/metrics/{form}.py: form ")
+    assert TOLD[form][1] in told[form]
+    assert "\n" not in told[form]
+    assert "AFTERWARDS" not in told[form]
+
+
+@pytest.mark.parametrize("form", SOUND)
+def test_what_only_looks_like_it_is_not(told, form):
+    assert told[form] == ""

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stages.cache import keys
-from stages.inputs import places, process, reads, watched
+from stages.inputs import kept, places, process, reads, watched
 from stages.inputs.reading import NAMED, OWN, SERVING, Held, Reading
 from stages.model.memory import LISTENERS
 from stages.study.params import find
@@ -42,6 +42,7 @@ NETWORK: Roots = (
     ("stages.model.classifier", "Classifier"),
 )
 KEEPING = {"classifier": "its parameters, buffers, hooks and modes must stay as they are; altered() gives a copy"}
+KEPT = "for later calls, whose values would depend on it: remember by arguments, with functools.cache"
 # The classes that classifiers' networks are made of, by identity.
 LAYERS: dict[int, tuple[weakref.ref, Roots]] = {}
 
@@ -105,16 +106,20 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
         classifier = given["classifier"] if "classifier" in asks else None
         reading = Reading(bound, _held(bound.kind, bound.family, bound.function, _layers(classifier)))
         guard = Guard({name: given[name] for name in asks if name != "explain"} | {"settings": bound.settings})
-        result, raised = None, None
+        result, raised, before = None, None, {}
         try:
+            if reading.faults:
+                raise Fault(reading.faults[0], bound.kind, bound.name)
             with guard, reads.watching(reading):
                 function = find(bound.kind, bound.family, bound.function)
+                before = kept.state(reading.modules)
                 result = function(*(given[name] for name in asks), **bound.settings)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a function raises, it must not end the run
             raised = error
-        for told in [*reading.faults, *guard.faults(reading.imported)]:
+        left = [f"leaves something in {name} {KEPT}" for name in kept.changed(before, reading.modules)]
+        for told in [*reading.faults, *guard.faults(reading.imported), *left]:
             where = f"{bound.name}: stages/{bound.kind}/{bound.family}.py"
             reading.within.append(Fault(f"{where}: {bound.function} {told}", bound.kind, bound.name))
         if reading.within:  # also where the function, or what called it, has caught what was raised

@@ -1,17 +1,25 @@
 """Tell whether a process is as it was, and set it back: torch's modes, random numbers, NumPy's, Python's own state."""
 
+import builtins
 import ctypes
+import decimal
 import gc
+import locale
+import math
 import os
 import random
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
 from google_crc32c import value as crc32c
+
+from stages.inputs.places import PROJECT
 
 
 class Part(NamedTuple):
@@ -21,6 +29,33 @@ class Part(NamedTuple):
     get: Callable[[], Any]
     set: Callable[[Any], object]
     by_imports: bool = False  # other packages change it when they are imported, which is no fault
+
+
+class Names:
+    """What a module or a class holds, by name; the same as another's where nothing has come in place of it.
+
+    What is added does not count: packages add to themselves when parts of them are imported.
+    """
+
+    def __init__(self, owner: object):
+        self.held = dict(vars(owner))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Names) and not self.replaced(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def replaced(self, before: "Names") -> list[str]:
+        """Name what has come in place of something else, or is gone."""
+        held = self.held
+        if len(held) == len(before.held) and all(map(is_, held.values(), before.held.values())):
+            return []
+        return [name for name, value in before.held.items() if held.get(name, before) is not value]
+
+    def is_own(self, before: "Names") -> bool:
+        """Say whether anything of this project has."""
+        kinds = [getattr(self.held.get(name), "__module__", None) for name in self.replaced(before)]
+        return any(str(kind).partition(".")[0] in PROJECT for kind in kinds)
 
 
 def state() -> dict[str, Any]:
@@ -35,10 +70,10 @@ def restored(before: dict[str, Any], imported: bool) -> list[str]:
         before: As it was.
         imported: Whether other packages have been imported since.
     """
-    changed = [part for part in _parts() if not _same(_look(part), before[part.what])]
-    for part in changed:
+    changed = [(part, now) for part in _parts() if not _same(now := _look(part), before[part.what])]
+    for part, _ in changed:
         part.set(before[part.what])
-    return [part.what for part in changed if not (imported and part.by_imports)]
+    return [part.what for part, now in changed if not (imported and part.by_imports) or _is_own(now, before[part.what])]
 
 
 @cache
@@ -58,6 +93,18 @@ def _same(one: Any, other: Any) -> bool:
         torch = sys.modules["torch"]
         return len(one) == len(other) and all(map(torch.equal, one, other))
     return one == other
+
+
+def _is_own(now: Any, before: Any) -> bool:
+    return isinstance(now, Names) and now.is_own(before)
+
+
+def _of_owner(owner: Any) -> Part:
+    def put(known: Names) -> None:
+        for name in Names(owner).replaced(known):
+            setattr(owner, name, known.held[name])
+
+    return Part(f"what {owner.__name__} holds", lambda: Names(owner), put, True)
 
 
 def _of_python() -> Iterator[Part]:
@@ -80,6 +127,13 @@ def _of_python() -> Iterator[Part]:
     def streams(known: tuple) -> None:
         sys.stdout, sys.stderr = known
 
+    def finders(known: tuple) -> None:
+        sys.meta_path[:], sys.path_hooks[:] = known
+
+    def decimals(known: tuple) -> None:
+        decimal.getcontext().prec, decimal.getcontext().rounding = known
+
+    context = decimal.getcontext
     yield Part("Python's random numbers", random.getstate, random.setstate)
     # Not through os.environ: that is watched, and slow.
     yield Part("the environment", lambda: dict(os.environ._data), environ, True)
@@ -88,6 +142,10 @@ def _of_python() -> Iterator[Part]:
     yield Part("the filters of warnings", lambda: ([*warnings.filters], warnings.showwarning), filters, True)
     yield Part("the limit of recursion", sys.getrecursionlimit, sys.setrecursionlimit, True)
     yield Part("the garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
+    yield Part("what finds modules", lambda: ([*sys.meta_path], [*sys.path_hooks]), finders, True)
+    yield Part("the precision of decimal numbers", lambda: (context().prec, context().rounding), decimals)
+    yield Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda to: locale.setlocale(locale.LC_ALL, to))
+    yield from map(_of_owner, (builtins, math, os, random, time))
     yield Part("the standard streams", lambda: (sys.stdout, sys.stderr), streams)
 
 
@@ -104,6 +162,7 @@ def _of_numpy() -> Iterator[Part]:
             del kept[next(iter(kept))]
         return bits
 
+    yield from map(_of_owner, (np, np.linalg, np.random))
     yield Part("NumPy's generator", np.random.get_bit_generator, np.random.set_bit_generator)
     yield Part("NumPy's random numbers", drawn, lambda bits: np.random.set_state(kept[bits]))
     yield Part("NumPy's treatment of errors", lambda: (np.geterr(), np.geterrcall()), _set_errors)
@@ -138,6 +197,7 @@ def _of_torch() -> Iterator[Part]:
     hooks = [hooks for name, hooks in vars(module).items() if name.startswith("_global_") and isinstance(hooks, dict)]
     least = sys.float_info.min
     mkldnn = (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled)
+    yield from map(_of_owner, (torch, torch.nn.functional, torch.nn.Module, torch.Tensor, torch.fft, torch.linalg))
     yield Part("torch's random numbers", drawn, draw)
     yield Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
     # What torch.get_default_device looks at first; to ask it takes 20 microseconds.
