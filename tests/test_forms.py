@@ -107,9 +107,10 @@ STATIC = {
         ("methods/family.py", "2 * x", "3 * x"),
     ),
     "functools.singledispatch that a helper adds to": (
-        "from stages.kernel import run\nfrom stages.methods import _helper\n\ndef first(images):\n    return run(images)\n",
+        "from stages.kernel import run\nfrom stages.methods import _helper\n\n"
+        "def first(images):\n    return run(images)\n",
         HELPER,
-        ("kernel.py", "class Base", "from functools import singledispatch\n\n\nrun = singledispatch(abs)\n\n\nclass Base"),
+        ("kernel.py", "class Base", "from functools import singledispatch\n\nrun = singledispatch(abs)\n\nclass Base"),
         ("methods/_helper.py", "\ndef double", "from stages.kernel import run\n\n\n@run.register(list)\ndef double"),
     ),
     "a descriptor": (
@@ -198,7 +199,7 @@ STATIC = {
     "a star import that __all__ widens": (
         "from stages.methods._helper import *\n\ndef first(images):\n    return _half(images)\n",
         ("methods/_helper.py", "x / 2", "x / 3"),
-        ("methods/_helper.py", "\ndef double", "__all__ = ['_half']\n\n\ndef _half(x):\n    return x / 2\n\n\ndef double"),
+        ("methods/_helper.py", "\ndef double", "__all__ = ['_half']\n\ndef _half(x):\n    return x / 2\n\ndef double"),
     ),
     "a subpackage of a subpackage": (
         "from stages.methods.one.two import three\n\ndef first(images):\n    return three.FACTOR * images\n",
@@ -219,9 +220,10 @@ STATIC = {
         ("methods/family.py", "\\u00e9", "\u00e9"),
     ),
     "a custom operator that a helper registers": (
-        "import torch\nfrom stages.methods import _helper\n\ndef first(images):\n    return torch.ops.forms.twice(images)\n",
+        "import torch\nfrom stages.methods import _helper\n\n"
+        "def first(images):\n    return torch.ops.a.b(images)\n",
         HELPER,
-        ("methods/_helper.py", "\ndef double", "import torch\n\n\n@torch.library.custom_op('forms::twice', mutates_args=())\ndef double"),
+        ("methods/_helper.py", "\ndef double", "import torch\n\n@torch.library.custom_op('a::b')\ndef double"),
     ),
     "a helper that patches torch when it is imported": (
         "import torch\nfrom stages.methods import _helper\n\ndef first(images):\n    return torch.relu(images)\n",
@@ -283,7 +285,7 @@ TOLD = {
     "vision": ("import torchvision; torchvision.io.read_file('x')", "reads files by torchvision.io.read_file"),
     # what Python opens
     "csv": ("import pandas; pandas.read_csv('table.csv')", "reads table.csv"),
-    "parquet": ("import pandas; pandas.read_parquet('table.parquet')", "reads table.parquet"),
+    "parquet": ("import pandas; pandas.read_parquet('table.parquet')", "reads files by pandas.read_parquet"),
     "linecache": ("import linecache; linecache.getline('table.csv', 1)", "reads table.csv"),
     "tokenize": ("import tokenize; tokenize.open('table.csv').close()", "reads table.csv"),
     "zipimport": ("sys.path.insert(0, 'table.zip'); import zipped", "reads table.zip"),
@@ -338,16 +340,12 @@ TOLD = {
     "unpickled": (
         "import io; torch.load(io.BytesIO(KEPT), weights_only=False)\n-----\n"
         "KEPT = b'cstages.metrics.recovery\\nATTRS\\n.'",
-        "imports stages.metrics.recovery",
-    ),
-    "unpickled_name": (
-        "getattr(np, 'load')('pickled.npy', allow_pickle=True)\n-----\nfrom stages.metrics import _order",
-        "reads pickled.npy",
+        "finds stages.metrics.recovery.ATTRS by unpickling",
     ),
     "unpickled_held": (
         "np.load(os.path.join(os.path.dirname(__file__), 'pickled.npy'), allow_pickle=True)\n-----\n"
-        "from stages.metrics._order import ranking\nFILES = ['pickled.npy']",
-        "finds stages.metrics._order.ahead by unpickling",
+        "FILES = ['pickled.npy']",
+        "finds stages.study.seeds.normal by unpickling",
     ),
     # what is left for the next call
     "counter": ("next(COUNT)\n-----\nfrom itertools import count\nCOUNT = count()", "leaves something in "),
@@ -360,7 +358,8 @@ TOLD = {
     "running": ("MEAN.add_(1)\n-----\nMEAN = torch.zeros(2)", "leaves something in stages.metrics.running.MEAN"),
     "default": ("_add(1)\n-----\ndef _add(x, to=[]):\n    to.append(x)", "in stages.metrics.default._add"),
     "closure": (
-        "COUNT()\n-----\ndef _made():\n    n = [0]\n    def more():\n        n[0] += 1\n    return more\nCOUNT = _made()",
+        "COUNT()\n-----\ndef _made():\n    n = []\n    def more():\n        n.append(1)\n    return more\n"
+        "COUNT = _made()",
         "leaves something in stages.metrics.closure.COUNT",
     ),
     "on_function": ("_f.calls = 1\n-----\ndef _f(): pass", "leaves something in stages.metrics.on_function._f"),
@@ -405,14 +404,20 @@ SOUND = {
         "assert os.path.exists(os.path.join(os.path.dirname(__file__), 'beside.npy'))\n-----\nFILES = ['beside.npy']",
         "",
     ),
-    "asks_scratch": ("import tempfile\nwith tempfile.NamedTemporaryFile() as f:\n    assert os.path.exists(f.name)", ""),
+    "asks_scratch": (
+        "import tempfile\nwith tempfile.NamedTemporaryFile() as f:\n    assert os.path.exists(f.name)",
+        "",
+    ),
     "decodes": (
         "import cv2\nfrom pathlib import Path\n"
         "cv2.imdecode(np.frombuffer(Path(__file__).with_name('beside.npy').read_bytes(), 'uint8'), 0)\n-----\n"
         "FILES = ['beside.npy']",
         "",
     ),
-    "remembers": ("_twice(3); _twice(4)\n-----\nfrom functools import cache\n@cache\ndef _twice(x): return 2 * x", ""),
+    "remembers": (
+        "_twice(3); _twice(4)\n-----\nfrom functools import cache\n@cache\ndef _twice(x): return 2 * x",
+        "",
+    ),
     "patches_and_restores": (
         "from unittest import mock\nwith mock.patch.object(torch.nn.functional, 'relu', torch.abs):\n    pass",
         "",
@@ -434,9 +439,9 @@ with zipfile.ZipFile("table.zip", "w") as file:
 Path("stages/metrics/linked.npy").symlink_to("../../table.npy")
 if getattr(_heapq, "__file__", None):
     shutil.copy(_heapq.__file__, "stages/metrics")
-from stages.metrics import _order
+from stages.study import seeds
 for place in ("pickled.npy", "stages/metrics/pickled.npy"):
-    np.save(place, np.array(_order.ahead, dtype=object), allow_pickle=True)
+    np.save(place, np.array(seeds.normal, dtype=object), allow_pickle=True)
 """
 RUN = """
 import json, sys

@@ -32,9 +32,10 @@ NAMES = {
     ),
     "reads files by {}, of which Python does not tell: read the bytes (Path.read_bytes), declare the file (FILES), "
     "and decode them": (
-        "cv2.FileStorage cv2.VideoCapture cv2.imread cv2.imreadanimation cv2.imreadmulti h5py. netCDF4. pyarrow.OSFile "
-        "pyarrow.csv. pyarrow.dataset. pyarrow.feather. pyarrow.fs. pyarrow.input_stream pyarrow.memory_map "
-        "pyarrow.orc. pyarrow.parquet. safetensors.numpy.load_file safetensors.safe_open safetensors.torch.load_file "
+        "cv2.FileStorage cv2.VideoCapture cv2.imread cv2.imreadanimation cv2.imreadmulti h5py. netCDF4. "
+        "pandas.read_feather pandas.read_hdf pandas.read_orc pandas.read_parquet pyarrow.OSFile pyarrow.csv. "
+        "pyarrow.dataset. pyarrow.feather. pyarrow.fs. pyarrow.input_stream pyarrow.memory_map pyarrow.orc. "
+        "pyarrow.parquet. safetensors.numpy.load_file safetensors.safe_open safetensors.torch.load_file "
         "safetensors.torch.load_model torch.from_file torch.jit.load torchvision.io."
     ),
     "takes {} of a text, which is another in every process: use zlib.crc32": "builtins.hash",

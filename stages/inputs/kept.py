@@ -80,11 +80,11 @@ def _inside(value: Any, deep: int) -> object:
         return _value(value.get(None), deep)
     if isinstance(value, GeneratorType):
         return value.gi_frame and value.gi_frame.f_lasti
-    if isinstance(value, count | partial) or (kind.__module__ in STEPPING and hasattr(value, "__next__")):
-        return _value(value.__reduce__(), deep)
     if isinstance(value, type):
         held = {name: one for name, one in vars(value).items() if not name.startswith("__")}
         return _value(held, deep) if _is_own(value) else None
+    if isinstance(value, count | partial) or (kind.__module__ in STEPPING and hasattr(value, "__next__")):
+        return _value(value.__reduce__(), deep)
     return _value(vars(value), deep) if _is_own(kind) and hasattr(value, "__dict__") else None
 
 

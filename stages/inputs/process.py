@@ -34,11 +34,12 @@ class Part(NamedTuple):
 class Names:
     """What a module or a class holds, by name; the same as another's where nothing has come in place of it.
 
-    What is added does not count: packages add to themselves when parts of them are imported.
+    What is added to a module does not count: packages add to themselves when parts of them are imported.
     """
 
     def __init__(self, owner: object):
         self.held = dict(vars(owner))
+        self._grows = not isinstance(owner, type)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Names) and not self.replaced(other)
@@ -46,11 +47,12 @@ class Names:
     __hash__ = None  # type: ignore[assignment]
 
     def replaced(self, before: "Names") -> list[str]:
-        """Name what has come in place of something else, or is gone."""
+        """Name what has come in place of something else, is gone, or is new to a class."""
         held = self.held
         if len(held) == len(before.held) and all(map(is_, held.values(), before.held.values())):
             return []
-        return [name for name, value in before.held.items() if held.get(name, before) is not value]
+        added = [] if self._grows else [name for name in held if name not in before.held]
+        return added + [name for name, value in before.held.items() if held.get(name, before) is not value]
 
     def is_own(self, before: "Names") -> bool:
         """Say whether anything of this project has."""
@@ -78,7 +80,11 @@ def restored(before: dict[str, Any], imported: bool) -> list[str]:
 
 @cache
 def _parts() -> list[Part]:
-    return [*_of_python(), *_of_numpy(), *(_of_torch() if "torch" in sys.modules else ())]
+    owners = [builtins, math, os, random, time, np, np.linalg, np.random]
+    if (torch := sys.modules.get("torch")) is None:
+        return [*_of_python(), *_of_numpy(), *map(_of_owner, owners)]
+    owners += [torch, torch.nn.functional, torch.nn.Module, torch.Tensor, torch.fft, torch.linalg]
+    return [*_of_python(), *_of_numpy(), *_of_torch(), *map(_of_owner, owners)]
 
 
 def _look(part: Part) -> Any:
@@ -102,7 +108,10 @@ def _is_own(now: Any, before: Any) -> bool:
 def _of_owner(owner: Any) -> Part:
     def put(known: Names) -> None:
         for name in Names(owner).replaced(known):
-            setattr(owner, name, known.held[name])
+            if name in known.held:
+                setattr(owner, name, known.held[name])
+            else:
+                delattr(owner, name)
 
     return Part(f"what {owner.__name__} holds", lambda: Names(owner), put, True)
 
@@ -145,7 +154,6 @@ def _of_python() -> Iterator[Part]:
     yield Part("what finds modules", lambda: ([*sys.meta_path], [*sys.path_hooks]), finders, True)
     yield Part("the precision of decimal numbers", lambda: (context().prec, context().rounding), decimals)
     yield Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda to: locale.setlocale(locale.LC_ALL, to))
-    yield from map(_of_owner, (builtins, math, os, random, time))
     yield Part("the standard streams", lambda: (sys.stdout, sys.stderr), streams)
 
 
@@ -162,7 +170,6 @@ def _of_numpy() -> Iterator[Part]:
             del kept[next(iter(kept))]
         return bits
 
-    yield from map(_of_owner, (np, np.linalg, np.random))
     yield Part("NumPy's generator", np.random.get_bit_generator, np.random.set_bit_generator)
     yield Part("NumPy's random numbers", drawn, lambda bits: np.random.set_state(kept[bits]))
     yield Part("NumPy's treatment of errors", lambda: (np.geterr(), np.geterrcall()), _set_errors)
@@ -197,7 +204,6 @@ def _of_torch() -> Iterator[Part]:
     hooks = [hooks for name, hooks in vars(module).items() if name.startswith("_global_") and isinstance(hooks, dict)]
     least = sys.float_info.min
     mkldnn = (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled)
-    yield from map(_of_owner, (torch, torch.nn.functional, torch.nn.Module, torch.Tensor, torch.fft, torch.linalg))
     yield Part("torch's random numbers", drawn, draw)
     yield Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
     # What torch.get_default_device looks at first; to ask it takes 20 microseconds.

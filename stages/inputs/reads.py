@@ -79,7 +79,6 @@ class Environment(os._Environ):
         _asked("its size")
         return super().__len__()
 
-
     def __repr__(self) -> str:
         _asked("all of it")
         return super().__repr__()
