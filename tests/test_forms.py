@@ -1,6 +1,7 @@
 """Ways by which a value depends on what stands elsewhere: an edit changes the key, or the call is told as a fault."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -301,6 +302,7 @@ TOLD = {
     "fwalk": ("[*os.fwalk('stages/metrics')]", "lists the folder stages/metrics"),
     "iterdir": ("from pathlib import Path; [*Path().iterdir()]", "lists the folder"),
     "rglob": ("from pathlib import Path; [*Path('stages').rglob('*.npy')]", "lists the folder"),
+    "edited_data": ("mine.table()\n-----\nimport mine", "table.txt, which its key does not hold"),
     # whether a file is there, how large and how old it is
     "exists": ("os.path.exists('table.npy')", "asks about table.npy"),
     "absent": ("from pathlib import Path; Path('nowhere.npy').exists()", "asks about nowhere.npy"),
@@ -318,9 +320,11 @@ TOLD = {
     "uuid": ("import uuid; uuid.uuid4()", "draws random numbers that no key holds (uuid.uuid4)"),
     "urandom": ("os.urandom(4)", "draws random numbers that no key holds (os.urandom)"),
     "secrets": ("import secrets; secrets.randbits(4)", "draws random numbers that no key holds (secrets.randbits)"),
-    "unseeded": ("np.random.default_rng()", "(numpy.random.default_rng() without a seed)"),
-    "unseeded_none": ("np.random.default_rng(seed=None)", "(numpy.random.default_rng() without a seed)"),
+    "unseeded": ("np.random.default_rng()", "(np.random.default_rng() without a seed)"),
+    "unseeded_none": ("np.random.default_rng(seed=None)", "(np.random.default_rng() without a seed)"),
     "unseeded_random": ("random.Random().random()", "(random.Random() without a seed)"),
+    "generator_seed": ("torch.Generator().seed()", "(torch.Generator().seed() without a seed)"),
+    "time_at_import": ("SEED\n-----\nimport time\nSEED = time.time()", "asks the clock (time.time)"),
     "hash": ("hash('a') % 7", "takes hash of a text"),
     "hostname": ("import socket; socket.gethostname()", "asks about the machine or the process (socket.gethostname)"),
     "platform": ("import platform; platform.node()", "asks about the machine or the process (platform.node)"),
@@ -414,6 +418,7 @@ SOUND = {
         "FILES = ['beside.npy']",
         "",
     ),
+    "edited": ("assert mine.FACTOR == 2\n-----\nimport mine", ""),
     "remembers": (
         "_twice(3); _twice(4)\n-----\nfrom functools import cache\n@cache\ndef _twice(x): return 2 * x",
         "",
@@ -425,6 +430,7 @@ SOUND = {
     "seeded": ("random.Random(seeds[0]).random(); np.random.default_rng(seeds[0]).random()", ""),
     "tables": ("TABLE[1][0]; WAYS['a'](maps)\n-----\nTABLE = [[1], [np.nan]]\nWAYS = {'a': lambda x: x}", ""),
     "warns": ("import warnings\nwith warnings.catch_warnings(record=True):\n    warnings.warn('a', stacklevel=1)", ""),
+    "progress": ("from tqdm import tqdm\n[*tqdm([1, 2], file=open(os.devnull, 'w'))]", ""),
     "twice": ("maps.sum()\n-----\nLEVELS = torch.tensor([1.0, 2.0])", ""),
 }
 PREPARED = """
@@ -440,6 +446,15 @@ Path("stages/metrics/linked.npy").symlink_to("../../table.npy")
 if getattr(_heapq, "__file__", None):
     shutil.copy(_heapq.__file__, "stages/metrics")
 from stages.study import seeds
+code, info = Path("../code").resolve(), Path("../code/mine-1.0.dist-info")
+info.mkdir(parents=True)
+(code / "mine.py").write_text(
+    "from pathlib import Path\\nFACTOR = 2\\ntable = Path(__file__).with_name('table.txt').read_text\\n"
+)
+(code / "table.txt").write_text("1")
+(info / "METADATA").write_text("Metadata-Version: 2.1\\nName: mine\\nVersion: 1.0\\n")
+(info / "RECORD").write_text("mine.py,,\\n")
+(info / "direct_url.json").write_text('{"url": "%s", "dir_info": {"editable": true}}' % code.as_uri())
 for place in ("pickled.npy", "stages/metrics/pickled.npy"):
     np.save(place, np.array(seeds.normal, dtype=object), allow_pickle=True)
 """
@@ -461,11 +476,12 @@ def told(tmp_path_factory):
     (here / "tables.json").write_text(json.dumps([TOLD, SOUND]))
     (here / "run.py").write_text(RUN)
     (here / "more.py").write_text(PREPARED)
+    known = {**environment(here), "SCALE": "2"}
     for script in (["run.py", "write"], ["prepare.py"], ["more.py"], ["run.py"]):
         done = subprocess.run(
             [sys.executable, *script],
             cwd=here,
-            env={**environment(here), "SCALE": "2"},
+            env={**known, "PYTHONPATH": os.pathsep.join([str(here.parent / "code"), known.get("PYTHONPATH", "")])},
             capture_output=True,
             text=True,
             check=False,

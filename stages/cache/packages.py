@@ -97,5 +97,16 @@ def version(distribution: str) -> str:
 
 
 @cache
+def edited() -> tuple[str, ...]:
+    """Give the folders that packages are installed from and edited in: of their modules `version` has the digest."""
+    found = set()
+    for installed in metadata.distributions():
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            found.add(str(Path(unquote(urlsplit(origin["url"]).path)).resolve()))
+    return tuple(found)
+
+
+@cache
 def _all_packages() -> dict[str, list[str]]:
     return dict(metadata.packages_distributions())

@@ -64,7 +64,8 @@ def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str
             found += [f"{told.format(name.removeprefix('builtins.'))} (line {inner.lineno})"] if told else []
         elif isinstance(inner, ast.Call) and not any(map(_says, [*inner.args, *inner.keywords])):
             name = dotted(inner.func, imports, defined)
-            found += [f"{UNSEEDED.format(name)} (line {inner.lineno})"] if name in SEEDED else []
+            drawn = name in SEEDED or (isinstance(inner.func, ast.Attribute) and inner.func.attr == "seed")
+            found += [f"{UNSEEDED.format(ast.unparse(inner.func))} (line {inner.lineno})"] if drawn else []
     return found
 
 

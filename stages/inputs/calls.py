@@ -2,7 +2,8 @@
 
 A call may read what it is given and what its rows' keys hold, and give values. What else it does is a fault
 (`stages.study.problem.Fault`): it writes into what it was given, into the network or into what all code of the process
-shares; it reads modules, files or the environment that no key holds; it starts programs or threads that outlive it.
+shares; it leaves something for later calls; it reads modules, files or the environment that no key holds, or asks the
+clock, the machine or its entropy; it starts programs or threads that outlive it.
 After a fault everything is as it was before, but what functions remember may be spoiled: `anew`.
 """
 
@@ -177,7 +178,9 @@ class Guard:
 
     def _left(self) -> Iterator[str]:
         for thread in {*threading.enumerate()} - self._threads:
-            if not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
+            kind = type(thread).__module__  # of a package's own class, as the monitor of tqdm, it computes nothing
+            ours = kind == "threading" or kind.startswith(places.PROJECT)
+            if ours and not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
                 yield f"leaves a thread running ({thread.name}): what it does later belongs to no call"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from stages.cache.packages import edited
 from stages.inputs.places import PROJECT, ROOT, is_own, is_scratch, module_of, relative, within
 from stages.inputs.reading import NAMED, Reading
 
@@ -55,9 +56,17 @@ def _file(reading: Reading, path: Any) -> str | None:
         return None
     if module and _shown("importlib._bootstrap_external"):
         return _imports(module)
+    if _is_of_package(full):
+        return None
     if module:
         return f"reads {relative(full)}, a module that its key does not hold: import it by name at a module's top level"
     return f"reads {relative(full)}, which its key does not hold: {_declaring(reading, full)}"
+
+
+def _is_of_package(full: str) -> bool:
+    """Say whether a file is a module of a package that is installed from the folder in which it is edited."""
+    folders = tuple(folder for folder in edited() if not within(str(ROOT), (folder,)))
+    return full.endswith((".py", ".pyc")) and within(full, folders)
 
 
 def _declaring(reading: Reading, full: str) -> str:

@@ -1,7 +1,8 @@
 """Tell what a function reads while it is called: modules of this project, files, the environment, programs, networks.
 
 What its rows' keys do not hold is a fault: were it changed, the old values would stand. Python tells of most reading
-(PEP 578), whichever thread does it. Not seen are files that compiled code opens by itself, as `cv2.imread`.
+(PEP 578), whichever thread does it. Not seen are files that compiled code opens by itself, as `cv2.imread`:
+those functions are found in the source (`stages.cache.unheld`).
 """
 
 import os
