@@ -1,6 +1,7 @@
 """Tell whether what a module does can be read off its source: what it runs when imported, what it looks up by name."""
 
 import ast
+from collections.abc import Iterable
 
 # A class of named fields that a module defines, as if it were imported.
 RECORD = ("record", "made")
@@ -60,12 +61,20 @@ DECORATORS = {
 LOOKUPS = {"__builtins__", "__import__", "compile", "eval", "exec", "globals", "locals", "vars"}
 LOOKUP_ATTRIBUTES = {
     "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__", "__getattribute__", "__globals__",
-    "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__", "f_back", "f_globals", "f_locals",
-    "import_module", "tb_frame",
+    "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__", "entry_points", "f_back", "f_globals",
+    "f_locals", "import_module", "tb_frame",
 }  # fmt: skip
-LOOKUP_MODULES = {"builtins", "code", "codeop", "gc", "imp", "importlib", "inspect", "pkgutil", "runpy", "zipimport"}
-LOOKUP_NAMES = {"sys._getframe", "sys.modules", "typing.get_type_hints"}
-ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
+LOOKUP_MODULES = {
+    "builtins", "cloudpickle", "code", "codeop", "copyreg", "dill", "doctest", "gc", "imp", "importlib", "inspect",
+    "joblib", "linecache", "marshal", "pickle", "pkgutil", "pydoc", "runpy", "shelve", "tokenize", "unittest",
+    "zipimport",
+}  # fmt: skip
+LOOKUP_NAMES = {
+    "importlib.metadata.EntryPoint", "importlib.metadata.EntryPoints", "importlib.metadata.entry_points",
+    "sys._current_frames", "sys._getframe", "sys.modules", "typing.get_type_hints",
+}  # fmt: skip
+# What Python sets of a module when it is loaded.
+LOADING = {"__builtins__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
 # Methods that run when a class is made, or when a module lacks a name.
 HOOKS = {"__class_getitem__", "__dir__", "__getattr__", "__init_subclass__", "__prepare__", "__set_name__"}
 
@@ -90,7 +99,12 @@ def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[st
         imports: What names are imported from, in it and in its module.
         defined: What its module defines.
     """
+    taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
     for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and id(inner) not in taken and dotted(inner, imports, set()) == "sys":
+            return f"line {inner.lineno}: sys is used whole, and finds by name what cannot be read off the source"
+        if isinstance(inner, ast.Constant) and (found := _spelled(inner.value)):
+            return f"line {inner.lineno}: '{found}' finds by name what cannot be read off the source"
         if isinstance(inner, ast.Global):
             return f"line {inner.lineno}: changes {', '.join(inner.names)} of its module while it runs"
         if isinstance(inner, ast.Name | ast.Attribute) and (found := _lookup(inner, imports)):
@@ -147,8 +161,9 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         if node.name in HOOKS:
             return f"{line}: {node.name} answers for names that are not defined"
-        values = [*node.args.defaults, *(one for one in node.args.kw_defaults if one is not None)]
-        return _decorated(node, imports, defined) or _values(values, imports, defined)
+        given = (*node.args.posonlyargs, *node.args.args, node.args.vararg, *node.args.kwonlyargs, node.args.kwarg)
+        values = [*node.args.defaults, *node.args.kw_defaults, *(one and one.annotation for one in given), node.returns]
+        return _decorated(node, imports, defined) or _values(filter(None, values), imports, defined)
     if isinstance(node, ast.ClassDef):
         if node.keywords:
             return f"{line}: the class {node.name} is made by {', '.join(one.arg or '**' for one in node.keywords)}"
@@ -157,14 +172,17 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
         return (
             _decorated(node, imports, defined) or _values(node.bases, imports, defined) or next(filter(None, told), "")
         )
-    if isinstance(node, ast.Assign | ast.AnnAssign) and bound(node):
-        return _values([node.value] if node.value is not None else [], imports, defined)
+    if isinstance(node, ast.Assign | ast.AnnAssign) and (names := bound(node)):
+        if set(names) & LOADING:
+            return f"line {node.lineno}: sets {', '.join(names)}"
+        values = [node.value, node.annotation if isinstance(node, ast.AnnAssign) else None]
+        return _values(filter(None, values), imports, defined)
     if isinstance(node, ast.If) and not node.orelse and _never(node.test, imports):
         return ""
     return f"{line}: {type(node).__name__.lower()} runs when it is imported"
 
 
-def _values(nodes: list[ast.expr], imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+def _values(nodes: Iterable[ast.expr], imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
     """Say what evaluating expressions does, beyond making a value."""
     waiting = list(nodes)
     while waiting:
@@ -220,11 +238,16 @@ def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]])
         return node.id
     if isinstance(node, ast.Attribute) and node.attr in LOOKUP_ATTRIBUTES:
         return node.attr
-    if name in LOOKUP_NAMES or (
-        isinstance(node, ast.Name) and name.partition(".")[0] in LOOKUP_MODULES and node.id in imports
-    ):
-        return "" if name.startswith("importlib.metadata") else name
-    return ""
+    if name in LOOKUP_NAMES:
+        return name
+    imported = isinstance(node, ast.Name) and node.id in imports and not name.startswith("importlib.metadata")
+    return name if imported and name.partition(".")[0] in LOOKUP_MODULES else ""
+
+
+def _spelled(value: object) -> str:
+    """Give what looks code up by name where a text spells it, for getattr or an attrgetter."""
+    parts = value.split(".") if isinstance(value, str) else []
+    return next((one for one in parts if one in LOOKUP_ATTRIBUTES and one.startswith("__")), "")
 
 
 def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:

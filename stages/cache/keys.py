@@ -76,3 +76,13 @@ def modules(*roots: tuple[str, str]) -> frozenset[str]:
 def files(*roots: tuple[str, str]) -> frozenset[Path]:
     """Give the data files whose content the digest of some code holds."""
     return source.reach(*roots).files
+
+
+def names(*roots: tuple[str, str]) -> frozenset[tuple[str, str]]:
+    """Give the (module, name) pairs whose text the digest of some code holds; of a whole module the name is '*'."""
+    return frozenset(source.reach(*roots).texts)
+
+
+def unheld(*roots: tuple[str, str]) -> tuple[str, ...]:
+    """Say what some code asks that no digest can hold: the clock, entropy, the machine."""
+    return source.reach(*roots).unheld

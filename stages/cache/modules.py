@@ -93,13 +93,10 @@ def _imports_of(module: str, *, everywhere: bool) -> tuple[frozenset[str], froze
     return frozenset(modules), frozenset(packages)
 
 
-def imports_in(node: ast.AST, module: str) -> dict[str, tuple[str, str]]:
-    """Give the imports anywhere in a syntax tree, by the name that they bind."""
-    found: dict[str, tuple[str, str]] = {}
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Import | ast.ImportFrom):
-            found |= bindings(inner, module)
-    return found
+def imports_in(node: ast.AST, module: str) -> list[tuple[str, tuple[str, str]]]:
+    """Give the imports anywhere in a syntax tree, each with the name that it binds; several may bind one name."""
+    inner = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+    return [pair for one in inner for pair in bindings(one, module).items()]
 
 
 def bindings(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, tuple[str, str]]:

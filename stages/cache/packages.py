@@ -16,6 +16,7 @@ from stages.study.problem import Problem
 # Imported under another name than they are installed under; others are looked up, which takes longer.
 INSTALLED = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 ABSENT = "not installed"
+ANY = "*"  # instead of a package: all that are installed
 
 
 def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
@@ -29,7 +30,9 @@ def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
         Problem: a package is there and belongs to nothing that is installed, so that nothing tells its edits.
     """
     found: dict[str, str] = {}
-    for package in sorted(packages):
+    if ANY in packages:
+        found |= {name: version(name) for name in {name for names in _all_packages().values() for name in names}}
+    for package in sorted(packages - {ANY}):
         own = distributions(package)
         if not own and find_spec(package) is not None:
             raise Problem(
@@ -91,6 +94,17 @@ def version(distribution: str) -> str:
         if not any(part.startswith(".") or part == "site-packages" for part in file.relative_to(folder).parts):
             total.update(f"{file.relative_to(folder)} {file.stat().st_size} ".encode() + file.read_bytes())
     return f"{installed.version}+{total.hexdigest()}"
+
+
+@cache
+def edited() -> tuple[str, ...]:
+    """Give the folders that packages are installed from and edited in: of their modules `version` has the digest."""
+    found = set()
+    for installed in metadata.distributions():
+        origin = json.loads(installed.read_text("direct_url.json") or "{}")
+        if origin.get("dir_info", {}).get("editable"):
+            found.add(str(Path(unquote(urlsplit(origin["url"]).path)).resolve()))
+    return tuple(found)
 
 
 @cache

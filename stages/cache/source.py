@@ -26,6 +26,8 @@ from stages.cache.modules import (
     tree,
     with_imports,
 )
+from stages.cache.packages import ANY
+from stages.cache.unheld import unheld
 
 # Its whole text is part of every key: it decides how all other modules are loaded.
 FIRST = "stages"
@@ -40,6 +42,7 @@ class Reach(NamedTuple):
     modules: frozenset[str]
     packages: frozenset[str]
     files: frozenset[Path]
+    unheld: tuple[str, ...]  # what definitions ask that no key can hold
     whole: str  # why whole modules were taken; empty where definitions were
 
 
@@ -66,6 +69,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     texts: dict[tuple[str, str], str] = {}
     packages: set[str] = set()
     modules: set[str] = set()
+    asked: set[str] = set()
     why = ""
     waiting = list(roots)
     while waiting:
@@ -76,6 +80,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
         texts[at] = found.text
         waiting += found.reached
         packages |= found.packages
+        asked |= {f"{told}, in {at[0]}" for told in found.unheld}
         modules |= {at[0], *found.modules}
         why = why or found.whole
     modules = with_imports(modules, everywhere=False)
@@ -83,21 +88,22 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     if why:
         modules = with_imports(modules)
         texts = {(name, "*"): text(name) for name in modules}
-        packages |= packages_of(modules)
+        packages |= packages_of(modules) | {ANY}  # what is found by name may be in any
     else:
         texts |= {(FIRST, "*"): text(FIRST)} if FIRST in modules else {}
         packages |= {package for name in modules for package in read(name).unused}
     files = frozenset(file for name in modules for file in declared(name))
-    return Reach(texts, frozenset(modules), frozenset(packages), files, why)
+    return Reach(texts, frozenset(modules), frozenset(packages), files, tuple(sorted(asked)), why)
 
 
 class Definition(NamedTuple):
-    """One definition: its text, what it refers to, and why it cannot be followed by reading, if so."""
+    """One definition: its text, what it refers to and asks, and why it cannot be followed by reading, if so."""
 
     text: str
     reached: list[tuple[str, str]]
     packages: frozenset[str]
     modules: frozenset[str]
+    unheld: tuple[str, ...]
     whole: str
 
 
@@ -111,17 +117,21 @@ def _definition(module: str, name: str) -> Definition:
     if name in source.imports:
         reached += _target(source.imports[name], packages, modules)
     nodes = source.definitions.get(name, [])
+    asked: list[str] = []
     for node in nodes:
+        known = source.imports | dict(imports_in(node, module))
+        asked += unheld(node, known, set(source.definitions))
         reached += _names(node, module, source, packages, modules)
         if (module, name) not in KNOWN:
-            why = why or dynamic(node, {**source.imports, **imports_in(node, module)}, set(source.definitions))
+            why = why or dynamic(node, known, set(source.definitions))
     if not nodes and name not in source.imports:
         if is_module((module, name)):
             reached += _target((module, name), packages, modules)
         else:
             why = f"'{name}' is not defined at its top level"
     spelled = f"{module}:{name}=" + ";".join(map(ast.dump, nodes))
-    return Definition(spelled, reached, frozenset(packages), frozenset(modules), why and f"{module}: {why}")
+    told = why and f"{module}: {why}"
+    return Definition(spelled, reached, frozenset(packages), frozenset(modules), tuple(asked), told)
 
 
 @cache
@@ -129,13 +139,17 @@ def read(module: str) -> Source:
     """Take a module of this project apart."""
     definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, tuple[str, str]] = {}
+    twice = ""
     bare = _bare(tree(module))
     for node in bare.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            imports.update(bindings(node, module))
+            fresh = bindings(node, module)
+            again = [name for name, imported in fresh.items() if imports.get(name, imported) != imported]
+            twice = twice or (f"line {node.lineno}: imports another {again[0]}" if again else "")
+            imports.update(fresh)
         for name in bound(node):
             definitions.setdefault(name, []).append(node)
-    why = impure(bare, imports)
+    why = twice or impure(bare, imports)
     used = {node.id for node in ast.walk(bare) if isinstance(node, ast.Name)}
     unused = {package for name, imported in imports.items() if name not in used for package in outside(imported)}
     return Source(definitions, imports, frozenset(unused), why and f"{module}: {why}")
@@ -151,14 +165,15 @@ def _names(node: ast.stmt, module: str, source: Source, packages: set[str], modu
         elif isinstance(inner, ast.Attribute):
             taken[id(inner.value)] = inner.attr
     own, free = imports_in(node, module), _free(node)
-    for imported in own.values():
+    for _, imported in own:
         modules |= modules_of(imported)
     # A name that is bound both by its module and by the definition itself is followed both ways.
     found = [(module, name) for name in sorted(free) if name in source.definitions]
     listed = [(name, source.imports[name]) for name in sorted(free & set(source.imports))]
-    for name, imported in [*listed, *own.items()]:
+    for name, imported in [*listed, *own]:
         used = [id(use) for use in uses.get(name, [])]
-        if not is_module(imported) or any(use not in taken for use in used):
+        # Of a module that no name here stands for, all is taken: a.b.c, or what a class imports.
+        if not is_module(imported) or not used or any(use not in taken for use in used):
             found += _target(imported, packages, modules)
         else:  # of a module of this project, what is taken of it
             found += [(".".join(part for part in imported if part), taken[use]) for use in used]
@@ -192,7 +207,7 @@ def _target(imported: tuple[str, str], packages: set[str], modules: set[str]) ->
     if not is_module(imported):
         return [imported]
     whole = ".".join(part for part in imported if part)
-    return [(whole, defined) for defined in read(whole).definitions]
+    return [(whole, name) for name in (*read(whole).definitions, *read(whole).imports)]
 
 
 def _bare(tree: ast.Module) -> ast.Module:

@@ -2,7 +2,8 @@
 
 A call may read what it is given and what its rows' keys hold, and give values. What else it does is a fault
 (`stages.study.problem.Fault`): it writes into what it was given, into the network or into what all code of the process
-shares; it reads modules, files or the environment that no key holds; it starts programs or threads that outlive it.
+shares; it leaves something for later calls; it reads modules, files or the environment that no key holds, or asks the
+clock, the machine or its entropy; it starts programs or threads that outlive it.
 After a fault everything is as it was before, but what functions remember may be spoiled: `anew`.
 """
 
@@ -14,8 +15,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stages.cache import keys
-from stages.inputs import places, process, reads, watched
-from stages.inputs.reading import NAMED, OWN, SERVING, Reading
+from stages.inputs import kept, places, process, reads, watched
+from stages.inputs.reading import NAMED, OWN, SERVING, Held, Reading
 from stages.model.memory import LISTENERS
 from stages.study.params import find
 from stages.study.problem import Fault, Problem
@@ -42,6 +43,7 @@ NETWORK: Roots = (
     ("stages.model.classifier", "Classifier"),
 )
 KEEPING = {"classifier": "its parameters, buffers, hooks and modes must stay as they are; altered() gives a copy"}
+KEPT = "for later calls, whose values would depend on it: remember by arguments, with functools.cache"
 # The classes that classifiers' networks are made of, by identity.
 LAYERS: dict[int, tuple[weakref.ref, Roots]] = {}
 
@@ -103,18 +105,22 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
     with reads.paused() as outer:
         asks = signature(bound.kind, bound.family, bound.function).evidence
         classifier = given["classifier"] if "classifier" in asks else None
-        reading = Reading(bound, *_held(bound.kind, bound.family, bound.function, _layers(classifier)))
+        reading = Reading(bound, _held(bound.kind, bound.family, bound.function, _layers(classifier)))
         guard = Guard({name: given[name] for name in asks if name != "explain"} | {"settings": bound.settings})
-        result, raised = None, None
+        result, raised, before = None, None, {}
         try:
+            if reading.faults:
+                raise Fault(reading.faults[0], bound.kind, bound.name)
             with guard, reads.watching(reading):
                 function = find(bound.kind, bound.family, bound.function)
+                before = kept.state(reading.modules)
                 result = function(*(given[name] for name in asks), **bound.settings)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a function raises, it must not end the run
             raised = error
-        for told in [*reading.faults, *guard.faults(reading.imported)]:
+        left = [f"leaves something in {name} {KEPT}" for name in kept.changed(before, reading.modules)]
+        for told in [*reading.faults, *guard.faults(reading.imported), *left]:
             where = f"{bound.name}: stages/{bound.kind}/{bound.family}.py"
             reading.within.append(Fault(f"{where}: {bound.function} {told}", bound.kind, bound.name))
         if reading.within:  # also where the function, or what called it, has caught what was raised
@@ -172,7 +178,9 @@ class Guard:
 
     def _left(self) -> Iterator[str]:
         for thread in {*threading.enumerate()} - self._threads:
-            if not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
+            kind = type(thread).__module__  # of a package's own class, as the monitor of tqdm, it computes nothing
+            ours = kind == "threading" or kind.startswith(places.PROJECT)
+            if ours and not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
                 yield f"leaves a thread running ({thread.name}): what it does later belongs to no call"
 
 
@@ -234,11 +242,11 @@ class Failures:
 
 
 @cache
-def _held(kind: str, family: str, function: str, layers: Roots) -> tuple[frozenset, frozenset]:
-    """Give the modules and files that the keys of an entry's rows hold, the classifier's among them."""
+def _held(kind: str, family: str, function: str, layers: Roots) -> Held:
+    """Say what the keys of an entry's rows hold, the classifier's among them."""
     bound = Entry(kind, family, function, function, {}, {})
     roots = ((f"stages.{kind}.{family}", function), ("stages.inputs.evidence", "tensors"), *parts(bound), *layers)
-    return keys.modules(*roots), keys.files(*roots)
+    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))
 
 
 def _layers(classifier: "Classifier | None") -> Roots:

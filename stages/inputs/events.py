@@ -6,6 +6,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from stages.cache.packages import edited
 from stages.inputs.places import PROJECT, ROOT, is_own, is_scratch, module_of, relative, within
 from stages.inputs.reading import NAMED, Reading
 
@@ -17,7 +18,9 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
 def _import(reading: Reading, given: tuple) -> str | None:
-    name = given[0]
+    name, path = given[:2]
+    if path:  # of a compiled module, which is being loaded
+        return _file(reading, path)
     if name.partition(".")[0] not in PROJECT or name in reading.modules:
         return None
     where = ROOT.joinpath(*name.split("."))
@@ -46,16 +49,24 @@ def _file(reading: Reading, path: Any) -> str | None:
         return None
     if full.endswith("/environ") and full.startswith("/proc"):
         return "reads the environment, which no key holds: make it a setting in params.yaml"
-    if not is_own(full) or _shown():
+    if not is_own(full) or (full.endswith(".py") and _shown()):
         return None
     module = module_of(full)
     if module in reading.modules:
         return None
     if module and _shown("importlib._bootstrap_external"):
         return _imports(module)
+    if _is_of_package(full):
+        return None
     if module:
         return f"reads {relative(full)}, a module that its key does not hold: import it by name at a module's top level"
     return f"reads {relative(full)}, which its key does not hold: {_declaring(reading, full)}"
+
+
+def _is_of_package(full: str) -> bool:
+    """Say whether a file is a module of a package that is installed from the folder in which it is edited."""
+    folders = tuple(folder for folder in edited() if not within(str(ROOT), (folder,)))
+    return full.endswith((".py", ".pyc")) and within(full, folders)
 
 
 def _declaring(reading: Reading, full: str) -> str:
@@ -80,9 +91,7 @@ def _writes(reading: Reading, path: Any) -> str | None:
 
 def _lists(reading: Reading, given: tuple) -> str | None:
     path = given[0] if given and given[0] is not None else "."
-    if isinstance(path, int):
-        return None
-    full = os.path.realpath(os.fsdecode(path))
+    full = os.path.realpath(f"/dev/fd/{path}" if isinstance(path, int) else os.fsdecode(path))
     if not is_own(full) or is_scratch(full) or _shown("importlib._bootstrap_external"):
         return None
     return f"lists the folder {relative(full)}, whose content no key holds: name the files, and declare them: FILES"
@@ -104,6 +113,14 @@ def _database(reading: Reading, given: tuple) -> str | None:
     return None if path in ("", ":memory:") else _file(reading, path.removeprefix("file:").partition("?")[0])
 
 
+def _unpickled(reading: Reading, given: tuple) -> str | None:
+    module, name = given
+    whole = (module, "*"), (module, name.partition(".")[0])
+    if module.partition(".")[0] not in PROJECT or not reading.names.isdisjoint(whole):
+        return None
+    return f"finds {module}.{name} by unpickling, which its key does not hold: import it by name"
+
+
 def _program(reading: Reading, given: tuple) -> str:
     name = given[0] if given and isinstance(given[0], str | bytes | list) else ""
     shown = f" ({os.fsdecode(name) if isinstance(name, str | bytes) else name})" if name else ""
@@ -112,6 +129,19 @@ def _program(reading: Reading, given: tuple) -> str:
 
 def _network(reading: Reading, given: tuple) -> str:
     return "uses the network: what comes from there no key can hold"
+
+
+def asked(reading: Reading, path: Any) -> str | None:
+    """Judge that code asks whether a file is there, or how large or old it is."""
+    if isinstance(path, int):
+        return None  # it is open, and was judged then
+    full = os.path.realpath(os.fsdecode(path))
+    if full in reading.written or full in reading.files or module_of(full) in reading.modules:
+        return None
+    folder = os.path.isdir(full) and within(full, (str(ROOT / "stages"),))
+    if folder or within(str(ROOT), (full,)) or not is_own(full) or is_scratch(full):
+        return None
+    return f"asks about {relative(full)}, which its key does not hold: {_declaring(reading, full)}"
 
 
 JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
@@ -133,6 +163,7 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
     "os.posix_spawn": _program,
     "os.fork": _program,
     "os.forkpty": _program,
+    "pickle.find_class": _unpickled,
     "socket.connect": _network,
     "socket.sendto": _network,
     "socket.getaddrinfo": _network,

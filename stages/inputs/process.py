@@ -1,17 +1,25 @@
 """Tell whether a process is as it was, and set it back: torch's modes, random numbers, NumPy's, Python's own state."""
 
+import builtins
 import ctypes
+import decimal
 import gc
+import locale
+import math
 import os
 import random
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
 from google_crc32c import value as crc32c
+
+from stages.inputs.places import PROJECT
 
 
 class Part(NamedTuple):
@@ -21,6 +29,35 @@ class Part(NamedTuple):
     get: Callable[[], Any]
     set: Callable[[Any], object]
     by_imports: bool = False  # other packages change it when they are imported, which is no fault
+
+
+class Names:
+    """What a module or a class holds, by name; the same as another's where nothing has come in place of it.
+
+    What is added to a module does not count: packages add to themselves when parts of them are imported.
+    """
+
+    def __init__(self, owner: object):
+        self.held = dict(vars(owner))
+        self._grows = not isinstance(owner, type)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Names) and not self.replaced(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def replaced(self, before: "Names") -> list[str]:
+        """Name what has come in place of something else, is gone, or is new to a class."""
+        held = self.held
+        if len(held) == len(before.held) and all(map(is_, held.values(), before.held.values())):
+            return []
+        added = [] if self._grows else [name for name in held if name not in before.held]
+        return added + [name for name, value in before.held.items() if held.get(name, before) is not value]
+
+    def is_own(self, before: "Names") -> bool:
+        """Say whether anything of this project has."""
+        kinds = [getattr(self.held.get(name), "__module__", None) for name in self.replaced(before)]
+        return any(str(kind).partition(".")[0] in PROJECT for kind in kinds)
 
 
 def state() -> dict[str, Any]:
@@ -35,15 +72,19 @@ def restored(before: dict[str, Any], imported: bool) -> list[str]:
         before: As it was.
         imported: Whether other packages have been imported since.
     """
-    changed = [part for part in _parts() if not _same(_look(part), before[part.what])]
-    for part in changed:
+    changed = [(part, now) for part in _parts() if not _same(now := _look(part), before[part.what])]
+    for part, _ in changed:
         part.set(before[part.what])
-    return [part.what for part in changed if not (imported and part.by_imports)]
+    return [part.what for part, now in changed if not (imported and part.by_imports) or _is_own(now, before[part.what])]
 
 
 @cache
 def _parts() -> list[Part]:
-    return [*_of_python(), *_of_numpy(), *(_of_torch() if "torch" in sys.modules else ())]
+    owners = [builtins, math, os, random, time, np, np.linalg, np.random]
+    if (torch := sys.modules.get("torch")) is None:
+        return [*_of_python(), *_of_numpy(), *map(_of_owner, owners)]
+    owners += [torch, torch.nn.functional, torch.nn.Module, torch.Tensor, torch.fft, torch.linalg]
+    return [*_of_python(), *_of_numpy(), *_of_torch(), *map(_of_owner, owners)]
 
 
 def _look(part: Part) -> Any:
@@ -58,6 +99,21 @@ def _same(one: Any, other: Any) -> bool:
         torch = sys.modules["torch"]
         return len(one) == len(other) and all(map(torch.equal, one, other))
     return one == other
+
+
+def _is_own(now: Any, before: Any) -> bool:
+    return isinstance(now, Names) and now.is_own(before)
+
+
+def _of_owner(owner: Any) -> Part:
+    def put(known: Names) -> None:
+        for name in Names(owner).replaced(known):
+            if name in known.held:
+                setattr(owner, name, known.held[name])
+            else:
+                delattr(owner, name)
+
+    return Part(f"what {owner.__name__} holds", lambda: Names(owner), put, True)
 
 
 def _of_python() -> Iterator[Part]:
@@ -80,6 +136,13 @@ def _of_python() -> Iterator[Part]:
     def streams(known: tuple) -> None:
         sys.stdout, sys.stderr = known
 
+    def finders(known: tuple) -> None:
+        sys.meta_path[:], sys.path_hooks[:] = known
+
+    def decimals(known: tuple) -> None:
+        decimal.getcontext().prec, decimal.getcontext().rounding = known
+
+    context = decimal.getcontext
     yield Part("Python's random numbers", random.getstate, random.setstate)
     # Not through os.environ: that is watched, and slow.
     yield Part("the environment", lambda: dict(os.environ._data), environ, True)
@@ -88,6 +151,9 @@ def _of_python() -> Iterator[Part]:
     yield Part("the filters of warnings", lambda: ([*warnings.filters], warnings.showwarning), filters, True)
     yield Part("the limit of recursion", sys.getrecursionlimit, sys.setrecursionlimit, True)
     yield Part("the garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
+    yield Part("what finds modules", lambda: ([*sys.meta_path], [*sys.path_hooks]), finders, True)
+    yield Part("the precision of decimal numbers", lambda: (context().prec, context().rounding), decimals)
+    yield Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda to: locale.setlocale(locale.LC_ALL, to))
     yield Part("the standard streams", lambda: (sys.stdout, sys.stderr), streams)
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from stages.inputs.places import is_own
 from stages.study.problem import Fault
@@ -16,19 +17,27 @@ NAMED = ("stages.methods.", "stages.metrics.", "stages.networks.")
 SERVING = ("zarr", "asyncio", "ThreadPoolExecutor", "fsspec")
 
 
+class Held(NamedTuple):
+    """What the keys of a call's rows hold of the project, and what its code asks that none can hold."""
+
+    modules: frozenset[str]
+    names: frozenset[tuple[str, str]]  # of a whole module '*'
+    files: frozenset[Path]
+    unheld: tuple[str, ...]
+
+
 class Reading:
     """What one call may read, and what it has read beyond that.
 
     Args:
         bound: Whose function is called.
-        modules: Those of the project that its rows' keys hold.
-        files: The data files that they hold.
+        held: What its rows' keys hold.
     """
 
-    def __init__(self, bound: Entry, modules: frozenset[str], files: frozenset[Path]):
-        self.bound, self.modules = bound, modules
-        self.files = {str(file) for file in files}
-        self.faults: list[str] = []
+    def __init__(self, bound: Entry, held: Held):
+        self.bound, self.modules, self.names = bound, held.modules, held.names
+        self.files = {str(file) for file in held.files}
+        self.faults = [*held.unheld]
         self.within: list[Fault] = []  # its own, and those of calls within it
         self.written: set[str] = set()
         self.hidden: list[tuple[str, ModuleType, dict, str]] = []

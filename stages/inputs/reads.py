@@ -1,24 +1,28 @@
 """Tell what a function reads while it is called: modules of this project, files, the environment, programs, networks.
 
 What its rows' keys do not hold is a fault: were it changed, the old values would stand. Python tells of most reading
-(PEP 578), whichever thread does it. Not seen are files that compiled code opens by itself, as `cv2.imread`.
+(PEP 578), whichever thread does it. Not seen are files that compiled code opens by itself, as `cv2.imread`:
+those functions are found in the source (`stages.cache.unheld`).
 """
 
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from types import FrameType
 from typing import Any
 
-from stages.inputs.events import JUDGES
+from stages.inputs import events
 from stages.inputs.places import is_own, relative
 from stages.inputs.reading import Reading
 from stages.study.problem import Fault
 
 # Modules of Python's through which the environment is asked.
 MAPPINGS = ("os", "collections.abc", "_collections_abc")
+# Those through which it is asked about files.
+FINDING = ("os", "genericpath", "glob", "ntpath", "pathlib", "posixpath")
 # The calls under way, the innermost last; None while the kernel works in between.
 ACTIVE: list[Reading | None] = []
 INSTALLED: list[bool] = []
@@ -32,6 +36,8 @@ def watching(reading: Reading) -> Iterator[None]:
         sys.addaudithook(_audit)
     kinds = type(os.environ), type(os.environb)
     os.environ.__class__ = os.environb.__class__ = Environment
+    stat, access = os.stat, os.access
+    os.stat, os.access = _judged(stat), _judged(access)
     reading.hide()
     ACTIVE.append(reading)
     try:
@@ -40,6 +46,7 @@ def watching(reading: Reading) -> Iterator[None]:
         ACTIVE[-1] = None
         reading.show()
         os.environ.__class__, os.environb.__class__ = kinds
+        os.stat, os.access = stat, access
         ACTIVE.pop()
 
 
@@ -73,36 +80,61 @@ class Environment(os._Environ):
         _asked("its size")
         return super().__len__()
 
+    def __repr__(self) -> str:
+        _asked("all of it")
+        return super().__repr__()
+
 
 def _asked(key: object) -> None:
     reading = _concerned()
-    if reading is None:
-        return
-    frame = sys._getframe(2)
-    while frame and (frame.f_globals.get("__name__") in MAPPINGS or frame.f_code.co_name == "expandvars"):
-        frame = frame.f_back  # type: ignore[assignment]
-    if frame and is_own(frame.f_code.co_filename):
+    if reading is not None and (frame := _asking(MAPPINGS)):
         where = f"make it a setting in params.yaml ({_at(frame)})"
         _stop(reading, f"reads the environment ({key}), which no key holds: {where}")
 
 
+def _judged(function: Callable) -> Callable:
+    """Have a function of `os` judged that asks about a file: Python does not tell of it."""
+
+    @wraps(function)
+    def judging(path: Any, *given: Any, **named: Any) -> Any:
+        reading = _concerned()
+        if reading is not None and named.get("dir_fd") is None and _asking(FINDING):
+            _judge(reading, events.asked, path)
+        return function(path, *given, **named)
+
+    return judging
+
+
+def _asking(through: tuple[str, ...]) -> FrameType | None:
+    """Give the frame of this project's code that asks, itself or through modules of Python's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and (frame.f_globals.get("__name__") in (__name__, *through) or frame.f_code.co_name == "expandvars"):
+        frame = frame.f_back
+    return frame if frame and is_own(frame.f_code.co_filename) else None
+
+
 def _audit(event: str, given: tuple) -> None:
-    if ACTIVE and event in JUDGES:
-        reading, thread = _concerned(), threading.get_ident()
-        if reading is not None and thread not in reading.judging:
-            reading.judging.add(thread)  # what judging itself does is not the function's
-            try:
-                told = JUDGES[event](reading, given)
-            finally:
-                reading.judging.remove(thread)
-            if told:
-                _stop(reading, told)
+    if ACTIVE and event in events.JUDGES:
+        reading = _concerned()
+        if reading is not None:
+            _judge(reading, events.JUDGES[event], given)
+
+
+def _judge(reading: Reading, judge: Callable[[Reading, Any], str | None], given: Any) -> None:
+    thread = threading.get_ident()
+    reading.judging.add(thread)  # what judging itself does is not the function's
+    try:
+        told = judge(reading, given)
+    finally:
+        reading.judging.remove(thread)
+    if told:
+        _stop(reading, told)
 
 
 def _concerned() -> Reading | None:
-    """Give the call under way, if this thread works for it."""
-    reading = ACTIVE[-1] if ACTIVE else None
-    return reading if reading is not None and threading.get_ident() not in reading.others else None
+    """Give the call under way, if this thread works for it, and not at judging it."""
+    reading, thread = ACTIVE[-1] if ACTIVE else None, threading.get_ident()
+    return reading if reading is not None and thread not in reading.others | reading.judging else None
 
 
 def _stop(reading: Reading, told: str) -> None:

@@ -45,7 +45,7 @@ def first(value: Any) -> object:
     """Give the state of a value when it was first given, or its present one if this is the first time."""
     if isinstance(value, list | tuple):
         return [first(one) for one in value]
-    if not isinstance(value, np.ndarray) and not _is_tensor(value) and not hasattr(value, COUNTS):
+    if not isinstance(value, np.ndarray) and not is_tensor(value) and not hasattr(value, COUNTS):
         return state(value)
     place = id(value)
     known = _KNOWN.get(place)
@@ -56,7 +56,7 @@ def first(value: Any) -> object:
 
 def state(value: Any) -> object:
     """Spell what a value is like; states are compared by ==."""
-    if _is_tensor(value):
+    if is_tensor(value):
         return _tensor(value, value.numel() * value.element_size() <= LARGE)
     if isinstance(value, np.ndarray):
         return _array(value)
@@ -91,7 +91,7 @@ def of_classifier(classifier: "Classifier") -> dict[str, object]:
 
     A cut of its network that is made later is no change.
     """
-    found: dict[str, object] = {}
+    found: dict[str, object] = {"": [*vars(classifier)]}
     parts: dict[str, nn.Module] = {}
     for name, value in vars(classifier).items():
         if name != COUNTS:
@@ -142,6 +142,7 @@ def _module(module: "nn.Module", small: bool) -> list[object]:
 def _tensor(tensor: "Tensor", small: bool) -> tuple[object, ...]:
     version = None if tensor.is_inference() else tensor._version
     about = (version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad)
+    about += tuple(vars(tensor))  # attributes that somebody has given it
     grad = id(tensor.grad) if tensor.is_leaf else None
     return *about, grad, tensor._backward_hooks is None, _digest(tensor, small)
 
@@ -179,6 +180,7 @@ def _places(size: int) -> list[int]:
     return [0] if size <= BLOCK * BLOCKS else np.linspace(0, size - BLOCK, BLOCKS, dtype=int).tolist()
 
 
-def _is_tensor(value: object) -> bool:
+def is_tensor(value: object) -> bool:
+    """Say whether a value is a tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
