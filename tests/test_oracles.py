@@ -332,7 +332,7 @@ def test_a_map_is_enlarged_as_by_opencv(network):
     side = (cases.HEIGHT, cases.WIDTH)
     found = mapped(coarse, classifier.batched, side, case.seeds, channels="sum", reverse=None)
     expected = grad_cam.shown(grad_cam.package.GradCAM, case, layer)[:, 0]
-    torch.testing.assert_close(scaled(found), expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(scaled(found).float(), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.filterwarnings("ignore:max_unpooling2d")  # Captum's, which is not deterministic

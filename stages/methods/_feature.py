@@ -79,7 +79,7 @@ def masked_logits(
         outputs = classifier.logits(masked)
         places = [(place, row, number) for place, (group, number) in enumerate(batched) for row in groups[group]]
         place, row, number = (list(numbers) for numbers in zip(*places, strict=True))
-        found[row, number] = outputs[place, targets[row]]
+        found[row, number] = outputs[place, targets[row]].to(found.dtype)
     # Sample by sample: a sum over a dimension may take another order in other company.
     return sum(found.split(channels, dim=1)) / samples
 

@@ -37,7 +37,7 @@ def answers(
         outputs = ask(hide(images[firsts], [mask for mask, _ in batched]), firsts)
         places = [(place, mask, row) for place, (mask, group) in enumerate(batched) for row in groups[group]]
         place, mask, row = (list(numbers) for numbers in zip(*places, strict=True))
-        found[row, mask] = outputs[place, targets[row]]
+        found[row, mask] = outputs[place, targets[row]].to(found.dtype)
     return found
 
 
