@@ -148,7 +148,7 @@ def test_a_box_partly_outside_is_clipped_for_every_reader(collected):
     assert store["boxes"][0].tolist() == [[0, 0, 2, 3], [6, 4, 8, 6], [2, 1, 5, 4]]
     maps = torch.zeros(1, *SIDE)
     maps[0, 0, 0] = 1
-    assert pointing_game(maps, torch.from_numpy(store["boxes"][:1]), tolerance=0).item() == 1
+    assert pointing_game(maps, torch.from_numpy(store["boxes"][:1]), [0], tolerance=0).item() == 1
 
 
 def test_a_corrected_box_is_in_the_key_of_whoever_is_given_boxes():

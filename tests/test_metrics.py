@@ -131,7 +131,7 @@ class TestLocalization:
         assert localization.attribution_localization(one, mask).item() == 1
         assert localization.relevance_rank(one, mask, seeds).item() == 1
         assert localization.top_k_intersection(one, mask, seeds, k=30).item() == 1
-        assert localization.pointing_game(one, boxes, tolerance=0).item() == 1
+        assert localization.pointing_game(one, boxes, [0] * len(one), tolerance=0).item() == 1
         assert localization.wsl(one, boxes, thresholds=10, iou=0.5).eq(1).all()
 
     def test_its_opposite_is_worthless(self):
@@ -140,7 +140,7 @@ class TestLocalization:
         assert localization.attribution_localization(other, mask).item() == 0
         assert localization.relevance_rank(other, mask, seeds).item() == 0
         assert localization.top_k_intersection(other, mask, seeds, k=30).item() == 0
-        assert localization.pointing_game(other, boxes, tolerance=0).item() == 0
+        assert localization.pointing_game(other, boxes, [0] * len(other), tolerance=0).item() == 0
         assert localization.wsl(other, boxes, thresholds=10, iou=0.5).eq(0).all()
 
     def test_a_uniform_map_scores_the_area_of_the_object(self):
@@ -159,7 +159,7 @@ class TestLocalization:
         assert localization.attribution_localization(one, mask).isnan().all()
         assert localization.relevance_rank(one, mask, [5]).isnan().all()
         assert localization.top_k_intersection(one, mask, [5], k=3).isnan().all()
-        assert localization.pointing_game(one, boxes, tolerance=0).isnan().all()
+        assert localization.pointing_game(one, boxes, [0] * len(one), tolerance=0).isnan().all()
         assert localization.wsl(one, boxes, thresholds=4, iou=0.5).isnan().all()
 
     def test_an_empty_map_has_no_share(self):
@@ -201,20 +201,28 @@ class TestLocalization:
         _, one, boxes = object_map()
         one = one * 0
         one[0][place] = 1
-        assert localization.pointing_game(one, boxes, tolerance=tolerance).item() == hit
+        assert localization.pointing_game(one, boxes, [0] * len(one), tolerance=tolerance).item() == hit
 
-    def test_the_first_of_equal_pixels_is_pointed_at(self):
-        _, one, boxes = object_map()
-        assert localization.pointing_game(one * 0, boxes, tolerance=3).item() == 0
-        assert localization.pointing_game(one * 0, boxes, tolerance=4).item() == 1, "(0, 0) is 13 from (2, 3)"
+    def test_of_equal_pixels_any_is_pointed_at(self):
+        """A constant map hits as often as a point that is drawn; of two equal pixels it points at each as often."""
+        masks, one, boxes = object_map()
+        many, seeds = 2000, list(range(2000))
+        hits = localization.pointing_game(one.expand(many, -1, -1) * 0, boxes.expand(many, -1, -1), seeds, tolerance=0)
+        share = float(masks.float().mean())
+        assert abs(float(hits.mean()) - share) < 4 * (share * (1 - share) / many) ** 0.5
+        two = torch.zeros_like(one)
+        y, x = masks[0].nonzero()[0].tolist()
+        two[0, y, x] = two[0, -1, -1] = 1
+        hits = localization.pointing_game(two.expand(many, -1, -1), boxes.expand(many, -1, -1), seeds, tolerance=0)
+        assert 0.4 < float(hits.mean()) < 0.6
 
     def test_any_of_several_objects_is_a_hit(self):
         _, one, boxes = object_map()
         two = boxes.clone()
         two[0, 1] = torch.tensor([8, 11, 12, 17])
         one[0, 12, 9] = 5
-        assert localization.pointing_game(one, boxes, tolerance=0).item() == 0
-        assert localization.pointing_game(one, two, tolerance=0).item() == 1
+        assert localization.pointing_game(one, boxes, [0] * len(one), tolerance=0).item() == 0
+        assert localization.pointing_game(one, two, [0] * len(one), tolerance=0).item() == 1
         far = torch.zeros_like(one)
         far[0, 11:17, 8:12] = 1
         assert localization.wsl(far, boxes, thresholds=3, iou=0.5).eq(0).all()
@@ -223,7 +231,7 @@ class TestLocalization:
     def test_the_tolerance_is_not_negative(self):
         _, one, boxes = object_map()
         with pytest.raises(ValueError, match="pointing_game: tolerance is -1, expected 0 or more"):
-            localization.pointing_game(one, boxes, tolerance=-1)
+            localization.pointing_game(one, boxes, [0] * len(one), tolerance=-1)
 
     def test_the_box_of_the_protocol_is_a_pixel_larger(self):
         _, one, boxes = object_map()

@@ -95,7 +95,7 @@ class TestProtocols:
             one[point] = 1
         corners = [(x0 + 1, y0 + 1, x1, y1) for x0, y0, x1, y1 in boxes]
         hits = localization.pointing_game(
-            maps, torch.tensor(boxes).expand(len(points), -1, -1), tolerance=tolerance
+            maps, torch.tensor(boxes).expand(len(points), -1, -1), [0] * len(maps), tolerance=tolerance
         ).tolist()
         assert hits == [restated.torchray_hit(one, corners, tolerance) for one in maps.numpy()]
         assert 30 < sum(hits) < len(hits) - 30

@@ -284,7 +284,7 @@ def test_every_number_of_the_default_study_has_a_range(tmp_path, value):
     [
         (("methods", "control", "center", "sigma"), 0.0, "'sigma' = 0.0: expected more than 0"),
         (("methods", "control", "center", "sigma"), 1e-300, "'sigma' = 1e-300: expected at least 1e-12"),
-        (("methods", "control", "canny", "sigma"), float("nan"), "'sigma' = nan: expected at least 0"),
+        (("methods", "control", "canny", "sigma"), float("nan"), "'sigma' = nan: expected a finite number, at least 0"),
         (("methods", "relevance", "lrp", "epsilon"), 0, "'epsilon' = 0.0: expected more than 0"),
         (("methods", "masking", "rise", "probability"), 1.5, "'probability' = 1.5: expected more than 0 and at most 1"),
         (("metrics", "imputation", "road", "shares"), [0.3, 1.0], "= [0.3, 1.0]: expected each more than 0 and less t"),

@@ -53,11 +53,12 @@ ATTRS = {
 }
 
 
-def pointing_game(maps: Maps, boxes: Boxes, *, tolerance: int) -> Scores:
+def pointing_game(maps: Maps, boxes: Boxes, seeds: Seeds, *, tolerance: int) -> Scores:
     """Ask whether the map's highest pixel lies on an object.
 
     Hit where the pixel lies in a box, or some pixel of a box is at a squared distance strictly below tolerance².
-    The highest pixel is the first one in reading order, so a constant map points at the top left corner.
+    Of equal highest pixels it is one drawn from the image's seed, as `ranking` orders them: a constant map points
+    anywhere, a map of edges at any edge.
 
     Args:
         tolerance: Pixels by which the point may miss a box; 0 and 1 both ask for a point inside.
@@ -69,11 +70,12 @@ def pointing_game(maps: Maps, boxes: Boxes, *, tolerance: int) -> Scores:
 
     Differs from the paper (Zhang et al. 2018; tolerance and rule as in TorchRay): scores are hits of images, to be
     averaged over images, where TorchRay averages per class first; the tolerance is in pixels of the input, where
-    TorchRay's 15 are of the photograph.
+    TorchRay's 15 are of the photograph; of equal highest pixels TorchRay takes the first in reading order, where
+    objects are rare.
     """
     at_least(0, "pointing_game", "tolerance", tolerance)
     width = maps.shape[2]
-    point = maps.flatten(1).argmax(dim=1)[:, None]
+    point = ranking(maps, seeds)[:, :1]
     across = _beyond(point % width, boxes[:, :, 0], boxes[:, :, 2])
     down = _beyond(point // width, boxes[:, :, 1], boxes[:, :, 3])
     distance = across**2 + down**2

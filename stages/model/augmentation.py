@@ -44,7 +44,9 @@ def check_recipe(recipe: dict, images: tuple[int, ...], where: str) -> None:
     count, channels, *sides = images
     batch, shift, exchanged = recipe["batch"], recipe["shift"], recipe["exchanged"]
     if batch > count:
-        raise Problem(f"params.yaml: {where}: batch = {batch}, but there are {count} training images; expected as many")
+        raise Problem(
+            f"params.yaml: {where}: batch = {batch}, but there are {count} training images; expected at most that"
+        )
     if shift >= min(sides):
         raise Problem(
             f"params.yaml: {where}: shift = {shift}; expected less than {min(sides)}, the images' lesser side"

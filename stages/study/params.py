@@ -81,6 +81,8 @@ def load(study: Path) -> dict:
     for section in DUE:
         if section not in params:
             raise Problem(f"{path}: the section '{section}' is missing")
+    if unknown := [str(section) for section in params if section not in DUE]:
+        raise Problem(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
     for section, accepted in SECTIONS.items():
         check(params[section], accepted, section, "the kernel")
     methods = {name for listed in entries(params, "methods").values() for name in listed}

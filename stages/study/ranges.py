@@ -165,7 +165,9 @@ def _spelled(known: Range, number: int | float) -> str:
     if known.most in (GREATEST, GREATEST_WHOLE, GREATEST_SEED):
         if number > known.most and isfinite(number):
             return f"at most {int(known.most)}"
-        return "a finite number" if known.least == -GREATEST and not isfinite(number) else least
+        if not isfinite(number):
+            return "a finite number" + ("" if known.least == -GREATEST else f", {least}")
+        return least
     return f"{least} and {'less than' if known.open_above else 'at most'} {known.most:g}"
 
 
