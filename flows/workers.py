@@ -36,9 +36,14 @@ class Workers:
 
     Each is a pool of its own, so that one that is killed takes nothing but its own work with it; another then stands
     in its place.
+
+    Raises:
+        Problem: there is to be none, and all work would wait for ever.
     """
 
     def __init__(self, count: int):
+        if count < 1:
+            raise Problem(f"workers: {count}; expected at least 1")
         # Where the environment is not activated, `python` of a stage's command must still be this one.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._count = count
