@@ -105,13 +105,15 @@ def record(study: str, cell: str) -> float:
     """Let DVC run one cell and record it in dvc.lock; give the seconds it took.
 
     Raises:
-        Problem: the cell failed; the message is the last thing that its command said, or what DVC cannot do.
+        Problem: the cell failed; the message is the last thing that its command said, or what DVC cannot do, or that
+            params.yaml was edited meanwhile.
         Killed: the cell's command was killed.
     """
     from dvc.stage.exceptions import StageCmdFailedError
 
     from flows import commands, hashes, lock
     from flows.repository import causes, repository
+    from flows.unedited import unedited
 
     start = time.monotonic()
     lock.quicken()
@@ -119,7 +121,7 @@ def record(study: str, cell: str) -> float:
     hashes.quicken()
     os.chdir(study)
     try:
-        with repository(Path(), wait=True) as repo:
+        with unedited(Path()), repository(Path(), wait=True) as repo:
             # For DVC a package that was installed past the lock of the environment has not changed.
             repo.stage_cache.pull = lambda remote: []  # rows say what is made already
             repo.reproduce(cell, single_item=True, force=cell == "versions", pull=pulling())
