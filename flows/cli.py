@@ -26,7 +26,9 @@ from stages.study.problem import Problem
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
 Study = Annotated[Path, typer.Option(help="The folder of params.yaml.")]
-Workers = Annotated[int, typer.Option(help="Processes that work side by side.")]
+Workers = Annotated[
+    int, typer.Option(help="Processes that work side by side, at least one.", callback=lambda count: _enough(count))
+]
 CORES = cores()
 FRESH = "Nothing is stale: every result is up to date."
 
@@ -88,10 +90,16 @@ def _reproduce(study: Path, workers: int, keep_going: bool) -> None:
 
 @app.command()
 def status(study: Study = Path()) -> None:
-    """Say which cells are stale and why, how many rows each is to make, and about how long that will take."""
+    """Say which cells are stale and why, how many rows each is to make, and about how long that will take.
+
+    While a run is under way, say so: until it ends, DVC has the study's lock.
+    """
     with told():
         check(study)
         load(study)
+        if process := planning.at_work_now(study):
+            typer.echo(f"A run or a pull is under way on {study} (process {process}): ask again when it has ended.")
+            return
         found = planning.plan(study)
         if not found.needs:
             console.print(FRESH)
@@ -123,8 +131,9 @@ def _serve(cron: str, study: Path, workers: int) -> None:
         check(study)
         load(study)
         from flows.reproduce import reproduce as flow
-        from flows.server import scheduling
+        from flows.server import scheduled, scheduling
 
+        scheduled(cron)
         parameters = {"study": str(study.resolve()), "workers": workers}
         with scheduling() as address:
             console.print(f"Runs are scheduled by {address}")
@@ -193,6 +202,14 @@ def compare(
         from flows.compare import compare as tell
 
         tell(study, revision, other, csv)
+
+
+def _enough(workers: int) -> int:
+    """Refuse a number of workers that would wait for ever, in one line; `min=1` would draw a box."""
+    with told():
+        if workers < 1:
+            raise Problem(f"--workers: {workers}; expected at least 1")
+    return workers
 
 
 @contextmanager

@@ -94,6 +94,7 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
     from dvc.repo.brancher import switch
     from dvc.scm import RevError, SCMError
     from dvc_data.index import DataIndexError
+    from scmrepo.exceptions import SCMError as GitError
 
     from flows.guard import guard
 
@@ -117,6 +118,10 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
                 files.get(f"/{source.as_posix()}", str(place), recursive=True)
     except RevError:
         raise Problem(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None
+    except GitError as error:  # DVC lets it through: where there are no commits, and where they are damaged
+        raise Problem(
+            f"{study.resolve()} has no revision '{revision}' ({str(error).strip()}); `git log` lists those there are"
+        ) from None
     except (SCMError, NotDvcRepoError):
         raise Problem(f"{study.resolve()} is not a repository of Git and DVC: it has no revisions to compare") from None
     except (OSError, DvcException, DataIndexError) as error:

@@ -137,7 +137,7 @@ def clean(study: Path) -> list[Path]:
 @contextmanager
 def at_work(study: Path) -> Iterator[None]:
     """Have a study to oneself, as long as this lasts: a second run waits until the first has ended, and says so."""
-    lock = study.resolve() / ".atlas" / "run.lock"
+    lock = _lock(study)
     if lock in HELD:
         yield
         return
@@ -154,6 +154,22 @@ def at_work(study: Path) -> Iterator[None]:
     finally:
         HELD.remove(lock)
         os.close(held)
+
+
+def at_work_now(study: Path) -> str | None:
+    """Give the number of the process that has a study to itself; None where none has."""
+    lock = _lock(study)
+    if not lock.exists():
+        return None
+    try:
+        os.close(take(lock, wait=False))
+    except BlockingIOError:
+        return lock.read_text().strip()
+    return None
+
+
+def _lock(study: Path) -> Path:
+    return study.resolve() / ".atlas" / "run.lock"
 
 
 def _deleted(output: Path) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flows.repository import repository
+from stages.study.problem import Problem
 
 
 def pull(study: Path, targets: list[str]) -> dict[str, int]:
@@ -13,8 +14,21 @@ def pull(study: Path, targets: list[str]) -> dict[str, int]:
         targets: Stages, cells or outputs; all if there is none.
 
     Raises:
-        Problem: a listing names a place outside its output, or there is no such target or remote.
+        Problem: a listing names a place outside its output, there is no such target, or no remote is set.
         Failure: an output is neither in the cache nor in the remote; all others are here.
     """
+    from dvc.exceptions import CheckoutError, NoOutputOrStageError
+    from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
+
     with repository(study, wait=True) as repo:
-        return repo.pull(targets or None)["stats"]
+        try:
+            return repo.pull(targets or None)["stats"]
+        except (NoOutputOrStageError, StageNotFound, StageFileDoesNotExistError) as error:
+            raise Problem(f"{error.msg}; expected outputs, cells or stages: `dvc stage list` names them") from None
+        except CheckoutError:
+            if repo.config["core"].get("remote") or any(out.remote for out in repo.index.outs):
+                raise
+            raise Problem(
+                "not all outputs are here, and no remote is set to bring them from; "
+                "`dvc remote add --default NAME URL` sets one"
+            ) from None

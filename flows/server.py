@@ -10,6 +10,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.told import Failure, one_line
@@ -18,6 +19,21 @@ from stages.study.problem import Problem
 # A slow machine takes up to a minute; how often it is asked.
 PATIENCE, PAUSE = 180, 0.5
 HEALTH = 10  # seconds in which a server that is up answers
+
+
+def scheduled(cron: str) -> None:
+    """Check that Prefect can read when to run.
+
+    Raises:
+        Problem: it cannot.
+    """
+    try:
+        CronSchedule(cron=cron)
+    except ValueError:
+        raise Problem(
+            f"--cron: {cron!r} says no times; expected five fields, minute, hour, day, month and weekday: "
+            "'0 3 * * *' is nightly at three"
+        ) from None
 
 
 @contextmanager

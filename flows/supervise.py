@@ -22,11 +22,13 @@ KEPT = "what was made is kept, and the next run goes on from there"
 def supervised(work: Callable[[], object]) -> NoReturn:
     """Do work in a child process and exit as it does; when either ends, nothing that was started is left.
 
-    Exits with 130 on Ctrl-C, 143 where it is terminated, 129 where its terminal is gone.
+    Exits with 130 on Ctrl-C, 143 where it is terminated, 129 where its terminal is gone; none of those that the caller
+    ignores ends it.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    awaited = {*ENDING, signal.SIGCHLD}
+    # What is ignored at the start, as `nohup` and a shell's background have it, stays ignored: blocked, it would come.
+    awaited = {*(one for one in ENDING if signal.getsignal(one) != signal.SIG_IGN), signal.SIGCHLD}
     signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored would not be waited for
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     parents, held = os.pipe()

@@ -36,9 +36,14 @@ class Workers:
 
     Each is a pool of its own, so that one that is killed takes nothing but its own work with it; another then stands
     in its place.
+
+    Raises:
+        Problem: there is to be none, and all work would wait for ever.
     """
 
     def __init__(self, count: int):
+        if count < 1:
+            raise Problem(f"workers: {count}; expected at least 1")
         # Where the environment is not activated, `python` of a stage's command must still be this one.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._count = count
@@ -100,13 +105,15 @@ def record(study: str, cell: str) -> float:
     """Let DVC run one cell and record it in dvc.lock; give the seconds it took.
 
     Raises:
-        Problem: the cell failed; the message is the last thing that its command said, or what DVC cannot do.
+        Problem: the cell failed; the message is the last thing that its command said, or what DVC cannot do, or that
+            params.yaml was edited meanwhile.
         Killed: the cell's command was killed.
     """
     from dvc.stage.exceptions import StageCmdFailedError
 
     from flows import commands, hashes, lock
     from flows.repository import causes, repository
+    from flows.unedited import unedited
 
     start = time.monotonic()
     lock.quicken()
@@ -114,7 +121,7 @@ def record(study: str, cell: str) -> float:
     hashes.quicken()
     os.chdir(study)
     try:
-        with repository(Path(), wait=True) as repo:
+        with unedited(Path()), repository(Path(), wait=True) as repo:
             # For DVC a package that was installed past the lock of the environment has not changed.
             repo.stage_cache.pull = lambda remote: []  # rows say what is made already
             repo.reproduce(cell, single_item=True, force=cell == "versions", pull=pulling())

@@ -299,7 +299,7 @@ def test_results_come_from_a_remote_and_nothing_else_does(house, tmp_path):
     shutil.rmtree(tmp_path / "shared")
     run(tmp_path, "git", "clone", "-q", str(ours), str(tmp_path / "others"))
     status, said = atlas("plain", "finer", "--study", tmp_path / "others")
-    assert status == 1
+    assert status == 2
     assert said.startswith("error: the results of plain are neither in DVC's cache nor in a remote (")
     assert "\n" not in said
 
@@ -311,7 +311,7 @@ def test_errors_are_one_line(house, tmp_path):
         (["plain", "--study", house, "--csv", "no/such/one.csv"], "no/such/one.csv: cannot be written (No such file"),
     ):
         status, said = atlas(*words)
-        assert status == 1
+        assert status == 2
         assert said.startswith("error: ")
         assert told in said
         assert "\n" not in said

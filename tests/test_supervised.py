@@ -27,18 +27,25 @@ def work():
 def ends():
     print("done")
 
-supervised({"work": work, "ends": ends}[sys.argv[1]])
+def waits():
+    print("begun", flush=True)
+    sys.stdin.readline()
+    print("done")
+
+supervised({"work": work, "ends": ends, "waits": waits}[sys.argv[1]])
 """
 
 
-def start(work: str) -> subprocess.Popen:
+def start(work: str, **how) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", WORK, work],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        **how,
     )
 
 
@@ -81,6 +88,17 @@ def test_nothing_is_left_of_a_run_that_is_ended(who, how, status, said):
 def test_a_run_that_ends_by_itself_ends_well():
     process = start("ends")
     assert process.communicate(timeout=60) == ("done\n", "")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_ignored_at_the_start_ends_nothing(ignored):
+    """As `nohup` has it of a terminal that goes, and a shell without jobs of Ctrl-C and what it runs behind itself."""
+    process = start("waits", preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN))
+    assert process.stdout.readline() == "begun\n"
+    os.killpg(process.pid, ignored)
+    time.sleep(0.5)  # it would end by now
+    assert process.communicate("\n", timeout=60) == ("done\n", "")
     assert process.returncode == 0
 
 

@@ -6,10 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from study import build, environment, tiny
+from study import build, environment, run, tiny
 
-from flows.plan import clean
+from flows.plan import at_work, clean
+from flows.workers import Workers
 from stages.cache import locks
+from stages.study.problem import Problem
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,42 @@ def test_it_is_one_line(house, case):
     assert said in done.stderr
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["reproduce", "--workers", "0"], "--workers: 0; expected at least 1"),
+        (["reproduce", "--workers", "-3"], "--workers: -3; expected at least 1"),
+        (["serve", "--cron", "0 3 * * *", "--workers", "0"], "--workers: 0; expected at least 1"),
+        (["serve", "--cron", "bad"], "--cron: 'bad' says no times; expected five fields"),
+        (["pull", "nope"], "'nope' does not exist as an output or a stage name in 'dvc.yaml'; expected"),
+        (["pull", "dvc.yaml:nope"], "Stage 'nope' not found inside 'dvc.yaml' file; expected"),
+        (["pull"], "not all outputs are here, and no remote is set to bring them from; `dvc remote add --default"),
+        (["compare", "HEAD~1"], "has no revision 'HEAD~1' (Empty git repo); `git log`"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_what_a_command_cannot_take_is_one_line(ready, words, said):
+    env = environment(ready)
+    done = subprocess.run(["atlas", *words], cwd=ready, env=env, capture_output=True, text=True, timeout=120)
+    assert said in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout
+
+
+def test_no_workers_are_refused_where_a_schedule_asks_for_them():
+    with pytest.raises(Problem, match="workers: 0; expected at least 1"):
+        Workers(0)
+
+
+def test_status_says_that_a_run_is_under_way(ready):
+    with at_work(ready):
+        said = run(ready, "atlas", "status").stdout
+    assert said == f"A run or a pull is under way on . (process {os.getpid()}): ask again when it has ended.\n"
+    assert "stale cells" in run(ready, "atlas", "status").stdout
 
 
 def test_debugging_shows_where(house):
