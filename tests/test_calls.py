@@ -65,6 +65,29 @@ def test_a_module_that_no_key_holds_is_not_found_by_its_name(told):
     assert told["sys_modules"].startswith("KeyError: 'stages.metrics.grid'")
 
 
+TEMPORARY = """
+import tempfile
+from stages.inputs import calls, reads
+from stages.inputs.reading import Held, Reading
+from stages.study.settings import Entry
+
+assert tempfile.tempdir is None
+reading = Reading(Entry("methods", "control", "one", "center", {}, {}), Held(frozenset(), frozenset(), frozenset(), ()))
+with reads.watching(reading):
+    with tempfile.TemporaryFile() as file:
+        file.write(b"1")
+assert not reading.faults, reading.faults
+"""
+
+
+def test_the_first_temporary_file_of_a_process_may_be_a_functions(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", TEMPORARY], cwd=tmp_path, env=environment(ROOT), capture_output=True, text=True,
+        check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 CENTER = {"function": "center", "sigma": 0.25, "channels": "sum"}
 METHODS = {"one": CENTER, "two": {**CENTER, "sigma": 0.3}, "three": {**CENTER, "sigma": 0.4}}
 METRICS = {

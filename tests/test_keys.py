@@ -438,6 +438,98 @@ FORMS = {
         "def first(images):\n    return import_module('stages.methods._helper').double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
+    "a dotted import inside a function": (
+        "def first(images):\n    import stages.methods._helper\n    return stages.methods._helper.double(images)\n",
+        ("methods/_helper.py", "2 * x", "3 * x"),
+    ),
+    "getattr of what a module passes on": (
+        "from stages.methods import _helper\n\n"
+        "def first(images):\n    return getattr(_helper, 'go' + 'ing')().run() * images\n",
+        ("kernel.py", "return 1", "return 2"),
+        ("methods/_helper.py", "\ndef double", "from stages.kernel import Base as going\n\n\ndef double"),
+    ),
+    "a module that is a class attribute": (
+        "from stages.methods import _helper\n\nclass Tool:\n    by = _helper\n\n"
+        "def first(images):\n    return Tool.by.going().run() * images\n",
+        ("kernel.py", "return 1", "return 2"),
+        ("methods/_helper.py", "\ndef double", "from stages.kernel import Base as going\n\n\ndef double"),
+    ),
+    **{
+        f"a registry that {way} fills": (
+            f"{head}KNOWN = {{}}\n\ndef twice(x):\n    return 2 * x\n\n"
+            f"def _add(function):\n    KNOWN['twice'] = function\n    return 1\n\n{filled}\n\n"
+            "def first(images):\n    return KNOWN['twice'](images)\n",
+            ("methods/family.py", "2 * x", "3 * x"),
+        )
+        for way, head, filled in (
+            ("list(map())", "", "DONE = list(map(_add, [twice]))"),
+            ("a map of maps", "", "DONE = list(map(list, map(map, [_add], [[twice]])))"),
+            ("map(*)", "", "DONE = list(map(*[_add, [twice]]))"),
+            ("a lambda", "", "DONE = list(map(lambda one: _add(one), [twice]))"),
+            ("sorted()", "", "DONE = sorted([twice], key=_add)"),
+            ("max()", "", "DONE = max([twice], key=_add)"),
+            ("min(**)", "", "DONE = min([twice], **{'key': _add})"),
+            ("a partial", "from functools import partial\n\n", "DONE = list(map(partial(_add), [twice]))"),
+            (
+                "a name that is imported too",
+                "from functools import cache\n\n",
+                "def cache(function):\n    _add(function)\n    return function\n\n"
+                "@cache\ndef other(x):\n    return 2 * x",
+            ),
+            (
+                "a name that a class binds too",
+                "from functools import cache\n\n",
+                "class Tool:\n    cache = _add\n\n    @cache\n    def other(x):\n        return 2 * x",
+            ),
+            (
+                "a name that a class imports too",
+                "from functools import cache\n\n",
+                "class Tool:\n    from stages.methods._helper import double as cache\n\n    @cache\n"
+                "    def other(x):\n        return 2 * x",
+            ),
+            (
+                "what looks like an accessor",
+                "",
+                "class R:\n    setter = staticmethod(_add)\n\n"
+                "class Tool:\n    @R.setter\n    def other(x):\n        return 2 * x",
+            ),
+            (
+                "what looks like an accessor of the class",
+                "",
+                "class R:\n    setter = _add\n\n"
+                "class Tool:\n    by = R\n\n    @by.setter\n    def by(x):\n        return 2 * x",
+            ),
+            (
+                "a record's own join",
+                "from typing import NamedTuple\n\n",
+                "class R(NamedTuple):\n    x: int\n\n    def join(self, one):\n        return _add(one)\n\n"
+                "DONE = R(1).join(twice)",
+            ),
+            (
+                "a record's own format",
+                "from typing import NamedTuple\n\n",
+                "class R(NamedTuple):\n    x: int\n\n    def __format__(self, how):\n"
+                "        return str(_add(twice))\n\n"
+                "DONE = f'{R(1)}'",
+            ),
+            (
+                "a class's own join",
+                "",
+                "class R:\n    @staticmethod\n    def join(one):\n        return _add(one)\n\nDONE = R.join(twice)",
+            ),
+            (
+                "the join of a class in a list",
+                "",
+                "class R:\n    @staticmethod\n    def join(one):\n        return _add(one)\n\n"
+                "LISTED = [R]\nDONE = LISTED[0].join(twice)",
+            ),
+        )
+    },
+    "TYPE_CHECKING that is bound again": (
+        "from typing import TYPE_CHECKING\n\nTYPE_CHECKING = True\nFACTOR = 1\n\nif TYPE_CHECKING:\n"
+        "    FACTOR = 2\n\ndef first(images):\n    return FACTOR * images\n",
+        ("methods/family.py", "    FACTOR = 2", "    FACTOR = 3"),
+    ),
     "a file that it declares": (
         "FILES = ['table.txt']\n\ndef first(images):\n    return images\n",
         ("methods/table.txt", "1", "2"),
@@ -481,6 +573,23 @@ def test_what_cannot_be_told_apart_is_taken_whole(house, tmp_path):
         "stages.methods._helper",
         "stages.kernel",
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Tool:\n    @property\n    def by(self):\n        return 1\n\n    @by.setter\n    def by(self, x):\n"
+        "        pass\n",
+        "from typing import NamedTuple\n\nclass R(NamedTuple):\n    x: int\n\nMADE = {'a': R(1)}\nNAMES = [*MADE]\n",
+        "A = {'a': 1}\nB = ', '.join(A.keys())\nC = {name: max(one, 2) for name, one in A.items()}\n",
+        "A = list(map(float, '1 2'.split()))\nB = sorted(A, key=abs)\n",
+        "from pathlib import Path\n\nA = Path(__file__).parent\nB = A.joinpath('a').resolve()\n",
+    ],
+)
+def test_a_module_of_values_is_told_apart(house, tmp_path, text):
+    (tmp_path / "stages/methods/family.py").write_text(f"{text}\n\ndef first(images):\n    return images\n")
+    house()
+    assert not source.reach(("stages.methods.family", "first")).whole
 
 
 @pytest.mark.parametrize(

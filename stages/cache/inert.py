@@ -3,80 +3,21 @@
 import ast
 from collections.abc import Iterable
 
-# A class of named fields that a module defines, as if it were imported.
-RECORD = ("record", "made")
-# Functions that a module may call when it is imported: they make a value and change nothing.
-BUILTINS = (
-    "abs bool bytes dict dict.fromkeys enumerate float frozenset int len list map max min range reversed round set "
-    "slice sorted str str.maketrans sum tuple zip"
+from stages.cache.known import (
+    CALLING,
+    DECORATORS,
+    HOOKS,
+    LOADING,
+    LOOKUP_ATTRIBUTES,
+    LOOKUP_MODULES,
+    LOOKUP_NAMES,
+    LOOKUPS,
+    PLAIN,
+    PROPERTY,
+    READING,
+    RECORD,
+    VALUES,
 )
-VALUES = {f"builtins.{name}" for name in BUILTINS.split()} | {
-    "collections.namedtuple",
-    "dataclasses.field",
-    "functools.partial",
-    "math.ceil",
-    "math.exp",
-    "math.floor",
-    "math.log",
-    "math.sqrt",
-    "numpy.array",
-    "numpy.dtype",
-    "pathlib.Path",
-    "re.compile",
-    "record.made",
-    "torch.tensor",
-    "types.MappingProxyType",
-    "typing.NewType",
-    "typing.TypeVar",
-    "zarr.codecs.BloscCodec",
-    "zarr.codecs.Crc32cCodec",
-}
-# Methods of such values that change nothing either.
-READING = {
-    "encode", "format", "items", "join", "joinpath", "keys", "resolve", "split", "strip", "union", "values",
-    "with_name", "with_suffix",
-}  # fmt: skip
-# Decorators that wrap a function and keep no list of those that they are given.
-DECORATORS = {
-    "abc.abstractmethod",
-    "builtins.classmethod",
-    "builtins.property",
-    "builtins.staticmethod",
-    "contextlib.contextmanager",
-    "dataclasses.dataclass",
-    "functools.cache",
-    "functools.cached_property",
-    "functools.lru_cache",
-    "functools.total_ordering",
-    "functools.wraps",
-    "stages.model.memory.shared",
-    "torch.enable_grad",
-    "torch.fx.wrap",
-    "torch.inference_mode",
-    "torch.no_grad",
-    "typing.final",
-    "typing.overload",
-}
-# What finds code, or a definition's own text, by a name that is made while the code runs.
-LOOKUPS = {"__builtins__", "__import__", "compile", "eval", "exec", "globals", "locals", "vars"}
-LOOKUP_ATTRIBUTES = {
-    "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__", "__getattribute__", "__globals__",
-    "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__", "entry_points", "f_back", "f_globals",
-    "f_locals", "import_module", "tb_frame",
-}  # fmt: skip
-LOOKUP_MODULES = {
-    "builtins", "cloudpickle", "code", "codeop", "copyreg", "dill", "doctest", "gc", "imp", "importlib", "inspect",
-    "joblib", "linecache", "marshal", "pickle", "pkgutil", "pydoc", "runpy", "shelve", "tokenize", "unittest",
-    "zipimport",
-}  # fmt: skip
-LOOKUP_NAMES = {
-    "importlib.metadata.EntryPoint", "importlib.metadata.EntryPoints", "importlib.metadata.entry_points",
-    "sys._current_frames", "sys._getframe", "sys.modules", "typing.get_type_hints",
-}  # fmt: skip
-# What Python sets of a module when it is loaded.
-LOADING = {"__builtins__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
-# Methods that run when a class is made, or when a module lacks a name.
-HOOKS = {"__class_getitem__", "__dir__", "__getattr__", "__init_subclass__", "__prepare__", "__set_name__"}
 
 
 def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
@@ -87,7 +28,10 @@ def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
         imports: What its names are imported from.
     """
     defined = {name for node in tree.body for name in bound(node)}
+    if twice := sorted(defined & set(imports)):
+        return f"{twice[0]} is imported and defined"
     known = imports | {node.name: RECORD for node in tree.body if _is_record(node, imports)}
+    known |= dict.fromkeys(_plain(tree, known), PLAIN)
     return next((why for node in tree.body if (why := _statement(node, known, defined))), "")
 
 
@@ -167,8 +111,9 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
     if isinstance(node, ast.ClassDef):
         if node.keywords:
             return f"{line}: the class {node.name} is made by {', '.join(one.arg or '**' for one in node.keywords)}"
-        inner = defined | {name for one in node.body for name in bound(one)}
-        told = [_statement(one, imports, inner) for one in node.body]
+        own = [name for one in node.body for name in (*bound(one), *_imported(one))]
+        known = {name: imported for name, imported in imports.items() if name not in own} | _properties(node, imports)
+        told = [_statement(one, known, defined | set(own)) for one in node.body]
         return (
             _decorated(node, imports, defined) or _values(node.bases, imports, defined) or next(filter(None, told), "")
         )
@@ -208,12 +153,26 @@ def _values(nodes: Iterable[ast.expr], imports: dict[str, tuple[str, str]], defi
 def _makes_a_value(call: ast.Call, imports: dict[str, tuple[str, str]], defined: set[str]) -> bool:
     name = dotted(call.func, imports, defined)
     if name in VALUES:
+        return _calls_nothing(call, name, imports, defined)
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in READING:
+        return False
+    # Of a value that no class or function of this project is part of: it may have a method of that name.
+    parts = [dotted(one, imports, defined) for one in ast.walk(call.func.value) if isinstance(one, ast.Name)]
+    if not all(parts) or any(part.startswith(("stages", "flows")) for part in parts):
+        return False
+    return name.rpartition(".")[0] in ("", "builtins", PLAIN[0])
+
+
+def _calls_nothing(call: ast.Call, name: str, imports: dict[str, tuple[str, str]], defined: set[str]) -> bool:
+    """Say whether what a function that makes values calls in turn, if anything, makes values too."""
+    if name not in CALLING:
         return True
-    return (
-        isinstance(call.func, ast.Attribute)
-        and call.func.attr in READING
-        and name.rpartition(".")[0] in ("", "builtins")
-    )
+    named = {key.arg: key.value for key in call.keywords}
+    if None in named or any(isinstance(one, ast.Starred) for one in call.args[:1]):
+        return False
+    given = call.args[0] if CALLING[name] == 0 and call.args else named.get("key")
+    called = "" if given is None else dotted(given, imports, defined)
+    return given is None or (called in VALUES and called not in CALLING)
 
 
 def _decorated(
@@ -221,8 +180,7 @@ def _decorated(
 ) -> str:
     for one in node.decorator_list:
         called = one.func if isinstance(one, ast.Call) else one
-        accessor = isinstance(called, ast.Attribute) and called.attr in ("setter", "getter", "deleter")
-        if not accessor and dotted(called, imports, defined) not in DECORATORS:
+        if dotted(called, imports, defined) not in DECORATORS:
             return f"line {one.lineno}: the decorator {ast.unparse(called)} may keep what it is given"
         if isinstance(one, ast.Call) and (
             found := _values([*one.args, *(key.value for key in one.keywords)], imports, defined)
@@ -254,7 +212,49 @@ def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:
     """Say whether a statement defines a class of named fields, of which making one does nothing else."""
     if not isinstance(node, ast.ClassDef) or node.decorator_list:
         return False
+    if any(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for one in ast.walk(node)):
+        return False
     return [dotted(base, imports, set()) for base in node.bases] == ["typing.NamedTuple"]
+
+
+def _plain(tree: ast.Module, known: dict[str, tuple[str, str]]) -> set[str]:
+    """Name the values of a module that no class or function of this project is part of."""
+    inner = {name for node in tree.body if isinstance(node, ast.ClassDef) for one in node.body for name in bound(one)}
+    parts: dict[str, set[str]] = {}
+    for node in tree.body:
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else node
+        used = {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} if value else set()
+        strange = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        strange = strange or any(isinstance(one, ast.Lambda) for one in ast.walk(node))
+        for name in bound(node):
+            parts.setdefault(name, set()).update({name} if strange else used)
+    foreign = {name for name, origin in known.items() if origin[0].partition(".")[0] in ("stages", "flows")}
+    mixed = foreign | inner | {name for name, used in parts.items() if name in used}
+    while more := {name for name, used in parts.items() if used & mixed} - mixed:
+        mixed |= more
+    return set(parts) - mixed
+
+
+def _properties(node: ast.ClassDef, imports: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Give the names of a class that stand for properties alone, as if they were imported."""
+    found: dict[str, bool] = {}
+    for one in node.body:
+        made = isinstance(one, ast.FunctionDef) and [ast.unparse(decorator) for decorator in one.decorator_list]
+        for name in (*bound(one), *_imported(one)):
+            accessors = [[f"{name}.{part}"] for part in ("setter", "getter", "deleter")]
+            found[name] = (made == ["property"] and found.get(name, True)) or (
+                found.get(name, False) and made in accessors
+            )
+    if "property" in found or "property" in imports:
+        return {}
+    return {name: PROPERTY for name, sound in found.items() if sound}
+
+
+def _imported(node: ast.stmt) -> list[str]:
+    """Give the names that a statement binds, if it is an import."""
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return []
+    return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
 
 
 def _never(test: ast.expr, imports: dict[str, tuple[str, str]]) -> bool:

@@ -50,6 +50,14 @@ def _scratch() -> tuple[str, ...]:
     return tuple(map(os.path.realpath, (tempfile.gettempdir(), f"{home}/.cache", f"{home}/.config")))
 
 
+def prepare() -> None:
+    """Find out where everything lies, before calls are watched.
+
+    Python looks for these folders under locks that the call which is judged may hold itself.
+    """
+    _packages(), _prefixes(), _scratch()
+
+
 def within(path: str, folders: tuple[str, ...]) -> bool:
     """Say whether a path is a folder, or lies in it."""
     return any(path == folder or path.startswith(folder + os.sep) for folder in folders)

@@ -14,7 +14,7 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
-from stages.inputs import events
+from stages.inputs import events, places
 from stages.inputs.places import is_own, relative
 from stages.inputs.reading import Reading
 from stages.study.problem import Fault
@@ -33,6 +33,7 @@ def watching(reading: Reading) -> Iterator[None]:
     """Watch what is read, and keep modules of this project out of reach that a call's keys do not hold."""
     if not INSTALLED:
         INSTALLED.append(True)
+        places.prepare()
         sys.addaudithook(_audit)
     kinds = type(os.environ), type(os.environb)
     os.environ.__class__ = os.environb.__class__ = Environment
