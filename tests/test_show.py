@@ -186,7 +186,7 @@ def test_the_default_name_says_image_and_classifier(study, tmp_path, monkeypatch
 def test_errors_are_one_line_with_what_was_given_and_what_there_is(study, tmp_path, monkeypatch, words, told):
     monkeypatch.chdir(tmp_path)
     status, said = atlas(*words, "--study", study)
-    assert status == 1
+    assert status == 2
     assert said.startswith("error: ")
     assert told in said
     assert "\n" not in said
@@ -197,6 +197,6 @@ def test_maps_that_are_not_here_are_named(study, tmp_path, monkeypatch):
     other = Path(shutil.copytree(study, tmp_path / "study"))
     shutil.rmtree(other / "data/maps/vanilla/perturbation/rise.zarr")
     status, said = atlas("test_0000", "--methods", "rise", "--study", other)
-    assert status == 1
+    assert status == 2
     assert "rise.zarr" in said
     assert "\n" not in said
