@@ -38,6 +38,7 @@ from scipy.stats import beta, binom
 from torch import Tensor
 
 from stages.cache.stores import read, values
+from stages.inputs.building import building
 from stages.inputs.calls import attributions
 from stages.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels
 from stages.inputs.evidence import intensities
@@ -138,14 +139,16 @@ def subject(given: Namespace) -> tuple[Classifier, Tensor, Tensor]:
     network = known["classifiers"][given.classifier]["network"]
     folder = params.path(given.study, "classifiers", given.classifier)
     if (folder / "card.json").is_file():
-        classifier = load(folder, given.classifier, network, engine)
+        classifier = load(folder, given.classifier, network, engine, building)
         images = read(params.path(given.study, "images", given.classifier) / "images", "the evaluation images")
         row = slice(given.image, given.image + 1)
         target = torch.from_numpy(values(images, "target")[row]).long()
         return classifier, intensities(values(images, "pixels")[row], "cpu"), target
     print(f"no {folder}: random weights, a random image of 32 x 32")
     torch.manual_seed(SEED)
-    classifier = Classifier("random", build(network, classes=6), mean=[0.5] * 3, std=[0.25] * 3, engine=engine)
+    classifier = Classifier(
+        "random", build(network, classes=6, watch=building), mean=[0.5] * 3, std=[0.25] * 3, engine=engine
+    )
     image = torch.rand(1, 3, 32, 32, generator=generator(SEED, "image", given.image))
     return classifier, image, classifier.logits(image).argmax(dim=1)
 

@@ -15,6 +15,7 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Field, Table
 from stages.inputs import calls, evidence
+from stages.inputs.building import building
 from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
 from stages.study.params import command, entries, load, path
@@ -120,7 +121,7 @@ def compute(
     done: set[tuple[int, bytes]] = set()
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
         held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce differently
         images = None
         for seen in {work.seen.group: work.seen for work in works}.values():

@@ -16,6 +16,7 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Field, Table
 from stages.inputs import calls, evidence
+from stages.inputs.building import building
 from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
 from stages.study.params import command, entries, load, path
@@ -127,7 +128,7 @@ def compute(
     done: set[tuple[int, bytes]] = set()
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
         for smoothing, group in dict.fromkeys((work.smoothing.name, work.seen.group) for work in works):
             alike = [i for i in missing if (works[i].smoothing.name, works[i].seen.group) == (smoothing, group)]
             if not alike:

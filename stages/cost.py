@@ -21,6 +21,7 @@ from stages.cache.rows import Rows, of_cell
 from stages.cache.stores import read, values
 from stages.cache.tables import KEY, Field, Table, keys_of
 from stages.inputs import calls, evidence
+from stages.inputs.building import building
 from stages.inputs.lending import Lender, of_whole_set
 from stages.study.params import command, entries, load, path
 from stages.study.problem import Fault
@@ -148,7 +149,7 @@ def compute(
         due.append((planned.metrics, position, f"{name} ({planned.judged[name].method})", of_metric))
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
         for table, position, named, measure in due:
             if named in passes or named in failures:
                 continue

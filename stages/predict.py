@@ -13,6 +13,7 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.stores import read, values
 from stages.cache.tables import Field, Table
+from stages.inputs.building import building
 from stages.study.params import command, load, path
 from stages.study.settings import canonical
 
@@ -107,7 +108,7 @@ def compute(
     engine = params["engine"]
     start(engine)
     folder = path(study, "classifiers", classifier)
-    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
     size = max(1, READ // engine["batch"]) * engine["batch"]
     for part in (missing[at : at + size] for at in range(0, len(missing), size)):
         found = probabilities(loaded, values(images.store, "pixels", images.rows[part]))

@@ -16,6 +16,7 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Table
 from stages.inputs import calls, evidence, judging
+from stages.inputs.building import building
 from stages.inputs.lending import Lender, of_whole_set
 from stages.study.params import command, entries, load, path
 from stages.study.problem import Fault, Unsupported
@@ -171,7 +172,7 @@ def compute(
     done: set[tuple[int, str, bytes]] = set()
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine)
+        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
         for seen in {work.seen.group: work.seen for work in works}.values():
             own = {key: positions for key, positions in wanted.items() if works[key[0]].seen is seen}
             lender = Lender(study, classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], ways)

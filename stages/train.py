@@ -21,6 +21,7 @@ from stages.cache import keys
 from stages.cache.locks import beside
 from stages.cache.recorded import recorded
 from stages.cache.stores import read, replace, values
+from stages.inputs.building import building
 from stages.model.augmentation import augmented, check_recipe
 from stages.model.classifier import Classifier
 from stages.model.comparing import COMPARED, compared
@@ -89,7 +90,7 @@ def deterministic(engine: dict) -> None:
 def begun(network: dict, classes: int, seed: int) -> nn.Sequential:
     """Build a network with seeded weights."""
     torch.manual_seed(seed)
-    return build(network, classes=classes)
+    return build(network, classes=classes, watch=building)
 
 
 def trained(folder: Path, key: str) -> dict[str, Tensor] | None:

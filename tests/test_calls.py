@@ -88,6 +88,51 @@ def test_the_first_temporary_file_of_a_process_may_be_a_functions(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+BUILT = """
+import contextlib, os, sys
+from pathlib import Path
+from stages.inputs.building import building
+from stages.model import loading
+from stages.study.problem import Problem
+
+def suppressed(read):
+    with contextlib.suppress(Exception):
+        read()
+
+RESNET = {"family": "residual", "function": "small_resnet", "widths": [4, 4], "blocks": 1}
+VISION = {"family": "torchvision", "name": "resnet18", "side": None}
+for network in (RESNET, VISION):
+    assert loading.build(network, classes=3, watch=building)
+real = loading.find
+for read in (
+    lambda: os.environ.get("SCALE", "1"),
+    lambda: suppressed(lambda: os.environ["SCALE"]),
+    lambda: Path(sys.argv[1]).read_text(),
+    lambda: os.system("true"),
+):
+    loading.find = lambda *which: read() and None or real(*which)
+    try:
+        loading.build(RESNET, classes=3, watch=building)
+        print("nothing")
+    except Problem as told:
+        print(told)
+"""
+
+
+def test_a_network_that_reads_what_its_key_does_not_hold_is_told(tmp_path):
+    (tmp_path / "run.py").write_text(BUILT)
+    done = subprocess.run(
+        [sys.executable, "run.py", str(ROOT / "params.yaml")], cwd=tmp_path, env=environment(ROOT),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert len(told) == 4
+    due = "reads the environment (SCALE)", "reads the environment (SCALE)", "reads params.yaml", "starts a process"
+    for line, one in zip(told, due, strict=True):
+        assert line.startswith(f"stages/networks/residual.py: small_resnet {one}")
+
+
 CENTER = {"function": "center", "sigma": 0.25, "channels": "sum"}
 METHODS = {"one": CENTER, "two": {**CENTER, "sigma": 0.3}, "three": {**CENTER, "sigma": 0.4}}
 METRICS = {

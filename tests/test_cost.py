@@ -130,9 +130,9 @@ def test_costs_do_not_depend_on_the_batch(measured, tmp_path, monkeypatch):
         shutil.rmtree(study / folder)
     sizes, loads = [], loading.load
 
-    def larger(folder, name, network, engine):
+    def larger(folder, name, network, engine, watch):
         sizes.append(engine["batch"])
-        return loads(folder, name, network, {**engine, "batch": 7})
+        return loads(folder, name, network, {**engine, "batch": 7}, watch)
 
     monkeypatch.setattr(loading, "load", larger)
     cost.main(study, C)

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stages.cache import keys
+from stages.inputs.building import building
 from stages.model import comparing, loading
 from stages.model.classifier import Classifier
 from stages.model.comparing import compared
@@ -235,7 +236,7 @@ def saved(folder, monkeypatch, network, **card):
 
 def test_a_card_says_which_form_runs_and_a_warning_tells(tmp_path, monkeypatch, capsys, images):
     network = saved(tmp_path, monkeypatch, InPlace)
-    classifier = loading.load(tmp_path, "odd", {"family": "residual"}, ENGINE)
+    classifier = loading.load(tmp_path, "odd", {"family": "residual"}, ENGINE, building)
     told = capsys.readouterr().err
     assert told.startswith("warning: classifier odd: the logits of its fast form differ by 0.")
     assert told.count("\n") == 1
@@ -245,10 +246,10 @@ def test_a_card_says_which_form_runs_and_a_warning_tells(tmp_path, monkeypatch, 
     form = {"runs": "fast", "difference": 0.0, "tolerance": 1e-3, "images": 8}
     saved(tmp_path, monkeypatch, Twice, form=form)
     monkeypatch.setattr(loading, "compared", None)  # what the card says is not found again
-    assert not loading.load(tmp_path, "odd", {"family": "residual"}, ENGINE).plain
+    assert not loading.load(tmp_path, "odd", {"family": "residual"}, ENGINE, building).plain
     assert capsys.readouterr().err == ""
     saved(tmp_path, monkeypatch, Twice, form={**form, "runs": "plain", "difference": None})
-    assert loading.load(tmp_path, "odd", {"family": "residual"}, ENGINE).plain
+    assert loading.load(tmp_path, "odd", {"family": "residual"}, ENGINE, building).plain
     assert "its fast form are not finite" in capsys.readouterr().err
 
 
@@ -337,7 +338,7 @@ def test_a_broken_card_is_told_in_one_line(tmp_path, told, text):
     network = small(tmp_path)
     (tmp_path / "card.json").write_text(text)
     with pytest.raises(Problem, match=told) as raised:
-        loading.load(tmp_path, "odd", network, ENGINE)
+        loading.load(tmp_path, "odd", network, ENGINE, building)
     assert "\n" not in str(raised.value)
     assert f"{tmp_path}/card.json" in str(raised.value)
 
@@ -348,7 +349,7 @@ def test_truncated_weights_are_told_in_one_line(tmp_path, kept):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(Problem, match="cut off or damaged") as raised:
-        loading.load(tmp_path, "odd", network, ENGINE)
+        loading.load(tmp_path, "odd", network, ENGINE, building)
     assert "\n" not in str(raised.value)
     assert str(path) in str(raised.value)
 
@@ -356,8 +357,8 @@ def test_truncated_weights_are_told_in_one_line(tmp_path, kept):
 def test_missing_weights_and_those_of_another_network_are_told_in_one_line(tmp_path):
     network = small(tmp_path)
     with pytest.raises(Problem, match=r"not the weights of classifiers\.odd\.network") as raised:
-        loading.load(tmp_path, "odd", {**network, "widths": [8, 8]}, ENGINE)
+        loading.load(tmp_path, "odd", {**network, "widths": [8, 8]}, ENGINE, building)
     assert "\n" not in str(raised.value)
     (tmp_path / "weights.safetensors").unlink()
     with pytest.raises(Problem, match=r"weights.safetensors: cannot be read"):
-        loading.load(tmp_path, "odd", network, ENGINE)
+        loading.load(tmp_path, "odd", network, ENGINE, building)

@@ -1,6 +1,8 @@
 """Build the networks that params.yaml describes, and load trained classifiers."""
 
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,21 +17,31 @@ from stages.study.params import find
 from stages.study.problem import Problem
 from stages.study.seeds import uniform
 
+# Watches while the function of a family is found and called, and raises a Problem if that reads what no key holds.
+Watch = Callable[[str, str], AbstractContextManager[None]]
+
 SIDE = 64  # pixels of a side of images of noise, where neither the card nor the network says which it takes
 
 
-def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:
+def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> Classifier:
     """Load a trained classifier from its folder: `weights.safetensors` and `card.json`.
 
     It runs in the form that the card names: fast, or as it was built. Where the card does not say, the two are compared
     on images of noise. That the latter runs is told on stderr.
+
+    Args:
+        folder: Of the classifier.
+        name: Its name.
+        network: Its entry's network in params.yaml.
+        engine: How it runs.
+        watch: While the network is built: `stages.inputs.building`.
 
     Raises:
         Problem: a file is missing or damaged, or the weights are not those of the network that params.yaml describes.
     """
     card = cards.read(folder)
     mean, std = cards.normalization(folder)
-    module = build(network, classes=len(card["classes"]))
+    module = build(network, classes=len(card["classes"]), watch=watch)
     data = cards.weights(folder)
     try:
         module.load_state_dict(read_weights(data))
@@ -49,11 +61,12 @@ def load(folder: Path, name: str, network: dict, engine: dict) -> Classifier:
     return Classifier(name, module, **about, plain=known["runs"] == "plain")
 
 
-def build(network: dict, *, classes: int) -> nn.Sequential:
+def build(network: dict, *, classes: int, watch: Watch) -> nn.Sequential:
     """Build the network that an entry of params.yaml names, with its settings."""
     settings = {key: value for key, value in network.items() if key not in ("family", "function")}
     function = network.get("function", network["family"])
-    return find("networks", network["family"], function)(classes=classes, **settings)
+    with watch(network["family"], function):
+        return find("networks", network["family"], function)(classes=classes, **settings)
 
 
 def _noise(card: dict, network: dict) -> Images:

@@ -1,0 +1,41 @@
+"""Watch how networks are built: what their functions read, and their classifiers' keys do not hold, is told."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from stages.cache import keys
+from stages.inputs import reads
+from stages.inputs.calls import NETWORK
+from stages.inputs.reading import Held, Reading
+from stages.study.problem import Problem
+from stages.study.settings import Entry
+
+
+@contextmanager
+def building(family: str, function: str) -> Iterator[None]:
+    """Watch while a network is built.
+
+    Args:
+        family: Of the network: its module of `stages/networks`.
+        function: Its name there.
+
+    Raises:
+        Problem: it reads what no key of its classifier holds; also where the function has caught what was raised.
+    """
+    reading = Reading(Entry("networks", family, function, function, {}, {}), _held(family, function))
+    try:
+        with reads.watching(reading):
+            yield
+    except Exception:
+        if not reading.faults:
+            raise
+    if reading.faults:
+        raise Problem(f"stages/networks/{family}.py: {function} {reading.faults[0]}")
+
+
+@cache
+def _held(family: str, function: str) -> Held:
+    """Say what a classifier's key holds of the code of its network."""
+    roots = ((f"stages.networks.{family}", function), *NETWORK)
+    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))
