@@ -67,7 +67,21 @@ FAULTS = {
     "eps": ("classifier._network.features.norm.eps = 1.0", "writes into classifier"),
     "mean": ("classifier.mean.zero_()", "writes into classifier"),
     "batch": ("classifier.batch = 3", "writes into classifier"),
+    "logits_of_instance": ("classifier.logits = lambda images: images", "writes into classifier"),
+    "logits_of_class": ("type(classifier).logits = lambda self, images: images", "changes what Classifier holds"),
+    "part_of_kernel": (
+        "setattr(layers, [n for n in dir(layers) if n[0] != '_'][0], 1)\n-----\nfrom stages.model import layers",
+        "changes what stages.model.layers holds",
+    ),
     # leaves the process changed
+    "cudnn_sdp": ("torch.backends.cuda.enable_cudnn_sdp(False)", "changes torch's attention (cudnn_sdp)"),
+    "mkldnn": ("torch._C._set_mkldnn_enabled(False)", "changes torch.backends.mkldnn.enabled"),
+    "mkldnn_deterministic": (
+        "torch.backends.mkldnn.deterministic = True",
+        "changes torch.backends.mkldnn.deterministic",
+    ),
+    "einsum": ("torch.backends.opt_einsum.strategy = 'greedy'", "changes torch.backends.opt_einsum.strategy"),
+    "cv2_threads": ("cv2.setNumThreads(3)\n-----\nimport cv2", "changes cv2's number of threads"),
     "threads": ("torch.set_num_threads(3)", "changes torch's number of threads"),
     "dtype": ("torch.set_default_dtype(torch.float64)", "changes torch's default dtype"),
     "grad_mode": ("torch.set_grad_enabled(False)", "changes torch's gradient mode"),
@@ -239,6 +253,7 @@ def write(house: Path) -> None:
 
 def main() -> None:
     """Call every form on the same evidence; after each fault the evidence is made anew."""
+    import cv2  # noqa: F401 - what changes while it is first imported is no fault
     import torch
     from judging_forms import given, wrote
 

@@ -62,7 +62,7 @@ class Names:
 
 def state() -> dict[str, Any]:
     """Look at all of it."""
-    return {part.what: _look(part) for part in _parts()}
+    return {part.what: _look(part) for part in (*_parts(), *_kernel())}
 
 
 def restored(before: dict[str, Any], imported: bool) -> list[str]:
@@ -72,7 +72,8 @@ def restored(before: dict[str, Any], imported: bool) -> list[str]:
         before: As it was.
         imported: Whether other packages have been imported since.
     """
-    changed = [(part, now) for part in _parts() if not _same(now := _look(part), before[part.what])]
+    known = [part for part in (*_parts(), *_kernel()) if part.what in before]
+    changed = [(part, now) for part in known if not _same(now := _look(part), before[part.what])]
     for part, _ in changed:
         part.set(before[part.what])
     return [part.what for part, now in changed if not (imported and part.by_imports) or _is_own(now, before[part.what])]
@@ -85,6 +86,21 @@ def _parts() -> list[Part]:
         return [*_of_python(), *_of_numpy(), *map(_of_owner, owners)]
     owners += [torch, torch.nn.functional, torch.nn.Module, torch.Tensor, torch.fft, torch.linalg]
     return [*_of_python(), *_of_numpy(), *_of_torch(), *map(_of_owner, owners)]
+
+
+# By how many modules there are: what methods and metrics are given to call.
+KERNEL: dict[int, list[Part]] = {}
+
+
+def _kernel() -> list[Part]:
+    if len(sys.modules) not in KERNEL:
+        KERNEL.clear()
+        names = [name for name in sys.modules if name.startswith(("stages.model.", "stages.inputs."))]
+        owners: list[Any] = [sys.modules[name] for name in names]
+        if classifier := sys.modules.get("stages.model.classifier"):
+            owners.append(classifier.Classifier)
+        KERNEL[len(sys.modules)] = [_of_owner(owner)._replace(by_imports=False) for owner in owners]
+    return KERNEL[len(sys.modules)]
 
 
 def _look(part: Part) -> Any:
@@ -154,6 +170,12 @@ def _of_python() -> Iterator[Part]:
     yield Part("what finds modules", lambda: ([*sys.meta_path], [*sys.path_hooks]), finders, True)
     yield Part("the precision of decimal numbers", lambda: (context().prec, context().rounding), decimals)
     yield Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda to: locale.setlocale(locale.LC_ALL, to))
+    yield Part(
+        "cv2's number of threads",
+        lambda: cv2.getNumThreads() if (cv2 := sys.modules.get("cv2")) else None,
+        lambda known: known is None or sys.modules["cv2"].setNumThreads(known),
+        True,
+    )
     yield Part("the standard streams", lambda: (sys.stdout, sys.stderr), streams)
 
 
@@ -203,7 +225,6 @@ def _of_torch() -> Iterator[Part]:
     devices = ("cpu", "cuda")
     hooks = [hooks for name, hooks in vars(module).items() if name.startswith("_global_") and isinstance(hooks, dict)]
     least = sys.float_info.min
-    mkldnn = (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled)
     yield Part("torch's random numbers", drawn, draw)
     yield Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
     # What torch.get_default_device looks at first; to ask it takes 20 microseconds.
@@ -226,17 +247,21 @@ def _of_torch() -> Iterator[Part]:
     yield Part("torch's algorithms", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode)
     yield Part("torch's precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
     yield Part("torch's treatment of denormal numbers", lambda: least / 2 == 0, torch.set_flush_denormal)
-    yield Part("torch's use of oneDNN", *mkldnn)
     yield Part(
         "torch's hooks of all layers",
         lambda: [*map(len, hooks)],
         lambda _: [one.clear() for one in hooks],
     )
     yield attribute(torch.utils.deterministic, "fill_uninitialized_memory", "torch's filling of memory")
-    for name in ("enabled", "benchmark", "deterministic", "allow_tf32"):
-        yield attribute(backends.cudnn, name, f"torch.backends.cudnn.{name}")
+    for owner in (backends.cudnn, backends.mkldnn):
+        for name, flag in vars(type(owner)).items():
+            # The new spelling of allow_tf32 contradicts the old one once both were set.
+            if isinstance(flag, backends.ContextProp) and name not in ("fp32_precision", "depthwise_kernel"):
+                yield attribute(owner, name, f"torch.backends.{owner.m.__name__.split('.')[-1]}.{name}")
+    for name in ("enabled", "strategy"):
+        yield attribute(backends.opt_einsum, name, f"torch.backends.opt_einsum.{name}")
     for name in ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
         yield attribute(backends.cuda.matmul, name, f"torch.backends.cuda.matmul.{name}")
-    for name in ("flash_sdp", "mem_efficient_sdp", "math_sdp"):
+    for name in [name.removesuffix("_enabled") for name in vars(backends.cuda) if name.endswith("_sdp_enabled")]:
         enabled, enable = getattr(backends.cuda, f"{name}_enabled"), getattr(backends.cuda, f"enable_{name}")
         yield Part(f"torch's attention ({name})", enabled, enable)
