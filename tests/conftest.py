@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from study import build, run, tiny
 # touch. This is set before any of the project's modules is imported.
 codemain.getrandbits = random.Random(0).getrandbits
 
+from stages.inputs.reading import NAMED  # noqa: E402
 from stages.study import unedited  # noqa: E402
 
 # As `stages.model.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
@@ -33,6 +35,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nothing_read_yet():
     """Every test is a process of its own to the guard against edits: what another test read may have changed."""
     unedited.READ.clear()
+
+
+@pytest.fixture(autouse=True)
+def _the_same_modules_afterwards():
+    """After a fault the modules of methods and metrics are imported anew: tests have names of those there were."""
+    known = {name: module for name, module in sys.modules.items() if name.startswith(NAMED)}
+    yield
+    for name, module in known.items():
+        if sys.modules.get(name) is not module:
+            sys.modules[name] = module
+            parent, _, child = name.rpartition(".")
+            setattr(sys.modules[parent], child, module)
 
 
 @pytest.fixture(scope="session")
