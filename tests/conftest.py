@@ -4,7 +4,9 @@ import fcntl
 import os
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from beartype._check.code import codemain
@@ -14,6 +16,7 @@ from study import build, run, tiny
 # touch. This is set before any of the project's modules is imported.
 codemain.getrandbits = random.Random(0).getrandbits
 
+from stages.inputs import kept  # noqa: E402
 from stages.inputs.reading import NAMED  # noqa: E402
 from stages.study import unedited  # noqa: E402
 
@@ -35,6 +38,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _nothing_read_yet():
     """Every test is a process of its own to the guard against edits: what another test read may have changed."""
     unedited.READ.clear()
+
+
+def _without_checks(function: FunctionType, deep: int, look: Callable = kept._function) -> object:
+    """Look at a function and not at the wrapper that checks its types, which fills itself at the first call."""
+    wrapped = str(function.__globals__.get("__name__")).startswith("jaxtyping")
+    return look(function.__wrapped__ if wrapped else function, deep)
+
+
+kept._function = _without_checks
 
 
 @pytest.fixture(autouse=True)
