@@ -2,9 +2,8 @@
 
 Writes `data/cost/<classifier>.zarr`: what a method's map of one image takes (group `methods`: forward, backward and
 head, over `method`), and what a metric's score of one map takes (group `metrics`: the same and explained, over
-`metric`). They are measured, each alone: a method makes the map of the first evaluation image, a metric judges the
-first row that it has of the first method that it judges. Where a metric has maps made, their passes are the method's
-and not counted, so that its cost does not depend on the method:
+`metric`). They are measured, each alone: of a method the map of the first evaluation image, of a metric the first row
+of the first method that it judges. Maps that a metric has made are the method's cost, so that its own is of no method:
 
     passes of a metric's score of a method's map = passes of the metric + explained · passes of the method
 """

@@ -223,8 +223,7 @@ def score(
 
     Args:
         work, metric: The metric, and its number.
-        method: Whose maps.
-        positions: Which of them.
+        method, positions: Whose maps, and which of them.
         given: Their evidence, by name.
         lender: Adds what the metric names of the method.
         rows: Where scores are journaled.

@@ -1,7 +1,7 @@
 """Train a classifier: `python -m stages.train CLASSIFIER` writes `data/classifiers/<classifier>/`.
 
-The folder holds `weights.safetensors` and `card.json`: network, recipe, normalization, accuracy on the held-out split,
-and accuracy under an attack that it was not trained with. Two trainings give the same weights on one kind of machine.
+The folder holds `weights.safetensors` and `card.json`: network, recipe, normalization, accuracy on the held-out split
+and under an attack it was not trained with. Two trainings give the same weights on one kind of machine.
 """
 
 import json
@@ -130,8 +130,7 @@ def fit(
         pixels: Of the training split, 8 bits.
         labels: Theirs.
         seed: Of shuffling, augmentation and attacks.
-        mean: Of each channel.
-        std: Of each channel.
+        mean, std: Of each channel.
         epochs: Passes over the training split.
         batch: Images a step.
         rate: Largest learning rate.

@@ -41,7 +41,7 @@ def test_all_text_lies_inside(names, label, scale, end):
             axes.set_ylim(len(names) - 0.4, -0.6)
         fit(axes, names=names, beneath=0.2)
         assert inside(figure)
-        assert axes.get_position().width > 0.3
+        assert axes.get_position().width > 0.2
 
 
 @pytest.mark.parametrize("number", [1, 2, 13])
