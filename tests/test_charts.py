@@ -2,11 +2,12 @@
 
 import io
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
 
-from stages.figures import bands
+from stages.figures import bands, dots
 from stages.figures.theme import fit, style
 
 LONG = ["integrated_gradients_of_a_mask", "up"]
@@ -32,8 +33,10 @@ def test_all_text_lies_inside(names, label, scale, end):
         figure = Figure(figsize=(4.5, 2.4))
         axes = figure.add_subplot()
         axes.plot([end / 1000, end], [-abs(end), abs(end)])
-        axes.set_xscale(scale)
         axes.set_xlim(*sorted((end / 1000, end)))
+        if scale == "log":
+            dots.scale(axes, np.array([end / 1000, end]))  # no chart has matplotlib's own powers, which are mathematics
+            assert axes.get_xscale() == "log"
         axes.set_xlabel("mean rank over metrics  (1 is best)")
         axes.set_ylabel(label)
         if names:
@@ -41,7 +44,7 @@ def test_all_text_lies_inside(names, label, scale, end):
             axes.set_ylim(len(names) - 0.4, -0.6)
         fit(axes, names=names, beneath=0.2)
         assert inside(figure)
-        assert axes.get_position().width > 0.2
+        assert axes.get_position().width > 0.3
 
 
 @pytest.mark.parametrize("number", [1, 2, 13])

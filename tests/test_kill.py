@@ -99,8 +99,8 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def finished(house: Path) -> dict[str, bytes]:
-    """What is in place; what a killed process had set aside, DVC ignores and `atlas clean` deletes."""
-    return {name: data for name, data in files(house / "data/maps").items() if ".partial/" not in name}
+    """What is in place; what a killed process had set aside and its locks, DVC ignores and `atlas clean` deletes."""
+    return {name: data for name, data in files(house / "data/maps").items() if ".partial" not in name}
 
 
 def test_a_kill_at_any_rename_leaves_the_old_output_or_the_new(house, whole, tmp_path):
