@@ -33,4 +33,4 @@ class Source(NamedTuple):
 
     classes: list[str] | None
     pictures: Iterable[Picture]
-    left_out: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []  # noqa: RUF012 - of a tuple, and nobody adds to it
