@@ -15,6 +15,7 @@ from signal import SIGINT
 from typing import Any, Literal
 
 from stages.study import unedited
+from stages.study.fitting import fitting
 from stages.study.parsing import parsed
 from stages.study.problem import Problem
 from stages.study.settings import NAME, Entry, check, mapping, named
@@ -31,7 +32,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "level": int | None,
         "tile": int | None,
     },
-    "datasets": {},
+    "datasets": {
+        "path": str,
+        "fit": dict[str, Any] | None,
+        "channels": Literal["rgb", "gray", "as_is"],
+    },
     "networks": {},
 }
 # Of pixels: the highest, which stay, and those that change places (stages.inputs.explain.swapped).
@@ -117,7 +122,9 @@ def _meaning(content: bytes) -> bytes:
 def side(params: dict, classifier: str) -> int | None:
     """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
     about = params["classifiers"][classifier]
-    return params["datasets"][about["dataset"]].get("size", about["network"].get("side"))
+    images = params["datasets"][about["dataset"]]
+    fitted = (images.get("fit") or {}).get("size", images.get("size", about["network"].get("side")))
+    return fitted if isinstance(fitted, int) else None
 
 
 def _classifier(params: dict, name: str, spec: dict) -> None:
@@ -172,7 +179,7 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
     taken = signature(kind, family, function, where)
     askable(kind, family, function, taken.evidence)
     both = {**taken.settings, **accepted}
-    checked = check({**given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
+    checked = check({**taken.defaults, **given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
     if checked.get("reverse"):
         shares = check(checked["reverse"], REVERSE, f"{where}.reverse", "every method")
         if not 0 <= shares["remain"] <= shares["remain"] + 2 * shares["swap"] <= 1:
@@ -189,9 +196,12 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
 
 def dataset(params: dict, name: str) -> Entry:
     """Bind a dataset's entry; its family is its own name unless it says otherwise."""
-    given = dict(mapping(params["datasets"][name], f"datasets.{name}"))
-    family = _plain(given.pop("family", name), "family", f"datasets.{name}")
-    return entry("datasets", family, name, given, f"datasets.{name}")
+    where = f"datasets.{name}"
+    given = {"channels": "rgb", "fit": None, **mapping(params["datasets"][name], where)}
+    family = _plain(given.pop("family", name), "family", where)
+    # The name is the user's, as `photographs` is: the function has the family's.
+    bound = entry("datasets", family, name, {"function": family, **given}, where)
+    return bound._replace(options={**bound.options, "fit": fitting(bound.options["fit"], f"{where}.fit")})
 
 
 def network(params: dict, classifier: str) -> Entry:
@@ -214,7 +224,9 @@ def _plain(value: object, part: str, where: str) -> str:
 
 def settings(where: str, given: object, verb: str, function: str) -> dict[str, Any]:
     """Check a section of params.yaml against the keyword-only settings of a verb's function."""
-    return check(given, signature_in(verb, function).settings, where, f"{function} of stages/{verb}.py")
+    taken = signature_in(verb, function)
+    given = {**taken.defaults, **mapping(given, where, empty=True)}
+    return check(given, taken.settings, where, f"{function} of stages/{verb}.py")
 
 
 def find(kind: str, family: str, function: str) -> Any:
