@@ -79,6 +79,8 @@ def table(file: Path, columns: list[str], holds: str) -> Iterator[tuple[int, dic
     """
     found = records(file, 1, holds)
     line, header = next(found, (1, []))
+    while header and not header[-1]:  # of a comma at the end
+        header.pop()
     if missing := [name for name in columns if name not in header]:
         raise fault(file, line, ",".join(header), f"a header with the columns {', '.join(missing)}")
     for line, fields in found:
@@ -135,7 +137,7 @@ def numbers(fields: list[str]) -> list[float]:
     return found
 
 
-def whole_boxes(corners: list[list[float]]) -> np.ndarray:
+def whole_boxes(corners: list[list]) -> np.ndarray:
     """Give the smallest boxes of whole pixels that hold those with these corners, x0 y0 x1 y1."""
     found = np.array(corners, "float64").reshape(-1, 4)
     return np.hstack([np.floor(found[:, :2]), np.ceil(found[:, 2:])]).astype("int64")

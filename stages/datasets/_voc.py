@@ -31,7 +31,11 @@ def annotation(file: Path) -> Annotation:
     objects = []
     for number, one in enumerate(root.iter("object"), 1):
         corners = [one.findtext(f"bndbox/{name}", "") for name in CORNERS]
-        objects.append((one.findtext("name", ""), _read(corners, f"{file}: object {number}", "xmin, ymin, xmax, ymax")))
+        where = f"{file}: object {number}"
+        box = _read(corners, where, "xmin, ymin, xmax, ymax")
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise Problem(f"{where}: {','.join(corners)}; expected xmin < xmax and ymin < ymax")
+        objects.append((one.findtext("name", ""), box))
     size = [root.findtext(f"size/{name}") for name in ("width", "height")]
     return Annotation(objects, None if None in size else _read(size, f"{file}: size", "width, height"))
 

@@ -42,9 +42,8 @@ def cifar10(path: Path, *, splits: list[Literal["train", "test"]] | None = None)
     """
     meta = _read(path / "batches.meta", "the names of the classes")
     classes = [_plain(name) for name in _field(meta, "label_names", path / "batches.meta")]
-    return Source(
-        classes, _pictures(path, [name for name in BATCHES if splits is None or name in splits], len(classes))
-    )
+    taken = [name for name in BATCHES if splits is None or name in splits]
+    return Source(classes, _pictures(path, taken, len(classes)))
 
 
 def _pictures(path: Path, splits: list[str], classes: int) -> Iterator[Picture]:

@@ -86,7 +86,7 @@ def _picture(name: str, label: int, split: Any, file: Path, objects: list[dict],
 
 
 def _area(one: dict) -> float:
-    return one.get("area", one["bbox"][2] * one["bbox"][3])
+    return float(one.get("area", one["bbox"][2] * one["bbox"][3]))
 
 
 def _objects(file: Path, read: dict, categories: list[str]) -> dict[int, dict[int, list[dict]]]:
@@ -101,10 +101,8 @@ def _objects(file: Path, read: dict, categories: list[str]) -> dict[int, dict[in
     for number, one in enumerate(read["annotations"]):
         name = named.get(one["category_id"])
         if name is None or one["image_id"] not in known:
-            due = "a category_id and an image_id of the same file"
-            raise Problem(
-                f"{file}: annotations[{number}] is of {one['category_id']} and {one['image_id']}; expected {due}"
-            )
+            ids = f"category_id = {one['category_id']}, image_id = {one['image_id']}"
+            raise Problem(f"{file}: annotations[{number}]: {ids}; expected ids of the same file")
         if name in categories:
             _usable(file, number, one)
             taken.append((one["image_id"], categories.index(name), one))

@@ -93,7 +93,7 @@ def _chosen(boxes: np.ndarray | None, size: list | None, exactly: int | None, at
     if at_most is None or boxes is None or not len(boxes):
         return at_most is None or boxes is not None
     width, height = size or (0, 0)
-    return ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).max() <= at_most * width * height
+    return bool(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).max() <= at_most * width * height)
 
 
 def _folders(there: dict[str, Path]) -> dict[str, tuple[str | int, str]]:
@@ -156,7 +156,9 @@ def _boxes(file: Path, wanted: dict, *, sized: bool) -> dict[str, tuple[list[tup
         return {name: (list(one.objects), one.size or []) for name, one in read.items()}
     file = file / "localization.txt" if file.is_dir() else file
     found: dict[str, list] = {}
-    for _, name, box in _rows(file, 5, BOXED):
+    for line, name, box in _rows(file, 5, BOXED):
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise fault(file, line, f"{name},{','.join(map(str, box))}", "x0 < x1 and y0 < y1")
         found.setdefault(name, []).append((None, box))
     beside = file.parent / "image_sizes.txt"
     sizes = {name: size for _, name, size in _rows(beside, 3, SIZED)} if sized else {}
