@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.study import unedited
 
-FORMATS = ["JPEG", "MPO", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF"]
+FORMATS = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF"]
 ORIENTATION = 0x0112  # of EXIF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,7 +45,7 @@ def picture(file: Path | bytes, channels: str) -> Image.Image | np.ndarray:
     Raises:
         Unusable: with the reason.
     """
-    image = _opened(file)
+    image = _bytes(_opened(file))
     alpha = image.mode in ALPHA or "transparency" in image.info
     if channels == "as_is":
         if not alpha:
@@ -75,7 +75,7 @@ def mask(file: Path) -> np.ndarray:
 
 
 def _opened(file: Path | bytes) -> Image.Image:
-    """Load an image of one frame, upright, of at most one byte a channel."""
+    """Load an image of one frame, upright."""
     try:
         content = file if isinstance(file, bytes) else unedited.read(file)
     except OSError as error:
@@ -88,7 +88,7 @@ def _opened(file: Path | bytes) -> Image.Image:
         if frames > 1 and image.format != "MPO":
             raise Unusable(f"{frames} frames; expected one")
         image.load()
-        return _bytes(_upright(image))
+        return _upright(image)
     except (Unusable, MemoryError):
         raise
     except UnidentifiedImageError:
