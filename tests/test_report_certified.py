@@ -22,7 +22,7 @@ from PIL import Image
 from reported import CONTRAST, beyond, find, housed, look, visit
 
 from stages import aggregate, report
-from stages.figures import bands, certificates, certified, games, protocol, published, steps, tradeoff, voted
+from stages.figures import bands, certificates, certified, games, protocol, published, steps, template, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
 from stages.study import params
@@ -395,7 +395,7 @@ def drawn(known: voted.Found, given: dict, processes: Executor) -> tuple[dict, s
         "published": published.joined(known, given),
     }
     classifiers = known.table["classifier"].values.tolist()
-    page = report.environment().get_template("certified.html.j2")
+    page = template.environment().get_template("certified.html.j2")
     return values, page.render({"certified": values, "percent": "95%", "classifiers": classifiers})
 
 
