@@ -554,14 +554,14 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-class Squared(nn.Module):
+class Repeated(nn.Module):
     def forward(self, x):
-        return x * x
+        return x.cumsum(2)
 
 
-class Shifted(nn.Module):
+class Divided(nn.Module):
     def forward(self, x):
-        return x + 1.0
+        return 1.0 / (2.0 + x)
 
 
 @both_methods
@@ -569,8 +569,9 @@ class Shifted(nn.Module):
     ("features", "reason"),
     [
         (Branching(), "cannot be traced"),
-        (Squared(), "no rule is known for the step mul"),
-        (Shifted(), "no rule is known for the step add"),
+        (Repeated(), "no rule is known for the step cumsum"),
+        (Divided(), "no rule is known for the step truediv"),
+        (nn.ConstantPad2d(1, 0.5), "no rule is known for the step ConstantPad2d"),
         (nn.Sequential(nn.GroupNorm(1, 3)), "no rule is known for the step GroupNorm"),
     ],
 )

@@ -61,15 +61,14 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     """
     if not epsilon > 0:
         raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
-    graph, composite = ruled(classifier, epsilon, layer)
+    network = ruled(classifier, epsilon, layer)
     kept: list[Tensor] = []
 
     def propagate(activations: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         entering = activations.detach().requires_grad_()
-        with composite.context(graph) as network:
-            logits = network(entering)
-            start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
-            (relevance,) = torch.autograd.grad(logits, entering, start.detach())
+        logits = network.run(entering)
+        start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
+        (relevance,) = torch.autograd.grad(logits, entering, start.detach())
         kept.append(relevance.flatten(1).double().sum(1) / start.detach().sum(1))
         return logits.detach(), relevance
 
