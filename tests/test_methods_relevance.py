@@ -582,13 +582,21 @@ def test_other_networks_are_refused_with_a_reason(method, features, reason, imag
         method(classified(module), images, TARGETS)
 
 
-def test_lrp_refuses_batch_normalization_that_cannot_be_folded(images):
+class OfBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.normalization = nn.BatchNorm2d(3, track_running_stats=False)
+
+    def forward(self, x):
+        return self.normalization(x)
+
+
+@both_methods
+def test_a_normalization_by_the_batch_is_refused(method, images):
     module = linear()
-    module.features = nn.Sequential(nn.BatchNorm2d(3))
-    with pytest.raises(Unsupported, match="does not follow a convolution"):
-        METHODS["lrp"](classified(module.eval()), images, TARGETS)
-    with pytest.raises(Unsupported, match="does not follow a convolution"):
-        relevance.lrp(classified(plain()), images, TARGETS, epsilon=0.25, layer="features.0")
+    module.features = OfBatch()
+    with pytest.raises(Unsupported, match="no rule is known for the step BatchNorm2d"):
+        method(classified(module.eval()), images, TARGETS)
 
 
 @both_methods

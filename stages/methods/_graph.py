@@ -39,13 +39,14 @@ NAMES = {
     "layer_norm": "layer_norm",
     "softmax": "softmax",
     "maximum": "max_pool2d",
-    "average": "adaptive_avg_pool2d avg_pool2d mean",
+    "average": "adaptive_avg_pool2d avg_pool2d mean reduced",
     "activation": (
         "relu relu_ relu6 hardtanh leaky_relu elu silu gelu hardswish tanh sigmoid hardsigmoid softplus mish clamp"
     ),
     "shape": (
         "flatten unflatten view reshape contiguous clone squeeze unsqueeze expand permute transpose swapaxes chunk "
-        "split unbind getitem cat concat stack roll dropout stochastic_depth channel_shuffle pixel_shuffle pad"
+        "split unbind select narrow getitem cat concat stack roll dropout stochastic_depth channel_shuffle "
+        "pixel_shuffle pad"
     ),
     "fixed": "size dim getattr ndimension",
 }
@@ -57,14 +58,8 @@ IN_PLACE = {
     **{f"{name}_": name for name in ("add", "sub", "mul", "div", "relu", "clamp")},
 }
 # Modules whose functions these are.
-FROM = {
-    "torch",
-    "torch.functional",
-    "torch.nn.functional",
-    "torch._C._nn",
-    "_operator",
-    "torchvision.ops.stochastic_depth",
-}
+FROM = {"torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"}
+FROM |= {"torchvision.ops.stochastic_depth", "stages.networks._attention"}
 MATRICES = ("matmul", "bmm", "einsum")
 GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
@@ -116,12 +111,18 @@ class Steps(Interpreter):
 
         return of
 
-    def layer(self, node: Node, kind: type[nn.Module]) -> nn.Module:
-        """Give a step as a layer of a kind, whose function it may call."""
+    def pooling(self, node: Node) -> nn.MaxPool2d:
+        """Give a step of pooling as a layer."""
         if node.op == "call_module":
             return self.module.get_submodule(node.target)
         args, settings = self.fetch_args_kwargs_from_env(node)
-        return kind(*args[1:], **{name: value for name, value in settings.items() if name != "input"})
+        return nn.MaxPool2d(*args[1:], **{name: value for name, value in settings.items() if name != "input"})
+
+    def dimension(self, node: Node) -> int:
+        """Give the dimension over which a softmax sums to 1."""
+        if node.op == "call_module":
+            return self.module.get_submodule(node.target).dim
+        return node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
 
     def gate(self, node: Node) -> int | None:
         """Say which factor of a product is a gate, if one of the two is: a sigmoid, whatever shape it is brought to."""

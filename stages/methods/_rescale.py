@@ -50,7 +50,7 @@ def _activation(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -
 
 
 def _maximum(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
-    return _Maximum.apply(entering, reference, steps.layer(node, nn.MaxPool2d))
+    return _Maximum.apply(entering, reference, steps.pooling(node))
 
 
 def _product(steps: Steps, node: Node, *given: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def _product(steps: Steps, node: Node, *given: Tensor) -> Tensor:
 
 def _softmax(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
     """Share out by the steps of eˣ / Σ eˣ. What is taken from x before makes no difference to the softmax."""
-    dim = steps.layer(node, nn.Softmax).dim
+    dim = steps.dimension(node)
     middle = (entering.detach().amax(dim, keepdim=True) + reference.amax(dim, keepdim=True)) / 2
     powers, referred = _Activation.apply(entering - middle, reference - middle, torch.exp), (reference - middle).exp()
     total, total_referred = powers.sum(dim, keepdim=True), referred.sum(dim, keepdim=True)

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule, Node
 
+from stages.methods._attention import spelled
 from stages.methods._graph import Steps, normalization
 from stages.model.classifier import Classifier
 from stages.model.memory import shared
-from stages.study.problem import Unsupported
 
 # Kinds of steps of which the bounds of what goes in give those of what comes out.
-BOXED = ("shape", "scale", "shift", "sum", "average", "maximum", "activation")
+BOXED = ("shape", "normalization", "scale", "shift", "sum", "average", "maximum", "activation")
 LEAST = 1e-6  # added to the magnitude of sums that are divided by
 
 Function = Callable[..., Tensor]
@@ -28,7 +28,7 @@ def ruled(classifier: Classifier, epsilon: float, layer: str) -> "Propagated":
         Unsupported: the network cannot be traced, or holds a step without a rule.
     """
     bounds = [classifier.normalized(torch.full_like(classifier.mean, end).view(1, -1, 1, 1)) for end in (0.0, 1.0)]
-    return Propagated(classifier.graph(layer), epsilon, bounds if layer == "input" else [])
+    return Propagated(spelled(classifier.graph(layer)), epsilon, bounds if layer == "input" else [])
 
 
 class Propagated(Steps):
@@ -45,8 +45,6 @@ class Propagated(Steps):
 
     def __init__(self, graph: GraphModule, epsilon: float, bounds: list[Tensor]):
         super().__init__(graph)
-        if "normalization" in self.kinds.values():
-            raise Unsupported("a batch normalization does not follow a convolution, so that it cannot be folded")
         self.epsilon, self.bounds = epsilon, bounds
         self.boxes: dict[Node, list[Tensor]] = {}  # of what no weights stand before: the least and the most it can be
 
@@ -74,6 +72,18 @@ def _convolution(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
     return _Plus.apply(layer, entering) if box is None else _Box.apply(layer, entering, *box)
 
 
+def _normalization(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
+    """Take a batch normalization that is not folded for a convolution of one pixel, channel by channel."""
+    if steps.given(node)[0] in steps.boxes:
+        return _passed(steps, node, entering)
+    function, channels = steps.function(node), entering.shape[1]
+    ends = function(entering.new_tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, channels, 1, 1))[..., 0, 0]
+    layer = nn.Conv2d(channels, channels, 1, groups=channels, device="meta")
+    weight, layer.bias = (ends[1] - ends[0]).view(-1, 1, 1, 1), nn.Parameter(ends[0], requires_grad=False)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    return _Plus.apply(layer, entering)
+
+
 def _linear(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
     return _Shares.apply(steps.function(node), steps.epsilon, 1, entering)
 
@@ -97,7 +107,7 @@ def _product(steps: Propagated, node: Node, *given: Tensor) -> Tensor:
 
 
 def _softmax(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
-    return _Softmax.apply(steps.function(node), steps.layer(node, nn.Softmax).dim, entering)
+    return _Softmax.apply(steps.function(node), steps.dimension(node), entering)
 
 
 def _layer_norm(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
@@ -115,6 +125,7 @@ def _layer_norm(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
 
 RULES: dict[str, Function] = {
     "convolution": _convolution,
+    "normalization": _normalization,
     "linear": _linear,
     **dict.fromkeys(("average", "sum", "shift"), _summed),
     **dict.fromkeys(("activation", "scale"), _passed),

@@ -1,5 +1,6 @@
 """Turn a part of a network into one that runs faster, and in which every ReLU can be found."""
 
+import operator
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -26,7 +27,7 @@ def folded(part: nn.Module) -> nn.Module:
     A network that Python control flow keeps from being traced stays as it is: slower, and right.
     """
     with suppress(Exception):  # what a forward raises when it meets stand-ins for tensors, it alone knows
-        part = _modular(_fused(torch.fx.symbolic_trace(part)))
+        part = _modular(_fused(_normalizing(torch.fx.symbolic_trace(part))))
     for layer in relus([part]):
         layer.inplace = False  # backward hooks, and gradients by features, need the input intact
     return part
@@ -58,6 +59,40 @@ def rectify(sign: str, layer: nn.Module, down: tuple[Tensor], up: tuple[Tensor])
     if sign == "absolute":
         return (down[0].abs(),)
     return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
+
+
+def _normalizing(graph: GraphModule) -> GraphModule:
+    """Turn calls of the function of batch normalization into layers, and leave out what is only asserted of sizes."""
+    for node in reversed(list(graph.graph.nodes)):
+        if node.target is torch._assert:
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    for number, node in enumerate(list(graph.graph.nodes)):
+        layer = _normalization(graph, node) if node.target is nn.functional.batch_norm else None
+        if layer is not None:
+            with graph.graph.inserting_after(node):
+                name = added(graph, f"normalization_{number}", layer)
+                module = graph.graph.call_module(name, (node.args or (node.kwargs["input"],))[:1])
+            node.replace_all_uses_with(module)
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def _normalization(graph: GraphModule, node: Node) -> nn.BatchNorm2d | None:
+    """Give the layer of a call by running statistics; None for one by the batch's, or by what is computed."""
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    given = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
+    given |= dict(zip(names, node.args, strict=False)) | node.kwargs
+    parts = [given[name] for name in names[1:5]]
+    if given["training"] or not all(part is None or getattr(part, "op", "") == "get_attr" for part in parts):
+        return None
+    mean, variance, weight, bias = (part and operator.attrgetter(part.target)(graph) for part in parts)
+    layer = nn.BatchNorm2d(len(mean), given["eps"], affine=weight is not None, device="meta").eval()
+    layer.running_mean, layer.running_var, layer.weight, layer.bias = mean, variance, weight, bias
+    layer.num_batches_tracked = None
+    return layer
 
 
 def _fused(graph: GraphModule) -> GraphModule:
