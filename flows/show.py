@@ -6,7 +6,7 @@ import numpy as np
 
 from stages import report
 from stages.cache.stores import read, values
-from stages.figures import certified, page, sheet, voted
+from stages.figures import certified, gallery, sheet, voted
 from stages.figures.sheet import Marks
 from stages.study.params import entries, load, path
 from stages.study.problem import Problem
@@ -55,7 +55,7 @@ def show(
     rows = np.array([row, *report.first_rows(study, classifier, given["report"]["images"])])
     listed = report.chosen(study, given, classifier, rows, chosen)
     marks = _marks(study, given, classifier, image, row, metric) if marked else None
-    drawn = sheet.png(sheet.figure(listed[0], chosen, page.signed(listed, chosen), marks))
+    drawn = sheet.png(sheet.figure(listed[0], chosen, gallery.signed(listed, chosen), marks))
     output = output or Path(f"{image.replace('/', '_')}_{classifier}.png")
     try:
         output.write_bytes(drawn)

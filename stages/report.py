@@ -8,20 +8,30 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
 from stages.cache.locks import beside, drop
 from stages.cache.stores import read, replace, values
-from stages.figures import certificates, costs, order, overview, page, papers, pictures, published, voted, words
-from stages.figures.page import Shown
+from stages.figures import (
+    certificates,
+    costs,
+    gallery,
+    inputs,
+    overview,
+    page,
+    papers,
+    pictures,
+    published,
+    refused,
+    template,
+    voted,
+    words,
+)
+from stages.figures.gallery import Shown
 from stages.inputs.certification import Votes
 from stages.study import cards, params
 from stages.study.gaps import is_draft, missing
 from stages.study.problem import Problem
 from stages.study.smoothing import Smoothing
-
-TEMPLATES = Path(page.__file__).parent
 
 
 def main(study: Path) -> None:
@@ -44,9 +54,11 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
     """
     if images < 1 or pixels < 1:
         raise Problem(f"params.yaml: report: images and pixels must be at least 1, got {images} and {pixels}")
-    tables = results(study, given)
+    found = results(study, given)
+    inapplicable = refused.metrics(found["summary"])
+    tables, given = left(found, given)
     methods = described(study, given)
-    shown = {name: gallery(study, given, name, images) for name in given["classifiers"]}
+    shown = {name: first_images(study, given, name, images) for name in given["classifiers"]}
     first = next((listed[0] for listed in shown.values() if listed), None)
     with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
         atlas = first and processes.submit(overview.png, tables["summary"], first, title)
@@ -54,13 +66,17 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         of_votes = tables.get("certified")
         known = costs.section(tables["cost"], tables["summary"], processes)
         marked = None if of_votes is None else certified(study, given, of_votes, images, pixels, processes)
+        panels = gallery.gallery(shown, sections["methods"], side=pixels, processes=processes)
     filled = {
         **sections,
         "title": title,
         "question": question,
         "percent": f"{100 * sections['bootstrap']['level']:.3g}%",
-        "cards": [card(study, given, name) for name in given["classifiers"]],
-        "panels": page.gallery(shown, sections["methods"], side=pixels),
+        "cards": inputs.classifiers(study, given),
+        "datasets": inputs.datasets(study, given),
+        "evidence": inputs.evidence(study, given),
+        "inapplicable": inapplicable,
+        "panels": panels,
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],
         "brightest": pictures.BRIGHTEST,
         "costs": known,
@@ -70,7 +86,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "missing": missing(study),
         "trace": page.settings(given, methods, tables["summary"]),
     }
-    text = environment().get_template("report.html.j2").render(filled)
+    text = template.environment().get_template("report.html.j2").render(filled)
     files = {"index.html": text.encode(), "leaderboard.md": words.leaderboard(tables["summary"]).encode()}
     files |= {f"tables/{name}": table.encode() for name, table in papers.tables(tables["summary"]).items()}
     if atlas:
@@ -122,6 +138,12 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     return found
 
 
+def left(tables: dict[str, xr.Dataset], given: dict) -> tuple[dict[str, xr.Dataset], dict]:
+    """Leave the metrics that can apply to no classifier out of the results and of what params.yaml says."""
+    metrics = refused.nowhere(tables["summary"])
+    return refused.without(tables, metrics), refused.entries(given, metrics)
+
+
 def described(study: Path, given: dict) -> dict[str, dict[str, str]]:
     """Read what the map stores say of their methods."""
     found = {}
@@ -150,7 +172,7 @@ def certified(
     }
 
 
-def gallery(study: Path, given: dict, classifier: str, number: int) -> list[Shown]:
+def first_images(study: Path, given: dict, classifier: str, number: int) -> list[Shown]:
     """Read the first images of a classifier, no class twice while there are others, and all their maps."""
     rows = first_rows(study, classifier, number)
     return chosen(
@@ -177,6 +199,7 @@ def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods:
     store = read(params.path(study, "images", classifier) / "images", "the evaluation images")
     ids, targets, classes = store["image"][:], store["target"][:], cards.card(study, classifier).get("classes", {})
     rows, maps = rows[rows < len(ids)], {}
+    known = inputs.predicted(study, classifier, [str(one) for one in ids[rows]])
     for family, listed in params.entries(given, "methods").items():
         for method in listed if f"attribute@{classifier}-{family}" not in missing(study) else []:
             if method not in methods:
@@ -191,6 +214,7 @@ def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods:
             _class(classes, int(targets[row])),
             store["pixels"][int(row)],
             {name: own[place] for name, own in maps.items() if np.isfinite(own[place]).all()},
+            known.get(str(ids[row])),
         )
         for place, row in enumerate(rows)
     ]
@@ -222,40 +246,10 @@ def votes(study: Path, given: dict, classifier: str, smoothing: Smoothing, rows:
     return found
 
 
-def card(study: Path, given: dict, classifier: str) -> dict[str, Any]:
-    """Gather what the page says of a classifier."""
-    known = cards.card(study, classifier)
-    images = read(params.path(study, "images", classifier) / "images", "the evaluation images")["image"].shape[0]
-    grids = read(params.path(study, "grids", classifier) / "grids", "the grids")["grid"].shape[0]
-    measured = cards.accuracies(study, classifier)
-    sizes = {name: known.get(name, 0) for name in ("judged_on", "attacked")}
-    attacks = {"attack": known.get("adversary"), "trained_against": known.get("recipe", {}).get("adversary")}
-    dataset = given["classifiers"][classifier]["dataset"]
-    known = {name: page.spelled(attack or {}) for name, attack in attacks.items()}
-    return {"name": classifier, "dataset": dataset, "images": images, "grids": grids, **measured, **sizes, **known}
-
-
 def excluded(given: dict) -> list[tuple[str, list[str]]]:
     """List the methods that a metric's entry leaves out."""
     entries = [one for listed in params.entries(given, "metrics").values() for one in listed.values()]
     return [(one.name, one.options["exclude"]) for one in entries if one.options["exclude"]]
-
-
-def environment() -> Environment:
-    """Prepare the template's language: how numbers are spelled, everything escaped."""
-    found = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.tests["undefined_number"] = lambda value: bool(np.isnan(value))
-    found.filters["breakable"] = lambda name: Markup("_<wbr>").join(escape(part) for part in name.split("_"))
-    found.filters["digits"] = order.digits
-    found.filters["share"] = lambda value: "n/a" if np.isnan(value) else f"{100 * value:.1f}%"
-    found.filters["blank"] = lambda value: "" if np.isnan(value) else value
-    return found
 
 
 def write(study: Path, files: dict[str, bytes]) -> None:

@@ -51,7 +51,9 @@ def house(folder: Path) -> Path:
     return folder
 
 
-def study(folder: Path, *, images: int = 24, grids: int = 6, seed: int = 0) -> Path:
+def study(
+    folder: Path, *, images: int = 24, grids: int = 6, seed: int = 0, shape: tuple[int, int, int] = (3, SIDE, SIDE)
+) -> Path:
     """Write params.yaml and every store that `aggregate` and `report` read."""
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(settings(), sort_keys=False))
@@ -60,7 +62,9 @@ def study(folder: Path, *, images: int = 24, grids: int = 6, seed: int = 0) -> P
         _scores(folder, classifier, number, images, grids, rng)
         _similarity(folder, classifier, images, rng)
         costs(folder, classifier, [name for listed in METRICS.values() for name in listed])
-        _pictures(folder, classifier, images, rng)
+        _pictures(folder, classifier, images, shape, rng)
+        predictions(folder, classifier, ids(images), np.arange(images) % 8)
+    group_at(params.path(folder, "datasets", "shapes"), {"classes": [f"shape_{number}" for number in range(8)]})
     return folder
 
 
@@ -213,13 +217,30 @@ def costs(folder: Path, classifier: str, metrics: list[str]) -> None:
         array(group, kind, np.array(listed, dtype=np.dtypes.StringDType()), (kind,), {})
 
 
-def _pictures(folder: Path, classifier: str, images: int, rng: np.random.Generator) -> None:
+def predictions(folder: Path, classifier: str, images: list[str], labels: np.ndarray) -> None:
+    """Write predictions of eight classes: the label is the most probable one, but for the last image."""
+    top = (labels[:, None] + np.arange(5)) % 8
+    top[-1, :2] = top[-1, 1::-1]
+    group = group_at(params.path(folder, "predictions", classifier), {})
+    array(group, "image", np.array(images, dtype=np.dtypes.StringDType()), ("image",), {})
+    array(group, "label", labels, ("image",), {})
+    share = np.tile(np.array([0.6, 0.2, 0.1, 0.05, 0.02], "float32"), (len(labels), 1))
+    own = np.where(top == labels[:, None], share, 0).max(axis=1)
+    array(group, "probability", own, ("image",), {})
+    array(group, "top_probability", share, ("image", "top"), {})
+    array(group, "top_class", top, ("image", "top"), {})
+
+
+def _pictures(
+    folder: Path, classifier: str, images: int, shape: tuple[int, int, int], rng: np.random.Generator
+) -> None:
     """Write images of one bright disk, maps that find it more or less, and the classifier's card."""
-    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    channels, height, width = shape
+    y, x = np.mgrid[:height, :width] / np.array(shape[1:]).reshape(2, 1, 1)
     centers = np.random.default_rng(1).uniform(0.3, 0.7, size=(images, 2, 1, 1))
     disk = ((y - centers[:, 0]) ** 2 + (x - centers[:, 1]) ** 2 < 0.03).astype(float)
-    texture = np.random.default_rng(2).uniform(0.2, 0.6, size=(images, 3, SIDE, SIDE))
-    pixels = np.clip(texture + 0.4 * disk[:, None] * np.array([1, 0.6, 0.1])[:, None, None], 0, 1)
+    texture = np.random.default_rng(2).uniform(0.2, 0.6, size=(images, *shape))
+    pixels = np.clip(texture + 0.4 * disk[:, None] * np.array([1, 0.6, 0.1, 0.8])[:channels, None, None], 0, 1)
     group = group_at(params.path(folder, "images", classifier) / "images", {})
     array(group, "pixels", (255 * pixels).astype("uint8"), ("image", "channel", "y", "x"), {})
     array(group, "image", np.array(ids(images)), ("image",), {})

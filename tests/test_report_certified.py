@@ -22,7 +22,7 @@ from PIL import Image
 from reported import CONTRAST, beyond, find, housed, look, visit
 
 from stages import aggregate, report
-from stages.figures import bands, certificates, certified, games, protocol, published, steps, tradeoff, voted
+from stages.figures import bands, certificates, certified, games, protocol, published, steps, template, tradeoff, voted
 from stages.figures.pictures import Picture
 from stages.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
 from stages.study import params
@@ -78,7 +78,7 @@ def entry(known: voted.Found, name: str, **changes: object) -> Entry:
 
 
 def pixels(picture: Picture) -> np.ndarray:
-    data = base64.b64decode(picture.uri.removeprefix("data:image/png;base64,"))
+    data = base64.b64decode(picture.uri.removeprefix("data:image/webp;base64,"))
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -115,10 +115,10 @@ def test_a_level_has_three_colors():
 
 
 def test_a_large_picture_keeps_labels_and_mixes_none():
-    labels = np.full((1, 6, 7), UNIMPORTANT, np.int8)
+    labels = np.full((1, 6, 9), UNIMPORTANT, np.int8)
     labels[0, 1::3, 1::3] = IMPORTANT  # the middles of blocks of three
     shown = pixels(certified.panel(labels, 0, "", side=3))
-    assert shown.shape == (2, 2, 3)
+    assert shown.shape == (2, 3, 3)
     assert (shown == BLACK).all()
 
 
@@ -395,7 +395,7 @@ def drawn(known: voted.Found, given: dict, processes: Executor) -> tuple[dict, s
         "published": published.joined(known, given),
     }
     classifiers = known.table["classifier"].values.tolist()
-    page = report.environment().get_template("certified.html.j2")
+    page = template.environment().get_template("certified.html.j2")
     return values, page.render({"certified": values, "percent": "95%", "classifiers": classifiers})
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from stages.figures import certified, games, published, steps, tradeoff
+from stages.figures.gallery import FINE, Shown
 from stages.figures.games import GAME, GRIDS, NOTHING, TIES
-from stages.figures.page import Shown
 from stages.figures.pictures import image
 from stages.figures.theme import keys
 from stages.figures.tradeoff import Point, Traded
@@ -203,5 +203,6 @@ def panels(shown: dict[str, list[Shown]], votes: dict[str, dict[str, Votes]], te
                 rows.append((method, drawn))
             picture = image(one.pixels, f"The image: {what}", side=side)
             known = {"classifier": classifier, "image": one.image, "target": one.target}
-            found.append({**known, "picture": picture, "rows": rows})
+            fine = max(picture.width, picture.height) > FINE
+            found.append({**known, "picture": picture, "fine": fine, "rows": rows})
     return found

@@ -9,6 +9,8 @@ from stages.figures import boxes, fronts, heat
 from stages.figures.order import digits, ranking_metrics
 
 FIELDS = ("change", "better_count", "worse_count", "apart", "count", "p")
+# Of the columns of an accuracy and of its front; an accuracy that no classifier has takes none.
+HEADS = {"accuracy": ("accuracy", "front"), "adversarial_accuracy": ("under attack", "front under attack")}
 ABOUT = {"better": "better", "units": "metric_units", "family": "metric_family", "long_name": "metric_long_name"}
 
 
@@ -40,7 +42,10 @@ def section(summary: xr.Dataset, comparison: xr.Dataset, processes: Executor) ->
     ]
     for one, chart, beside in zip(shown, charts, traded, strict=True):
         one["chart"], one["fronts"] = chart.result(), [drawn.result() for drawn in beside]
+    known = [name for name in fronts.ACCURACIES if comparison[name].notnull().any()]
     return {
+        "accuracies": {HEADS[name][0]: name for name in known},
+        "fronts": {HEADS[name][1]: name for name in known},
         "pairs": pairs(summary, comparison, metrics),
         "compared": comparison["comparison"].values.tolist(),
         "pooled": sum(len(group) > 1 for group in comparison.attrs["same_images"]) > 1,

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from stages.figures import dots, pictures
+from stages.figures.gallery import Shown
 from stages.figures.order import overall
-from stages.figures.page import Shown
 from stages.figures.theme import (
     BENEATH,
     EDGE,
@@ -100,7 +100,7 @@ def _maps(figure: Figure, shown: Shown, methods: list[str], rows: int) -> None:
     grid = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw={**edge, "wspace": 0.06, "hspace": 0.2})
     for axes in grid.flat:
         axes.set_axis_off()
-    pixels = np.moveaxis(shown.pixels, 0, -1)
+    pixels = np.moveaxis(pictures.visible(shown.pixels).round().astype(np.uint8), 0, -1)
     grid.flat[0].imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
     grid.flat[0].set_title(shortened(shown.target, 9, CELL - 0.2), color=plain(INK), fontsize=9)
     for axes, method in zip(grid.flat[1:], chosen, strict=False):

@@ -3,26 +3,17 @@
 import json
 from concurrent.futures import Executor
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from stages.figures import agreed, bands, compared, dots, heat, pictures, sanity, theme, words
+from stages.figures import agreed, bands, compared, dots, heat, refused, sanity, theme, words
 from stages.figures.enough import enough, few
 from stages.figures.order import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
-
-
-class Shown(NamedTuple):
-    """An evaluation image of a classifier and its maps by method; a method without one is not in it."""
-
-    image: str
-    target: str
-    pixels: np.ndarray
-    maps: dict[str, np.ndarray]
 
 
 def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: float) -> dict[str, Any]:
@@ -66,7 +57,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "few": few(tables["precision"]),
         "skewed": tables["precision"].attrs["skewed"],
         "similarity": agreed.similarities(agreement, summary),
-        "refused": refusals(summary),
+        "refused": refused.methods(summary),
         "unranked": unranked(summary),
         "bootstrap": summary.attrs["bootstrap"],
         "weights": summary.attrs["weights"],
@@ -82,10 +73,10 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
 
 
 def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
-    """Give the rank of every method by every metric, a matrix a classifier."""
-    metrics = ranking_metrics(summary)
-    found = []
+    """Give the rank of every method by every metric that can apply, a matrix a classifier."""
+    apart, found = refused.inapplicable(summary), []
     for classifier in summary["classifier"].values.tolist():
+        metrics = [name for name in ranking_metrics(summary) if name not in apart.get(classifier, {})]
         one = summary.sel({"classifier": classifier, "method": order, "metric": metrics})
         values = [one[name].transpose("method", "metric").values for name in ("rank", "rank_low", "rank_high")]
         found.append((classifier, heat.ranks(*values, order, metrics)))
@@ -179,49 +170,6 @@ def curve_charts(curves: xr.Dataset, metric: str) -> dict[str, Any]:
     charts = [(name, bands.curves(curves, metric, name)) for name in curves["classifier"].values.tolist()]
     about = {"long_name": str(one["metric_long_name"].values), "better": str(one["better"].values)}
     return {"metric": metric, **about, "charts": charts}
-
-
-def refusals(summary: xr.Dataset) -> list[dict[str, Any]]:
-    """List which methods could not serve which classifier, why, and what they have no score by."""
-    found = []
-    for classifier, methods in summary.attrs["unsupported"].items():
-        for method, by_reason in methods.items():
-            for reason in dict.fromkeys(by_reason.values()):
-                metrics = [name for name, why in by_reason.items() if why == reason]
-                found.append({"classifier": classifier, "method": method, "reason": reason, "metrics": metrics})
-    return found
-
-
-def gallery(shown: dict[str, list[Shown]], methods: list[dict[str, Any]], *, side: int) -> list[dict[str, Any]]:
-    """Give each chosen image with its maps by every method; a method's maps are signed if one of them is.
-
-    Args:
-        shown: Images by classifier.
-        methods: In the order to show them.
-        side: Pixels that a picture has at most a side.
-    """
-    panels = []
-    for classifier, listed in shown.items():
-        around_zero = signed(listed, [one["name"] for one in methods])
-        for one in listed:
-            what = f"{one.target}, image {one.image}"
-            tiles = []
-            for method in methods:
-                name, control = method["name"], method["control"]
-                drawn = None
-                if name in one.maps:
-                    alt = f"Map of {name}: {what}"
-                    drawn = pictures.attribution(one.maps[name], alt, signed=name in around_zero, side=side)
-                tiles.append((name, control, drawn))
-            picture = pictures.image(one.pixels, f"The image: {what}", side=side)
-            known = {"classifier": classifier, "image": one.image, "target": one.target}
-            panels.append({**known, "picture": picture, "tiles": tiles})
-    return panels
-
-
-def signed(listed: list[Shown], methods: list[str]) -> set[str]:
-    """Give the methods one of whose maps has a value below 0."""
-    return {name for name in methods if any(one.maps[name].min() < 0 for one in listed if name in one.maps)}
 
 
 def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Dataset) -> dict[str, Any]:

@@ -57,3 +57,60 @@ const next = () => {
 };
 addEventListener("load", next);
 addEventListener("beforeprint", () => charts.splice(0).forEach(unfold));
+
+// Maps over the image: a copy of it lies under each map of the panels that are shown.
+const lay = (section) => {
+  for (const copy of section.querySelectorAll(".under")) copy.remove();
+  if (!section.querySelector("[data-over]").checked) return;
+  for (const panel of section.querySelectorAll(".panel:not([hidden])")) {
+    const image = panel.querySelector(".first img");
+    for (const look of panel.querySelectorAll("figure:not(.first) .look")) {
+      const copy = image.cloneNode();
+      copy.className = "under";
+      copy.alt = "";
+      look.prepend(copy);
+    }
+  }
+};
+for (const box of document.querySelectorAll("[data-over]")) {
+  const section = document.querySelector(box.dataset.over);
+  box.closest(".bar").addEventListener("change", () => lay(section));
+}
+// A click enlarges a picture, beside the image that it is of; arrows go on to the next one.
+const dialog = document.querySelector("#enlarged");
+let at;
+const enlarge = (look) => {
+  at = look;
+  const first = look.closest(".panel").querySelector(".first .look");
+  const pair = new Set([first, look]);
+  dialog.querySelector(".pair").replaceChildren(...[...pair].map((one) => {
+    const figure = document.createElement("figure");
+    const caption = document.createElement("figcaption");
+    const inner = document.createElement("div");
+    const image = one.querySelector("img:not(.under)");
+    inner.className = "look";
+    figure.style.setProperty("--ratio", image.getAttribute("width") / image.getAttribute("height"));
+    inner.append(...[...one.children].map((child) => child.cloneNode()));
+    caption.textContent = image.alt;
+    figure.className = one.closest("figure, td").className;
+    figure.append(inner, caption);
+    return figure;
+  }));
+  if (!dialog.open) dialog.showModal();
+};
+const go = (step) => {
+  const all = [...at.closest(".panel").querySelectorAll(".look")];
+  enlarge(all[(all.indexOf(at) + step + all.length) % all.length]);
+};
+document.addEventListener("click", (event) => {
+  const look = event.target.closest("button.look");
+  if (look) enlarge(look);
+  if (event.target === dialog) dialog.close();
+});
+dialog.addEventListener("click", (event) => {
+  if (event.target.dataset.step) go(Number(event.target.dataset.step));
+});
+dialog.addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (step) go(step);
+});

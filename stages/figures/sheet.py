@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stages.figures import certified, pictures
-from stages.figures.page import Shown
+from stages.figures.gallery import Shown
 from stages.figures.theme import FAINT, INK, SOFT, breadth, plain, shortened, style
 
 ACROSS = 8  # tiles in a line

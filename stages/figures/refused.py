@@ -1,0 +1,83 @@
+"""What could not be judged: methods that cannot serve a classifier, metrics that cannot apply to one."""
+
+from typing import Any
+
+import xarray as xr
+
+
+def inapplicable(summary: xr.Dataset) -> dict[str, dict[str, str]]:
+    """Give the metrics that judge no method on a classifier, all for one reason, and that reason, by classifier.
+
+    Methods that no metric judges there have a reason of their own, and count for nothing here.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for classifier, methods in summary.attrs["unsupported"].items():
+        asked = summary["asked"].sel(classifier=classifier) > 0
+        served = asked.any("metric")
+        judged = set(summary["method"].values[served.values].tolist())
+        by_metric: dict[str, set[str]] = {}
+        for method, reasons in methods.items():
+            for metric, reason in reasons.items() if method in judged else ():
+                by_metric.setdefault(metric, set()).add(reason)
+        for metric, reasons in by_metric.items():
+            there = metric in summary["metric"].values and bool(asked.sel(metric=metric).any())
+            if len(reasons) == 1 and not there:
+                found.setdefault(classifier, {})[metric] = next(iter(reasons))
+    return found
+
+
+def nowhere(summary: xr.Dataset) -> list[str]:
+    """List the metrics that can apply to no classifier."""
+    listed = [set(inapplicable(summary).get(name, {})) for name in summary["classifier"].values.tolist()]
+    return sorted(set.intersection(*listed))
+
+
+def without(tables: dict[str, xr.Dataset], metrics: list[str]) -> dict[str, xr.Dataset]:
+    """Leave metrics, what is derived of their curves, and families of nothing else out of the results."""
+    found, summary = {}, tables["summary"]
+    derived = summary["metric"].values[summary["role"].values == "diagnostic"].tolist()
+    gone = {*metrics, *(name for name in derived if name.rpartition("_")[0] in metrics)}
+    for name, table in tables.items():
+        for dim in {"metric", "metric_other"} & set(table.dims):
+            table = table.sel({dim: [one for one in table[dim].values.tolist() if one not in gone]}) if gone else table
+        if name == "summary":
+            left = [one for one in table["family"].values.tolist() if one in table["metric_family"].values]
+            table = table.sel(family=left)
+        found[name] = table
+    return found
+
+
+def entries(given: dict, metrics: list[str]) -> dict:
+    """Leave metrics out of what params.yaml says."""
+    kept = {
+        family: {name: entry for name, entry in listed.items() if name not in metrics}
+        for family, listed in given["metrics"].items()
+    }
+    return {**given, "metrics": {family: listed for family, listed in kept.items() if listed}}
+
+
+def methods(summary: xr.Dataset) -> list[dict[str, Any]]:
+    """List which methods could not serve which classifier, why, and what they have no score by."""
+    found, apart = [], inapplicable(summary)
+    for classifier, listed in summary.attrs["unsupported"].items():
+        for method, reasons in listed.items():
+            own = {name: why for name, why in reasons.items() if name not in apart.get(classifier, {})}
+            for reason in dict.fromkeys(own.values()):
+                metrics = [name for name, why in own.items() if why == reason]
+                found.append({"classifier": classifier, "method": method, "reason": reason, "metrics": metrics})
+    return found
+
+
+def metrics(summary: xr.Dataset) -> list[dict[str, Any]]:
+    """List each reason for which metrics cannot apply, with these metrics and the classifiers, once."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for classifier, listed in inapplicable(summary).items():
+        for metric, reason in listed.items():
+            reasons.setdefault(reason, {}).setdefault(metric, []).append(classifier)
+    found = []
+    for reason, by_metric in reasons.items():
+        places: dict[tuple[str, ...], list[str]] = {}
+        for metric, on in by_metric.items():
+            places.setdefault(tuple(on), []).append(metric)
+        found += [{"reason": reason, "metrics": names, "classifiers": list(on)} for on, names in places.items()]
+    return found
