@@ -3,8 +3,8 @@
 Pixels are resized as torchvision's `v2.Resize` does with antialiasing, and cropped as its `CenterCrop` does, channel by
 channel and for any number of channels: bilinear and bicubic as it does with pictures of Pillow, bit for bit, and with
 tensors of bytes within one gray level (two where the bicubic filter enlarges; more where it overshoots black or white,
-which the two cut off at different steps). `nearest` takes the source pixel that the middle of the new pixel lies in (torchvision's
-NEAREST_EXACT).
+which the two cut off at different steps). `nearest` takes the source pixel that the middle of the new pixel lies in
+(torchvision's NEAREST_EXACT).
 A pixel of a mask is object where at least half of the source pixels are whose middle lies in it.
 A box becomes the smallest one of whole pixels that holds it, and is clipped; what is wholly cropped away is no box.
 """
