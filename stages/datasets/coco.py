@@ -6,6 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from stages.datasets._labels import within
 from stages.datasets._lists import files, same_splits, tree, whole_boxes
 from stages.datasets._segments import drawn
 from stages.datasets._source import Picture, Source
@@ -57,8 +58,8 @@ def coco(
         raise Problem(f"categories = {categories}; expected names, each once")
     pictures, left_out = [], []
     for split in same_splits(images=images, annotations=annotations):
-        file = path / annotations[split]
-        there = files(path / images[split], "the pictures of COCO", "path")
+        file = within(path, annotations[split])
+        there = files(within(path, images[split]), "the pictures of COCO", "path")
         read = _checked(file)
         objects = _objects(file, read, categories)
         for image in read["images"]:

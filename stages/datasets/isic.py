@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from stages.datasets._labels import within
 from stages.datasets._lists import fault, files, numbers, same_splits, table
 from stages.datasets._source import Picture, Source
 
@@ -37,11 +38,15 @@ def isic(
         truth: The ground truth of each split, as `{test: ISIC2018_Task3_Test_GroundTruth.csv}`.
         masks: The folder of segmentations, in which any may be missing: of such a picture no mask is known.
     """
-    drawn = {} if masks is None else files(path / masks, "segmentations, each named ISIC_..._segmentation.png", "stem")
+    drawn = (
+        {}
+        if masks is None
+        else files(within(path, masks), "segmentations, each named ISIC_..._segmentation.png", "stem")
+    )
     classes, pictures, left_out, seen = None, [], [], {}
     for split in same_splits(images=images, truth=truth):
-        file = path / truth[split]
-        there = files(path / images[split], "the pictures of ISIC", "stem")
+        file = within(path, truth[split])
+        there = files(within(path, images[split]), "the pictures of ISIC", "stem")
         for line, row in table(file, ["image"], "a line a picture: its name and 1 for its class, 0 for all others"):
             name = row.pop("image")
             classes = classes or list(row)
