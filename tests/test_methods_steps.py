@@ -49,9 +49,8 @@ def shuffled(x: Tensor, y: Tensor, own: nn.Module) -> Tensor:
 
 
 def added_in_place(x: Tensor, y: Tensor, own: nn.Module) -> Tensor:
-    alias = x
     x += y
-    return functional.relu(alias, inplace=True) * 2.0
+    return functional.relu(x, inplace=True) * 2.0
 
 
 def squeezed(x: Tensor, y: Tensor, own: nn.Module) -> Tensor:
@@ -119,7 +118,6 @@ def test_deep_lift_sums_to_the_change_of_the_logit(network, images):
 
 
 def test_the_network_that_is_explained_is_the_one_that_was_built(network, images):
-    """As it was built steps write in place, and what reads that later sees it."""
     classifier = classified(network)
     built = classifier._network
     with torch.no_grad():

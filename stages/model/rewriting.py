@@ -36,16 +36,11 @@ def rewrite(graph: GraphModule) -> dict[Node, Node]:
     normalization and softmax over the network's own weights, is a layer; nothing works in place; attention is spelled
     out; what does nothing once a network is trained, and checks of sizes, are gone.
     """
-    order = {node: number for number, node in enumerate(graph.graph.nodes)}
-    writing = [node for node in order if _works_in_place(graph, node)]
     for layer in graph.modules():
         if hasattr(layer, "inplace"):
             layer.inplace = False
     instead: dict[Node, Node] = {}
-    for node, number in order.items():
-        if node in writing:  # what comes later reads what it wrote
-            later = {user for user in node.args[0].users if order.get(user, -1) > number}
-            node.args[0].replace_all_uses_with(node, delete_user_cb=later.__contains__)
+    for number, node in enumerate(list(graph.graph.nodes)):
         if node.op not in ("call_function", "call_method"):
             continue
         if node.target is torch._assert:
@@ -68,17 +63,6 @@ def added(graph: GraphModule, name: str, layer: nn.Module) -> str:
         name += "_"
     graph.add_submodule(name, layer)
     return name
-
-
-def _works_in_place(graph: GraphModule, node: Node) -> bool:
-    if not node.args or not isinstance(node.args[0], Node):
-        return False
-    if node.op == "call_module":
-        return bool(getattr(graph.get_submodule(node.target), "inplace", False))
-    if node.op == "call_method":
-        return node.target.endswith("_") and not node.target.endswith("__")
-    written = node.target in IN_PLACE or node.target in (torch.relu_, functional.relu_, torch.clamp_)
-    return node.op == "call_function" and (written or bool(node.kwargs.get("inplace")))
 
 
 def _out_of_place(node: Node) -> None:
