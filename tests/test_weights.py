@@ -237,9 +237,9 @@ def test_a_file_of_something_else(tmp_path, name, content, told):
 
 def test_the_digest_is_that_of_the_file(tmp_path):
     (tmp_path / "file").write_bytes(b"weights" * 1000)
-    assert weights.sha256(tmp_path / "file") == hashlib.sha256(b"weights" * 1000).hexdigest()
+    assert weights.digest_of(tmp_path / "file") == hashlib.sha256(b"weights" * 1000).hexdigest()
     with pytest.raises(Problem, match="nowhere: cannot be read"):
-        weights.sha256(tmp_path / "nowhere")
+        weights.digest_of(tmp_path / "nowhere")
 
 
 def test_a_tag_without_its_file_says_where_to_put_which(tmp_path, monkeypatch):
