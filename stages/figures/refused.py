@@ -70,15 +70,17 @@ def methods(summary: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def metrics(summary: xr.Dataset) -> list[dict[str, Any]]:
-    """List each reason for which metrics cannot apply, with these metrics and the classifiers, once."""
-    reasons: dict[str, dict[str, list[str]]] = {}
+    """List the metrics that cannot apply, once each reason; where it names a classifier and holds of others, of all."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
     for classifier, listed in inapplicable(summary).items():
         for metric, reason in listed.items():
-            reasons.setdefault(reason, {}).setdefault(metric, []).append(classifier)
-    found = []
-    for reason, by_metric in reasons.items():
-        places: dict[tuple[str, ...], list[str]] = {}
-        for metric, on in by_metric.items():
-            places.setdefault(tuple(on), []).append(metric)
-        found += [{"reason": reason, "metrics": names, "classifiers": list(on)} for on, names in places.items()]
-    return found
+            found.setdefault(reason.replace(classifier, "…"), {}).setdefault(metric, {})[classifier] = reason
+    rows = []
+    for general, by_metric in found.items():
+        together: dict[tuple[str, ...], list[str]] = {}
+        for metric, reasons in by_metric.items():
+            together.setdefault(tuple(reasons), []).append(metric)
+        for classifiers, names in together.items():
+            reason = general if len(classifiers) > 1 else by_metric[names[0]][classifiers[0]]
+            rows.append({"reason": reason, "metrics": names, "classifiers": list(classifiers)})
+    return rows
