@@ -123,6 +123,8 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     summary, gone = found["summary"], missing(study)
     methods = [name for listed in params.entries(given, "methods").values() for name in listed]
     metrics = [one for listed in params.entries(given, "metrics").values() for one in listed.values()]
+    absent = refused.nowhere(summary)
+    metrics = [one for one in metrics if one.name not in absent or one.name in summary["metric"].values]
     wanted = {
         "method": methods,
         "classifier": list(given["classifiers"]),

@@ -46,7 +46,10 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
         "tests": tested(known, test),
         "levels": legend(test.smoothing.settings["levels"]),
         "tradeoffs": [
-            one for game in known.of(GAME) for name in classifiers if (one := traded(known, given, game, name))
+            one
+            for game in known.of(GAME)
+            for name in known.classifiers(game)
+            if (one := traded(known, given, game, name))
         ],
         "sweeps": steps.swept(known, processes),
         "games": games.swept(known, given, processes),
@@ -56,6 +59,7 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
             one
             for test, tile in games.tests(known)
             for name in classifiers
+            if "grids" in known.pixels[name]
             for one in games.numbers(known, name, test, tile)
         ],
         "families": keys(families(known)),
@@ -79,8 +83,9 @@ def tested(known: Found, first: Test) -> list[dict[str, Any]]:
         of = group(metric)
         for test in known.tests(metric):
             row = found.setdefault(test.name, {"test": test, "images": {}, "grids": {}})
-            for name, pixels in known.pixels.items():
-                row[of].setdefault((pixels[of], test.votes(pixels[of])), {})[name] = None
+            for name in known.classifiers(metric):
+                pixels = known.pixels[name][of]
+                row[of].setdefault((pixels, test.votes(pixels)), {})[name] = None
     for row in found.values():
         row |= {of: [(*key, list(names)) for key, names in row[of].items()] for of in ("images", "grids")}
     return list(found.values())

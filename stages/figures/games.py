@@ -59,7 +59,7 @@ def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] 
     at = {"level": ranks.place, "sigma": f"τ = {ranks.tau:g}", "tau": f"σ = {ranks.smoothing.settings['sigma']:g}"}
     heads = [(game.name, " ".join(step.title.split())) for step in there]
     calls, shown = [], []
-    for classifier in known.table["classifier"].values.tolist():
+    for classifier in known.classifiers(game):
         rows = [
             (
                 name,

@@ -29,7 +29,7 @@ def _classifier(study: Path, given: dict, name: str) -> dict[str, Any]:
     known, entry = cards.card(study, name), given["classifiers"][name]
     images = read(params.path(study, "images", name) / "images", "the evaluation images")["image"].shape[0]
     grids = 0
-    if entry.get("grids") is not None:
+    if entry["grids"] is not None:
         grids = read(params.path(study, "grids", name) / "grids", "the grids")["grid"].shape[0]
     source, recipe = known.get("source"), known.get("recipe")
     return {
@@ -38,7 +38,7 @@ def _classifier(study: Path, given: dict, name: str) -> dict[str, Any]:
         "images": images,
         "grids": grids,
         **cards.accuracies(study, name),
-        "top5": known.get("top5", np.nan),
+        "top5": known.get("top5", np.nan) if source else np.nan,
         **{count: known.get(count, 0) for count in ("judged_on", "attacked")},
         "attack": spelled(known.get("adversary") or {}),
         "trained_here": recipe is not None,

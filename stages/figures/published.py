@@ -123,7 +123,7 @@ def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[
     other = protocol.unlike_settings(method, theirs, fact["network"])
     for metric in known.of(fact["metric"]):
         test = _alike(known, metric, fact)
-        if test is None or name not in known.judged(metric):
+        if test is None or name not in known.judged(metric) or classifier not in known.classifiers(metric):
             continue
         if level not in [*test.smoothing.settings["levels"], *([0] if metric.function == DELETION else [])]:
             continue

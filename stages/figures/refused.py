@@ -6,15 +6,15 @@ import xarray as xr
 
 
 def inapplicable(summary: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Give the metrics that judge no method on a classifier, all for one reason, and that reason, by classifier.
+    """Give by classifier the metrics that can judge no method, and why.
 
-    Methods that no metric judges there have a reason of their own, and count for nothing here.
+    There is none of the evidence that they name, or they refuse every method for the same reason. Methods that no
+    metric judges have a reason of their own, and count for nothing here.
     """
-    found: dict[str, dict[str, str]] = {}
+    found = {name: dict(reasons) for name, reasons in summary.attrs["absent"].items()}
     for classifier, methods in summary.attrs["unsupported"].items():
         asked = summary["asked"].sel(classifier=classifier) > 0
-        served = asked.any("metric")
-        judged = set(summary["method"].values[served.values].tolist())
+        judged = set(summary["method"].values[asked.any("metric").values].tolist())
         by_metric: dict[str, set[str]] = {}
         for method, reasons in methods.items():
             for metric, reason in reasons.items() if method in judged else ():
@@ -28,7 +28,8 @@ def inapplicable(summary: xr.Dataset) -> dict[str, dict[str, str]]:
 
 def nowhere(summary: xr.Dataset) -> list[str]:
     """List the metrics that can apply to no classifier."""
-    listed = [set(inapplicable(summary).get(name, {})) for name in summary["classifier"].values.tolist()]
+    found = inapplicable(summary)
+    listed = [set(found.get(name, {})) for name in summary["classifier"].values.tolist()]
     return sorted(set.intersection(*listed))
 
 
@@ -69,15 +70,17 @@ def methods(summary: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def metrics(summary: xr.Dataset) -> list[dict[str, Any]]:
-    """List each reason for which metrics cannot apply, with these metrics and the classifiers, once."""
-    reasons: dict[str, dict[str, list[str]]] = {}
+    """List the metrics that cannot apply, once each reason; where it names a classifier and holds of others, of all."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
     for classifier, listed in inapplicable(summary).items():
         for metric, reason in listed.items():
-            reasons.setdefault(reason, {}).setdefault(metric, []).append(classifier)
-    found = []
-    for reason, by_metric in reasons.items():
-        places: dict[tuple[str, ...], list[str]] = {}
-        for metric, on in by_metric.items():
-            places.setdefault(tuple(on), []).append(metric)
-        found += [{"reason": reason, "metrics": names, "classifiers": list(on)} for on, names in places.items()]
-    return found
+            found.setdefault(reason.replace(classifier, "…"), {}).setdefault(metric, {})[classifier] = reason
+    rows = []
+    for general, by_metric in found.items():
+        together: dict[tuple[str, ...], list[str]] = {}
+        for metric, reasons in by_metric.items():
+            together.setdefault(tuple(reasons), []).append(metric)
+        for classifiers, names in together.items():
+            reason = general if len(classifiers) > 1 else by_metric[names[0]][classifiers[0]]
+            rows.append({"reason": reason, "metrics": names, "classifiers": list(classifiers)})
+    return rows

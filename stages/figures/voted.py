@@ -96,7 +96,7 @@ class Found(NamedTuple):
     values: np.ndarray  # mean, low, high and count by classifier, method, metric, radius and level
     metrics: list[Entry]
     ways: dict[str, Smoothing]
-    pixels: dict[str, dict[str, int]]  # of a map, by classifier, of `images` and of `grids`
+    pixels: dict[str, dict[str, int]]  # of a map, by classifier, of `images` and, where it has any, of `grids`
 
     def of(self, function: str) -> list[Entry]:
         """Give the entries of a function."""
@@ -126,6 +126,10 @@ class Found(NamedTuple):
         """Give the tests of a metric, the one by which it ranks first."""
         of, settings = [self.ways[name] for name in metric.options["smoothings"]], metric.settings
         return [Test(way, tau, settings["alpha"], settings["correction"]) for way in of for tau in settings["tau"]]
+
+    def classifiers(self, metric: Entry) -> list[str]:
+        """Give the classifiers that have what a metric judges: images, or grids."""
+        return [name for name in self.table["classifier"].values.tolist() if group(metric) in self.pixels[name]]
 
     def judged(self, metric: Entry) -> list[str]:
         """Give the methods that a metric judges: those that all of its smoothings certify and it does not exclude."""
@@ -206,10 +210,10 @@ def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
     there = set(table["metric"].values.tolist())
     dims = ("classifier", "method", "metric", "radius", "level", "variable")
     values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
-    pixels = {
-        name: {"images": sizes[name], "grids": sizes[name] * given["classifiers"][name]["grids"]["tiles_per_side"] ** 2}
-        for name in table["classifier"].values.tolist()
-    }
+    pixels = {name: {"images": sizes[name]} for name in table["classifier"].values.tolist()}
+    for name, of in pixels.items():
+        if grids := given["classifiers"][name]["grids"]:
+            of["grids"] = sizes[name] * grids["tiles_per_side"] ** 2
     return Found(table, values, [one for one in judged if one.name in there], _ways(given), pixels)
 
 
