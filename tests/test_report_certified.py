@@ -837,6 +837,7 @@ def test_a_method_with_other_settings_is_compared_and_they_are_named(known, pape
         ({"target": "prediction", "correct_by": ["robust"]}, {}, 224, [], []),
         ({"count": 20}, {"count": 30}, 224, ["20 images"], ["30 grids"]),
         ({"count": 300}, {"count": 300}, None, [], []),
+        ({"count": None}, {}, 224, [], []),
         ({}, {}, 64, ["images of 64 × 64 pixels"], ["tiles of 64 × 64 pixels"]),
     ],
 )
