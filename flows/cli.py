@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from flows import plan as planning
-from flows.cores import cores
 from flows.repository import check
 from flows.supervise import supervised
 from flows.told import DEBUG, one_line, told
 from stages.cache.remote import PULL
+from stages.study.cores import cores
 from stages.study.params import load
 from stages.study.problem import Problem
 

@@ -17,7 +17,7 @@ from stages.model.comparing import COMPARED, logits
 from stages.model.engine import start
 from stages.model.loading import build
 from stages.model.tags import tagged
-from stages.model.weights import fill, read, renamed, sha256, unwrapped
+from stages.model.weights import digest_of, fill, read, renamed, unwrapped
 from stages.study.params import network as params_network
 from stages.study.problem import Problem
 
@@ -68,12 +68,12 @@ def adopted(
     where: str,
     owner: str,
     *,
-    file: str | None,
-    tag: str | None,
-    sha256: str | None,
-    entry: str | None,
-    rename: dict[str, str | None] | None,
-    accuracy: float | None,
+    file: str | None = None,
+    tag: str | None = None,
+    sha256: str | None = None,
+    entry: str | None = None,
+    rename: dict[str, str | None] | None = None,
+    accuracy: float | None = None,
 ) -> Adopted:
     """Find weights, check that they are those that are meant, and load them into a network.
 
@@ -131,7 +131,7 @@ def _outside(study: Path, file: str, where: str) -> Path:
 
 
 def _check_digest(place: Path, given: str | None, where: str) -> None:
-    found = sha256(place)
+    found = digest_of(place)
     if given is None:
         raise Problem(f"params.yaml: {where}.sha256 is missing; that of {place} is: {found}")
     if given != found:

@@ -1,102 +1,130 @@
-"""Collect a dataset into one store: `python -m stages.collect DATASET` writes `data/datasets/<dataset>.zarr`."""
+"""Collect a dataset into one store: `python -m stages.collect DATASET` writes `data/datasets/<dataset>.zarr`.
 
-from collections.abc import Iterable, Iterator
+What it has: `image` (ids), `split`, `label`, `pixels` (`image channel y x`), `boxes` (-1 past an image's last) and,
+unless nobody knows where any object is, `mask`. Its attributes: `classes`; `known`, which of boxes and mask the source
+has; `left_out`, a name and a reason for each picture that cannot be used. Where a picture has boxes and no mask, its
+mask is their union; where it has a mask and no boxes, its box is that around the mask. Where this holds of all pictures
+that have either, the attribute `mask_from` is "boxes", or `boxes_from` is "mask".
+"""
+
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 
 from stages.cache.locks import beside, drop
 from stages.cache.stores import SHARD_BYTES, array, begin, group_at, replace
-from stages.datasets._sample import Sample, checked
+from stages.datasets._source import Source
+from stages.datasets._stream import Row, decoded, labelled
 from stages.study.params import command, find, load, path
 from stages.study.params import dataset as dataset_entry
 from stages.study.problem import Problem
+from stages.study.settings import Entry
+from stages.study.signatures import signature
 
 CHUNK_BYTES = 2**16  # images of a few dozen pixels a side are read several at a time
 
 
 def main(study: Path, dataset: str) -> None:
     """Write pixels, masks, boxes, labels, splits and ids, a shard at a time, and put the store in place."""
-    params = load(study)
-    bound = dataset_entry(params, dataset)
-    classes = named_classes(dataset, find("datasets", bound.family, "CLASSES")[bound.function])
-    samples = known(dataset, find("datasets", bound.family, bound.function)(**bound.settings), classes)
+    bound = dataset_entry(load(study), dataset)
     output = path(study, "datasets", dataset)
-    partial = beside(output)
+    scratch = beside(output)
     try:
-        written(partial, samples, classes)
-        replace(partial, output)
+        source = asked(study, bound)
+        classes = None if source.classes is None else named_classes(source.classes)
+        numbers = {name: at for at, name in enumerate(classes or [])}
+        unusable: list[tuple[str, str]] = []
+        rows = decoded(labelled(source.pictures, classes, numbers), bound.options, unusable)
+        about, labels = written(scratch, rows)
+        names = classes or sorted(numbers, key=in_order)
+        if classes is None:  # they were numbered as they came
+            labels = np.array([names.index(name) for name in numbers])[labels]
+        group = zarr.open_group(scratch, mode="a")
+        array(group, "label", labels, ("image",), {})
+        left_out = [[str(part) for part in one] for one in (*source.left_out, *unusable)]
+        group.attrs.update({"classes": names, **about, "left_out": left_out})
+        replace(scratch, output)
+    except Problem as fault:
+        raise Problem(f"dataset {dataset}: {fault}") from None
     finally:
-        drop(partial)
+        drop(scratch)
 
 
-def named_classes(dataset: str, classes: object) -> list[str]:
+def asked(study: Path, bound: Entry) -> Source:
+    """Call the family's function, with the place of its source where it asks for that."""
+    function = find("datasets", bound.family, bound.function)
+    evidence = signature("datasets", bound.family, bound.function).evidence
+    place = study / bound.options["path"]
+    if evidence and not place.exists():
+        raise Problem(f"params.yaml: datasets.{bound.name}.path: there is no {place}")
+    return function(*[place for _ in evidence], **bound.settings)
+
+
+def named_classes(classes: object) -> list[str]:
     """Check that a dataset's classes are a list of different names.
 
     Raises:
         Problem: with what was given.
     """
     if not isinstance(classes, list) or not classes or not all(isinstance(one, str) and one for one in classes):
-        raise Problem(f"dataset {dataset}: its CLASSES are {classes!r}; expected a list of names")
+        raise Problem(f"its classes are {classes!r:.100}; expected a list of names")
     if len(set(classes)) < len(classes):
-        raise Problem(f"dataset {dataset}: its CLASSES are {classes!r}; expected each name once")
+        twice = next(name for at, name in enumerate(classes) if name in classes[:at])
+        raise Problem(f"its classes name {twice!r} twice; expected each name once")
     return classes
 
 
-def known(dataset: str, samples: Iterable, classes: list[str]) -> Iterator[Sample]:
-    """Check samples one after the other.
-
-    Raises:
-        Problem: there is none, one is not as the contract has it, or has the id of another.
-    """
-    shape, ids = None, set()
-    for sample in samples:
-        try:
-            one = checked(sample, shape, classes)
-        except Problem as fault:
-            raise Problem(f"dataset {dataset}: {fault}") from None
-        if one.id in ids:
-            raise Problem(f"dataset {dataset}: two images have the id {one.id}; expected an id of its own for each")
-        shape = one.pixels.shape
-        ids.add(one.id)
-        yield one
-    if shape is None:
-        raise Problem(f"dataset {dataset}: its source has no image")
+def in_order(label: str) -> tuple[bool, int, str]:
+    """Sort labels that are numbers by what they are, before all others."""
+    number = label.isascii() and label.isdecimal()
+    return not number, int(label) if number else 0, label
 
 
-def written(partial: Path, samples: Iterator[Sample], classes: list[str]) -> None:
-    """Write the store of checked samples."""
+def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarray]:
+    """Write the store of rows, block by block, but for labels; give what is to be said of it, and the labels."""
+    group = group_at(place, {})
     facts: dict[str, list] = {"image": [], "split": [], "label": [], "boxes": []}
-    group = group_at(partial, {"classes": classes})
-    pictures: dict[str, Any] = {}
-    first = next(samples)
-    together = max(1, CHUNK_BYTES // first.pixels.nbytes)
-    size = max(1, SHARD_BYTES // first.pixels.nbytes // together) * together
-    for block in batched(chain([first], samples), size):
-        for sample in block:
-            facts["image"].append(sample.id)
-            facts["split"].append(sample.split)
-            facts["label"].append(sample.label)
-            facts["boxes"].append(sample.boxes)
-        for name, dims, values in (
-            ("pixels", ("image", "channel", "y", "x"), np.stack([sample.pixels for sample in block])),
-            ("mask", ("image", "y", "x"), np.stack([sample.mask for sample in block])),
-        ):
-            if name not in pictures:
-                shape = (0, *values.shape[1:])
-                pictures[name] = begin(group, name, shape, values.dtype, dims, {}, shard=size, together=together)
-            pictures[name].append(values)
+    first = next(rows)
+    together = max(1, CHUNK_BYTES // first.sample.pixels.nbytes)
+    size = max(1, SHARD_BYTES // first.sample.pixels.nbytes // together) * together
+    known: set[str] = set()
+    arrays: dict[str, zarr.Array] = {}
+
+    def append(name: str, dims: tuple[str, ...], values: np.ndarray) -> None:
+        if name not in arrays:
+            shape = (0, *values.shape[1:])
+            arrays[name] = begin(group, name, shape, values.dtype, dims, {}, shard=size, together=together)
+        arrays[name].append(values)
+
+    for block in batched(chain([first], rows), size):
+        pixels = np.stack([row.sample.pixels for row in block])
+        known = known.union(*(row.sample.known for row in block))
+        if known:
+            if "mask" not in arrays:  # of the blocks before, nobody knows where the objects are
+                for _ in range(len(facts["image"]) // size):
+                    append("mask", ("image", "y", "x"), np.zeros((size, *pixels.shape[2:]), bool))
+            none = np.zeros(pixels.shape[2:], bool)
+            masks = [none if row.sample.mask is None else row.sample.mask for row in block]
+            append("mask", ("image", "y", "x"), np.stack(masks))
+        append("pixels", ("image", "channel", "y", "x"), pixels)
+        facts["image"] += [row.picture.id for row in block]
+        facts["split"] += [row.picture.split for row in block]
+        facts["label"] += [row.label for row in block]
+        facts["boxes"] += [row.sample.boxes for row in block]
     array(group, "image", np.array(facts["image"]), ("image",), {})
     array(group, "split", np.array(facts["split"]), ("image",), {})
-    array(group, "label", np.array(facts["label"], "int64"), ("image",), {})
     array(group, "boxes", padded(facts["boxes"]), ("image", "box", "corner"), {"order": "x0 y0 x1 y1, half-open"})
+    made = {"mask_from": "boxes"} if known == {"boxes"} else {"boxes_from": "mask"} if known == {"mask"} else {}
+    return {"known": sorted(known), **made}, np.array(facts["label"], "int64")
 
 
-def batched(samples: Iterator, size: int) -> Iterator[list]:
-    """Gather samples into blocks."""
-    while block := list(islice(samples, size)):
+def batched(rows: Iterator, size: int) -> Iterator[list]:
+    """Gather rows into blocks."""
+    while block := list(islice(rows, size)):
         yield block
 
 

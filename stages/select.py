@@ -82,13 +82,13 @@ def eligible(
     predictions: dict[str, dict[str, np.ndarray]],
     reserved: np.ndarray,
     *,
-    boxes_exactly: int | None,
-    box_area_at_most: float,
-    correct_by: list[str],
-    confidence_at_least: float,
-    count: int | None,
-    background: int,
-    target: Literal["label", "prediction"],
+    boxes_exactly: int | None = None,
+    box_area_at_most: float = 1.0,
+    correct_by: list[str] = [],
+    confidence_at_least: float = 0.0,
+    count: int | None = None,
+    background: int = 0,
+    target: Literal["label", "prediction"] = "label",
 ) -> tuple[np.ndarray, str]:
     """Give the positions of the images that pass, and how many each rule leaves.
 

@@ -10,8 +10,8 @@ import psutil
 import pytest
 from study import ROOT
 
-from flows.cores import cores
 from flows.workers import Killed, Workers
+from stages.study.cores import cores
 
 WORK = """
 import os, subprocess, sys, time

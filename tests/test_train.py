@@ -41,8 +41,8 @@ BALLS = [("l2", 1.5, 0.5), ("linf", 0.05, 0.02)]
 def data():
     settings = {"side": [0.4, 0.6], "pair": 0.1, "pair_side": [0.3, 0.4], "large": 0.1, "large_side": [0.76, 0.9]}
     drawn = shapes(train=24, test=0, size=32, seed=0, turn=30, cuts=3, chroma=0.7, texture=0.2, grain=0.02, **settings)
-    samples = list(drawn)
-    pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))
+    samples = list(drawn.pictures)
+    pixels = torch.from_numpy(np.stack([sample.image for sample in samples]))
     return pixels, torch.tensor([sample.label for sample in samples])
 
 

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from stages.study.problem import Problem
 
 # Imported under another name than they are installed under; others are looked up, which takes longer.
-INSTALLED = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
+INSTALLED = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 ABSENT = "not installed"
 ANY = "*"  # instead of a package: all that are installed
 

@@ -1,97 +1,147 @@
-"""Name what a dataset yields, and check it."""
+"""Make one row of a dataset's store of a picture, and check it."""
 
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from stages.datasets import _pictures
+from stages.datasets._fit import channels_first, fitted
+from stages.datasets._source import Picture
 from stages.study.problem import Problem
 
 
 class Sample(NamedTuple):
-    """Hold one image with everything known of it.
+    """Hold what the store is to have of one picture."""
 
-    Pixels are bytes, `channel y x`. Boxes are half-open `x0 y0 x1 y1` in pixels, one row per object of the label's
-    class; the mask is where these objects are, `y x`, boolean.
-    """
-
-    id: str
-    split: Literal["train", "test"]
-    label: int
-    pixels: np.ndarray
-    boxes: np.ndarray
-    mask: np.ndarray
+    pixels: np.ndarray  # bytes, `channel y x`
+    boxes: np.ndarray  # half-open `x0 y0 x1 y1`, 64-bit integers inside the image, one row per object
+    mask: np.ndarray | None  # booleans, `y x`; None where nobody knows where the objects are
+    known: frozenset[str]  # which of boxes and mask the source has: the other is made of it
 
 
-def checked(sample: object, shape: tuple[int, ...] | None, classes: list[str]) -> Sample:
-    """Check one sample against the contract, and clip boxes that are partly outside its image.
-
-    Nothing is rescaled or rounded: what has another type or range than the contract's was meant otherwise.
-
-    Args:
-        sample: What a dataset yielded.
-        shape: Of the dataset's first image, `channel y x`; None for that one itself.
-        classes: Names of the labels.
-
-    Returns:
-        The sample with boxes of 64-bit integers inside the image and a boolean mask.
+def checked(given: object) -> Picture:
+    """Check what is known of a picture before it is decoded.
 
     Raises:
         Problem: with what was given and what is accepted; the caller knows the dataset's name.
     """
-    if not isinstance(sample, Sample):
-        raise Problem(f"yields {_shown(sample)}; expected a Sample of stages/datasets/_sample.py")
-    name = sample.id
+    if not isinstance(given, Picture):
+        raise Problem(f"yields {_shown(given)}; expected a Picture of stages/datasets/_source.py")
+    name = given.id
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise Problem(f"an image has the id {name!r}; expected printable text that is not empty")
-    faults = (_split(sample.split), _label(sample.label, classes), _pixels(sample.pixels, shape))
-    if fault := next(filter(None, faults), None):
-        raise Problem(f"image {name}: {fault}")
-    height, width = sample.pixels.shape[1:]
-    if fault := _mask(sample.mask, (height, width)) or _boxes(sample.boxes, width, height):
-        raise Problem(f"image {name}: {fault}")
-    limits = np.array([width, height, width, height], "int64")
-    boxes = sample.boxes.astype("int64").clip(0, limits)
-    return Sample(str(name), sample.split, int(sample.label), sample.pixels, boxes, sample.mask.astype(bool))
+    if not isinstance(given.split, str) or given.split not in ("train", "test"):
+        raise Problem(f"image {name}: split = {given.split!r}; expected 'train' or 'test'")
+    return given
 
 
-def _split(given: object) -> str | None:
-    if isinstance(given, str) and given in ("train", "test"):
-        return None
-    return f"split = {given!r}; expected 'train' or 'test'"
+def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int]) -> int:
+    """Give the number of a picture's label.
+
+    Args:
+        picture: Whose label.
+        classes: Their names; None where they are the labels themselves.
+        numbers: Of labels by name; one that is new is added where there are no classes.
+
+    Raises:
+        Problem: the label is none of the classes.
+    """
+    given = picture.label
+    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if classes is None and (whole or isinstance(given, str)) and str(given).strip():
+        return numbers.setdefault(str(given), len(numbers))
+    if classes is not None and whole and 0 <= given < len(classes):
+        return int(given)
+    if isinstance(given, str) and given in numbers:
+        return numbers[given]
+    if classes is None:
+        due = "expected a name, or a whole number"
+    else:
+        due = f"expected one of the {len(classes)} classes, or a whole number, 0 to {len(classes) - 1}"
+    raise Problem(f"image {picture.id}: label = {given!r:.80}; {due}")
 
 
-def _label(given: object, classes: list[str]) -> str | None:
-    if isinstance(given, int | np.integer) and not isinstance(given, bool) and 0 <= given < len(classes):
-        return None
-    return f"label = {given!r}; expected a whole number, 0 to {len(classes) - 1}, as there are {len(classes)} classes"
+def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample | str:
+    """Decode a picture and its mask, check both, and fit them; give the reason where it is to be left out.
+
+    Nothing of arrays is rescaled or rounded: what has another type or range than the contract's was meant otherwise.
+
+    Raises:
+        Problem: pixels, mask or boxes are not as the contract has them.
+    """
+    try:
+        image = _image(picture, channels)
+        height, width = image.shape[1:] if isinstance(image, np.ndarray) else image.size[::-1]
+        mask = None if picture.mask is None else _mask(picture.mask, (height, width), picture.id)
+    except _pictures.Unusable as reason:
+        return str(reason)
+    boxes = None if picture.boxes is None else _boxes(picture.boxes, width, height, picture.id)
+    if fit is None:
+        pixels = channels_first(image)
+    else:
+        pixels, boxes, mask = fitted(image, boxes, mask, **fit)
+    known = frozenset(name for name, one in (("boxes", boxes), ("mask", mask)) if one is not None)
+    if mask is None and boxes is not None:
+        mask = np.zeros(pixels.shape[1:], bool)
+        for x0, y0, x1, y1 in boxes:
+            mask[y0:y1, x0:x1] = True
+    if boxes is None:
+        boxes = np.empty((0, 4), "int64") if mask is None else _around(mask)
+    return Sample(pixels, boxes, mask, known)
 
 
-def _pixels(given: object, shape: tuple[int, ...] | None) -> str | None:
+def _image(picture: Picture, channels: str) -> Image.Image | np.ndarray:
+    if isinstance(picture.image, Path):
+        return _pictures.picture(picture.image, channels)
+    given = _called(picture.image)
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3 or not given.size:
-        return f"pixels are {_shown(given)}; expected bytes, uint8 from 0 to 255, 'channel y x'"
-    if shape is not None and given.shape != shape:
-        return f"pixels are {_shown(given)}; expected those of the dataset's first image, {_spelled(shape)}"
-    return None
+        due = "expected bytes, uint8 from 0 to 255, 'channel y x'"
+        raise Problem(f"image {picture.id}: pixels are {_shown(given)}; {due}")
+    return given
 
 
-def _mask(given: object, side: tuple[int, int]) -> str | None:
-    due = f"expected booleans, or integers 0 and 1, 'y x', of the image's {_spelled(side)}"
-    if not isinstance(given, np.ndarray) or given.dtype.kind not in "biu" or given.shape != side:
-        return f"mask is {_shown(given)}; {due}"
-    return None if given.min() >= 0 and given.max() <= 1 else f"mask is {_shown(given)}; {due}"
+def _mask(given: object, side: tuple[int, int], name: str) -> np.ndarray:
+    if isinstance(given, Path):
+        try:
+            found = _pictures.mask(given)
+        except _pictures.Unusable as reason:
+            raise _pictures.Unusable(f"its mask {given.name}: {reason}") from None
+        if found.shape != side:
+            raise _pictures.Unusable(f"its mask {given.name} has {_spelled(found.shape)} pixels, it {_spelled(side)}")
+        return found
+    found = _called(given)
+    fits = isinstance(found, np.ndarray) and found.dtype.kind in "biu" and found.shape == side
+    if not fits or found.min() < 0 or found.max() > 1:
+        due = f"expected booleans, or integers 0 and 1, 'y x', of the image's {_spelled(side)}"
+        raise Problem(f"image {name}: mask is {_shown(found)}; {due}")
+    return found.astype(bool)
 
 
-def _boxes(given: object, width: int, height: int) -> str | None:
+def _called(given: object) -> object:
+    return given() if callable(given) else given
+
+
+def _boxes(given: object, width: int, height: int, name: str) -> np.ndarray:
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or given.ndim != 2 or given.shape[1] != 4:
-        return f"boxes are {_shown(given)}; expected integers, 'box corner', four corners x0 y0 x1 y1 a row"
+        due = "expected integers, 'box corner', four corners x0 y0 x1 y1 a row"
+        raise Problem(f"image {name}: boxes are {_shown(given)}; {due}")
     for x0, y0, x1, y1 in given.tolist():
+        where = f"image {name}: a box is {[x0, y0, x1, y1]}"
         if not (x0 < x1 and y0 < y1):
-            return f"a box is {[x0, y0, x1, y1]}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1"
+            raise Problem(f"{where}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            return f"a box is {[x0, y0, x1, y1]}, all of it outside the image; expected x 0 to {width}, y 0 to {height}"
+            raise Problem(f"{where}, all of it outside the image; expected x 0 to {width}, y 0 to {height}")
         if max(map(abs, (x0, y0, x1, y1))) > np.iinfo("int32").max:
-            return f"a box is {[x0, y0, x1, y1]}; expected pixels"
-    return None
+            raise Problem(f"{where}; expected pixels")
+    return given.astype("int64").clip(0, np.array([width, height, width, height], "int64"))
+
+
+def _around(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    ends = [columns[[0]], rows[[0]], columns[[-1]] + 1, rows[[-1]] + 1] if len(rows) else np.empty((4, 0), "int64")
+    return np.stack(ends, axis=1)
 
 
 def _shown(given: object) -> str:

@@ -6,27 +6,14 @@ from itertools import chain
 
 import numpy as np
 
-from stages.datasets._sample import Sample
+from stages.datasets._source import Picture, Source
 from stages.study.problem import Problem
 from stages.study.seeds import image_seed, rng
 
 # Means of red, green and blue: what texture and grain add stays within a byte for almost all pixels.
 DARKEST, LIGHTEST = 0.1, 0.9
 
-CLASSES: dict[str, list[str]] = {
-    "shapes": [
-        "disk",
-        "square",
-        "triangle",
-        "star",
-        "cross",
-        "ring",
-        "crescent",
-        "heart",
-        "arrow",
-        "hourglass",
-    ]
-}
+CLASSES = ["disk", "square", "triangle", "star", "cross", "ring", "crescent", "heart", "arrow", "hourglass"]
 
 
 def shapes(
@@ -45,7 +32,7 @@ def shapes(
     chroma: float,
     texture: float,
     grain: float,
-) -> Iterator[Sample]:
+) -> Source:
     """Draw images of one object, or of two of the same class, in front of a mosaic.
 
     An object's colors, texture, size, rotation and position are drawn without regard to its class, so form alone
@@ -75,28 +62,33 @@ def shapes(
         texture: Greatest distance between the two colors of a texture, in RGB in [0, 1].
         grain: Standard deviation of the noise on every pixel, in intensity in [0, 1].
 
-    Yields:
-        The training split, then the held-out one. The mask is exactly what is painted; boxes are tight around it.
+    Returns:
+        The training split, then the held-out one, drawn one after the other. The mask is exactly what is painted;
+        boxes are tight around it.
     """
-    counts = {"train": train, "test": test}
-    for split, number in chain.from_iterable(((s, n) for n in range(count)) for s, count in counts.items()):
-        image = f"{split}_{number:05d}"
-        label = number % len(CLASSES["shapes"])
-        random = rng(image_seed(seed, image), "shapes")
-        chance = random.random()
-        if chance < pair:
-            sides, regions = pair_side, _halves(random, size)
-        elif chance < pair + large:
-            sides, regions = large_side, [(0, 0, size, size)]
-        else:
-            sides, regions = side, [(0, 0, size, size)]
-        objects = [_object(random, CLASSES["shapes"][label], region, size, sides, turn) for region in regions]
-        if not all(mask.any() for mask in objects):
-            due = "expected a larger size, or larger objects"
-            raise Problem(f"params.yaml: datasets.shapes: an object of {image} covers no pixel of {size} a side; {due}")
-        pixels = _painted(random, objects, size, cuts, chroma, texture, grain)
-        boxes = np.stack([_box(mask) for mask in objects])
-        yield Sample(image, split, label, pixels, boxes, np.logical_or.reduce(objects))
+
+    def drawn() -> Iterator[Picture]:
+        counts = {"train": train, "test": test}
+        for split, number in chain.from_iterable(((s, n) for n in range(count)) for s, count in counts.items()):
+            image = f"{split}_{number:05d}"
+            label = number % len(CLASSES)
+            random = rng(image_seed(seed, image), "shapes")
+            chance = random.random()
+            if chance < pair:
+                sides, regions = pair_side, _halves(random, size)
+            elif chance < pair + large:
+                sides, regions = large_side, [(0, 0, size, size)]
+            else:
+                sides, regions = side, [(0, 0, size, size)]
+            objects = [_object(random, CLASSES[label], region, size, sides, turn) for region in regions]
+            if not all(mask.any() for mask in objects):
+                due = "expected a larger size, or larger objects"
+                raise Problem(f"an object of {image} covers no pixel of {size} a side; {due}")
+            pixels = _painted(random, objects, size, cuts, chroma, texture, grain)
+            boxes = np.stack([_box(mask) for mask in objects])
+            yield Picture(image, label, split, pixels, boxes, np.logical_or.reduce(objects))
+
+    return Source(CLASSES, drawn())
 
 
 def _halves(random: np.random.Generator, size: int) -> list[tuple[int, int, int, int]]:

@@ -37,8 +37,8 @@ class Unwrapped(NamedTuple):
     std: list[float] | None
 
 
-def sha256(file: Path) -> str:
-    """Digest a file, some megabytes at a time.
+def digest_of(file: Path) -> str:
+    """Return a file's SHA-256, read some megabytes at a time.
 
     Raises:
         Problem: it cannot be read.

@@ -9,16 +9,6 @@ REQUIRED = {"dataset", "network"}
 # What makes the classifier's weights: exactly one of them.
 SOURCES = ("train", "weights")
 OPTIONAL = {*SOURCES, "preprocess", "images", "grids"}
-IMAGES: dict[str, Any] = {
-    "boxes_exactly": None,
-    "box_area_at_most": 1.0,
-    "correct_by": [],
-    "confidence_at_least": 0.0,
-    "count": None,
-    "background": 0,
-    "target": "label",
-}
-WEIGHTS: dict[str, Any] = dict.fromkeys(("file", "tag", "sha256", "entry", "rename", "accuracy"))
 
 
 def completed(params: dict, name: str) -> dict[str, Any]:
@@ -63,8 +53,7 @@ def completed(params: dict, name: str) -> dict[str, Any]:
 
 
 def _images(params: dict, spec: dict, where: str) -> dict[str, Any]:
-    given = {} if spec["images"] is None else mapping(spec["images"], f"{where}.images", empty=True)
-    rules = settings(f"{where}.images", {**IMAGES, **given}, "select", "eligible")
+    rules = settings(f"{where}.images", {} if spec["images"] is None else spec["images"], "select", "eligible")
     for other in rules["correct_by"]:
         if other not in params["classifiers"]:
             known = ", ".join(params["classifiers"])
@@ -78,7 +67,7 @@ def _images(params: dict, spec: dict, where: str) -> dict[str, Any]:
 
 
 def _weights(given: object, where: str) -> dict[str, Any]:
-    found = settings(where, {**WEIGHTS, **mapping(given, where)}, "adopt", "adopted")
+    found = settings(where, mapping(given, where), "adopt", "adopted")
     named = [source for source in ("file", "tag") if found[source] is not None]
     if len(named) != 1:
         raise Problem(

@@ -15,6 +15,7 @@ from signal import SIGINT
 from typing import Any, Literal
 
 from stages.study import classifiers, unedited
+from stages.study.fitting import fitting
 from stages.study.parsing import parsed
 from stages.study.problem import Problem
 from stages.study.settings import NAME, Entry, check, mapping, named, settings
@@ -36,7 +37,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "level": int | None,
         "tile": int | None,
     },
-    "datasets": {},
+    "datasets": {
+        "path": str,
+        "fit": dict[str, Any] | None,
+        "channels": Literal["rgb", "gray", "as_is"],
+    },
     "networks": {},
 }
 # Of pixels: the highest, which stay, and those that change places (stages.inputs.explain.swapped).
@@ -138,7 +143,9 @@ def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: d
 def side(params: dict, classifier: str) -> int | None:
     """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
     about = params["classifiers"][classifier]
-    return params["datasets"][about["dataset"]].get("size", about["network"].get("side"))
+    images = params["datasets"][about["dataset"]]
+    fitted = (images.get("fit") or {}).get("size", images.get("size", about["network"].get("side")))
+    return fitted if isinstance(fitted, int) else None
 
 
 def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
@@ -172,7 +179,7 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
     taken = signature(kind, family, function, where)
     askable(kind, family, function, taken.evidence)
     both = {**taken.settings, **accepted}
-    checked = check({**given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
+    checked = check({**taken.defaults, **given, **options}, both, where, f"{function} of stages/{kind}/{family}.py")
     if checked.get("reverse"):
         shares = check(checked["reverse"], REVERSE, f"{where}.reverse", "every method")
         if not 0 <= shares["remain"] <= shares["remain"] + 2 * shares["swap"] <= 1:
@@ -189,9 +196,12 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
 
 def dataset(params: dict, name: str) -> Entry:
     """Bind a dataset's entry; its family is its own name unless it says otherwise."""
-    given = dict(mapping(params["datasets"][name], f"datasets.{name}"))
-    family = _plain(given.pop("family", name), "family", f"datasets.{name}")
-    return entry("datasets", family, name, given, f"datasets.{name}")
+    where = f"datasets.{name}"
+    given = {"channels": "rgb", "fit": None, **mapping(params["datasets"][name], where)}
+    family = _plain(given.pop("family", name), "family", where)
+    # The name is the user's, as `photographs` is: the function has the family's.
+    bound = entry("datasets", family, name, {"function": family, **given}, where)
+    return bound._replace(options={**bound.options, "fit": fitting(bound.options["fit"], f"{where}.fit")})
 
 
 def network(params: dict, classifier: str) -> Entry:

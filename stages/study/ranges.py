@@ -85,6 +85,7 @@ RANGES = {
     "rate": POSITIVE,
     "remain": SHARE,
     "resamples": COUNT,
+    "resize": COUNT,
     "samples": COUNT,
     "scale": POSITIVE,
     "expected_gradcam.scale": NOT_NEGATIVE,
@@ -124,6 +125,7 @@ RANGES = {
 # How many numbers a list holds, at least and at most; others may be empty.
 LENGTHS = {
     "areas": COUNT,
+    "fitted.size": Range(2, 2),
     "large_side": Range(2, 2),
     "pair_side": Range(2, 2),
     "shapes.side": Range(2, 2),

@@ -52,7 +52,9 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
 
 def settings(where: str, given: object, module: str, function: str) -> dict[str, Any]:
     """Check a section of params.yaml against the keyword-only settings of a function of a module of stages/."""
-    return check(given, signature_in(module, function).settings, where, f"{function} of stages/{module}.py")
+    taken = signature_in(module, function)
+    given = {**taken.defaults, **mapping(given, where, empty=True)}
+    return check(given, taken.settings, where, f"{function} of stages/{module}.py")
 
 
 def mapping(value: object, where: str, *, empty: bool = False) -> dict:

@@ -28,14 +28,15 @@ OF_MAPS = (
     "all_targets",
     "all_seeds",
 )
-EVIDENCE = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}}
+EVIDENCE = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}, "datasets": {"path"}}
 
 
 class Signature(NamedTuple):
-    """What a function takes: evidence by position, settings by keyword."""
+    """What a function takes: evidence by position, settings by keyword, some of which may be left out."""
 
     evidence: list[str]
     settings: dict[str, Any]
+    defaults: dict[str, Any]
 
 
 @cache
@@ -103,7 +104,8 @@ def _read(path: Path, function: str) -> Signature | None:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             evidence = [argument.arg for argument in node.args.posonlyargs + node.args.args]
             kinds = {argument.arg: _annotation(argument, known, path) for argument in node.args.kwonlyargs}
-            return Signature(evidence, kinds)
+            given = zip(kinds, node.args.kw_defaults, strict=True)
+            return Signature(evidence, kinds, {name: ast.literal_eval(one) for name, one in given if one is not None})
     return None
 
 

@@ -1,0 +1,28 @@
+"""Check how the pictures of a dataset are brought to one size: the `fit` of its entry."""
+
+from typing import Any
+
+from stages.study.problem import Problem
+from stages.study.settings import check, mapping
+from stages.study.signatures import signature_in
+
+
+def fitting(given: object, where: str) -> dict[str, Any] | None:
+    """Check the settings of `fit`; null leaves pictures as they are.
+
+    Raises:
+        Problem: a setting is unknown, missing or out of range, or does not go with another.
+    """
+    if given is None:
+        return None
+    taken = signature_in("datasets/_fit", "fitted")
+    asked = {**taken.defaults, **mapping(given, where)}
+    fit = check(asked, taken.settings, where, "fitted of stages/datasets/_fit.py")
+    size, resize = fit["size"], fit["resize"]
+    if fit["mode"] == "squash" and resize is not None:
+        raise Problem(f"params.yaml: {where}: resize = {resize}: expected with mode 'crop' alone")
+    sides = size if isinstance(size, list) else [size]
+    if fit["mode"] == "crop" and (resize is None or resize < max(sides)):
+        due = "expected the shorter side before the crop, at least as long as the crop"
+        raise Problem(f"params.yaml: {where}: resize = {resize}, size = {size}: {due}")
+    return fit
