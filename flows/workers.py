@@ -97,6 +97,7 @@ def _end_with_parent() -> None:
 def fill(study: str, verb: str, names: list[str]) -> float:
     """Make a cell's missing rows and leave them in its journal; give the seconds it took."""
     start = time.monotonic()
+    os.chdir(study)  # as where DVC runs the cell: files that params.yaml names are relative to it
     importlib.import_module(f"stages.{verb}").fill(Path(study), *names)
     return time.monotonic() - start
 

@@ -67,6 +67,15 @@ def build(house: Path, params: dict) -> Path:
     return house
 
 
+def beside(house: Path, name: str) -> Path:
+    """Give a repository a study beside the root's, with the root's stages, and no settings yet."""
+    study = house / "studies" / name
+    study.mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", house / "Makefile")
+    subprocess.run(["make", "-s", f"studies/{name}/dvc.yaml"], cwd=house, check=True)
+    return study
+
+
 def write(house: Path, params: dict) -> None:
     (house / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
 

@@ -46,6 +46,8 @@ def test_the_metrics_it_lists_are_all_there_are():
 def test_its_entries_are_right():
     for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL):
         given = yaml.safe_load(block)
+        if "classifiers" in given:
+            continue  # of a study of one's own: tests/test_own_images.py makes it
         known = smoothings(given, METHODS) if "certify" in given else {}
         for listed in entries(given, "metrics").values() if known else []:
             for metric in listed.values():

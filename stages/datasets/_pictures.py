@@ -39,7 +39,7 @@ class Unusable(Exception):
     """A picture or its mask cannot be used; the message says why."""
 
 
-def picture(file: Path, channels: str) -> Image.Image | np.ndarray:
+def picture(file: Path | bytes, channels: str) -> Image.Image | np.ndarray:
     """Decode a picture: an image of Pillow without alpha, or bytes `channel y x`.
 
     Raises:
@@ -74,10 +74,10 @@ def mask(file: Path) -> np.ndarray:
     return values.astype(bool) if values.ndim == 2 else values.any(axis=2)
 
 
-def _opened(file: Path) -> Image.Image:
+def _opened(file: Path | bytes) -> Image.Image:
     """Load an image of one frame, upright."""
     try:
-        content = unedited.read(file)
+        content = file if isinstance(file, bytes) else unedited.read(file)
     except OSError as error:
         raise Unusable(f"cannot be read ({error.strerror})") from None
     if not content:

@@ -93,9 +93,9 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
 
 
 def _image(picture: Picture, channels: str) -> Image.Image | np.ndarray:
-    if isinstance(picture.image, Path):
-        return _pictures.picture(picture.image, channels)
     given = _called(picture.image)
+    if isinstance(given, Path | bytes):
+        return _pictures.picture(given, channels)
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3 or not given.size:
         due = "expected bytes, uint8 from 0 to 255, 'channel y x'"
         raise Problem(f"image {picture.id}: pixels are {_shown(given)}; {due}")
@@ -112,6 +112,8 @@ def _mask(given: object, side: tuple[int, int], name: str) -> np.ndarray:
             raise _pictures.Unusable(f"its mask {given.name} has {_spelled(found.shape)} pixels, it {_spelled(side)}")
         return found
     found = _called(given)
+    if callable(given) and isinstance(found, np.ndarray) and found.ndim == 2 and found.shape != side:
+        raise _pictures.Unusable(f"its mask has {_spelled(found.shape)} pixels, it {_spelled(side)}")
     fits = isinstance(found, np.ndarray) and found.dtype.kind in "biu" and found.shape == side
     if not fits or found.min() < 0 or found.max() > 1:
         due = f"expected booleans, or integers 0 and 1, 'y x', of the image's {_spelled(side)}"

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from stages.methods._attention import spelled
 from stages.methods._fill import color
 from stages.methods._rescale import Rescaled
 from stages.methods._rules import ruled
@@ -61,15 +62,14 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     """
     if not epsilon > 0:
         raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
-    graph, composite = ruled(classifier, epsilon, layer)
+    network = ruled(classifier, epsilon, layer)
     kept: list[Tensor] = []
 
     def propagate(activations: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         entering = activations.detach().requires_grad_()
-        with composite.context(graph) as network:
-            logits = network(entering)
-            start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
-            (relevance,) = torch.autograd.grad(logits, entering, start.detach())
+        logits = network.run(entering)
+        start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
+        (relevance,) = torch.autograd.grad(logits, entering, start.detach())
         kept.append(relevance.flatten(1).double().sum(1) / start.detach().sum(1))
         return logits.detach(), relevance
 
@@ -112,7 +112,7 @@ def deep_lift(
     elements of image and baseline, of equal ones to the first, loses a part of it, and remembers only one call of a
     layer.
     """
-    rescaled = Rescaled(classifier.graph("input"))
+    rescaled = Rescaled(spelled(classifier.graph("input")))
     start = color(classifier, baseline)
 
     def propagate(entering: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,122 @@
+"""One's own images and classifier, by what the README and the how-to say of it and nothing else."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from study import ROOT
+
+from stages import attribute, collect, predict, prepare, score, select, tile
+from stages.share import open_maps
+from stages.study.params import load
+from stages.study.problem import Problem
+
+README, HOW_TO = ROOT / "README.md", ROOT / "docs" / "own-images.md"
+SMALL = {
+    "methods": {
+        "gradient": {"gradient": {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"}},
+        "cam": {"gradcam": {"layer": "final", "channels": "sum"}},
+    },
+    "metrics": {
+        "localization": {"pointing_game": {"tolerance": 4}},
+        "faithfulness": {"deletion": {"pixels": 2048, "baseline": "black", "relative": False, "count": 2}},
+    },
+    "certify": {},
+}
+
+
+def shown(page: Path) -> dict:
+    """The datasets and classifiers that a page shows."""
+    (text,) = re.findall(r"```yaml\n(datasets:\n.*?)```", page.read_text(), re.DOTALL)
+    return yaml.safe_load(text)
+
+
+def given(study: Path, shown: dict) -> str:
+    """Write the settings of the study of photographs, with other datasets and classifiers; name the classifier."""
+    params = yaml.safe_load((ROOT / "studies/photographs/params.yaml").read_text())
+    params = {**params, **SMALL, **shown}
+    params["engine"]["batch"] = 4
+    (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (classifier,) = shown["classifiers"]
+    return classifier
+
+
+def made(study: Path, shown: dict) -> tuple[str, dict[str, np.ndarray]]:
+    """Run the stages to scores; give the classifier and the scores of the metric that needs no boxes."""
+    classifier = given(study, shown)
+    (dataset,) = shown["datasets"]
+    collect.main(study, dataset)
+    with pytest.raises(Problem, match="sha256") as missing:
+        prepare.main(study, classifier)
+    weights = shown["classifiers"][classifier]["weights"]
+    weights["sha256"] = hashlib.sha256((study / weights["file"]).read_bytes()).hexdigest()
+    assert weights["sha256"] in str(missing.value)
+    given(study, shown)
+    for stage in (prepare, predict, select, tile):
+        stage.main(study, classifier)
+    for family in SMALL["methods"]:
+        attribute.main(study, classifier, family)
+        score.main(study, classifier, family)
+    return classifier
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    study = tmp_path / "studies" / "mine"
+    (study / "data/raw").mkdir(parents=True)
+    monkeypatch.chdir(study)
+    return Path()
+
+
+def test_a_folder_of_pictures_and_a_checkpoint(study, tmp_path):
+    from torchvision.models import resnet18
+
+    draws = np.random.default_rng(0)
+    for number in range(10):
+        file = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (80 + number, 90, 3), dtype=np.uint8)).save(file)
+    torch.manual_seed(0)
+    torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "resnet18.pth")
+    before = (tmp_path / "resnet18.pth").read_bytes()
+    for name in ("photos", "resnet18.pth"):
+        (study / "data/raw" / name).symlink_to(tmp_path / name)
+    about = shown(README)
+    about["datasets"]["photos"]["fit"].update(size=64, resize=72)
+    classifier = made(study, about)
+    for method in ("gradient", "gradcam"):
+        maps = open_maps(classifier, method, study=study)
+        assert maps.sizes == {"image": 10, "y": 64, "x": 64}
+        assert np.isfinite(maps).all()
+    assert (tmp_path / "resnet18.pth").read_bytes() == before
+
+
+def test_a_network_of_ones_own_of_four_channels_and_images_that_are_not_square(study, tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+    (tmp_path / "tower.py").write_text(code)
+    draws = np.random.default_rng(0)
+    pixels = draws.integers(0, 256, (9, 4, 96, 160), dtype=np.uint8)
+    np.savez(tmp_path / "bands.npz", pixels=pixels, label=np.arange(9) % 3)
+    torch.manual_seed(0)
+    own: dict = {}
+    exec(code, own)
+    tower = own["Tower"](width=8, classes=3)
+    torch.save(tower.state_dict(), tmp_path / "tower.pth")
+    for name in ("tower.py", "bands.npz", "tower.pth"):
+        (study / "data/raw" / name).symlink_to(tmp_path / name)
+    classifier = made(study, shown(HOW_TO))
+    maps = open_maps(classifier, "gradient", study=study)
+    assert maps.sizes == {"image": 6, "y": 96, "x": 160}
+    row = int(maps.image.values[0])
+    images = ((torch.tensor(pixels[row : row + 1]) / 255 - 0.5) / 0.25).requires_grad_()
+    tower(images)[0, row % 3].backward()
+    torch.testing.assert_close(torch.tensor(maps.values[0]), images.grad[0].abs().sum(0) / 0.25, rtol=1e-4, atol=1e-6)
+
+
+def test_the_settings_it_starts_from_are_right():
+    load(ROOT / "studies" / "photographs")
