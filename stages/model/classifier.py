@@ -48,7 +48,9 @@ class Classifier:
     Where it is `plain` the network runs as it was built: nothing folded or traced, no other layout in memory.
     """
 
-    def __init__(self, name: str, network: nn.Module, *, mean: list[float], std: list[float], engine: dict, plain=False):
+    def __init__(
+        self, name: str, network: nn.Module, *, mean: list[float], std: list[float], engine: dict, plain=False
+    ):
         self.name, self.plain = name, plain
         self.device = torch.device(engine["device"])
         self.batch = engine["batch"]
@@ -275,9 +277,7 @@ class Classifier:
     def _logits(self, images: Tensor) -> Tensor:
         return self._read(self._cut("input").after(self.normalized(images)))
 
-    def _by_activations(
-        self, activations: Tensor, others: list, classes: Tensor, layer: str, output: str
-    ) -> Tensor:
+    def _by_activations(self, activations: Tensor, others: list, classes: Tensor, layer: str, output: str) -> Tensor:
         activations = activations.detach().requires_grad_()
         logits = self._read(self._cut(layer).after(activations, *others))
         (gradient,) = torch.autograd.grad(OUTPUTS[output](logits, classes), activations)
