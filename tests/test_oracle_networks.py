@@ -18,7 +18,8 @@ REFUSED = {
     "shufflenet_v2_x0_5": {},
     "regnet_y_400mf": {},
 }
-LOOSE = 1e-4  # of kinks of ReLU, which noise in single precision may meet
+TOLERANCE = 1e-5
+LOOSE = {"smoothgrad": 1e-3}  # noise is drawn in single precision, and may meet kinks of ReLU from two sides
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def test_methods_are_those_of_other_packages_on_the_original_network(network):
             assert refused[method] in result.told
         if result.difference is not None:
             compared[method] = result.difference
-    assert not {method: apart for method, apart in compared.items() if not apart <= LOOSE}
+    assert not {method: apart for method, apart in compared.items() if not apart <= LOOSE.get(method, TOLERANCE)}
     assert len(compared) >= 13
     assert float(originals.compare(network, "deep_lift").told.removeprefix("sum ")) < 1e-9
     originals.pair.cache_clear()

@@ -47,7 +47,7 @@ NETWORKS = {
     "regnet_y_400mf": Spec("trunk_output"),
     "shufflenet_v2_x0_5": Spec("conv5"),
     "mnasnet0_5": Spec("layers"),
-    "squeezenet1_1": Spec("features"),
+    "squeezenet1_1": Spec("classifier.2"),
     "convnext_tiny": Spec("features"),
     "swin_t": Spec("permute"),
     "vit_b_16": Spec("encoder.layers.encoder_layer_10", settings={"image_size": 64}, layout="tokens"),
