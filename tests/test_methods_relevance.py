@@ -569,7 +569,7 @@ class Divided(nn.Module):
 @pytest.mark.parametrize(
     ("features", "reason"),
     [
-        (Branching(), "cannot be traced"),
+        (Branching(), "no rule is known for the step Branching"),
         (Repeated(), "no rule is known for the step cumsum"),
         (Divided(), "no rule is known for the step truediv"),
         (nn.ConstantPad2d(1, 0.5), "no rule is known for the step ConstantPad2d"),

@@ -49,9 +49,8 @@ def shuffled(x: Tensor, y: Tensor, own: nn.Module) -> Tensor:
 
 
 def added_in_place(x: Tensor, y: Tensor, own: nn.Module) -> Tensor:
-    alias = x
     x += y
-    return functional.relu(alias, inplace=True) * 2.0
+    return functional.relu(x, inplace=True) * 2.0
 
 
 def squeezed(x: Tensor, y: Tensor, own: nn.Module) -> Tensor:
@@ -91,7 +90,7 @@ def classified(features: nn.Module, head: nn.Module | None = None) -> Classifier
     head = head or nn.Sequential(nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(), nn.LazyLinear(CLASSES))
     network = nn.Sequential(OrderedDict(features=features, head=head))
     torch.manual_seed(9)
-    network.eval()(torch.rand(2, 3, SIDE, SIDE))
+    network.float().eval()(torch.rand(2, 3, SIDE, SIDE))
     return Classifier("tiny", network.double(), mean=MEAN, std=STD, engine=ENGINE)
 
 
@@ -119,7 +118,6 @@ def test_deep_lift_sums_to_the_change_of_the_logit(network, images):
 
 
 def test_the_network_that_is_explained_is_the_one_that_was_built(network, images):
-    """As it was built steps write in place, and what reads that later sees it."""
     classifier = classified(network)
     built = classifier._network
     with torch.no_grad():
@@ -186,7 +184,7 @@ def test_padding_before_a_convolution_is_the_convolution_s_own(functional_one, i
             super().__init__()
             torch.manual_seed(3)
             self.padded, self.pad = padded, nn.ZeroPad2d(1)
-            self.one, self.other = (nn.Conv2d(three, 4, 3, padding=not padded) for three in (3, 4))
+            self.one, self.other = (nn.Conv2d(three, 4, 3, padding=int(not padded)) for three in (3, 4))
 
         def forward(self, x: Tensor) -> Tensor:
             for convolution in (self.one, self.other):

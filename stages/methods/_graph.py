@@ -1,19 +1,14 @@
 """Name the kind of every step of a traced network, for methods that need a rule for each."""
 
-import operator
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
-from torch.nn import functional
 from zennit.types import Activation, AvgPool
 
-from stages.model.folding import added
 from stages.study.problem import Unsupported
 
 MODULES = (
@@ -31,17 +26,17 @@ MODULES = (
 )
 # Functions by their names, which those of torch, of torch.nn.functional, of operator and of tensors share.
 NAMES = {
-    "sum": "add iadd add_",
-    "shift": "sub isub sub_",
-    "product": "mul imul mul_ multiply matmul bmm einsum",
-    "scale": "truediv itruediv div div_",
+    "sum": "add",
+    "shift": "sub",
+    "product": "mul multiply matmul bmm einsum",
+    "scale": "truediv div",
     "normalization": "batch_norm",
     "layer_norm": "layer_norm",
     "softmax": "softmax",
     "maximum": "max_pool2d",
     "average": "adaptive_avg_pool2d avg_pool2d mean reduced",
     "activation": (
-        "relu relu_ relu6 hardtanh leaky_relu elu silu gelu hardswish tanh sigmoid hardsigmoid softplus mish clamp"
+        "relu relu6 hardtanh leaky_relu elu silu gelu hardswish tanh sigmoid hardsigmoid softplus mish clamp"
     ),
     "shape": (
         "flatten unflatten view reshape contiguous clone squeeze unsqueeze expand permute transpose swapaxes chunk "
@@ -51,15 +46,9 @@ NAMES = {
     "fixed": "size dim getattr ndimension",
 }
 KINDS = {name: kind for kind, names in NAMES.items() for name in names.split()}
-# Those that write into what they are given, and their counterparts that do not.
-IN_PLACE = {
-    **{operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul},
-    **{operator.itruediv: operator.truediv, torch.relu_: torch.relu, functional.relu_: functional.relu},
-    **{f"{name}_": name for name in ("add", "sub", "mul", "div", "relu", "clamp")},
-}
 # Modules whose functions these are.
 FROM = {"torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"}
-FROM |= {"torchvision.ops.stochastic_depth", "stages.networks._attention"}
+FROM |= {"torchvision.ops.stochastic_depth", "stages.networks._adapted"}
 MATRICES = ("matmul", "bmm", "einsum")
 GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
@@ -68,7 +57,7 @@ FUSED = ("scaled_dot_product_attention", "multi_head_attention_forward", "shifte
 
 
 def kinds(graph: GraphModule) -> dict[Node, str]:
-    """Give the kind of every step of a graph, in which no step writes into what it is given after this.
+    """Give the kind of every step of a graph.
 
     `ends` are input and output, `fixed` what does not depend on the image's values: weights, sizes. A `shift` adds what
     is fixed and a `scale` multiplies by it, where a `sum` and a `product` are of two that depend on the image.
@@ -78,7 +67,6 @@ def kinds(graph: GraphModule) -> dict[Node, str]:
     Raises:
         Unsupported: there is no rule for a step.
     """
-    _without_writes(graph)
     found: dict[Node, str] = {}
     for node in graph.graph.nodes:
         found[node] = "ends" if node.op in ("placeholder", "output") else _kind(graph, node, found)
@@ -86,7 +74,7 @@ def kinds(graph: GraphModule) -> dict[Node, str]:
 
 
 class Steps(Interpreter):
-    """Run a traced network step by step, none of which writes into what it is given.
+    """Run a traced network, in which nothing works in place, step by step.
 
     Raises:
         Unsupported: there is no rule for a step.
@@ -178,8 +166,10 @@ def _kind(graph: GraphModule, node: Node, found: dict[Node, str]) -> str:
 def _checked(node: Node, name: str, kind: str, given: list[Node]) -> str:
     """Give the kind of a function's call with what it is given."""
     one, leading = len(given) == 1, bool(given) and node.args[:1] == (given[0],)
+    if name == "getattr":
+        return {"T": "shape", "mT": "shape"}.get(node.args[1], "fixed")
     if kind == "fixed":
-        return kind if name != "getattr" or node.args[1] in ("shape", "ndim", "dtype", "device") else "unknown"
+        return kind
     if kind == "sum":
         return "unknown" if "alpha" in node.kwargs else "shift" if one else kind
     if kind == "product":
@@ -199,26 +189,3 @@ def _name(graph: GraphModule, node: Node) -> str:
     if node.op == "call_module":
         return type(graph.get_submodule(node.target)).__name__
     return str(getattr(node.target, "__name__", node.target))
-
-
-def _without_writes(graph: GraphModule) -> None:
-    """Let steps that write into what they are given make something new, which whatever comes later then reads."""
-    order = {node: place for place, node in enumerate(graph.graph.nodes)}
-    for node, place in order.items():
-        if _writes(graph, node):
-            written = node.args[0]
-            written.replace_all_uses_with(node, delete_user_cb=lambda user, place=place: order[user] > place)
-            if node.op == "call_module":
-                layer = copy(graph.get_submodule(node.target))
-                layer.inplace = False
-                node.target = added(graph, f"kept_{place}", layer)
-            else:
-                node.target = IN_PLACE.get(node.target, node.target)
-                node.kwargs = {name: value for name, value in node.kwargs.items() if name != "inplace"}
-    graph.recompile()
-
-
-def _writes(graph: GraphModule, node: Node) -> bool:
-    if node.op == "call_module":
-        return getattr(graph.get_submodule(node.target), "inplace", False)
-    return node.op in ("call_function", "call_method") and (node.target in IN_PLACE or bool(node.kwargs.get("inplace")))

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx import GraphModule, Node
 
-from stages.methods._attention import spelled
 from stages.methods._graph import Steps, normalization
 from stages.model.classifier import Classifier
 from stages.model.memory import shared
@@ -28,7 +27,7 @@ def ruled(classifier: Classifier, epsilon: float, layer: str) -> "Propagated":
         Unsupported: the network cannot be traced, or holds a step without a rule.
     """
     bounds = [classifier.normalized(torch.full_like(classifier.mean, end).view(1, -1, 1, 1)) for end in (0.0, 1.0)]
-    return Propagated(spelled(classifier.graph(layer)), epsilon, bounds if layer == "input" else [])
+    return Propagated(classifier.graph(layer), epsilon, bounds if layer == "input" else [])
 
 
 class Propagated(Steps):
@@ -50,20 +49,22 @@ class Propagated(Steps):
 
     def run_node(self, node: Node) -> Any:
         """Run one step by its rule."""
-        given = [self.env[source] for source in self.given(node)]
-        kind = self.kinds[node]
-        boxed = [self.boxes.get(source) for source in self.given(node)]
+        sources, kind = self.given(node), self.kinds[node]
         if node.op == "placeholder":
             found = super().run_node(node)
             self.boxes = {node: [bound.expand_as(found) for bound in self.bounds]} if self.bounds else {}
             return found
-        if boxed and all(box is not None for box in boxed) and kind in BOXED:
-            ends = [self.function(node)(*sources) for sources in zip(*boxed, strict=True)]
+        boxed = bool(sources) and kind in BOXED and all(source in self.boxes for source in sources)
+        if boxed:
+            boxes = zip(*(self.boxes[source] for source in sources), strict=True)
+            ends = [self.function(node)(*box) for box in boxes]
             if all(isinstance(end, Tensor) for end in ends):
                 self.boxes[node] = [torch.minimum(*ends), torch.maximum(*ends)]
         if kind not in RULES:
             return super().run_node(node)
-        return RULES[kind](self, node, *given)
+        # Of images themselves, normalized another way, the first convolution's box takes care.
+        rule = _passed if boxed and kind in ("shift", "scale", "normalization") else RULES[kind]
+        return rule(self, node, *(self.env[source] for source in sources))
 
 
 def _convolution(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
@@ -74,8 +75,6 @@ def _convolution(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
 
 def _normalization(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
     """Take a batch normalization that is not folded for a convolution of one pixel, channel by channel."""
-    if steps.given(node)[0] in steps.boxes:
-        return _passed(steps, node, entering)
     function, channels = steps.function(node), entering.shape[1]
     ends = function(entering.new_tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, channels, 1, 1))[..., 0, 0]
     layer = nn.Conv2d(channels, channels, 1, groups=channels, device="meta")

@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.methods._attention import spelled
 from stages.methods._fill import color
 from stages.methods._rescale import Rescaled
 from stages.methods._rules import ruled
@@ -112,7 +111,7 @@ def deep_lift(
     elements of image and baseline, of equal ones to the first, loses a part of it, and remembers only one call of a
     layer.
     """
-    rescaled = Rescaled(spelled(classifier.graph("input")))
+    rescaled = Rescaled(classifier.graph("input"))
     start = color(classifier, baseline)
 
     def propagate(entering: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Trace a network by torch.fx: every step of its forward, and by which step every module gives what it gives."""
 
+import inspect
 from copy import deepcopy
 from typing import Any
 
@@ -28,7 +29,7 @@ class Trace:
         self.opaque = opaque
         root = separate_attention(_shared(network))
         try:
-            graph = tracer.trace(root)
+            graph = _of_images(tracer.trace(root, _defaults(root)))
         except Exception as error:  # what a forward raises when it meets stand-ins for tensors, it alone knows
             raise Untraceable(tracer.failed, f"{type(error).__name__}: {error}") from None
         self.graph = GraphModule(root, graph)
@@ -41,6 +42,25 @@ class Trace:
             first = next((known for known, other in network.named_modules() if other is layer), path)
             if path not in self.steps and first in self.steps:
                 self.steps[path] = self.steps[first]
+
+
+def _defaults(network: nn.Module) -> dict[str, Any]:
+    """Give what a forward is given beside images where nothing is said: its options."""
+    _, *others = inspect.signature(network.forward).parameters.values()
+    return {one.name: one.default for one in others if isinstance(one.default, bool | int | float | str | None)}
+
+
+def _of_images(graph: Graph) -> Graph:
+    """Leave a graph of images alone, where it says of options what they were when it was traced."""
+    _, *others = graph.find_nodes(op="placeholder")
+    for node in others:
+        checks = [user for user in node.users if getattr(user.target, "__name__", "") in ("_assert_is_none", "eq")]
+        for check in checks:
+            for last in [*check.users, check]:
+                graph.erase_node(last)
+        if not node.users:
+            graph.erase_node(node)
+    return graph
 
 
 class Untraceable(Exception):
