@@ -34,16 +34,6 @@ from stages.study.problem import Problem
 HOUSE = Path(__file__).parent.parent
 PUBLISHED = ["chestxray8", "cifar10", "coco", "huggingface", "imagenet", "imagenet_s", "isic"]
 PUBLISHED += ["oxford_pet", "places365"]
-    "chestxray8",
-    "cifar10",
-    "coco",
-    "huggingface",
-    "imagenet",
-    "imagenet_s",
-    "isic",
-    "oxford_pet",
-    "places365",
-]
 TENCH, GOLDFISH, CRANE, CRANE_TOO = "n01440764", "n01443537", "n02012849", "n03126707"
 
 
