@@ -1,8 +1,10 @@
 """Bring pictures of any size to one: pixels, boxes and masks alike.
 
-Pixels are resized as torchvision's `v2.Resize` does with antialiasing, and cropped as its `CenterCrop` does; bilinear
-and bicubic agree with it within one gray level, channel by channel, for any number of channels. `nearest` takes the
-source pixel that the middle of the new pixel lies in (torchvision's NEAREST_EXACT).
+Pixels are resized as torchvision's `v2.Resize` does with antialiasing, and cropped as its `CenterCrop` does, channel by
+channel and for any number of channels: bilinear and bicubic as it does with pictures of Pillow, bit for bit, and with
+tensors of bytes within one gray level (two where the bicubic filter enlarges; more where it overshoots black or white,
+which the two cut off at different steps). `nearest` takes the source pixel that the middle of the new pixel lies in
+(torchvision's NEAREST_EXACT).
 A pixel of a mask is object where at least half of the source pixels are whose middle lies in it.
 A box becomes the smallest one of whole pixels that holds it, and is clipped; what is wholly cropped away is no box.
 """
@@ -90,11 +92,8 @@ def channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
 
 
 def _resized(image: Image.Image, at: Placement, how: Image.Resampling) -> Image.Image:
-    """Resize what is kept, and nothing beside it: the filter still sees the neighbors beyond the crop."""
-    (height, width), (made_height, made_width) = at.source, at.resized
-    x, y = width / made_width, height / made_height
-    kept = (at.left * x, at.top * y, min(width, (at.left + at.size[1]) * x), min(height, (at.top + at.size[0]) * y))
-    return image.resize(at.size[::-1], how, kept)
+    (height, width), (bottom, right) = at.resized, (at.top + at.size[0], at.left + at.size[1])
+    return image.resize((width, height), how).crop((at.left, at.top, right, bottom))
 
 
 def _mask(mask: np.ndarray, at: Placement) -> np.ndarray:

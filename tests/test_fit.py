@@ -1,0 +1,168 @@
+"""Pictures of any size come to one as torchvision's transforms bring them, and boxes and masks with them."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from study import tiny
+from torchvision.transforms import InterpolationMode, v2
+
+from stages.datasets._fit import FILTERS, fitted
+from stages.study.fitting import fitting
+from stages.study.params import dataset, side
+from stages.study.problem import Problem
+
+SIDES = [(375, 500), (500, 333), (64, 64), (41, 97), (97, 41), (300, 300), (23, 31)]
+MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+
+
+def noise(side, channels=3, low=0, high=256):
+    return np.random.default_rng(0).integers(low, high, (channels, *side)).astype("uint8")
+
+
+def mild(side, channels=3):
+    """Noise of so little contrast that no filter overshoots black or white."""
+    return noise(side, channels, 70, 186)
+
+
+@pytest.mark.parametrize("interpolation", MODES)
+@pytest.mark.parametrize("side", SIDES)
+def test_a_crop_is_torchvision_s(side, interpolation):
+    """On noise, where any shift or other filter shows; with pictures of Pillow bit for bit."""
+    how = MODES[interpolation]
+    settings = {"mode": "crop", "size": 56, "resize": 72, "interpolation": interpolation}
+    due = v2.Compose([v2.Resize(72, how, antialias=True), v2.CenterCrop(56)])
+    pixels = mild(side)
+    found, _, _ = fitted(pixels, None, None, **settings)
+    assert abs(found.astype(int) - due(torch.from_numpy(pixels)).numpy()).max() <= 1
+    pixels = noise(side)
+    image = Image.fromarray(pixels.transpose(1, 2, 0))
+    exact = np.asarray(due(image)).transpose(2, 0, 1)
+    for given in (pixels, image):
+        np.testing.assert_array_equal(fitted(given, None, None, **settings)[0], exact)
+
+
+@pytest.mark.parametrize("interpolation", MODES)
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("size", [48, [96, 160], [31, 17]])
+def test_squashing_is_torchvision_s(side, size, interpolation):
+    pixels = mild(side, channels=4)
+    both = size if isinstance(size, list) else [size, size]
+    due = v2.Resize(both, MODES[interpolation], antialias=True)(torch.from_numpy(pixels)).numpy()
+    found, _, _ = fitted(pixels, None, None, mode="squash", size=size, interpolation=interpolation)
+    assert found.shape == (4, *both)
+    assert abs(found.astype(int) - due).max() <= (
+        2 if interpolation == "bicubic" and (np.array(both) > side).any() else 1
+    )
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_nearest_is_torchvision_s_exact_one(side):
+    pixels = noise(side, channels=2)
+    due = v2.Compose([v2.Resize(72, InterpolationMode.NEAREST_EXACT), v2.CenterCrop([56, 40])])
+    found, _, _ = fitted(pixels, None, None, mode="crop", size=[56, 40], resize=72, interpolation="nearest")
+    # Where the middle of a new pixel lies on the border of two, float arithmetic takes either.
+    assert (found == due(torch.from_numpy(pixels)).numpy()).mean() > 0.9
+    image = Image.fromarray(pixels[0]).resize((40, 56), Image.Resampling.NEAREST)
+    found, _, _ = fitted(pixels, None, None, mode="squash", size=[56, 40], interpolation="nearest")
+    assert (found[0] == np.asarray(image)).mean() > 0.9
+
+
+def test_a_picture_of_the_right_size_stays_as_it_is():
+    pixels = noise((56, 40))
+    for interpolation in (*FILTERS, "nearest"):
+        found, _, _ = fitted(pixels, None, None, mode="squash", size=[56, 40], interpolation=interpolation)
+        np.testing.assert_array_equal(found, pixels)
+        found, _, _ = fitted(pixels, None, None, mode="crop", size=40, resize=40, interpolation=interpolation)
+        np.testing.assert_array_equal(found, pixels[:, 8:48])
+
+
+def test_boxes_are_the_smallest_that_hold_them():
+    """100 x 200 to 50 x 100, and of that the middle 50 x 50: 25 columns go on either side."""
+    boxes = np.array(
+        [[51, 1, 149, 99], [52, 11, 61, 20], [0, 0, 60, 10], [0, 0, 49, 10], [150, 0, 200, 9], [99, 50, 100, 51]]
+    )
+    pixels = noise((100, 200))
+    _, found, _ = fitted(pixels, boxes, None, mode="crop", size=50, resize=50)
+    assert found.tolist() == [[0, 0, 50, 50], [1, 5, 6, 10], [0, 0, 5, 5], [24, 25, 25, 26]]
+    _, none, _ = fitted(pixels, boxes[3:5], None, mode="crop", size=50, resize=50)
+    assert none.shape == (0, 4)
+    # A third: whole pixels of the source lie exactly on borders, whatever float arithmetic says.
+    _, exact, _ = fitted(noise((300, 672)), np.array([[3, 3, 6, 9]]), None, mode="squash", size=[100, 224])
+    assert exact.tolist() == [[1, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("settings", [{"mode": "crop", "size": 56, "resize": 64}, {"mode": "squash", "size": [33, 71]}])
+@pytest.mark.parametrize("side", [(375, 500), (97, 41), (30, 20)])
+def test_a_mask_follows_its_pixels_and_its_box(side, settings):
+    """A mask drawn into the picture is where the picture is bright afterwards, and its box is around it."""
+    mask = np.zeros(side, bool)
+    y, x = side[0] // 3, side[1] // 3
+    mask[y : 2 * y, x : 2 * x] = True
+    pixels = (mask * np.uint8(255))[None]
+    found, boxes, there = fitted(pixels, np.array([[x, y, 2 * x, 2 * y]]), mask, **settings)
+    assert there.shape == found.shape[1:]
+    sure = abs(found[0].astype(int) - 127) > 100  # beside the border
+    np.testing.assert_array_equal(there[sure], found[0][sure] > 127)
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    around = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    assert abs(boxes[0] - around).max() <= 1
+    assert (boxes[0][:2] <= around[:2]).all()
+    assert (boxes[0][2:] >= around[2:]).all()
+
+
+def test_half_of_a_pixel_is_enough_for_a_mask():
+    mask = np.zeros((8, 8), bool)
+    mask[0, :2] = mask[2, 2] = True
+    _, _, found = fitted(noise((8, 8)), None, mask, mode="squash", size=4)
+    assert found.tolist()[0] == [True, False, False, False]
+    assert not found[1].any()
+
+
+WRONG = {
+    "no mode": ({"size": 8}, "the setting 'mode' is missing"),
+    "another mode": ({"mode": "pad", "size": 8}, "'mode' = 'pad'"),
+    "no size": ({"mode": "squash"}, "the setting 'size' is missing"),
+    "a size of three": ({"mode": "squash", "size": [1, 2, 3]}, "'size' = .*: expected a list of 2 numbers"),
+    "a size of nothing": ({"mode": "squash", "size": 0}, "'size' = 0: expected at least 1"),
+    "no resize": ({"mode": "crop", "size": 8}, "resize = None, size = 8: expected the shorter side before the crop"),
+    "a crop beyond": (
+        {"mode": "crop", "size": [8, 9], "resize": 8},
+        "resize = 8, size = .*: expected the shorter side",
+    ),
+    "resize without a crop": (
+        {"mode": "squash", "size": 8, "resize": 8},
+        "resize = 8: expected with mode 'crop' alone",
+    ),
+    "another filter": ({"mode": "squash", "size": 8, "interpolation": "area"}, "'interpolation' = 'area'"),
+    "another setting": ({"mode": "squash", "size": 8, "pad": 1}, "unknown setting 'pad'"),
+    "no mapping": (224, "fit"),
+}
+
+
+@pytest.mark.parametrize(("fit", "told"), WRONG.values(), ids=WRONG)
+def test_a_fit_that_makes_no_sense(fit, told):
+    params = {"datasets": {"photographs": {"family": "folder", "path": "raw", "fit": fit}}}
+    with pytest.raises(Problem, match=rf"params\.yaml: datasets\.photographs.*{told}"):
+        dataset(params, "photographs")
+
+
+def test_a_fit_may_be_left_out_and_so_may_parts_of_it():
+    params = {"datasets": {"photographs": {"family": "folder", "path": "raw"}}}
+    bound = dataset(params, "photographs")
+    assert bound.options == {"path": "raw", "fit": None, "channels": "rgb"}
+    assert bound.settings == {"label": "parent", "classes": None, "train": None}
+    due = {"mode": "squash", "size": 8, "resize": None, "interpolation": "bilinear"}
+    assert fitting({"mode": "squash", "size": 8}, "fit") == due
+    with pytest.raises(Problem, match=r"datasets\.photographs: the setting 'path' is missing"):
+        dataset({"datasets": {"photographs": {"family": "folder"}}}, "photographs")
+
+
+def test_the_fit_says_the_side_of_images():
+    params = tiny()
+    name = next(iter(params["classifiers"]))
+    assert side(params, name) == 64
+    params["datasets"]["shapes"]["fit"] = {"mode": "squash", "size": 32}
+    assert side(params, name) == 32
+    params["datasets"]["shapes"]["fit"]["size"] = [32, 48]
+    assert side(params, name) is None
