@@ -66,7 +66,7 @@ def isic(
 
 
 def _hot(fields: list[str]) -> int | None:
-    """Give the position of the only 1 among zeros."""
+    """Return the position of the only 1 among zeros."""
     try:
         values = numbers(fields)
     except ValueError:
