@@ -1,15 +1,21 @@
 """Datasets as they are published: a small tree of each layout, with what may be wrong in it."""
 
+import ast
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
+import zarr
 from PIL import Image
 from scipy.io import savemat
+from study import tiny, write
 
+from stages import collect
 from stages.datasets._pictures import Unusable
 from stages.datasets._sample import made
 from stages.datasets._segments import drawn
@@ -22,8 +28,12 @@ from stages.datasets.imagenet_s import imagenet_s
 from stages.datasets.isic import isic
 from stages.datasets.oxford_pet import oxford_pet
 from stages.datasets.places365 import places365
+from stages.study.params import dataset
 from stages.study.problem import Problem
 
+HOUSE = Path(__file__).parent.parent
+PUBLISHED = ["chestxray8", "cifar10", "coco", "huggingface", "imagenet", "imagenet_s", "isic"]
+PUBLISHED += ["oxford_pet", "places365"]
 TENCH, GOLDFISH, CRANE, CRANE_TOO = "n01440764", "n01443537", "n02012849", "n03126707"
 
 
@@ -157,8 +167,12 @@ def test_imagenet_by_the_lists_of_wsolevaluation_counts_as_the_paper_does(tmp_pa
     put(file, f"val/{names[1]}.JPEG,9,0,9,10\n")
     with pytest.raises(Problem, match=r"localization.txt: line 1: .*; expected x0 < x1 and y0 < y1"):
         taken()
+    put(file, f"val/{names[1]}.JPEG,0,0,9,10\n")
     put(lists / "class_labels.txt", f"val/{names[1]}.JPEG,4\n")
-    with pytest.raises(Problem, match=r"class_labels.txt: line 1: .*; expected a picture's name and a number, 0 to 3"):
+    with pytest.raises(Problem, match=r"image_ids.txt: line 2: .*; expected a picture that class_labels.txt names"):
+        taken()
+    put(lists / "image_ids.txt", f"val/{names[1]}.JPEG\n")
+    with pytest.raises(Problem, match=r"class_labels.txt, line 1: 4; expected a number of a class, 0 to 3"):
         taken()
 
 
@@ -188,7 +202,15 @@ def test_imagenet_labels_of_other_sources(tmp_path):
     ):
         source = imagenet(tmp_path, labels=labels, classes=classes)
         assert {name: own[0] for name, own in facts(source).items()} == due, labels
-    with pytest.raises(Problem, match=r"labels are numbers; expected 'classes'"):
+    builtin = imagenet(tmp_path, labels="caffe.txt", classes="imagenet")
+    assert (len(builtin.classes), builtin.classes[134]) == (1000, "crane bird")
+    assert facts(builtin)["ILSVRC2012_val_00000002"][:2] == ("tench", "test")
+    with pytest.raises(Problem, match="the pictures are of 2 wnids; expected all 1000, or a file as 'classes'"):
+        imagenet(tmp_path, labels="LOC_val_solution.csv", classes="imagenet")
+    voc(tmp_path / "xml" / "ILSVRC2012_val_00000001.xml", [(GOLDFISH, 1, 2, 3, 4)])
+    with pytest.raises(Problem, match="classes = imagenet says no wnids, as the XML of ILSVRC2012_val_00000001 does"):
+        imagenet(tmp_path, labels="caffe.txt", classes="imagenet", boxes="xml")
+    with pytest.raises(Problem, match=r"caffe.txt, line 1: a number; expected 'classes'"):
         imagenet(tmp_path, labels="caffe.txt")
     with pytest.raises(Problem, match=r"ground_truth.txt: numbers alone.*; expected the kit's meta.mat"):
         imagenet(tmp_path, labels="ground_truth.txt", classes="index.json")
@@ -249,7 +271,7 @@ def test_imagenet_s(tmp_path):
         imagenet_s(tmp_path, categories="categories.txt")
     file = tmp_path / "validation-segmentation" / wnids[2] / "ILSVRC2012_val_00000001.png"
     paint(file, np.ones((2, 3), "uint8"))
-    with pytest.raises(Unusable, match=r"00000001.png has the mode L; expected RGB"):
+    with pytest.raises(Unusable, match=r"00000001.png has one value a pixel; expected red"):
         first.mask()
     put(file)
     with pytest.raises(Unusable, match=r"00000001.png cannot be read"):
@@ -690,7 +712,7 @@ def test_huggingface(tmp_path):
             "label = 'class': .* has image: Image, label: Value; expected a column of ClassLabel",
         ),
         ({"image": "label"}, "image = 'label': .*; expected a column of Image"),
-        ({"splits": {"test": "test"}}, "has no dataset_dict.json; expected null for a dataset alone"),
+        ({"splits": {"test": "test"}}, "has no dataset_dict.json; expected null for one dataset alone"),
     ):
         with pytest.raises(Problem, match=told):
             huggingface(tmp_path / "plain", **settings)
@@ -711,3 +733,85 @@ def test_huggingface(tmp_path):
             huggingface(tmp_path / "plain")
     with pytest.raises(Problem, match="there is no such folder; expected a dataset that save_to_disk wrote"):
         huggingface(tmp_path / "none")
+
+
+# All the way to the store
+
+
+def stored(root: Path, **settings) -> zarr.Group:
+    params = tiny()
+    params["datasets"]["published"] = {"path": "raw", **settings}
+    write(root, params)
+    collect.main(root, "published")
+    return zarr.open_group(root / "data/datasets/published.zarr", mode="r")
+
+
+def test_boxes_and_masks_of_coco_follow_their_pictures_into_the_store(tmp_path):
+    photographs(tmp_path / "raw")
+    paint(tmp_path / "raw" / "val2017" / "000000000632.jpg", np.zeros((7, 8, 3), "uint8"))
+    store = stored(
+        tmp_path, family="coco", **AT, categories=["zebra", "stop sign"], fit={"mode": "squash", "size": [12, 16]}
+    )
+    assert store["image"][:].tolist() == [f"val2017/{number:012d}" for number in (139, 776, 785)]
+    assert store["boxes"][:].tolist() == [[[2, 2, 8, 8], [10, 0, 16, 4]], [[12, 8, 16, 12], [-1] * 4], [[-1] * 4] * 2]
+    due = np.zeros((12, 16), bool)
+    due[2:8, 2:8] = due[0:4, 10:16] = True
+    assert np.array_equal(store["mask"][0], due)
+    due[:] = False
+    due[8:12, 12:16] = True
+    assert np.array_equal(store["mask"][1], due)
+    assert store.attrs["left_out"] == [
+        ["val2017/000000000724.jpg", "an image of annotations/instances_val2017.json, and not there"],
+        ["val2017/000000000632", "its mask has 6 × 8 pixels, it 7 × 8"],
+    ]
+
+
+def test_encoded_rows_of_a_table_are_decoded_as_files_are(tmp_path):
+    values = np.arange(48, dtype="uint8").reshape(6, 8)
+    content = paint(tmp_path / "gray.png", values).read_bytes()
+    names = {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    rows = [{"bytes": part, "path": None} for part in (content, content[:45], b"")]
+    saved(tmp_path / "raw", rows, [1, 0, 0], names, pa.int64())
+    store = stored(tmp_path, family="huggingface", channels="gray")
+    assert store["image"][:].tolist() == ["000000"]
+    assert np.array_equal(store["pixels"][0], values[None])
+    assert store.attrs["known"] == []
+    (_, damaged), (_, empty) = store.attrs["left_out"]
+    assert damaged.startswith("a damaged image")
+    assert empty == "an empty file"
+
+
+def test_settings_may_be_left_out_and_what_they_name_lies_in_the_folder(tmp_path):
+    pets(tmp_path / "raw")
+    for trimap in (tmp_path / "raw" / "annotations" / "trimaps").glob("[!.]*.png"):
+        paint(trimap, np.full((6, 8), 2, "uint8") - np.eye(6, 8, dtype="uint8"))
+    store = stored(tmp_path, family="oxford_pet")
+    assert store["split"][:].tolist() == ["train", "test"] * 2
+    assert store.attrs["boxes_from"] == "mask"
+    with pytest.raises(Problem, match=r"dataset published: '../elsewhere' is not within .*raw; expected a file in it"):
+        stored(tmp_path, family="imagenet", images="../elsewhere")
+    with pytest.raises(Problem, match=r"datasets.published: 'splits.0' = 'val': expected .*test"):
+        stored(tmp_path, family="oxford_pet", splits=["val"])
+
+
+# What is told of them
+
+
+def test_the_page_of_datasets_has_an_entry_of_each_that_is_accepted():
+    blocks = re.findall(r"```yaml\n(.*?)```", (HOUSE / "docs" / "datasets.md").read_text(), re.DOTALL)
+    known = {name: about for block in blocks for name, about in yaml.safe_load(block).items()}
+    assert all(len(block.splitlines()) <= 10 for block in blocks)
+    assert sorted(dataset({"datasets": known}, name).family for name in known) == PUBLISHED
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_a_family_says_its_layout_its_source_and_its_references(family):
+    tree = ast.parse((HOUSE / "stages" / "datasets" / f"{family}.py").read_text())
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == family)
+    told = ast.get_docstring(function)
+    assert "https://" in told or "http://" in told
+    assert re.search(r"^ {0,4}\S+/( .*)?$", told, re.MULTILINE), "a tree of files"
+    cited = re.findall(r"\b[a-z]+\d{4}[a-z]\w*\b", told)
+    assert cited or family == "huggingface"
+    keys = (HOUSE / "REFERENCES.bib").read_text()
+    assert [key for key in cited if "{" + key + "," not in keys] == []

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from stages.datasets._labels import within
 from stages.datasets._lists import fault, files, lines, numbers, records, table, whole_boxes
 from stages.datasets._source import Picture, Source
 from stages.study.problem import Problem
@@ -57,15 +58,15 @@ def chestxray8(
             if name in split_of:
                 raise fault(path / file, line, name, "each picture once, in one split")
             split_of[name] = split
-    boxes = _boxes(path / BOXES)
+    boxes, entered = _boxes(path / BOXES), within(path, entries)
     there = files(path, "the radiographs", "name")
     pictures, left_out, patients, seen, told = [], [], {}, {}, set()
     columns = ["Image Index", "Finding Labels", "Patient ID"]
-    for line, row in table(path / entries, columns, "a line a picture with its findings and its patient"):
+    for line, row in table(entered, columns, "a line a picture with its findings and its patient"):
         name, joined, patient = (row[column] for column in columns)
         own = joined.split("|")
         if name in seen:
-            raise fault(path / entries, line, name, f"each picture once; it is in line {seen[name]} already")
+            raise fault(entered, line, name, f"each picture once; it is in line {seen[name]} already")
         seen[name] = line
         told.update(own)
         split = split_of.get(name)

@@ -6,6 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from stages.datasets._labels import within
 from stages.datasets._lists import files, same_splits, tree, whole_boxes
 from stages.datasets._segments import drawn
 from stages.datasets._source import Picture, Source
@@ -57,8 +58,8 @@ def coco(
         raise Problem(f"categories = {categories}; expected names, each once")
     pictures, left_out = [], []
     for split in same_splits(images=images, annotations=annotations):
-        file = path / annotations[split]
-        there = files(path / images[split], "the pictures of COCO", "path")
+        file = within(path, annotations[split])
+        there = files(within(path, images[split]), "the pictures of COCO", "path")
         read = _checked(file)
         objects = _objects(file, read, categories)
         for image in read["images"]:
@@ -90,7 +91,7 @@ def _area(one: dict) -> float:
 
 
 def _objects(file: Path, read: dict, categories: list[str]) -> dict[int, dict[int, list[dict]]]:
-    """Give the objects of each picture by the place of their category among those that are taken."""
+    """Return the objects of each picture by the place of their category among those that are taken."""
     named = {one["id"]: one["name"] for one in read["categories"]}
     if unknown := [name for name in categories if name not in named.values()]:
         raise Problem(f"categories: {unknown[0]!r} is not in {file}; it has: {', '.join(named.values())}")

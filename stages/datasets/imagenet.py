@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.datasets._labels import imagenet as torchvision_names
+from stages.datasets._labels import within
 from stages.datasets._lists import WNID, fault, files, lines, numbers, records, whole_boxes
 from stages.datasets._source import Picture, Source
 from stages.datasets._synsets import numbered, synsets
@@ -53,27 +55,27 @@ def imagenet(
             in the order of the wnids, or a wnid (as in `LOC_val_solution.csv`); or the ground truth of the kit of
             ILSVRC2012, a number a line, whose order is another: it takes `meta.mat` for `classes`.
         classes: The classes: a list of wnids with or without names, `imagenet_class_index.json`, or the kit's
-            `meta.mat`; null where the wnids of the pictures are all.
+            `meta.mat`; `imagenet` for the 1000 names that torchvision has, if labels are numbers or pictures are of all
+            1000 wnids; null where the wnids of the pictures are all.
         boxes: A folder of XML files; or the folder of wsolevaluation's lists, or its `localization.txt`; null where
             nobody knows.
         boxes_exactly: How many boxes a picture must have to be taken; null for any.
         box_area_at_most: The largest share of the picture, before it is fitted, that its largest box may cover to be
             taken; null for any.
     """
-    there = files(path / images, "the validation pictures of ImageNet", "stem")
-    names = None if classes is None else synsets(path / classes)
-    given = _folders(there) if labels is None else _listed(path / labels, names, classes and path / classes)
-    if names is None:
-        if any(isinstance(label, int) for label, _ in given.values()):
-            raise Problem(f"{path / str(labels)}: labels are numbers; expected 'classes' to say of what, it is null")
-        names = {wnid: wnid for wnid in sorted({str(label) for label, _ in given.values()})}
-    order = list(names)
-    place = {wnid: number for number, wnid in enumerate(order)}
-    known = {} if boxes is None else _boxes(path / boxes, given, sized=box_area_at_most is not None)
     if boxes is None and not (boxes_exactly is None and box_area_at_most is None):
         raise Problem("boxes_exactly and box_area_at_most need 'boxes'; it is null")
+    there = files(within(path, images), "the validation pictures of ImageNet", "stem")
+    file = None if classes in (None, "imagenet") else within(path, classes)
+    given = _folders(there) if labels is None else _listed(within(path, labels), file)
+    names = _names(given, classes) if file is None else synsets(file)
+    known = {} if boxes is None else _boxes(within(path, boxes), given, sized=box_area_at_most is not None)
+    place = {wnid: number for number, wnid in enumerate(names)}
+    order = list(names)
     pictures, left_out = [], []
     for name, (label, where) in given.items():
+        if isinstance(label, int) and label >= len(order):
+            raise Problem(f"{where}: {label}; expected a number of a class, 0 to {len(order) - 1}")
         wnid = order[label] if isinstance(label, int) else label
         if name not in there:
             left_out.append((name, f"named in {where}, and not in {images}"))
@@ -81,10 +83,28 @@ def imagenet(
             left_out.append((name, f"its class {wnid} is not in {classes}"))
         else:
             drawn, size = known.get(name, (None, None))
+            if drawn and drawn[0][0] and not WNID.fullmatch(wnid):
+                raise Problem(
+                    f"classes = {classes} says no wnids, as the XML of {name} does; expected a file that does"
+                )
             own = None if drawn is None else whole_boxes([box for of, box in drawn if of in (wnid, None)])
             if _chosen(own, size, boxes_exactly, box_area_at_most):
                 pictures.append(Picture(name, place[wnid], "test", there[name], own))
     return Source([*names.values()], pictures, left_out)
+
+
+def _names(given: dict[str, tuple[str | int, str]], classes: str | None) -> dict[str, str]:
+    """Return the names of the classes by the wnids of the pictures or, of labels that are numbers, by these as text."""
+    wnids = sorted({label for label, _ in given.values() if isinstance(label, str)})
+    if classes is None:
+        if number := next((where for label, where in given.values() if isinstance(label, int)), None):
+            raise Problem(f"{number}: a number; expected 'classes' to say of what, it is null")
+        return {wnid: wnid for wnid in wnids}
+    called = torchvision_names()
+    if wnids and len(wnids) != len(called):
+        due = f"expected all {len(called)}, or a file as 'classes' that says which of them they are"
+        raise Problem(f"classes = imagenet, and the pictures are of {len(wnids)} wnids; {due}")
+    return dict(zip(wnids or map(str, range(len(called))), called, strict=True))
 
 
 def _chosen(boxes: np.ndarray | None, size: list | None, exactly: int | None, at_most: float | None) -> bool:
@@ -104,10 +124,10 @@ def _folders(there: dict[str, Path]) -> dict[str, tuple[str | int, str]]:
     return {name: (file.parent.name, "") for name, file in there.items()}
 
 
-def _listed(file: Path, names: dict[str, str] | None, meta: Path | None) -> dict[str, tuple[str | int, str]]:
+def _listed(file: Path, meta: Path | None) -> dict[str, tuple[str | int, str]]:
     """Read number or wnid of each picture's class, and where it stands."""
     if file.is_dir():
-        given = _listed(file / "class_labels.txt", names, meta)
+        given = _listed(file / "class_labels.txt", meta)
         chosen = {Path(name).stem: line for line, name in lines(file / "image_ids.txt", "a picture's name a line")}
         if lacking := next((name for name in chosen if name not in given), None):
             raise fault(file / "image_ids.txt", chosen[lacking], lacking, "a picture that class_labels.txt names")
@@ -123,8 +143,6 @@ def _listed(file: Path, names: dict[str, str] | None, meta: Path | None) -> dict
             continue
         if not label.isdecimal() and not WNID.fullmatch(label):
             raise fault(file, line, given, LABELED)
-        if label.isdecimal() and names is not None and int(label) >= len(names):
-            raise fault(file, line, given, f"a picture's name and a number, 0 to {len(names) - 1}")
         stem = Path(name).stem
         if stem in found:
             raise fault(file, line, given, f"each picture once; it is in {found[stem][1]} already")

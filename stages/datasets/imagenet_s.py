@@ -4,8 +4,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from stages.datasets._codes import codes
+from stages.datasets._labels import within
 from stages.datasets._lists import WNID, fault, files, lines
 from stages.datasets._pictures import Unusable
 from stages.datasets._source import Picture, Source
@@ -50,10 +51,10 @@ def imagenet_s(
         classes: What names the classes of a network of ImageNet (see `imagenet`), so that labels are its numbers;
             null where the wnids of the dataset are the classes.
     """
-    drawn = files(path / masks, "segmentations in folders of wnids", "stem")
-    there = files(path / images, "the pictures of ImageNet-S", "stem")
-    place = {wnid: at for at, wnid in enumerate(_categories(path, masks, categories), 1)}
-    names = {wnid: wnid for wnid in place} if classes is None else synsets(path / classes)
+    drawn = files(within(path, masks), "segmentations in folders of wnids", "stem")
+    there = files(within(path, images), "the pictures of ImageNet-S", "stem")
+    place = {wnid: at for at, wnid in enumerate(_categories(path / masks, path, categories), 1)}
+    names = {wnid: wnid for wnid in place} if classes is None else synsets(within(path, classes))
     number = {wnid: at for at, wnid in enumerate(names)}
     pictures, left_out = [], []
     for name, file in drawn.items():
@@ -70,31 +71,25 @@ def imagenet_s(
     return Source([*names.values()], pictures, left_out)
 
 
-def _categories(path: Path, masks: str, categories: str | None) -> list[str]:
-    """Give the wnids of the dataset, sorted: what the numbers of segmentations count."""
+def _categories(folders: Path, path: Path, categories: str | None) -> list[str]:
+    """Return the wnids of the dataset, sorted: what the numbers of segmentations count."""
     if categories is None:
-        found = sorted(one.name for one in (path / masks).iterdir() if WNID.fullmatch(one.name))
+        found = sorted(one.name for one in folders.iterdir() if WNID.fullmatch(one.name))
         if len(found) not in SIZES:
             due = "expected 50, 300 or 919 of them, or the list of all wnids as 'categories'"
-            raise Problem(f"{path / masks}: {len(found)} folders of wnids; {due}")
+            raise Problem(f"{folders}: {len(found)} folders of wnids; {due}")
         return found
-    due = "a wnid, as n01443537"
+    file, due = within(path, categories), "a wnid, as n01443537"
     found = []
-    for line, given in lines(path / categories, f"a line a class: {due}"):
+    for line, given in lines(file, f"a line a class: {due}"):
         if not WNID.fullmatch(given) or given in found:
-            raise fault(path / categories, line, given, f"{due}, each once")
+            raise fault(file, line, given, f"{due}, each once")
         found.append(given)
     return sorted(found)
 
 
 def _object(file: Path, number: int) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            if image.mode not in ("RGB", "RGBA"):
-                raise Unusable(f"its segmentation {file.name} has the mode {image.mode}; expected RGB")
-            values = np.asarray(image)
-    except Unusable:
-        raise
-    except Exception as error:  # decoders raise whatever the damage makes them stumble over
-        raise Unusable(f"its segmentation {file.name} cannot be read ({error})") from None
+    values = codes(file, "segmentation")
+    if values.ndim != 3:
+        raise Unusable(f"its segmentation {file.name} has one value a pixel; expected red, green and blue")
     return values[..., 0] + 256 * values[..., 1].astype("int64") == number

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from stages.datasets._labels import within
 from stages.datasets._lists import fault, files, numbers, same_splits, table
 from stages.datasets._source import Picture, Source
 
@@ -25,7 +26,7 @@ def isic(
         ISIC2018_Task3_Training_Input/ISIC_0024306.jpg ...
         masks/ISIC_0024306_segmentation.png ...        of task 1, where there is one: not 0 is lesion
 
-    Reference: tschandl2018ham10000, codella2018skin; https://challenge.isic-archive.com/data. Classes are the columns
+    Reference: tschandl2018ham10000, codella2019skin; https://challenge.isic-archive.com/data. Classes are the columns
     of the ground truth. A picture's id is its name in the ground truth; one that is listed and not there is left out.
     There are no boxes but those around the masks. Pictures of the same lesion may be in both splits if a split is
     made by hand: `lesion_id` of the metadata tells. The evaluation of huang2024guided draws 3,000 pictures of a mix
@@ -37,11 +38,15 @@ def isic(
         truth: The ground truth of each split, as `{test: ISIC2018_Task3_Test_GroundTruth.csv}`.
         masks: The folder of segmentations, in which any may be missing: of such a picture no mask is known.
     """
-    drawn = {} if masks is None else files(path / masks, "segmentations, each named ISIC_..._segmentation.png", "stem")
+    drawn = (
+        {}
+        if masks is None
+        else files(within(path, masks), "segmentations, each named ISIC_..._segmentation.png", "stem")
+    )
     classes, pictures, left_out, seen = None, [], [], {}
     for split in same_splits(images=images, truth=truth):
-        file = path / truth[split]
-        there = files(path / images[split], "the pictures of ISIC", "stem")
+        file = within(path, truth[split])
+        there = files(within(path, images[split]), "the pictures of ISIC", "stem")
         for line, row in table(file, ["image"], "a line a picture: its name and 1 for its class, 0 for all others"):
             name = row.pop("image")
             classes = classes or list(row)
@@ -61,7 +66,7 @@ def isic(
 
 
 def _hot(fields: list[str]) -> int | None:
-    """Give the position of the only 1 among zeros."""
+    """Return the position of the only 1 among zeros."""
     try:
         values = numbers(fields)
     except ValueError:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from stages.datasets._labels import within
 from stages.datasets._lists import fault, files, lines, same_splits
 from stages.datasets._source import Picture, Source
 
@@ -36,10 +37,10 @@ def places365(
         labels: The list of each split, as `{test: places365_val.txt}`.
         categories: The list of classes.
     """
-    classes = _classes(path / categories)
+    classes = _classes(within(path, categories))
     pictures, left_out, seen = [], [], {}
     for split in same_splits(images=images, labels=labels):
-        folder, listing = path / images[split], path / labels[split]
+        folder, listing = within(path, images[split]), within(path, labels[split])
         there = files(folder, "the pictures of Places365", "path")
         due = f"a picture and the number of its class, 0 to {len(classes) - 1}"
         for line, given in lines(listing, "a line a picture: its name and the number of its class"):
