@@ -45,17 +45,17 @@ def main(study: Path, classifier: str) -> None:
     own = predictions[classifier]["top_class"][:, 0]
     target = labels if rules["target"] == "label" else own
     confidence = np.min([known["probability"] for known in predictions.values()], axis=0)
-    evidence = {
-        "mask": (("image", "y", "x"), _streamed(store, "mask", held_out[chosen])),
-        "boxes": (("image", "box", "corner"), boxes[chosen]),
-    }
+    evidence: dict = {}
+    if known:
+        evidence["mask"] = ("image", "y", "x"), _streamed(store, "mask", held_out[chosen])
+        evidence["boxes"] = ("image", "box", "corner"), boxes[chosen]
     write(
         path(study, "images", classifier),
         {
             "images": {
                 "image": (("image",), ids[chosen]),
                 "pixels": (("image", "channel", "y", "x"), _streamed(store, "pixels", held_out[chosen])),
-                **(evidence if known else {}),
+                **evidence,
                 "label": (("image",), labels[chosen]),
                 "target": (("image",), target[chosen]),
                 "probability": (("image",), predictions[classifier]["probability"][chosen]),
@@ -84,7 +84,7 @@ def eligible(
     *,
     boxes_exactly: int | None = None,
     box_area_at_most: float = 1.0,
-    correct_by: list[str] = [],
+    correct_by: list[str] = [],  # noqa: B006 - nobody adds to it
     confidence_at_least: float = 0.0,
     count: int | None = None,
     background: int = 0,

@@ -71,7 +71,7 @@ def study(
 def settings() -> dict:
     shipped = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text())
     like = shipped["classifiers"]["resnet_vanilla"]
-    like = {**like, "images": {**like["images"], "correct_by": CLASSIFIERS}}
+    like = {**like, "images": {**like["images"], "correct_by": []}}
     metrics = {
         family: {
             name: {key: value[name] for key, value in (("count", PREFIX), ("exclude", EXCLUDED)) if name in value}
@@ -84,7 +84,7 @@ def settings() -> dict:
         "engine": {"device": "cpu", "precision": "float32", "threads": 1, "batch": 32},
         "stores": {"dtype": "float32", "shard_rows": 64},
         "judge": shipped["judge"],
-        "datasets": {"shapes": {"number": 100}},
+        "datasets": {"shapes": {"path": "here", "number": 100}},
         "classifiers": {name: {**like, "dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
         "certify": {},

@@ -1,12 +1,15 @@
 """Datasets as they are published: a small tree of each layout, with what may be wrong in it."""
 
+import ast
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 import zarr
 from PIL import Image
 from scipy.io import savemat
@@ -25,8 +28,12 @@ from stages.datasets.imagenet_s import imagenet_s
 from stages.datasets.isic import isic
 from stages.datasets.oxford_pet import oxford_pet
 from stages.datasets.places365 import places365
+from stages.study.params import dataset
 from stages.study.problem import Problem
 
+HOUSE = Path(__file__).parent.parent
+PUBLISHED = ["chestxray8", "cifar10", "coco", "huggingface", "imagenet", "imagenet_s", "isic"]
+PUBLISHED += ["oxford_pet", "places365"]
 TENCH, GOLDFISH, CRANE, CRANE_TOO = "n01440764", "n01443537", "n02012849", "n03126707"
 
 
@@ -264,7 +271,7 @@ def test_imagenet_s(tmp_path):
         imagenet_s(tmp_path, categories="categories.txt")
     file = tmp_path / "validation-segmentation" / wnids[2] / "ILSVRC2012_val_00000001.png"
     paint(file, np.ones((2, 3), "uint8"))
-    with pytest.raises(Unusable, match=r"00000001.png has the mode L; expected RGB"):
+    with pytest.raises(Unusable, match=r"00000001.png has one value a pixel; expected red"):
         first.mask()
     put(file)
     with pytest.raises(Unusable, match=r"00000001.png cannot be read"):
@@ -785,3 +792,26 @@ def test_settings_may_be_left_out_and_what_they_name_lies_in_the_folder(tmp_path
         stored(tmp_path, family="imagenet", images="../elsewhere")
     with pytest.raises(Problem, match=r"datasets.published: 'splits.0' = 'val': expected .*test"):
         stored(tmp_path, family="oxford_pet", splits=["val"])
+
+
+# What is told of them
+
+
+def test_the_page_of_datasets_has_an_entry_of_each_that_is_accepted():
+    blocks = re.findall(r"```yaml\n(.*?)```", (HOUSE / "docs" / "datasets.md").read_text(), re.DOTALL)
+    known = {name: about for block in blocks for name, about in yaml.safe_load(block).items()}
+    assert all(len(block.splitlines()) <= 10 for block in blocks)
+    assert sorted(dataset({"datasets": known}, name).family for name in known) == PUBLISHED
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_a_family_says_its_layout_its_source_and_its_references(family):
+    tree = ast.parse((HOUSE / "stages" / "datasets" / f"{family}.py").read_text())
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == family)
+    told = ast.get_docstring(function)
+    assert "https://" in told or "http://" in told
+    assert re.search(r"^ {0,4}\S+/( .*)?$", told, re.MULTILINE), "a tree of files"
+    cited = re.findall(r"\b[a-z]+\d{4}[a-z]\w*\b", told)
+    assert cited or family == "huggingface"
+    keys = (HOUSE / "REFERENCES.bib").read_text()
+    assert [key for key in cited if "{" + key + "," not in keys] == []

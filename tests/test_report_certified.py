@@ -625,7 +625,7 @@ def paper(study, tmp_path) -> Path:
     """A copy of the study, as if it were of a network and the images of the paper."""
     other = Path(shutil.copytree(study, tmp_path / "study"))
     given = yaml.safe_load((other / "params.yaml").read_text())
-    given["datasets"]["shapes"] = {"family": "imagenet", "function": "paper", "number": 100}
+    given["datasets"]["shapes"] = {"family": "imagenet", "function": "paper", "path": "here", "number": 100}
     about = given["classifiers"]["robust"]
     about["network"] = {"family": "torchvision", "name": "resnet18"}
     about |= {group: {**about[group], "count": 100} for group in ("images", "grids")}
@@ -837,6 +837,7 @@ def test_a_method_with_other_settings_is_compared_and_they_are_named(known, pape
         ({"target": "prediction", "correct_by": ["robust"]}, {}, 224, [], []),
         ({"count": 20}, {"count": 30}, 224, ["20 images"], ["30 grids"]),
         ({"count": 300}, {"count": 300}, None, [], []),
+        ({"count": None}, {}, 224, [], []),
         ({}, {}, 64, ["images of 64 × 64 pixels"], ["tiles of 64 × 64 pixels"]),
     ],
 )

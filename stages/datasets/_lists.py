@@ -50,14 +50,14 @@ def text(file: Path, holds: str) -> str:
 
 
 def lines(file: Path, holds: str) -> Iterator[tuple[int, str]]:
-    """Give the numbers and texts of lines that are neither empty nor comments (#)."""
+    """Return the numbers and texts of lines that are neither empty nor comments (#)."""
     for number, line in enumerate(text(file, holds).splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield number, line.strip()
 
 
 def records(file: Path, columns: int, holds: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the numbers and fields of the lines of a CSV file, its header first.
+    """Return the numbers and fields of the lines of a CSV file, its header first.
 
     Raises:
         Problem: a line has fewer fields than `columns`.
@@ -72,7 +72,7 @@ def records(file: Path, columns: int, holds: str) -> Iterator[tuple[int, list[st
 
 
 def table(file: Path, columns: list[str], holds: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give the numbers and fields of the lines of a CSV file, by the names of its header.
+    """Return the numbers and fields of the lines of a CSV file, by the names of its header.
 
     Raises:
         Problem: a column is missing, or a line has fewer fields than the header.
@@ -102,7 +102,7 @@ def tree(file: Path, holds: str) -> Any:
 
 
 def files(folder: Path, holds: str, key: Literal["path", "name", "stem"]) -> dict[str, Path]:
-    """Give the files in a folder and in the folders in it, in the order of their paths.
+    """Return the files in a folder and in the folders in it, in the order of their paths.
 
     Args:
         folder: Where they lie.
@@ -138,13 +138,13 @@ def numbers(fields: list[str]) -> list[float]:
 
 
 def whole_boxes(corners: list[list]) -> np.ndarray:
-    """Give the smallest boxes of whole pixels that hold those with these corners, x0 y0 x1 y1."""
+    """Return the smallest boxes of whole pixels that hold those with these corners, x0 y0 x1 y1."""
     found = np.array(corners, "float64").reshape(-1, 4)
     return np.hstack([np.floor(found[:, :2]), np.ceil(found[:, 2:])]).astype("int64")
 
 
 def same_splits(**settings: dict[str, str]) -> list[str]:
-    """Give the splits that several settings name a file or folder for, training first.
+    """Return the splits that several settings name a file or folder for, training first.
 
     Raises:
         Problem: they name different ones, or none.

@@ -9,7 +9,7 @@ from stages.study.problem import Problem
 
 
 def synsets(file: Path) -> dict[str, str]:
-    """Give the names of classes by wnid, in the order of the wnids.
+    """Return the names of classes by wnid, in the order of the wnids.
 
     Of several names, as `tench, Tinca tinca`, the first is taken; one that two classes have (`crane`) gets the wnid.
 
@@ -37,7 +37,7 @@ def synsets(file: Path) -> dict[str, str]:
 
 
 def numbered(file: Path) -> dict[int, str]:
-    """Give wnids by ILSVRC2012_ID, in which the kit's ground truth counts: another order than that of the wnids."""
+    """Return wnids by ILSVRC2012_ID, in which the kit's ground truth counts: another order than that of the wnids."""
     return {number: wnid for number, wnid, _ in _meta(file)}
 
 

@@ -91,7 +91,7 @@ def _area(one: dict) -> float:
 
 
 def _objects(file: Path, read: dict, categories: list[str]) -> dict[int, dict[int, list[dict]]]:
-    """Give the objects of each picture by the place of their category among those that are taken."""
+    """Return the objects of each picture by the place of their category among those that are taken."""
     named = {one["id"]: one["name"] for one in read["categories"]}
     if unknown := [name for name in categories if name not in named.values()]:
         raise Problem(f"categories: {unknown[0]!r} is not in {file}; it has: {', '.join(named.values())}")

@@ -74,7 +74,7 @@ def _encoded(pictures: pa.ChunkedArray, at: int) -> bytes:
 
 
 def _found(path: Path, folder: Path, given: pa.StructScalar) -> Path | str | None:
-    """Give the file of a picture, None where its bytes are in the table, or why there is none."""
+    """Return the file of a picture, None where its bytes are in the table, or why there is none."""
     if given.is_valid and given["bytes"].is_valid:
         return None
     name = given["path"].as_py() if given.is_valid else None
@@ -87,7 +87,7 @@ def _found(path: Path, folder: Path, given: pa.StructScalar) -> Path | str | Non
 
 
 def _parts(path: Path, splits: dict[str, str] | None) -> dict[Any, str]:
-    """Give the folder of each split, training first."""
+    """Return the folder of each split, training first."""
     if not (path / "dataset_dict.json").is_file():
         if splits is not None:
             raise Problem(
@@ -107,7 +107,7 @@ def _parts(path: Path, splits: dict[str, str] | None) -> dict[Any, str]:
 
 
 def _classes(folder: Path, image: str, label: str) -> list[str] | None:
-    """Give the names of the classes, None where labels are themselves the names."""
+    """Return the names of the classes, None where labels are themselves the names."""
     holds = "the features of the columns"
     read = tree(folder / "dataset_info.json", holds)
     features = read.get("features") if isinstance(read, dict) else None

@@ -94,7 +94,7 @@ def imagenet(
 
 
 def _names(given: dict[str, tuple[str | int, str]], classes: str | None) -> dict[str, str]:
-    """Give the names of the classes by the wnids of the pictures or, of labels that are numbers, by these as text."""
+    """Return the names of the classes by the wnids of the pictures or, of labels that are numbers, by these as text."""
     wnids = sorted({label for label, _ in given.values() if isinstance(label, str)})
     if classes is None:
         if number := next((where for label, where in given.values() if isinstance(label, int)), None):

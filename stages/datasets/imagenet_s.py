@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from stages.datasets._codes import codes
 from stages.datasets._labels import within
 from stages.datasets._lists import WNID, fault, files, lines
 from stages.datasets._pictures import Unusable
@@ -72,7 +72,7 @@ def imagenet_s(
 
 
 def _categories(folders: Path, path: Path, categories: str | None) -> list[str]:
-    """Give the wnids of the dataset, sorted: what the numbers of segmentations count."""
+    """Return the wnids of the dataset, sorted: what the numbers of segmentations count."""
     if categories is None:
         found = sorted(one.name for one in folders.iterdir() if WNID.fullmatch(one.name))
         if len(found) not in SIZES:
@@ -89,13 +89,7 @@ def _categories(folders: Path, path: Path, categories: str | None) -> list[str]:
 
 
 def _object(file: Path, number: int) -> np.ndarray:
-    try:
-        with Image.open(file) as image:
-            if image.mode not in ("RGB", "RGBA"):
-                raise Unusable(f"its segmentation {file.name} has the mode {image.mode}; expected RGB")
-            values = np.asarray(image)
-    except Unusable:
-        raise
-    except Exception as error:  # decoders raise whatever the damage makes them stumble over
-        raise Unusable(f"its segmentation {file.name} cannot be read ({error})") from None
+    values = codes(file, "segmentation")
+    if values.ndim != 3:
+        raise Unusable(f"its segmentation {file.name} has one value a pixel; expected red, green and blue")
     return values[..., 0] + 256 * values[..., 1].astype("int64") == number

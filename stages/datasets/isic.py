@@ -26,7 +26,7 @@ def isic(
         ISIC2018_Task3_Training_Input/ISIC_0024306.jpg ...
         masks/ISIC_0024306_segmentation.png ...        of task 1, where there is one: not 0 is lesion
 
-    Reference: tschandl2018ham10000, codella2018skin; https://challenge.isic-archive.com/data. Classes are the columns
+    Reference: tschandl2018ham10000, codella2019skin; https://challenge.isic-archive.com/data. Classes are the columns
     of the ground truth. A picture's id is its name in the ground truth; one that is listed and not there is left out.
     There are no boxes but those around the masks. Pictures of the same lesion may be in both splits if a split is
     made by hand: `lesion_id` of the metadata tells. The evaluation of huang2024guided draws 3,000 pictures of a mix
@@ -66,7 +66,7 @@ def isic(
 
 
 def _hot(fields: list[str]) -> int | None:
-    """Give the position of the only 1 among zeros."""
+    """Return the position of the only 1 among zeros."""
     try:
         values = numbers(fields)
     except ValueError:

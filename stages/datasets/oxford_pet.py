@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
+from stages.datasets._codes import codes
 from stages.datasets._lists import fault, files, lines, whole_boxes
 from stages.datasets._pictures import Unusable
 from stages.datasets._source import Picture, Source
@@ -100,11 +100,7 @@ def _breeds(file: Path, listed: dict[str, tuple[int, int, int]]) -> dict[int, st
 
 
 def _pet(trimap: Path, border: bool) -> np.ndarray:
-    try:
-        with Image.open(trimap) as image:
-            values = np.asarray(image)
-    except Exception as error:  # decoders raise whatever the damage makes them stumble over
-        raise Unusable(f"its trimap {trimap.name} cannot be read ({error})") from None
+    values = codes(trimap, "trimap")
     if values.ndim != 2 or not np.isin(values, (PET, BACKGROUND, BORDER)).all():
         raise Unusable(f"its trimap {trimap.name} has other values than 1, 2 and 3")
     return (values == PET) | (values == BORDER) if border else values == PET

@@ -133,8 +133,8 @@ def differs(metric: Entry, test: Test, given: dict, classifier: str, method: lis
         found.append(f"{of['first']} + {of['rest']} votes")
     found += [] if test.alpha == ALPHA else [f"α = {test.alpha:g}"]
     found += [] if test.correction == CORRECTION else [CORRECTED[test.correction] or "uncorrected"]
-    asked = metric.options["count"] or COUNT
-    count, pixels = min(test.smoothing.pictures[group], about[group]["count"], asked), side(given, classifier)
+    asked = metric.options["count"] or COUNT, about[group]["count"] or COUNT
+    count, pixels = min(test.smoothing.pictures[group], *asked), side(given, classifier)
     found += [] if count == COUNT else [f"{count} {group}"]
     found += (
         [] if pixels in (None, SIDE) else [f"{'tiles' if group == 'grids' else 'images'} of {pixels} × {pixels} pixels"]

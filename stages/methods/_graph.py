@@ -48,7 +48,7 @@ NAMES = {
 KINDS = {name: kind for kind, names in NAMES.items() for name in names.split()}
 # Modules whose functions these are.
 FROM = {"torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"}
-FROM |= {"torchvision.ops.stochastic_depth", "stages.networks._attention"}
+FROM |= {"torchvision.ops.stochastic_depth", "stages.networks._adapted"}
 MATRICES = ("matmul", "bmm", "einsum")
 GATES = (nn.Sigmoid, nn.Hardsigmoid)
 

@@ -66,7 +66,7 @@ def shown(kind: type[base_cam.BaseCAM], case: Case, layer: str) -> Tensor:
     """What the package gives its users: scaled, enlarged by OpenCV, and scaled again."""
     plain = case.plain()
     targets = [ClassifierOutputTarget(target) for target in case.targets.tolist()]
-    with kind(model=plain, target_layers=[plain.layer(layer)]) as extractor:
+    with kind(model=plain, target_layers=[plain.layer(layer)], reshape_transform=case.reshape) as extractor:
         found = extractor(case.normalized().requires_grad_(), targets=targets)
     return torch.from_numpy(np.asarray(found))[:, None]
 
