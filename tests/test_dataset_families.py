@@ -766,6 +766,19 @@ def test_boxes_and_masks_of_coco_follow_their_pictures_into_the_store(tmp_path):
     ]
 
 
+def test_boxes_and_masks_of_published_pictures_count_stored_pixels(tmp_path):
+    """Whose JPEG says that it is to be turned: its annotations are of the pixels as they lie in the file."""
+    photographs(tmp_path / "raw")
+    file, about = tmp_path / "raw" / "val2017" / "000000000139.jpg", Image.Exif()
+    about[0x0112] = 6
+    Image.open(file).save(file, exif=about)
+    store = stored(tmp_path, family="coco", **AT, categories=["zebra"], fit={"mode": "squash", "size": [12, 16]})
+    due = np.zeros((12, 16), bool)
+    due[2:8, 2:8] = due[0:4, 10:16] = True
+    assert store["boxes"][0].tolist() == [[2, 2, 8, 8], [10, 0, 16, 4]]
+    assert np.array_equal(store["mask"][0], due)
+
+
 def test_encoded_rows_of_a_table_are_decoded_as_files_are(tmp_path):
     values = np.arange(48, dtype="uint8").reshape(6, 8)
     content = paint(tmp_path / "gray.png", values).read_bytes()

@@ -1,6 +1,7 @@
 """Decode pictures and masks as real folders hold them, each by a stated rule.
 
-A picture is upright: what its EXIF says of its orientation is done. Formats are those of `FORMATS`, told by a file's
+A picture is upright: what its EXIF says of its orientation is done, unless its dataset's boxes and masks count the
+pixels as they are stored, as those of published datasets do. Formats are those of `FORMATS`, told by a file's
 content and not by its name. With `channels: rgb` (the default) gray, 1-bit, palette and CMYK pictures become RGB (CMYK
 without color management), with `gray` they become gray by the weights of ITU-R 601; transparency is laid over white.
 With `as_is` a picture keeps its channels: gray 1, gray with alpha 2, RGB 3, RGB with alpha 4, CMYK 4; 1-bit is gray,
@@ -39,13 +40,13 @@ class Unusable(Exception):
     """A picture or its mask cannot be used; the message says why."""
 
 
-def picture(file: Path | bytes, channels: str) -> Image.Image | np.ndarray:
+def picture(file: Path | bytes, channels: str, turned: bool) -> Image.Image | np.ndarray:
     """Decode a picture: an image of Pillow without alpha, or bytes `channel y x`.
 
     Raises:
         Unusable: with the reason.
     """
-    image = _bytes(_opened(file))
+    image = _bytes(_opened(file, turned))
     alpha = image.mode in ALPHA or "transparency" in image.info
     if channels == "as_is":
         if not alpha:
@@ -59,13 +60,13 @@ def picture(file: Path | bytes, channels: str) -> Image.Image | np.ndarray:
     return image.convert("L" if channels == "gray" else "RGB")
 
 
-def mask(file: Path) -> np.ndarray:
+def mask(file: Path, turned: bool) -> np.ndarray:
     """Decode a mask: where the object is, `y x`.
 
     Raises:
         Unusable: with the reason.
     """
-    image = _opened(file)
+    image = _opened(file, turned)
     if image.mode in ALPHA and image.mode != "PA":
         image = image.convert("L" if image.mode in ("LA", "La") else "RGB")
     values = np.asarray(image)
@@ -74,8 +75,8 @@ def mask(file: Path) -> np.ndarray:
     return values.astype(bool) if values.ndim == 2 else values.any(axis=2)
 
 
-def _opened(file: Path | bytes) -> Image.Image:
-    """Load an image of one frame, upright."""
+def _opened(file: Path | bytes, turned: bool) -> Image.Image:
+    """Load an image of one frame, upright where it is to be turned."""
     try:
         content = file if isinstance(file, bytes) else unedited.read(file)
     except OSError as error:
@@ -88,7 +89,7 @@ def _opened(file: Path | bytes) -> Image.Image:
         if frames > 1 and image.format != "MPO":
             raise Unusable(f"{frames} frames; expected one")
         image.load()
-        return _upright(image)
+        return _upright(image) if turned else image
     except (Unusable, MemoryError):
         raise
     except UnidentifiedImageError:

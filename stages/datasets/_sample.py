@@ -74,7 +74,7 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
     try:
         image = _image(picture, channels)
         height, width = image.shape[1:] if isinstance(image, np.ndarray) else image.size[::-1]
-        mask = None if picture.mask is None else _mask(picture.mask, (height, width), picture.id)
+        mask = None if picture.mask is None else _mask(picture, (height, width))
     except _pictures.Unusable as reason:
         return str(reason)
     boxes = None if picture.boxes is None else _boxes(picture.boxes, width, height, picture.id)
@@ -95,17 +95,18 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
 def _image(picture: Picture, channels: str) -> Image.Image | np.ndarray:
     given = _called(picture.image)
     if isinstance(given, Path | bytes):
-        return _pictures.picture(given, channels)
+        return _pictures.picture(given, channels, picture.turned)
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3 or not given.size:
         due = "expected bytes, uint8 from 0 to 255, 'channel y x'"
         raise Problem(f"image {picture.id}: pixels are {_shown(given)}; {due}")
     return given
 
 
-def _mask(given: object, side: tuple[int, int], name: str) -> np.ndarray:
+def _mask(picture: Picture, side: tuple[int, int]) -> np.ndarray:
+    given, name = picture.mask, picture.id
     if isinstance(given, Path):
         try:
-            found = _pictures.mask(given)
+            found = _pictures.mask(given, picture.turned)
         except _pictures.Unusable as reason:
             raise _pictures.Unusable(f"its mask {given.name}: {reason}") from None
         if found.shape != side:

@@ -11,10 +11,10 @@ class Picture(NamedTuple):
     """Hold where one picture is and what is known of it.
 
     An image is an encoded file, or an array `channel y x` of bytes, or a function that returns such an array or the
-    content of an encoded file. Boxes are half-open `x0 y0 x1 y1` in pixels of the upright source picture, one row per
-    object of the label's class. A mask is where these objects are, `y x`, of the source picture's size: an encoded
-    file in which all that is not 0 is object, or an array of booleans or of 0 and 1, or a function that returns one.
-    None says that nobody knows.
+    content of an encoded file. Boxes are half-open `x0 y0 x1 y1` in pixels of the source picture, turned upright unless
+    `turned` is False, one row per object of the label's class. A mask is where these objects are, `y x`, of the source
+    picture's size: an encoded file in which all that is not 0 is object, or an array of booleans or of 0 and 1, or a
+    function that returns one. None says that nobody knows.
     """
 
     id: str  # unique in the dataset
@@ -23,6 +23,7 @@ class Picture(NamedTuple):
     image: Path | np.ndarray | Callable[[], np.ndarray | bytes]
     boxes: np.ndarray | None = None
     mask: Path | np.ndarray | Callable[[], np.ndarray] | None = None
+    turned: bool = True  # whether what its EXIF says of orientation is done
 
 
 class Source(NamedTuple):

@@ -86,7 +86,7 @@ def chestxray8(
             called = Path(name).stem if single else f"{Path(name).stem}:{label}"
             drawn = boxes.get((name, label))
             known = None if drawn is None else whole_boxes(drawn)
-            pictures.append(Picture(called, classes.index(label), split, there[name], known))
+            pictures.append(Picture(called, classes.index(label), split, there[name], known, turned=False))
     if unknown := [label for label in classes if label not in told]:
         raise Problem(f"findings: no picture of {entries} has {unknown[0]!r}; they have: {', '.join(sorted(told))}")
     return Source(list(classes), pictures, left_out)

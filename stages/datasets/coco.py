@@ -83,7 +83,7 @@ def _picture(name: str, label: int, split: Any, file: Path, objects: list[dict],
     boxes = whole_boxes([one for one in corners if one[0] < one[2] and one[1] < one[3]])
     segments = [one.get("segmentation") for one in objects]
     mask = partial(drawn, segments, image["height"], image["width"]) if all(segments) else None
-    return Picture(name, label, split, file, boxes, mask)
+    return Picture(name, label, split, file, boxes, mask, turned=False)
 
 
 def _area(one: dict) -> float:

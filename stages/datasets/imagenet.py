@@ -89,7 +89,7 @@ def imagenet(
                 )
             own = None if drawn is None else whole_boxes([box for of, box in drawn if of in (wnid, None)])
             if _chosen(own, size, boxes_exactly, box_area_at_most):
-                pictures.append(Picture(name, place[wnid], "test", there[name], own))
+                pictures.append(Picture(name, place[wnid], "test", there[name], own, turned=False))
     return Source([*names.values()], pictures, left_out)
 
 

@@ -67,7 +67,7 @@ def imagenet_s(
             left_out.append((name, f"its class {wnid} is not in {classes}"))
         else:
             mask = partial(_object, file, place[wnid])
-            pictures.append(Picture(name, number[wnid], "test", there[name], mask=mask))
+            pictures.append(Picture(name, number[wnid], "test", there[name], mask=mask, turned=False))
     return Source([*names.values()], pictures, left_out)
 
 

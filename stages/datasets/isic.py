@@ -61,7 +61,7 @@ def isic(
             if name not in there:
                 left_out.append((name, f"named in {seen[name]}, and not in {images[split]}"))
                 continue
-            pictures.append(Picture(name, label, split, there[name], mask=drawn.get(name + LESION)))
+            pictures.append(Picture(name, label, split, there[name], mask=drawn.get(name + LESION), turned=False))
     return Source(classes, pictures, left_out)
 
 

@@ -70,7 +70,7 @@ def oxford_pet(
             label = names[breed if classes == "breed" else species]
             mask = None if masks is None else partial(_pet, masks[name], border)
             head = whole_boxes([corners for _, corners in annotation(boxes[name]).objects]) if name in boxes else None
-            pictures.append(Picture(name, label, split, there[name], head, mask))
+            pictures.append(Picture(name, label, split, there[name], head, mask, turned=False))
     return Source([names[number] for number in sorted(names)], pictures, left_out)
 
 

@@ -52,7 +52,7 @@ def places365(
                 raise fault(listing, line, given, f"each picture once; it is in {seen[name]} already")
             seen[name] = f"{listing.name}, line {line}"
             if name in there:
-                pictures.append(Picture(name.rpartition(".")[0] or name, int(label), split, there[name]))
+                pictures.append(Picture(name.rpartition(".")[0] or name, int(label), split, there[name], turned=False))
             else:
                 left_out.append((name, f"named in {seen[name]}, and not in {images[split]}"))
     return Source(classes, pictures, left_out)
