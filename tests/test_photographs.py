@@ -53,7 +53,8 @@ def test_every_object_is_in_its_photograph(study):
     assert sorted({row["path"] for row in rows}) == files
     for row in rows:
         x0, y0, x1, y1 = (int(row[name]) for name in ("x0", "y0", "x1", "y1"))
-        width, height = Image.open(place / row["path"]).size
+        with Image.open(place / row["path"]) as photograph:
+            width, height = photograph.size
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
         assert row["label"] == row["path"].removesuffix(".jpg").rpartition("_")[2]
