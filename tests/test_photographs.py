@@ -46,7 +46,7 @@ def study(tmp_path_factory):
 
 
 def test_every_object_is_in_its_photograph(study):
-    rows = list(csv.DictReader((STUDY / "photographs.csv").open()))
+    rows = list(csv.DictReader((STUDY / "photographs.csv").read_text().splitlines()))
     place = study / "data/raw/photographs"
     files = sorted(file.name for file in place.glob("*.jpg"))
     assert len(files) == 20
