@@ -79,7 +79,7 @@ def settings() -> dict:
         "engine": {"device": "cpu", "precision": "float32", "threads": 1, "batch": 32},
         "stores": {"dtype": "float32", "shard_rows": 64},
         "judge": shipped["judge"],
-        "datasets": {"shapes": {"number": 100}},
+        "datasets": {"shapes": {"path": "here", "number": 100}},
         "classifiers": {name: {**like, "dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
         "certify": {},

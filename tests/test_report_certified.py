@@ -625,7 +625,7 @@ def paper(study, tmp_path) -> Path:
     """A copy of the study, as if it were of a network and the images of the paper."""
     other = Path(shutil.copytree(study, tmp_path / "study"))
     given = yaml.safe_load((other / "params.yaml").read_text())
-    given["datasets"]["shapes"] = {"family": "imagenet", "function": "paper", "number": 100}
+    given["datasets"]["shapes"] = {"family": "imagenet", "function": "paper", "path": "here", "number": 100}
     about = given["classifiers"]["robust"]
     about["network"] = {"family": "torchvision", "name": "resnet18"}
     about |= {group: {**about[group], "count": 100} for group in ("images", "grids")}
