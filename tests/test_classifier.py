@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.model.classifier import Classifier, NotFinite
+from stages.model.classifier import Classifier
 from stages.model.engine import start
 from stages.model.memory import shared
+from stages.model.outputs import NotFinite
 from stages.networks.residual import small_resnet
 from stages.study.problem import Problem, Unsupported
 from tests.reference.networks import First, Tokens

@@ -15,27 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from stages.model.arrays import Features, HeadWeights, Images, Logits, Targets
+from stages.model.batches import batched
 from stages.model.beside import described, packed, unpacked
 from stages.model.cuts import Cuts
 from stages.model.cutting import Halves, graph_of
-from stages.model.folding import rectify, relus
+from stages.model.folding import arranged, rectify, relus
 from stages.model.layers import Layout, gridded, last_linear, ungridded
-from stages.model.outputs import OUTPUTS, shaped
-from stages.study.problem import Problem, Unsupported
+from stages.model.outputs import OUTPUTS, finite, shaped
+from stages.study.problem import Unsupported
 
 # float64 is for checks alone: no study may ask for it.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-
-
-class NotFinite(Problem):
-    """A network gave NaN or infinity."""
-
-
-def finite(name: str, logits: Tensor) -> Tensor:
-    """Give a classifier's logits if they are finite; else raise NotFinite."""
-    if not torch.isfinite(logits).all():
-        raise NotFinite(f"classifier {name}: its logits are not finite (NaN or infinity)")
-    return logits
 
 
 class Classifier:
@@ -240,18 +230,7 @@ class Classifier:
         It gives a tensor or a tuple of them. Whatever chooses its algorithm by the number of rows (convolutions,
         matrix products) goes through here.
         """
-        rows = len(tensors[0])
-        results = []
-        for start in range(0, rows, self.batch):
-            # A strided part would be summed in another order than a padded one.
-            parts = [tensor[start : start + self.batch].contiguous() for tensor in tensors]
-            count = len(parts[0])
-            if count < self.batch:
-                parts = [torch.cat([part, part[:1].expand(self.batch - count, *part.shape[1:])]) for part in parts]
-            found = function(*parts)
-            results.append(tuple(part[:count] for part in found) if isinstance(found, tuple) else (found[:count],))
-        joined = tuple(torch.cat(parts) if len(results) > 1 else parts[0] for parts in zip(*results, strict=True))
-        return joined if isinstance(found, tuple) else joined[0]
+        return batched(self.batch, function, *tensors)
 
     def cuts(self) -> list[str]:
         """Name the layers that the network has been cut at."""
@@ -300,36 +279,22 @@ class Classifier:
 
     def _layout(self, layer: str, activations: Tensor, images: Tensor) -> Layout:
         """Say how a layer's activations hold features of rows and columns."""
+        if len(activations) != len(images):
+            raise Unsupported(f"its layer {layer} gives {len(activations)} rows for {len(images)} images")
         known = ("layout", layer, tuple(activations.shape[1:]), tuple(images.shape[1:]))
         if known not in self.found:
-            place = None if layer == "input" else self._place(layer, tuple(images.shape[1:]))
-            self.found[known] = self._layers.layout(place, tuple(activations.shape), tuple(images.shape[1:]))
+            self.found[known] = self._layers.layout(layer, tuple(activations.shape), tuple(images.shape[1:]))
         return self.found[known]
-
-    def _place(self, layer: str, shape: tuple[int, ...] | None) -> str:
-        if ("place", layer) not in self.found:
-            self.found["place", layer] = self._layers.place(layer, shape)
-        return self.found["place", layer]
 
     def _cut(self, layer: str, shape: tuple[int, ...] | None = None) -> Halves:
         """Cut the network at a layer, once, each half made fast."""
         if layer not in self._cuts:
-            halves = self._layers.halves(None if layer == "input" else self._place(layer, shape))
-            layout = torch.preserve_format if self.plain else torch.channels_last
-            place = {"device": self.device, "dtype": self._dtype, "memory_format": layout}
-            self._cuts[layer] = Halves(*(half.to(**place) for half in halves))
+            halves = self._layers.halves(layer, shape)
+            self._cuts[layer] = Halves(*(arranged(half.to(self.device, self._dtype), self.plain) for half in halves))
         return self._cuts[layer]
 
     def _traced(self, layer: str, kind: str) -> torch.fx.GraphModule:
         """Give what follows a layer, if all of it is known."""
-        if self.plain:
-            raise Unsupported(f"its network runs as it was built, untraced, so that not every {kind} can be found")
         after = self._cut(layer).after
-        trace = self._layers.trace
-        if not isinstance(after, torch.fx.GraphModule):
-            why = f" ({self._layers.untraced})" if self._layers.untraced else ""
-            raise Unsupported(f"its forward cannot be traced{why}, so that not every {kind} can be found")
-        hidden = [type(one).__name__ for one in after.modules() if type(one) in trace.opaque]
-        if hidden and kind == "ReLU":
-            raise Unsupported(f"the forward of {hidden[0]} cannot be traced, so that not every {kind} can be found")
+        self._layers.check_known(after, kind)
         return after

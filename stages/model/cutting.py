@@ -1,6 +1,6 @@
 """Cut a network at one of its modules: by its steps where these are known, else by hooks."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -96,11 +96,16 @@ def hooked(network: nn.Module, layer: str) -> Halves:
     return Halves(Until(network, layer), After(network, layer))
 
 
-def split(trace: Trace, step: Node) -> Halves:
+def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> Halves:
     """Cut a traced network behind a step.
 
     What does not depend on that step is done before, and handed over where it is needed: tensors of the images, and
     sizes.
+
+    Args:
+        trace: The network.
+        step: Behind which it is cut.
+        of_rows: Tells a step that gives a tensor whose first dimension is that of the images.
 
     Raises:
         Unsupported: the logits do not depend on the step.
@@ -111,11 +116,16 @@ def split(trace: Trace, step: Node) -> Halves:
     if output not in behind:
         raise Unsupported(f"its logits do not depend on {step.name}")
     needed = leading([output])
+
+    def counts(node: Node) -> bool:  # the images, which is the number of the activations too
+        counted = _counted(node)
+        return counted is not None and of_rows(counted)
+
     handed = [
         node
         for node in nodes
         if node in needed and node in of_images and node not in behind and node is not step
-        if not _rows(node, of_images) and any(user in behind and user in needed for user in node.users)
+        if not counts(node) and any(user in behind and user in needed for user in node.users)
     ]
     before, copied, earlier = Graph(), {}, leading([step, *handed])
     for node in nodes:
@@ -130,7 +140,7 @@ def split(trace: Trace, step: Node) -> Halves:
             continue
         if node in behind or node not in of_images:
             copied[node] = after.node_copy(node, copied.__getitem__)
-        elif _rows(node, of_images) and any(user in behind for user in node.users):
+        elif counts(node) and any(user in behind for user in node.users):
             rows = rows or [after.call_method("size", (copied[step], 0))]
             copied[node] = rows[0]
     halves = Halves(*(regrouped(trace.graph, graph) for graph in (before, after)))
@@ -164,15 +174,16 @@ def leading(ends: Iterable[Node]) -> set[Node]:
     return found
 
 
-def _rows(node: Node, of_images: set[Node]) -> bool:
-    """Tell a step that gives the number of images, which is that of the activations too."""
+def _counted(node: Node) -> Node | None:
+    """Give the step of whose values a step gives the first size."""
     if node.op == "call_method" and node.target == "size":
-        return node.args[1:] == (0,) and node.args[0].op == "placeholder"
-    sized = node.op == "call_function" and node.args[1:] == (0,) and isinstance(node.args[0], Node)
-    shape = node.args[0] if sized and getattr(node.target, "__name__", "") == "getitem" else None
-    asked = shape is not None and shape.args[1:] == ("shape",) and getattr(shape.target, "__name__", "") == "getattr"
-    whole = shape is not None and shape.op == "call_method" and shape.target == "size" and len(shape.args) == 1
-    return (asked or whole) and isinstance(shape.args[0], Node) and shape.args[0].op == "placeholder"
+        return node.args[0] if node.args[1:] == (0,) else None
+    if node.op != "call_function" or node.args[1:] != (0,) or not isinstance(node.args[0], Node):
+        return None
+    shape, name = node.args[0], getattr(node.target, "__name__", "")
+    asked = shape.args[1:] == ("shape",) and getattr(shape.target, "__name__", "") == "getattr"
+    whole = shape.op == "call_method" and shape.target == "size" and len(shape.args) == 1
+    return shape.args[0] if name == "getitem" and (asked or whole) else None
 
 
 def _tensor(found: Any, layer: str) -> Tensor:

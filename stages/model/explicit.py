@@ -25,8 +25,10 @@ class Attention(nn.Module):
         self.softmax = nn.Softmax(dim=-1)
         self.out_proj = _linear(of.out_proj.weight, of.out_proj.bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> tuple[Tensor, None]:
+    def forward(self, query: Any, key: Any, value: Any, **options: Any) -> tuple[Any, None]:
         """Give mixed tokens of the same shape, and no weights.
+
+        They are tensors, or a trace's stand-ins for such.
 
         Raises:
             TypeError: queries, keys and values are not of the same tokens, or some tokens are masked.

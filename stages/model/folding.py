@@ -21,6 +21,14 @@ FOLDABLE = {
 FLAT = (nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6)
 
 
+def arranged(part: nn.Module, plain: bool) -> nn.Module:
+    """Have a part of a network hold its tensors of four dimensions with channels last in memory, unless it is plain."""
+    for held in () if plain else (*part.parameters(), *part.buffers()):
+        if held.dim() == 4:
+            held.data = held.data.to(memory_format=torch.channels_last)
+    return part
+
+
 def relus(parts: Iterable[nn.Module]) -> list[nn.Module]:
     """List the ReLUs of parts of a network that were traced; one that is cut off above, as at 6, is one."""
     return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.ReLU | nn.ReLU6)]

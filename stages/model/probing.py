@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 from torch.nn import functional
 
-from stages.model.cutting import following, leading
+from stages.model.cutting import leading
 from stages.model.layers import Layout
 from stages.model.tracing import Trace
 from stages.study.problem import Unsupported
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
 
 
 class Sizes(Interpreter):
-    """Run a traced network; `seen` then says what its steps give, in order, and `carrying` which of these are tensors."""
+    """Run a traced network; `seen` then has the shapes of its steps' tensors, `carrying` the steps that give any."""
 
     def __init__(self, trace: Trace):
         super().__init__(trace.graph)
@@ -115,7 +115,7 @@ def _misfit(rows_columns: tuple[int, ...], side: tuple[int, int]) -> float:
 def _grid(
     found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool
 ) -> tuple[int, int] | None:
-    """Give the rows and columns of tokens: those of the latest layer that has as many, or what the ratio of sides says."""
+    """Give the rows and columns of tokens: of the latest layer that has as many, or by the ratio of sides."""
     for shape in reversed(before):
         if len(shape) == 4 and shape[0] == found[0]:
             rows, columns = layout_of(shape, [], side, last).grid
@@ -147,7 +147,7 @@ def shapes_to_try(network: nn.Module, channels: int, known: tuple[int, ...] | No
     yield from ((channels, side, side) for side in SIDES[1:])
 
 
-def last_step(trace: Trace, run: Sizes, side: tuple[int, int]) -> str:
+def last_step(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> str:
     """Find the last step before pooling that gives features of rows and columns, and through which all values go.
 
     Of a network whose last such features are tokens it is the step before the last block of attention.
@@ -155,10 +155,13 @@ def last_step(trace: Trace, run: Sizes, side: tuple[int, int]) -> str:
     Raises:
         Unsupported: there is none, or values go several ways until they are pooled.
     """
-    last = takes_features_last(trace.graph)
     steps = [*trace.graph.graph.nodes]
-    wanted = leading(steps[-1:]) & following(steps, steps[0]) & run.carrying
-    nodes = [node for node in steps if node in wanted]
+    wanted = leading(steps[-1:])
+    values = {steps[0]}  # of the images; what depends on their size alone is none
+    for node in steps:
+        if node in run.carrying and not values.isdisjoint(node.all_input_nodes):
+            values.add(node)
+    nodes = [node for node in steps if node in wanted and node in values]
     place = {node: number for number, node in enumerate(nodes)}
     passed, far = [], 0
     for node in nodes:

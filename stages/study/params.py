@@ -58,6 +58,10 @@ OPTIONAL: dict[str, Any] = {
 # Options that choose rows, or what is read off them, and leave their values alone.
 CHOOSING = ("count", "exclude", "grids", "smoothings", "level", "tile")
 
+# Of any network: what of its output are the logits. Of a network that takes them: what stands where they are absent.
+OUTPUT = {"output": int | str | list[int | str] | None}
+ABSENT: dict[str, Any] = {"settings": {}, "side": None}
+
 SECTIONS: dict[str, dict[str, Any]] = {
     "engine": {
         "device": Literal["cpu", "cuda"],
@@ -206,14 +210,22 @@ def dataset(params: dict, name: str) -> Entry:
 
 def network(params: dict, classifier: str) -> Entry:
     """Bind the network of a classifier's entry."""
-    where = f"classifiers.{classifier}.network"
-    given = dict(mapping(params["classifiers"][classifier]["network"], where))
+    return bound_network(params["classifiers"][classifier]["network"], f"classifiers.{classifier}.network")
+
+
+def bound_network(network: object, where: str) -> Entry:
+    """Bind what an entry says of a network; its `output` is among the settings if it has one."""
+    given = dict(mapping(network, where))
     if "family" not in given:
         raise Problem(f"params.yaml: {where}: 'family' is missing: the module of stages/networks that has it")
     family = _plain(given.pop("family"), "family", where)
     function = _plain(given.get("function", family), "function", where)
+    output = check({"output": given.pop("output", None)}, OUTPUT, where, "every network")
+    taken = signature("networks", family, function, where).settings
+    given = {**{name: value for name, value in ABSENT.items() if name in taken}, **given}
     # The number of classes is the dataset's to say.
-    return entry("networks", family, function, {**given, "classes": 1}, where)
+    bound = entry("networks", family, function, {**given, "classes": 1}, where)
+    return bound if output["output"] is None else bound._replace(settings={**bound.settings, **output})
 
 
 def _plain(value: object, part: str, where: str) -> str:
