@@ -41,7 +41,7 @@ def plan(study: Path) -> Plan:
     with repository(study) as repo:
         # Seen from another folder, DVC puts the path of dvc.yaml before a cell's name.
         changed = {name.rpartition(":")[2]: told for name, told in repo.status().items()}
-        if newer := versions.changed(study):
+        if newer := versions.changed(study, load(study)):
             told = [f"{name} {old}, installed is {new}" for name, (old, new) in newer.items()]
             changed["versions"] = [*told, *changed.get("versions", [])]
         graph = repo.index.graph

@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 
 from stages.cache.locks import beside, drop
-from stages.cache.stores import SHARD_BYTES, array, begin, group_at, replace
+from stages.cache.stores import OF_PICTURES, SHARD_BYTES, array, begin, group_at, replace
 from stages.datasets._source import Source
 from stages.datasets._stream import Row, decoded, labelled
 from stages.study.params import command, find, load, path
@@ -97,7 +97,8 @@ def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarra
     def append(name: str, dims: tuple[str, ...], values: np.ndarray) -> None:
         if name not in arrays:
             shape = (0, *values.shape[1:])
-            arrays[name] = begin(group, name, shape, values.dtype, dims, {}, shard=size, together=together)
+            laid_out = {"shard": size, "together": together, "compressors": OF_PICTURES}
+            arrays[name] = begin(group, name, shape, values.dtype, dims, {}, **laid_out)
         arrays[name].append(values)
 
     for block in batched(chain([first], rows), size):

@@ -1,18 +1,22 @@
 """Write which versions each stage runs with: `python -m stages.versions` writes `data/versions/<stage>.json`.
 
 A stage depends on its own file and not on the lock of the environment: a package that none of its code imports, or
-requires in turn, makes nothing stale.
+requires in turn, makes nothing stale. Of datasets and networks only the families that params.yaml names count; of
+networks that a file or a package outside of this project makes, the file's digest and the package's version do.
 """
 
 import json
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 from stages.cache import modules, packages
+from stages.cache.called import content
 from stages.cache.locks import beside
-from stages.study.params import command, load
+from stages.study.params import command, dataset, load, network
 
 OUTPUT = Path("data", "versions")
+SHORT, DIGEST = 64, 16  # characters of what stands as it is; bytes of the digest of what is longer
 # The folders in which a stage finds functions by the names in params.yaml, beside what it imports.
 NAMED = {
     "collect": ["datasets"],
@@ -34,36 +38,67 @@ def main(study: Path) -> None:
     """Write the versions of every stage, and put them in place."""
     from stages.cache.stores import replace  # with it comes Zarr: who only asks what changed does not wait for that
 
-    load(study)
+    params = load(study)
     partial = beside(study / OUTPUT)
     partial.mkdir(parents=True)
-    for stage, known in installed().items():
+    for stage, known in installed(study, params).items():
         (partial / f"{stage}.json").write_text(json.dumps(known, indent=1) + "\n")
     replace(partial, study / OUTPUT)
 
 
-def installed() -> dict[str, dict[str, str]]:
-    """Give by stage the installed versions of the packages that its code imports, and of all that they require."""
+def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
+    """Return by stage the installed versions of the packages that its code imports, and of all that they require.
+
+    Args:
+        study: The folder of params.yaml.
+        params: What it says.
+    """
+    families, outside = _families(params), _outside(study, params)
     found = {}
     for stage, folders in NAMED.items():
         named = {
-            f"stages.{folder}.{file.stem}" for folder in folders for file in (modules.HOUSE / folder).glob("[!.]*.py")
+            f"stages.{folder}.{file.stem}"
+            for folder in folders
+            for file in (modules.HOUSE / folder).glob("[!.]*.py")
+            if folder not in families or file.stem in families[folder]
         }
         code = modules.with_imports({f"stages.{stage}", *named})
-        found[stage] = packages.versions(modules.packages_of(code))
+        found[stage] = packages.versions(modules.packages_of(code)) | (outside if "networks" in folders else {})
     return found
 
 
-def changed(study: Path) -> dict[str, tuple[str, str]]:
-    """Give the packages of which another version is installed than that which results were made with: (old, new).
+def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
+    """Return the packages and files that are other than those that results were made with: (old, new).
 
-    For DVC a package that was installed past the lock of the environment has not changed.
+    For DVC a package that was installed past the lock of the environment has not changed, nor has a file that makes a
+    network, nor does it know of a package that only a family takes which params.yaml did not name before.
     """
     known: dict[str, str] = {}
     for file in sorted((study / OUTPUT).glob("*.json")):
         known |= json.loads(file.read_text())
+    named = {f"stages.{folder}.{family}" for folder, families in _families(params).items() for family in families}
     now = {name: _now(name) for name in known}
-    return {name: (known[name], now[name]) for name in known if now[name] != known[name]}
+    now |= packages.versions(modules.packages_of(named)) | _outside(study, params)
+    before = {name: known.get(name, packages.ABSENT) for name in now}
+    return {name: (before[name], now[name]) for name in now if known and now[name] != before[name]}
+
+
+def _families(params: dict) -> dict[str, set[str]]:
+    """Return by folder the families that params.yaml names, where others may need packages that are not installed."""
+    return {
+        "datasets": {dataset(params, name).family for name in params["datasets"]},
+        "networks": {network(params, name).family for name in params["classifiers"]},
+    }
+
+
+def _outside(study: Path, params: dict) -> dict[str, str]:
+    """Return what networks depend on that is not of this project: digests of files, versions of packages, by name."""
+    entries = [network(params, name) for name in params["classifiers"]]
+    found = {name: said for entry in entries for name, said in content(entry.settings, study).items()}
+    return {
+        name: blake2b(said.encode(), digest_size=DIGEST).hexdigest() if len(said) > SHORT else said
+        for name, said in found.items()
+    }
 
 
 def _now(distribution: str) -> str:

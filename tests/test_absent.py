@@ -124,10 +124,6 @@ def test_without_boxes_and_masks_what_asks_for_them_is_refused_once(house):
     stored = zarr.open_group(house / "data/images" / f"{C}.zarr/images", mode="r")
     assert not {"mask", "boxes"} & set(stored)
     reasons = summary.attrs["unsupported"][C]
-    assert set(reasons["expected_gradients"]) == set(summary["metric"].values.tolist()) - {
-        "abstained",
-        "grid_abstained",
-    }
     told_of = "there are no background images: classifiers.resnet_vanilla.images.background is 0"
     assert reasons["expected_gradients"]["deletion"] == told_of
 

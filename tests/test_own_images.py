@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from study import ROOT
 
-from stages import attribute, collect, predict, prepare, score, select, tile
+from stages import attribute, collect, predict, prepare, score, select, tile, versions
 from stages.share import open_maps
 from stages.study.params import load
 from stages.study.problem import Problem
@@ -115,7 +115,32 @@ def test_a_network_of_ones_own_of_four_channels_and_images_that_are_not_square(s
     row = int(maps.image.values[0])
     images = ((torch.tensor(pixels[row : row + 1]) / 255 - 0.5) / 0.25).requires_grad_()
     tower(images)[0, row % 3].backward()
+    assert_stale_where_edited(study, tmp_path / "tower.py")
     torch.testing.assert_close(torch.tensor(maps.values[0]), images.grad[0].abs().sum(0) / 0.25, rtol=1e-4, atol=1e-6)
+
+
+def assert_stale_where_edited(study: Path, file: Path) -> None:
+    """What DVC does not know of: a file that makes a network."""
+    params = load(study)
+    versions.main(study)
+    assert versions.changed(study, params) == {}
+    file.write_text(file.read_text() + "\n# edited\n")
+    assert set(versions.changed(study, params)) == {file.name}
+    versions.main(study)
+    assert versions.changed(study, params) == {}
+
+
+def test_a_package_that_no_family_of_the_study_takes_is_not_missed(study):
+    """Who installs the packages of other families, as the tests do, has nothing made anew."""
+    about = shown(README)
+    given(study, about)
+    told = versions.installed(study, load(study))
+    assert "torchvision" in told["predict"]
+    assert not {"timm", "transformers"} & {name for known in told.values() for name in known}
+    versions.main(study)
+    about["classifiers"]["mine"]["network"] = {"family": "timm", "name": "resnet18", "settings": {}}
+    given(study, about)
+    assert "timm" in versions.changed(study, load(study))
 
 
 def test_the_settings_it_starts_from_are_right():

@@ -46,14 +46,15 @@ def study(tmp_path_factory):
 
 
 def test_every_object_is_in_its_photograph(study):
-    rows = list(csv.DictReader((STUDY / "photographs.csv").open()))
+    rows = list(csv.DictReader((STUDY / "photographs.csv").read_text().splitlines()))
     place = study / "data/raw/photographs"
     files = sorted(file.name for file in place.glob("*.jpg"))
     assert len(files) == 20
     assert sorted({row["path"] for row in rows}) == files
     for row in rows:
         x0, y0, x1, y1 = (int(row[name]) for name in ("x0", "y0", "x1", "y1"))
-        width, height = Image.open(place / row["path"]).size
+        with Image.open(place / row["path"]) as photograph:
+            width, height = photograph.size
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
         assert row["label"] == row["path"].removesuffix(".jpg").rpartition("_")[2]

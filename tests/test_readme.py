@@ -79,4 +79,5 @@ def test_its_figures_are_there():
 def test_its_commands_are_there():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {"reproduce", "test"} <= set(targets)
-    assert set(re.findall(r"^make (\w+)", README, re.MULTILINE)) <= set(targets)
+    asked = set(re.findall(r"^make (\S+)", README, re.MULTILINE))
+    assert asked - {"studies/mine/dvc.yaml"} <= set(targets)  # the one that test_studies has made by a rule of its own

@@ -92,8 +92,10 @@ def channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
 
 
 def _resized(image: Image.Image, at: Placement, how: Image.Resampling) -> Image.Image:
+    """Resize rows, then columns, as Pillow does in one go, but of columns only those that the crop keeps."""
     (height, width), (bottom, right) = at.resized, (at.top + at.size[0], at.left + at.size[1])
-    return image.resize((width, height), how).crop((at.left, at.top, right, bottom))
+    wide = image.resize((width, at.source[0]), how).crop((at.left, 0, right, at.source[0]))
+    return wide.resize((at.size[1], height), how).crop((0, at.top, at.size[1], bottom))
 
 
 def _mask(mask: np.ndarray, at: Placement) -> np.ndarray:

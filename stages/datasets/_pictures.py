@@ -55,9 +55,10 @@ def picture(file: Path | bytes, channels: str, turned: bool) -> Image.Image | np
     if alpha:
         colors = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colors.size, "white"), colors)
-    if image.mode not in ("1", "L"):
+    mode = "L" if channels == "gray" else "RGB"
+    if image.mode not in ("1", "L", "RGB"):
         image = image.convert("RGB")
-    return image.convert("L" if channels == "gray" else "RGB")
+    return image if image.mode == mode else image.convert(mode)
 
 
 def mask(file: Path, turned: bool) -> np.ndarray:
