@@ -12,7 +12,7 @@ from stages.study.params import entries, load, path
 from stages.study.problem import Problem
 
 # What a classifier cannot be shown without.
-NEEDED = ("collect", "train", "predict", "select", "tile")
+NEEDED = ("collect", "prepare", "predict", "select", "tile")
 
 
 def draft(study: Path, missing: dict[str, str]) -> Path:

@@ -123,7 +123,7 @@ def clean(study: Path) -> list[Path]:
     for kind in (*OF_CLASSIFIER, *OF_FAMILY):
         found += study.glob(f"data/{kind}/*")
     found += [one for kind in OF_FAMILY for one in study.glob(f"data/{kind}/*/*")]
-    cells = {f"{name}@{one}" for name in ("train", "predict", "correlate", "cost") for one in classifiers}
+    cells = {f"{name}@{one}" for name in ("prepare", "predict", "correlate", "cost") for one in classifiers}
     cells |= {
         f"{name}@{one}-{family}"
         for name in ("attribute", "certify", "score")

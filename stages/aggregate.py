@@ -9,8 +9,8 @@ import xarray as xr
 
 from stages.cache.keys import digest
 from stages.cache.locks import beside, drop
-from stages.cache.stores import COMPRESSORS, UNREADABLE, replace
-from stages.results import chunks, parquet, plots
+from stages.cache.stores import UNREADABLE, replace
+from stages.results import chunks, parquet, plots, stores
 from stages.statistics import costs, labels, tables
 from stages.statistics.boxes import REACH, boxes, fronts
 from stages.statistics.by_image import image_table
@@ -24,7 +24,8 @@ from stages.study.gaps import missing
 from stages.study.problem import Problem
 from stages.study.settings import Entry, canonical
 
-Reasons = dict[str, dict[str, dict[str, str]]]
+Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
+Absent = dict[str, dict[str, str]]  # by classifier and metric: what evidence there is none of
 MEASURED = "alone: a map on the first image, a score on the first map that the metric judges"
 
 
@@ -49,12 +50,12 @@ def aggregate(
     """
     if resamples < 1 or not 0 < level < 1:
         raise Problem(f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
-    raw, reasons = read_scores(study, given)
+    raw, reasons, absent = read_scores(study, given)
     judged = [one for each in raw for one in tables.derive(each)]
     methods = _families(given)
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in judged}
     drawn = {"resamples": resamples, "level": level, "seed": given["seed"]}
-    notes = {"bootstrap": drawn, "fewest": fewest, "weights": weights, "unsupported": reasons}
+    notes = {"bootstrap": drawn, "fewest": fewest, "weights": weights, "unsupported": reasons, "absent": absent}
 
     def named(table: xr.Dataset) -> xr.Dataset:
         table = labels.name_metrics(labels.name_methods(table, methods), attrs)
@@ -119,31 +120,35 @@ def same_images(given: dict) -> list[list[str]]:
     return list(groups.values())
 
 
-def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons]:
-    """Read every metric's scores on every classifier, and why methods could not be judged.
+def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons, Absent]:
+    """Read every metric's scores on every classifier, why methods could not be judged, and what metrics lack evidence.
 
     Raises:
         Problem: a store is missing, cannot be read, disagrees with its like, or holds an infinite score.
     """
     judged: list[Judged] = []
     reasons: Reasons = {}
+    absent: Absent = {}
     methods = {family: list(listed) for family, listed in params.entries(given, "methods").items()}
     metrics = [metric for listed in params.entries(given, "metrics").values() for metric in listed.values()]
     gone = missing(study)
     for classifier in given["classifiers"]:
         for metric in metrics:
             found, why = _read(study, methods, classifier, metric, gone)
+            if isinstance(found, str):
+                absent.setdefault(classifier, {})[metric.name] = found
+                continue
             judged += [found] if found else []
             for method, reason in sorted(why.items()):
                 reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not judged:
         raise Problem(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric judges any method")
-    return judged, reasons
+    return judged, reasons, absent
 
 
 def _read(
     study: Path, families: dict[str, list[str]], classifier: str, metric: Entry, gone: dict[str, str]
-) -> tuple[Judged | None, dict[str, str]]:
+) -> tuple[Judged | str | None, dict[str, str]]:
     methods = [name for listed in families.values() for name in listed]
     joined: Judged | None = None
     rows: dict[str, list] = {}
@@ -158,6 +163,8 @@ def _read(
         path = params.path(study, "scores", classifier, family)
         try:
             about = json.loads((path / metric.name / "zarr.json").read_bytes())
+            if reason := about["attributes"].get("absent"):
+                return reason, {}
             score, keys = (chunks.read(path / metric.name / name) for name in ("score", "key"))
             labels = {dim: chunks.read(path / metric.name / dim).values.tolist() for dim in score.dims}
         except UNREADABLE as error:
@@ -242,7 +249,7 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
     partial = beside(data / "aggregate")
     try:
         for name, dataset in datasets.items():
-            _write_zarr(dataset, partial / "results" / f"{name}.zarr")
+            stores.write(dataset, partial / "results" / f"{name}.zarr")
         summary = datasets["summary"]
         parquet.write(judged, partial / "results" / "scores.parquet")
         plots.long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
@@ -275,18 +282,6 @@ def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:
                 name: float(f"{value:.6g}") for name, value in numbers.items() if not np.isnan(value)
             }
     return found
-
-
-def _write_zarr(dataset: xr.Dataset, path: Path) -> None:
-    encoding = {}
-    for name, variable in dataset.variables.items():
-        if variable.dtype.kind in "UO":
-            dataset[name] = variable.astype(np.dtypes.StringDType())
-            continue
-        # One classifier's scores by all methods and metrics are read together.
-        chunks = tuple(1 if dim == "classifier" else size for dim, size in variable.sizes.items())
-        encoding[name] = {"chunks": chunks, "compressors": COMPRESSORS} if variable.ndim else {}
-    dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
 
 
 def _families(given: dict, kind: str = "methods") -> dict[str, str]:

@@ -18,8 +18,8 @@ from stages.inputs import calls, evidence
 from stages.inputs.building import building
 from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
-from stages.study.params import command, entries, load, path
-from stages.study.problem import Fault, Unsupported
+from stages.study.params import CHOOSING, command, entries, load, path
+from stages.study.problem import Fault, Problem, Unsupported
 from stages.study.settings import Entry, canonical
 from stages.study.signatures import attributes, signature
 
@@ -78,25 +78,46 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
     """Say which maps there are to be, by key; the classifier is in the key where the method names it."""
     trained = keys.classifier(study, params, classifier)
     works = []
-    for seen in (gather(study, classifier, params["seed"]) for gather in (evidence.images, evidence.grids)):
+    for seen in evidence.gathered(study, classifier, params["seed"]).values():
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).evidence
             shared = keys.digest(
                 keys.entry(bound, params, *calls.parts(bound)),
                 trained if "classifier" in named else b"",
             )
-            drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
-            made = b"".join(keys.digest(shared, row) for row in evidence.digests(seen, named + drawn))
             known = attributes("methods", bound.family, bound.function)
+            absent = evidence.lacking(study, classifier, named)
+            if seen.group == "grids" and not bound.options["grids"]:
+                absent = f"methods.{bound.family}.{bound.name} says grids: false"
+            made = np.zeros((*seen.lead, keys.SIZE), "uint8")
+            if absent is None:
+                _key(made, bound, seen, shared, named)
             table = Table(
                 f"{bound.name}.zarr/{seen.group}",
                 seen.dims,
-                np.frombuffer(made, "uint8").reshape(*seen.lead, keys.SIZE),
+                made,
                 {"attribution": Field(("y", "x"), seen.side, params["stores"]["dtype"], known)},
                 seen.coords,
+                {} if absent is None else {"unsupported": absent},
             )
             works.append(Work(bound, seen, shared, table))
     return works
+
+
+def _key(made: np.ndarray, bound: Entry, seen: Evidence, shared: bytes, named: list[str]) -> None:
+    """Write the keys of a method's maps, which are of the first pictures where its entry says how many.
+
+    Raises:
+        Problem: there are fewer images than that.
+    """
+    count = bound.options["count"] or seen.lead[0]
+    if seen.group == "images" and count > seen.lead[0]:
+        where = f"params.yaml: methods.{bound.family}.{bound.name}: count = {count}"
+        raise Problem(f"{where}: there are {seen.lead[0]} images; expected at most that, or null for all")
+    drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
+    rows = made[:count].reshape(-1, keys.SIZE)
+    for row, known in zip(rows, evidence.digests(seen, named + drawn), strict=False):
+        row[:] = np.frombuffer(keys.digest(shared, known), "uint8")
 
 
 def compute(
@@ -176,7 +197,8 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
     except Unsupported as reason:
         rows.refuse(work.shared, str(reason))
         return
-    maps = mapped(held[known], given["classifier"].batched, work.seen.side, given["seeds"], **bound.options)
+    reduction = {name: bound.options[name] for name in ("channels", "reverse")}
+    maps = mapped(held[known], given["classifier"].batched, work.seen.side, given["seeds"], **reduction)
     rows.put(work.table, positions, {"attribution": storable(work, positions, maps.cpu().numpy())})
 
 
@@ -205,7 +227,8 @@ def storable(work: Work, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
 def described(bound: Entry) -> dict[str, str]:
     """Say on the store what the method is."""
     known = attributes("methods", bound.family, bound.function)
-    return {**known, "family": bound.family, "settings": canonical({**bound.settings, **bound.options})}
+    shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
+    return {**known, "family": bound.family, "settings": canonical({**bound.settings, **shaping})}
 
 
 if __name__ == "__main__":

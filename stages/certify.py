@@ -86,15 +86,13 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
     listed = entries(params, "methods")
     known = smoothings(params, {name for one in listed.values() for name in one})
     trained = keys.classifier(study, params, classifier)
-    found: dict[str, Evidence] = {}
+    found = evidence.gathered(study, classifier, params["seed"])
     works = []
     for smoothing in known.values():
         for group, count in smoothing.pictures.items():
             chosen = [bound for name, bound in listed[family].items() if name in smoothing.methods]
-            if not chosen or not count:
+            if not chosen or not count or group not in found:
                 continue
-            if group not in found:
-                found[group] = getattr(evidence, group)(study, classifier, params["seed"])
             seen = found[group]
             if count > seen.lead[0]:
                 where = f"params.yaml: certify.{smoothing.name}.{group} = {count}"
@@ -103,7 +101,7 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
             if seen.dims[1:] and smoothing.tile is not None and smoothing.tile >= tiles:
                 where = f"params.yaml: certify.{smoothing.name}.tile = {smoothing.tile}"
                 raise Problem(f"{where}: grids have the tiles 0 to {tiles - 1}")
-            works += [_work(params, trained, bound, smoothing, seen, count) for bound in chosen]
+            works += [_work(study, classifier, params, trained, bound, smoothing, seen, count) for bound in chosen]
     return works
 
 
@@ -219,8 +217,18 @@ def tell(tables: list[Table], output: Path) -> None:
         print(f"{output.name}: {rows} rows in {packed} bytes, {packed / rows:.0f} a row with their keys")
 
 
-def _work(params: dict, trained: bytes, bound: Entry, smoothing: Smoothing, seen: Evidence, count: int) -> Work:
+def _work(
+    study: Path,
+    classifier: str,
+    params: dict,
+    trained: bytes,
+    bound: Entry,
+    smoothing: Smoothing,
+    seen: Evidence,
+    count: int,
+) -> Work:
     named = signature("methods", bound.family, bound.function).evidence
+    absent = evidence.lacking(study, classifier, named)
     parts = [("stages.inputs.voting", "votes"), ("stages.inputs.explain", "Explain"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
         keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
@@ -229,7 +237,7 @@ def _work(params: dict, trained: bytes, bound: Entry, smoothing: Smoothing, seen
     # The noise is drawn from the image's seed, whatever the method names.
     of_rows = evidence.digests(seen, [*named, *({"seeds"} - set(named))])[:rows]
     inner = rows // count
-    asked = [inner == 1 or smoothing.tile in (None, i % inner) for i in range(rows)]
+    asked = [absent is None and (inner == 1 or smoothing.tile in (None, i % inner)) for i in range(rows)]
     made = b"".join(
         keys.digest(shared, row) if own else bytes(keys.SIZE) for row, own in zip(of_rows, asked, strict=True)
     )
@@ -254,6 +262,7 @@ def _work(params: dict, trained: bytes, bound: Entry, smoothing: Smoothing, seen
         np.frombuffer(made, "uint8").reshape(count, *seen.lead[1:], keys.SIZE),
         fields,
         {**coords, "level": (("level",), np.array(levels))},
+        {} if absent is None else {"unsupported": absent},
     )
     return Work(bound, smoothing, seen, shared, table)
 

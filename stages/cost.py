@@ -130,8 +130,7 @@ def compute(
     engine = {**params["engine"], "batch": 1}
     start(engine)
     folder = path(study, "classifiers", classifier)
-    seen = {group: getattr(evidence, group)(study, classifier, params["seed"]) for group in ("images", "grids")}
-    score = scoring(study, params, classifier, planned, seen)
+    seen = evidence.gathered(study, classifier, params["seed"])
     methods, metrics = (list(_flat(params, kind).values()) for kind in ("methods", "metrics"))
     passes: dict[str, dict[str, int]] = {}
 
@@ -140,11 +139,10 @@ def compute(
         return of_map(methods[position], given, params["stores"]["dtype"], calls.attributions)
 
     def of_metric(position: int, loaded: "Classifier") -> dict[str, int]:
-        return score(metrics[position], loaded)
+        return scoring(study, params, classifier, planned, seen)(metrics[position], loaded)
 
     due = [(planned.methods, position, methods[position].name, of_method) for position in of_methods.tolist()]
-    for position in of_metrics.tolist():
-        name = metrics[position].name
+    for position, name in ((position, metrics[position].name) for position in of_metrics.tolist()):
         due.append((planned.metrics, position, f"{name} ({planned.judged[name].method})", of_metric))
 
     def attempt() -> None:
@@ -262,6 +260,8 @@ def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]],
     first = None
     for family, listed in families.items():
         store = read(path(study, "scores", classifier, family) / metric.name, f"the scores of {metric.name}")
+        if "absent" in store.attrs:
+            return None
         there, found, scores = values(store, "method").tolist(), values(store, KEY), values(store, "score")
         for name in [name for name in listed if name in there]:
             made = found[there.index(name)].reshape(-1, keys.SIZE)

@@ -4,16 +4,16 @@ Per image of the dataset's test split: the probability of the label, and the fiv
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 
 from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
-from stages.cache.stores import read, values
+from stages.cache.stores import values
 from stages.cache.tables import Field, Table
 from stages.inputs.building import building
+from stages.inputs.splits import Split, split
 from stages.study.params import command, load, path
 from stages.study.settings import canonical
 
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from stages.model.classifier import Classifier
 
 TOP = 5
-READ = 512  # images in memory at a time
-
-
-class HeldOut(NamedTuple):
-    """The images of a dataset that no classifier was trained on: where they stand in its store, and their labels."""
-
-    store: zarr.Group
-    rows: np.ndarray
-    labels: np.ndarray
 
 
 def main(study: Path, classifier: str) -> None:
@@ -45,7 +36,7 @@ def fill(study: Path, classifier: str) -> None:
 def visit(study: Path, classifier: str, *, finish: bool) -> None:
     """Look for the rows, make what is missing, and assemble the output where asked."""
     params = load(study)
-    images = held_out(study, params["classifiers"][classifier]["dataset"])
+    images = split(study, params["classifiers"][classifier]["dataset"], "test")
     with of_cell(study, params, "predict", "predictions", classifier) as rows:
         table = plan(study, params, classifier, images)
         missing = rows.missing(table)
@@ -55,31 +46,22 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
         rows.log(passes)
 
 
-def held_out(study: Path, dataset: str) -> HeldOut:
-    """Find the images of a dataset's test split."""
-    store = read(path(study, "datasets", dataset), f"the dataset {dataset}")
-    rows = np.flatnonzero(values(store, "split") == "test")
-    return HeldOut(store, rows, values(store, "label")[rows])
-
-
 def due(study: Path, classifier: str) -> tuple[int, int]:
     """Count the predictions that a cell is to hold, and those that are to be made."""
     params = load(study)
-    images = held_out(study, params["classifiers"][classifier]["dataset"])
+    images = split(study, params["classifiers"][classifier]["dataset"], "test")
     with of_cell(study, params, "predict", "predictions", classifier, wait=False) as rows:
         return rows.due([plan(study, params, classifier, images)])
 
 
-def plan(study: Path, params: dict, classifier: str, images: HeldOut) -> Table:
+def plan(study: Path, params: dict, classifier: str, images: Split) -> Table:
     """Say which predictions there are to be, by key; the images are read a few at a time."""
     reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
     shared = keys.digest(reached, canonical(params["engine"]), keys.classifier(study, params, classifier))
     made = b"".join(
         keys.digest(shared, picture.tobytes(), list(picture.shape), int(label))
-        for at in range(0, len(images.rows), READ)
-        for picture, label in zip(
-            values(images.store, "pixels", images.rows[at : at + READ]), images.labels[at : at + READ], strict=True
-        )
+        for part in images.blocks()
+        for picture, label in zip(images.pixels(part), images.labels[part], strict=True)
     )
     top = Field(("top",), (TOP,), "float32", {"long_name": "Probability of the most probable classes"})
     fields = {
@@ -96,7 +78,7 @@ def compute(
     study: Path,
     params: dict,
     classifier: str,
-    images: HeldOut,
+    images: Split,
     table: Table,
     missing: np.ndarray,
     rows: Rows,
@@ -109,9 +91,9 @@ def compute(
     start(engine)
     folder = path(study, "classifiers", classifier)
     loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
-    size = max(1, READ // engine["batch"]) * engine["batch"]
+    size = images.at_a_time(engine["batch"])
     for part in (missing[at : at + size] for at in range(0, len(missing), size)):
-        found = probabilities(loaded, values(images.store, "pixels", images.rows[part]))
+        found = probabilities(loaded, images.pixels(part))
         rows.put(table, part, predictions(found, images.labels[part]))
     return {"predict": dict(loaded.passes)}
 

@@ -2,6 +2,7 @@
 
 Reads that family's maps, and the evidence that each metric names; writes `data/scores/<classifier>/<family>.zarr` with
 a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
+Where there is none of the evidence that a metric names its group is empty, and the attribute `absent` says why.
 """
 
 import math
@@ -66,12 +67,12 @@ def draft(study: Path, classifier: str, family: str, output: Path, reason: str, 
         tables = []
         for work in plan(study, params, classifier, family, unvoted):
             table = served(rows, work)
-            absent = set(rows.missing(table) // per_method(work)) if table.keys.any() else set()
-            table.keys[list(absent)] = 0
-            told = {work.methods[m]: reason for m in absent}
+            gone = set(rows.missing(table) // per_method(work)) if table.keys.any() else set()
+            table.keys[list(gone)] = 0
+            told = {work.methods[m]: reason for m in gone}
             known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **told}}
             tables.append(table._replace(attrs=known))
-        rows.draft(tables, {"": {"family": family}}, output)
+        rows.draft(tables, {"": {"family": family}} | judging.absent(study, params, classifier), output)
 
 
 def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
@@ -94,7 +95,8 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
         if any(map(len, missing.values())):
             passes = compute(study, params, classifier, family, works, missing, rows, failures)
         if finish and not failures:
-            rows.finish([served(rows, work) for work in works], {"": {"family": family}})
+            groups = {"": {"family": family}} | judging.absent(study, params, classifier)
+            rows.finish([served(rows, work) for work in works], groups)
         rows.log(passes)
     failures.end()
 
@@ -107,12 +109,10 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
         unvoted: Why no method has votes, where they could not be cast.
     """
     trained = keys.classifier(study, params, classifier)
-    seen = {
-        "images": evidence.images(study, classifier, params["seed"]),
-        "grids": evidence.grids(study, classifier, params["seed"]),
-    }
+    seen = evidence.gathered(study, classifier, params["seed"])
     certified = smoothings(params, {name for listed in params["methods"].values() for name in listed})
     works: list[Work] = []
+    left_out = judging.absent(study, params, classifier)
 
     @cache
     def made(kind: str, method: str, group: str, way: str = "") -> judging.Made:
@@ -125,7 +125,7 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
         return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
 
     for listed in entries(params, "metrics").values():
-        for metric in listed.values():
+        for metric in [one for one in listed.values() if one.name not in left_out]:
             asks = signature("metrics", metric.family, metric.function).evidence
             shown = seen["grids" if "tiles" in asks else "images"]
             ways = [certified[name] for name in metric.options["smoothings"]]

@@ -1,6 +1,7 @@
 """Select the evaluation images of a classifier: `python -m stages.select CLASSIFIER`.
 
-Writes `data/images/<classifier>.zarr` with three groups: `images`, the evaluation images with their pixels;
+Writes `data/images/<classifier>.zarr` with three groups: `images`, the evaluation images with their pixels, and boxes
+and masks where the dataset has any;
 `candidates`, all images that pass the rules, from which grids are built; and `background`, held-out images that are
 none of these, on which methods draw. Two classifiers with the same dataset and the same rules get the same images, so
 that their scores are paired.
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import zarr
 
-from stages.cache.stores import read, values, write
-from stages.study.params import command, load, path, settings
+from stages.cache.stores import Streamed, read, values, write
+from stages.study.params import command, load, path
 from stages.study.problem import Problem
 from stages.study.seeds import order
 
@@ -21,38 +23,46 @@ def main(study: Path, classifier: str) -> None:
     """Apply the rules and write the images that pass them, in a seeded order whose prefix is stable."""
     params = load(study)
     spec = params["classifiers"][classifier]
-    where = f"classifiers.{classifier}.images"
-    rules = settings(where, spec["images"], "select", "eligible")
+    where, rules = f"classifiers.{classifier}.images", spec["images"]
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
+    known = store.attrs.get("known", ["boxes", "mask"])
+    if not known and rules["boxes_exactly"] is not None:
+        told = (
+            f"boxes_exactly = {rules['boxes_exactly']}, but the dataset {spec['dataset']} has neither boxes nor masks"
+        )
+        raise Problem(f"params.yaml: {where}: {told}; expected null")
     held_out = np.flatnonzero(values(store, "split") == "test")
     ids, labels, boxes = (values(store, name)[held_out] for name in ("image", "label", "boxes"))
-    predictions = {name: _predictions(study, params, name, ids, where) for name in {classifier, *rules["correct_by"]}}
+    predictions = {name: _predictions(study, name, ids, where) for name in {classifier, *rules["correct_by"]}}
     side = store["pixels"].shape[-2:]
     reserved = np.array(order(params["seed"], ids.tolist(), "background")[: rules["background"]], dtype=int)
     passing, told = eligible(labels, boxes, side, predictions, reserved, **rules)
     ranked = [int(passing[i]) for i in order(params["seed"], ids[passing].tolist(), "select")]
-    if len(ranked) < rules["count"]:
+    count = len(ranked) if rules["count"] is None else rules["count"]
+    if len(ranked) < max(1, count):
         raise Problem(f"params.yaml: {where}: count = {rules['count']}, but {told}")
-    chosen = np.array(ranked[: rules["count"]], dtype=int)
-    at = held_out[chosen]
+    chosen = np.array(ranked[:count], dtype=int)
     own = predictions[classifier]["top_class"][:, 0]
     target = labels if rules["target"] == "label" else own
     confidence = np.min([known["probability"] for known in predictions.values()], axis=0)
+    evidence: dict = {}
+    if known:
+        evidence["mask"] = ("image", "y", "x"), _streamed(store, "mask", held_out[chosen])
+        evidence["boxes"] = ("image", "box", "corner"), boxes[chosen]
     write(
         path(study, "images", classifier),
         {
             "images": {
                 "image": (("image",), ids[chosen]),
-                "pixels": (("image", "channel", "y", "x"), values(store, "pixels", at)),
-                "mask": (("image", "y", "x"), values(store, "mask", at)),
-                "boxes": (("image", "box", "corner"), boxes[chosen]),
+                "pixels": (("image", "channel", "y", "x"), _streamed(store, "pixels", held_out[chosen])),
+                **evidence,
                 "label": (("image",), labels[chosen]),
                 "target": (("image",), target[chosen]),
                 "probability": (("image",), predictions[classifier]["probability"][chosen]),
             },
             "background": {
                 "image": (("image",), ids[reserved]),
-                "pixels": (("image", "channel", "y", "x"), values(store, "pixels", held_out[reserved])),
+                "pixels": (("image", "channel", "y", "x"), _streamed(store, "pixels", held_out[reserved])),
             },
             "candidates": {
                 "image": (("image",), ids[ranked]),
@@ -61,7 +71,7 @@ def main(study: Path, classifier: str) -> None:
                 "confidence": (("image",), confidence[ranked]),
             },
         },
-        {"rules": told, "classes": store.attrs["classes"]},
+        {"rules": told, "classes": store.attrs["classes"], "dataset": spec["dataset"], "known": known},
     )
 
 
@@ -72,13 +82,13 @@ def eligible(
     predictions: dict[str, dict[str, np.ndarray]],
     reserved: np.ndarray,
     *,
-    boxes_exactly: int | None,
-    box_area_at_most: float,
-    correct_by: list[str],
-    confidence_at_least: float,
-    count: int,
-    background: int,
-    target: Literal["label", "prediction"],
+    boxes_exactly: int | None = None,
+    box_area_at_most: float = 1.0,
+    correct_by: list[str] = [],  # noqa: B006 - nobody adds to it
+    confidence_at_least: float = 0.0,
+    count: int | None = None,
+    background: int = 0,
+    target: Literal["label", "prediction"] = "label",
 ) -> tuple[np.ndarray, str]:
     """Give the positions of the images that pass, and how many each rule leaves.
 
@@ -87,9 +97,9 @@ def eligible(
         box_area_at_most: The largest share of the image that its largest box may cover.
         correct_by: Classifiers that must predict the label.
         confidence_at_least: The smallest probability of the label by each of these.
-        count: How many images are taken, in the seeded order.
+        count: How many images are taken, in the seeded order; null for all.
         background: How many held-out images are reserved before, by a seeded order of their own, for methods that
-            compare with other images; they are `reserved`.
+            compare with other images; they are `reserved`. Where there are none these methods have no maps.
         target: The class that is explained.
     """
     there = boxes[:, :, 0] >= 0
@@ -110,13 +120,18 @@ def eligible(
     return np.flatnonzero(left), ", of these ".join(told)
 
 
-def _predictions(study: Path, params: dict, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:
-    if name not in params["classifiers"]:
-        known = ", ".join(params["classifiers"])
-        raise Problem(f"params.yaml: {where}: correct_by names '{name}', which is no classifier; known: {known}")
+def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
+    """Give rows of an array of the dataset, as they are asked for."""
+    about = store[name]
+    return Streamed(
+        (len(rows), *about.shape[1:]), about.dtype, lambda start, stop: values(store, name, rows[start:stop])
+    )
+
+
+def _predictions(study: Path, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:
     store = read(path(study, "predictions", name), f"the predictions of {name}")
     if values(store, "image").tolist() != ids.tolist():
-        raise Problem(f"params.yaml: {where}: correct_by names '{name}', which predicts another dataset")
+        raise Problem(f"params.yaml: {where}: the predictions of {name} are of other images; make them again")
     return {field: values(store, field) for field in ("probability", "top_class")}
 
 

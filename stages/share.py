@@ -38,6 +38,10 @@ def open_maps(
         if name not in known:
             raise Problem(f"{Path(study) / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(known)}")
     store = path(Path(study), "maps", classifier, families[method], method)
+    if on == "grids" and params["classifiers"][classifier]["grids"] is None:
+        raise Problem(
+            f"{Path(study) / 'params.yaml'}: classifiers.{classifier}.grids is null: there are no maps of grids"
+        )
     opened = _opened(store, on)
     maps = opened["attribution"]
     if "unsupported" in opened.attrs:

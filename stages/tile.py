@@ -1,47 +1,50 @@
 """Build the grids of a classifier: `python -m stages.tile CLASSIFIER` writes `data/grids/<classifier>.zarr`.
 
 A grid is an n × n composite of images of distinct classes that the classifier is sure of; none is used twice. The
-group `background` holds composites of the background images, as many as there are of these.
+group `background` holds composites of the background images, as many as there are of these. Where the classifier's
+entry has no section grids the store is empty, and its attribute `absent` says why.
 """
 
 from pathlib import Path
 
 import numpy as np
+import zarr
 
-from stages.cache.stores import read, values, write
-from stages.study.params import command, load, path, settings
+from stages.cache.stores import Streamed, read, values, write
+from stages.study.params import command, load, path
 from stages.study.problem import Problem
 
 
 def main(study: Path, classifier: str) -> None:
-    """Choose the members of every grid and compose them, row by row."""
+    """Choose the members of every grid and compose them, row by row; where there are to be none, say so."""
     params = load(study)
     spec = params["classifiers"][classifier]
-    where = f"classifiers.{classifier}.grids"
-    rules = settings(where, spec["grids"], "tile", "members")
+    rules, output = spec["grids"], path(study, "grids", classifier)
+    if rules is None:
+        write(output, {}, {"absent": f"classifiers.{classifier}.grids is null"})
+        return
     known = read(path(study, "images", classifier) / "candidates", "the candidate images")
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
     labels, confidence = values(known, "label"), values(known, "confidence")
     try:
         chosen = members(labels, confidence, **rules)
     except ValueError as short:
-        raise Problem(f"params.yaml: {where}: {short}") from None
+        raise Problem(f"params.yaml: classifiers.{classifier}.grids: {short}") from None
     ids = values(known, "image")[chosen]
-    n = rules["tiles_per_side"]
-    places = values(known, "position")[chosen]
-    pixels = np.stack([compose(list(values(store, "pixels", row)), n) for row in places])
-    alone = values(read(path(study, "images", classifier) / "background", "the background images"), "pixels")
-    background = [compose([alone[(i + j) % len(alone)] for j in range(n * n)], n) for i in range(len(alone))]
+    n, places = rules["tiles_per_side"], values(known, "position")[chosen]
+    alone = read(path(study, "images", classifier) / "background", "the background images")
+    others = alone["image"].shape[0]
+    around = np.add.outer(np.arange(others), np.arange(n * n)) % max(1, others)
     write(
-        path(study, "grids", classifier),
+        output,
         {
             "grids": {
                 "grid": (("grid",), np.array(["+".join(row) for row in ids])),
-                "pixels": (("grid", "channel", "y", "x"), pixels),
+                "pixels": (("grid", "channel", "y", "x"), _composed(store, places, n)),
                 "target": (("grid", "tile"), labels[chosen]),
                 "member": (("grid", "tile"), ids),
             },
-            "background": {"pixels": (("image", "channel", "y", "x"), np.stack(background))},
+            "background": {"pixels": (("image", "channel", "y", "x"), _composed(alone, around, n))},
         },
         {},
     )
@@ -86,6 +89,16 @@ def compose(tiles: list[np.ndarray], n: int) -> np.ndarray:
     """Lay n × n images out row by row."""
     rows = [np.concatenate(tiles[i * n : (i + 1) * n], axis=2) for i in range(n)]
     return np.concatenate(rows, axis=1)
+
+
+def _composed(store: zarr.Group, members: np.ndarray, n: int) -> Streamed:
+    """Compose grids of images of a store as they are asked for, by the positions of each one's."""
+    channels, height, width = store["pixels"].shape[1:]
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        return np.stack([compose(list(values(store, "pixels", row)), n) for row in members[start:stop]])
+
+    return Streamed((len(members), channels, n * height, n * width), store["pixels"].dtype, rows)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ OUTPUT = Path("data", "versions")
 # The folders in which a stage finds functions by the names in params.yaml, beside what it imports.
 NAMED = {
     "collect": ["datasets"],
-    "train": ["networks"],
+    "prepare": ["networks"],
     "predict": ["networks"],
     "select": [],
     "tile": [],

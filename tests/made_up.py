@@ -45,8 +45,9 @@ def house(folder: Path) -> Path:
             asked = "images" if kind == "methods" else "maps"
             text = "".join(f"def {name}({asked}):\n    pass\n" for name in names)
             (folder / kind / f"{family}.py").write_text(text)
-    for verb in ("aggregate", "report", "select", "tile", "train"):
-        (folder / f"{verb}.py").write_text((signatures.HOUSE / f"{verb}.py").read_text())
+    (folder / "model").mkdir()
+    for module in ("aggregate", "report", "select", "tile", "train", "adopt", "model/attacks"):
+        (folder / f"{module}.py").write_text((signatures.HOUSE / f"{module}.py").read_text())
     return folder
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.model.classifier import Classifier, NotFinite
+from stages.model.classifier import Classifier
 from stages.model.engine import start
 from stages.model.memory import shared
+from stages.model.outputs import NotFinite
 from stages.networks.residual import small_resnet
 from stages.study.problem import Problem, Unsupported
 from tests.reference.networks import First, Tokens
@@ -77,7 +78,7 @@ def test_gradients_are_by_intensity(classifier, network, images, targets):
     torch.testing.assert_close(classifier.gradient(images, targets, "loss"), expected, atol=1e-4, rtol=1e-3)
 
 
-LAYERS = ["input", "final", "features.0", "features.3", "features.4", "head.0"]
+LAYERS = ["input", "final", "features.0", "features.3", "features.4", "features.4.convolution1", "head.0"]
 
 
 def test_activations_of_a_layer_and_gradients_by_them(classifier, network, images, targets):
@@ -101,7 +102,7 @@ def test_activations_of_a_layer_and_gradients_by_them(classifier, network, image
 @pytest.mark.parametrize("layer", LAYERS)
 def test_what_follows_a_layer_makes_the_logits(classifier, images, targets, layer):
     features, beside = classifier.features(images, layer)
-    assert beside.shape == (20, 0)
+    assert beside.shape[1] == (8 * 6 * 8 if "convolution" in layer else 0)  # the shortcut passes by
     torch.testing.assert_close(
         classifier.head(features, beside, layer), classifier.logits(images), atol=1e-5, rtol=1e-4
     )
@@ -121,7 +122,7 @@ def test_features_before_global_average_pooling_have_the_last_layers_weights(cla
     [
         ("features.9", "no layer 'features.9' to be cut at; there are: input, final, and in 'features': features.0, "),
         ("last", "there are: input, final, and in the network: features, head"),
-        ("features.3.relu1", "there are: input, final, and in 'features.3': none"),
+        ("features.2.0", "there are: input, final, and in 'features.2': none"),
     ],
 )
 def test_a_layer_where_the_network_cannot_be_cut_is_told(classifier, images, layer, told):
@@ -143,7 +144,7 @@ def test_tokens_are_laid_out_as_a_grid(images, targets):
     classifier = Classifier("tokens", network, mean=MEAN, std=STD, engine=ENGINE)
     features, beside = classifier.features(images, "final")
     assert features.shape == (20, 6, 6, 8)
-    assert beside.shape == (20, 1, 6)
+    assert beside.shape == (20, 6)
     normalized = (images - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
     torch.testing.assert_close(features, network.features.tokens.patches(normalized), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(classifier.head(features, beside, "final"), classifier.logits(images))

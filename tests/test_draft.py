@@ -101,7 +101,7 @@ def test_a_study_without_a_classifier_has_no_draft(baseline, tmp_path):
     house = tmp_path / "house"
     shutil.copytree(baseline, house, symlinks=True, ignore=shutil.ignore_patterns("cache", "cells"))
     with pytest.raises(Problem, match="there is nothing to draft a report from: failed: no memory"):
-        draft(house, {f"train@{C}": "failed: no memory"})
+        draft(house, {f"prepare@{C}": "failed: no memory"})
 
 
 def test_a_reason_for_every_cell_that_was_not_made():

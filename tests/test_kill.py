@@ -26,7 +26,7 @@ def house(tmp_path_factory) -> Path:
     house = build(tmp_path_factory.mktemp("kill") / "house", params)
     for verb, name in (
         ("collect", "shapes"),
-        *((verb, "resnet_vanilla") for verb in ("train", "predict", "select", "tile")),
+        *((verb, "resnet_vanilla") for verb in ("prepare", "predict", "select", "tile")),
     ):
         run(house, sys.executable, "-m", f"stages.{verb}", name)
     return house

@@ -15,7 +15,8 @@ from stages.methods._maximum import multipliers, windows
 from stages.methods._rescale import Rescaled
 from stages.metrics.conservation import kept_share
 from stages.model import engine
-from stages.model.classifier import Classifier, NotFinite
+from stages.model.classifier import Classifier
+from stages.model.outputs import NotFinite
 from stages.networks.residual import small_resnet
 from stages.study.problem import Problem, Unsupported
 

@@ -131,7 +131,7 @@ def test_one_entry_may_name_another_function(given):
     assert (bound.function, bound.settings["percentile"], bound.options) == (
         "gag",
         85,
-        {"channels": "abs_sum", "reverse": None},
+        {"channels": "abs_sum", "count": None, "grids": True, "reverse": None},
     )
 
 
@@ -187,7 +187,9 @@ def test_a_misspelt_setting_of_the_adversary(tmp_path, given):
 
 def test_a_misspelt_section_of_a_classifier(tmp_path, given):
     given["classifiers"]["resnet_robust"]["image"] = given["classifiers"]["resnet_robust"].pop("images")
-    assert "classifiers.resnet_robust: missing: images; unknown: image" in told(tmp_path, given)
+    assert "classifiers.resnet_robust: missing: nothing; unknown: image; expected: dataset, grids, images," in told(
+        tmp_path, given
+    )
 
 
 def test_a_metric_on_no_image_and_one_that_excludes_nobody(tmp_path, given):
@@ -212,7 +214,8 @@ def test_an_empty_family(tmp_path, given):
         (("classifiers",), {}),
         (("classifiers", "resnet_robust"), None),
         (("classifiers", "resnet_robust", "network"), "residual"),
-        (("classifiers", "resnet_robust", "grids"), None),
+        (("classifiers", "resnet_robust", "grids"), 3),
+        (("classifiers", "resnet_robust", "images"), [3]),
         (("engine",), 4),
     ],
 )

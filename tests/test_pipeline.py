@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # What a verb finds by name, beyond what it imports; {1} is the cell's family.
 FOUND = {
     "collect": ["datasets"],
-    "train": ["networks"],
+    "prepare": ["networks"],
     "predict": ["networks"],
     "attribute": ["networks", "methods/{1}"],
     "certify": ["networks", "methods/{1}"],
@@ -90,7 +90,7 @@ def test_no_stage_names_code_that_none_of_its_cells_runs(cells):
 
 
 def test_what_computes_nothing_never_imports_torch():
-    verbs = "predict select tile attribute certify score correlate cost aggregate report share"
+    verbs = "prepare predict select tile attribute certify score correlate cost aggregate report share"
     names = [f"stages.{verb}" for verb in verbs.split()] + ["flows.plan", "flows.cli"]
     for folder in ("study", "cache", "inputs"):
         names += [f"stages.{folder}.{file.stem}" for file in (ROOT / "stages" / folder).glob("[a-z]*.py")]
@@ -129,7 +129,7 @@ def test_every_cell_depends_on_the_versions_that_its_code_runs_with(cells):
 
 def test_every_cell_writes_where_the_code_says(cells):
     kinds = {
-        "collect": "datasets", "train": "classifiers", "predict": "predictions", "select": "images", "tile": "grids",
+        "collect": "datasets", "prepare": "classifiers", "predict": "predictions", "select": "images", "tile": "grids",
         "attribute": "maps", "certify": "votes", "score": "scores", "correlate": "similarity",
         "cost": "cost",
     }  # fmt: skip

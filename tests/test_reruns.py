@@ -181,7 +181,7 @@ def edited():
 
 for verb, names, output in [
     ("versions", [], "versions"), ("collect", ["shapes"], "datasets/shapes.zarr"),
-    ("train", ["resnet_vanilla"], "classifiers/resnet_vanilla"),
+    ("prepare", ["resnet_vanilla"], "classifiers/resnet_vanilla"),
     ("predict", ["resnet_vanilla"], "predictions/resnet_vanilla.zarr"),
     ("select", ["resnet_vanilla"], "images/resnet_vanilla.zarr"),
     ("tile", ["resnet_vanilla"], "grids/resnet_vanilla.zarr"),

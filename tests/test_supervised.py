@@ -121,14 +121,14 @@ def test_a_cell_whose_process_is_killed_is_tried_again_a_set_number_of_times(cap
             raise Killed("its process was killed")
         return 1.5
 
-    assert reproduce._patiently("train@a", act) == 1.5
+    assert reproduce._patiently("prepare@a", act) == 1.5
     assert capsys.readouterr().out.splitlines() == [
-        "train@a: its process was killed; again, 1 of 2 times",
-        "train@a: its process was killed; again, 2 of 2 times",
+        "prepare@a: its process was killed; again, 1 of 2 times",
+        "prepare@a: its process was killed; again, 2 of 2 times",
     ]
     deaths[0] = 9
     with pytest.raises(Problem, match="its process was killed, 3 times"):
-        reproduce._patiently("train@a", act)
+        reproduce._patiently("prepare@a", act)
 
 
 @pytest.mark.parametrize(

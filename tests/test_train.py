@@ -12,8 +12,9 @@ import yaml
 from study import tiny, write
 from torch import nn
 
-from stages import collect, train
+from stages import collect, prepare, train
 from stages.datasets.shapes import shapes
+from stages.model import attacks
 from stages.model.augmentation import augmented, check_recipe
 from stages.model.classifier import Classifier
 from stages.model.engine import start
@@ -99,7 +100,7 @@ def test_attacks_stay_in_the_ball_and_in_the_range_and_raise_the_loss(data, norm
     images, targets = data[0].float().div(255), data[1]
     settings = {"norm": norm, "epsilon": epsilon, "steps": 5, "step_size": step_size}
     before = images.clone()
-    attacked = train.attack(
+    attacked = attacks.attack(
         partial(classifier.gradient, output="loss"), images, targets, generator(0, "test"), **settings
     )
     change = (attacked - images).flatten(1)
@@ -119,7 +120,7 @@ def test_on_a_linear_loss_the_attack_ends_where_the_ball_does(norm, epsilon, ste
     images = torch.full((2, 3, 8, 8), 0.5)
     weights = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     settings = {"norm": norm, "epsilon": epsilon, "steps": 60, "step_size": step_size}
-    ascent = train.attack(lambda *_: weights, images, torch.zeros(2).long(), generator(0, "test"), **settings)
+    ascent = attacks.attack(lambda *_: weights, images, torch.zeros(2).long(), generator(0, "test"), **settings)
     length = weights.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     expected = epsilon * (weights / length if norm == "l2" else weights.sign())
     torch.testing.assert_close(ascent - images, expected, atol=2e-3, rtol=0)
@@ -207,7 +208,7 @@ def test_fewer_images_than_a_batch(study, tmp_path):
     with pytest.raises(
         Problem, match=r"classifiers.resnet_vanilla.train: batch = 65, but there are 64 training images"
     ):
-        train.main(house, "resnet_vanilla")
+        prepare.main(house, "resnet_vanilla")
 
 
 def test_moments_are_those_of_the_intensities(data):
@@ -224,7 +225,8 @@ def test_judged_counts_what_a_perfect_and_a_constant_classifier_get_right(data):
     network.head[2].bias.data = torch.eye(10)[3]
     constant = Classifier("constant", network, mean=[0.5] * 3, std=[0.2] * 3, engine=ENGINE)
     settings = {"norm": "linf", "epsilon": 0.03, "steps": 1, "step_size": 0.03}
-    card = train.judged(constant, *data, 0, count=12, **settings)
+    parts = [(pixels, labels) for pixels, labels in zip(data[0].split(7), data[1].split(7), strict=True)]
+    card = attacks.accuracy(constant, parts) | attacks.attacked(constant, *data, 0, count=12, **settings)
     assert card["accuracy"] == pytest.approx(float((data[1] == 3).double().mean()))
     assert card["adversarial_accuracy"] == pytest.approx(float((data[1][:12] == 3).double().mean()))
     assert (card["judged_on"], card["attacked"], card["adversary"]) == (24, 12, settings)
@@ -266,7 +268,7 @@ def test_nothing_on_the_card_or_in_the_folder_varies(study):
     folder = study / "data" / "classifiers" / name
     runs = []
     for _ in range(2):
-        train.main(study, name)
+        prepare.main(study, name)
         runs.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert runs[0] == runs[1]
     assert set(runs[0]) == {"card.json", "weights.safetensors"}
@@ -276,41 +278,73 @@ def test_nothing_on_the_card_or_in_the_folder_varies(study):
     assert not [file for file in folder.parent.iterdir() if file.name.startswith(".")]
 
 
-def test_only_what_weights_depend_on_trains_them_again(study, tmp_path, monkeypatch):
+@pytest.fixture
+def known(study, tmp_path, monkeypatch):
+    """A house, and its classifier as DVC's cache holds it; what is trained and evaluated from now on is listed."""
     house = shutil.copytree(study, tmp_path / "house")
     name = first_classifier(house)
-    train.main(house, name)
+    prepare.main(house, name)
     known = shutil.copytree(house / "data/classifiers" / name, tmp_path / "known")
-    monkeypatch.setattr(train, "recorded", lambda *_: known)  # as DVC's cache holds them
-    fitted = []
-    monkeypatch.setattr(train, "fit", lambda *given, **recipe: fitted.append(given) or fit(*given, **recipe))
-    params = tiny()
+    monkeypatch.setattr(prepare, "recorded", lambda *_: known)
+    done = []
+    monkeypatch.setattr(train, "fit", lambda *given, **recipe: done.append("fit") or fit(*given, **recipe))
+    evaluated = prepare.evaluated
+    monkeypatch.setattr(prepare, "evaluated", lambda *given: done.append("evaluated") or evaluated(*given))
+    return house, known, done
+
+
+def card_of(house):
+    return json.loads((house / "data/classifiers" / first_classifier(house) / "card.json").read_text())
+
+
+def test_only_what_weights_depend_on_trains_them_again(known):
+    house, before, done = known
+    name, params = first_classifier(house), tiny()
     params["judge"]["count"] = 7
     write(house, params)
-    train.main(house, name)
-    assert fitted == []
-    card = json.loads((house / "data/classifiers" / name / "card.json").read_text())
-    assert card["attacked"] == 7
+    prepare.main(house, name)
+    assert done == ["evaluated"]
+    assert card_of(house)["attacked"] == 7
     weights = "weights.safetensors"
-    assert (house / "data/classifiers" / name / weights).read_bytes() == (known / weights).read_bytes()
+    assert (house / "data/classifiers" / name / weights).read_bytes() == (before / weights).read_bytes()
     params["classifiers"][name]["train"]["rate"] = 0.3
     write(house, params)
-    train.main(house, name)
-    assert len(fitted) == 1
+    prepare.main(house, name)
+    assert done == ["evaluated", "fit", "evaluated"]
+
+
+def test_other_rules_for_images_and_grids_train_and_evaluate_nothing(known):
+    house, before, done = known
+    name, params = first_classifier(house), tiny()
+    params["classifiers"][name]["images"] = {"count": 3}
+    params["classifiers"][name]["grids"] = None
+    write(house, params)
+    prepare.main(house, name)
+    assert done == []
+    assert {file.name: file.read_bytes() for file in (house / "data/classifiers" / name).iterdir()} == {
+        file.name: file.read_bytes() for file in before.iterdir()
+    }
+
+
+def test_without_a_judge_no_classifier_is_attacked(study, tmp_path):
+    house = shutil.copytree(study, tmp_path / "house")
+    write(house, {**tiny(), "judge": None})
+    prepare.main(house, first_classifier(house))
+    card = card_of(house)
+    assert {"judged_on", "accuracy", "top5"} <= set(card)
+    assert not {"attacked", "adversarial_accuracy", "adversary"} & set(card)
 
 
 def test_damaged_weights_are_not_taken(study, tmp_path):
     name = first_classifier(study)
-    train.main(study, name)
+    prepare.main(study, name)
     known = shutil.copytree(study / "data/classifiers" / name, tmp_path / "known")
-    key = json.loads((known / "card.json").read_text())["key"]
-    assert train.trained(known, key) is not None
-    assert train.trained(known, "another") is None
-    assert train.trained(tmp_path / "nowhere", key) is None
+    assert prepare.intact(known) is not None
+    assert prepare.intact(tmp_path / "nowhere") is None
     data = bytearray((known / "weights.safetensors").read_bytes())
     data[-1] ^= 1
     (known / "weights.safetensors").write_bytes(bytes(data))
-    assert train.trained(known, key) is None
+    assert prepare.intact(known) is None
 
 
 def test_a_dataset_without_a_held_out_split_is_refused(tmp_path):
@@ -318,5 +352,5 @@ def test_a_dataset_without_a_held_out_split_is_refused(tmp_path):
     params["datasets"]["shapes"]["test"] = 0
     write(tmp_path, params)
     collect.main(tmp_path, "shapes")
-    with pytest.raises(Problem, match="training needs images of the splits train and test"):
-        train.main(tmp_path, first_classifier(tmp_path))
+    with pytest.raises(Problem, match="classifiers are evaluated on the split test, which has no image"):
+        prepare.main(tmp_path, first_classifier(tmp_path))

@@ -10,8 +10,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from stages.cache import called, packages, source
 from stages.cache import modules as project
-from stages.cache import packages, source
 from stages.study import cards, unedited
 from stages.study.params import CHOOSING, network, path
 from stages.study.settings import Entry, canonical
@@ -52,7 +52,13 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
         ("stages.model.classifier", "Classifier"),
     ]
     reached = code((f"stages.networks.{bound.family}", bound.function), *loading)
-    return digest(weights, cards.computing(folder), bound.settings, reached)
+    return digest(weights, cards.computing(folder), bound.settings, reached, *called_by(study, bound))
+
+
+def called_by(study: Path, bound: Entry) -> list[dict]:
+    """Return what a network's key holds of code that is not this project's: nothing where its settings name none."""
+    found = called.content(bound.settings, study)
+    return [found] if found else []
 
 
 def code(*roots: tuple[str, str]) -> bytes:

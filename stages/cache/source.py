@@ -31,8 +31,11 @@ from stages.cache.unheld import unheld
 
 # Its whole text is part of every key: it decides how all other modules are loaded.
 FIRST = "stages"
-# What they look up by name, or evaluate, is the text of functions that their callers give among the roots.
-KNOWN = {("stages.study.params", "find"), ("stages.study.signatures", "_annotation")}
+# What they look up by name, or evaluate, is the text of functions that their callers give among the roots, or what
+# `stages.cache.called` has of a network's settings.
+KNOWN = {("stages.study.params", "find"), ("stages.study.signatures", "_annotation")} | {
+    ("stages.networks._called", name) for name in ("_package", "_loaded", "_attribute", "_reachable")
+}
 
 
 class Reach(NamedTuple):

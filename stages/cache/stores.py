@@ -8,10 +8,10 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -36,14 +36,31 @@ OF_PICTURES = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle
 UNREADABLE = (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 
-def write(output: Path, groups: dict[str, dict[str, tuple[tuple[str, ...], np.ndarray]]], attrs: dict) -> None:
-    """Write a store of whole arrays, by group and name, and put it in place by rename."""
+class Streamed(NamedTuple):
+    """An array that is not held: its shape and dtype, and what gives the rows from one position up to another."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    rows: Callable[[int, int], np.ndarray]
+
+
+def write(
+    output: Path, groups: dict[str, dict[str, tuple[tuple[str, ...], np.ndarray | Streamed]]], attrs: dict
+) -> None:
+    """Write a store of arrays, by group and name, and put it in place by rename; streamed ones a shard at a time."""
     partial = beside(output)
     group_at(partial, attrs)
     for name, arrays in groups.items():
         group = group_at(partial / name, {}) if name else zarr.open_group(partial, mode="a")
         for array_name, (dims, values) in arrays.items():
-            array(group, array_name, np.asarray(values), dims, {})
+            if isinstance(values, Streamed):
+                begun = begin(group, array_name, values.shape, values.dtype, dims, {})
+                size = (begun.shards or begun.chunks)[0]
+                for start in range(0, values.shape[0], size):
+                    stop = min(start + size, values.shape[0])
+                    begun[start:stop] = values.rows(start, stop)
+            else:
+                array(group, array_name, np.asarray(values), dims, {})
     replace(partial, output)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from stages.cache import keys
 from stages.inputs import reads
@@ -13,17 +14,20 @@ from stages.study.settings import Entry
 
 
 @contextmanager
-def building(family: str, function: str) -> Iterator[None]:
+def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
     """Watch while a network is built.
 
     Args:
         family: Of the network: its module of `stages/networks`.
         function: Its name there.
+        files: That it may read: its classifier's key holds them.
 
     Raises:
         Problem: it reads what no key of its classifier holds; also where the function has caught what was raised.
     """
-    reading = Reading(Entry("networks", family, function, function, {}, {}), _held(family, function))
+    held = _held(family, function)
+    held = held._replace(files=held.files | {file.resolve() for file in files})
+    reading = Reading(Entry("networks", family, function, function, {}, {}), held)
     try:
         with reads.watching(reading):
             yield

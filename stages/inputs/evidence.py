@@ -39,16 +39,38 @@ class Evidence(NamedTuple):
         return self.pixels.shape[-2:]
 
 
+def gathered(study: Path, classifier: str, seed: int) -> dict[str, Evidence]:
+    """Read the evaluation images of a classifier, and its grids where it has any, by group."""
+    found = {"images": images(study, classifier, seed)}
+    place = path(study, "grids", classifier)
+    return found if "absent" in read(place, "the grids").attrs else found | {"grids": grids(study, classifier, seed)}
+
+
+def lacking(study: Path, classifier: str, names: list[str]) -> str | None:
+    """Say which of the evidence that a method or metric names a classifier has none of; None where it has all.
+
+    Args:
+        study, classifier: The folder of params.yaml, and whose evidence.
+        names: Evidence, as functions name it.
+    """
+    if "tiles" in names and (absent := read(path(study, "grids", classifier), "the grids").attrs.get("absent")):
+        return f"the classifier {classifier} has no grids: {absent}"
+    about = read(path(study, "images", classifier), "the evaluation images")
+    for name in [name for name in ("boxes", "masks") if name in names and not about.attrs["known"]]:
+        return f"the dataset {about.attrs['dataset']} has no {name}"
+    if "background" in names and not about["background"]["image"].shape[0]:
+        return f"there are no background images: classifiers.{classifier}.images.background is 0"
+    return None
+
+
 def images(study: Path, classifier: str, seed: int) -> Evidence:
-    """Read the evaluation images of a classifier."""
+    """Read the evaluation images of a classifier, with masks and boxes where the dataset has any."""
     place = path(study, "images", classifier)
     store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
     ids = values(store, "image")
-    arrays = {
-        "targets": values(store, "target"),
-        "masks": values(store, "mask"),
-        "boxes": values(store, "boxes").astype("int64"),
-    }
+    arrays = {"targets": values(store, "target")}
+    if "mask" in store:
+        arrays |= {"masks": values(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
     rows, pixels, background = np.arange(len(ids)), values(store, "pixels"), values(apart, "pixels")
     known = ids.tolist(), arrays, background, seed, _each(pixels)

@@ -157,5 +157,6 @@ class Explain:
             made[known] = self._call(bound, given)
         check_sum(bound, made[known], given, self._call)
         side = tuple(given["images"].shape[-2:])
-        maps = mapped(made[known], given["classifier"].batched, side, given["seeds"], **bound.options)
+        reduction = {name: bound.options[name] for name in ("channels", "reverse")}
+        maps = mapped(made[known], given["classifier"].batched, side, given["seeds"], **reduction)
         return maps.to(self._dtype).float()

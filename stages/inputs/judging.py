@@ -13,9 +13,10 @@ from stages.inputs import evidence
 from stages.inputs.certification import UNDEFINED
 from stages.inputs.evidence import Evidence
 from stages.inputs.lending import WHOLE
+from stages.study.params import entries
 from stages.study.problem import Problem
 from stages.study.settings import Entry, canonical
-from stages.study.signatures import attributes
+from stages.study.signatures import attributes, signature
 from stages.study.smoothing import Smoothing, radius, stored
 
 
@@ -26,6 +27,17 @@ class Made(NamedTuple):
     digests: np.ndarray
     refused: str | None
     undefined: np.ndarray  # which are
+
+
+def absent(study: Path, params: dict, classifier: str) -> dict[str, dict[str, str]]:
+    """Say of metrics that name evidence which the classifier has none of why there are no scores by them, by name."""
+    found = {}
+    for listed in entries(params, "metrics").values():
+        for metric in listed.values():
+            asks = signature("metrics", metric.family, metric.function).evidence
+            if reason := evidence.lacking(study, classifier, asks):
+                found[metric.name] = {"absent": reason}
+    return found
 
 
 def made(store: Path, group: str, seen: Evidence, kind: str, pictures: int) -> Made:
@@ -99,7 +111,8 @@ def keyed(
 
     Args:
         maps, votes: What is known of them.
-        rows: What the evidence of each row says, None where a row is not to be.
+        rows: What the evidence of each row says, None where a row is not to be. Neither is one without a map, where
+            maps are judged.
         asks: The evidence that the metric names.
         seen: The pictures.
     """
@@ -114,8 +127,9 @@ def keyed(
     common += digests[:number].tobytes() if "all_maps" in asks else b""
     common += made_by[:number].tobytes() if common and "explain" in asks else b""
     found = bytearray()
+    unmapped = np.zeros(number, bool) if votes and "maps" not in asks else ~made_by[:number].any(axis=1)
     for i, row in enumerate(rows):
-        if row is None:
+        if row is None or unmapped[i]:
             found += bytes(keys.SIZE)
             continue
         parts: list[object] = [row]

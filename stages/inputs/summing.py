@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from stages.model.cancelling import FEW, REASON, cancelled, exact, noise
-from stages.model.classifier import Classifier, NotFinite
+from stages.model.classifier import Classifier
+from stages.model.outputs import NotFinite
 from stages.study.problem import Unsupported
 from stages.study.settings import Entry, canonical
 

@@ -13,7 +13,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from stages.model.arrays import Features, Images
-from stages.model.classifier import Classifier, NotFinite
+from stages.model.classifier import Classifier
+from stages.model.outputs import NotFinite
 from stages.study.problem import Unsupported
 from stages.study.seeds import uniform
 

@@ -15,39 +15,31 @@ import torch
 from torch import Tensor, nn
 
 from stages.model.arrays import Features, HeadWeights, Images, Logits, Targets
-from stages.model.folding import folded, rectify, relus
-from stages.model.layers import Copy, Halves, cut, gridded, last_linear, ungridded
-from stages.model.outputs import OUTPUTS, shaped
-from stages.study.problem import Problem, Unsupported
+from stages.model.batches import batched
+from stages.model.beside import described, packed, unpacked
+from stages.model.cuts import Cuts
+from stages.model.cutting import Halves, graph_of
+from stages.model.folding import arranged, rectify, relus
+from stages.model.layers import Layout, gridded, last_linear, ungridded
+from stages.model.outputs import OUTPUTS, finite, shaped
+from stages.study.problem import Unsupported
 
 # float64 is for checks alone: no study may ask for it.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
-class NotFinite(Problem):
-    """A network gave NaN or infinity."""
-
-
-def finite(name: str, logits: Tensor) -> Tensor:
-    """Give a classifier's logits if they are finite; else raise NotFinite."""
-    if not torch.isfinite(logits).all():
-        raise NotFinite(f"classifier {name}: its logits are not finite (NaN or infinity)")
-    return logits
-
-
 class Classifier:
     """Own a frozen network: its normalization, device, precision, batch shape and the count of its passes.
 
-    The network is a chain of two named parts, `features` (images to the last spatial layer) and `head` (features to
-    logits); it can be cut at any layer of the chain (`stages.model.layers.cut`), so that methods can run what follows
-    alone.
-    One that works on tokens says by its attribute `grid` in how many rows and columns the last of them lie.
+    The network is any module that makes logits of normalized images. It can be cut at any of its modules, named by its
+    path (`stages.model.cutting`), so that methods can run what follows alone; `final` is the last place of features in
+    rows and columns before they are pooled, and `input` the normalized images.
 
     Where it is `plain` the network runs as it was built: nothing folded or traced, no other layout in memory.
     """
 
     def __init__(
-        self, name: str, network: nn.Sequential, *, mean: list[float], std: list[float], engine: dict, plain=False
+        self, name: str, network: nn.Module, *, mean: list[float], std: list[float], engine: dict, plain=False
     ):
         self.name, self.plain = name, plain
         self.device = torch.device(engine["device"])
@@ -58,12 +50,12 @@ class Classifier:
         self.mean = torch.tensor(mean, device=self.device)
         self.std = torch.tensor(std, device=self.device)
         self._network = network.eval().requires_grad_(False)
-        self._grid = getattr(network, "grid", None)
-        self.found: dict[Hashable, bool] = {}  # what was found out about the network, once
+        self.found: dict[Hashable, Any] = {}  # what was found out about the network, once
+        self._layers = Cuts(self._network, plain, len(mean))
         self._cuts: dict[str, Halves] = {}
-        self._cut("final")
+        self._cut("input")
 
-    def altered(self, alter: Callable[[nn.Sequential], None], **engine: Any) -> "Classifier":
+    def altered(self, alter: Callable[[nn.Module], None], **engine: Any) -> "Classifier":
         """Give a classifier whose network is a copy of this one's, altered; its passes are counted with this one's.
 
         The network is altered in place; `engine` is what is to be other than this one's: precision, batch.
@@ -101,11 +93,24 @@ class Classifier:
         return self._passes(of, images, targets, backward=True)
 
     def features(self, images: Images, layer: str) -> tuple[Features, Tensor]:
-        """Give a layer's activations, and beside them what its tokens of no place hold, which `head` needs too."""
-        before = self._cut(layer).before
+        """Give a layer's activations, and beside them what `head` needs too.
+
+        Beside them are what its tokens of no place hold, and what else passes by the layer: numbers, a row an image.
+        """
+        before = self._cut(layer, tuple(images.shape[1:])).before
+
+        def of(part: Tensor) -> tuple[Tensor, Tensor]:
+            activations, *others = before(self.normalized(part))
+            layout = self._layout(layer, activations, part)
+            features, tokens = gridded(activations.to(self._wide), layout)
+            others = others if tokens is None else [tokens, *others]
+            known = ("beside", layer, tuple(features.shape[1:]))
+            self.found[known] = layout, tokens is not None, [described(one, len(part)) for one in others]
+            return features, packed(others, len(part), self._wide, self.device)
+
         self.passes["forward"] += len(images) if layer != "input" else 0  # there nothing is run
         with torch.no_grad():
-            return self.batched(lambda part: self._gridded(before(self.normalized(part)).to(self._wide)), images)
+            return self.batched(of, images)
 
     def features_and_gradients(
         self, images: Images, targets: Targets, layer: str, output: str
@@ -114,13 +119,14 @@ class Classifier:
 
         At the layer `input`: the normalized image and the gradient by that.
         """
-        before = self._cut(layer).before
+        before = self._cut(layer, tuple(images.shape[1:])).before
 
         def both(part: Tensor, classes: Tensor) -> tuple[Tensor, ...]:
             with torch.no_grad():
-                activations = before(self.normalized(part))
-            gradient = self._by_activations(activations, classes, layer, output)
-            return self._gridded(activations.to(self._wide))[0].contiguous(), self._gridded(gradient)[0].contiguous()
+                activations, *others = before(self.normalized(part))
+            layout = self._layout(layer, activations, part)
+            gradient = self._by_activations(activations, others, classes, layer, output)
+            return tuple(gridded(one.to(self._wide), layout)[0].contiguous() for one in (activations, gradient))
 
         return self._passes(both, images, targets, backward=True)
 
@@ -129,7 +135,8 @@ class Classifier:
         after = self._cut(layer).after
 
         def of(part: Tensor, others: Tensor) -> Tensor:
-            return self._read(after(self._placed(ungridded(part, others))))
+            activations, others, _ = self._unpacked(part, others, layer)
+            return self._read(after(activations, *others))
 
         self._count_head(features, layer)
         with torch.no_grad():
@@ -139,8 +146,8 @@ class Classifier:
         """Differentiate the target's output by a layer's activations: a pass of what follows it, and one back."""
 
         def of(part: Tensor, others: Tensor, classes: Tensor) -> Tensor:
-            activations = self._placed(ungridded(part, others))
-            return self._gridded(self._by_activations(activations, classes, layer, output))[0].contiguous()
+            activations, others, layout = self._unpacked(part, others, layer)
+            return gridded(self._by_activations(activations, others, classes, layer, output), layout)[0].contiguous()
 
         self._count_head(features, layer)
         self.passes["backward"] += len(features)
@@ -157,8 +164,7 @@ class Classifier:
         Raises:
             Unsupported: there is none, or the network cannot be traced, so that one may be where no hook can be.
         """
-        halves = self._traced(layer, "ReLU")
-        layers = relus(halves if layer == "input" else [halves.after])
+        layers = relus([self._traced(layer, "ReLU")])
         if not layers:
             raise Unsupported(f"no ReLU follows its layer {layer}: guided backpropagation would be the plain gradient")
         hooks = [step.register_full_backward_hook(partial(rectify, sign)) for step in layers]
@@ -172,10 +178,12 @@ class Classifier:
         """Give the way from a layer's activations to logits as a new graph over the same layers.
 
         Raises:
-            Unsupported: the network cannot be traced.
+            Unsupported: the network cannot be traced, or its logits depend on what passes by the layer.
         """
-        halves = self._traced(layer, "layer")
-        return torch.fx.symbolic_trace(nn.Sequential(*halves) if layer == "input" else halves.after)
+        after = self._traced(layer, "layer")
+        if sum(node.op == "placeholder" for node in after.graph.nodes) > 1:
+            raise Unsupported(f"other values pass by its layer {layer}, which what follows needs too")
+        return graph_of(after)
 
     def propagated(
         self, function: Callable, images: Images, *others: Tensor, layer: str, forward: int, backward: int
@@ -190,14 +198,15 @@ class Classifier:
             forward: Passes that it and what comes before take.
             backward: Passes back that it takes.
         """
-        before = self._cut(layer).before
+        before = self._cut(layer, tuple(images.shape[1:])).before
 
         def of(part: Tensor, *others: Tensor) -> Tensor:
             with torch.no_grad():
-                activations = before(self.normalized(part))
+                activations, *_ = before(self.normalized(part))
             logits, attributions = function(activations, *others)
             finite(self.name, logits)
-            return self._gridded(attributions.to(self._wide))[0].contiguous()
+            layout = self._layout(layer, attributions, part)
+            return gridded(attributions.to(self._wide), layout)[0].contiguous()
 
         self.passes["forward"] += forward * len(images)
         self.passes["backward"] += backward * len(images)
@@ -221,18 +230,7 @@ class Classifier:
         It gives a tensor or a tuple of them. Whatever chooses its algorithm by the number of rows (convolutions,
         matrix products) goes through here.
         """
-        rows = len(tensors[0])
-        results = []
-        for start in range(0, rows, self.batch):
-            # A strided part would be summed in another order than a padded one.
-            parts = [tensor[start : start + self.batch].contiguous() for tensor in tensors]
-            count = len(parts[0])
-            if count < self.batch:
-                parts = [torch.cat([part, part[:1].expand(self.batch - count, *part.shape[1:])]) for part in parts]
-            found = function(*parts)
-            results.append(tuple(part[:count] for part in found) if isinstance(found, tuple) else (found[:count],))
-        joined = tuple(torch.cat(parts) if len(results) > 1 else parts[0] for parts in zip(*results, strict=True))
-        return joined if isinstance(found, tuple) else joined[0]
+        return batched(self.batch, function, *tensors)
 
     def cuts(self) -> list[str]:
         """Name the layers that the network has been cut at."""
@@ -256,44 +254,47 @@ class Classifier:
         self.passes["forward" if layer == "input" else "head"] += len(features)
 
     def _logits(self, images: Tensor) -> Tensor:
-        before, after = self._cut("final")
-        return self._read(after(before(self.normalized(images))))
+        return self._read(self._cut("input").after(self.normalized(images)))
 
-    def _by_activations(self, activations: Tensor, classes: Tensor, layer: str, output: str) -> Tensor:
+    def _by_activations(self, activations: Tensor, others: list, classes: Tensor, layer: str, output: str) -> Tensor:
         activations = activations.detach().requires_grad_()
-        logits = self._read(self._cut(layer).after(activations))
+        logits = self._read(self._cut(layer).after(activations, *others))
         (gradient,) = torch.autograd.grad(OUTPUTS[output](logits, classes), activations)
         return gradient.to(self._wide)
 
     def _read(self, found: object) -> Tensor:
         return finite(self.name, shaped(self.name, found).to(self._wide))
 
-    def _gridded(self, activations: Tensor) -> tuple[Tensor, Tensor]:
-        return gridded(activations, self._grid)
+    def _unpacked(self, features: Tensor, beside: Tensor, layer: str) -> tuple[Tensor, list, Layout]:
+        """Undo what `features` does: activations, and what else follows the layer."""
+        known = self.found.get(("beside", layer, tuple(features.shape[1:])))
+        layout, tokens, kinds = known or (Layout("first", 0, tuple(features.shape[2:])), False, [])
+        others = unpacked(beside, kinds)
+        first = others.pop(0).to(self._wide) if tokens else None
+        return self._placed(ungridded(features, first, layout), layout.kind == "first"), others, layout
 
-    def _placed(self, tensor: Tensor) -> Tensor:
-        fast = tensor.dim() == 4 and not self.plain
+    def _placed(self, tensor: Tensor, channels: bool = True) -> Tensor:
+        fast = tensor.dim() == 4 and channels and not self.plain
         return tensor.to(self._dtype, memory_format=torch.channels_last if fast else torch.contiguous_format)
 
-    def _cut(self, layer: str) -> Halves:
-        """Cut the network at a layer, once, each half made fast; `input` takes the halves of `final`, uncut."""
+    def _layout(self, layer: str, activations: Tensor, images: Tensor) -> Layout:
+        """Say how a layer's activations hold features of rows and columns."""
+        if len(activations) != len(images):
+            raise Unsupported(f"its layer {layer} gives {len(activations)} rows for {len(images)} images")
+        known = ("layout", layer, tuple(activations.shape[1:]), tuple(images.shape[1:]))
+        if known not in self.found:
+            self.found[known] = self._layers.layout(layer, tuple(activations.shape), tuple(images.shape[1:]))
+        return self.found[known]
+
+    def _cut(self, layer: str, shape: tuple[int, ...] | None = None) -> Halves:
+        """Cut the network at a layer, once, each half made fast."""
         if layer not in self._cuts:
-            if layer == "input":
-                start = [Copy()] if self.plain else []
-                self._cuts[layer] = Halves(nn.Sequential(), nn.Sequential(*start, *self._cut("final")))
-            else:
-                before, after = cut(deepcopy(self._network), layer)
-                halves = (before, nn.Sequential(Copy(), after)) if self.plain else map(folded, (before, after))
-                layout = torch.preserve_format if self.plain else torch.channels_last
-                place = {"device": self.device, "dtype": self._dtype, "memory_format": layout}
-                self._cuts[layer] = Halves(*(half.to(**place) for half in halves))
+            halves = self._layers.halves(layer, shape)
+            self._cuts[layer] = Halves(*(arranged(half.to(self.device, self._dtype), self.plain) for half in halves))
         return self._cuts[layer]
 
-    def _traced(self, layer: str, kind: str) -> Halves:
-        """Give the halves at a layer, or at `final` for the input, whose whole forward is known."""
-        halves = self._cut("final" if layer == "input" else layer)
-        if self.plain:
-            raise Unsupported(f"its network runs as it was built, untraced, so that not every {kind} can be found")
-        if not all(isinstance(half, torch.fx.GraphModule) for half in halves):
-            raise Unsupported(f"its forward cannot be traced, so that not every {kind} can be found")
-        return halves
+    def _traced(self, layer: str, kind: str) -> torch.fx.GraphModule:
+        """Give what follows a layer, if all of it is known."""
+        after = self._cut(layer).after
+        self._layers.check_known(after, kind)
+        return after

@@ -1,13 +1,14 @@
-"""Turn a part of a network into one that runs faster, and in which every ReLU can be found."""
+"""Turn a traced part of a network into one that runs faster; find its ReLUs."""
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from stages.model.rewriting import added
 
 # A layer, and the batch normalization that may be folded into it. Subclasses compute something else.
 FOLDABLE = {
@@ -20,32 +21,12 @@ FOLDABLE = {
 FLAT = (nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6)
 
 
-def folded(part: nn.Module) -> nn.Module:
-    """Fold batch normalization into the layers before it, and make every ReLU a module, where it can be traced.
-
-    A network that Python control flow keeps from being traced stays as it is: slower, and right.
-    """
-    with suppress(Exception):  # what a forward raises when it meets stand-ins for tensors, it alone knows
-        part = _modular(_fused(torch.fx.symbolic_trace(part)))
-    for layer in relus([part]):
-        layer.inplace = False  # backward hooks, and gradients by features, need the input intact
+def arranged(part: nn.Module, plain: bool) -> nn.Module:
+    """Have a part of a network hold its tensors of four dimensions with channels last in memory, unless it is plain."""
+    for held in () if plain else (*part.parameters(), *part.buffers()):
+        if held.dim() == 4:
+            held.data = held.data.to(memory_format=torch.channels_last)
     return part
-
-
-# Functions that are layers, by the layer; those of the second kind are, where all they do is to cut off below 0.
-RELUS = {
-    **dict.fromkeys((torch.relu, torch.relu_, nn.functional.relu, nn.functional.relu_, "relu", "relu_"), nn.ReLU),
-    nn.functional.relu6: nn.ReLU6,
-}
-CLAMPS = (torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp", "clamp_", "clamp_min", "clamp_min_")
-
-
-def added(graph: GraphModule, name: str, layer: nn.Module) -> str:
-    """Add a layer to a graph under a name that nothing else has, and give it."""
-    while hasattr(graph, name):
-        name += "_"
-    graph.add_submodule(name, layer)
-    return name
 
 
 def relus(parts: Iterable[nn.Module]) -> list[nn.Module]:
@@ -60,8 +41,10 @@ def rectify(sign: str, layer: nn.Module, down: tuple[Tensor], up: tuple[Tensor])
     return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
 
 
-def _fused(graph: GraphModule) -> GraphModule:
+def folded(graph: GraphModule) -> GraphModule:
     """Fold a batch normalization where the layer before it has that one use, and it that one input.
+
+    The graph is altered.
 
     The folded one is a layer of its own: the weights of the original may be used elsewhere in the graph.
     """
@@ -107,27 +90,3 @@ def _fixed(normalization: nn.Module) -> bool:
 def _hooked(*layers: nn.Module) -> bool:
     """Tell layers whose hooks compute weights, as weight normalization does, or change what is given or given back."""
     return any(layer._forward_pre_hooks or layer._forward_hooks for layer in layers)
-
-
-def _modular(graph: GraphModule) -> GraphModule:
-    """Turn every call of a ReLU function into a module, which can be hooked."""
-    for number, node in enumerate(list(graph.graph.nodes)):
-        layer = _relu(node)
-        if layer is not None:
-            name = added(graph, f"relu_{number}", layer())
-            with graph.graph.inserting_after(node):
-                module = graph.graph.call_module(name, (node.args or (node.kwargs["input"],))[:1])
-            node.replace_all_uses_with(module)
-            graph.graph.erase_node(node)
-    graph.recompile()
-    return graph
-
-
-def _relu(node: Node) -> type[nn.Module] | None:
-    """Give the layer that a call of a function is."""
-    if node.op not in ("call_function", "call_method"):
-        return None
-    bounds = (*node.args[1:], *(bound for name, bound in node.kwargs.items() if name != "input"))
-    if node.target in CLAMPS and bounds in ((0,), (0, None)) and "max" not in node.kwargs:
-        return nn.ReLU
-    return RELUS.get(node.target)

@@ -9,16 +9,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load as read_weights
 from torch import nn
 
+from stages.cache.called import files, placed
 from stages.model.arrays import Images
 from stages.model.classifier import Classifier
 from stages.model.comparing import COMPARED, compared
+from stages.model.outputs import selected
 from stages.study import cards
-from stages.study.params import find
+from stages.study.params import bound_network, find
 from stages.study.problem import Problem
 from stages.study.seeds import uniform
 
 # Watches while the function of a family is found and called, and raises a Problem if that reads what no key holds.
-Watch = Callable[[str, str], AbstractContextManager[None]]
+Watch = Callable[[str, str, list[Path]], AbstractContextManager[None]]
 
 SIDE = 64  # pixels of a side of images of noise, where neither the card nor the network says which it takes
 
@@ -41,12 +43,12 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
     """
     card = cards.read(folder)
     mean, std = cards.normalization(folder)
-    module = build(network, classes=len(card["classes"]), watch=watch)
+    module = build(network, classes=len(card["classes"]), watch=watch, study=folder.parents[2])
     data = cards.weights(folder)
     try:
         module.load_state_dict(read_weights(data))
     except SafetensorError as error:
-        raise Problem(f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.train again") from None
+        raise Problem(f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.prepare again") from None
     except RuntimeError as mismatch:
         told = " ".join(str(mismatch).split())
         raise Problem(f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {told}") from None
@@ -61,12 +63,21 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
     return Classifier(name, module, **about, plain=known["runs"] == "plain")
 
 
-def build(network: dict, *, classes: int, watch: Watch) -> nn.Sequential:
-    """Build the network that an entry of params.yaml names, with its settings."""
-    settings = {key: value for key, value in network.items() if key not in ("family", "function")}
-    function = network.get("function", network["family"])
-    with watch(network["family"], function):
-        return find("networks", network["family"], function)(classes=classes, **settings)
+def build(network: dict, *, classes: int, watch: Watch, study: Path = Path()) -> nn.Module:
+    """Build the network that an entry of params.yaml names, with its settings.
+
+    Args:
+        network: What the entry says of it.
+        classes: Logits.
+        watch: While it is built: `stages.inputs.building`.
+        study: To which its paths are relative.
+    """
+    bound = bound_network(network, "network")
+    settings = placed(bound.settings, study) | {"classes": classes}
+    output = settings.pop("output", None)
+    with watch(bound.family, bound.function, files(settings)):
+        found = find("networks", bound.family, bound.function)(**settings)
+    return found if output is None else selected(found, output)
 
 
 def _noise(card: dict, network: dict) -> Images:

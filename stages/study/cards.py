@@ -30,10 +30,12 @@ def read(folder: Path) -> dict[str, Any]:
     try:
         known = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise Problem(f"{path}: cannot be read ({error}); run stages.train again") from None
+        raise Problem(f"{path}: cannot be read ({error}); run stages.prepare again") from None
     classes = known.get("classes") if isinstance(known, dict) else None
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise Problem(f"{path}: is no card: expected a mapping with 'classes', a list of names; run stages.train again")
+        raise Problem(
+            f"{path}: is no card: expected a mapping with 'classes', a list of names; run stages.prepare again"
+        )
     return known
 
 
@@ -49,9 +51,11 @@ def normalization(folder: Path) -> tuple[list[float], list[float]]:
         numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
         if not numbers or not values or len(values) != len(found[0]) or not all(map(math.isfinite, values)):
             due = "expected 'mean' and 'std', one finite number for each channel"
-            raise Problem(f"{folder / 'card.json'}: {due}, got {found[0]} and {found[1]}; run stages.train again")
+            raise Problem(f"{folder / 'card.json'}: {due}, got {found[0]} and {found[1]}; run stages.prepare again")
     if 0 in found[1]:
-        raise Problem(f"{folder / 'card.json'}: 'std' is {found[1]}, expected numbers above 0; run stages.train again")
+        raise Problem(
+            f"{folder / 'card.json'}: 'std' is {found[1]}, expected numbers above 0; run stages.prepare again"
+        )
     return found[0], found[1]
 
 
@@ -65,7 +69,7 @@ def weights(folder: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Problem(f"{path}: cannot be read ({error}); run stages.train again") from None
+        raise Problem(f"{path}: cannot be read ({error}); run stages.prepare again") from None
 
 
 def computing(folder: Path) -> list[Any]:

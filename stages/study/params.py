@@ -14,17 +14,22 @@ from pathlib import Path
 from signal import SIGINT
 from typing import Any, Literal
 
-from stages.study import unedited
+from stages.study import classifiers, unedited
 from stages.study.fitting import fitting
 from stages.study.parsing import parsed
 from stages.study.problem import Problem
-from stages.study.settings import NAME, Entry, check, mapping, named
-from stages.study.signatures import askable, signature, signature_in
+from stages.study.settings import NAME, Entry, check, mapping, named, settings
+from stages.study.signatures import askable, signature
 from stages.study.smoothing import check_judging, check_reach, smoothings
 
 # Keys of an entry that are not settings of its function.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "methods": {"channels": Literal["sum", "abs_sum", "max_abs"], "reverse": dict[str, float] | None},
+    "methods": {
+        "channels": Literal["sum", "abs_sum", "max_abs"],
+        "reverse": dict[str, float] | None,
+        "count": int | None,
+        "grids": bool,
+    },
     "metrics": {
         "count": int | None,
         "exclude": list[str],
@@ -44,13 +49,18 @@ REVERSE = {"remain": float, "swap": float}
 OPTIONAL: dict[str, Any] = {
     "count": None,
     "exclude": [],
+    "grids": True,
     "reverse": None,
     "smoothings": [],
     "level": None,
     "tile": None,
 }
 # Options that choose rows, or what is read off them, and leave their values alone.
-CHOOSING = ("count", "exclude", "smoothings", "level", "tile")
+CHOOSING = ("count", "exclude", "grids", "smoothings", "level", "tile")
+
+# Of any network: what of its output are the logits. Of a network that takes them: what stands where they are absent.
+OUTPUT = {"output": int | str | list[int | str] | None}
+ABSENT: dict[str, Any] = {"settings": {}, "side": None}
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "engine": {
@@ -66,7 +76,9 @@ DUE = ("seed", "engine", "stores", "judge", *WORK, "aggregate", "report")
 
 
 def load(study: Path) -> dict:
-    """Read a study's params.yaml and check every entry in it.
+    """Read a study's params.yaml, check every entry in it, and fill in what may be left out.
+
+    Classifiers have all their sections (`stages.study.classifiers`); `certify` is a mapping, `judge` one or None.
 
     Raises:
         Problem: the file is missing, is no YAML mapping, or an entry is wrong.
@@ -90,6 +102,7 @@ def load(study: Path) -> dict:
         raise Problem(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
     for section, accepted in SECTIONS.items():
         check(params[section], accepted, section, "the kernel")
+    params["certify"] = {} if params["certify"] is None else params["certify"]
     methods = {name for listed in entries(params, "methods").values() for name in listed}
     certified = smoothings(params, methods)
     judged = [metric for listed in entries(params, "metrics").values() for metric in listed.values()]
@@ -98,16 +111,18 @@ def load(study: Path) -> dict:
     for name in mapping(params["datasets"], "datasets"):
         dataset(params, name)
     check({"seed": params["seed"]}, {"seed": int}, "seed", "the kernel")
-    for section, verb, function in (("judge", "train", "judged"), ("aggregate", "aggregate", "aggregate")):
-        settings(section, params[section], verb, function)
+    if params["judge"] is not None:
+        settings("judge", params["judge"], "model/attacks", "attacked")
+    settings("aggregate", params["aggregate"], "aggregate", "aggregate")
     settings("report", params["report"], "report", "report")
-    for name, spec in mapping(params["classifiers"], "classifiers").items():
-        _classifier(params, name, mapping(spec, f"classifiers.{name}"))
-        if known := side(params, name):
-            for metric in [one for one in judged if one.options["smoothings"]]:
-                grids = "tiles" in signature("metrics", metric.family, metric.function).evidence
-                tiles = spec["grids"]["tiles_per_side"] if grids else 1
-                check_reach(metric, certified[metric.options["smoothings"][0]], name, (tiles * known) ** 2)
+    specs = mapping(params["classifiers"], "classifiers")
+    for name in specs:
+        named(name, f"classifiers.{name}")
+    for name in specs:
+        specs[name] = classifiers.completed(params, name)
+        network(params, name)
+        if (known := side(params, name)) is not None:
+            _check_reach(certified, judged, name, specs[name]["grids"], known)
     return params
 
 
@@ -119,33 +134,22 @@ def _meaning(content: bytes) -> bytes:
         return unedited.plain(content)
 
 
+def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: dict | None, side: int) -> None:
+    """Check that metrics of votes can certify something on a classifier's images, and on its grids where it has any."""
+    for metric in [one for one in judged if one.options["smoothings"]]:
+        grids = "tiles" in signature("metrics", metric.family, metric.function).evidence
+        if grids and tiled is None:
+            continue
+        tiles = tiled["tiles_per_side"] if grids else 1
+        check_reach(metric, certified[metric.options["smoothings"][0]], classifier, (tiles * side) ** 2)
+
+
 def side(params: dict, classifier: str) -> int | None:
     """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
     about = params["classifiers"][classifier]
     images = params["datasets"][about["dataset"]]
     fitted = (images.get("fit") or {}).get("size", images.get("size", about["network"].get("side")))
     return fitted if isinstance(fitted, int) else None
-
-
-def _classifier(params: dict, name: str, spec: dict) -> None:
-    where = f"classifiers.{name}"
-    named(name, where)
-    due = {"dataset", "network", "train", "images", "grids"}
-    if set(spec) != due:
-        missing, unknown = ", ".join(sorted(due - set(spec))), ", ".join(sorted(set(spec) - due))
-        raise Problem(f"params.yaml: {where}: missing: {missing or 'nothing'}; unknown: {unknown or 'nothing'}")
-    if not isinstance(spec["dataset"], str) or spec["dataset"] not in params["datasets"]:
-        known = ", ".join(params["datasets"])
-        raise Problem(f"params.yaml: {where}.dataset: no dataset '{spec['dataset']}'; known: {known}")
-    network(params, name)
-    for section, verb, function in (
-        ("images", "select", "eligible"),
-        ("grids", "tile", "members"),
-        ("train", "train", "fit"),
-    ):
-        settings(f"{where}.{section}", spec[section], verb, function)
-    if spec["train"]["adversary"] is not None:
-        settings(f"{where}.train.adversary", spec["train"]["adversary"], "train", "attack")
 
 
 def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
@@ -206,27 +210,28 @@ def dataset(params: dict, name: str) -> Entry:
 
 def network(params: dict, classifier: str) -> Entry:
     """Bind the network of a classifier's entry."""
-    where = f"classifiers.{classifier}.network"
-    given = dict(mapping(params["classifiers"][classifier]["network"], where))
+    return bound_network(params["classifiers"][classifier]["network"], f"classifiers.{classifier}.network")
+
+
+def bound_network(network: object, where: str) -> Entry:
+    """Bind what an entry says of a network; its `output` is among the settings if it has one."""
+    given = dict(mapping(network, where))
     if "family" not in given:
         raise Problem(f"params.yaml: {where}: 'family' is missing: the module of stages/networks that has it")
     family = _plain(given.pop("family"), "family", where)
     function = _plain(given.get("function", family), "function", where)
+    output = check({"output": given.pop("output", None)}, OUTPUT, where, "every network")
+    taken = signature("networks", family, function, where).settings
+    given = {**{name: value for name, value in ABSENT.items() if name in taken}, **given}
     # The number of classes is the dataset's to say.
-    return entry("networks", family, function, {**given, "classes": 1}, where)
+    bound = entry("networks", family, function, {**given, "classes": 1}, where)
+    return bound if output["output"] is None else bound._replace(settings={**bound.settings, **output})
 
 
 def _plain(value: object, part: str, where: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise Problem(f"params.yaml: {where}: {part} = {value!r}: expected a name of a-z, 0-9 and _")
     return value
-
-
-def settings(where: str, given: object, verb: str, function: str) -> dict[str, Any]:
-    """Check a section of params.yaml against the keyword-only settings of a verb's function."""
-    taken = signature_in(verb, function)
-    given = {**taken.defaults, **mapping(given, where, empty=True)}
-    return check(given, taken.settings, where, f"{function} of stages/{verb}.py")
 
 
 def find(kind: str, family: str, function: str) -> Any:

@@ -32,11 +32,12 @@ SOME_SHARE = Range(0, 1, open_below=True)
 PART = Range(0, 1, open_below=True, open_above=True)
 
 RANGES = {
+    "accuracy": SHARE,
     "after": SHARE,
     "alpha": PART,
     "area_weight": NOT_NEGATIVE,
     "areas": PART,
-    "background": COUNT,
+    "background": WHOLE,
     "baselines": COUNT,
     "batch": COUNT,
     "blocks": COUNT,
@@ -100,6 +101,7 @@ RANGES = {
     "size": COUNT,
     "smoothing": NOT_NEGATIVE,
     "spread": NOT_NEGATIVE,
+    "std": POSITIVE,
     "step": COUNT,
     "step_size": POSITIVE,
     "steps": COUNT,

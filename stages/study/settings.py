@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from stages.study.problem import Problem
 from stages.study.ranges import fault
+from stages.study.signatures import signature_in
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -47,6 +48,13 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
     if faults := [told for name, value in checked.items() if (told := fault(function, name, value))]:
         raise Problem(f"params.yaml: {where}: {'; '.join(faults)}")
     return checked
+
+
+def settings(where: str, given: object, module: str, function: str) -> dict[str, Any]:
+    """Check a section of params.yaml against the keyword-only settings of a function of a module of stages/."""
+    taken = signature_in(module, function)
+    given = {**taken.defaults, **mapping(given, where, empty=True)}
+    return check(given, taken.settings, where, f"{function} of stages/{module}.py")
 
 
 def mapping(value: object, where: str, *, empty: bool = False) -> dict:

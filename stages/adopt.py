@@ -1,0 +1,149 @@
+"""Take weights that somebody has trained: from a file, or those that a library knows by a tag.
+
+The file is read and left as it is. What it is must be said: its digest is checked, and the names and shapes of its
+weights are those of the network, neither more nor fewer.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from stages.inputs.building import building
+from stages.inputs.splits import Split
+from stages.model.comparing import COMPARED, logits
+from stages.model.engine import start
+from stages.model.loading import build
+from stages.model.tags import tagged
+from stages.model.weights import digest_of, fill, read, renamed, unwrapped
+from stages.study.params import network as params_network
+from stages.study.problem import Problem
+from stages.study.settings import Entry
+
+
+class Adopted(NamedTuple):
+    """What is known of weights that were taken: how they have images normalized, and the accuracy that they claim."""
+
+    preprocess: dict[str, list[float]] | None
+    accuracy: float | None
+
+
+def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
+    """Take the weights that a classifier's entry names: return them as a safetensors file, and what the card says.
+
+    Args:
+        study: The folder of params.yaml, to which the paths of files are relative.
+        params: What it says.
+        classifier: Which one.
+        images: The dataset's held-out split.
+
+    Raises:
+        Problem: the weights cannot be found, are not those that are meant, are not the network's, or the network has
+            not one logit for each class of the dataset.
+    """
+    spec, where = params["classifiers"][classifier], f"classifiers.{classifier}"
+    start(params["engine"])
+    network = build(spec["network"], classes=len(images.classes), watch=building, study=study).eval()
+    owner = f"{where}.network for the {len(images.classes)} classes of the dataset {images.dataset}"
+    found = adopted(study, network, params_network(params, classifier), where, owner, **spec["weights"])
+    preprocess = spec["preprocess"] or found.preprocess
+    if preprocess is None:
+        told = "is missing, and the weights do not say how images are normalized"
+        raise Problem(f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel")
+    mean, std = normalization(images.shape[0], where, **preprocess)
+    _check_logits(classifier, network, images, mean, std, params["engine"]["device"])
+    weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    source = {**spec["weights"], "accuracy": found.accuracy}
+    said = "params.yaml" if spec["preprocess"] else "the weights"
+    return save(weights), {"source": source, "mean": mean, "std": std, "preprocess": said}
+
+
+def adopted(
+    study: Path,
+    network: nn.Module,
+    bound: Entry,
+    where: str,
+    owner: str,
+    *,
+    file: str | None = None,
+    tag: str | None = None,
+    sha256: str | None = None,
+    entry: str | None = None,
+    rename: dict[str, str | None] | None = None,
+    accuracy: float | None = None,
+) -> Adopted:
+    """Find weights, check that they are those that are meant, and load them into a network.
+
+    Args:
+        study: To which `file` is relative.
+        network: It is changed in place.
+        bound: The network's entry: `tag` names weights in the library of its family.
+        where: The classifier's entry.
+        owner: What the network is called in messages.
+        file: `.safetensors`, or a checkpoint of PyTorch.
+        tag: The library's name of the weights, in place of a file.
+        sha256: Of the file.
+        entry: Of a checkpoint: the entry that holds the weights, where it is not a usual one.
+        rename: Prefixes of the weights' names and what stands in the network in place of them; null leaves out
+            those weights.
+        accuracy: What the source of the weights says of them, 0 to 1; null where it is not known, or is the library's
+            to say.
+    """
+    about = None
+    if tag is not None:
+        place, about = tagged(bound, tag, f"{where}.weights")
+    else:
+        place = _outside(study, file, f"{where}.weights")
+    _check_digest(place, sha256, f"{where}.weights")
+    found = unwrapped(renamed(read(place, entry), rename, place), network, place)
+    fill(network, found.weights, place, owner)
+    preprocess = {"mean": about.mean, "std": about.std} if about else None
+    if found.mean is not None and found.std is not None:
+        preprocess = {"mean": found.mean, "std": found.std}
+    return Adopted(preprocess, accuracy if accuracy is not None or about is None else about.accuracy)
+
+
+def normalization(channels: int, where: str, *, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation by which images are normalized, if there is one for each channel.
+
+    Args:
+        channels: Of the dataset's images.
+        where: The classifier's entry.
+        mean, std: Of each channel, in intensities of 0 to 1.
+    """
+    if len(mean) != channels or len(std) != channels:
+        told = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
+        raise Problem(f"params.yaml: {where}.preprocess: {told}")
+    return mean, std
+
+
+def _outside(study: Path, file: str, where: str) -> Path:
+    """Return where a file lies, if that is not among what the stages make, and delete."""
+    place, data = study / file, (study / "data").resolve()
+    full = place.resolve()
+    if data in full.parents and data / "raw" not in full.parents:
+        told = "lies among what the stages make and delete"
+        raise Problem(f"params.yaml: {where}.file = {file!r}: {told}; expected another place: data/raw, for example")
+    return place
+
+
+def _check_digest(place: Path, given: str | None, where: str) -> None:
+    found = digest_of(place)
+    if given is None:
+        raise Problem(f"params.yaml: {where}.sha256 is missing; that of {place} is: {found}")
+    if given != found:
+        raise Problem(f"params.yaml: {where}.sha256 = {given}, but that of {place} is {found}: another file")
+
+
+def _check_logits(
+    classifier: str, network: nn.Module, images: Split, mean: list[float], std: list[float], device: str
+) -> None:
+    """Check on real images that the network has a logit for each class of the dataset."""
+    few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(device).float().div(255)
+    center, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
+    found = logits(classifier, network.to(device), (few - center) / scale).shape[1]
+    if found != len(images.classes):
+        told = f"its network gives {found} logits, but the dataset {images.dataset} has {len(images.classes)} classes"
+        raise Problem(f"classifier {classifier}: {told}; expected one for each, in the same order")

@@ -1,0 +1,181 @@
+"""Prepare a classifier: `python -m stages.prepare CLASSIFIER` writes `data/classifiers/<classifier>/`.
+
+Where its entry has `train` it is trained, where it has `weights` it takes those that somebody has trained. The folder
+holds `weights.safetensors` and `card.json`: network, normalization, recipe or source of the weights, accuracy on the
+held-out split and under an attack. Weights and accuracies are keyed: those that are known are not made again.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stages.cache import keys
+from stages.cache.locks import beside, drop
+from stages.cache.recorded import recorded
+from stages.cache.stores import replace
+from stages.inputs.splits import Split, split
+from stages.study.params import command, load, network, path
+from stages.study.problem import Problem
+
+# What the card says of how the weights were made, and of what they were found to be.
+MADE = ("recipe", "source", "seed", "mean", "std", "preprocess", "trained_on")
+EVALUATED = ("form", "judged_on", "accuracy", "top5", "attacked", "adversarial_accuracy", "adversary")
+TRAINING = ("deterministic", "begun", "moments", "fit")
+# A source's accuracy lies far above what was measured where the latter would be this improbable, and is this much less.
+IMPROBABLE, FAR = 0.001, 0.1
+# A classifier is no better than chance where that many right answers by chance are at least this probable.
+CHANCE = 0.01
+
+
+class Known(NamedTuple):
+    """A card and weights that were made before, intact."""
+
+    card: dict[str, Any]
+    weights: bytes
+
+
+def main(study: Path, classifier: str) -> None:
+    """Train or take the weights, evaluate them on the held-out split, put the folder in place."""
+    params = load(study)
+    spec = params["classifiers"][classifier]
+    held_out = split(study, spec["dataset"], "test")
+    if not len(held_out):
+        raise Problem(f"dataset {spec['dataset']}: classifiers are evaluated on the split test, which has no image")
+    images = split(study, spec["dataset"], "train")
+    folder, cell = path(study, "classifiers", classifier), f"prepare@{classifier}"
+    known = intact(recorded(study, cell, folder, study / ".atlas" / "cells" / cell / "recorded"))
+    if spec["train"]:
+        key = trained_key(study, params, classifier, images)
+    else:
+        key = adopted_key(study, params, classifier, held_out)
+    if known is not None and known.card.get("key") == key:
+        weights, made = known.weights, {name: known.card[name] for name in MADE if name in known.card}
+    elif spec["train"]:
+        from stages.train import trained
+
+        weights, made = trained(study, params, classifier, images)
+    else:
+        from stages.adopt import adopt
+
+        weights, made = adopt(study, params, classifier, held_out)
+    about = {name: spec[name] for name in ("dataset", "network")}
+    card = {"key": key, "name": classifier, **about, "classes": held_out.classes, "image": list(held_out.shape), **made}
+    card["weights"] = keys.digest(weights).hex()
+    card["evaluated"] = evaluated_key(study, params, classifier, card, held_out)
+    if known is not None and known.card.get("evaluated") == card["evaluated"]:
+        card |= {name: known.card[name] for name in EVALUATED if name in known.card}
+    else:
+        card |= evaluated(study, params, classifier, card, weights, held_out)
+    if "source" in card and (told := doubt(card)):
+        card["warning"] = told
+        print(f"WARNING: classifier {classifier}: {told}", file=sys.stderr)
+    put(folder, card, weights)
+
+
+def intact(folder: Path) -> Known | None:
+    """Read a card and weights that were recorded; None where there are none, or not as they were."""
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        weights = (folder / "weights.safetensors").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return Known(card, weights) if card.get("weights") == keys.digest(weights).hex() else None
+
+
+def trained_key(study: Path, params: dict, classifier: str, images: Split) -> str:
+    """Digest all that trained weights depend on; what they are evaluated by is nothing to them."""
+    spec = params["classifiers"][classifier]
+    built, network_key = _network(study, params, classifier)
+    code = keys.code(*(("stages.train", name) for name in TRAINING), built)
+    engine = [params["engine"][name] for name in ("device", "threads")]
+    about = [network_key, spec["train"], params["seed"], engine]
+    return keys.digest("train", code, images.digest(), images.classes, *about).hex()
+
+
+def adopted_key(study: Path, params: dict, classifier: str, images: Split) -> str:
+    """Digest all that weights which were given depend on: the digest of their file stands for its content."""
+    spec = params["classifiers"][classifier]
+    built, network_key = _network(study, params, classifier)
+    code = keys.code(("stages.adopt", "adopt"), built)
+    about = [network_key, spec["weights"], spec["preprocess"], images.classes, list(images.shape)]
+    return keys.digest("adopt", code, *about).hex()
+
+
+def evaluated_key(study: Path, params: dict, classifier: str, card: dict, images: Split) -> str:
+    """Digest all that a classifier's accuracies, and the form that it runs in, depend on."""
+    built, network_key = _network(study, params, classifier)
+    code = keys.code(("stages.prepare", "evaluated"), built)
+    about = [card["weights"], card["mean"], card["std"], images.classes, network_key]
+    return keys.digest(code, images.digest(), *about, params["engine"], params["judge"], params["seed"]).hex()
+
+
+def _network(study: Path, params: dict, classifier: str) -> tuple[tuple[str, str], list[Any]]:
+    """Give where the code of a network begins, and what else it depends on: its settings, a user's own code."""
+    bound = network(params, classifier)
+    return (f"stages.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study, bound)]
+
+
+def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:
+    """Compare the forms of the network on a few images, and measure its accuracies, some images at a time."""
+    import torch
+    from safetensors.torch import load as read_weights
+
+    from stages.inputs.building import building
+    from stages.model.attacks import accuracy, attacked
+    from stages.model.classifier import Classifier
+    from stages.model.comparing import COMPARED, compared
+    from stages.model.engine import start
+    from stages.model.loading import build
+
+    start(params["engine"])
+    module = build(card["network"], classes=len(images.classes), watch=building, study=study)
+    module.load_state_dict(read_weights(weights))
+    about = {"mean": card["mean"], "std": card["std"], "engine": params["engine"]}
+    few = torch.from_numpy(images.pixels(slice(0, COMPARED))).float().div(255)
+    form = compared(classifier, module.eval(), few, **about)
+    loaded = Classifier(classifier, module, **about, plain=form["runs"] == "plain")
+    parts = images.blocks(params["engine"]["batch"])
+    pairs = ((torch.from_numpy(images.pixels(part)), torch.from_numpy(images.labels[part])) for part in parts)
+    found = {"form": form, **accuracy(loaded, pairs)}
+    if params["judge"] is not None:
+        first = slice(0, params["judge"]["count"])
+        pixels, labels = torch.from_numpy(images.pixels(first)), torch.from_numpy(images.labels[first])
+        found |= attacked(loaded, pixels, labels, params["seed"], **params["judge"])
+    return found
+
+
+def doubt(card: dict) -> str | None:
+    """Say why the weights may not be what they are said to be: None where their accuracy gives no reason to think so.
+
+    It does where the source's own accuracy, or more right answers than chance gives, is far from what was measured.
+    """
+    from scipy.stats import binom
+
+    images, found, claimed = card["judged_on"], card["accuracy"], card["source"]["accuracy"]
+    right, chance = round(found * images), 1 / len(card["classes"])
+    measured = f"it gets {right} of {images} held-out images right ({found:.1%})"
+    checks = "check its network, preprocess and the order of the dataset's classes"
+    if claimed is not None and found < claimed - FAR and binom.cdf(right, images, claimed) < IMPROBABLE:
+        return f"{measured}, and the source of its weights says {claimed:.1%}: {checks}"
+    if (guessed := binom.sf(right - 1, images, chance)) > CHANCE:
+        return (
+            f"{measured}, which guessing among {len(card['classes'])} classes gives too (p = {guessed:.2g}): {checks}"
+        )
+    return None
+
+
+def put(folder: Path, card: dict, weights: bytes) -> None:
+    """Write a classifier's folder beside its place, then put it there by rename."""
+    partial = beside(folder)
+    partial.mkdir(parents=True)
+    try:
+        (partial / "weights.safetensors").write_bytes(weights)
+        (partial / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+        replace(partial, folder)
+    finally:
+        drop(partial)
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,384 @@
+"""Any network, as its library or its user built it: the classifier gives its own numbers, whole and cut anywhere."""
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from stages.inputs.building import building
+from stages.model.classifier import Classifier
+from stages.model.comparing import compared
+from stages.model.engine import start
+from stages.model.loading import build
+from stages.study.problem import Problem, Unsupported
+
+CLASSES = 5
+ENGINE = {"device": "cpu", "precision": "float64", "threads": 1, "batch": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _started():
+    start(ENGINE)
+
+
+def as_if_trained(network: nn.Module, shape: tuple[int, ...]) -> nn.Module:
+    """Statistics of batches, and no bias, scale or head that is 0 or 1, so that every layer tells."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.numel() < 5000:
+                parameter += 0.1 * torch.randn_like(parameter)
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = None
+        network.train()(torch.randn(2, *shape))
+    return network.double().eval()
+
+
+def images_of(shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(2, *shape, generator=torch.Generator().manual_seed(5)).double()
+
+
+def classified(network: nn.Module, channels: int = 3, **about: object) -> Classifier:
+    about = {"mean": [0.5] * channels, "std": [0.25] * channels, "engine": ENGINE, **about}
+    return Classifier("any", network, **about)
+
+
+def logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    return network((images - 0.5) / 0.25)
+
+
+def own(network: nn.Module, images: Tensor, targets: Tensor, path: str | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, a module's activations and the gradient of the targets' logits by them, by a hook on the network."""
+    held: list[Tensor] = []
+    given = images.clone().requires_grad_()
+
+    def hold(layer: nn.Module, entering: tuple, leaving: Tensor) -> Tensor:
+        held.append(leaving)
+        return leaving.clone()  # what follows may work in place
+
+    hook = network.get_submodule(path).register_forward_hook(hold) if path else None
+    logits = logits_of(network, given)
+    if hook:
+        hook.remove()
+    at = held[0] if path else given
+    (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), at)
+    return logits.detach(), at.detach(), gradient
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
+
+
+def check(classifier: Classifier, network: nn.Module, images: Tensor, layer: str, path: str, laid_out=None) -> None:
+    """Check a layer against the module of that path: activations as `laid_out`, gradients, and what follows."""
+    laid_out = laid_out or (lambda activations: activations)
+    targets = torch.arange(len(images))
+    logits, activations, gradient = own(network, images, targets, path)
+    features, beside = classifier.features(images, layer)
+    close(features, laid_out(activations))
+    close(classifier.head(features, beside, layer), logits)
+    both = classifier.features_and_gradients(images, targets, layer, "logit")
+    close(both[0], features)
+    close(both[1], laid_out(gradient))
+    close(classifier.head_gradient(features, beside, targets, layer, "logit"), both[1])
+
+
+def tokens(beside: int, grid: tuple[int, int]):
+    return lambda activations: activations[:, beside:].mT.unflatten(2, grid)
+
+
+def last(activations: Tensor) -> Tensor:
+    return activations.permute(0, 3, 1, 2)
+
+
+# Of torchvision: the module whose output `final` is, another inside a block, and how their activations are laid out.
+NETWORKS = {
+    "resnet18": ("layer4", None, "layer3.1.conv1", None),
+    "densenet121": (None, None, "features.denseblock4.denselayer16.conv1", None),
+    "mobilenet_v3_small": ("features", None, "features.5.block.2.fc1", None),
+    "convnext_tiny": ("features", None, "features.5.2.block.3", last),
+    "swin_t": ("permute", None, "features.5.1", last),
+    "vit_b_16": (
+        "encoder.layers.encoder_layer_10",
+        tokens(1, (4, 4)),
+        "encoder.layers.encoder_layer_3.mlp.0",
+        tokens(1, (4, 4)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_torchvision(name):
+    more = {"image_size": 64} if name == "vit_b_16" else {}
+    network = as_if_trained(models.get_model(name, weights=None, num_classes=CLASSES, **more), (3, 64, 64))
+    if name == "vit_b_16":
+        nn.init.normal_(network.heads.head.weight, std=0.1)
+    images = images_of((3, 64, 64))
+    classifier = classified(network)
+    targets = torch.arange(2)
+    logits, _, gradient = own(network, images, targets, None)
+    close(classifier.logits(images), logits)
+    close(classifier.gradient(images, targets, "logit"), gradient)
+    final, laid_out, inside, inside_laid_out = NETWORKS[name]
+    check(classifier, network, images, inside, inside, inside_laid_out)
+    if final is not None:
+        check(classifier, network, images, "final", final, laid_out)
+    else:  # behind the last module comes a function
+        features, beside = classifier.features(images, "final")
+        close(features, network.features((images - 0.5) / 0.25).relu())
+        close(classifier.head(features, beside, "final"), logits)
+    graph = classifier.graph("input")
+    kinds = {type(layer) for layer in graph.modules()}
+    assert nn.MultiheadAttention not in kinds
+    assert not [node for node in graph.graph.nodes if node.op == "call_function" and "relu" in node.target.__name__]
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
+@pytest.mark.parametrize(
+    ("name", "side", "final", "laid_out"),
+    [
+        ("deit_tiny_distilled_patch16_224", 64, "blocks.10", tokens(2, (4, 4))),
+        ("vit_tiny_patch16_dinov3_qkvb", 64, "blocks.10", tokens(5, (4, 4))),
+        ("repvgg_a0", 64, "stages", None),
+        ("tf_efficientnet_lite0", 64, "bn2", None),
+        ("swin_tiny_patch4_window7_224", 64, "norm", last),
+    ],
+)
+def test_networks_of_timm(name, side, final, laid_out):
+    sized = {"img_size": side} if "patch" in name else {}
+    network = build({"family": "timm", "name": name, "settings": sized}, classes=CLASSES, watch=building)
+    network = as_if_trained(network, (3, side, side))
+    images, classifier = images_of((3, side, side)), classified(network)
+    logits, _, gradient = own(network, images, torch.arange(2), None)
+    close(classifier.logits(images), logits)
+    close(classifier.gradient(images, torch.arange(2), "logit"), gradient)
+    check(classifier, network, images, "final", final, laid_out)
+
+
+class Stubborn(nn.Module):
+    """A network that looks at its numbers, so that no trace knows what it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.relu, self.last = nn.ReLU(inplace=True), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.relu(self.first(x))
+        if x.mean() > 1e9:
+            x = -x
+        x = self.second(x)
+        x += x.mean((1, 2, 3), keepdim=True)
+        return self.last(nn.functional.relu(x, inplace=True).mean((2, 3)))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_network_that_cannot_be_traced_is_cut_by_hooks(plain):
+    network, images = as_if_trained(Stubborn(), (3, 16, 24)), images_of((3, 16, 24))
+    classifier = classified(network, plain=plain)
+    logits, _, gradient = own(network, images, torch.arange(2), None)
+    close(classifier.logits(images), logits)
+    close(classifier.gradient(images, torch.arange(2), "logit"), gradient)
+    check(classifier, network, images, "first", "first")
+    check(classifier, network, images, "final", "second")
+    with pytest.raises(Unsupported, match="so that not every layer can be found"):
+        classifier.graph("final")
+    with (
+        pytest.raises(Unsupported, match="so that not every ReLU can be found"),
+        classifier.rectified("positive", "input"),
+    ):
+        pass
+    with pytest.raises(
+        Unsupported, match=r"no layer 'third' to be cut at; .* in the network: first, second, relu, last"
+    ):
+        classifier.features(images, "third")
+
+
+class Steps(nn.Module):
+    """Padding, functions and a reused layer in place, and a head without modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.pad, self.conv = nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 6, 3, stride=2)
+        self.bn, self.act = nn.BatchNorm2d(6), nn.ReLU6(inplace=True)
+        self.again = nn.Conv2d(6, 6, 3, padding=1)
+        self.last = nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        x = self.act(self.bn(self.conv(self.pad(x))))
+        y = self.again(x)
+        y += x
+        y = self.act(nn.functional.silu(y, inplace=True))
+        return self.last(y.mean([2, 3]).view(x.size(0), -1))
+
+
+def test_functions_steps_in_place_and_reused_layers():
+    network, images = as_if_trained(Steps(), (3, 16, 24)), images_of((3, 16, 24))
+    classifier = classified(network)
+    logits, _, gradient = own(network, images, torch.arange(2), None)
+    close(classifier.logits(images), logits)
+    close(classifier.gradient(images, torch.arange(2), "logit"), gradient)
+    for layer in ("pad", "conv", "bn", "again"):
+        check(classifier, network, images, layer, layer)
+    features, _ = classifier.features(images, "final")
+    assert features.shape == (2, 6, 8, 12)
+    assert features.max() <= 6
+    close(classifier.head_weights("final"), network.last.weight)
+    with pytest.raises(Unsupported, match="its layer 'act' is run 2 times for an image, expected once"):
+        classifier.features(images, "act")
+    with pytest.raises(Unsupported, match="other values pass by its layer again"):
+        classifier.graph("again")
+    with classifier.rectified("positive", "input"):
+        assert not torch.equal(classifier.gradient(images, torch.arange(2), "logit"), gradient)
+
+
+class Towers(nn.Module):
+    """Two ways that meet only when they are pooled."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+        self.last = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        return self.last(torch.cat([self.left(x).relu().mean((2, 3)), self.right(x).relu().amax((2, 3))], dim=1))
+
+
+def test_where_the_last_layer_is_not_one_the_candidates_are_told():
+    classifier, images = classified(Towers().double()), images_of((3, 16, 16))
+    with pytest.raises(Unsupported, match=r"name one in place of 'final'; .* at the end: left, right"):
+        classifier.features(images, "final")
+    assert classifier.features(images, "left")[0].shape == (2, 4, 14, 14)
+
+
+BESIDE = "from torch import nn\n\ndef step(entering, leaving):\n    return nn.Conv2d(entering, leaving, 3, padding=1)\n"
+FILE = """
+import torch
+from torch import nn
+from parts import step
+
+
+class Radar(nn.Module):
+    def __init__(self, *, channels, classes):
+        super().__init__()
+        self.steps = nn.Sequential(step(channels, 8), nn.ReLU(), nn.MaxPool2d(4), step(8, 8), nn.ReLU())
+        self.last = nn.Linear(8 * 24 * 40, classes)
+
+    def forward(self, x):
+        return self.last(torch.flatten(self.steps(x), 1))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "parts.py").write_text(BESIDE)
+    (tmp_path / "radar.py").write_text(FILE)
+    return tmp_path / "radar.py"
+
+
+def entry(file: Path, name: str = "Radar", **settings: object) -> dict:
+    settings = settings or {"channels": 4, "classes": CLASSES}
+    return {"family": "module", "call": f"{file}:{name}", "settings": settings}
+
+
+def test_a_module_of_a_users_own_file_of_four_channels(file):
+    before = set(sys.modules)
+    network = build(entry(file), classes=CLASSES, watch=building)
+    assert not {"radar", "parts"} & (set(sys.modules) - before)
+    network = as_if_trained(network, (4, 96, 160))
+    images, classifier = images_of((4, 96, 160)), classified(network, channels=4)
+    close(classifier.logits(images), logits_of(network, images))
+    check(classifier, network, images, "final", "steps.4")
+    assert classifier.features(images, "final")[0].shape == (2, 8, 24, 40)
+    relative = {**entry(file), "call": "radar.py:Radar"}
+    assert isinstance(build(relative, classes=CLASSES, watch=building, study=file.parent), nn.Module)
+
+
+WRONG = [
+    ({"call": "radar"}, "expected 'package.module:Name', or 'path/to/file.py:Name'"),
+    ({"call": "nowhere.py:Radar"}, "there is no file nowhere.py"),
+    ({"call": "no_such_package:Radar"}, "the module no_such_package cannot be imported"),
+    ({"call": "FILE:Sonar"}, "radar has no 'Sonar'; it has: step, Radar"),
+    ({"call": "FILE:torch.pi"}, "'torch.pi' is a float, expected a class or a function"),
+    ({"call": "FILE:step", "settings": {"entering": 1}}, r"it raises TypeError: step\(\) missing 1 required"),
+    (
+        {"call": "FILE:Radar", "settings": {"channel": 1}},
+        "it raises TypeError: .*unexpected keyword argument 'channel'",
+    ),
+    ({"call": "FILE:torch.zeros", "settings": {"size": [1]}}, "it gives a Tensor, expected a torch.nn.Module"),
+    ({"call": 7}, "'call' = 7: expected str, got int"),
+    ({"call": "FILE:Radar", "widths": 3}, "unknown setting 'widths' = 3"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), WRONG)
+def test_a_wrong_call_is_told_in_one_line(file, given, told):
+    given = {"family": "module", **given}
+    if isinstance(given["call"], str):
+        given["call"] = given["call"].replace("FILE", str(file))
+    with pytest.raises(Problem, match=told) as raised:
+        build(given, classes=CLASSES, watch=building)
+    assert "\n" not in str(raised.value)
+
+
+class Parts(nn.Module):
+    def __init__(self, wrap):
+        super().__init__()
+        self.conv, self.last, self.wrap = nn.Conv2d(3, 6, 3), nn.Linear(6, CLASSES), wrap
+
+    def forward(self, x):
+        return self.wrap(self.last(self.conv(x).relu().mean((2, 3))))
+
+
+OUTPUTS = {
+    "a tuple": (lambda z: (z, z.sum()), 0, lambda z: z),
+    "a dictionary": (lambda z: {"aux": z.sum(), "logits": z}, "logits", lambda z: z),
+    "both": (lambda z: {"out": (z, z)}, ["out", 1], lambda z: z),
+    "one logit": (lambda z: z[:, :1], "sigmoid", lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
+    "one number": (lambda z: (z[:, 2],), [0, "sigmoid"], lambda z: torch.stack([0 * z[:, 2], z[:, 2]], 1)),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_an_entry_says_which_output_is_meant(kind, monkeypatch):
+    from stages.model import loading
+
+    wrap, output, expected = OUTPUTS[kind]
+    torch.manual_seed(0)
+    made = Parts(wrap).double()
+    monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: made)
+    network = build({"family": "module", "call": "x.py:y", "output": output}, classes=CLASSES, watch=building).eval()
+    images = images_of((3, 12, 12))
+    z = made.last(made.conv((images - 0.5) / 0.25).relu().mean((2, 3)))
+    classifier = classified(network)
+    close(classifier.logits(images), expected(z).detach())
+    assert list(network.state_dict()) == list(Parts(wrap).state_dict())
+    found = compared("any", network.float(), images.float(), mean=[0.5] * 3, std=[0.25] * 3, engine=ENGINE)
+    assert found["runs"] == "fast"
+
+
+def test_an_output_that_is_not_there_is_told(monkeypatch):
+    from stages.model import loading
+
+    monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: Parts(lambda z: {"logits": z}))
+    for output, told in (("logit", "output = 'logit': .* gives a dict of \\['logits'\\]"), (0, "output = 0: ")):
+        network = build({"family": "module", "call": "x.py:y", "output": output}, classes=CLASSES, watch=building)
+        with pytest.raises(Problem, match=told):
+            network(torch.rand(2, 3, 12, 12))
+    with pytest.raises(Problem, match=r"its network gives a dict; .*: `output` of its network's entry .*, of 'logits'"):
+        classified(Parts(lambda z: {"logits": z}).double()).logits(images_of((3, 12, 12)))
+
+
+def test_a_name_that_torchvision_has_not_is_told():
+    with pytest.raises(Problem, match=re.escape("torchvision has no such network; near it: resnet1")):
+        build({"family": "torchvision", "name": "resnet19"}, classes=CLASSES, watch=building)
+    with pytest.raises(
+        Problem, match=r"torchvision: name = 'resnet18': settings = .*unexpected keyword argument 'width'"
+    ):
+        build({"family": "torchvision", "name": "resnet18", "settings": {"width": 2}}, classes=CLASSES, watch=building)
