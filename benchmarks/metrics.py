@@ -125,13 +125,14 @@ def arguments() -> Namespace:
     return given
 
 
-def bare_and_chained() -> tuple[nn.Module, nn.Sequential]:
+def bare_and_chained() -> tuple[nn.Module, nn.Module]:
     """Give torchvision's module and ours of the same weights."""
     torch.manual_seed(0)
-    chained = params.find("networks", "torchvision", "torchvision")(classes=CLASSES, name="resnet18", side=None)
+    build = params.find("networks", "torchvision", "torchvision")
+    ours = build(classes=CLASSES, name="resnet18", side=None, settings={})
     bare = models.resnet18(weights=None, num_classes=CLASSES)
-    bare.load_state_dict({name.partition(".")[2]: value for name, value in chained.state_dict().items()})
-    return bare.eval().requires_grad_(False), chained
+    bare.load_state_dict(ours.state_dict())
+    return bare.eval().requires_grad_(False), ours
 
 
 def natural(count: int, side: int) -> Tensor:

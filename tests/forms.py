@@ -54,7 +54,7 @@ FAULTS = {
         "writes into what ranking gave",
     ),
     # writes into the network
-    "weights": ("next(classifier.graph('final').parameters()).data.zero_()", "writes into classifier"),
+    "weights": ("next(classifier.graph('input').parameters()).data.zero_()", "writes into classifier"),
     "new_cut": ("next(classifier.graph('features.block').parameters()).data.zero_()", None),
     "buffer": ("classifier._network.features.norm.running_mean.add_(1)", "writes into classifier"),
     "training": ("classifier._network.train()", "writes into classifier"),

@@ -212,12 +212,10 @@ class TestModel:
     def test_a_transformer_is_drawn_anew(self):
         from torchvision.models import VisionTransformer
 
-        from stages.networks._attention import transformer
-
         torch.manual_seed(0)
         vit = VisionTransformer(8, 4, 2, 2, 8, 16, num_classes=3)
         nn.init.normal_(vit.heads.head.weight)
-        classifier = make_classifier(transformer(vit))
+        classifier = make_classifier(vit)
         evidence = {**make_evidence(rows=3), "classifier": classifier}
         evidence |= {"images": evidence["images"][:, :, :8, :8].contiguous(), "targets": torch.tensor([0, 1, 2])}
         evidence |= {"seeds": [1, 2, 3]}

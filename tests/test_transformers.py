@@ -11,7 +11,6 @@ from stages.inputs.explain import mapped
 from stages.methods import attention
 from stages.model import engine
 from stages.model.classifier import Classifier
-from stages.networks._attention import Attention, transformer
 from stages.networks.residual import small_resnet
 from stages.networks.torchvision import torchvision
 from stages.study.params import find
@@ -41,17 +40,17 @@ def _one_thread():
     engine.start(ENGINE)
 
 
-def alive(network: torch.nn.Sequential) -> torch.nn.Sequential:
+def alive(network: models.VisionTransformer) -> models.VisionTransformer:
     """Give the head, which torchvision begins with zeros, weights by which images differ."""
     torch.manual_seed(2)
-    torch.nn.init.normal_(network.head.head.weight, std=0.5)
+    torch.nn.init.normal_(network.heads.head.weight, std=0.5)
     return network.eval()
 
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     torch.manual_seed(0)
-    network = alive(torchvision(classes=CLASSES, name="vit_b_16", side=SIDE))
+    network = alive(torchvision(classes=CLASSES, name="vit_b_16", side=SIDE, settings={}))
     return Classifier("vit", network, mean=MEAN, std=STD, engine=ENGINE)
 
 
@@ -62,7 +61,7 @@ def small() -> Classifier:
     whole = models.VisionTransformer(
         image_size=32, patch_size=8, num_layers=3, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=CLASSES
     )
-    return Classifier("small", alive(transformer(whole)), mean=MEAN, std=STD, engine={**ENGINE, "batch": 4})
+    return Classifier("small", alive(whole), mean=MEAN, std=STD, engine={**ENGINE, "batch": 4})
 
 
 def given(classifier: Classifier, count: int, side: int) -> dict:
@@ -119,18 +118,23 @@ def test_a_row_is_the_same_in_any_company(entry, small):
 
 
 def held(classifier: Classifier, image: torch.Tensor, target: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The attention of every block (head, token, token) and the gradient of the logit by it, through hooks."""
-    seen = []
-
-    def hold(_, entering, leaving):
-        leaving.retain_grad()
-        seen.append(leaving)
-
-    network = classifier._network
-    hooks = [block.softmax.register_forward_hook(hold) for block in network.modules() if isinstance(block, Attention)]
-    network(classifier.normalized(image[None]).requires_grad_())[0, target].backward()
-    for hook in hooks:
-        hook.remove()
+    """The attention of every block (head, token, token) and the gradient of the logit by it, block by block."""
+    network, seen = classifier._network, []
+    normalized = classifier.normalized(image[None]).contiguous().requires_grad_()
+    tokens = torch.cat([network.class_token, network._process_input(normalized)], dim=1)
+    tokens = tokens + network.encoder.pos_embedding
+    for block in network.encoder.layers:
+        layer, given = block.self_attention, block.ln_1(tokens)
+        three = torch.nn.functional.linear(given, layer.in_proj_weight, layer.in_proj_bias).chunk(3, dim=-1)
+        query, key, value = (part.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for part in three)
+        weights = (query @ key.transpose(-2, -1) / layer.head_dim**0.5).softmax(-1)
+        weights.retain_grad()
+        seen.append(weights)
+        tokens = tokens + layer.out_proj((weights @ value).transpose(1, 2).flatten(2))
+        tokens = tokens + block.mlp(block.ln_2(tokens))
+    logits = network.heads(network.encoder.ln(tokens)[:, 0])
+    torch.testing.assert_close(logits, classifier.logits(image[None]), rtol=1e-4, atol=1e-4)
+    logits[0, target].backward()
     return [(weights[0].detach().double(), weights.grad[0].double()) for weights in seen]
 
 

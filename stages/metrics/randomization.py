@@ -133,7 +133,7 @@ def _drawn_anew(classifier: Classifier, parts: int, order: str, seed: int) -> li
     """Give the classifiers of every step. All methods and batches ask the same ones."""
     at_least(1, "model_randomization", "parts", parts)
 
-    def alter(network: nn.Sequential, step: int) -> None:
+    def alter(network: nn.Module, step: int) -> None:
         names = [name for name, module in network.named_modules() if [*module.parameters(recurse=False)]]
         if parts > len(names):
             raise ValueError(
