@@ -131,6 +131,19 @@ def test_the_network_that_is_explained_is_the_one_that_was_built(network, images
         assert (found.flatten(1).std(1) > 0).all()
 
 
+@pytest.mark.parametrize("step", ["squeeze and excitation", "attention", "batch normalization"])
+def test_bfloat16(step, images):
+    torch.manual_seed(6)
+    whole = classified(Step(STEPS[step]))
+    half = whole.altered(lambda network: None, precision="bfloat16")
+    for method in (
+        lambda classifier: relevance.lrp(classifier, images, TARGETS, epsilon=1.0, layer="input"),
+        lambda classifier: relevance.deep_lift(classifier, images, TARGETS, baseline="black"),
+    ):
+        found, expected = method(half).double(), method(whole)
+        assert float((found - expected).norm() / expected.norm()) < 0.1
+
+
 def lrp(classifier: Classifier, images: Tensor) -> Tensor:
     return relevance.lrp(classifier, images, TARGETS, epsilon=1e-9, layer="input")
 
