@@ -20,6 +20,7 @@ from stages.model.tags import tagged
 from stages.model.weights import digest_of, fill, read, renamed, unwrapped
 from stages.study.params import network as params_network
 from stages.study.problem import Problem
+from stages.study.settings import Entry
 
 
 class Adopted(NamedTuple):
@@ -44,10 +45,9 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
     """
     spec, where = params["classifiers"][classifier], f"classifiers.{classifier}"
     start(params["engine"])
-    network = build(spec["network"], classes=len(images.classes), watch=building).eval()
+    network = build(spec["network"], classes=len(images.classes), watch=building, study=study).eval()
     owner = f"{where}.network for the {len(images.classes)} classes of the dataset {images.dataset}"
-    entry = params_network(params, classifier)
-    found = adopted(study, network, entry.family, entry.settings.get("name", ""), where, owner, **spec["weights"])
+    found = adopted(study, network, params_network(params, classifier), where, owner, **spec["weights"])
     preprocess = spec["preprocess"] or found.preprocess
     if preprocess is None:
         told = "is missing, and the weights do not say how images are normalized"
@@ -63,8 +63,7 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
 def adopted(
     study: Path,
     network: nn.Module,
-    family: str,
-    name: str,
+    bound: Entry,
     where: str,
     owner: str,
     *,
@@ -80,7 +79,7 @@ def adopted(
     Args:
         study: To which `file` is relative.
         network: It is changed in place.
-        family, name: Of the network: `tag` is one of its weights in the library of that family.
+        bound: The network's entry: `tag` names weights in the library of its family.
         where: The classifier's entry.
         owner: What the network is called in messages.
         file: `.safetensors`, or a checkpoint of PyTorch.
@@ -94,7 +93,7 @@ def adopted(
     """
     about = None
     if tag is not None:
-        place, about = tagged(family, name, tag, f"{where}.weights")
+        place, about = tagged(bound, tag, f"{where}.weights")
     else:
         place = _outside(study, file, f"{where}.weights")
     _check_digest(place, sha256, f"{where}.weights")

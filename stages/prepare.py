@@ -45,13 +45,16 @@ def main(study: Path, classifier: str) -> None:
     images = split(study, spec["dataset"], "train")
     folder, cell = path(study, "classifiers", classifier), f"prepare@{classifier}"
     known = intact(recorded(study, cell, folder, study / ".atlas" / "cells" / cell / "recorded"))
-    key = trained_key(params, classifier, images) if spec["train"] else adopted_key(params, classifier, held_out)
+    if spec["train"]:
+        key = trained_key(study, params, classifier, images)
+    else:
+        key = adopted_key(study, params, classifier, held_out)
     if known is not None and known.card.get("key") == key:
         weights, made = known.weights, {name: known.card[name] for name in MADE if name in known.card}
     elif spec["train"]:
         from stages.train import trained
 
-        weights, made = trained(params, classifier, images)
+        weights, made = trained(study, params, classifier, images)
     else:
         from stages.adopt import adopt
 
@@ -59,11 +62,11 @@ def main(study: Path, classifier: str) -> None:
     about = {name: spec[name] for name in ("dataset", "network")}
     card = {"key": key, "name": classifier, **about, "classes": held_out.classes, "image": list(held_out.shape), **made}
     card["weights"] = keys.digest(weights).hex()
-    card["evaluated"] = evaluated_key(params, classifier, card, held_out)
+    card["evaluated"] = evaluated_key(study, params, classifier, card, held_out)
     if known is not None and known.card.get("evaluated") == card["evaluated"]:
         card |= {name: known.card[name] for name in EVALUATED if name in known.card}
     else:
-        card |= evaluated(params, classifier, card, weights, held_out)
+        card |= evaluated(study, params, classifier, card, weights, held_out)
     if "source" in card and (told := doubt(card)):
         card["warning"] = told
         print(f"WARNING: classifier {classifier}: {told}", file=sys.stderr)
@@ -80,33 +83,40 @@ def intact(folder: Path) -> Known | None:
     return Known(card, weights) if card.get("weights") == keys.digest(weights).hex() else None
 
 
-def trained_key(params: dict, classifier: str, images: Split) -> str:
+def trained_key(study: Path, params: dict, classifier: str, images: Split) -> str:
     """Digest all that trained weights depend on; what they are evaluated by is nothing to them."""
-    spec, bound = params["classifiers"][classifier], network(params, classifier)
-    built = (f"stages.networks.{bound.family}", bound.function)
+    spec = params["classifiers"][classifier]
+    built, network_key = _network(study, params, classifier)
     code = keys.code(*(("stages.train", name) for name in TRAINING), built)
     engine = [params["engine"][name] for name in ("device", "threads")]
-    about = [bound.settings, spec["train"], params["seed"], engine]
+    about = [network_key, spec["train"], params["seed"], engine]
     return keys.digest("train", code, images.digest(), images.classes, *about).hex()
 
 
-def adopted_key(params: dict, classifier: str, images: Split) -> str:
+def adopted_key(study: Path, params: dict, classifier: str, images: Split) -> str:
     """Digest all that weights which were given depend on: the digest of their file stands for its content."""
-    spec, bound = params["classifiers"][classifier], network(params, classifier)
-    code = keys.code(("stages.adopt", "adopt"), (f"stages.networks.{bound.family}", bound.function))
-    about = [bound.settings, spec["weights"], spec["preprocess"], images.classes, list(images.shape)]
+    spec = params["classifiers"][classifier]
+    built, network_key = _network(study, params, classifier)
+    code = keys.code(("stages.adopt", "adopt"), built)
+    about = [network_key, spec["weights"], spec["preprocess"], images.classes, list(images.shape)]
     return keys.digest("adopt", code, *about).hex()
 
 
-def evaluated_key(params: dict, classifier: str, card: dict, images: Split) -> str:
+def evaluated_key(study: Path, params: dict, classifier: str, card: dict, images: Split) -> str:
     """Digest all that a classifier's accuracies, and the form that it runs in, depend on."""
-    bound = network(params, classifier)
-    code = keys.code(("stages.prepare", "evaluated"), (f"stages.networks.{bound.family}", bound.function))
-    about = [card["weights"], card["mean"], card["std"], images.classes, bound.settings]
+    built, network_key = _network(study, params, classifier)
+    code = keys.code(("stages.prepare", "evaluated"), built)
+    about = [card["weights"], card["mean"], card["std"], images.classes, network_key]
     return keys.digest(code, images.digest(), *about, params["engine"], params["judge"], params["seed"]).hex()
 
 
-def evaluated(params: dict, classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:
+def _network(study: Path, params: dict, classifier: str) -> tuple[tuple[str, str], list[Any]]:
+    """Give where the code of a network begins, and what else it depends on: its settings, a user's own code."""
+    bound = network(params, classifier)
+    return (f"stages.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study, bound)]
+
+
+def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:
     """Compare the forms of the network on a few images, and measure its accuracies, some images at a time."""
     import torch
     from safetensors.torch import load as read_weights
@@ -119,7 +129,7 @@ def evaluated(params: dict, classifier: str, card: dict, weights: bytes, images:
     from stages.model.loading import build
 
     start(params["engine"])
-    module = build(card["network"], classes=len(images.classes), watch=building)
+    module = build(card["network"], classes=len(images.classes), watch=building, study=study)
     module.load_state_dict(read_weights(weights))
     about = {"mean": card["mean"], "std": card["std"], "engine": params["engine"]}
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).float().div(255)

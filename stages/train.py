@@ -1,6 +1,7 @@
 """Train a classifier's network: two trainings give the same weights on one kind of machine."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from stages.study.problem import Problem
 from stages.study.seeds import generator
 
 
-def trained(params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
+def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
     """Train on the dataset's training split: return the weights as a safetensors file, and what the card says of it.
 
     The pixels of the split are held in 8 bits, since every epoch draws them in another order.
@@ -33,7 +34,7 @@ def trained(params: dict, classifier: str, images: Split) -> tuple[bytes, dict[s
     pixels, labels = torch.from_numpy(images.pixels()), torch.from_numpy(images.labels)
     check_recipe(spec["train"], tuple(pixels.shape), f"classifiers.{classifier}.train")
     mean, std = moments(pixels, images.dataset)
-    network = begun(spec["network"], len(images.classes), seed)
+    network = begun(study, spec["network"], len(images.classes), seed)
     about = {"mean": mean, "std": std, "engine": params["engine"]}
     compared(classifier, network.eval(), pixels[:1].float().div(255), **about)  # that it gives logits
     fit(network.to(params["engine"]["device"]), pixels, labels, seed, mean, std, **spec["train"])
@@ -48,14 +49,14 @@ def deterministic(engine: dict) -> None:
     torch.set_deterministic_debug_mode("error")
 
 
-def begun(network: dict, classes: int, seed: int) -> nn.Sequential:
+def begun(study: Path, network: dict, classes: int, seed: int) -> nn.Module:
     """Build a network with seeded weights."""
     torch.manual_seed(seed)
-    return build(network, classes=classes, watch=building)
+    return build(network, classes=classes, watch=building, study=study)
 
 
 def fit(
-    network: nn.Sequential,
+    network: nn.Module,
     pixels: Tensor,
     labels: Tensor,
     seed: int,

@@ -3,14 +3,18 @@
 import copy
 import hashlib
 import re
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision import models
 
 from stages.model import tags, weights
+from stages.networks.torchvision import torchvision
 from stages.study.problem import Problem
+from stages.study.settings import Entry
 
 IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 MEAN, STD = [0.5, 0.25, 0.125], [0.25, 0.5, 0.75]
@@ -242,18 +246,22 @@ def test_the_digest_is_that_of_the_file(tmp_path):
         weights.digest_of(tmp_path / "nowhere")
 
 
+def bound(family: str, name: str, **settings) -> Entry:
+    return Entry("networks", family, family, family, {"name": name, "side": None, "settings": settings}, {})
+
+
 def test_a_tag_without_its_file_says_where_to_put_which(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     place = tmp_path / "hub/checkpoints/resnet18-f37072fd.pth"
     with pytest.raises(Problem) as problem:
-        tags.tagged("torchvision", "resnet18", "IMAGENET1K_V1", "classifiers.c.weights")
+        tags.tagged(bound("torchvision", "resnet18"), "IMAGENET1K_V1", "classifiers.c.weights")
     assert str(problem.value) == (
         "params.yaml: classifiers.c.weights.tag = 'IMAGENET1K_V1': its file is not here, and nothing is downloaded: "
         f"put https://download.pytorch.org/models/resnet18-f37072fd.pth at {place}"
     )
     place.parent.mkdir(parents=True)
     place.touch()
-    found, about = tags.tagged("torchvision", "resnet18", "IMAGENET1K_V1", "classifiers.c.weights")
+    found, about = tags.tagged(bound("torchvision", "resnet18"), "IMAGENET1K_V1", "classifiers.c.weights")
     assert found == place
     assert about.accuracy == pytest.approx(0.69758)
     assert (about.mean, about.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -268,4 +276,54 @@ def test_a_tag_without_its_file_says_where_to_put_which(tmp_path, monkeypatch):
 )
 def test_a_tag_that_nobody_knows(family, name, tag, told):
     with pytest.raises(Problem, match=rf"params.yaml: classifiers.c.weights.tag = '{tag}': {told}"):
-        tags.tagged(family, name, tag, "classifiers.c.weights")
+        tags.tagged(bound(family, name), tag, "classifiers.c.weights")
+
+
+# With old names, with auxiliary heads, with a first step that changes the normalization.
+@pytest.mark.parametrize("name", ["densenet121", "googlenet"])
+def test_the_weights_of_a_tag_give_the_logits_of_torchvisions_own_loading(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    known = models.get_model_weights(name)["IMAGENET1K_V1"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        state = models.get_model(name, weights=None, **({"init_weights": False} if name == "googlenet" else {}))
+        state = state.state_dict()
+        if name == "densenet121":
+            state = {key: one for key, one in state.items() if not key.endswith("num_batches_tracked")}
+            state = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): one for key, one in state.items()}
+        place = tmp_path / "hub/checkpoints" / known.url.rpartition("/")[2]
+        place.parent.mkdir(parents=True)
+        torch.save(state, place)
+        theirs = models.get_model(name, weights=known).eval()  # reads that file
+        entry = bound("torchvision", name)
+        ours = torchvision(classes=1000, **entry.settings).eval()
+    found, about = tags.tagged(entry, "IMAGENET1K_V1", "classifiers.c.weights")
+    adopted(found, into=ours)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    transforms = known.transforms()
+    expected = theirs(normalized(images, transforms.mean, transforms.std))
+    torch.testing.assert_close(ours(normalized(images, about.mean, about.std)), expected, atol=1e-5, rtol=0)
+
+
+def normalized(images, mean, std):
+    return (images - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def test_the_weights_of_a_tag_of_timm(tmp_path, monkeypatch):
+    timm = pytest.importorskip("timm")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(Problem, match=r"timm knows no such weights of resnet18; it knows: .*a1_in1k"):
+        tags.tagged(bound("timm", "resnet18"), "no_such", "classifiers.c.weights")
+    place = tmp_path / "hub/checkpoints/resnet18.a1_in1k.safetensors"
+    told = f"put https://huggingface.co/timm/resnet18.a1_in1k/resolve/main/model.safetensors at {place}"
+    with pytest.raises(Problem, match=re.escape(told)):
+        tags.tagged(bound("timm", "resnet18"), "a1_in1k", "classifiers.c.weights")
+    place.parent.mkdir(parents=True)
+    theirs = timm.create_model("resnet18").eval()
+    save_file(theirs.state_dict(), place)
+    found, about = tags.tagged(bound("timm", "resnet18"), "a1_in1k", "classifiers.c.weights")
+    ours, _ = adopted(found, into=timm.create_model("resnet18").eval())
+    images = torch.rand(1, 3, 32, 32)
+    assert torch.equal(ours(images), theirs(images))
+    assert about.mean == [0.485, 0.456, 0.406]

@@ -48,7 +48,7 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
     try:
         module.load_state_dict(read_weights(data))
     except SafetensorError as error:
-        raise Problem(f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.train again") from None
+        raise Problem(f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.prepare again") from None
     except RuntimeError as mismatch:
         told = " ".join(str(mismatch).split())
         raise Problem(f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {told}") from None

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stages.study.problem import Problem
+from stages.study.settings import Entry
 
-# torchvision's networks whose own first step turns the normalization of ImageNet into this one.
+# torchvision's networks whose first step, `transform_input`, turns the normalization of ImageNet into one by halves.
 HALVES = ("googlenet", "inception_v3")
 
 
@@ -20,22 +21,23 @@ class Tagged(NamedTuple):
     accuracy: float | None
 
 
-def tagged(family: str, name: str, tag: str, where: str) -> tuple[Path, Tagged]:
+def tagged(network: Entry, tag: str, where: str) -> tuple[Path, Tagged]:
     """Find the file of a tag.
 
     Args:
-        family: Of the network: torchvision or timm.
-        name: Of the network in that library.
+        network: Of the family torchvision or timm.
         tag: IMAGENET1K_V1, for example.
         where: The entry of params.yaml.
 
     Raises:
         Problem: the family has no tags, the library does not know this one, or its file is not here.
     """
-    if family not in LIBRARIES:
+    if network.family not in LIBRARIES:
         known = " and ".join(LIBRARIES)
-        raise Problem(f"params.yaml: {where}.tag = {tag!r}: {known} know tags, {family} does not; expected file")
-    found = LIBRARIES[family](name, tag, f"params.yaml: {where}.tag = {tag!r}")
+        raise Problem(
+            f"params.yaml: {where}.tag = {tag!r}: {known} know tags, {network.family} does not; expected file"
+        )
+    found = LIBRARIES[network.family](network.settings, tag, f"params.yaml: {where}.tag = {tag!r}")
     for place in found.places:
         if place.is_file():
             return place, found
@@ -43,28 +45,30 @@ def tagged(family: str, name: str, tag: str, where: str) -> tuple[Path, Tagged]:
     raise Problem(f"params.yaml: {where}.tag = {tag!r}: {told}")
 
 
-def _torchvision(name: str, tag: str, told: str) -> Tagged:
+def _torchvision(network: dict[str, Any], tag: str, told: str) -> Tagged:
     from torch import hub
     from torchvision import models
 
+    name = network["name"]
     known = models.get_model_weights(name)
     if tag not in known.__members__:
         raise Problem(f"{told}: torchvision knows no such weights of {name}; it knows: {', '.join(known.__members__)}")
     weights = known[tag]
     transforms = weights.transforms()
-    mean, std = ([0.5] * 3, [0.5] * 3) if name in HALVES else (list(transforms.mean), list(transforms.std))
+    halves = name in HALVES and not network["settings"].get("transform_input")
+    mean, std = ([0.5] * 3, [0.5] * 3) if halves else (list(transforms.mean), list(transforms.std))
     accuracy = weights.meta["_metrics"].get("ImageNet-1K", {}).get("acc@1")
     place = Path(hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
     return Tagged([place], weights.url, mean, std, None if accuracy is None else accuracy / 100)
 
 
-def _timm(name: str, tag: str, told: str) -> Tagged:
+def _timm(network: dict[str, Any], tag: str, told: str) -> Tagged:
     from huggingface_hub import try_to_load_from_cache
     from timm import list_pretrained
     from timm.models import get_pretrained_cfg
     from torch import hub
 
-    architecture = name.partition(".")[0]
+    architecture = network["name"]
     known = [one.partition(".")[2] for one in list_pretrained(f"{architecture}.*")]
     about = get_pretrained_cfg(f"{architecture}.{tag}") if tag in known else None
     if about is None:
@@ -84,4 +88,4 @@ def _timm(name: str, tag: str, told: str) -> Tagged:
 
 
 # What timm knows of a tag says no accuracy.
-LIBRARIES: dict[str, Callable[[str, str, str], Tagged]] = {"torchvision": _torchvision, "timm": _timm}
+LIBRARIES: dict[str, Callable[[dict[str, Any], str, str], Tagged]] = {"torchvision": _torchvision, "timm": _timm}
