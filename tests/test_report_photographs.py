@@ -16,7 +16,7 @@ from reported import find, housed, look, visit
 
 from stages import aggregate, report
 from stages.cache.stores import group_at
-from stages.figures import inputs, pictures, refused, template
+from stages.figures import inputs, pictures, refused, template, words
 from stages.study import params, signatures
 
 browser = reported.browser
@@ -221,6 +221,20 @@ def test_a_metric_that_refuses_all_methods_for_one_reason_cannot_apply():
 def test_no_mean_rank_is_beyond_the_number_of_methods(text):
     rank, number = re.search(r"the best mean rank: ([\d.]+) of (\d+) methods", text).groups()
     assert 1 <= float(rank) <= int(number) == 14
+
+
+def test_few_images_are_said_to_be_few_beside_the_answer(text):
+    """All of these metrics want 100 images or more; there are 12 at most."""
+    (said,) = re.findall("<li>([^<]*by enough images[^<]*)</li>", section(text, "answer"))
+    assert said.startswith("None of the 11 rankings is by enough images, or grids, to tell the methods apart: ")
+
+    def told(reached: int) -> list[str]:
+        rows = [{"ranks": True}] * 3
+        return words.few([{"reached": reached, "rows": [*rows, {"ranks": True}]}, {"reached": 0, "rows": rows}])
+
+    assert told(3)[0].startswith("Only 3 of the 7 rankings are by enough")
+    assert told(1)[0].startswith("Only 1 of the 7 rankings is by enough")
+    assert told(4) == words.few([{"reached": 0, "rows": [{"ranks": False}]}]) == []
 
 
 # In a browser

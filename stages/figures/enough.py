@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stages.figures import order
+from stages.figures import order, refused
 
 
 def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
@@ -17,20 +17,23 @@ def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
     """
     metrics, most = precision["metric"].values.tolist(), int(precision["size"].max())
     units = ["grids" if unit == "tile" else "images" for unit in precision["unit"].values.tolist()]
-    found = []
+    apart, found = refused.inapplicable(summary), []
     for classifier in precision["classifier"].values.tolist():
         here = precision.sel(classifier=classifier)
         names = ("units", "width_now", "spread", "enough", "width_count", "spread_count")
         columns = [here[name].values.tolist() for name in names]
         rows = []
         for metric, unit, *numbers in zip(metrics, units, *columns, strict=True):
+            if metric in apart.get(classifier, {}):
+                continue
             row = {"metric": metric, "unit": unit, **dict(zip(names, numbers, strict=True))}
             board = summary.sel(classifier=classifier, metric=metric)
             if not row["spread_count"]:  # units are those of ranked methods
                 row |= dict(zip(("units", "unit"), order.scores(board), strict=True))
             share = row["width_now"] / row["spread"] if row["spread"] else np.nan
             reason = _reason(row, board, most, precision.attrs["least"])
-            rows.append({**row, "share": share, "reason": reason})
+            ranks = bool(board["rank"].notnull().any())
+            rows.append({**row, "share": share, "reason": reason, "ranks": ranks})
         reached = sum(row["enough"] <= row["units"] for row in rows)
         found.append({"classifier": classifier, "rows": rows, "reached": reached})
     return found

@@ -34,8 +34,9 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
     boards = processes.map(leaderboard, repeat(behind(summary, tables["contrasts"])), metrics)
     side_by_side = compared.section(summary, tables["comparison"], processes)
     checked = sanity.checks(summary, curves, unmoved)
+    images = enough(tables["precision"], summary)
     found = {
-        "answer": words.answer(summary, agreement),
+        "answer": [*words.answer(summary, agreement), *words.few(images)],
         "partly": words.partly(summary),
         "ranks": ranks(summary, order),
         "family_ranks": family_ranks(summary, order),
@@ -53,7 +54,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
         "compared": side_by_side,
         "diagnostics": diagnostics(summary),
         "agreement": agreed.agreements(agreement),
-        "enough": enough(tables["precision"], summary),
+        "enough": images,
         "few": few(tables["precision"]),
         "skewed": tables["precision"].attrs["skewed"],
         "similarity": agreed.similarities(agreement, summary),

@@ -93,6 +93,7 @@ const enlarge = (look) => {
     inner.append(...[...one.children].map((child) => child.cloneNode()));
     caption.textContent = image.alt;
     figure.className = one.closest("figure, td").className;
+    if (one.closest(".fine")) figure.classList.add("fine");
     figure.append(inner, caption);
     return figure;
   }));

@@ -16,6 +16,26 @@ def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
     return [*_leader(summary), *_controls(summary), *_weights(summary), *_agreement(agreement)]
 
 
+def few(enough: list[dict]) -> list[str]:
+    """Say so where fewer than half of all rankings are by enough images to tell the methods apart.
+
+    Args:
+        enough: By classifier, `reached` and `rows`: how many metrics are judged on enough images, and of
+            each whether it `ranks` any method.
+    """
+    reached, number = (
+        sum(one["reached"] for one in enough),
+        sum(row["ranks"] for one in enough for row in one["rows"]),
+    )
+    if not number or 2 * reached >= number:
+        return []
+    return [
+        f"{'Only ' if reached else ''}{reached or 'None'} of the {_number(number, 'ranking')} "
+        f"{'is' if reached < 2 else 'are'} by enough images, or grids, to tell the methods apart: with other images of "
+        "the same kind the order may be another."
+    ]
+
+
 def omnibus(summary: xr.Dataset) -> list[str]:
     """Say of each classifier whether its metrics rank methods otherwise than by chance, and if so, what differs."""
     said = []
