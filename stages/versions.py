@@ -77,8 +77,8 @@ def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
     for file in sorted((study / OUTPUT).glob("*.json")):
         known |= json.loads(file.read_text())
     named = {f"stages.{folder}.{family}" for folder, families in _families(params).items() for family in families}
-    now = {name: _now(name) for name in known}
-    now |= packages.versions(modules.packages_of(named)) | _outside(study, params)
+    now = packages.versions(modules.packages_of(named)) | {name: _now(name) for name in known}
+    now |= _outside(study, params)
     before = {name: known.get(name, packages.ABSENT) for name in now}
     return {name: (before[name], now[name]) for name in now if known and now[name] != before[name]}
 
