@@ -229,7 +229,7 @@ def _weighted(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Function
 
 def _held(sums: Tensor, least: float) -> Tensor:
     """Hold sums from 0 by what is added to their magnitude."""
-    return sums + least * torch.where(sums < 0, -1.0, 1.0)
+    return sums + torch.full_like(sums, least).copysign(sums)
 
 
 def _run(function: Function, *entering: Tensor) -> tuple[list[Tensor], Tensor]:

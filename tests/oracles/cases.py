@@ -169,6 +169,7 @@ def as_if_trained(module: nn.Module, pictures: Tensor) -> nn.Module:
     module(pictures)
     for layer in normalizations:
         layer.eps = 0.0  # which zennit leaves in a normalization that it has merged
+        layer.running_var[layer.running_var == 0] = 1.0  # of features that never fire
         layer.running_mean += 0.3 * layer.running_var.sqrt() * torch.randn_like(layer.running_mean)
         layer.running_var *= torch.empty_like(layer.running_var).uniform_(0.7, 1.5)
         layer.weight.uniform_(0.5, 1.5)

@@ -179,14 +179,26 @@ def _enlivened(network: nn.Module) -> None:
             parameter.uniform_(0.5, 1.0) if scales else nn.init.normal_(parameter, std=0.1)
 
 
+class _Convolution(nn.Module):
+    """Of googlenet and inception_v3."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x)))
+
+
+class _DenseNet(torchvision.models.DenseNet):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
 def _hookable(network: nn.Module) -> None:
-    """Make layers of ReLUs that are functions, which captum does not see: before, or after, a function of the same."""
+    """Make layers of ReLUs that are functions, which captum does not see."""
     for layer in network.modules():
         if isinstance(layer, BasicConv2d | InceptionConv2d):
-            layer.relu = nn.ReLU()
-            layer.forward = lambda x, layer=layer: layer.relu(layer.bn(layer.conv(x)))
+            layer.relu, layer.__class__ = nn.ReLU(), _Convolution
     if isinstance(network, torchvision.models.DenseNet):
         network.features.add_module("relu5", nn.ReLU())
+        network.__class__ = _DenseNet
 
 
 def _reshape(spec: Spec) -> Callable[[Tensor], Tensor]:
