@@ -1,5 +1,6 @@
 """Change something, run again: which rows are computed. Each case is really run, by DVC, on a tiny study."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
+from safetensors.torch import load_file, save_file
 from study import GRIDS, IMAGES, build, files, repro, run, tiny, write
 
 MAPS = IMAGES + 4 * GRIDS
@@ -247,6 +249,45 @@ def test_a_retrained_classifier_computes_all_that_names_it(house):
     }
     assert found["score:deletion"] == 5 * 8
     assert found["score:pointing_game"] == 3 * IMAGES
+
+
+def adopting(house: Path, weights: dict) -> None:
+    """Have the classifier take weights from a file in place of training, normalized as it was."""
+    file = house / "data/raw/net.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    save_file(weights, file)
+    card = json.loads((house / "data/classifiers/resnet_vanilla/card.json").read_text())
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def adopted(params: dict) -> None:
+        entry = params["classifiers"]["resnet_vanilla"]
+        del entry["train"]
+        entry["weights"] = {"file": "data/raw/net.safetensors", "sha256": sha256}
+        entry["preprocess"] = {"mean": card["mean"], "std": card["std"]}
+
+    setting(adopted)(house)
+
+
+def test_another_checkpoint_makes_exactly_what_names_the_classifier_anew(house):
+    weights = load_file(house / "data/classifiers/resnet_vanilla/weights.safetensors")
+    adopting(house, weights)
+    assert computed(repro(house, *ROWS)) == {}  # the same weights, wherever they are from
+    adopting(house, {**weights, "head.2.bias": weights["head.2.bias"] + 0.1})
+    found = computed(repro(house, *ROWS))
+    named = {name for name in found if name.startswith("attribute:") and name.endswith("images")}
+    assert named <= {f"attribute:{name}:images" for name in ("gradient", "input_x_gradient", "smoothgrad")}
+    assert all(found[f"attribute:{name}:images"] == IMAGES for name in ("gradient", "input_x_gradient", "smoothgrad"))
+    assert found["score:deletion"] == 5 * 8
+    before = (house / "data/raw/net.safetensors").read_bytes()
+    assert computed(repro(house, *ROWS)) == {}
+    assert (house / "data/raw/net.safetensors").read_bytes() == before
+
+
+def test_without_grids_nothing_is_trained_or_made_anew(house):
+    before = files(house / "data/classifiers")
+    setting(lambda params: params["classifiers"]["resnet_vanilla"].update(grids=None))(house)
+    assert computed(repro(house, *ROWS)) == {}
+    assert files(house / "data/classifiers") == before
 
 
 def test_what_is_removed_is_in_no_result(house):

@@ -290,6 +290,7 @@ def test_the_weights_of_a_tag_give_the_logits_of_torchvisions_own_loading(tmp_pa
         state = models.get_model(name, weights=None, **({"init_weights": False} if name == "googlenet" else {}))
         state = state.state_dict()
         if name == "densenet121":
+            state = {key: one for key, one in state.items() if not key.endswith("num_batches_tracked")}
             state = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", key): one for key, one in state.items()}
         place = tmp_path / "hub/checkpoints" / known.url.rpartition("/")[2]
         place.parent.mkdir(parents=True)
