@@ -8,7 +8,7 @@ that have either, the attribute `mask_from` is "boxes", or `boxes_from` is "mask
 """
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -85,48 +85,51 @@ def in_order(label: str) -> tuple[bool, int, str]:
 
 
 def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarray]:
-    """Write the store of rows, block by block, but for labels; give what is to be said of it, and the labels."""
+    """Write the store of rows, a shard at a time, but for labels; give what is to be said of it, and the labels."""
     group = group_at(place, {})
     facts: dict[str, list] = {"image": [], "split": [], "label": [], "boxes": []}
     first = next(rows)
-    together = max(1, CHUNK_BYTES // first.sample.pixels.nbytes)
-    size = max(1, SHARD_BYTES // first.sample.pixels.nbytes // together) * together
+    shape, each = first.sample.pixels.shape, first.sample.pixels.nbytes
+    together = max(1, CHUNK_BYTES // each)
+    size = max(1, SHARD_BYTES // each // together) * together
     known: set[str] = set()
     arrays: dict[str, zarr.Array] = {}
+    pixels, mask = np.empty((size, *shape), "uint8"), np.empty((size, *shape[1:]), bool)
 
     def append(name: str, dims: tuple[str, ...], values: np.ndarray) -> None:
         if name not in arrays:
-            shape = (0, *values.shape[1:])
             laid_out = {"shard": size, "together": together, "compressors": OF_PICTURES}
-            arrays[name] = begin(group, name, shape, values.dtype, dims, {}, **laid_out)
+            arrays[name] = begin(group, name, (0, *values.shape[1:]), values.dtype, dims, {}, **laid_out)
         arrays[name].append(values)
 
-    for block in batched(chain([first], rows), size):
-        pixels = np.stack([row.sample.pixels for row in block])
-        known = known.union(*(row.sample.known for row in block))
+    def flush(count: int) -> None:
         if known:
-            if "mask" not in arrays:  # of the blocks before, nobody knows where the objects are
-                for _ in range(len(facts["image"]) // size):
-                    append("mask", ("image", "y", "x"), np.zeros((size, *pixels.shape[2:]), bool))
-            none = np.zeros(pixels.shape[2:], bool)
-            masks = [none if row.sample.mask is None else row.sample.mask for row in block]
-            append("mask", ("image", "y", "x"), np.stack(masks))
-        append("pixels", ("image", "channel", "y", "x"), pixels)
-        facts["image"] += [row.picture.id for row in block]
-        facts["split"] += [row.picture.split for row in block]
-        facts["label"] += [row.label for row in block]
-        facts["boxes"] += [row.sample.boxes for row in block]
+            if "mask" not in arrays:  # of the shards before, nobody knows where the objects are
+                for _ in range((len(facts["image"]) - count) // size):
+                    append("mask", ("image", "y", "x"), np.zeros_like(mask))
+            append("mask", ("image", "y", "x"), mask[:count])
+        append("pixels", ("image", "channel", "y", "x"), pixels[:count])
+
+    filled = 0
+    for row in chain([first], rows):
+        pixels[filled] = row.sample.pixels
+        mask[filled] = False if row.sample.mask is None else row.sample.mask
+        known |= row.sample.known
+        facts["image"].append(row.picture.id)
+        facts["split"].append(row.picture.split)
+        facts["label"].append(row.label)
+        facts["boxes"].append(row.sample.boxes)
+        filled += 1
+        if filled == size:
+            flush(filled)
+            filled = 0
+    if filled:
+        flush(filled)
     array(group, "image", np.array(facts["image"]), ("image",), {})
     array(group, "split", np.array(facts["split"]), ("image",), {})
     array(group, "boxes", padded(facts["boxes"]), ("image", "box", "corner"), {"order": "x0 y0 x1 y1, half-open"})
     made = {"mask_from": "boxes"} if known == {"boxes"} else {"boxes_from": "mask"} if known == {"mask"} else {}
     return {"known": sorted(known), **made}, np.array(facts["label"], "int64")
-
-
-def batched(rows: Iterator, size: int) -> Iterator[list]:
-    """Gather rows into blocks."""
-    while block := list(islice(rows, size)):
-        yield block
 
 
 def padded(boxes: list[np.ndarray]) -> np.ndarray:

@@ -247,7 +247,7 @@ def test_a_picture_is_made_when_it_is_due(collected):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_few_pictures_wait_at_a_time_and_all_come_in_order(collected, monkeypatch, threads):
     monkeypatch.setattr(_stream, "cores", lambda: threads)
-    monkeypatch.setattr(_stream, "SHARD_BYTES", 10 * 3 * SIDE[0] * SIDE[1])
+    monkeypatch.setattr(_stream, "AHEAD_BYTES", 10 * 3 * SIDE[0] * SIDE[1])
     begun, done, most = [], [], []
 
     def drawn(number):

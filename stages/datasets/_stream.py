@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-from stages.cache.stores import SHARD_BYTES
 from stages.datasets._sample import Sample, checked, made, number
 from stages.datasets._source import Picture
 from stages.study.cores import cores
 from stages.study.problem import Problem
+
+AHEAD_BYTES = 4 * 2**20
 
 
 class Row(NamedTuple):
@@ -63,7 +64,7 @@ def decoded(
 def ahead(
     pictures: Iterator[tuple[Picture, int]], make: Callable[[Picture], Sample | str]
 ) -> Iterator[tuple[Picture, int, Sample | str]]:
-    """Make samples in threads, and give them in order; about a shard of them waits at a time."""
+    """Make samples in threads, and give them in order; a few wait at a time, while a shard is written."""
     threads = cores()
     waiting: deque = deque()
     most = 2 * threads
@@ -74,7 +75,7 @@ def ahead(
                 if len(waiting) > most:
                     *known, future = waiting.popleft()
                     sample = future.result()
-                    most = max(2 * threads, 0 if isinstance(sample, str) else SHARD_BYTES // sample.pixels.nbytes)
+                    most = max(2 * threads, 0 if isinstance(sample, str) else AHEAD_BYTES // sample.pixels.nbytes)
                     yield *known, sample
             while waiting:
                 *known, future = waiting.popleft()
