@@ -433,3 +433,23 @@ def test_a_folder_of_pytorch_hub(file):
     first = keyed(given, file.parent.parent)
     (file.parent / "parts.py").write_text(BESIDE.replace("padding=1", "padding=2"))
     assert keyed(given, file.parent.parent) != first
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
+def test_a_network_of_transformers_is_built_from_its_configuration(tmp_path):
+    from transformers import ResNetConfig
+
+    ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic").save_pretrained(tmp_path)
+    given = {"family": "huggingface", "folder": tmp_path.name, "output": "logits"}
+    network = build(given, classes=CLASSES, watch=building, study=tmp_path.parent)
+    network, images = as_if_trained(network, (3, 32, 32)), images_of((3, 32, 32))
+    classifier = classified(network)
+    close(classifier.logits(images), logits_of(network, images))
+    features, beside = classifier.features(images, "final")
+    assert features.shape == (2, 16, 4, 4)
+    close(classifier.head(features, beside, "final"), logits_of(network, images))
+    first = keyed(given, tmp_path.parent)
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace("16", "24"))
+    assert keyed(given, tmp_path.parent) != first
+    with pytest.raises(Problem, match=r"there is no file config.json in it"):
+        build({**given, "folder": "nowhere"}, classes=CLASSES, watch=building, study=tmp_path)

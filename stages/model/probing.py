@@ -198,10 +198,12 @@ def last_module(network: nn.Module, seen: list[Seen], side: tuple[int, int], sha
     last = takes_features_last(network)
     spatial = [one.name for one in seen if _spatial(one.shape, side, last)]
     paths = [path for path in dict.fromkeys(spatial) if not isinstance(network.get_submodule(path), POOLING)]
-    tokens = any(len(one.shape) == 3 for one in seen[len(seen) // 2 :])
+    shapes = [one.shape for one in seen]
+    places = [number for number, shape in enumerate(shapes) if len(shape) == 3 and shape[0] == ROWS]
+    tokens = [seen[place].name for place in places if _grid(shapes[place], shapes[:place], side, last)]
     if paths and not tokens and spatial.count(paths[-1]) == 1 and _decides(network, paths[-1], shape):
         return paths[-1]
-    raise Unsupported(_candidates(paths))
+    raise Unsupported(_candidates([*paths, *tokens]))
 
 
 @torch.no_grad()
