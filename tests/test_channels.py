@@ -25,11 +25,7 @@ CHANNELS = [1, 4]
 REFUSED = {
     ("canny", 4): "no gray of 4 channels is known",
     ("intensity", 4): "no gray of 4 channels is known",
-    **{
-        (name, channels): "it has no attention whose softmax is a layer"
-        for name in ("rollout", "gradient_rollout")
-        for channels in CHANNELS
-    },
+    **{(name, channels): "it has no attention" for name in ("rollout", "gradient_rollout") for channels in CHANNELS},
 }
 STUDIES = sorted((judging.ROOT / "studies").glob("*/"))
 

@@ -555,23 +555,24 @@ class Branching(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-class Squared(nn.Module):
+class Repeated(nn.Module):
     def forward(self, x):
-        return x * x
+        return x.cumsum(2)
 
 
-class Shifted(nn.Module):
+class Divided(nn.Module):
     def forward(self, x):
-        return x + 1.0
+        return 1.0 / (2.0 + x)
 
 
 @both_methods
 @pytest.mark.parametrize(
     ("features", "reason"),
     [
-        (Branching(), "cannot be traced"),
-        (Squared(), "no rule is known for the step mul"),
-        (Shifted(), "no rule is known for the step add"),
+        (Branching(), "no rule is known for the step Branching"),
+        (Repeated(), "no rule is known for the step cumsum"),
+        (Divided(), "no rule is known for the step truediv"),
+        (nn.ConstantPad2d(1, 0.5), "no rule is known for the step ConstantPad2d"),
         (nn.Sequential(nn.GroupNorm(1, 3)), "no rule is known for the step GroupNorm"),
     ],
 )
@@ -582,13 +583,21 @@ def test_other_networks_are_refused_with_a_reason(method, features, reason, imag
         method(classified(module), images, TARGETS)
 
 
-def test_lrp_refuses_batch_normalization_that_cannot_be_folded(images):
+class OfBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.normalization = nn.BatchNorm2d(3, track_running_stats=False)
+
+    def forward(self, x):
+        return self.normalization(x)
+
+
+@both_methods
+def test_a_normalization_by_the_batch_is_refused(method, images):
     module = linear()
-    module.features = nn.Sequential(nn.BatchNorm2d(3))
-    with pytest.raises(Unsupported, match="does not follow a convolution"):
-        METHODS["lrp"](classified(module.eval()), images, TARGETS)
-    with pytest.raises(Unsupported, match="does not follow a convolution"):
-        relevance.lrp(classified(plain()), images, TARGETS, epsilon=0.25, layer="features.0")
+    module.features = OfBatch()
+    with pytest.raises(Unsupported, match="no rule is known for the step BatchNorm2d"):
+        method(classified(module.eval()), images, TARGETS)
 
 
 @both_methods

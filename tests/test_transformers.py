@@ -22,8 +22,6 @@ ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 REFUSED = {
     "cam": "needs a head of global average pooling and one linear layer",
-    "lrp": "no rule is known for the step",
-    "deep_lift": "no rule is known for the step",
     "hirescam": "the terms of its sum over features cancel",
     "guided_backprop": "no ReLU follows its layer input",
     "guided_gradcam": "no ReLU follows its layer input",

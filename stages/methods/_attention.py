@@ -7,45 +7,47 @@ from torch.fx import GraphModule, Interpreter, Node
 from stages.methods._graph import FUSED
 from stages.study.problem import Unsupported
 
-TOLD = (
-    "its attention is fused (scaled_dot_product_attention, or a layer of torch that may call it), so that its weights "
-    "cannot be read; a network whose softmax is a layer of its own shows them"
-)
+TOLD = "its attention is fused ({}), so that its weights cannot be read"
 
 
 class Attended(Interpreter):
     """Run a traced network; `weights` then holds those of every block in order, each (image, head, token, token).
 
     Raises:
-        Unsupported: the network has no attention of which the softmax is a layer, or some that is fused.
+        Unsupported: the network has no attention, or some that is fused or within windows.
     """
 
     def __init__(self, graph: GraphModule):
         super().__init__(graph)
+        fused = next((name for node in graph.graph.nodes if (name := _fused(graph, node))), None)
+        if fused:
+            raise Unsupported(TOLD.format(fused))
         self._softmaxes = {
             node
             for node in graph.graph.nodes
             if node.op == "call_module" and isinstance(graph.get_submodule(node.target), nn.Softmax)
         }
-        if any(_fused(graph, node) for node in graph.graph.nodes):
-            raise Unsupported(TOLD)
         if not self._softmaxes:
-            raise Unsupported("it has no attention whose softmax is a layer of its own")
+            raise Unsupported("it has no attention")
         self.weights: list[Tensor] = []
 
     def run_node(self, node: Node) -> object:
         """Run one step, and keep what a softmax gives."""
         found = super().run_node(node)
         if node in self._softmaxes:
+            if found.dim() != 4 or len({*found.shape[2:], *(each.shape[2] for each in self.weights)}) != 1:
+                raise Unsupported("its attention is not among all tokens, the same in every block, but within windows")
             self.weights.append(found)
         return found
 
 
-def _fused(graph: GraphModule, node: Node) -> bool:
-    """Tell a step that computes attention in one function, and keeps its weights to itself."""
+def _fused(graph: GraphModule, node: Node) -> str | None:
+    """Name a step that computes attention in one function, and keeps its weights to itself."""
     if node.op == "call_module":
-        return any(isinstance(layer, nn.MultiheadAttention) for layer in graph.get_submodule(node.target).modules())
-    return node.op == "call_function" and getattr(node.target, "__name__", "") in FUSED
+        layers = graph.get_submodule(node.target).modules()
+        return next((type(layer).__name__ for layer in layers if isinstance(layer, nn.MultiheadAttention)), None)
+    name = getattr(node.target, "__name__", "")
+    return name if node.op == "call_function" and name in FUSED else None
 
 
 def attended(graph: GraphModule, normalized: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -1,19 +1,20 @@
 """DeepLIFT's rescale rule: differences to a reference in the place of slopes, at every step that is not linear."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
-from stages.methods._graph import kind, step
+from stages.methods._graph import Steps, normalization
 from stages.methods._maximum import multipliers, windows
 
 # Of the larger magnitude: nearer to the reference than this, a multiplier is the slope, which rounding spares.
 NEAR = 1e-6
 
 
-class Rescaled(Interpreter):
+class Rescaled(Steps):
     """Run a traced network at a reference, then at images by which its gradients are DeepLIFT's multipliers.
 
     What enters a step at the reference is remembered call by call, so a layer may be called more than once.
@@ -24,10 +25,7 @@ class Rescaled(Interpreter):
 
     def __init__(self, graph: GraphModule):
         super().__init__(graph)
-        rules = {"activation": _Activation, "maximum": _Maximum}
-        kinds = {node: kind(graph, node) for node in graph.graph.nodes}
-        self.rules = {node: (rules[kinds[node]], step(graph, node)) for node in kinds if kinds[node] in rules}
-        self.held: dict[Node, Tensor] = {}
+        self.held: dict[Node, list[Tensor]] = {}
 
     def reference(self, images: Tensor) -> Tensor:
         """Give the logits of the reference, and remember what comes by."""
@@ -37,19 +35,81 @@ class Rescaled(Interpreter):
 
     def run_node(self, node: Node) -> Any:
         """Run one step: as it is at the reference, by its rule at images."""
-        if node not in self.rules:
+        rule = RULES.get(self.kinds[node])
+        if rule is None:
             return super().run_node(node)
-        rule, layer = self.rules[node]
-        (entering, *_), _ = self.fetch_args_kwargs_from_env(node)
-        if torch.is_grad_enabled():
-            return rule.apply(entering, self.held[node], layer)
-        self.held[node] = entering
-        return layer(entering)
+        given = [self.env[source] for source in self.given(node)]
+        if not torch.is_grad_enabled():
+            self.held[node] = given
+            return super().run_node(node)
+        return rule(self, node, *given, *self.held[node])
+
+
+def _activation(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
+    return _Activation.apply(entering, reference, steps.function(node))
+
+
+def _maximum(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
+    return _Maximum.apply(entering, reference, steps.pooling(node))
+
+
+def _product(steps: Steps, node: Node, *given: Tensor) -> Tensor:
+    return _multiplied(steps.function(node), *given)
+
+
+def _softmax(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
+    """Share out by the steps of eˣ / Σ eˣ. What is taken from x before makes no difference to the softmax."""
+    dim = steps.dimension(node)
+    middle = (entering.detach().amax(dim, keepdim=True) + reference.amax(dim, keepdim=True)) / 2
+    powers, referred = _Activation.apply(entering - middle, reference - middle, torch.exp), (reference - middle).exp()
+    total, total_referred = powers.sum(dim, keepdim=True), referred.sum(dim, keepdim=True)
+    inverse = _Activation.apply(total, total_referred, torch.reciprocal)
+    return _multiplied(torch.mul, powers, inverse, referred, total_referred.reciprocal())
+
+
+def _layer_norm(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
+    """Share out by the steps of (x − mean) · (mean of (x − mean)² + ε)^(−½)."""
+    dims, weight, bias, epsilon = normalization(steps, node)
+    centered, referred = (part - part.mean(dims, keepdim=True) for part in (entering, reference))
+    squares = _multiplied(torch.mul, centered, centered, referred, referred)
+    variance, variance_referred = squares.mean(dims, keepdim=True), (referred**2).mean(dims, keepdim=True)
+    scale = _Activation.apply(variance + epsilon, variance_referred + epsilon, torch.rsqrt)
+    found = _multiplied(torch.mul, centered, scale, referred, (variance_referred + epsilon).rsqrt())
+    found = found if weight is None else found * weight
+    return found if bias is None else found + bias
+
+
+RULES: dict[str, Callable[..., Tensor]] = {
+    "activation": _activation,
+    "maximum": _maximum,
+    "product": _product,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+}
+
+
+def _multiplied(function: Callable[..., Tensor], one: Tensor, other: Tensor, *referred: Tensor) -> Tensor:
+    """Multiply: Δ(xy) = Δx · (y + y₀) / 2 + Δy · (x + x₀) / 2: half of Δx Δy each, the Shapley values."""
+    one_mean, other_mean = ((new.detach() + old) / 2 for new, old in zip((one, other), referred, strict=True))
+    value = function(one.detach(), other.detach())
+    return _Valued.apply(value, function(one, other_mean) + function(one_mean, other))
+
+
+class _Valued(torch.autograd.Function):
+    """Give a value, and pass down what is of another of that shape."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, slopes: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[None, Tensor]:
+        return None, above
 
 
 class _Rule(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, entering: Tensor, reference: Tensor, layer: nn.Module) -> Tensor:
+    def forward(ctx: Any, entering: Tensor, reference: Tensor, layer: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.save_for_backward(entering, reference)
         ctx.layer = layer
         return layer(entering)
@@ -90,7 +150,7 @@ def _shared(layer: nn.MaxPool2d, entering: Tensor, reference: Tensor, above: Ten
     return torch.autograd.grad(laid, point, shares.view_as(laid) * above[..., None])[0]
 
 
-def _pulled(layer: nn.Module, entering: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
+def _pulled(layer: Callable[[Tensor], Tensor], entering: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
     """Give a layer's output and the gradient that it passes down."""
     with torch.enable_grad():
         point = entering.detach().requires_grad_()

@@ -1,6 +1,7 @@
 """Methods that hand the target's logit down through the layers, each by a rule of its own.
 
-They need a network that can be traced into convolutions, linear layers, poolings, activations, sums and reshapes.
+They need a network that can be traced into steps that have a rule: convolutions, linear layers, poolings, activations,
+sums, products, normalizations, attention, padding and reshapes. A step without one is named where it is refused.
 """
 
 import sys
@@ -20,7 +21,7 @@ ATTRS = {
     "lrp": {
         "long_name": "LRP",
         "units": "logit",
-        "reference": "bach2015pixelwise, kohlbrenner2020towards",
+        "reference": "bach2015pixelwise, kohlbrenner2020towards, arras2017explaining, achtibat2024attnlrp",
     },
     "deep_lift": {
         "long_name": "DeepLIFT",
@@ -38,10 +39,15 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
         Rᵢ = Σⱼ zᵢⱼ / Σₖ zₖⱼ Rⱼ,    z⁺ in convolutions: zᵢⱼ = (xᵢ wᵢⱼ)⁺, in the first: xᵢ wᵢⱼ − lᵢ wᵢⱼ⁺ − hᵢ wᵢⱼ⁻,
                                     in linear layers: zᵢⱼ = xᵢ wᵢⱼ and ε · sign added to the sum
 
-    l and h are black and white, x, l and h as the network sees them. Activations pass relevance on, maxima give it to
-    the largest element, averages and residual sums split it by the summands; batch normalization is folded into the
-    convolutions. A bias takes its share of relevance, in z⁺ where it is positive, and in the first layer none; what a
+    l and h are black and white, x, l and h as the network sees them. Activations, and factors and layer scales that are
+    weights, pass relevance on, maxima give it to the largest element, averages and residual sums split it by the
+    summands; batch normalization is folded into the convolutions, or else is one of a pixel and a channel. A bias takes
+    its share of relevance, as added weights do, in z⁺ where it is positive, and in the first layer none; what a
     convolution gets where nothing contributes positively is lost.
+
+    Of what a sigmoid multiplies, as in squeeze and excitation, the gate gets nothing and what it lets through all
+    (Arras et al. 2017). Elsewhere the rules are those of AttnLRP: two factors, as of attention, get halves, each split
+    by its summands; a layer normalization divides by a number; of a softmax s, Rᵢ = xᵢ (Rᵢ − sᵢ Σⱼ Rⱼ).
 
     Args:
         epsilon: What is added to the sums of linear layers, above 0.
@@ -61,15 +67,14 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     """
     if not epsilon > 0:
         raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
-    graph, composite = ruled(classifier, epsilon, layer)
+    network = ruled(classifier, epsilon, layer)
     kept: list[Tensor] = []
 
     def propagate(activations: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         entering = activations.detach().requires_grad_()
-        with composite.context(graph) as network:
-            logits = network(entering)
-            start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
-            (relevance,) = torch.autograd.grad(logits, entering, start.detach())
+        logits = network.run(entering)
+        start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
+        (relevance,) = torch.autograd.grad(logits, entering, start.detach())
         kept.append(relevance.flatten(1).double().sum(1) / start.detach().sum(1))
         return logits.detach(), relevance
 
@@ -94,6 +99,9 @@ def deep_lift(
     """Share out the logit's change from a baseline by the changes of what enters every layer.
 
         A = (x − b) · m,    m the chain of multipliers: weights, and Δout / Δin of every activation (rescale rule)
+
+    A product's change is shared by its Shapley values: Δ(uv) = Δu · (v + v₀)/2 + Δv · (u + u₀)/2, as of a gate, or of
+    attention. Layer normalization and softmax are what they are made of: products, means, powers of e and inverses.
 
     The change of a maximum is shared among its window by the Shapley values of the maximum (Max SHAP of Lundberg and
     Lee 2017), so that equal elements, as a baseline of one color has them everywhere, share equally, and rounding

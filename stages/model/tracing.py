@@ -74,9 +74,16 @@ class _Tracer(torch.fx.Tracer):
         self.opaque = opaque
         self.steps: dict[str, list[Node | None]] = {}
         self.failed: nn.Module | None = None
+        self.begun = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in self.opaque or super().is_leaf_module(m, module_qualified_name)
+
+    def create_proxy(self, kind: str, target: Any, args: tuple, kwargs: dict, *about: Any, **more: Any) -> Any:
+        """Stand in for images; options of the forward are what they are where nothing is said."""
+        option = kind == "placeholder" and self.begun and bool(args)
+        self.begun |= kind == "placeholder"
+        return args[0] if option else super().create_proxy(kind, target, args, kwargs, *about, **more)
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple, kwargs: dict) -> Any:
         try:

@@ -34,9 +34,24 @@ def input_x_gradient(case: Case, *, baseline: str, output: str, layer: str) -> T
     return explainer.attribute(_inputs(case), target=case.targets).detach()
 
 
+class _ReLU6(nn.ReLU):
+    def forward(self, input: Tensor) -> Tensor:
+        return nn.functional.relu6(input)
+
+
+def _rectified(case: Case) -> Case:
+    """Let Captum know ReLU6 for a ReLU."""
+    case = case.copied()
+    for layer in case.network.modules():
+        if isinstance(layer, nn.ReLU6):
+            layer.__class__ = _ReLU6
+    return case
+
+
 def guided_backprop(case: Case, *, sign: str, layer: str) -> Tensor:
     """Of a layer: of what follows it, as a network of its own."""
     assert sign == "positive"
+    case = _rectified(case)
     if layer == "input":
         return captum.GuidedBackprop(case.whole()).attribute(_inputs(case), target=case.targets)
     features = case.features(layer).requires_grad_()
@@ -100,7 +115,7 @@ def gradcam(case: Case, *, layer: str) -> Tensor:
 
 
 def guided_gradcam(case: Case, *, layer: str) -> Tensor:
-    whole = case.whole()
+    whole = _rectified(case).whole()
     explainer = captum.GuidedGradCam(whole, whole.layer(layer))
     return explainer.attribute(_inputs(case), target=case.targets, interpolate_mode="bilinear").detach()
 

@@ -32,17 +32,16 @@ class Whole(nn.Module):
     It normalizes in single precision, as a Classifier does, whatever the network's own.
     """
 
-    def __init__(self, network: nn.Sequential, output: Callable, *, normalizes: bool):
+    def __init__(self, network: nn.Module, output: Callable, *, normalizes: bool, final: str):
         super().__init__()
-        self.features, self.head = network.features, network.head
-        self.output, self.normalizes = output, normalizes
+        self.network, self.output, self.normalizes, self.final = network, output, normalizes, final
 
     def forward(self, images: Tensor) -> Tensor:
         given = normalized(images.float()) if self.normalizes else images
-        return self.output(self.head(self.features(given.to(precision(self)))))
+        return self.output(self.network(given.to(precision(self))))
 
     def layer(self, layer: str) -> nn.Module:
-        return self.get_submodule("features" if layer == "final" else layer)
+        return self.network.get_submodule(self.final if layer == "final" else layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +49,22 @@ class Case:
     """One network, and images with their targets and seeds."""
 
     name: str
-    network: nn.Sequential
+    network: nn.Module
     images: Tensor
     targets: Tensor
     seeds: list[int]
     background: Tensor
+    final: str = "features"
+    reshape: Callable[[Tensor], Tensor] | None = None
+    """Brings the layer's activations to (image, feature, row, column)."""
 
     def whole(self, output: str | Callable = "logit") -> Whole:
         """Take intensities."""
-        return Whole(self.network, OUTPUTS.get(output, output), normalizes=True)
+        return Whole(self.network, OUTPUTS.get(output, output), normalizes=True, final=self.final)
 
     def plain(self) -> Whole:
         """Take normalized images, so that what is hidden by 0 is hidden by the mean."""
-        return Whole(self.network, OUTPUTS["logit"], normalizes=False)
+        return Whole(self.network, OUTPUTS["logit"], normalizes=False, final=self.final)
 
     def halves(self, layer: str) -> tuple[nn.Sequential, nn.Sequential]:
         """Cut the network behind a layer: `final`, or one that `features` is a chain of."""
@@ -115,14 +117,14 @@ def color(baseline: str) -> Tensor:
     return torch.tensor({"black": [0.0] * 3, "mean": MEAN}[baseline]).view(-1, 1, 1)
 
 
-def photographs(count: int) -> Tensor:
+def photographs(count: int, height: int = HEIGHT, width: int = WIDTH) -> Tensor:
     """Smooth images with edges, that have regions, and grain, so that no pooling meets a tie."""
     generator = torch.Generator().manual_seed(9)
     found = []
     for _ in range(count):  # image by image, so that more of them keep the first
         coarse = torch.rand(1, 3, 5, 5, generator=generator)
-        image = nn.functional.interpolate(coarse, size=(HEIGHT, WIDTH), mode="bilinear")
-        image[:, :, HEIGHT // 4 : HEIGHT // 2, WIDTH // 3 :] = coarse[:, :, :1, :1]
+        image = nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+        image[:, :, height // 4 : height // 2, width // 3 :] = coarse[:, :, :1, :1]
         found.append(image + 0.02 * torch.rand(image.shape, generator=generator))
     return torch.cat(found).clamp(max=1)
 
@@ -147,11 +149,19 @@ def network(name: str) -> nn.Sequential:
     else:
         features, head = whole.features, [nn.AdaptiveAvgPool2d(1), nn.Flatten(), *whole.classifier]
     module = nn.Sequential(OrderedDict(features=features, head=nn.Sequential(*head)))
-    pictures = normalized(photographs(16))
+    return as_if_trained(module, normalized(photographs(16)))
+
+
+@torch.no_grad()
+def as_if_trained(module: nn.Module, pictures: Tensor) -> nn.Module:
+    """Give a network statistics of batches, weights and biases that are not 0 or 1, and logits that tell images apart.
+
+    Nothing in it is in place, or no hook can be put on it.
+    """
     normalizations = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     for layer in module.modules():
         if hasattr(layer, "inplace"):
-            layer.inplace = False  # or no hook can be put on it
+            layer.inplace = False
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             layer.bias.uniform_(-0.1, 0.1)
     for layer in normalizations:
@@ -159,12 +169,13 @@ def network(name: str) -> nn.Sequential:
     module(pictures)
     for layer in normalizations:
         layer.eps = 0.0  # which zennit leaves in a normalization that it has merged
+        layer.running_var[layer.running_var == 0] = 1.0  # of features that never fire
         layer.running_mean += 0.3 * layer.running_var.sqrt() * torch.randn_like(layer.running_mean)
         layer.running_var *= torch.empty_like(layer.running_var).uniform_(0.7, 1.5)
         layer.weight.uniform_(0.5, 1.5)
         layer.bias.uniform_(-0.2, 0.2)
     module.eval()
-    last = [layer for layer in head if isinstance(layer, nn.Conv2d | nn.Linear)][-1]
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)][-1]
     last.weight -= last.weight.mean(0)  # what all classes share
     last.weight /= module(pictures).std()
     return module.requires_grad_(False)

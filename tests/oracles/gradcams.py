@@ -17,7 +17,7 @@ class _PlusPlus(package.GradCAMPlusPlus):
     """Its 1e-6 in the denominator outweighs small gradients: Grad-CAM++ of g · c and A / c has the same shares."""
 
     def get_cam_weights(self, image, layer, target, activations: np.ndarray, grads: np.ndarray) -> np.ndarray:
-        scale = 2.0**20
+        scale = 2.0**20 / np.abs(grads).max()
         return super().get_cam_weights(image, layer, target, activations / scale, grads * scale) / scale
 
 
@@ -66,7 +66,7 @@ def shown(kind: type[base_cam.BaseCAM], case: Case, layer: str) -> Tensor:
     """What the package gives its users: scaled, enlarged by OpenCV, and scaled again."""
     plain = case.plain()
     targets = [ClassifierOutputTarget(target) for target in case.targets.tolist()]
-    with kind(model=plain, target_layers=[plain.layer(layer)]) as extractor:
+    with kind(model=plain, target_layers=[plain.layer(layer)], reshape_transform=case.reshape) as extractor:
         found = extractor(case.normalized().requires_grad_(), targets=targets)
     return torch.from_numpy(np.asarray(found))[:, None]
 

@@ -9,13 +9,14 @@ from skimage.color import rgb2gray
 from skimage.feature import canny as edges
 from skimage.segmentation import slic
 from torch import Tensor, nn
+from zennit.canonizers import SequentialMergeBatchNorm
 from zennit.composites import LayerMapComposite, SpecialFirstLayerMapComposite, layer_map_base
 from zennit.rules import Epsilon, ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
 from zennit.types import Convolution
 
 from stages.study import seeds as draws
-from tests.oracles.cases import Case, color, normalized
+from tests.oracles.cases import Case, color, normalized, precision
 
 
 def expected_gradients(case: Case, *, samples: int, output: str) -> Tensor:
@@ -78,9 +79,10 @@ def lime(
 def lrp(case: Case, *, epsilon: float, layer: str) -> Tensor:
     """A composite of zennit with its own canonizers; of a layer: of what follows it, as a network of its own."""
     rules = [*layer_map_base(), (Convolution, ZPlus()), (nn.Linear, Epsilon(epsilon))]
-    settings = {"layer_map": rules, "canonizers": [ResNetCanonizer()] if case.name == "resnet18" else []}
+    canonizers = [ResNetCanonizer()] if case.name.startswith("resnet") else [SequentialMergeBatchNorm()]
+    settings = {"layer_map": rules, "canonizers": canonizers}
     if layer == "input":
-        low, high = (normalized(torch.full((1, 3, 1, 1), end)).to(case.features("final")) for end in (0.0, 1.0))
+        low, high = (normalized(torch.full((1, 3, 1, 1), end)).to(precision(case.network)) for end in (0.0, 1.0))
         composite = SpecialFirstLayerMapComposite(first_map=[(Convolution, ZBox(low, high))], **settings)
         network, entering = case.plain(), case.normalized().requires_grad_()
     else:
