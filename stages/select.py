@@ -25,7 +25,7 @@ def main(study: Path, classifier: str) -> None:
     spec = params["classifiers"][classifier]
     where, rules = f"classifiers.{classifier}.images", spec["images"]
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
-    known = store.attrs.get("known", ["boxes", "mask"])
+    known = store.attrs["known"]
     if not known and rules["boxes_exactly"] is not None:
         told = (
             f"boxes_exactly = {rules['boxes_exactly']}, but the dataset {spec['dataset']} has neither boxes nor masks"

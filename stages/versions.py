@@ -17,6 +17,8 @@ from stages.study.params import command, dataset, load, network
 
 OUTPUT = Path("data", "versions")
 SHORT, DIGEST = 64, 16  # characters of what stands as it is; bytes of the digest of what is longer
+# Packages that are not installed with this project, and the family of networks that takes them.
+EXTRA = {"timm": "timm", "transformers": "huggingface"}
 # The folders in which a stage finds functions by the names in params.yaml, beside what it imports.
 NAMED = {
     "collect": ["datasets"],
@@ -62,8 +64,9 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
             for file in (modules.HOUSE / folder).glob("[!.]*.py")
             if folder not in families or file.stem in families[folder]
         }
-        code = modules.with_imports({f"stages.{stage}", *named})
-        found[stage] = packages.versions(modules.packages_of(code)) | (outside if "networks" in folders else {})
+        asked = modules.packages_of(modules.with_imports({f"stages.{stage}", *named}))
+        asked -= {package for package, family in EXTRA.items() if family not in families["networks"]}
+        found[stage] = packages.versions(asked) | (outside if "networks" in folders else {})
     return found
 
 
@@ -77,8 +80,8 @@ def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
     for file in sorted((study / OUTPUT).glob("*.json")):
         known |= json.loads(file.read_text())
     named = {f"stages.{folder}.{family}" for folder, families in _families(params).items() for family in families}
-    now = {name: _now(name) for name in known}
-    now |= packages.versions(modules.packages_of(named)) | _outside(study, params)
+    now = packages.versions(modules.packages_of(named)) | {name: _now(name) for name in known}
+    now |= _outside(study, params)
     before = {name: known.get(name, packages.ABSENT) for name in now}
     return {name: (before[name], now[name]) for name in now if known and now[name] != before[name]}
 

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from stages.cache import keys, packages
 from stages.inputs.building import building
 from stages.model.classifier import Classifier
 from stages.model.comparing import compared
 from stages.model.engine import start
 from stages.model.loading import build
+from stages.study.params import bound_network
 from stages.study.problem import Problem, Unsupported
 
 CLASSES = 5
@@ -104,10 +106,10 @@ NETWORKS = {
     "mobilenet_v3_small": ("features", None, "features.5.block.2.fc1", None),
     "convnext_tiny": ("features", None, "features.5.2.block.3", last),
     "swin_t": ("permute", None, "features.5.1", last),
-    "vit_b_16": (
-        "encoder.layers.encoder_layer_10",
+    "vit": (
+        "encoder.layers.encoder_layer_2",
         tokens(1, (4, 4)),
-        "encoder.layers.encoder_layer_3.mlp.0",
+        "encoder.layers.encoder_layer_1.mlp.0",
         tokens(1, (4, 4)),
     ),
 }
@@ -115,10 +117,12 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_torchvision(name):
-    more = {"image_size": 64} if name == "vit_b_16" else {}
-    network = as_if_trained(models.get_model(name, weights=None, num_classes=CLASSES, **more), (3, 64, 64))
-    if name == "vit_b_16":
+    if name == "vit":  # as vit_b_16, smaller
+        network = models.VisionTransformer(64, 16, 4, 4, 64, 128, num_classes=CLASSES)
         nn.init.normal_(network.heads.head.weight, std=0.1)
+    else:
+        network = models.get_model(name, weights=None, num_classes=CLASSES)
+    network = as_if_trained(network, (3, 64, 64))
     images = images_of((3, 64, 64))
     classifier = classified(network)
     targets = torch.arange(2)
@@ -382,3 +386,72 @@ def test_a_name_that_torchvision_has_not_is_told():
         Problem, match=r"torchvision: name = 'resnet18': settings = .*unexpected keyword argument 'width'"
     ):
         build({"family": "torchvision", "name": "resnet18", "settings": {"width": 2}}, classes=CLASSES, watch=building)
+
+
+def keyed(given: dict, study: Path) -> bytes:
+    return keys.digest(keys.called_by(study, bound_network(given, "network")))
+
+
+def test_a_key_holds_the_bytes_of_a_file_and_of_what_it_imports_beside_it(file):
+    given = {**entry(file), "call": "radar.py:Radar"}
+    first = keyed(given, file.parent)
+    assert keyed(entry(file), Path()) != keys.digest([])
+    (file.parent / "other.py").write_text("a = 1\n")
+    assert keyed(given, file.parent) == first
+    (file.parent / "parts.py").write_text(BESIDE.replace("padding=1", "padding=2"))
+    second = keyed(given, file.parent)
+    assert second != first
+    file.write_text(FILE.replace("MaxPool2d", "AvgPool2d"))
+    assert keyed(given, file.parent) not in (first, second)
+
+
+def test_a_key_holds_the_versions_of_a_package_and_of_what_it_requires():
+    given = {"family": "module", "call": "torchvision.models:resnet18"}
+    (found,) = keys.called_by(Path(), bound_network(given, "network"))
+    assert {"torch", "torchvision", "pillow"} <= set(found)
+    assert found["torchvision"] == packages.version("torchvision")
+    assert keys.called_by(Path(), bound_network({"family": "torchvision", "name": "resnet18"}, "network")) == []
+
+
+def test_a_file_may_read_what_its_key_holds_and_nothing_else(file):
+    file.write_text(FILE + "\nfrom pathlib import Path\nHERE = Path(__file__).parent / 'parts.py'\nHERE.read_text()\n")
+    assert build(entry(file), classes=CLASSES, watch=building)
+    (file.parent / "widths.txt").write_text("8")
+    file.write_text(FILE + "\nfrom pathlib import Path\n(Path(__file__).parent / 'widths.txt').read_text()\n")
+    with pytest.raises(Problem, match=r"reads .*widths.txt, which its key does not hold"):
+        build(entry(file), classes=CLASSES, watch=building)
+
+
+HUB = "dependencies = ['torch']\nfrom parts import step\n\ndef one(**settings):\n    return step(**settings)\n"
+
+
+def test_a_folder_of_pytorch_hub(file):
+    (file.parent / "hubconf.py").write_text(HUB)
+    given = {"family": "torch_hub", "folder": file.parent.name, "name": "one"}
+    given["settings"] = {"entering": 3, "leaving": 4}
+    assert isinstance(build(given, classes=CLASSES, watch=building, study=file.parent.parent), nn.Conv2d)
+    with pytest.raises(Problem, match="hubconf has no 'two'; it has: step, one"):
+        build({**given, "name": "two"}, classes=CLASSES, watch=building, study=file.parent.parent)
+    first = keyed(given, file.parent.parent)
+    (file.parent / "parts.py").write_text(BESIDE.replace("padding=1", "padding=2"))
+    assert keyed(given, file.parent.parent) != first
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is not installed")
+def test_a_network_of_transformers_is_built_from_its_configuration(tmp_path):
+    from transformers import ResNetConfig
+
+    ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic").save_pretrained(tmp_path)
+    given = {"family": "huggingface", "folder": tmp_path.name, "output": "logits"}
+    network = build(given, classes=CLASSES, watch=building, study=tmp_path.parent)
+    network, images = as_if_trained(network, (3, 32, 32)), images_of((3, 32, 32))
+    classifier = classified(network)
+    close(classifier.logits(images), logits_of(network, images))
+    features, beside = classifier.features(images, "final")
+    assert features.shape == (2, 16, 4, 4)
+    close(classifier.head(features, beside, "final"), logits_of(network, images))
+    first = keyed(given, tmp_path.parent)
+    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace("16", "24"))
+    assert keyed(given, tmp_path.parent) != first
+    with pytest.raises(Problem, match=r"there is no file config.json in it"):
+        build({**given, "folder": "nowhere"}, classes=CLASSES, watch=building, study=tmp_path)

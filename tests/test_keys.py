@@ -575,6 +575,15 @@ def test_what_cannot_be_told_apart_is_taken_whole(house, tmp_path):
     }
 
 
+def test_functions_of_code_that_is_taken_whole_have_digests_of_their_own(house):
+    """Two entries with the same settings are told apart by what they call alone."""
+    house()
+    house("methods/family.py", "from stages", "REGISTRY = globals()\nfrom stages")
+    first, second = ([("stages.methods.family", name)] for name in ("first", "second"))
+    assert source.reach(*first).whole
+    assert keys.code(*first) != keys.code(*second)
+
+
 @pytest.mark.parametrize(
     "text",
     [

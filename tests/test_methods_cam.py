@@ -445,7 +445,9 @@ class Untraceable(nn.Module):
 def test_guided_gradcam_tells_that_relus_may_be_missed(images, targets):
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     module = nn.Sequential(OrderedDict(features=Untraceable(), head=head))
-    with pytest.raises(Unsupported, match="its forward cannot be traced, so that not every ReLU can be found"):
+    with pytest.raises(
+        Unsupported, match="the forward of Untraceable cannot be traced, so that not every ReLU can be found"
+    ):
         attribute("guided_gradcam", classified(module), images, targets, [])
 
 

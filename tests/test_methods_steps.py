@@ -247,3 +247,19 @@ def test_a_normalizer_inside_the_network_is_the_classifier_s_own(images):
     whole = nn.Sequential(OrderedDict(features=inside, head=outside._network.head)).double()
     same = Classifier("tiny", whole, mean=[0.0] * 3, std=[1.0] * 3, engine=ENGINE)
     torch.testing.assert_close(lrp(same, images), lrp(outside, images))
+
+
+def test_options_of_a_forward_are_what_they_are_by_default(images):
+    class Optional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, CLASSES)
+
+        def forward(self, x: Tensor, mask: Tensor | None = None, pooled: bool = True, *, scale: float = 2.0) -> Tensor:
+            x = self.convolution(x if mask is None else x * mask).relu() * scale
+            return self.head(x.mean((2, 3))) if pooled else x
+
+    classifier = Classifier("optional", Optional().double(), mean=MEAN, std=STD, engine=ENGINE)
+    found = relevance.deep_lift(classifier, images, TARGETS, baseline="black")
+    change = target_of(classifier.logits(images) - classifier.logits(torch.zeros_like(images)))
+    torch.testing.assert_close(found.sum((1, 2, 3)), change, rtol=1e-6, atol=1e-9)

@@ -81,13 +81,19 @@ def test_no_stage_names_code_that_none_of_its_cells_runs(cells):
     runs: dict[str, set[Path]] = {}
     for name in cells:
         runs.setdefault(name.partition("@")[0], set()).update(needed(name))
+    apart = {"stages/__init__.py", *(about["path"] for about in load(ROOT)["datasets"].values())}
     for name, stage in cells.items():
         for dep in stage.deps:
-            if dep.def_path.startswith("stages/") and dep.def_path != "stages/__init__.py":
+            if dep.def_path.startswith("stages/") and dep.def_path not in apart:
                 place = ROOT / dep.def_path
                 known = any(place == file or place in file.parents for file in runs[name.partition("@")[0]])
                 assert known, f"{name} names {dep.def_path} and does not run it"
                 assert place.is_dir() or place.parent == ROOT / "stages", f"{name} names a file of {place.parent}"
+
+
+def test_a_dataset_s_source_is_a_dependency_of_its_collection(cells):
+    for name, about in load(ROOT)["datasets"].items():
+        assert about["path"] in {dep.def_path for dep in cells[f"collect@{name}"].deps}
 
 
 def test_what_computes_nothing_never_imports_torch():
@@ -131,7 +137,7 @@ def test_every_cell_depends_on_the_versions_that_its_code_runs_with(cells):
                 continue  # what params.yaml does not name may need what is not installed
             module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             told = {one for package in modules.packages_of({module}) for one in packages.distributions(package)}
-            assert told <= set(known[verb]), f"{name} runs {file.relative_to(ROOT)}"
+            assert told - set(versions.EXTRA) <= set(known[verb]), f"{name} runs {file.relative_to(ROOT)}"
 
 
 def test_every_cell_writes_where_the_code_says(cells):

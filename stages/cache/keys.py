@@ -71,7 +71,9 @@ def _code(roots: tuple[tuple[str, str], ...]) -> bytes:
     found = source.reach(*roots)
     data = {str(file.relative_to(project.HOUSE.resolve())): unedited.read(file) for file in found.files}
     digests = {name: digest(content).hex() for name, content in sorted(data.items())}
-    return digest([found.texts[at] for at in sorted(found.texts)], packages.versions(found.packages), digests)
+    texts = [found.texts[at] for at in sorted(found.texts)]
+    # The whole texts of modules are the same for all their functions.
+    return digest(texts, packages.versions(found.packages), digests, *([list(roots)] if found.whole else []))
 
 
 def modules(*roots: tuple[str, str]) -> frozenset[str]:

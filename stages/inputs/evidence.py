@@ -1,13 +1,15 @@
 """Give what methods and metrics are judged on, row by row: images and grids, targets, masks, boxes, tiles, seeds.
 
-A function names the evidence it needs; its rows' keys hold the digests of just that.
+A function names the evidence it needs; its rows' keys hold the digests of just that. Pixels and masks are read where
+they are needed, a batch at a time: no stage holds those of all rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import zarr
 
 from stages.cache.keys import digest
 from stages.cache.stores import read, values
@@ -18,6 +20,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+READ = 64  # rows whose pixels or masks are in memory at a time, to be digested
+
+
+class Rows:
+    """Rows of an array, of which those that are asked for by position are read or made."""
+
+    def __init__(self, shape: tuple[int, ...], take: Callable[[np.ndarray], np.ndarray]):
+        self.shape, self.take = shape, take
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        return self.take(positions)
+
+
 class Evidence(NamedTuple):
     """Rows of one kind, flattened: one per image, or one per tile of each grid."""
 
@@ -25,10 +43,10 @@ class Evidence(NamedTuple):
     dims: tuple[str, ...]
     lead: tuple[int, ...]
     coords: dict[str, tuple[tuple[str, ...], np.ndarray]]
-    pixels: np.ndarray  # of the picture that `picture` points to, one per row
+    pixels: np.ndarray | Rows  # of the picture that `picture` points to, one per row
     picture: np.ndarray
     ids: list[str]
-    arrays: dict[str, np.ndarray]  # evidence by name, one per row
+    arrays: dict[str, np.ndarray | Rows]  # evidence by name, one per row
     background: np.ndarray  # pixels of the background set, the same for all rows
     seed: int
     pictures: list[bytes]  # digests of `pixels`
@@ -68,11 +86,11 @@ def images(study: Path, classifier: str, seed: int) -> Evidence:
     place = path(study, "images", classifier)
     store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
     ids = values(store, "image")
-    arrays = {"targets": values(store, "target")}
+    arrays: dict[str, np.ndarray | Rows] = {"targets": values(store, "target")}
     if "mask" in store:
-        arrays |= {"masks": values(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
+        arrays |= {"masks": _stored(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
-    rows, pixels, background = np.arange(len(ids)), values(store, "pixels"), values(apart, "pixels")
+    rows, pixels, background = np.arange(len(ids)), _stored(store, "pixels"), values(apart, "pixels")
     known = ids.tolist(), arrays, background, seed, _each(pixels)
     return Evidence("images", ("image",), (len(ids),), coords, pixels, rows, *known)
 
@@ -83,15 +101,16 @@ def grids(study: Path, classifier: str, seed: int) -> Evidence:
     store, apart = read(place / "grids", "the grids"), read(place / "background", "the background grids")
     names, targets = values(store, "grid"), values(store, "target")
     count, tiles = targets.shape
-    pixels = values(store, "pixels")
+    pixels = _stored(store, "pixels")
     coords = {
         "grid": (("grid",), names),
         "tile": (("tile",), np.arange(tiles)),
         "target": (("grid", "tile"), targets),
     }
     picture = np.repeat(np.arange(count), tiles)
-    places = np.tile(tile_masks(pixels.shape[-2:], tiles), (count, 1, 1))
-    arrays = {"targets": targets.reshape(-1), "tiles": places}
+    places = tile_masks(pixels.shape[-2:], tiles)
+    of_rows = Rows((count * tiles, *places.shape[1:]), lambda rows: places[rows % tiles])
+    arrays = {"targets": targets.reshape(-1), "tiles": of_rows}
     known = names[picture].tolist(), arrays, values(apart, "pixels"), seed, _each(pixels)
     return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
 
@@ -111,21 +130,23 @@ def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
     """Digest the named evidence of each row; names that are no row's own (classifier, maps) are left to the caller."""
     background = digest(*_each(evidence.background)) if "background" in names else b""
     parts = []
-    for i, image in enumerate(evidence.ids):
-        row: list[object] = []
-        for name in sorted(names):
-            if name == "images":
-                row += [name, evidence.pictures[evidence.picture[i]]]
-            elif name == "background":
-                row += [name, background]
-            elif name == "seeds":
-                row += [name, evidence.seed, image]
-            elif name in evidence.arrays:
-                value = evidence.arrays[name][i]
-                if name == "boxes":  # without the padding, as long as the image with most boxes needs
-                    value = value[(value != -1).any(axis=1)]
-                row += [name, value.tobytes(), value.dtype.str, list(value.shape)]
-        parts.append(digest(*row))
+    for rows in _blocks(len(evidence.ids)):
+        held = {name: evidence.arrays[name][rows] for name in names if name in evidence.arrays}
+        for at, i in enumerate(rows):
+            row: list[object] = []
+            for name in sorted(names):
+                if name == "images":
+                    row += [name, evidence.pictures[evidence.picture[i]]]
+                elif name == "background":
+                    row += [name, background]
+                elif name == "seeds":
+                    row += [name, evidence.seed, evidence.ids[i]]
+                elif name in held:
+                    value = held[name][at]
+                    if name == "boxes":  # without the padding, as long as the image with most boxes needs
+                        value = value[(value != -1).any(axis=1)]
+                    row += [name, value.tobytes(), value.dtype.str, list(value.shape)]
+            parts.append(digest(*row))
     return parts
 
 
@@ -179,5 +200,15 @@ def some(evidence: Evidence, positions: np.ndarray) -> str:
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
-def _each(pixels: np.ndarray) -> list[bytes]:
-    return [digest(picture.tobytes(), list(picture.shape)) for picture in pixels]
+def _stored(store: zarr.Group, name: str) -> Rows:
+    return Rows(store[name].shape, lambda rows: values(store, name, rows))
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, READ):
+        yield np.arange(start, min(count, start + READ))
+
+
+def _each(pixels: np.ndarray | Rows) -> list[bytes]:
+    blocks = (pixels[rows] for rows in _blocks(len(pixels)))
+    return [digest(picture.tobytes(), list(picture.shape)) for block in blocks for picture in block]

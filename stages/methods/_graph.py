@@ -25,30 +25,29 @@ MODULES = (
     ("activation", Activation),
 )
 # Functions by their names, which those of torch, of torch.nn.functional, of operator and of tensors share.
-NAMES = {
-    "sum": "add",
-    "shift": "sub",
-    "product": "mul multiply matmul bmm einsum",
-    "scale": "truediv div",
-    "normalization": "batch_norm",
+KINDS = {
+    "add": "sum",
+    "sub": "shift",
+    **dict.fromkeys(("mul", "multiply", "matmul", "bmm", "einsum"), "product"),
+    **dict.fromkeys(("truediv", "div"), "scale"),
+    "batch_norm": "normalization",
     "layer_norm": "layer_norm",
     "softmax": "softmax",
-    "maximum": "max_pool2d",
-    "average": "adaptive_avg_pool2d avg_pool2d mean reduced",
-    "activation": (
-        "relu relu6 hardtanh leaky_relu elu silu gelu hardswish tanh sigmoid hardsigmoid softplus mish clamp"
-    ),
-    "shape": (
-        "flatten unflatten view reshape contiguous clone squeeze unsqueeze expand permute transpose swapaxes chunk "
-        "split unbind select narrow getitem cat concat stack roll dropout stochastic_depth channel_shuffle "
-        "pixel_shuffle pad"
-    ),
-    "fixed": "size dim getattr ndimension",
+    "max_pool2d": "maximum",
+    **dict.fromkeys(("adaptive_avg_pool2d", "avg_pool2d", "mean", "reduced"), "average"),
+    **dict.fromkeys(("relu", "relu6", "hardtanh", "leaky_relu", "elu", "silu", "gelu", "hardswish"), "activation"),
+    **dict.fromkeys(("tanh", "sigmoid", "hardsigmoid", "softplus", "mish", "clamp"), "activation"),
+    **dict.fromkeys(("flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze", "expand"), "shape"),
+    **dict.fromkeys(("permute", "transpose", "swapaxes", "contiguous", "clone", "roll", "pad"), "shape"),
+    **dict.fromkeys(("chunk", "split", "unbind", "select", "narrow", "getitem", "cat", "concat", "stack"), "shape"),
+    **dict.fromkeys(("dropout", "stochastic_depth", "channel_shuffle", "pixel_shuffle"), "shape"),
+    **dict.fromkeys(("size", "dim", "ndimension", "getattr"), "fixed"),
 }
-KINDS = {name: kind for kind, names in NAMES.items() for name in names.split()}
 # Modules whose functions these are.
-FROM = {"torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"}
-FROM |= {"torchvision.ops.stochastic_depth", "stages.networks._adapted"}
+FROM = (
+    *("torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"),
+    *("torchvision.ops.stochastic_depth", "stages.networks._adapted"),
+)
 MATRICES = ("matmul", "bmm", "einsum")
 GATES = (nn.Sigmoid, nn.Hardsigmoid)
 

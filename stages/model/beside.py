@@ -38,3 +38,8 @@ def unpacked(numbers: Tensor, kinds: list[Kind]) -> list:
         found.append(numbers[:, start : start + count].reshape(len(numbers), *kind.shape).to(kind.dtype))
         start += count
     return found
+
+
+def sizes(layer: str, features: Tensor, beside: Tensor) -> tuple:
+    """Name what is known of features of a layer and of what passes by, by their sizes."""
+    return "beside", layer, tuple(features.shape[1:]), beside.shape[1]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stages.model.arrays import Features, HeadWeights, Images, Logits, Targets
 from stages.model.batches import batched
-from stages.model.beside import described, packed, unpacked
+from stages.model.beside import described, packed, sizes, unpacked
 from stages.model.cuts import Cuts
 from stages.model.cutting import Halves, graph_of
 from stages.model.folding import arranged, rectify, relus
@@ -104,9 +104,10 @@ class Classifier:
             layout = self._layout(layer, activations, part)
             features, tokens = gridded(activations.to(self._wide), layout)
             others = others if tokens is None else [tokens, *others]
-            known = ("beside", layer, tuple(features.shape[1:]))
-            self.found[known] = layout, tokens is not None, [described(one, len(part)) for one in others]
-            return features, packed(others, len(part), self._wide, self.device)
+            beside = packed(others, len(part), self._wide, self.device)
+            kinds = [described(one, len(part)) for one in others]
+            self.found[sizes(layer, features, beside)] = layout, tokens is not None, kinds
+            return features, beside
 
         self.passes["forward"] += len(images) if layer != "input" else 0  # there nothing is run
         with torch.no_grad():
@@ -205,8 +206,7 @@ class Classifier:
                 activations, *_ = before(self.normalized(part))
             logits, attributions = function(activations, *others)
             finite(self.name, logits)
-            layout = self._layout(layer, attributions, part)
-            return gridded(attributions.to(self._wide), layout)[0].contiguous()
+            return gridded(attributions.to(self._wide), self._layout(layer, attributions, part))[0].contiguous()
 
         self.passes["forward"] += forward * len(images)
         self.passes["backward"] += backward * len(images)
@@ -267,7 +267,7 @@ class Classifier:
 
     def _unpacked(self, features: Tensor, beside: Tensor, layer: str) -> tuple[Tensor, list, Layout]:
         """Undo what `features` does: activations, and what else follows the layer."""
-        known = self.found.get(("beside", layer, tuple(features.shape[1:])))
+        known = self.found.get(sizes(layer, features, beside))
         layout, tokens, kinds = known or (Layout("first", 0, tuple(features.shape[2:])), False, [])
         others = unpacked(beside, kinds)
         first = others.pop(0).to(self._wide) if tokens else None

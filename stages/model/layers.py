@@ -27,7 +27,7 @@ def gridded(activations: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]
     if layout.kind == "first":
         return activations, None
     if layout.kind == "last":
-        return activations.permute(0, 3, 1, 2), None
+        return activations.permute(0, 3, 1, 2).contiguous(), None
     features = activations[:, layout.beside :].mT.unflatten(2, layout.grid)
     return features, activations[:, : layout.beside] if layout.beside else None
 

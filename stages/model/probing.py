@@ -18,6 +18,7 @@ ROWS = 2  # images of noise
 BESIDE = 16  # tokens of no place: class, distillation and register tokens are at most as many
 SIDES = (224, 64, 32, 96, 128, 256, 299, 384, 28, 512)  # of images, where nothing says which a network takes
 SHOWN = 12  # candidates
+UNLIKE = 0.25  # the logarithm of a ratio of sides, by which rows and columns of patches differ from those of images
 POOLING = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
 POOLED = (functional.adaptive_avg_pool2d, functional.avg_pool2d)
 
@@ -115,12 +116,12 @@ def _misfit(rows_columns: tuple[int, ...], side: tuple[int, int]) -> float:
 def _grid(
     found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool
 ) -> tuple[int, int] | None:
-    """Give the rows and columns of tokens: of the latest layer that has as many, or by the ratio of sides."""
-    for shape in reversed(before):
-        if len(shape) == 4 and shape[0] == found[0]:
-            rows, columns = layout_of(shape, [], side, last).grid
-            if 1 < rows * columns <= found[1] <= rows * columns + BESIDE:
-                return rows, columns
+    """Give the rows and columns of tokens: those of a layer before that fit best, or what the ratio of sides says."""
+    grids = [layout_of(shape, [], side, last).grid for shape in before if len(shape) == 4 and shape[0] == found[0]]
+    fits = [grid for grid in grids if 1 < math.prod(grid) <= found[1] <= math.prod(grid) + BESIDE]
+    best = min(fits, key=lambda grid: (_misfit(grid, side), found[1] - math.prod(grid)), default=None)
+    if best is not None and _misfit(best, side) < UNLIKE:
+        return best
     for beside in range(BESIDE + 1):
         rows = math.isqrt(max(0, (found[1] - beside) * side[0] // side[1]))
         if rows and (found[1] - beside) % rows == 0 and rows * side[1] == (found[1] - beside) // rows * side[0]:
@@ -198,10 +199,12 @@ def last_module(network: nn.Module, seen: list[Seen], side: tuple[int, int], sha
     last = takes_features_last(network)
     spatial = [one.name for one in seen if _spatial(one.shape, side, last)]
     paths = [path for path in dict.fromkeys(spatial) if not isinstance(network.get_submodule(path), POOLING)]
-    tokens = any(len(one.shape) == 3 for one in seen[len(seen) // 2 :])
+    shapes = [one.shape for one in seen]
+    places = [number for number, shape in enumerate(shapes) if len(shape) == 3 and shape[0] == ROWS]
+    tokens = [seen[place].name for place in places if _grid(shapes[place], shapes[:place], side, last)]
     if paths and not tokens and spatial.count(paths[-1]) == 1 and _decides(network, paths[-1], shape):
         return paths[-1]
-    raise Unsupported(_candidates(paths))
+    raise Unsupported(_candidates([*paths, *tokens]))
 
 
 @torch.no_grad()

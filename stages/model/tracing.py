@@ -1,6 +1,5 @@
 """Trace a network by torch.fx: every step of its forward, and by which step every module gives what it gives."""
 
-import inspect
 from copy import deepcopy
 from typing import Any
 
@@ -29,7 +28,7 @@ class Trace:
         self.opaque = opaque
         root = separate_attention(_shared(network))
         try:
-            graph = _of_images(tracer.trace(root, _defaults(root)))
+            graph = tracer.trace(root)
         except Exception as error:  # what a forward raises when it meets stand-ins for tensors, it alone knows
             raise Untraceable(tracer.failed, f"{type(error).__name__}: {error}") from None
         self.graph = GraphModule(root, graph)
@@ -42,25 +41,6 @@ class Trace:
             first = next((known for known, other in network.named_modules() if other is layer), path)
             if path not in self.steps and first in self.steps:
                 self.steps[path] = self.steps[first]
-
-
-def _defaults(network: nn.Module) -> dict[str, Any]:
-    """Give what a forward is given beside images where nothing is said: its options."""
-    _, *others = inspect.signature(network.forward).parameters.values()
-    return {one.name: one.default for one in others if isinstance(one.default, bool | int | float | str | None)}
-
-
-def _of_images(graph: Graph) -> Graph:
-    """Leave a graph of images alone, where it says of options what they were when it was traced."""
-    _, *others = graph.find_nodes(op="placeholder")
-    for node in others:
-        checks = [user for user in node.users if getattr(user.target, "__name__", "") in ("_assert_is_none", "eq")]
-        for check in checks:
-            for last in [*check.users, check]:
-                graph.erase_node(last)
-        if not node.users:
-            graph.erase_node(node)
-    return graph
 
 
 class Untraceable(Exception):
@@ -94,9 +74,16 @@ class _Tracer(torch.fx.Tracer):
         self.opaque = opaque
         self.steps: dict[str, list[Node | None]] = {}
         self.failed: nn.Module | None = None
+        self.begun = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in self.opaque or super().is_leaf_module(m, module_qualified_name)
+
+    def create_proxy(self, kind: str, target: Any, args: tuple, kwargs: dict, *about: Any, **more: Any) -> Any:
+        """Stand in for images; options of the forward are what they are where nothing is said."""
+        option = kind == "placeholder" and self.begun and bool(args)
+        self.begun |= kind == "placeholder"
+        return args[0] if option else super().create_proxy(kind, target, args, kwargs, *about, **more)
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple, kwargs: dict) -> Any:
         try:

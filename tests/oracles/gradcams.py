@@ -17,7 +17,7 @@ class _PlusPlus(package.GradCAMPlusPlus):
     """Its 1e-6 in the denominator outweighs small gradients: Grad-CAM++ of g · c and A / c has the same shares."""
 
     def get_cam_weights(self, image, layer, target, activations: np.ndarray, grads: np.ndarray) -> np.ndarray:
-        scale = 2.0**20
+        scale = 2.0**20 / np.abs(grads).max()
         return super().get_cam_weights(image, layer, target, activations / scale, grads * scale) / scale
 
 

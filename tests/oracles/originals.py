@@ -186,13 +186,19 @@ class _Convolution(nn.Module):
         return self.relu(self.bn(self.conv(x)))
 
 
+class _DenseNet(torchvision.models.DenseNet):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
 def _hookable(network: nn.Module) -> None:
-    """Make layers of ReLUs that are functions, which captum does not see: before, or after, a function of the same."""
+    """Make layers of ReLUs that are functions, which captum does not see."""
     for layer in network.modules():
         if isinstance(layer, BasicConv2d | InceptionConv2d):
             layer.relu, layer.__class__ = nn.ReLU(), _Convolution
     if isinstance(network, torchvision.models.DenseNet):
         network.features.add_module("relu5", nn.ReLU())
+        network.__class__ = _DenseNet
 
 
 def _reshape(spec: Spec) -> Callable[[Tensor], Tensor]:

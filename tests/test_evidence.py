@@ -1,0 +1,79 @@
+"""Evidence of many images is read a few at a time, and is what it would be were it all held."""
+
+import numpy as np
+import pytest
+import torch
+
+from stages.cache.stores import values, write
+from stages.inputs import evidence
+
+COUNT, SIDE = 12, (6, 8)
+
+
+@pytest.fixture
+def study(tmp_path):
+    draw = np.random.default_rng(0)
+    rows = ("image", "channel", "y", "x")
+    images = {
+        "image": (("image",), np.array([f"photo_{n}" for n in range(COUNT)])),
+        "pixels": (rows, draw.integers(0, 256, (COUNT, 3, *SIDE)).astype("uint8")),
+        "mask": (("image", "y", "x"), draw.random((COUNT, *SIDE)) < 0.5),
+        "boxes": (("image", "box", "corner"), draw.integers(0, 6, (COUNT, 2, 4))),
+        "target": (("image",), np.arange(COUNT) % 3),
+    }
+    background = {"image": (("image",), np.array(["b"])), "pixels": (rows, np.ones((1, 3, *SIDE), "uint8"))}
+    write(tmp_path / "data/images/net.zarr", {"images": images, "background": background}, {"known": True})
+    grids = {
+        "grid": (("grid",), np.array(["g0", "g1", "g2"])),
+        "pixels": (("grid", *rows[1:]), draw.integers(0, 256, (3, 3, *SIDE)).astype("uint8")),
+        "target": (("grid", "tile"), np.arange(12).reshape(3, 4) % 5),
+    }
+    write(tmp_path / "data/grids/net.zarr", {"grids": grids, "background": background}, {})
+    return tmp_path
+
+
+def held(seen: evidence.Evidence) -> evidence.Evidence:
+    """The same evidence, all of it in memory."""
+    arrays = {name: rows[np.arange(len(seen.ids))] for name, rows in seen.arrays.items()}
+    return seen._replace(arrays=arrays, pixels=seen.pixels[np.arange(len(seen.pixels))])
+
+
+@pytest.mark.parametrize("gather", [evidence.images, evidence.grids])
+@pytest.mark.parametrize("read", [1, 5, 64])
+def test_what_is_read_is_what_would_be_held(study, monkeypatch, gather, read):
+    whole = held(gather(study, "net", 0))
+    monkeypatch.setattr(evidence, "READ", read)
+    seen = gather(study, "net", 0)
+    assert seen.pictures == whole.pictures
+    assert seen.side == whole.side == SIDE
+    names = ["images", "masks", "boxes", "tiles", "targets", "seeds", "background"]
+    assert evidence.digests(seen, names) == evidence.digests(whole, names)
+    for positions in (np.array([7, 2, 3]), np.arange(COUNT)):
+        one, other = (evidence.tensors(known, positions, "cpu") for known in (seen, whole))
+        assert one.keys() == other.keys()
+        assert one["seeds"] == other["seeds"]
+        assert all(torch.equal(one[name], other[name]) for name in one if name != "seeds")
+
+
+def test_tiles_are_those_of_their_rows(study):
+    tiles = evidence.tensors(evidence.grids(study, "net", 0), np.array([0, 5, 11]), "cpu")["tiles"]
+    for tile, mask in zip((0, 1, 3), tiles, strict=True):
+        assert torch.equal(mask, torch.from_numpy(evidence.tile_masks(SIDE, 4)[tile]))
+
+
+@pytest.mark.parametrize("gather", [evidence.images, evidence.grids])
+def test_no_more_is_read_than_a_batch_needs(study, monkeypatch, gather):
+    asked: list[tuple[str, int]] = []
+
+    def told(store, name, rows=slice(None)):
+        found = values(store, name, rows)
+        asked.append((name, len(found)))
+        return found
+
+    monkeypatch.setattr(evidence, "values", told)
+    monkeypatch.setattr(evidence, "READ", 3)
+    seen = gather(study, "net", 0)
+    evidence.digests(seen, ["images", "masks", "tiles"])
+    batches = list(evidence.batches({"gradient": np.arange(COUNT)}, 4, seen, "cpu"))
+    assert len(batches) == 3
+    assert max(count for name, count in asked if name in ("pixels", "mask")) <= 4
