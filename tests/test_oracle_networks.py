@@ -19,7 +19,7 @@ REFUSED = {
     "regnet_y_400mf": {},
 }
 TOLERANCE = 1e-5
-LOOSE = {"smoothgrad": 1e-3}  # noise is drawn in single precision, and may meet kinks of ReLU from two sides
+LOOSE = {"smoothgrad": 1e-3}  # single precision of noisy images moves random networks' gradients
 
 
 @pytest.fixture(autouse=True)
