@@ -129,7 +129,8 @@ def moments(pixels: Tensor, dataset: str) -> tuple[list[float], list[float]]:
             same = f"channel {channel} has the value {255 * plane[0]:.0f} in all pixels of all training images"
             raise Problem(f"dataset {dataset}: {same}; expected channels that vary")
         mean.append(plane.mean().item())
-        std.append(plane.std().item())
+        # Of more rows than one torch sums each alone, in one order whatever their number.
+        std.append(torch.stack([plane, plane]).std(1)[0].item())
     return mean, std
 
 
