@@ -1,6 +1,8 @@
 """An entry of the least cost for every function of stages/methods."""
 
-from stages.study.params import entry
+from typing import Any
+
+from stages.study.params import CHOOSING, entry
 from stages.study.settings import Entry
 
 OUT = {"output": "logit"}
@@ -76,3 +78,8 @@ EVERY: list[Entry] = [
     for family, listed in SETTINGS.items()
     for name, given in listed.items()
 ]
+
+
+def shaping(bound: Entry) -> dict[str, Any]:
+    """The options of a method that its maps depend on: the others choose images and grids."""
+    return {name: value for name, value in bound.options.items() if name not in CHOOSING}

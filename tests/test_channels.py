@@ -29,7 +29,7 @@ REFUSED = {
     ("intensity", 4): "no gray of 4 channels is known",
     **{(name, channels): "it has no attention" for name in ("rollout", "gradient_rollout") for channels in CHANNELS},
 }
-STUDIES = sorted((judging.ROOT / "studies").glob("*/"))
+STUDIES = sorted(one.parent for one in (judging.ROOT / "studies").glob("*/methods.yaml"))
 
 
 def network(channels: int) -> nn.Sequential:
@@ -87,7 +87,7 @@ def test_a_method_on_images_of_other_channels(bound, evidence):
 
     def run() -> torch.Tensor:
         found = function(*(evidence[name] for name in asks), **settings)
-        return mapped(found, evidence["classifier"].batched, (HEIGHT, WIDTH), evidence["seeds"], **bound.options)
+        return mapped(found, evidence["classifier"].batched, (HEIGHT, WIDTH), evidence["seeds"], **every.shaping(bound))
 
     if bound.function == "guided_backprop" and settings["layer"] == "final":
         pytest.skip("no ReLU follows it")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from every import shaping
 from judging import HEIGHT, WIDTH, counted, make_evidence
 
 from stages.inputs import calls, explain
@@ -53,7 +54,7 @@ def test_maps_are_those_of_the_methods_function(name, asked, background):
     function = params.find("methods", bound.family, bound.function)
     names = signature("methods", bound.family, bound.function).evidence
     attributions = function(*(evidence[name] for name in names), **bound.settings)
-    expected = explain.mapped(attributions, classifier.batched, (HEIGHT, WIDTH), seeds, **bound.options)
+    expected = explain.mapped(attributions, classifier.batched, (HEIGHT, WIDTH), seeds, **shaping(bound))
     made = alone(name, asked, background)
     assert made.shape == (20, HEIGHT, WIDTH)
     assert torch.equal(made, expected), "in parts of a batch, bit for bit"

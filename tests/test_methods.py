@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from every import EVERY
+from every import EVERY, shaping
 from torch import nn
 
 from stages.inputs.explain import mapped, swapped
@@ -161,7 +161,7 @@ def attribute(entry, classifier, images, targets, seeds):
     evidence = signature("methods", entry.family, entry.function).evidence
     function = find("methods", entry.family, entry.function)
     found = function(*(given[name] for name in evidence), **entry.settings)
-    return mapped(found, classifier.batched, tuple(images.shape[-2:]), seeds, **entry.options)
+    return mapped(found, classifier.batched, tuple(images.shape[-2:]), seeds, **shaping(entry))
 
 
 def close(found: torch.Tensor, expected, tolerance: float = 1e-5):

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
-from every import EVERY
+from every import EVERY, shaping
 from torchvision import models
 
 from stages.inputs.explain import mapped
@@ -78,7 +78,7 @@ def run(entry, evidence: dict) -> torch.Tensor:
     named = signature("methods", entry.family, entry.function).evidence
     found = find("methods", entry.family, entry.function)(*(evidence[name] for name in named), **entry.settings)
     side = tuple(evidence["images"].shape[-2:])
-    return mapped(found, evidence["classifier"].batched, side, evidence["seeds"], **entry.options)
+    return mapped(found, evidence["classifier"].batched, side, evidence["seeds"], **shaping(entry))
 
 
 def test_no_method_is_left_out():
