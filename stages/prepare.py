@@ -158,7 +158,7 @@ def doubt(card: dict) -> str | None:
     checks = "check its network, preprocess and the order of the dataset's classes"
     if claimed is not None and found < claimed - FAR and binom.cdf(right, images, claimed) < IMPROBABLE:
         return f"{measured}, and the source of its weights says {claimed:.1%}: {checks}"
-    if (guessed := binom.sf(right - 1, images, chance)) > CHANCE:
+    if right < images and (guessed := binom.sf(right - 1, images, chance)) > CHANCE:
         return (
             f"{measured}, which guessing among {len(card['classes'])} classes gives too (p = {guessed:.2g}): {checks}"
         )

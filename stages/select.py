@@ -1,10 +1,9 @@
 """Select the evaluation images of a classifier: `python -m stages.select CLASSIFIER`.
 
 Writes `data/images/<classifier>.zarr` with three groups: `images`, the evaluation images with their pixels, and boxes
-and masks where the dataset has any;
-`candidates`, all images that pass the rules, from which grids are built; and `background`, held-out images that are
-none of these, on which methods draw. Two classifiers with the same dataset and the same rules get the same images, so
-that their scores are paired.
+and masks where the dataset has any; `candidates`, all images that pass the rules, from which grids are built; and
+`background`, held-out images that are none of these, on which methods draw. Two classifiers with the same dataset and
+the same rules get the same images, so that their scores are paired.
 """
 
 from pathlib import Path

@@ -137,6 +137,7 @@ def test_an_accuracy_far_below_the_sources_own_is_told(house):
         (1, 100, 10, None, True),
         (40, 100, 10, None, False),
         (7, 10, 2, None, True),
+        (3, 3, 2, None, False),  # all of them: no more could be right
     ],
 )
 def test_what_gives_reason_to_doubt(right, images, classes, claimed, doubted):

@@ -356,6 +356,15 @@ def listed(study, rows, name="photos.csv"):
     return name
 
 
+def test_whole_numbers_that_a_table_holds_as_floats_are_labels(study):
+    """As pandas writes a column of whole numbers with an empty cell."""
+    for name in ("a.png", "b.png"):
+        saved(study.raw / name, drawn())
+    rows = [{"path": "a.png", "label": 3.0}, {"path": "b.png", "label": 10.0}]
+    store = study(family="table", file=listed(study, rows, "photos.parquet"))
+    assert store.attrs["classes"] == ["3", "10"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_table_says_labels_ids_splits_boxes_and_masks(study, kind):
     mask = np.zeros(SIDE, "uint8")

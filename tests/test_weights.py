@@ -134,13 +134,13 @@ def test_a_network_whose_own_names_begin_as_wrappers_do(tmp_path):
     assert torch.equal(found(IMAGES), network()(IMAGES))
 
 
-def test_old_names_of_densenet_and_auxiliary_heads(tmp_path):
+def test_old_names_of_densenet(tmp_path):
     from torchvision.models.densenet import _DenseLayer
 
     own = nn.Sequential()
     own.add_module("denselayer1", _DenseLayer(4, 2, 2, 0.0))
     state = {re.sub(r"(norm|conv)(\d)", r"\1.\2", name): value for name, value in own.state_dict().items()}
-    torch.save({**state, "AuxLogits.fc.weight": torch.zeros(2)}, tmp_path / "old.pth")
+    torch.save(state, tmp_path / "old.pth")
     into = copy.deepcopy(own)
     for value in into.parameters():
         nn.init.zeros_(value)
@@ -186,6 +186,9 @@ BROKEN = {
     ),
     "weights of another network": (
         lambda state: {**state, "head.weight": torch.zeros(2)}, {}, "1 of the file are not its: head.weight",
+    ),
+    "auxiliary heads of a network that has none": (
+        lambda state: {**state, "aux1.weight": torch.zeros(2)}, {}, "1 of the file are not its: aux1.weight",
     ),
     "other shapes": (other_shapes, {}, r"2 have another shape: fc.weight is \(7, 144\), expected \(5, 144\), fc.bias"),
     "numbers that are none": (

@@ -112,4 +112,6 @@ def _named(columns: list[str], reader: Iterator[list[str]], file: str) -> Iterat
 
 
 def _text(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers beside cells that are empty
+        value = int(value)
     return "" if value is None or value != value else str(value)

@@ -25,7 +25,7 @@ NORMALIZER = re.compile(
 # Names of torchvision's densenets in its files, which its own loading renames.
 DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 # Parts that help in training and that torchvision's own loading leaves out.
-AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+AUXILIARY = {"GoogLeNet": ("aux1.", "aux2."), "Inception3": ("AuxLogits.",)}
 SHOWN = 3  # names of weights in a message
 
 
@@ -148,7 +148,8 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str)
     """
     own = network.state_dict()
     counted = {name for name in own if name.endswith("num_batches_tracked")}  # no logit depends on it
-    weights = {name: value for name, value in weights.items() if name in own or not name.startswith(AUXILIARY)}
+    auxiliary = AUXILIARY.get(type(network).__name__, ())
+    weights = {name: value for name, value in weights.items() if name in own or not name.startswith(auxiliary)}
     faults = []
     missing = [name for name in own if name not in weights and name not in counted]
     unexpected = [name for name in weights if name not in own]

@@ -16,7 +16,6 @@ from stages.statistics.summary import Summary, summarize
 
 # What a metric is for: to rank methods; to rank those that it judges, apart from the mean ranks; to rank none.
 METRIC = "metric"
-APART = "apart"
 DIAGNOSTIC = "diagnostic"
 CURVE = ("mean", "low", "high", "count")
 

