@@ -7,6 +7,7 @@ mask is their union; where it has a mask and no boxes, its box is that around th
 that have either, the attribute `mask_from` is "boxes", or `boxes_from` is "mask".
 """
 
+import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -25,6 +26,7 @@ from stages.study.problem import Problem
 from stages.study.settings import Entry
 from stages.study.signatures import signature
 
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # as a label; a table of pandas has floats where a cell is empty
 CHUNK_BYTES = 2**16  # images of a few dozen pixels a side are read several at a time
 
 
@@ -78,10 +80,10 @@ def named_classes(classes: object) -> list[str]:
     return classes
 
 
-def in_order(label: str) -> tuple[bool, int, str]:
+def in_order(label: str) -> tuple[bool, float, str]:
     """Sort labels that are numbers by what they are, before all others."""
-    number = label.isascii() and label.isdecimal()
-    return not number, int(label) if number else 0, label
+    number = NUMBER.fullmatch(label) is not None
+    return not number, float(label) if number else 0.0, label
 
 
 def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarray]:

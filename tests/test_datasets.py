@@ -297,6 +297,7 @@ WRONG = {
     "no such classes": ({"classes": "nothing.txt"}, "classes: .*nothing.txt cannot be read"),
     "classes without names": ({"classes": "blank.txt"}, "blank.txt has no name; expected one a line"),
     "classes named twice": ({"label": r"_(\d+)", "classes": "twice.txt"}, "its classes name 'cat' twice; expected"),
+    "an empty line between names": ({"classes": "gap.txt"}, "gap.txt, line 2 is empty; expected a name on every line"),
     "classes elsewhere": ({"classes": "../x.txt"}, "'../x.txt' is not within .*photos; expected a file in it"),
     "no folder": ({"path": "data/raw/photos/a_7.jpg"}, "path: .*a_7.jpg is no folder"),
     "nothing there": ({"path": "data/raw/nothing"}, r"datasets.photographs.path: there is no .*data/raw/nothing"),
@@ -309,6 +310,7 @@ def test_what_a_folder_cannot_be_asked(study, settings, told):
     (study.raw / "names.txt").write_text("cat\ndog\n")
     (study.raw / "twice.txt").write_text("cat\ndog\ncat\n")
     (study.raw / "blank.txt").write_text("\n")
+    (study.raw / "gap.txt").write_text("cat\n\ndog\n")
     with pytest.raises(Problem, match=rf"^dataset photographs: .*{told}") as problem:
         study(**settings)
     assert "\n" not in str(problem.value)
@@ -354,6 +356,33 @@ def listed(study, rows, name="photos.csv"):
     else:
         parquet.write_table(pyarrow.Table.from_pylist(rows), study.raw / name)
     return name
+
+
+def test_labels_that_are_numbers_are_in_their_order(study):
+    """Fractions and signs too: the order of classes is that of a network's logits."""
+    labels = ["10.0", "-1", "2.0", "x", "1.0"]
+    rows = [{"path": f"{number}.png", "label": label} for number, label in enumerate(labels)]
+    for row in rows:
+        saved(study.raw / row["path"], drawn())
+    assert study(family="table", file=listed(study, rows)).attrs["classes"] == ["-1", "1.0", "2.0", "10.0", "x"]
+
+
+def test_classes_whose_names_are_numbers_are_told_by_their_names_alone(study):
+    (study.raw / "n.txt").write_text("1\n2\n3\n")
+    rows = [{"path": "a.png", "label": 1}, {"path": "b.png", "label": 3}]
+    for row in rows:
+        saved(study.raw / row["path"], drawn())
+    store = study(family="table", file=listed(study, rows), classes="n.txt")
+    assert store["label"][:].tolist() == [0, 2]
+    rows[0]["label"] = 0
+    with pytest.raises(Problem, match="label = '0'; expected one of the 3 classes"):
+        study(family="table", file=listed(study, rows), classes="n.txt")
+
+
+def test_a_table_with_a_column_twice(study):
+    (study.raw / "photos.csv").write_text("path,label,label\na.png,1,2\n")
+    with pytest.raises(Problem, match=r"photos\.csv has the column 'label' twice"):
+        study(family="table", file="photos.csv")
 
 
 def test_whole_numbers_that_a_table_holds_as_floats_are_labels(study):
@@ -557,6 +586,8 @@ def test_arrays_come_as_they_are(study, kind):
         ({"label": np.zeros((5, 2))}, r"label has the shape 5 × 2; expected 'image'"),
         ({"pixels": some_arrays()["pixels"][:3]}, "pixels has 3 rows; expected those of label, 5"),
         ({"mask": some_arrays()["mask"][:3]}, "mask has 3 rows; expected those of label, 5"),
+        ({"mask": np.concatenate([some_arrays()["mask"]] * 2)}, "mask has more rows than label, which has 5"),
+        ({"pixels": np.concatenate([some_arrays()["pixels"]] * 2)}, "pixels has more rows than label, which has 5"),
         ({"pixels": some_arrays()["pixels"] / 255}, "image 10: pixels are float64 .* expected bytes"),
         ({"pixels": some_arrays()["pixels"][:, 0]}, "image 10: pixels are uint8 of shape 12 × 16"),
         ({"label": np.array([0, 1, 2, 0, 1])}, "image 3: label = 2; expected one of the 2 classes"),

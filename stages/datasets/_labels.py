@@ -25,11 +25,13 @@ def class_names(classes: str | None, folder: Path) -> list[str] | None:
         return imagenet()
     file = within(folder, classes)
     try:
-        names = [line.strip() for line in unedited.read(file).decode("utf-8-sig").splitlines() if line.strip()]
+        names = [line.strip() for line in unedited.read(file).decode("utf-8-sig").rstrip().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise Problem(f"classes: {file} cannot be read ({error}); expected 'imagenet' or a file of names") from None
     if not names:
         raise Problem(f"classes: {file} has no name; expected one a line")
+    if "" in names:  # its number would be the next name's
+        raise Problem(f"classes: {file}, line {names.index('') + 1} is empty; expected a name on every line")
     return names
 
 
@@ -56,9 +58,9 @@ def imagenet() -> list[str]:
 
 
 def numbered(label: str, classes: list[str] | None) -> str | int:
-    """Give the number that a label is, where classes have names and it is none of them."""
-    number = classes is not None and label not in classes and label.isascii() and label.isdecimal()
-    return int(label) if number else label
+    """Return the number that a label is, where classes have names of which none is a number; else the label."""
+    number = classes is not None and label.isascii() and label.isdecimal()
+    return int(label) if number and not any(name.isdecimal() for name in classes) else label
 
 
 def within(folder: Path, name: str) -> Path:

@@ -52,6 +52,9 @@ def _pictures(file: str, known: dict[str, np.ndarray], pixels: Iterator, masks: 
         name = str(known["id"][row]) if "id" in known else f"{row:06d}"
         split = str(known["split"][row]) if "split" in known else "test"
         yield Picture(name, label, split, image, boxes, mask)
+    for longer, rows in (("pixels", pixels), ("mask", masks)):
+        if rows is not None and next(rows, None) is not None:
+            raise Problem(f"{file}: {longer} has more rows than label, which has {len(known['label'])}")
 
 
 def _zarr(path: Path) -> tuple:
@@ -62,6 +65,8 @@ def _zarr(path: Path) -> tuple:
 
     def rows(name: str) -> Iterator[np.ndarray]:
         array = group[name]
+        if not array.ndim:
+            raise Problem(f"path: {path}: {name} is a single number; expected an array")
         step = (array.shards or array.chunks)[0]
         for start in range(0, array.shape[0], step):
             yield from array[start : start + step]
@@ -89,9 +94,12 @@ def _whole(path: Path, name: str) -> np.ndarray:
 def _rows(path: Path, name: str) -> Iterator[np.ndarray]:
     """Read an array row after row: it may be larger than memory."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = header(file)
+        try:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = header(file)
+        except DAMAGED as error:
+            raise Problem(f"{path.name}: {name} cannot be read ({error})") from None
         if fortran or dtype.hasobject or not shape:
             raise Problem(f"{path.name}: {name} does not lie row by row; expected an array in C order")
         each = dtype.itemsize * int(np.prod(shape[1:], dtype=int))

@@ -84,6 +84,8 @@ def _read(path: Path, file: str) -> tuple[list[str], Iterator[dict[str, str]]]:
         if file.endswith(".csv"):
             reader = csv.reader(StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
             columns = [name.strip() for name in next(reader, [])]
+            if twice := sorted({name for name in columns if columns.count(name) > 1}):
+                raise Problem(f"file: {place} has the column {twice[0]!r} twice; expected each once")
             return columns, _named(columns, reader, file)
         if file.endswith(".parquet"):
             from pyarrow import parquet
