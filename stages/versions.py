@@ -55,7 +55,7 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
         study: The folder of params.yaml.
         params: What it says.
     """
-    families, outside = _families(params), _outside(study, params)
+    families, outside, names = _families(params), _outside(study, params), _names_of_classes(params)
     found = {}
     for stage, folders in NAMED.items():
         named = {
@@ -67,6 +67,7 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
         asked = modules.packages_of(modules.with_imports({f"stages.{stage}", *named}))
         asked -= {package for package, family in EXTRA.items() if family not in families["networks"]}
         found[stage] = packages.versions(asked) | (outside if "networks" in folders else {})
+        found[stage] |= names if "datasets" in folders else {}
     return found
 
 
@@ -81,7 +82,7 @@ def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
         known |= json.loads(file.read_text())
     named = {f"stages.{folder}.{family}" for folder, families in _families(params).items() for family in families}
     now = packages.versions(modules.packages_of(named)) | {name: _now(name) for name in known}
-    now |= _outside(study, params)
+    now |= _outside(study, params) | _names_of_classes(params)
     before = {name: known.get(name, packages.ABSENT) for name in now}
     return {name: (before[name], now[name]) for name in now if known and now[name] != before[name]}
 
@@ -92,6 +93,12 @@ def _families(params: dict) -> dict[str, set[str]]:
         "datasets": {dataset(params, name).family for name in params["datasets"]},
         "networks": {network(params, name).family for name in params["classifiers"]},
     }
+
+
+def _names_of_classes(params: dict) -> dict[str, str]:
+    """Return the version of the package whose text names classes (`stages.datasets._labels`), where a dataset asks."""
+    asked = any(dataset(params, name).settings.get("classes") == "imagenet" for name in params["datasets"])
+    return {"torchvision": _now("torchvision")} if asked else {}
 
 
 def _outside(study: Path, params: dict) -> dict[str, str]:

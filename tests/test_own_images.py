@@ -125,7 +125,7 @@ def assert_stale_where_edited(study: Path, file: Path) -> None:
     versions.main(study)
     assert versions.changed(study, params) == {}
     file.write_text(file.read_text() + "\n# edited\n")
-    assert set(versions.changed(study, params)) == {file.name}
+    assert set(versions.changed(study, params)) == {f"data/raw/{file.name}"}
     versions.main(study)
     assert versions.changed(study, params) == {}
 

@@ -1,7 +1,7 @@
 """Tell what code of a user's own, or of a package, a network's entry names: what its classifier's key is to hold."""
 
 import ast
-import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,7 @@ def files(settings: dict[str, Any]) -> list[Path]:
         settings: Of the network, their paths in place.
     """
     if "folder" in settings:
-        folder = Path(settings["folder"])
-        return sorted(one for one in folder.rglob("*") if one.suffix in (".py", ".json") and one.is_file())
+        return _within(Path(settings["folder"]), (".py", ".json"))
     file = Path(settings.get("call", "").rpartition(":")[0])
     return _with_imports(file) if file.suffix == ".py" and file.is_file() else []
 
@@ -40,49 +39,67 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     """Give what a network depends on beside its settings and code of this project, by name.
 
     Returns:
-        The bytes of files, in hexadecimal digits, by their path in the study; the versions of the packages that these
-        import, or that are named, and of those that they require.
+        The bytes of files, in hexadecimal digits, by their path as the settings have it; the versions of the packages
+        that these import, or that are named, and of those that they require.
     """
-    settings = placed(settings, study)
-    own = files(settings)
+    call = settings.get("call", "").rpartition(":")[0]
+    place = Path(settings.get("folder", call)).parent
+    own = files(placed(settings, study))
     found: dict[str, Any] = {}
     for file in own:
         try:
-            found[_name(file, study)] = unedited.read(file).hex()
+            # No link is followed: files of linked folders keep the names by which they differ, on every machine.
+            found[(place / os.path.relpath(file, study / place)).as_posix()] = unedited.read(file).hex()
         except OSError as error:
             raise Problem(f"{file}: cannot be read ({error.strerror})") from None
-    asked = {name for file in own if file.suffix == ".py" for name in _outside(file)}
-    call = settings.get("call", "").rpartition(":")[0]
+    start = study / settings.get("folder", place)
+    asked = {name for file in own if file.suffix == ".py" for name in _outside(file, start)}
     if call and not call.endswith(".py"):
         asked |= {call.partition(".")[0]}
-    known = {name for name in asked if importlib.util.find_spec(name) is None or packages.distributions(name)}
-    return found | packages.versions(known)
+    # Of those that are not installed, whether one lies on Python's path is the machine's to say.
+    absent = {name: packages.ABSENT for name in sorted(asked) if not packages.distributions(name)}
+    return found | absent | packages.versions(asked - set(absent))
 
 
-def _name(file: Path, study: Path) -> str:
-    full, start = file.resolve(), study.resolve()
-    return str(full.relative_to(start)) if full.is_relative_to(start) else file.name
+def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = ()) -> list[Path]:
+    """Give the files of a folder and of those in it, links to folders followed but where they lead back."""
+    full = folder.resolve()
+    if full in above or not folder.is_dir():
+        return []
+    found: list[Path] = []
+    for one in sorted(folder.iterdir()):
+        found += _within(one, suffixes, (*above, full))
+        found += [one] if one.suffix in suffixes and one.is_file() else []
+    return found
 
 
 def _with_imports(file: Path) -> list[Path]:
-    """Give a file and those beside it that it imports, and that these do; of a package all that is in it."""
+    """Give a file and those beside it that it imports, and that these do; of a folder of modules all that is in it."""
     found, waiting = set(), [file]
     while waiting:
         at = waiting.pop()
-        if at in found:
-            continue
-        found.add(at)
-        for name in _imported(at):
-            place = file.parent / name
-            waiting += [place.with_suffix(".py")] if place.with_suffix(".py").is_file() else []
-            waiting += place.rglob("*.py") if (place / "__init__.py").is_file() else []
+        if at not in found:
+            found.add(at)
+            waiting += [one for name in _imported(at) for one in _modules(file.parent, name)]
     return sorted(found)
 
 
-def _outside(file: Path) -> set[str]:
-    beside = {one.stem for one in file.parent.iterdir()}
-    names = {name for name in _imported(file) if not is_project((name, ""))}
-    return names - beside - sys.stdlib_module_names
+def _modules(folder: Path, name: str) -> list[Path]:
+    """Give the files in a folder that an import of a name may take: a folder of modules needs no `__init__.py`."""
+    file = folder / f"{name}.py"
+    return [*([file] if file.is_file() else []), *_within(folder / name, (".py",))]
+
+
+def _outside(file: Path, start: Path) -> set[str]:
+    """Name the packages that a file imports and that do not lie in the folder where its imports are looked for."""
+    names = {name for name in _imported(file) if not is_project((name, ""))} - sys.stdlib_module_names
+    return {name for name in names if not _modules(start, name) or _gives_way(start, name)}
+
+
+def _gives_way(start: Path, name: str) -> bool:
+    """Say whether an installed package is taken instead of what lies in the folder: one without `__init__.py`."""
+    own = (start / f"{name}.py", start / name / "__init__.py")
+    return not any(one.is_file() for one in own) and bool(packages.distributions(name))
 
 
 def _imported(file: Path) -> set[str]:

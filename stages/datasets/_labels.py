@@ -46,7 +46,7 @@ def imagenet() -> list[str]:
     found = find_spec("torchvision")
     file = Path(found.origin if found and found.origin else "torchvision").parent / "models" / "_meta.py"
     try:
-        tree = ast.parse(file.read_text())
+        tree = ast.parse(unedited.read(file))
     except OSError as error:
         raise Problem(f"classes: imagenet: {file} cannot be read ({error.strerror}); is torchvision there?") from None
     for node in tree.body:

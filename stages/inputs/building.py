@@ -26,7 +26,8 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
         Problem: it reads what no key of its classifier holds; also where the function has caught what was raised.
     """
     held = _held(family, function)
-    held = held._replace(files=held.files | {file.resolve() for file in files})
+    own = {one for file in files for one in (file.resolve(), file.parent.resolve() / file.name)}  # links, bytecode too
+    held = held._replace(files=held.files | own)
     reading = Reading(Entry("networks", family, function, function, {}, {}), held)
     try:
         with reads.watching(reading):

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,8 @@ from stages.inputs.reading import NAMED, Reading
 SHOWING = ("inspect", "linecache", "tokenize", "traceback")
 # What does not run for a call, but looks at it.
 WATCHING = ("stages.inputs.events", "stages.inputs.reads")
+# It looks for code of the user's own, and runs it.
+CALLING = "stages.networks._called"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
@@ -30,6 +33,8 @@ def _import(reading: Reading, given: tuple) -> str | None:
 
 
 def _imports(name: str) -> str:
+    if user := _users_file():
+        return f"imports {name}, which its key does not hold: {user} may import packages and what lies beside it"
     return f"imports {name}, which its key does not hold: import it by name at the top level of the module that uses it"
 
 
@@ -56,8 +61,13 @@ def _file(reading: Reading, path: Any) -> str | None:
         return None
     if module and _shown("importlib._bootstrap_external"):
         return _imports(module)
-    if _is_of_package(full):
+    if _is_of_package(full) or _source_of(full) in reading.files:
         return None
+    if full.endswith((".py", ".pyc")) and (user := _users_file()):
+        where = (
+            f"have it beside the file that params.yaml names, and import it there by name, not while it runs ({user})"
+        )
+        return f"imports {relative(_source_of(full) or full)}, which its key does not hold: {where}"
     if module:
         return f"reads {relative(full)}, a module that its key does not hold: import it by name at a module's top level"
     return f"reads {relative(full)}, which its key does not hold: {_declaring(reading, full)}"
@@ -69,8 +79,40 @@ def _is_of_package(full: str) -> bool:
     return full.endswith((".py", ".pyc")) and within(full, folders)
 
 
+def _source_of(full: str) -> str:
+    """Give the source of a file of bytecode, where Python keeps it."""
+    path = Path(full)
+    kept = path.suffix == ".pyc" and path.parent.name == "__pycache__"
+    return str(path.parents[1] / f"{path.name.partition('.')[0]}.py") if kept else ""
+
+
+def _users_file() -> str:
+    """Name the file of the user's own, a network's, that is being run; empty where none is."""
+    frame: FrameType | None = sys._getframe(1)
+    file = ""
+    while frame and frame.f_globals.get("__name__") != CALLING:
+        code = os.path.realpath(frame.f_code.co_filename)
+        file = file or (code if is_own(frame.f_code.co_filename) and not _is_of_project(code) else "")
+        frame = frame.f_back
+    return relative(file) if frame and file else ""
+
+
+def _is_of_project(full: str) -> bool:
+    return within(full, tuple(str(ROOT / name) for name in PROJECT))
+
+
+def _looks_for_code() -> bool:
+    """Say whether it is this project itself that looks where a user's code lies, not that code."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and (frame.f_globals.get("__name__") in WATCHING or not is_own(frame.f_code.co_filename)):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") == CALLING
+
+
 def _declaring(reading: Reading, full: str) -> str:
     """Say how a data file is declared: beside the module that reads it, where it is in a folder of `stages/`."""
+    if user := _users_file():
+        return f"have {user} take it as a setting of its network in params.yaml, or import it from a .py file beside it"
     frame: FrameType | None = sys._getframe(1)
     while frame and not frame.f_globals.get("__name__", "").startswith(NAMED):
         frame = frame.f_back
@@ -92,8 +134,10 @@ def _writes(reading: Reading, path: Any) -> str | None:
 def _lists(reading: Reading, given: tuple) -> str | None:
     path = given[0] if given and given[0] is not None else "."
     full = os.path.realpath(f"/dev/fd/{path}" if isinstance(path, int) else os.fsdecode(path))
-    if not is_own(full) or is_scratch(full) or _shown("importlib._bootstrap_external"):
+    if not is_own(full) or is_scratch(full) or _shown("importlib._bootstrap_external") or _looks_for_code():
         return None
+    if user := _users_file():
+        return f"lists the folder {relative(full)}, whose content no key holds: name in {user} what it is to take"
     return f"lists the folder {relative(full)}, whose content no key holds: name the files, and declare them: FILES"
 
 
@@ -139,7 +183,7 @@ def asked(reading: Reading, path: Any) -> str | None:
     if full in reading.written or full in reading.files or module_of(full) in reading.modules:
         return None
     folder = os.path.isdir(full) and within(full, (str(ROOT / "stages"),))
-    if folder or within(str(ROOT), (full,)) or not is_own(full) or is_scratch(full):
+    if folder or _looks_for_code() or within(str(ROOT), (full,)) or not is_own(full) or is_scratch(full):
         return None
     return f"asks about {relative(full)}, which its key does not hold: {_declaring(reading, full)}"
 

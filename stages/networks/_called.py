@@ -1,9 +1,11 @@
 """Find what an entry of params.yaml names by module and attribute, and call it with its settings."""
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +17,7 @@ from stages.networks._made import made
 from stages.study.problem import Problem
 
 SHOWN = 12  # names in a message
+PROJECT = {"stages", "flows"}  # which are imported as they are, wherever a file lies
 
 
 def called(family: str, call: str, settings: dict[str, Any]) -> nn.Module:
@@ -74,18 +77,24 @@ def _attribute(found: Any, path: str, told: str) -> Any:
 @contextmanager
 def _reachable(folder: Path) -> Iterator[None]:
     """Let a file import what lies beside it, and only while it is asked for: another's file may have like names."""
-    names = {file.stem for file in folder.glob("*.py")} | {one.parent.name for one in folder.glob("*/__init__.py")}
+    names: set[str] = set()
 
     def taken() -> dict[str, ModuleType]:
         there = [name for name in sys.modules if name.partition(".")[0] in names]
         return {name: sys.modules.pop(name) for name in there}
 
-    before = taken()
-    sys.path.insert(0, str(folder.resolve()))
+    start = str(folder.resolve())
+    sys.path.insert(0, start)
     importlib.invalidate_caches()
+    for one in folder.iterdir():
+        if one.suffix == ".py" or one.is_dir():  # an installed package is taken instead of a folder without __init__.py
+            found = PathFinder.find_spec(one.stem)
+            ours = found is not None and (found.origin is None or found.origin.startswith(start + os.sep))
+            names |= {one.stem} - PROJECT if ours else set()
+    before = taken()
     try:
         yield
     finally:
-        sys.path.remove(str(folder.resolve()))
+        sys.path.remove(start)
         taken()
         sys.modules.update(before)

@@ -1,0 +1,191 @@
+"""Code of a user's own that makes a network: keys hold all of it, by names that are the same on every machine."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from study import ROOT
+from torch import nn
+
+from stages import versions
+from stages.cache import keys
+from stages.inputs import places
+from stages.inputs.building import building
+from stages.model.loading import build
+from stages.study.params import bound_network, load
+from stages.study.problem import Problem
+
+NET = "from torch import nn\n\n\ndef net(width=4):\n    return nn.Conv2d(3, width, 1)\n"
+HUB = {
+    "hubconf.py": "from models import net\nfrom utils import wide\n\n\ndef made():\n    return net(wide)\n",
+    "models/__init__.py": NET,
+    "utils/__init__.py": "wide = 5\n",
+}
+GIVEN = {"family": "torch_hub", "folder": "data/raw/hub", "name": "made", "settings": {}}
+
+
+def written(folder: Path, texts: dict[str, str]) -> Path:
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def linked(study: Path, name: str, to: Path) -> Path:
+    (study / "data/raw").mkdir(parents=True, exist_ok=True)
+    (study / "data/raw" / name).symlink_to(to)
+    return study
+
+
+def keyed(given: dict, study: Path) -> bytes:
+    return keys.digest(keys.called_by(study, bound_network(given, "network")))
+
+
+def study_of(study: Path, networks: dict[str, dict], datasets: dict | None = None) -> dict:
+    params = yaml.safe_load((ROOT / "studies/photographs/params.yaml").read_text())
+    any_classifier = next(iter(params["classifiers"].values()))
+    if networks:
+        about = {**any_classifier, "images": {"count": 2}}
+        params["classifiers"] = {name: {**about, "network": given} for name, given in networks.items()}
+    if datasets is not None:
+        params["datasets"]["photographs"]["classes"] = None
+        params["datasets"] |= datasets
+    (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return load(study)
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_key_holds_every_file_of_a_linked_folder(tmp_path, name):
+    hub = written(tmp_path / "elsewhere", HUB)
+    study = linked(tmp_path / "study", "hub", hub)
+    before = keyed(GIVEN, study)
+    (hub / name).write_text(HUB[name] + "\nmore = 1\n")
+    assert keyed(GIVEN, study) != before
+
+
+def test_a_key_holds_the_files_of_folders_that_are_linked_into_a_folder(tmp_path):
+    whole = written(tmp_path / "elsewhere", HUB)
+    hub = written(tmp_path / "study/data/raw/hub", {"hubconf.py": HUB["hubconf.py"]})
+    for name in ("models", "utils"):
+        (hub / name).symlink_to(whole / name)
+    (hub / "models" / "again").symlink_to(hub)  # which leads back
+    before = keyed(GIVEN, tmp_path / "study")
+    (whole / "models/__init__.py").write_text(NET + "\nmore = 1\n")
+    assert keyed(GIVEN, tmp_path / "study") != before
+
+
+def test_the_versions_hold_the_linked_files_of_two_classifiers_that_are_named_alike(tmp_path):
+    study, networks = tmp_path / "study", {}
+    for name in ("one", "two"):
+        linked(study, name, written(tmp_path / "elsewhere" / name, HUB))
+        networks[name] = {**GIVEN, "folder": f"data/raw/{name}"}
+    params = study_of(study, networks)
+    versions.main(study)
+    assert versions.changed(study, params) == {}
+    for name in ("one", "two"):
+        (tmp_path / "elsewhere" / name / "hubconf.py").write_text(HUB["hubconf.py"] + f"\n# {name}\n")
+        assert set(versions.changed(study, params)) == {f"data/raw/{name}/hubconf.py"}
+        versions.main(study)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_the_same_study_elsewhere_has_the_same_keys(tmp_path, monkeypatch, is_linked):
+    found = []
+    for name in ("here", "quite/another/place"):
+        study = tmp_path / name / "study"
+        if is_linked:
+            linked(study, "hub", written(tmp_path / name / "code", HUB))
+        else:
+            written(study / "data/raw/hub", HUB)
+        one = {"family": "module", "call": "data/raw/hub/hubconf.py:made", "settings": {}}
+        params = study_of(study, {"hub": GIVEN, "file": one})
+        for at in (study, Path()):
+            monkeypatch.chdir(study)
+            found.append((keyed(GIVEN, at), keyed(one, at), versions.installed(at, params)))
+    assert all(one == found[0] for one in found)
+
+
+PLACES = {"data/raw/tower.py": "from models.net import net\n", "data/raw/models/net.py": NET}
+TOWER = {"family": "module", "call": "data/raw/tower.py:net", "settings": {}}
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Where nothing is scratch and bytecode is written: as in a folder of a user's own."""
+    monkeypatch.setattr(places, "_scratch", tuple)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
+
+def test_modules_in_a_folder_without_init_are_held(tmp_path, kept):
+    written(tmp_path, PLACES)
+    given, before = keyed(TOWER, tmp_path), set(sys.modules)
+    for _ in range(2):  # from the text, and from the bytecode that Python has left
+        assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 4
+    assert not {"models", "models.net", "tower"} & (set(sys.modules) - before)
+    (tmp_path / "data/raw/models/net.py").write_text(NET.replace("width=4", "width=70"))
+    assert keyed(TOWER, tmp_path) != given
+    assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 70
+
+
+def test_two_classifiers_have_modules_of_the_same_name(tmp_path, kept):
+    for name, width in (("one", 4), ("two", 9)):
+        folder = tmp_path / name
+        written(folder, {"tower.py": PLACES["data/raw/tower.py"], "models/net.py": NET.replace("4", str(width))})
+    for name, width in (("one", 4), ("two", 9), ("one", 4)):
+        given = {**TOWER, "call": f"{name}/tower.py:net"}
+        assert build(given, classes=4, watch=building, study=tmp_path).out_channels == width
+
+
+def test_files_that_are_linked_singly_are_built_from(tmp_path, kept):
+    written(tmp_path / "elsewhere", {"tower.py": "from net import net\n", "net.py": NET})
+    for name in ("tower.py", "net.py"):
+        linked(tmp_path / "study", name, tmp_path / "elsewhere" / name)
+    for _ in range(2):
+        assert isinstance(build(TOWER, classes=4, watch=building, study=tmp_path / "study"), nn.Conv2d)
+
+
+def test_a_folder_or_file_named_as_a_package_hides_no_version(tmp_path):
+    given = {**TOWER, "call": "tower.py:net"}
+    written(tmp_path, {"tower.py": NET, "torch/data.py": "", "torch.txt": ""})
+    (found,) = keys.called_by(tmp_path, bound_network(given, "network"))
+    assert "torch" in found
+    assert isinstance(build(given, classes=4, watch=building, study=tmp_path), nn.Conv2d)
+
+
+UNHELD = [
+    (
+        "open(HERE / 'widths.txt').read()",
+        "reads .*widths.txt, which its key does not hold: have .*tower.py take it as a",
+    ),
+    (
+        "import importlib; importlib.import_module('late')",
+        "imports .*late.py, .*have it beside the file that params.yaml",
+    ),
+    ("import os; os.listdir(HERE)", "lists the folder .*: name in .*tower.py what it is to take"),
+    ("import stages.cache.rows", "imports stages.cache.rows, .*tower.py may import packages and what lies beside it"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), UNHELD)
+def test_what_cannot_be_held_is_told_in_terms_of_the_users_own_code(tmp_path, kept, line, told):
+    text = f"from pathlib import Path\n{NET}\nHERE = Path(__file__).parent\n{line}\n"
+    written(tmp_path / "data/raw", {"tower.py": text, "late.py": "", "widths.txt": "8"})
+    with pytest.raises(Problem, match=told) as raised:
+        build(TOWER, classes=4, watch=building, study=tmp_path)
+    assert "FILES" not in str(raised.value)
+    assert "_called" not in str(raised.value)
+
+
+def test_another_version_of_the_names_of_imagenet_has_images_collected_anew(tmp_path, monkeypatch):
+    timm = {"any": {"family": "timm", "name": "resnet18", "settings": {}}}
+    photos = {"family": "folder", "path": "data/raw/photos"}
+    assert "torchvision" not in versions.installed(tmp_path, study_of(tmp_path, timm, {"own": photos}))["collect"]
+    names = {"own": {**photos, "classes": "imagenet"}}
+    params = study_of(tmp_path, timm, names)
+    versions.main(tmp_path)
+    known = versions.installed(tmp_path, params)["collect"]
+    assert "torchvision" in known
+    monkeypatch.setattr(versions.packages, "version", lambda name: "99" if name == "torchvision" else known.get(name))
+    assert versions.installed(tmp_path, params)["collect"] == {**known, "torchvision": "99"}
+    assert "torchvision" in versions.changed(tmp_path, params)
