@@ -139,7 +139,10 @@ class Cuts:
         chain = [name for name, _ in self._network.named_children()]
         if not isinstance(self._network, nn.Sequential) or chain != ["features", "head"]:
             return False
-        size, run = self._any_run(shape)
+        try:
+            size, run = self._any_run(shape)
+        except Unsupported:  # without images of a size that it takes, their names alone tell
+            return True
         seen = {node.name: found for node, found in run.seen.items()} if self.trace is not None else dict(run)
         try:
             found = seen.get(self.place("features", shape).removeprefix(HOOKED), ())
@@ -154,7 +157,7 @@ class Cuts:
             try:
                 return one, self._steps(one) if self.trace is not None else self._modules(one)
             except Exception as error:  # what it raises at images of a size that it does not take, it alone knows
-                told = " ".join(f"of {' x '.join(map(str, one))}, {type(error).__name__}: {error}".split())[:300]
+                told = f"of {' x '.join(map(str, one))}, {type(error).__name__}: {error}".splitlines()[0]
         raise Unsupported(f"its last layer with rows and columns is not found: it takes no images of noise ({told})")
 
     def _steps(self, shape: tuple[int, ...]) -> probing.Sizes:
