@@ -13,7 +13,7 @@ from torch import nn
 
 from stages.inputs.building import building
 from stages.inputs.splits import Split
-from stages.model.comparing import COMPARED, logits
+from stages.model.comparing import COMPARED, check_no_sigmoids, logits
 from stages.model.engine import start
 from stages.model.loading import build
 from stages.model.tags import tagged
@@ -143,7 +143,9 @@ def _check_logits(
     """Check on real images that the network has a logit for each class of the dataset."""
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(device).float().div(255)
     center, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
-    found = logits(classifier, network.to(device), (few - center) / scale).shape[1]
+    given = logits(classifier, network.to(device), (few - center) / scale)
+    check_no_sigmoids(classifier, given)
+    found = given.shape[1]
     if found != len(images.classes):
         told = f"its network gives {found} logits, but the dataset {images.dataset} has {len(images.classes)} classes"
         raise Problem(f"classifier {classifier}: {told}; expected one for each, in the same order")

@@ -13,6 +13,7 @@ from study import tiny, write
 
 from stages import adopt, collect, predict, prepare
 from stages.inputs.splits import split
+from stages.model.comparing import check_no_sigmoids
 from stages.networks.residual import small_resnet
 from stages.study.params import load
 from stages.study.problem import Problem
@@ -189,6 +190,35 @@ def test_a_network_whose_number_of_logits_is_its_own(house, monkeypatch):
         Problem, match="its network gives 7 logits, but the dataset shapes has 10 classes; expected one"
     ):
         prepare.main(house, C)
+
+
+def test_outputs_by_sigmoid_are_told(house, monkeypatch):
+    monkeypatch.setattr(adopt, "build", lambda *_, **__: Sigmoids(network()))
+    given(house, {f"network.{name}": value for name, value in network().state_dict().items()})
+    with pytest.raises(Problem, match=r"all from 0 to 1, .* leave out the sigmoid at the network's end$") as problem:
+        prepare.main(house, C)
+    assert "\n" not in str(problem.value)
+
+
+class Sigmoids(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images).sigmoid()
+
+
+def test_outputs_that_may_be_logits_pass():
+    within = torch.rand(8, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(Problem, match="its outputs for 8 images are all from 0 to 1"):
+        check_no_sigmoids("odd", within)
+    check_no_sigmoids("odd", within[:2])  # too few to tell
+    for other in (-0.01, 1.01):
+        beside = within.clone()
+        beside[5, 2] = other
+        check_no_sigmoids("odd", beside)
+    check_no_sigmoids("odd", torch.stack([torch.zeros(8), within[:, 0]], 1))  # as `output: sigmoid` makes them
 
 
 @pytest.mark.parametrize(

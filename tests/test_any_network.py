@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -377,6 +378,75 @@ def test_an_output_that_is_not_there_is_told(monkeypatch):
             network(torch.rand(2, 3, 12, 12))
     with pytest.raises(Problem, match=r"its network gives a dict; .*: `output` of its network's entry .*, of 'logits'"):
         classified(Parts(lambda z: {"logits": z}).double()).logits(images_of((3, 12, 12)))
+
+
+@pytest.mark.parametrize("wrap", [lambda z: z[:, :2], lambda z: z[:1, :2], lambda z: z[:, :1].T])
+def test_a_sigmoid_of_several_logits_an_image_is_told(wrap, monkeypatch):
+    from stages.model import loading
+
+    made = Parts(wrap).double()
+    monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: made)
+    network = build({"family": "module", "call": "x.py:y", "output": "sigmoid"}, classes=2, watch=building).eval()
+    with pytest.raises(Problem, match=r"output = 'sigmoid': .* for 2 images, expected one logit an image$"):
+        network(torch.rand(2, 3, 12, 12).double())
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_logits_have_a_row_for_every_image(plain):
+    folded = classified(Parts(lambda z: z[:, :4].reshape(-1, 2)).double(), plain=plain)
+    with pytest.raises(Problem, match=r"its network gives \(6, 2\) for 3 images; expected one tensor of logits"):
+        folded.logits(images_of((3, 12, 12)))
+    scalar = classified(Parts(lambda z: z.sum()).double(), plain=plain)
+    with pytest.raises(Problem, match=r"its network gives \(\) for 3 images; expected one tensor of logits"):
+        scalar.logits(images_of((3, 12, 12)))
+
+
+FEATURES = {
+    "pooled": (nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "flat": (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Identity()),
+    "open": (),
+}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("kind", FEATURES)
+def test_features_that_end_without_rows_and_columns_are_not_final(kind, plain):
+    torch.manual_seed(0)
+    steps = [nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), *FEATURES[kind]]
+    at = {"pooled": 3, "flat": 4, "open": 2}[kind]
+    head = [nn.Linear(6, CLASSES)] if kind != "open" else [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES)]
+    if kind == "pooled":
+        head = [nn.Flatten(), *head]
+    parts = OrderedDict(features=nn.Sequential(*steps[:at]), head=nn.Sequential(*head))
+    network = nn.Sequential(parts).double()
+    check(classified(network, plain=plain), network, images_of((3, 16, 24)), "final", "features.1")
+
+
+def test_features_are_final_where_the_head_has_rows_and_columns_too():
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Conv2d(6, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES))
+    network = nn.Sequential(OrderedDict(features=nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU()), head=head)).double()
+    check(classified(network), network, images_of((3, 16, 24)), "final", "features")
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_why_a_network_takes_no_images_of_noise_is_told(plain):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(7, CLASSES)).double()
+    with pytest.raises(
+        Unsupported, match=r"no images of noise \(of 3 x 512 x 512, RuntimeError: .*shapes [^%]*\)$"
+    ) as raised:
+        classified(network, plain=plain).features(images_of((3, 16, 16)), "final")
+    assert "\n" not in str(raised.value)
+
+
+def test_of_a_long_head_the_last_steps_are_told():
+    steps = [nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *(nn.Tanh() for _ in range(5))]
+    short = nn.Sequential(*steps, nn.Linear(6, CLASSES)).double()
+    long = nn.Sequential(*steps, nn.Tanh(), nn.Tanh(), nn.Linear(6, CLASSES)).double()
+    with pytest.raises(Unsupported, match=r"this one has AdaptiveAvgPool2d, Flatten, (Tanh, ){5}Linear$"):
+        classified(short).head_weights("0")
+    with pytest.raises(Unsupported, match=r"this one has 10 steps, at the end: (Tanh, ){7}Linear$"):
+        classified(long).head_weights("0")
 
 
 def test_a_name_that_torchvision_has_not_is_told():

@@ -141,7 +141,16 @@ def test_a_transformer_says_which_images_it_accepts(size):
 @pytest.mark.parametrize(
     ("name", "side", "message"),
     [
-        ("resnet18", 64, "the setting 'side' is 64, expected null: resnet18 takes images of any size; only vision"),
+        (
+            "resnet18",
+            64,
+            "the setting 'side' is 64, expected null for resnet18: only vision transformers (vit) take it",
+        ),
+        (
+            "maxvit_t",
+            64,
+            "the setting 'side' is 64, expected null for maxvit_t: only vision transformers (vit) take it",
+        ),
         ("vit_b_16", None, "the setting 'side' is null, expected a multiple of 16 for vit_b_16"),
         ("vit_l_32", 100, "the setting 'side' is 100, expected a multiple of 32 for vit_l_32"),
         ("vit_b_16", 0, "the setting 'side' is 0, expected a multiple of 16 for vit_b_16"),

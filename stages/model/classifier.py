@@ -137,7 +137,7 @@ class Classifier:
 
         def of(part: Tensor, others: Tensor) -> Tensor:
             activations, others, _ = self._unpacked(part, others, layer)
-            return self._read(after(activations, *others))
+            return self._read(after(activations, *others), len(part))
 
         self._count_head(features, layer)
         with torch.no_grad():
@@ -254,16 +254,16 @@ class Classifier:
         self.passes["forward" if layer == "input" else "head"] += len(features)
 
     def _logits(self, images: Tensor) -> Tensor:
-        return self._read(self._cut("input").after(self.normalized(images)))
+        return self._read(self._cut("input").after(self.normalized(images)), len(images))
 
     def _by_activations(self, activations: Tensor, others: list, classes: Tensor, layer: str, output: str) -> Tensor:
         activations = activations.detach().requires_grad_()
-        logits = self._read(self._cut(layer).after(activations, *others))
+        logits = self._read(self._cut(layer).after(activations, *others), len(activations))
         (gradient,) = torch.autograd.grad(OUTPUTS[output](logits, classes), activations)
         return gradient.to(self._wide)
 
-    def _read(self, found: object) -> Tensor:
-        return finite(self.name, shaped(self.name, found).to(self._wide))
+    def _read(self, found: object, images: int) -> Tensor:
+        return finite(self.name, shaped(self.name, found, images).to(self._wide))
 
     def _unpacked(self, features: Tensor, beside: Tensor, layer: str) -> tuple[Tensor, list, Layout]:
         """Undo what `features` does: activations, and what else follows the layer."""

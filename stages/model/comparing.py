@@ -14,6 +14,7 @@ from stages.study.problem import Problem
 # By how much, as a share of the largest logit, folding and another order of sums may move a logit in float32.
 TOLERANCE = 1e-3
 COMPARED = 8  # images
+ENOUGH = 8  # outputs, all from 0 to 1, which logits hardly ever are
 CLOSE = 1e-4  # within which outputs of at least 0 that sum to 1 are called a softmax
 
 
@@ -61,7 +62,7 @@ def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
             numbers that are not finite.
     """
     with torch.no_grad():
-        found = shaped(name, network(normalized))
+        found = shaped(name, network(normalized), len(normalized))
     if found.shape[1] < 2:
         told = "its network gives one logit an image, expected one for each of two classes or more"
         raise Problem(f"classifier {name}: {told}: of a logit z the two are 0 and z, which `output: sigmoid` makes")
@@ -69,6 +70,20 @@ def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
         told = "its outputs are at least 0 and sum to 1 for each image"
         raise Problem(f"classifier {name}: {told}; expected logits: leave out the softmax at the network's end")
     return found
+
+
+def check_no_sigmoids(name: str, logits: Logits) -> None:
+    """Check that a network's outputs for real images are not sigmoids of logits: enough values, all in [0, 1].
+
+    Where a class has 0 for every image they pass: `output: sigmoid` makes such logits of one that may lie in [0, 1].
+
+    Raises:
+        Problem: they are taken for sigmoids.
+    """
+    within = bool(((logits >= 0) & (logits <= 1)).all())
+    if within and logits.numel() >= ENOUGH and bool((logits != 0).any(0).all()):
+        told = f"its outputs for {len(logits)} images are all from 0 to 1, as probabilities by sigmoid are"
+        raise Problem(f"classifier {name}: {told}; expected logits: leave out the sigmoid at the network's end")
 
 
 def _difference(classifier: Classifier, images: Images, expected: Logits) -> float | None:

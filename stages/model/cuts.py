@@ -1,7 +1,7 @@
 """Know a network's layers: where each is, how it holds rows and columns, and what follows it."""
 
+import math
 from collections.abc import Callable
-from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -69,8 +69,7 @@ class Cuts:
 
     def _place(self, layer: str, shape: tuple[int, ...] | None) -> str:
         if layer == "final":
-            chain = [name for name, _ in self._network.named_children()]
-            if not isinstance(self._network, nn.Sequential) or chain != ["features", "head"]:
+            if not self._has_features_and_head(shape):
                 return self._final(shape)
             layer = "features"
         if self._module(layer) is None:
@@ -135,12 +134,31 @@ class Cuts:
             return probing.last_step(self.trace, run, size[-2:], last)
         return HOOKED + probing.last_module(self._network, run, size[-2:], size)
 
+    def _has_features_and_head(self, shape: tuple[int, ...] | None) -> bool:
+        """Say whether the network is a sequence of `features`, which end with rows and columns, and `head`."""
+        chain = [name for name, _ in self._network.named_children()]
+        if not isinstance(self._network, nn.Sequential) or chain != ["features", "head"]:
+            return False
+        try:
+            size, run = self._any_run(shape)
+        except Unsupported:  # without images of a size that it takes, their names alone tell
+            return True
+        seen = {node.name: found for node, found in run.seen.items()} if self.trace is not None else dict(run)
+        try:
+            found = seen.get(self.place("features", shape).removeprefix(HOOKED), ())
+            return math.prod(self.layout("features", found, size).grid) > 1
+        except Unsupported:  # it gives no one tensor, or one without rows and columns
+            return False
+
     def _any_run(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
         """Give a shape of images that the network takes, and what it gives for them."""
+        told = ""
         for one in probing.shapes_to_try(self._network, self._channels, shape):
-            with suppress(Exception):  # what a network raises at images of a size that it does not take, it alone knows
+            try:
                 return one, self._steps(one) if self.trace is not None else self._modules(one)
-        raise Unsupported("its last layer with rows and columns is not found: it takes no images of noise")
+            except Exception as error:  # what it raises at images of a size that it does not take, it alone knows
+                told = f"of {' x '.join(map(str, one))}, {type(error).__name__}: {error}".splitlines()[0]
+        raise Unsupported(f"its last layer with rows and columns is not found: it takes no images of noise ({told})")
 
     def _steps(self, shape: tuple[int, ...]) -> probing.Sizes:
         return self._once(("steps", shape), lambda: probing.sizes(self.trace, shape))

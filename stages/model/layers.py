@@ -9,6 +9,8 @@ from torch.nn.functional import interpolate
 
 from stages.study.problem import Unsupported
 
+SHOWN = 8  # steps of a head
+
 
 class Layout(NamedTuple):
     """How activations hold features of rows and columns.
@@ -54,8 +56,9 @@ def last_linear(graph: GraphModule) -> nn.Linear:
     if len(layers) == 1 and any(_averages(graph, layers[0], kind) for kind in ("first", "last")):
         return layers[0]
     kinds = [type(step) if isinstance(step, nn.Module) else step for step in steps]
-    names = ", ".join(getattr(one, "__name__", str(one)) for one in kinds)
-    raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {names}")
+    names = ", ".join(getattr(one, "__name__", str(one)) for one in kinds[-SHOWN:])
+    told = names if len(kinds) <= SHOWN else f"{len(kinds)} steps, at the end: {names}"
+    raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {told}")
 
 
 @torch.no_grad()

@@ -36,8 +36,8 @@ def finite(name: str, logits: Tensor) -> Tensor:
     return logits
 
 
-def shaped(name: str, found: object) -> Tensor:
-    """Give what a network gave, if it is one tensor of logits (image, class).
+def shaped(name: str, found: object, images: int) -> Tensor:
+    """Give what a network gave of so many images, if it is one tensor of logits (image, class), a row an image.
 
     Raises:
         Problem: it did not.
@@ -48,8 +48,8 @@ def shaped(name: str, found: object) -> Tensor:
         which = f": `output` of its network's entry says which part is meant, of {parts}"
         told = which if isinstance(found, Mapping | tuple | list) else ""
         raise Problem(f"classifier {name}: its network gives a {type(found).__name__}; {due}{told}")
-    if found.dim() != 2:
-        raise Problem(f"classifier {name}: its network gives {tuple(found.shape)} for {len(found)} images; {due}")
+    if found.dim() != 2 or len(found) != images:
+        raise Problem(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {due}")
     return found
 
 
@@ -66,15 +66,19 @@ def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Modu
     def forward(self: nn.Module, images: Any) -> Any:
         found = kind.forward(self, images)
         for step in steps:
-            found = _part(found, step)
+            found = _part(found, step, images)
         return found
 
     network.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
     return network
 
 
-def _part(found: Any, step: int | str) -> Any:
+def _part(found: Any, step: int | str, images: Any) -> Any:
     if step == "sigmoid":
+        # In a trace there are stand-ins without numbers; what its steps then give is checked by its rows.
+        if isinstance(found, Tensor) and not len(images) == found.shape[:1].numel() == found.numel():
+            told = f"the network gives {tuple(found.shape)} for {len(images)} images, expected one logit an image"
+            raise Problem(f"params.yaml: network.output = 'sigmoid': {told}")
         logit = found.reshape(-1, 1)
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
     try:

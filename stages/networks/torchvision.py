@@ -39,8 +39,8 @@ def torchvision(*, classes: int, name: str, side: int | None, settings: dict) ->
         raise Problem(f"torchvision: the setting 'side' is {given}, expected a multiple of {patch} for {name}")
     if not transformer and side is not None:
         raise Problem(
-            f"torchvision: the setting 'side' is {side}, expected null: {name} takes images of any size; "
-            "only vision transformers are built for one"
+            f"torchvision: the setting 'side' is {side}, expected null for {name}: "
+            "only vision transformers (vit) take it"
         )
     given = {**({"image_size": side} if transformer else {}), **settings, "num_classes": classes, "weights": None}
     if name in ("googlenet", "inception_v3"):
