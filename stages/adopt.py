@@ -4,6 +4,7 @@ The file is read and left as it is. What it is must be said: its digest is check
 weights are those of the network, neither more nor fewer.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from stages.inputs.building import building
 from stages.inputs.splits import Split
 from stages.model.comparing import COMPARED, check_no_sigmoids, logits
 from stages.model.engine import start
-from stages.model.loading import build
+from stages.model.loading import build, watched
 from stages.model.tags import tagged
 from stages.model.weights import digest_of, fill, read, renamed, unwrapped
 from stages.study.params import network as params_network
@@ -53,7 +54,8 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
         told = "is missing, and the weights do not say how images are normalized"
         raise Problem(f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel")
     mean, std = normalization(images.shape[0], where, **preprocess)
-    _check_logits(classifier, network, images, mean, std, params["engine"]["device"])
+    watch = watched(spec["network"], watch=building, study=study)
+    _check_logits(classifier, network, images, mean, std, params["engine"]["device"], watch)
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
     said = "params.yaml" if spec["preprocess"] else "the weights"
@@ -138,12 +140,20 @@ def _check_digest(place: Path, given: str | None, where: str) -> None:
 
 
 def _check_logits(
-    classifier: str, network: nn.Module, images: Split, mean: list[float], std: list[float], device: str
+    classifier: str,
+    network: nn.Module,
+    images: Split,
+    mean: list[float],
+    std: list[float],
+    device: str,
+    watch: AbstractContextManager[None],
 ) -> None:
-    """Check on real images that the network has a logit for each class of the dataset."""
+    """Check on real images that the network has a logit for each class of the dataset, and reads nothing unheld."""
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(device).float().div(255)
     center, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
-    given = logits(classifier, network.to(device), (few - center) / scale)
+    normalized, network = (few - center) / scale, network.to(device)
+    with watch:
+        given = logits(classifier, network, normalized)
     check_no_sigmoids(classifier, given)
     found = given.shape[1]
     if found != len(images.classes):

@@ -268,6 +268,41 @@ def test_what_an_entry_must_not_say(tmp_path, changes, told):
         load(tmp_path)
 
 
+OWN = """
+from pathlib import Path
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(3, 10)
+
+    def forward(self, images):
+        {}
+        return self.last(images.mean((2, 3)))
+"""
+
+
+def of_own(house, line):
+    """Have the classifier be a network of the user's own: in what `forward` runs is a line more."""
+    torch.manual_seed(0)
+    last = torch.nn.Linear(3, 10)
+    params = given(house, {f"last.{name}": value for name, value in last.state_dict().items()})
+    params["classifiers"][C]["network"] = {"family": "module", "call": "data/raw/net.py:Net"}
+    write(house, params)
+    (house / "data/raw/net.py").write_text(OWN.format(line))
+    (house / "data/raw/scale.txt").write_text("2")
+
+
+def test_a_file_that_no_key_holds_is_not_read_while_the_network_runs(house):
+    of_own(house, "images = images * float(Path(__file__).with_name('scale.txt').read_text())")
+    with pytest.raises(Problem, match=r"reads .*scale.txt, which its key does not hold"):
+        prepare.main(house, C)
+    of_own(house, "images = images * len(Path(__file__).read_text())")
+    prepare.main(house, C)
+
+
 @pytest.fixture
 def known(house, tmp_path, monkeypatch):
     """A house whose classifier DVC's cache holds; what is adopted and evaluated from now on is listed."""

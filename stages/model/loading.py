@@ -75,9 +75,21 @@ def build(network: dict, *, classes: int, watch: Watch, study: Path = Path()) ->
     bound = bound_network(network, "network")
     settings = placed(bound.settings, study) | {"classes": classes}
     output = settings.pop("output", None)
-    with watch(bound.family, bound.function, files(settings)):
+    with watched(network, watch=watch, study=study):
         found = find("networks", bound.family, bound.function)(**settings)
     return found if output is None else selected(found, output)
+
+
+def watched(network: dict, *, watch: Watch, study: Path = Path()) -> AbstractContextManager[None]:
+    """Return the watch of a network that an entry names: it may read what its classifier's key holds.
+
+    Args:
+        network: What the entry says of it.
+        watch: `stages.inputs.building`.
+        study: To which its paths are relative.
+    """
+    bound = bound_network(network, "network")
+    return watch(bound.family, bound.function, files(placed(bound.settings, study)))
 
 
 def _noise(card: dict, network: dict) -> Images:
