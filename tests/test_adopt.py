@@ -155,7 +155,7 @@ class Net(nn.Module):
 NOT_HELD = {
     "a buffer": ('self.register_buffer("scale", torch.randn(8), persistent=False)', True),
     "a tensor": ("self.scale = torch.randn(8)", True),
-    "layers in a list": ("self.layers = [nn.Linear(8, 1)]; self.scale = self.layers[0].weight", True),
+    "layers in a list": ("self.layers = [nn.Linear(8, 1)]; self.scale = self.layers[0].weight.detach()", True),
     "a buffer that is held": ('self.register_buffer("scale", torch.randn(8))', False),
     "a constant": ("self.scale = torch.arange(8.0)", False),
 }
