@@ -4,6 +4,7 @@ The file is read and left as it is. What it is must be said: its digest is check
 weights are those of the network, neither more nor fewer.
 """
 
+import math
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from torch import nn
 
 from stages.inputs.building import building
 from stages.inputs.splits import Split
-from stages.model.comparing import COMPARED, check_no_sigmoids, logits
+from stages.model.comparing import COMPARED, check_no_sigmoids, logits, taking
 from stages.model.engine import start
 from stages.model.loading import build, watched
 from stages.model.tags import tagged
@@ -23,11 +24,15 @@ from stages.study.params import network as params_network
 from stages.study.problem import Problem
 from stages.study.settings import Entry
 
+# Between which a mean lies: that of 0 to 1, and of what some networks take in place of it.
+MEANS = (-1, 2)
+
 
 class Adopted(NamedTuple):
-    """What is known of weights that were taken: how they have images normalized, and the accuracy that they claim."""
+    """What is known of weights that were taken: how they have images normalized, says what, and their own accuracy."""
 
     preprocess: dict[str, list[float]] | None
+    place: Path
     accuracy: float | None
 
 
@@ -53,9 +58,11 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
     if preprocess is None:
         told = "is missing, and the weights do not say how images are normalized"
         raise Problem(f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel")
-    mean, std = normalization(images.shape[0], where, **preprocess)
+    source = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
+    mean, std = normalization(images.shape[0], source, **preprocess)
     watch = watched(spec["network"], watch=building, study=study)
-    _check_logits(classifier, network, images, mean, std, params["engine"]["device"], watch)
+    with taking(classifier, images.shape):
+        _check_logits(classifier, network, images, mean, std, params["engine"]["device"], watch)
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
     said = "params.yaml" if spec["preprocess"] else "the weights"
@@ -104,20 +111,32 @@ def adopted(
     preprocess = {"mean": about.mean, "std": about.std} if about else None
     if found.mean is not None and found.std is not None:
         preprocess = {"mean": found.mean, "std": found.std}
-    return Adopted(preprocess, accuracy if accuracy is not None or about is None else about.accuracy)
+    return Adopted(preprocess, place, accuracy if accuracy is not None or about is None else about.accuracy)
 
 
-def normalization(channels: int, where: str, *, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
-    """Return the mean and the standard deviation by which images are normalized, if there is one for each channel.
+def normalization(
+    channels: int, source: str, *, mean: list[float], std: list[float]
+) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation by which images are normalized, if they can be.
 
     Args:
         channels: Of the dataset's images.
-        where: The classifier's entry.
+        source: What says so: an entry, or a file.
         mean, std: Of each channel, in intensities of 0 to 1.
+
+    Raises:
+        Problem: there is not one of each for each channel, one is not finite, a deviation is not above 0, or the mean
+            is none of intensities of 0 to 1.
     """
     if len(mean) != channels or len(std) != channels:
         told = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
-        raise Problem(f"params.yaml: {where}.preprocess: {told}")
+        raise Problem(f"{source}: {told}")
+    if not all(math.isfinite(value) and value > 0 for value in std):
+        raise Problem(f"{source}: std = {std}: expected finite numbers above 0")
+    if not all(MEANS[0] <= value <= MEANS[1] for value in mean):
+        raise Problem(
+            f"{source}: mean = {mean}: expected the mean of intensities of 0 to 1; of 0 to 255, divide by 255"
+        )
     return mean, std
 
 

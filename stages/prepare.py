@@ -124,16 +124,27 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     from stages.inputs.building import building
     from stages.model.attacks import accuracy, attacked
     from stages.model.classifier import Classifier
-    from stages.model.comparing import COMPARED, compared
+    from stages.model.comparing import COMPARED, check_held, compared
     from stages.model.engine import start
     from stages.model.loading import build
 
     start(params["engine"])
-    module = build(card["network"], classes=len(images.classes), watch=building, study=study)
-    module.load_state_dict(read_weights(weights))
+
+    def filled() -> torch.nn.Module:
+        module = build(card["network"], classes=len(images.classes), watch=building, study=study)
+        module.load_state_dict(read_weights(weights))
+        return module.eval()
+
+    module = filled()
     about = {"mean": card["mean"], "std": card["std"], "engine": params["engine"]}
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).float().div(255)
-    form = compared(classifier, module.eval(), few, **about)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.initial_seed() + 1)
+        other = filled()
+    place = {"mean": card["mean"], "std": card["std"], "device": params["engine"]["device"]}
+    check_held(classifier, module, other, few, **place)
+    del other
+    form = compared(classifier, module, few, **about)
     loaded = Classifier(classifier, module, **about, plain=form["runs"] == "plain")
     parts = images.blocks(params["engine"]["batch"])
     pairs = ((torch.from_numpy(images.pixels(part)), torch.from_numpy(images.labels[part])) for part in parts)

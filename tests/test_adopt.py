@@ -121,6 +121,75 @@ def test_a_normalizer_in_the_file_is_taken_where_params_yaml_says_nothing(house)
     assert card["preprocess"] == "the weights"
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "told"),
+    [
+        (MEAN, [0.0, 0.25, 0.5], r"std = \[0.0, 0.25, 0.5\]: expected finite numbers above 0"),
+        (MEAN, [float("nan")] * 3, r"std = \[nan, nan, nan\]: expected finite numbers above 0"),
+        ([float("nan")] * 3, STD, r"mean = \[nan, nan, nan\]: expected the mean of intensities of 0 to 1"),
+        ([127.5] * 3, STD, r"mean = \[127.5, 127.5, 127.5\]: expected the mean of intensities of 0 to 1"),
+    ],
+)
+def test_a_normalizer_in_the_file_that_cannot_be_is_told_in_one_line(house, mean, std, told):
+    state = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
+    state |= {f"model.{name}": value for name, value in network().state_dict().items()}
+    given(house, state, preprocess=False)
+    with pytest.raises(Problem, match=rf"data/raw/net.pth: its own normalization: {told}") as problem:
+        prepare.main(house, C)
+    assert "\n" not in str(problem.value)
+
+
+OWN = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
+        STATE
+
+    def forward(self, x):
+        return self.last(self.conv(x).relu().mean((2, 3)) * self.scale)
+"""
+NOT_HELD = {
+    "a buffer": ('self.register_buffer("scale", torch.randn(8), persistent=False)', True),
+    "a tensor": ("self.scale = torch.randn(8)", True),
+    "layers in a list": ("self.layers = [nn.Linear(8, 1)]; self.scale = self.layers[0].weight.detach()", True),
+    "a buffer that is held": ('self.register_buffer("scale", torch.randn(8))', False),
+    "a constant": ("self.scale = torch.arange(8.0)", False),
+}
+
+
+@pytest.mark.parametrize("case", NOT_HELD)
+def test_a_network_that_its_weights_do_not_hold_is_refused(house, case):
+    state, refused = NOT_HELD[case]
+    (house / "data/raw").mkdir(parents=True)
+    (house / "data/raw/own.py").write_text(OWN.replace("STATE", state))
+    made = {"__name__": "own"}
+    exec((house / "data/raw/own.py").read_text(), made)
+    params = given(house, made["Net"]().state_dict())
+    params["classifiers"][C]["network"] = {"family": "module", "call": "data/raw/own.py:Net", "settings": {}}
+    write(house, params)
+    if not refused:
+        prepare.main(house, C)
+        return
+    told = f"classifier {C}: its logits depend on numbers drawn when it is built, which its weights do not hold: make"
+    with pytest.raises(Problem, match=told):
+        prepare.main(house, C)
+    assert not (house / "data/classifiers" / C).exists()
+
+
+def test_images_of_other_channels_than_a_network_takes_are_told_in_one_line(house, monkeypatch):
+    monkeypatch.setattr(adopt, "build", lambda *_, **__: torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)))
+    given(house, torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)).state_dict())
+    told = rf"classifier {C}: its network does not take images of 3 x \d+ x \d+ \(channel, y, x\): RuntimeError: .*"
+    with pytest.raises(Problem, match=told) as problem:
+        prepare.main(house, C)
+    assert "\n" not in str(problem.value)
+
+
 def test_an_accuracy_far_below_the_sources_own_is_told(house):
     given(house, network().state_dict(), accuracy=0.76)
     prepare.main(house, C)
@@ -227,6 +296,10 @@ def test_outputs_that_may_be_logits_pass():
         ({"mean": [0.5], "std": [0.5]}, "preprocess: mean and std of 1 and 1 channels, but the images have 3"),
         ({"mean": MEAN, "std": [0.0, 1.0, 1.0]}, r"'std' = \[0.0, 1.0, 1.0\]: expected each more than 0"),
         ({"mean": MEAN}, "the setting 'std' is missing"),
+        (
+            {"mean": [123.7, 116.3, 103.5], "std": [58.4, 57.1, 57.4]},
+            r"resnet_vanilla.preprocess: mean = \[123.7, .*: expected the mean of intensities of 0 to 1; of 0 to 255",
+        ),
     ],
 )
 def test_a_preprocessing_that_does_not_suit(house, preprocess, told):

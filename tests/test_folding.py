@@ -224,6 +224,128 @@ def test_a_network_that_its_fast_form_changes_runs_as_it_was_built(images):
         classifier.graph("input")
 
 
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+
+
+class Gated(nn.Module):
+    """A network whose gradients are not those of what it computes: a gate lets none through, or other ones."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.conv, self.last, self.gate = nn.Conv2d(3, 6, 3), nn.Linear(6, 5), gate
+
+    def forward(self, x):
+        y = self.conv(x)
+        return self.last((y.relu() * self.gate(y)).mean((2, 3)))
+
+
+def without(y):
+    with torch.no_grad():
+        return torch.sigmoid(5 * y)
+
+
+GATES = {
+    "a block": without,
+    "decorated": torch.no_grad()(lambda y: torch.sigmoid(5 * y)),
+    "a backward of its own": lambda y: 1 + Straight.apply(y),
+}
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_a_network_whose_gradients_its_fast_form_changes_runs_as_it_was_built(kind, images):
+    network = Gated(GATES[kind]).eval()
+    found = compared("odd", network, images, **ABOUT)
+    assert found["runs"] == "plain"
+    assert found["difference"] < 1e-5
+    assert found["gradient_difference"] > comparing.TOLERANCE
+    assert compared("odd", Gated(torch.sigmoid).eval(), images, **ABOUT)["runs"] == "fast"
+
+
+def test_a_card_says_that_gradients_differ_and_a_warning_tells(tmp_path, monkeypatch, capsys):
+    form = {"runs": "plain", "difference": 1e-7, "tolerance": 1e-3, "images": 8}
+    for difference, told in ((0.25, "differ by 0.2 of the largest"), (None, "cannot be compared with its own")):
+        saved(tmp_path, monkeypatch, Twice, form={**form, "gradient_difference": difference})
+        assert loading.load(tmp_path, "odd", {"family": "residual"}, ENGINE, building).plain
+        assert f"the gradients of its fast form {told} (tolerance 0.001)" in capsys.readouterr().err
+
+
+def test_a_unit_that_rounding_turns_on_makes_no_network_plain(images):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(800, 5)).eval()
+    own = Classifier.gradient
+
+    def rounded(self, images, targets, output):
+        found = own(self, images, targets, output)
+        found[0, 0, 0, 0] += 0.1 * found.abs().max() * (not self.plain and self._dtype == torch.float32)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "gradient", rounded)
+        found = compared("odd", network, images, **ABOUT)
+    assert found["runs"] == "fast"
+    assert found["gradient_difference"] < 1e-5
+
+
+class Unsteady(nn.Module):
+    """A network whose logits of an image are not its alone."""
+
+    def __init__(self, alter):
+        super().__init__()
+        self.conv, self.last, self.alter, self.calls = nn.Conv2d(3, 6, 3), nn.Linear(6, 5), alter, 0
+        self.norm = nn.BatchNorm2d(6)
+        self.batch_norm = nn.BatchNorm2d(6, track_running_stats=False)
+
+    def forward(self, x):
+        self.calls += 1
+        return self.last(self.alter(self, self.conv(x)).mean((2, 3)))
+
+
+UNSTEADY = {
+    "statistics of the batch": lambda self, y: self.batch_norm(y),
+    "the mean of the batch": lambda self, y: y - y.mean(0),
+    "training": lambda self, y: self.norm.train()(y),
+    "a count of calls": lambda self, y: y * self.calls,
+    "dropout": lambda self, y: nn.functional.dropout(y, 0.5),
+    "a condition on the batch": lambda self, y: y if len(y) > 1 else 2 * y,
+}
+
+
+@pytest.mark.parametrize("kind", UNSTEADY)
+def test_logits_that_are_not_an_images_alone_are_refused(kind, images):
+    told = "classifier odd: an image's logits depend on the other images of its batch, or on earlier calls"
+    with pytest.raises(Problem, match=told) as raised:
+        compared("odd", Unsteady(UNSTEADY[kind]).eval(), images, **ABOUT)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("alter", [lambda self, y: y.mul_(2), lambda self, y: y * (1 + 1e-5 * (len(y) > 1))])
+def test_steps_in_place_and_rounding_are_not_refused(alter, images):
+    assert compared("odd", Unsteady(alter).eval(), images, **ABOUT)["runs"] == "fast"
+
+
+def test_a_network_that_changes_its_input_in_place_is_not_refused(images):
+    class Changing(Unsteady):
+        def forward(self, x):
+            return super().forward(x.mul_(2))
+
+    assert compared("odd", Changing(lambda self, y: y).eval(), images, **ABOUT)["runs"] == "fast"
+
+
+def test_images_that_a_network_does_not_take_are_told_in_one_line(images):
+    told = r"classifier odd: its network does not take images of 1 x 12 x 12 \(channel, y, x\): Runtime"
+    about = {**ABOUT, "mean": [0.5], "std": [0.5]}
+    with pytest.raises(Problem, match=told) as raised:
+        compared("odd", networks(nn.Conv2d(3, 3, 3)), images[:, :1], **about)
+    assert "\n" not in str(raised.value)
+
+
 def saved(folder, monkeypatch, network, **card):
     monkeypatch.setattr(loading, "build", lambda *_, **__: networks(network()))
     torch.manual_seed(0)

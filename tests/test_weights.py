@@ -110,6 +110,14 @@ def test_weights_of_half_precision_are_loaded_as_numbers_of_the_network(tmp_path
     torch.testing.assert_close(found(IMAGES), network()(IMAGES), atol=1e-2, rtol=0)
 
 
+@pytest.mark.parametrize("kind", [torch.int8, torch.bool, torch.complex64])
+def test_weights_of_another_kind_of_numbers_are_refused(tmp_path, kind):
+    torch.save({name: value.to(kind) for name, value in network().state_dict().items()}, tmp_path / "file.pt")
+    told = rf"not the weights of .*: 8 hold another kind of numbers: conv.weight is of {kind}, expected torch.float32"
+    with pytest.raises(Problem, match=told):
+        adopted(tmp_path / "file.pt")
+
+
 def test_a_checkpoint_of_an_attacker_says_how_images_are_normalized(tmp_path):
     state = {"model": under("module.", Wrapped(network()).state_dict()), "epoch": 1}
     torch.save(state, tmp_path / "robust.ckpt")

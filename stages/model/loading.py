@@ -55,10 +55,13 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
     about = {"mean": mean, "std": std, "engine": engine}
     known = card.get("form") or compared(name, module, _noise(card, network), **about)
     if known["runs"] == "plain":
-        apart = (
-            "are not finite" if known["difference"] is None else f"differ by {known['difference']:.1g} of the largest"
-        )
-        told = f"the logits of its fast form {apart} (tolerance {known['tolerance']:g}), so it runs as it was built"
+        what, apart = "logits", known["difference"]
+        if apart is not None and apart <= known["tolerance"]:
+            what, apart = "gradients", known["gradient_difference"]
+        differ = "are not finite" if apart is None else f"differ by {apart:.1g} of the largest"
+        if what == "gradients" and apart is None:
+            differ = "cannot be compared with its own"
+        told = f"the {what} of its fast form {differ} (tolerance {known['tolerance']:g}), so it runs as it was built"
         print(f"warning: classifier {name}: {told}", file=sys.stderr)
     return Classifier(name, module, **about, plain=known["runs"] == "plain")
 

@@ -144,7 +144,7 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str)
         owner: What the network is called in messages.
 
     Raises:
-        Problem: names or shapes differ; the message counts them and names a few.
+        Problem: names, shapes or kinds of numbers differ; the message counts them and names a few.
     """
     own = network.state_dict()
     counted = {name for name in own if name.endswith("num_batches_tracked")}  # no logit depends on it
@@ -161,12 +161,22 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str)
     if apart:
         shapes = [f"{name} is {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}" for name in apart]
         faults.append(f"{len(apart)} have another shape: {_some(shapes)}")
+    others = [
+        name for name in own if name in weights and name not in counted and _kind(weights[name]) != _kind(own[name])
+    ]
+    if others:
+        kinds = [f"{name} is of {weights[name].dtype}, expected {own[name].dtype}" for name in others]
+        faults.append(f"{len(others)} hold another kind of numbers: {_some(kinds)}")
     if faults:
         raise Problem(f"{file}: not the weights of {owner}: {'; '.join(faults)}")
     for name, value in weights.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise Problem(f"{file}: the weight {name} holds numbers that are not finite")
     network.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
+
+
+def _kind(values: Tensor) -> tuple[bool, bool]:
+    return values.is_floating_point(), values.is_complex()
 
 
 def _content(file: Path) -> Any:
