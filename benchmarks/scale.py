@@ -82,6 +82,7 @@ def write(study: Path, given: Namespace) -> None:
     """Write a study whose scores are random, with methods that really differ."""
     entry = yaml.safe_load((HERE / "params.yaml").read_text())
     like = entry["classifiers"]["resnet_vanilla"]
+    like["images"]["correct_by"] = []
     classifiers = [f"classifier_{i:02}" for i in range(given.classifiers)]
     methods = [f"method_{i:02}" for i in range(given.methods)]
     metrics = [f"metric_{i:02}" for i in range(given.metrics)]

@@ -514,7 +514,7 @@ def test_classifiers_are_side_by_side_in_the_results(study):
 def test_a_missing_card_is_named(copy):
     path = params.path(copy, "classifiers", "robust") / "card.json"
     path.unlink()
-    with pytest.raises(Problem, match=r"robust.card\.json: cannot be read .*; run stages\.train again"):
+    with pytest.raises(Problem, match=r"robust.card\.json: cannot be read .*; run stages\.prepare again"):
         aggregate.main(copy)
 
 

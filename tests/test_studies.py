@@ -30,6 +30,13 @@ def test_its_stages_are_the_roots(file):
     assert file.read_text() == re.sub(rf"(?m)^( +- ){CODE}", r"\1../../\2", root)
 
 
+def drawn_by_the_root() -> dict:
+    """The tiny study, seen from a folder of `studies`."""
+    params = tiny()
+    params["datasets"]["shapes"]["path"] = f"../../{params['datasets']['shapes']['path']}"
+    return params
+
+
 @pytest.fixture(scope="module")
 def made(baseline, tmp_path_factory):
     """The repository of the tiny study, which stands beside one of the root that has not been made."""
@@ -37,6 +44,7 @@ def made(baseline, tmp_path_factory):
     study = beside(house, "x")
     for name in ("data", "params.yaml"):
         (house / name).rename(study / name)
+    write(study, drawn_by_the_root())
     lock = (house / "dvc.lock").read_text()
     (study / "dvc.lock").write_text(re.sub(rf"(?m)(path: ){CODE}", r"\1../../\2", lock))
     (house / "dvc.lock").unlink()
@@ -68,7 +76,7 @@ def test_settings_of_one_that_cannot_be_read_are_not_in_the_others_way(house):
 
 def test_a_change_makes_its_rows_and_leaves_the_root_alone(house, tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
-    params = tiny()
+    params = drawn_by_the_root()
     params["methods"]["gradient"]["input_x_gradient"]["baseline"] = "mean"
     write(house / "studies/x", params)
     code = files(house / "stages")
@@ -105,7 +113,7 @@ def test_commands_take_it_from_anywhere(house, tmp_path):
     image = open_maps("resnet_vanilla", "gradient", study="studies/x").image.values[0]
     run(house, "atlas", "show", str(image), "--study", "studies/x", "--output", str(tmp_path / "shown.png"))
     assert (tmp_path / "shown.png").is_file()
-    params = tiny()
+    params = drawn_by_the_root()
     del params["methods"]["noise"]
     write(house / "studies/x", params)
     said = run(house, "atlas", "clean", "--study", "studies/x").stdout

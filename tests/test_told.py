@@ -38,7 +38,7 @@ def written(name: str, data: bytes):
 
 
 CASES = {
-    "merge conflict": (replaced("dvc.yaml", b"  train:", b"<<<<<<< HEAD\n  train:"), "marks a merge conflict (<<<<"),
+    "merge conflict": (replaced("dvc.yaml", b"  tile:", b"<<<<<<< HEAD\n  tile:"), "marks a merge conflict (<<<<"),
     "merge conflict in settings": (replaced("params.yaml", b"seed:", b"=======\nseed:"), "params.yaml: line 1 marks"),
     "empty lock": (written("dvc.lock", b""), "dvc.lock: is empty; `git checkout dvc.lock`"),
     "binary lock": (written("dvc.lock", bytes(range(256))), "dvc.lock: is no text that can be read"),

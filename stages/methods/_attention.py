@@ -19,6 +19,7 @@ class Attended(Interpreter):
 
     def __init__(self, graph: GraphModule):
         super().__init__(graph)
+        self.extra_traceback = False  # what is raised is one line
         fused = next((name for node in graph.graph.nodes if (name := _fused(graph, node))), None)
         if fused:
             raise Unsupported(TOLD.format(fused))

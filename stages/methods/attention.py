@@ -36,7 +36,7 @@ def rollout(classifier: Classifier, images: Images) -> LayerAttributions:
         Maps of at least 0; with the class token's own share they sum to 1. The same for every class.
 
     Raises:
-        Unsupported: the network has no attention, or cannot be traced.
+        Unsupported: the network has no attention or no class token, or cannot be traced.
     """
     graph = classifier.graph("input")
 
@@ -48,7 +48,7 @@ def rollout(classifier: Classifier, images: Images) -> LayerAttributions:
             total = (weights.mean(1) + identity(weights[:, 0])) / 2 @ total
         return logits, total[:, 0, :, None]
 
-    return classifier.propagated(propagate, images, layer="input", forward=1, backward=0)
+    return classifier.propagated(propagate, images, layer="input", forward=1, backward=0, token=True)
 
 
 def gradient_rollout(classifier: Classifier, images: Images, targets: Targets) -> LayerAttributions:
@@ -62,7 +62,7 @@ def gradient_rollout(classifier: Classifier, images: Images, targets: Targets) -
         Maps of at least 0.
 
     Raises:
-        Unsupported: the network has no attention, or cannot be traced.
+        Unsupported: the network has no attention or no class token, or cannot be traced.
 
     Differs from the paper: none, for a network of self-attention alone.
     """
@@ -76,4 +76,4 @@ def gradient_rollout(classifier: Classifier, images: Images, targets: Targets) -
             total = total + (weights.detach() * slope).relu().mean(1) @ total
         return logits.detach(), total[:, 0, :, None]
 
-    return classifier.propagated(propagate, images, targets, layer="input", forward=1, backward=1)
+    return classifier.propagated(propagate, images, targets, layer="input", forward=1, backward=1, token=True)

@@ -38,9 +38,7 @@ class Classifier:
     Where it is `plain` the network runs as it was built: nothing folded or traced, no other layout in memory.
     """
 
-    def __init__(
-        self, name: str, network: nn.Module, *, mean: list[float], std: list[float], engine: dict, plain=False
-    ):
+    def __init__(self, name: str, network: nn.Module, *, mean: list, std: list, engine: dict, plain=False):
         self.name, self.plain = name, plain
         self.device = torch.device(engine["device"])
         self.batch = engine["batch"]
@@ -56,10 +54,7 @@ class Classifier:
         self._cut("input")
 
     def altered(self, alter: Callable[[nn.Module], None], **engine: Any) -> "Classifier":
-        """Give a classifier whose network is a copy of this one's, altered; its passes are counted with this one's.
-
-        The network is altered in place; `engine` is what is to be other than this one's: precision, batch.
-        """
+        """Give a classifier of a copy of the network, altered in place, and of another engine; passes count as this one's."""
         given = {**self._engine, **engine}
         network = deepcopy(self._network).to("cpu", torch.promote_types(DTYPES[given["precision"]], torch.float32))
         alter(network)
@@ -187,7 +182,7 @@ class Classifier:
         return graph_of(after)
 
     def propagated(
-        self, function: Callable, images: Images, *others: Tensor, layer: str, forward: int, backward: int
+        self, function: Callable, images: Images, *others: Tensor, layer: str, forward: int, backward: int, token=False
     ) -> Tensor:
         """Take attributions from a function of a batch that runs the network itself, so many times to and fro.
 
@@ -196,8 +191,8 @@ class Classifier:
                 (logits, attributions).
             images, others: Rows of one another.
             layer: Where the function begins.
-            forward: Passes that it and what comes before take.
-            backward: Passes back that it takes.
+            forward, backward: Passes that it and what comes before take.
+            token: Whether they are the class token's; raises Unsupported where there is none.
         """
         before = self._cut(layer, tuple(images.shape[1:])).before
 
@@ -206,7 +201,10 @@ class Classifier:
                 activations, *_ = before(self.normalized(part))
             logits, attributions = function(activations, *others)
             finite(self.name, logits)
-            return gridded(attributions.to(self._wide), self._layout(layer, attributions, part))[0].contiguous()
+            layout = self._layout(layer, attributions, part)
+            if token and not layout.beside:
+                raise Unsupported("it has no class token, whose attention would be followed")
+            return gridded(attributions.to(self._wide), layout)[0].contiguous()
 
         self.passes["forward"] += forward * len(images)
         self.passes["backward"] += backward * len(images)
