@@ -98,6 +98,7 @@ def write(study: Path, given: Namespace) -> None:
     rng = np.random.default_rng(0)
     ids = np.array([f"image_{i:05}" for i in range(given.images)])
     better = rng.normal(size=given.methods)
+    group_at(params.path(study, "datasets", "shapes"), {"left_out": [], "known": ["boxes", "mask"]})
     for classifier in classifiers:
         for at, (family, names) in enumerate(families.items()):
             root = params.path(study, "scores", classifier, family)
@@ -137,6 +138,12 @@ def pictures(
     array(group, "pixels", pixels, ("image", "channel", "y", "x"), {})
     array(group, "image", ids[:SHOWN], ("image",), {})
     array(group, "target", np.arange(SHOWN), ("image",), {})
+    predicted = group_at(params.path(study, "predictions", classifier), {})
+    for name, value in (("image", ids[:SHOWN]), ("label", np.arange(SHOWN))):
+        array(predicted, name, value, ("image",), {})
+    array(predicted, "probability", np.full(SHOWN, 0.9, "float32"), ("image",), {})
+    array(predicted, "top_probability", np.full((SHOWN, 1), 0.9, "float32"), ("image", "top"), {})
+    array(predicted, "top_class", np.arange(SHOWN)[:, None], ("image", "top"), {})
     grids = group_at(params.path(study, "grids", classifier) / "grids", {})
     array(grids, "grid", np.array(["grid_0"]), ("grid",), {})
     of_family = {method: family for family, names in families.items() for method in names}
