@@ -36,6 +36,19 @@ def main(study: Path, dataset: str) -> None:
     output = path(study, "datasets", dataset)
     scratch = beside(output)
     try:
+        fill(study, bound, scratch)
+        replace(scratch, output)
+    finally:
+        drop(scratch)
+
+
+def fill(study: Path, bound: Entry, scratch: Path) -> None:
+    """Write a dataset's store.
+
+    Raises:
+        Problem: of the dataset, which the message names.
+    """
+    try:
         source = asked(study, bound)
         classes = None if source.classes is None else named_classes(source.classes)
         numbers = {name: at for at, name in enumerate(classes or [])}
@@ -49,11 +62,8 @@ def main(study: Path, dataset: str) -> None:
         array(group, "label", labels, ("image",), {})
         left_out = [[str(part) for part in one] for one in (*source.left_out, *unusable)]
         group.attrs.update({"classes": names, **about, "left_out": left_out})
-        replace(scratch, output)
     except Problem as fault:
-        raise Problem(f"dataset {dataset}: {fault}") from None
-    finally:
-        drop(scratch)
+        raise Problem(f"dataset {bound.name}: {fault}") from None
 
 
 def asked(study: Path, bound: Entry) -> Source:

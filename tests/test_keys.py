@@ -141,6 +141,75 @@ def test_a_module_used_by_attribute_is_followed(house):
     assert house("methods/_helper.py", "return 2 * x", "return x + x") != before
 
 
+MOVES = {
+    "a helper that is renamed": ("methods/_helper.py", "methods/_twice.py", "methods._helper", "methods._twice"),
+    "a helper that moves": ("methods/_helper.py", "shared/twice.py", "methods._helper", "shared.twice"),
+    "a class that moves": ("kernel.py", "model/kernel.py", "stages.kernel", "stages.model.kernel"),
+    "the function itself": ("methods/family.py", "methods/other.py", "", ""),
+}
+
+
+@pytest.mark.parametrize("how", ["by name", "by attribute", "inside", "inside by attribute"])
+@pytest.mark.parametrize("move", MOVES)
+def test_a_module_that_moves_changes_no_digest(house, how, move):
+    if how == "by attribute":
+        house("methods/family.py", "from stages.methods._helper import double", "from stages.methods import _helper")
+        house("methods/family.py", "double(np.abs", "_helper.double(np.abs")
+    elif how != "by name":
+        house("methods/family.py", "from stages.methods._helper import double\n", "")
+        inside = "from stages.methods._helper import double\n    " if how == "inside" else ""
+        inside = inside or "from stages.methods import _helper\n    "
+        called = "double" if how == "inside" else "_helper.double"
+        house("methods/family.py", "return double(np.abs", f"{inside}return {called}(np.abs")
+    before, stages = house(), signatures.HOUSE
+    old, new, spelled, respelled = MOVES[move]
+    (stages / new).parent.mkdir(exist_ok=True)
+    (stages / old).rename(stages / new)
+    for file in stages.rglob("*.py"):
+        text = file.read_text().replace(spelled, respelled) if spelled else file.read_text()
+        if how.endswith("attribute") and spelled.endswith("_helper"):
+            place, _, name = respelled.rpartition(".")
+            text = text.replace("from stages.methods import _helper", f"from stages.{place} import {name}")
+            text = text.replace("_helper.double", f"{name}.double")
+        file.write_text(text)
+    forget()
+    family = "other" if move == "the function itself" else "family"
+    assert keys.code((f"stages.methods.{family}", "first")) == before
+    moved = stages / new
+    moved.write_text(moved.read_text().replace("return 2 * x", "return x").replace("FACTOR = 2", "FACTOR = 1"))
+    moved.write_text(moved.read_text().replace("return 1\n", "return 5\n"))
+    forget()
+    assert keys.code((f"stages.methods.{family}", "first")) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("from numpy import sum as f", "from numpy import mean as f"),
+        ("from math import sin as f", "from math import cos as f"),
+        ("from math import sin as f", "from numpy import sin as f"),
+        ("import numpy.linalg as f", "import numpy.fft as f"),
+        ("from stages.methods._helper import double as f", "from stages.methods._helper import triple as f"),
+        ("from stages.methods._helper import double as f", "from stages.methods._helper import double as abs"),
+        ("from stages.methods._helper import double as f", "from builtins import abs as f"),
+    ],
+)
+def test_another_thing_under_the_same_name_changes_the_digest(house, old, new):
+    house("methods/family.py", "import numpy as np", f"import numpy as np\n{old}")
+    house("methods/family.py", "return double(np.abs(images))", "return f.norm(f(abs(images)))")
+    before = house()
+    assert house("methods/family.py", old, new) != before
+
+
+def test_two_definitions_that_change_places_change_the_digest(house):
+    """Both texts are reached before and after, by other names."""
+    house("methods/family.py", "return double(np.abs(images))", "return double(np.abs(images)) - triple(images)")
+    house("methods/family.py", "import double", "import double, triple")
+    before = house()
+    swapped = "import double as triple, triple as double"
+    assert house("methods/family.py", "import double, triple", swapped) != before
+
+
 def test_a_new_version_of_a_package_changes_the_digest(house, monkeypatch):
     before = house()
     real = packages.versions

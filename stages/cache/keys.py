@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 from stages.cache import called, packages, source
-from stages.cache import modules as project
 from stages.study import cards, unedited
 from stages.study.params import CHOOSING, network, path
 from stages.study.settings import Entry, canonical
@@ -63,17 +62,17 @@ def called_by(study: Path, bound: Entry) -> list[dict]:
 
 def code(*roots: tuple[str, str]) -> bytes:
     """Digest the code that (module, name) pairs reach, the packages it imports, and the data files it declares."""
-    return _code(tuple(sorted(set(roots))))
+    return _code(tuple(dict.fromkeys(roots)))
 
 
 @cache
 def _code(roots: tuple[tuple[str, str], ...]) -> bytes:
     found = source.reach(*roots)
-    data = {str(file.relative_to(project.HOUSE.resolve())): unedited.read(file) for file in found.files}
-    digests = {name: digest(content).hex() for name, content in sorted(data.items())}
-    texts = [found.texts[at] for at in sorted(found.texts)]
+    # Those that no definition which is reached declares, too: what was read of them is not told by a name.
+    digests = sorted([file.name, digest(unedited.read(file)).hex()] for file in found.files)
     # The whole texts of modules are the same for all their functions.
-    return digest(texts, packages.versions(found.packages), digests, *([list(roots)] if found.whole else []))
+    told = [list(roots)] if found.whole else []
+    return digest(list(found.texts.values()), len(roots), packages.versions(found.packages), digests, *told)
 
 
 def modules(*roots: tuple[str, str]) -> frozenset[str]:

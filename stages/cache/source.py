@@ -7,6 +7,10 @@ reached is taken. While rows are computed `stages.inputs.calls` looks whether an
 """
 
 import ast
+import copy
+import hashlib
+import json
+from collections import deque
 from functools import cache
 from pathlib import Path
 from symtable import symtable
@@ -28,6 +32,7 @@ from stages.cache.modules import (
 )
 from stages.cache.packages import ANY
 from stages.cache.unheld import unheld
+from stages.study import unedited
 
 # Its whole text is part of every key: it decides how all other modules are loaded.
 FIRST = "stages"
@@ -38,8 +43,16 @@ KNOWN = {("stages.study.params", "find"), ("stages.study.signatures", "_annotati
 }
 
 
+# What a name in a definition stands for: a (module, name) of this project, or what is imported from outside, spelled.
+Target = tuple[str, str] | str
+
+
 class Reach(NamedTuple):
-    """What code a function reaches: texts by module and name, modules, packages outside, declared data files."""
+    """What code a function reaches: texts by module and name, modules, packages outside, declared data files.
+
+    Texts are in the order in which they are reached, and name no module of this project: what a definition's names
+    stand for is told by the number of what they reach. So a module that moves, or has another name, changes none.
+    """
 
     texts: dict[tuple[str, str], str]
     modules: frozenset[str]
@@ -64,24 +77,28 @@ def reach(*roots: tuple[str, str]) -> Reach:
     Raises:
         Problem: a module or a declared file is not there.
     """
-    return _reach(tuple(sorted(set(roots))))
+    return _reach(tuple(dict.fromkeys(roots)))
 
 
 @cache
 def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     texts: dict[tuple[str, str], str] = {}
+    numbers = {root: number for number, root in enumerate(roots)}
     packages: set[str] = set()
     modules: set[str] = set()
     asked: set[str] = set()
     why = ""
-    waiting = list(roots)
+    waiting = deque(roots)
     while waiting:
-        at = waiting.pop()
-        if at in texts:
-            continue
+        at = waiting.popleft()
         found = _definition(*at)
-        texts[at] = found.text
-        waiting += found.reached
+        told = []
+        for name, target in found.targets:
+            if isinstance(target, tuple) and target not in numbers:
+                numbers[target] = len(numbers)
+                waiting.append(target)
+            told.append([name, target if isinstance(target, str) else numbers[target]])
+        texts[at] = f"{found.text};{json.dumps(told)}"
         packages |= found.packages
         asked |= {f"{told}, in {at[0]}" for told in found.unheld}
         modules |= {at[0], *found.modules}
@@ -90,7 +107,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     why = why or next((why for name in sorted(modules) if (why := read(name).impure) and name != FIRST), "")
     if why:
         modules = with_imports(modules)
-        texts = {(name, "*"): text(name) for name in modules}
+        texts = {(name, "*"): text(name) for name in sorted(modules)}
         packages |= packages_of(modules) | {ANY}  # what is found by name may be in any
     else:
         texts |= {(FIRST, "*"): text(FIRST)} if FIRST in modules else {}
@@ -100,10 +117,10 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
 
 
 class Definition(NamedTuple):
-    """One definition: its text, what it refers to and asks, and why it cannot be followed by reading, if so."""
+    """One definition: its text, what its names stand for, what it asks, and why it cannot be followed, if so."""
 
     text: str
-    reached: list[tuple[str, str]]
+    targets: list[tuple[str, Target]]
     packages: frozenset[str]
     modules: frozenset[str]
     unheld: tuple[str, ...]
@@ -115,26 +132,29 @@ def _definition(module: str, name: str) -> Definition:
     source = read(module)
     packages: set[str] = set()
     modules: set[str] = set()
-    reached: list[tuple[str, str]] = []
+    targets: list[tuple[str, Target]] = []
     why = ""
     if name in source.imports:
-        reached += _target(source.imports[name], packages, modules)
+        targets += _target(name, source.imports[name], packages, modules)
     nodes = source.definitions.get(name, [])
+    texts = []
     asked: list[str] = []
     for node in nodes:
         known = source.imports | dict(imports_in(node, module))
         asked += unheld(node, known, set(source.definitions))
-        reached += _names(node, module, source, packages, modules)
+        targets += _names(node, module, source, packages, modules)
+        texts.append(ast.dump(_Placeless(module, _named_modules(node, known)).visit(copy.deepcopy(node))))
         if (module, name) not in KNOWN:
             why = why or dynamic(node, known, set(source.definitions))
     if not nodes and name not in source.imports:
         if is_module((module, name)):
-            reached += _target((module, name), packages, modules)
+            targets += _target(name, (module, name), packages, modules)
         else:
             why = f"'{name}' is not defined at its top level"
-    spelled = f"{module}:{name}=" + ";".join(map(ast.dump, nodes))
+    if nodes:
+        targets += [(one.name, f"file {hashlib.sha256(unedited.read(one)).hexdigest()}") for one in declared(module)]
     told = why and f"{module}: {why}"
-    return Definition(spelled, reached, frozenset(packages), frozenset(modules), tuple(asked), told)
+    return Definition(";".join(texts), targets, frozenset(packages), frozenset(modules), tuple(asked), told)
 
 
 @cache
@@ -158,8 +178,13 @@ def read(module: str) -> Source:
     return Source(definitions, imports, frozenset(unused), why and f"{module}: {why}")
 
 
-def _names(node: ast.stmt, module: str, source: Source, packages: set[str], modules: set[str]) -> list[tuple[str, str]]:
-    """List what a definition refers to: names of its module that it does not bind itself, and its own imports."""
+def _names(
+    node: ast.stmt, module: str, source: Source, packages: set[str], modules: set[str]
+) -> list[tuple[str, Target]]:
+    """List what the names of a definition stand for, those of its module that it does not bind and its own imports.
+
+    Of a module of this project, what is taken of it, use by use: the name that the module has here is not told.
+    """
     uses: dict[str, list[ast.Name]] = {}
     taken: dict[int, str] = {}  # attributes, by what they are taken of
     for inner in ast.walk(node):
@@ -171,16 +196,43 @@ def _names(node: ast.stmt, module: str, source: Source, packages: set[str], modu
     for _, imported in own:
         modules |= modules_of(imported)
     # A name that is bound both by its module and by the definition itself is followed both ways.
-    found = [(module, name) for name in sorted(free) if name in source.definitions]
-    listed = [(name, source.imports[name]) for name in sorted(free & set(source.imports))]
-    for name, imported in [*listed, *own]:
+    found: list[tuple[str, Target]] = [(name, (module, name)) for name in sorted(free) if name in source.definitions]
+    parts: dict[int, tuple[str, Target]] = {}
+    for name, imported in [*((name, source.imports[name]) for name in sorted(free & set(source.imports))), *own]:
         used = [id(use) for use in uses.get(name, [])]
         # Of a module that no name here stands for, all is taken: a.b.c, or what a class imports.
         if not is_module(imported) or not used or any(use not in taken for use in used):
-            found += _target(imported, packages, modules)
-        else:  # of a module of this project, what is taken of it
-            found += [(".".join(part for part in imported if part), taken[use]) for use in used]
-    return found
+            found += _target(name, imported, packages, modules)
+        else:
+            parts |= {use: (taken[use], (".".join(filter(None, imported)), taken[use])) for use in used}
+    return found + [parts[id(inner)] for inner in ast.walk(node) if id(inner) in parts]
+
+
+def _named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[str]:
+    """Name what stands for a module of this project wherever a definition uses it, to take attributes of it alone."""
+    used = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and is_module(imports.get(inner.id, ("", "")))]
+    taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+    other = {one.id for one in used if id(one) not in taken or not isinstance(one.ctx, ast.Load)}
+    given = {inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)}
+    return {one.id for one in used} - other - given
+
+
+class _Placeless(ast.NodeTransformer):
+    """Take the names and places of this project's modules out of a definition: what they stand for is told beside it."""
+
+    def __init__(self, module: str, named: set[str]) -> None:
+        self.module, self.named = module, named
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        """Leave out the name of a module."""
+        return ast.Name("", node.ctx) if node.id in self.named else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        """Leave out where something is imported from, but not the names that this binds."""
+        found = bindings(node, self.module)
+        if "*" in found or not all(map(is_project, found.values())):
+            return node
+        return ast.ImportFrom("", [ast.alias("" if name in self.named else name) for name in found], 0)
 
 
 def _free(node: ast.stmt) -> set[str]:
@@ -201,16 +253,16 @@ def _free(node: ast.stmt) -> set[str]:
     return found
 
 
-def _target(imported: tuple[str, str], packages: set[str], modules: set[str]) -> list[tuple[str, str]]:
-    """Turn an import into what it reaches: a definition, a whole module, or a package outside."""
+def _target(name: str, imported: tuple[str, str], packages: set[str], modules: set[str]) -> list[tuple[str, Target]]:
+    """Turn the import of a name into what it stands for: a definition, a whole module, or something outside."""
     packages |= outside(imported)
     modules |= modules_of(imported)
+    whole = ".".join(filter(None, imported))
     if not is_project(imported):
-        return []
+        return [(name, whole)]
     if not is_module(imported):
-        return [imported]
-    whole = ".".join(part for part in imported if part)
-    return [(whole, name) for name in (*read(whole).definitions, *read(whole).imports)]
+        return [(name, imported)]
+    return [(f"{name}.{one}", (whole, one)) for one in (*read(whole).definitions, *read(whole).imports)]
 
 
 def _bare(tree: ast.Module) -> ast.Module:
