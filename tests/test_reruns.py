@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -67,6 +68,45 @@ def reordered(params: dict) -> None:
         params[kind] = {family: dict(reversed(listed.items())) for family, listed in reversed(params[kind].items())}
 
 
+def spelled_anew(old: str, new: str) -> Callable[[Path], None]:
+    """Rename a module of methods, wherever it is imported or looked for."""
+
+    def change(house: Path) -> None:
+        (house / f"stages/methods/{old}.py").rename(house / f"stages/methods/{new}.py")
+        for file in (house / "stages").rglob("*.py"):
+            file.write_text(file.read_text().replace(f"stages.methods.{old} ", f"stages.methods.{new} "))
+
+    return change
+
+
+def renamed_family(house: Path) -> None:
+    """Rename the module of a family, and the family in params.yaml: its cells have other names then."""
+    spelled_anew("noise", "noisy")(house)
+
+    def renamed(params: dict) -> None:
+        params["methods"] = {("noisy" if name == "noise" else name): one for name, one in params["methods"].items()}
+
+    setting(renamed)(house)
+
+
+def moved_method(house: Path) -> None:
+    """Move a method from its family's module to another's, with what is said of it, and its entry in params.yaml."""
+    source, target = house / "stages/methods/control.py", house / "stages/methods/gradient.py"
+    text = source.read_text()
+    function = re.search(r"^def center\(.*?\n(?=\n\ndef )", text, re.MULTILINE | re.DOTALL).group()
+    about = re.search(r'^    "center": \{.*?^    \},\n', text, re.MULTILINE | re.DOTALL).group()
+    source.write_text(text.replace(function, "").replace(about, ""))
+    text = target.read_text() + "\n\n" + function
+    text = text.replace("from torch import Tensor", "import numpy as np\nimport torch\nfrom torch import Tensor", 1)
+    text = text.replace("import Images,", "import Attributions, Images,", 1)
+    target.write_text(text.replace("ATTRS = {\n", "ATTRS = {\n" + about, 1))
+
+    def moved_entry(params: dict) -> None:
+        params["methods"]["gradient"]["center"] = params["methods"]["control"].pop("center")
+
+    setting(moved_entry)(house)
+
+
 SIMILAR = {"correlate:": IMAGES}
 
 
@@ -76,6 +116,9 @@ def costs(**rows: int) -> dict[str, int]:
 
 CASES = {
     "nothing": (lambda house: None, {}),
+    "a helper that is renamed": (spelled_anew("_noise", "_copies"), {}),
+    "a family that is renamed, and its module": (renamed_family, {}),
+    "a method that moves to another family": (moved_method, {}),
     "a comment in a method's file": (
         edit("stages/methods/noise.py", "def smoothgrad(", "# A comment.\ndef smoothgrad("), {},
     ),

@@ -20,14 +20,14 @@ AGAIN = "nothing of it is laid out: delete the listing, and bring it again from 
 
 
 def recorded(
-    study: Path, cell: str, output: Path, place: Path, wanted: Callable[[str], bool] = lambda name: True
+    study: Path, cell: str, output: Path | None, place: Path, wanted: Callable[[str], bool] = lambda name: True
 ) -> Path:
     """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell; nothing where there is none.
 
     Args:
         study: The folder of params.yaml.
         cell: Whose.
-        output: Where the output stands.
+        output: Where the output stands; None: the first that the lock has of it.
         place: Where to lay it out; what is there is deleted.
         wanted: Says of a file of the output whether it is brought from the remote at once, where files are brought at
             all and it is not in the cache. The others are links to what is not there.
@@ -53,7 +53,7 @@ def bring(study: Path, files: Iterable[Path]) -> None:
         remote.bring(study, missing[0].parents[1], [file.parent.name + file.name for file in missing])
 
 
-def listed(study: Path, cell: str, output: Path) -> dict[str, Path]:
+def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
     """Give the files of the output that dvc.lock records for a cell: where each stands in it, and in DVC's cache.
 
     Raises:
@@ -79,14 +79,42 @@ def listed(study: Path, cell: str, output: Path) -> dict[str, Path]:
         raise Problem(f"{place}: {problem}") from None
 
 
-def listing_of(study: Path, cell: str, output: Path) -> str | None:
+def moved(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
+    """List the cells of a verb that dvc.lock records of what params.yaml no longer has there: it may have moved.
+
+    A cell that params.yaml no longer names (a family or a classifier that has another name now) is one, and a cell
+    whose family held a method that is no longer in it. DVC leaves both in the lock, and the files of their outputs in
+    its cache until it is told to collect garbage.
+
+    Args:
+        study: The folder of params.yaml.
+        verb: Which one.
+        named: The cells that there are, each with the sections of params.yaml it depends on and their entries.
+    """
+    try:
+        text = (study / "dvc.lock").read_text()
+    except OSError:
+        return []
+    cells = re.findall(rf"(?m)^  ({re.escape(verb)}@[^\s:]+):$", text)
+    return [cell for cell in cells if cell not in named or _had_more(_stage(text, cell), cell, named[cell])]
+
+
+def _had_more(block: str, cell: str, named: dict[str, Iterable[str]]) -> bool:
+    """Say whether a section that a stage depends on had entries when it was recorded that it has no more."""
+    try:
+        params = _parsed(block)["stages"][cell]["params"]["params.yaml"]
+        return any(set(params[section]) - set(entries) for section, entries in named.items())
+    except (KeyError, TypeError, yaml.YAMLError):
+        return False
+
+
+def listing_of(study: Path, cell: str, output: Path | None) -> str | None:
     """Give the digest of the listing that dvc.lock records for a cell's output, which names it in DVC's cache."""
     try:
         text = (study / "dvc.lock").read_text()
-        lock = yaml.load(_stage(text, cell), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        outs = lock["stages"][cell]["outs"]
-        relative = output.relative_to(study).as_posix()
-        md5 = next(out["md5"] for out in outs if out["path"] == relative)
+        outs = _parsed(_stage(text, cell))["stages"][cell]["outs"]
+        relative = output and output.relative_to(study).as_posix()
+        md5 = next(out["md5"] for out in outs if relative in (None, out["path"]))
         return md5 if OBJECT.fullmatch(md5.removesuffix(".dir")) else None
     except (OSError, KeyError, TypeError, AttributeError, StopIteration, ValueError, yaml.YAMLError):
         return None  # nothing recorded, or another process is writing dvc.lock just now
@@ -147,6 +175,10 @@ def _stage(lock: str, cell: str) -> str:
     head = "schema: '2.0'\nstages:\n"
     found = re.search(rf"(?m)^  {re.escape(cell)}:\n(?:   .*\n)+", lock) if lock.startswith(head) else None
     return head + found.group() if found else "" if lock.startswith(head) else lock
+
+
+def _parsed(lock: str) -> dict:
+    return yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _file(kept: Path, name: str, md5: object) -> Path:

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ import zarr
 
 from stages.cache.keys import SIZE, digest
 from stages.cache.locks import take
-from stages.cache.recorded import bring, recorded
+from stages.cache.recorded import bring, moved, recorded
 from stages.cache.remote import pulling
 from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, read, replace, values, whole
-from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, digests_of, inner, parts, shard, small, telling
+from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, parts, shard, small, telling
 from stages.study import unedited
 from stages.study.params import path
 from stages.study.problem import Problem
+
+Others = Callable[[], list[str]]
 
 
 class Rows:
@@ -36,17 +39,27 @@ class Rows:
 
     One process has a cell at a time; others wait until it is closed.
 
+    Args:
+        study: The folder of params.yaml.
+        cell: Whose rows.
+        output: Where they are put in the end.
+        shard_rows: Rows in a shard, at most.
+        wait: Whether to wait for another process that has the cell.
+        others: Gives the cells whose recorded outputs may hold rows of this one, too; asked where rows are missing.
+
     Raises:
         BlockingIOError: another process has the cell, and `wait` is False.
     """
 
-    def __init__(self, study: Path, cell: str, output: Path, shard_rows: int, *, wait: bool = True):
+    def __init__(
+        self, study: Path, cell: str, output: Path, shard_rows: int, *, wait: bool = True, others: Others = list
+    ):
         self.cell, self.output, self.shard_rows = cell, output, shard_rows
         self.atlas = study / ".atlas"
         self.scratch = self.atlas / "cells" / cell
         self.journal = self.scratch / "journal"
         self._lock = take(self.scratch / "lock", wait=wait)
-        self._memos = Memos()
+        self._memos, self._others = Memos(), others
         self._started = time.monotonic()
         self._told = self._started
         self.wanted = self.reused = self.computed = self.left = 0
@@ -64,10 +77,9 @@ class Rows:
         if pulling():
             links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
             bring(self.atlas.parent, [link.readlink() for link in links])
-        absent = []
-        for part in parts(positions, table, self.shard_rows):
-            intact = self._memos.intact([keys[i].tobytes() for i in part], table.fields)
-            absent += [i for i, good in zip(part, intact, strict=True) if not good]
+        absent = self._absent(table, positions)
+        if absent and self._look_further():
+            absent = self._absent(table, absent)
         self.wanted += len(positions)
         self.reused += len(positions) - len(absent)
         self.left += len(absent)
@@ -76,7 +88,10 @@ class Rows:
     def due(self, tables: list[Table]) -> tuple[int, int]:
         """Count the rows that there are to be, and those that no memo seems to hold: found by key, not read."""
         keys = [key.tobytes() for table in tables for key in table.keys.reshape(-1, SIZE) if key.any()]
-        return len(keys), sum(key not in self._memos for key in keys)
+        missing = [key for key in keys if key not in self._memos]
+        if missing and self._look_further():
+            missing = [key for key in missing if key not in self._memos]
+        return len(keys), len(missing)
 
     def put(self, table: Table, positions: np.ndarray, values: dict[str, np.ndarray]) -> None:
         """Journal computed rows; they are safe when this returns."""
@@ -147,7 +162,7 @@ class Rows:
         replace(fresh, self.scratch / "output")
         place(self.scratch / "output", self.output)
         shutil.rmtree(self.journal)
-        for memo in (self.scratch / "recorded", *self.scratch.glob(".output.*.partial")):
+        for memo in (*self.scratch.glob("recorded*"), *self.scratch.glob(".output.*.partial")):
             shutil.rmtree(memo, ignore_errors=True)
 
     def draft(self, tables: list[Table], groups: dict[str, dict], root: Path) -> None:
@@ -192,6 +207,22 @@ class Rows:
             self._memos.add_batch(file)
         for file in self.journal.glob("*.refused"):
             self._memos.refused[file.stem] = file.read_text()
+
+    def _absent(self, table: Table, positions: list[int]) -> list[int]:
+        """List those of some positions in the flattened table whose rows no memo holds intact."""
+        keys, absent = table.keys.reshape(-1, SIZE), []
+        for part in parts(positions, table, self.shard_rows):
+            intact = self._memos.intact([keys[i].tobytes() for i in part], table.fields)
+            absent += [i for i, good in zip(part, intact, strict=True) if not good]
+        return absent
+
+    def _look_further(self) -> bool:
+        """Add what other cells have recorded to the memos, once; say whether there is any."""
+        others, self._others = self._others(), list
+        for number, other in enumerate(others):
+            laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", telling)
+            self._memos.add_output(laid, last=True)
+        return bool(others)
 
     def _tell(self) -> None:
         """Show progress, every few seconds: rows done, rows per second, time left."""
@@ -244,28 +275,24 @@ class Rows:
         array(group, DIGEST, digests.reshape(*lead, SIZE), (*table.dims, "byte"), {})
 
 
-def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
-    """Check that an assembled output holds every group, and every row of every table.
-
-    Raises:
-        Problem: something is not there; the message names it.
-    """
-    for group in groups:
-        read(root / group, "what was assembled")
-    for table in tables:
-        group = read(root / table.group, "what was assembled")
-        if not np.array_equal(values(group, KEY), table.keys):
-            raise Problem(f"{root / table.group}: rows of it are not there; nothing is lost: run again")
-        for name in table.fields:
-            found = group.get(name)
-            if found is None or found.shape[: table.keys.ndim - 1] != table.keys.shape[:-1] or not whole(found):
-                raise Problem(f"{root / table.group / name}: rows of it are not there; nothing is lost: run again")
-
-
 def of_cell(study: Path, params: dict, verb: str, kind: str, *names: str, wait: bool = True) -> Rows:
-    """Open the rows of a cell, whose output is of a kind: `attribute@resnet_vanilla-cam` makes maps."""
-    shard_rows = params["stores"]["shard_rows"]
-    return Rows(study, f"{verb}@{'-'.join(names)}", path(study, kind, *names), shard_rows, wait=wait)
+    """Open the rows of a cell, whose output is of a kind: `attribute@resnet_vanilla-cam` makes maps.
+
+    Rows that are missing are looked for, too, where a method, a family or a classifier may have been before.
+    """
+    cell = f"{verb}@{'-'.join(names)}"
+    named = {f"{verb}@{name}": {} for name in params["classifiers"]}
+    if len(names) > 1:
+        named = {
+            f"{of_classifier}-{family}": {f"methods.{family}": entries}
+            for of_classifier in named
+            for family, entries in params["methods"].items()
+        }
+
+    def others() -> list[str]:
+        return [other for other in moved(study, verb, named) if other != cell]
+
+    return Rows(study, cell, path(study, kind, *names), params["stores"]["shard_rows"], wait=wait, others=others)
 
 
 def _refusal(shared: bytes) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 import zarr
 
 from stages.cache.keys import SIZE
-from stages.cache.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values
+from stages.cache.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values, whole
+from stages.study.problem import Problem
 
 DIGEST = "digest"
 KEY = "key"
@@ -64,8 +65,8 @@ class Memos:
             return
         self._index.update({key.tobytes(): (file, "", i) for i, key in enumerate(keys)})
 
-    def add_output(self, root: Path) -> None:
-        """Add all tables of an output."""
+    def add_output(self, root: Path, *, last: bool = False) -> None:
+        """Add all tables of an output; `last`: it is looked at where nothing else holds a row."""
         for found in sorted(root.rglob(f"{KEY}/zarr.json")):
             group = found.parent.parent
             try:
@@ -74,7 +75,12 @@ class Memos:
             except UNREADABLE:
                 continue
             name = str(group.relative_to(root))
-            self._index.update({key.tobytes(): (root, name, i) for i, key in enumerate(keys) if key.any()})
+            found = {key.tobytes(): (root, name, i) for i, key in enumerate(keys) if key.any()}
+            if last:
+                found |= self._index
+                self._index = found
+            else:
+                self._index.update(found)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._index
@@ -174,6 +180,24 @@ def keys_of(path: Path, group: str, what: str) -> tuple[np.ndarray, np.ndarray]:
     """
     opened = read(path / group, what)
     return values(opened, KEY), values(opened, DIGEST)
+
+
+def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
+    """Check that an assembled output holds every group, and every row of every table.
+
+    Raises:
+        Problem: something is not there; the message names it.
+    """
+    for group in groups:
+        read(root / group, "what was assembled")
+    for table in tables:
+        group = read(root / table.group, "what was assembled")
+        if not np.array_equal(values(group, KEY), table.keys):
+            raise Problem(f"{root / table.group}: rows of it are not there; nothing is lost: run again")
+        for name in table.fields:
+            found = group.get(name)
+            if found is None or found.shape[: table.keys.ndim - 1] != table.keys.shape[:-1] or not whole(found):
+                raise Problem(f"{root / table.group / name}: rows of it are not there; nothing is lost: run again")
 
 
 def digests_of(fields: dict[str, np.ndarray], count: int) -> np.ndarray:
