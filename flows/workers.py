@@ -4,6 +4,7 @@ Importing torch or DVC for each of some dozens of cells would cost more than a s
 rows only fills the cell's journal; DVC then runs the cell, which finds them. DVC stays the only judge of what is done.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -98,8 +99,20 @@ def fill(study: str, verb: str, names: list[str]) -> float:
     """Make a cell's missing rows and leave them in its journal; give the seconds it took."""
     start = time.monotonic()
     os.chdir(study)  # as where DVC runs the cell: files that params.yaml names are relative to it
-    importlib.import_module(f"stages.{verb}").fill(Path(study), *names)
+    try:
+        importlib.import_module(f"stages.{verb}").fill(Path(study), *names)
+    finally:
+        _release()
     return time.monotonic() - start
+
+
+def _release() -> None:
+    """Let go of what a cell's functions remember, and return its memory: the next one's adds up with it else."""
+    if "stages.model.engine" in sys.modules:
+        memory, engine = (importlib.import_module(f"stages.model.{name}") for name in ("memory", "engine"))
+        memory.forget()
+        gc.collect()
+        engine.release_memory()
 
 
 def record(study: str, cell: str) -> float:

@@ -3,8 +3,16 @@
 import os
 import subprocess
 import sys
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
 
+import torch
 from study import ROOT
+from torch import Tensor
+
+from flows import workers
+from stages.model import engine, memory  # noqa: F401  # the engine's, as where something was computed
 
 PLACES = """
 import torch
@@ -26,3 +34,22 @@ def test_a_product_s_row_is_the_same_in_any_place():
     told = {name: value for name, value in os.environ.items() if name != "MKL_CBWR"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", PLACES], env=told, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
+
+
+def test_a_worker_lets_go_of_what_functions_remember(monkeypatch, tmp_path):
+    """Else the batches of one cell stay in memory while the next one's are made."""
+    kept = []
+
+    @memory.shared
+    def made(number: int) -> Tensor:
+        kept.append(weakref.ref(found := torch.zeros(number)))
+        return found
+
+    def fill(study: Path) -> None:
+        made(3)
+        assert made(3) is kept[0]() and len(kept) == 1
+
+    monkeypatch.setitem(sys.modules, "stages.making", SimpleNamespace(fill=fill))
+    monkeypatch.chdir(tmp_path)
+    workers.fill(str(tmp_path), "making", [])
+    assert kept[0]() is None

@@ -25,11 +25,10 @@ from stages.cache.keys import SIZE, digest
 from stages.cache.locks import take
 from stages.cache.recorded import bring, moved, recorded
 from stages.cache.remote import pulling
-from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, read, replace, values, whole
+from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, replace
 from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, parts, shard, small, telling
 from stages.study import unedited
 from stages.study.params import path
-from stages.study.problem import Problem
 
 Others = Callable[[], list[str]]
 

@@ -210,7 +210,9 @@ def _names(
 
 def _named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[str]:
     """Name what stands for a module of this project wherever a definition uses it, to take attributes of it alone."""
-    used = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and is_module(imports.get(inner.id, ("", "")))]
+    used = [
+        inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and is_module(imports.get(inner.id, ("", "")))
+    ]
     taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
     other = {one.id for one in used if id(one) not in taken or not isinstance(one.ctx, ast.Load)}
     given = {inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)}

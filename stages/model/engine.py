@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -33,13 +34,25 @@ def start(engine: dict) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def release_memory() -> None:
+    """Return freed memory to the system, on Linux: what is kept is in pieces, which do not fit another cell's sizes."""
+    trim = _c_library("malloc_trim")
+    if trim:
+        trim(0)
+
+
 def keep_memory() -> None:
     """Keep freed memory for the next tensor, on Linux.
 
     The C library gives blocks of over 32 MB back at once, so that the activations of every pass lie on new pages, each
     of which the kernel first fills with zeros: of a ResNet-18's passes at 224 x 224 in batches of 32 that is a third.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = _c_library("mallopt")
     if mallopt:
         mallopt(MMAP_MAX, 0)
         mallopt(TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _c_library(name: str) -> Callable | None:
+    """Return a function of the C library; None where there is none of the name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
