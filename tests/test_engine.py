@@ -47,7 +47,8 @@ def test_a_worker_lets_go_of_what_functions_remember(monkeypatch, tmp_path):
 
     def fill(study: Path) -> None:
         made(3)
-        assert made(3) is kept[0]() and len(kept) == 1
+        assert made(3) is kept[0]()
+        assert len(kept) == 1
 
     monkeypatch.setitem(sys.modules, "stages.making", SimpleNamespace(fill=fill))
     monkeypatch.chdir(tmp_path)

@@ -220,7 +220,7 @@ def _named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[s
 
 
 class _Placeless(ast.NodeTransformer):
-    """Take the names and places of this project's modules out of a definition: what they stand for is told beside it."""
+    """Take the names and places of this project's modules out of a definition."""
 
     def __init__(self, module: str, named: set[str]) -> None:
         self.module, self.named = module, named
