@@ -201,6 +201,16 @@ def test_another_thing_under_the_same_name_changes_the_digest(house, old, new):
     assert house("methods/family.py", old, new) != before
 
 
+def test_a_local_name_is_not_taken_for_a_module(house):
+    """The use of the inner function, and of the module, are the same text but for the name."""
+    house("methods/family.py", "from stages.methods._helper import double", "from stages.methods import _helper as f")
+    house("methods/family.py", "import _helper as f", "import _helper as f, _helper as g")
+    inner = "def f(x):\n        return x\n    f.double = abs\n    return f.double(np.abs(images))"
+    house("methods/family.py", "return double(np.abs(images))", inner)
+    before = house()
+    assert house("methods/family.py", "return f.double", "return g.double") != before
+
+
 def test_two_definitions_that_change_places_change_the_digest(house):
     """Both texts are reached before and after, by other names."""
     house("methods/family.py", "return double(np.abs(images))", "return double(np.abs(images)) - triple(images)")

@@ -215,8 +215,9 @@ def _named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[s
     ]
     taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
     other = {one.id for one in used if id(one) not in taken or not isinstance(one.ctx, ast.Load)}
-    given = {inner.arg for inner in ast.walk(node) if isinstance(inner, ast.arg)}
-    return {one.id for one in used} - other - given
+    inside = [inner for inner in ast.walk(node) if not isinstance(inner, ast.alias)]
+    bound_otherwise = {getattr(inner, field, None) for inner in inside for field in ("arg", "name", "rest")}
+    return {one.id for one in used} - other - bound_otherwise
 
 
 class _Placeless(ast.NodeTransformer):
