@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: reproduce photographs test setup
+.PHONY: reproduce photographs test docs setup
 
 reproduce: GROUPS = --no-dev  # a study needs no tests
 reproduce: setup
@@ -26,6 +26,11 @@ test: setup
 	$(UV) run --no-sync ruff format --check
 	$(UV) run --no-sync lint-imports
 	$(UV) run --no-sync pytest -n 2 --dist loadgroup
+
+# The documentation as a site, site/index.html; a broken link fails.
+docs: GROUPS = --no-dev --group docs
+docs: setup
+	$(UV) run --no-sync mkdocs build --quiet --strict
 
 setup: $(UV)
 	$(UV) sync --quiet --frozen --inexact $(GROUPS) --python $(PYTHON)
