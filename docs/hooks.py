@@ -26,8 +26,8 @@ FAMILIES = {"methods": "stages.methods", "metrics": "stages.metrics"}
 ACCENTS = {"'": "\u0301", '"': "\u0308", "v": "\u030c"}
 LEADERBOARD = """# Leaderboard of the default study
 
-What `make reproduce` writes into `data/report/leaderboard.md`: mean ranks of the methods, 1 is best, with their intervals. What they
-claim is in [Read results](results.md#what-the-numbers-claim).
+What `make reproduce` writes into `data/report/leaderboard.md`: mean ranks of the methods, 1 is best, with their
+intervals. What they claim is in [Read results](results.md#what-the-numbers-claim).
 
 """
 
@@ -85,7 +85,10 @@ def family(kind: str, name: str) -> str:
     lines = [f"# {name}", "", ast.get_docstring(tree) or "", "", f"In `{source}`.", ""]
     columns = ["long_name", "units", *(["better"] if kind == "metrics" else []), "reference"]
     heads = {"long_name": "name", "reference": "source"}
-    lines += ["| function | " + " | ".join(heads.get(one, one) for one in columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    lines += [
+        "| function | " + " | ".join(heads.get(one, one) for one in columns) + " |",
+        "| --- " * (len(columns) + 1) + "|",
+    ]
     for function in functions:
         known = facts.get(function, {})
         cells = [papers(known.get(one, "")) if one == "reference" else known.get(one, "") for one in columns]
@@ -113,7 +116,9 @@ def papers(references: str) -> str:
     known = (ROOT / "REFERENCES.bib").read_text()
     told = []
     for key in re.split(r"[ ,]+", references):
-        found = re.search(rf"(?m)^@\w+\{{{key}, author = \{{(.*?)\}}, title = \{{(.*?)\}}, \w+ = .*year = \{{(\d+)\}}", known)
+        found = re.search(
+            rf"(?m)^@\w+\{{{key}, author = \{{(.*?)\}}, title = \{{(.*?)\}}, \w+ = .*year = \{{(\d+)\}}", known
+        )
         if found:
             authors, title, year = found.groups()
             first, *others = [author.split(",")[0] for author in authors.split(" and ")]

@@ -10,7 +10,6 @@ import yaml
 from study import ROOT, environment
 
 
-
 def shown(page: str, language: str, opening: str) -> str:
     """The block of a page that begins so."""
     blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
