@@ -82,7 +82,7 @@ def test_the_code_it_names_is_there(page):
     files = set(re.findall(r"\b(?:stages|flows|tests|benchmarks|studies)/[\w/]+\.(?:py|yaml|csv)\b", PAGES[page]))
     for file in files - EXAMPLES - {"studies/mine/dvc.yaml", "studies/mine/params.yaml"}:
         assert (ROOT / file).is_file(), file
-    for folder in re.findall(r"`((?:stages|flows|tests|benchmarks|studies)(?:/\w+)*/)`", PAGES[page]):
+    for folder in re.findall(r"`((?:stages|flows|tests|benchmarks|studies)(?:/(?!data)\w+)*/)`", PAGES[page]):
         assert (ROOT / folder).is_dir(), folder
     for module in re.findall(r"(?m)(?:-m|from|import|`)\s?((?:stages|flows)(?:\.\w+)+)", PAGES[page]):
         assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
