@@ -28,10 +28,10 @@ test: setup
 	$(UV) run --no-sync lint-imports
 	$(UV) run --no-sync pytest -n 2 --dist loadgroup
 
-# The documentation as a site, site/index.html; a broken link fails.
+# The documentation as a site, site/index.html; a broken link fails (with --quiet it would not: it hides warnings).
 docs: GROUPS = --no-dev --group docs
 docs: setup
-	$(UV) run --no-sync mkdocs build --quiet --strict
+	$(UV) run --no-sync mkdocs build --strict
 
 setup: $(UV)
 	$(UV) sync --quiet --frozen --inexact $(GROUPS) --python $(PYTHON)
