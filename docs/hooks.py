@@ -73,7 +73,6 @@ def family(kind: str, name: str) -> str:
     package = FAMILIES[kind]
     source = f"{package.replace('.', '/')}/{name}.py"
     tree = ast.parse((ROOT / source).read_text())
-    functions = [one.name for one in tree.body if isinstance(one, ast.FunctionDef) and not one.name.startswith("_")]
     facts = next(
         (
             ast.literal_eval(one.value)
@@ -83,6 +82,9 @@ def family(kind: str, name: str) -> str:
         {},
     )
     lines = [f"# {name}", "", ast.get_docstring(tree) or "", "", f"In `{source}`.", ""]
+    # A metric has its direction in ATTRS; what else is public is a helper. A method may have no facts.
+    public = [one.name for one in tree.body if isinstance(one, ast.FunctionDef) and not one.name.startswith("_")]
+    functions = [one for one in public if kind == "methods" or one in facts]
     columns = ["long_name", "units", *(["better"] if kind == "metrics" else []), "reference"]
     heads = {"long_name": "name", "reference": "source"}
     lines += [
