@@ -4,8 +4,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 # Nothing calls home.
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: reproduce photographs test setup
+.PHONY: reproduce photographs test docs setup
 
 reproduce: GROUPS = --no-dev  # a study needs no tests
 reproduce: setup
@@ -26,6 +27,11 @@ test: setup
 	$(UV) run --no-sync ruff format --check
 	$(UV) run --no-sync lint-imports
 	$(UV) run --no-sync pytest -n 2 --dist loadgroup
+
+# The documentation as a site, site/index.html; a broken link fails (with --quiet it would not: it hides warnings).
+docs: GROUPS = --only-group docs  # pages are made from source text: nothing of it is imported
+docs: setup
+	$(UV) run --no-sync mkdocs build --strict
 
 setup: $(UV)
 	$(UV) sync --quiet --frozen --inexact $(GROUPS) --python $(PYTHON)

@@ -1,5 +1,6 @@
 """One function and one line of params.yaml are a new method: run, ranked and tested without another edit."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -8,21 +9,21 @@ import pytest
 import yaml
 from study import ROOT, environment
 
-METHOD = '''
 
-from stages.model.arrays import Attributions
+def shown(page: str, language: str, opening: str) -> str:
+    """The block of a page that begins so."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    (found,) = [block for block in blocks if block.startswith(opening)]
+    return "\n\n" + found
 
 
-def gradient_squared(classifier: Classifier, images: Images, targets: Targets, *, power: int) -> Attributions:
-    """Raise the gradient to a power."""
-    return classifier.gradient(images, targets, "logit") ** power
-'''
-METRIC = '''
+METHOD = shown("README.md", "python", "from stages.model.arrays")
+METRIC = shown("docs/add-a-metric.md", "python", "def peak")
+FACTS = shown("docs/add-a-metric.md", "python", "ATTRS = {").strip().removeprefix("ATTRS = {").removesuffix("}")
 
-def peak(maps: Maps) -> Scores:
-    """Give the share of the map that its strongest pixel has."""
-    return torch.stack([one.abs().max() / one.abs().sum() for one in maps])
-'''
+
+def test_the_page_on_methods_shows_the_method_of_the_readme():
+    assert shown("docs/add-a-method.md", "python", "from stages.model.arrays") == METHOD
 
 
 @pytest.fixture
@@ -68,8 +69,7 @@ def test_a_new_method_that_depends_on_its_company_fails(house):
 
 def test_a_new_metric_is_judged(house):
     file = house / "stages/metrics/complexity.py"
-    facts = '{"long_name": "Peak", "units": "1", "better": "higher", "reference": "chalasani2020concise"}'
-    file.write_text(file.read_text().replace("ATTRS = {", f'ATTRS = {{"peak": {facts},', 1) + METRIC)
+    file.write_text(file.read_text().replace("ATTRS = {", f"ATTRS = {{{FACTS},", 1) + METRIC)
     add(house, "metrics", "complexity", "peak", {})
     said = judged(house, "tests/test_metrics.py", "tests/test_references.py", "-k", "peak or test_references")
     assert " passed" in said, said
