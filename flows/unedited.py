@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dvc.stage import Stage
 
-from stages.study.parsing import parsed
+from stages.study.params import meaning
 from stages.study.problem import Problem
+from stages.study.unedited import meant
 
 
 @contextmanager
@@ -22,11 +23,11 @@ def unedited(study: Path) -> Iterator[None]:
         Problem: it does; dvc.lock and the runs that DVC files are as before.
     """
     file = study / "params.yaml"
-    before, as_dvc = _said(file), Stage.save_deps
+    before, as_dvc = meant(file, meaning), Stage.save_deps
 
     def save_deps(self: Stage, *given: object, **how: object) -> None:
         as_dvc(self, *given, **how)
-        if _said(file) != before:  # only now: DVC has read it in between
+        if meant(file, meaning) != before:  # only now: DVC has read it in between
             raise Problem(f"{file} was edited while {self.addressing} was recorded; no row is lost: run again")
 
     Stage.save_deps = save_deps
@@ -34,15 +35,3 @@ def unedited(study: Path) -> Iterator[None]:
         yield
     finally:
         Stage.save_deps = as_dvc
-
-
-def _said(file: Path) -> object:
-    """Give what a file of settings says, its text where it is none: comments and spaces may change."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    try:
-        return repr(parsed(content))
-    except ValueError:
-        return content

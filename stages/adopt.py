@@ -5,7 +5,6 @@ weights are those of the network, neither more nor fewer.
 """
 
 import math
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +14,15 @@ from torch import nn
 
 from stages.inputs.building import building
 from stages.inputs.splits import Split
-from stages.model.comparing import COMPARED, check_no_sigmoids, logits, taking
+from stages.model.arrays import Logits
+from stages.model.comparing import COMPARED, check_no_sigmoids
 from stages.model.engine import start
-from stages.model.loading import build, watched
+from stages.model.loading import build, watched_logits
 from stages.model.tags import tagged
 from stages.model.weights import digest_of, fill, read, renamed, unwrapped
 from stages.study.params import network as params_network
 from stages.study.problem import Problem
-from stages.study.settings import Entry
+from stages.study.settings import Entry, outside
 
 # Between which a mean lies: that of 0 to 1, and of what some networks take in place of it.
 MEANS = (-1, 2)
@@ -58,11 +58,11 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
     if preprocess is None:
         told = "is missing, and the weights do not say how images are normalized"
         raise Problem(f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel")
-    source = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
-    mean, std = normalization(images.shape[0], source, **preprocess)
-    watch = watched(spec["network"], watch=building, study=study)
-    with taking(classifier, images.shape):
-        _check_logits(classifier, network, images, mean, std, params["engine"]["device"], watch)
+    says = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
+    mean, std = normalization(images.shape[0], says, **preprocess)
+    few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(params["engine"]["device"]).float().div(255)
+    about = {"mean": mean, "std": std, "watch": building, "study": study}
+    _check_logits(classifier, watched_logits(classifier, network.to(few.device), spec["network"], few, **about), images)
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
     said = "params.yaml" if spec["preprocess"] else "the weights"
@@ -91,7 +91,7 @@ def adopted(
         bound: The network's entry: `tag` names weights in the library of its family.
         where: The classifier's entry.
         owner: What the network is called in messages.
-        file: `.safetensors`, or a checkpoint of PyTorch.
+        file: Of safetensors, or a checkpoint of PyTorch.
         tag: The library's name of the weights, in place of a file.
         sha256: Of the file.
         entry: Of a checkpoint: the entry that holds the weights, where it is not a usual one.
@@ -104,7 +104,7 @@ def adopted(
     if tag is not None:
         place, about = tagged(bound, tag, f"{where}.weights")
     else:
-        place = _outside(study, file, f"{where}.weights")
+        place = outside(study, file, f"{where}.weights.file")
     _check_digest(place, sha256, f"{where}.weights")
     found = unwrapped(renamed(read(place, entry), rename, place), network, place)
     fill(network, found.weights, place, owner)
@@ -114,14 +114,12 @@ def adopted(
     return Adopted(preprocess, place, accuracy if accuracy is not None or about is None else about.accuracy)
 
 
-def normalization(
-    channels: int, source: str, *, mean: list[float], std: list[float]
-) -> tuple[list[float], list[float]]:
+def normalization(channels: int, says: str, *, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
     """Return the mean and the standard deviation by which images are normalized, if they can be.
 
     Args:
         channels: Of the dataset's images.
-        source: What says so: an entry, or a file.
+        says: What says so: an entry, or a file.
         mean, std: Of each channel, in intensities of 0 to 1.
 
     Raises:
@@ -130,24 +128,12 @@ def normalization(
     """
     if len(mean) != channels or len(std) != channels:
         told = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
-        raise Problem(f"{source}: {told}")
+        raise Problem(f"{says}: {told}")
     if not all(math.isfinite(value) and value > 0 for value in std):
-        raise Problem(f"{source}: std = {std}: expected finite numbers above 0")
+        raise Problem(f"{says}: std = {std}: expected finite numbers above 0")
     if not all(MEANS[0] <= value <= MEANS[1] for value in mean):
-        raise Problem(
-            f"{source}: mean = {mean}: expected the mean of intensities of 0 to 1; of 0 to 255, divide by 255"
-        )
+        raise Problem(f"{says}: mean = {mean}: expected the mean of intensities of 0 to 1; of 0 to 255, divide by 255")
     return mean, std
-
-
-def _outside(study: Path, file: str, where: str) -> Path:
-    """Return where a file lies, if that is not among what the stages make, and delete."""
-    place, data = study / file, (study / "data").resolve()
-    full = place.resolve()
-    if data in full.parents and data / "raw" not in full.parents:
-        told = "lies among what the stages make and delete"
-        raise Problem(f"params.yaml: {where}.file = {file!r}: {told}; expected another place: data/raw, for example")
-    return place
 
 
 def _check_digest(place: Path, given: str | None, where: str) -> None:
@@ -158,21 +144,8 @@ def _check_digest(place: Path, given: str | None, where: str) -> None:
         raise Problem(f"params.yaml: {where}.sha256 = {given}, but that of {place} is {found}: another file")
 
 
-def _check_logits(
-    classifier: str,
-    network: nn.Module,
-    images: Split,
-    mean: list[float],
-    std: list[float],
-    device: str,
-    watch: AbstractContextManager[None],
-) -> None:
-    """Check on real images that the network has a logit for each class of the dataset, and reads nothing unheld."""
-    few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(device).float().div(255)
-    center, scale = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
-    normalized, network = (few - center) / scale, network.to(device)
-    with watch:
-        given = logits(classifier, network, normalized)
+def _check_logits(classifier: str, given: Logits, images: Split) -> None:
+    """Check that a network has a logit for each class of the dataset, by what it gives for real images."""
     check_no_sigmoids(classifier, given)
     found = given.shape[1]
     if found != len(images.classes):

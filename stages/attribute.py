@@ -15,10 +15,10 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Field, Table
 from stages.inputs import calls, evidence
-from stages.inputs.building import building
+from stages.inputs.building import load_classifier
 from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
-from stages.study.params import CHOOSING, command, entries, load, path
+from stages.study.params import CHOOSING, command, entries, load
 from stages.study.problem import Fault, Problem, Unsupported
 from stages.study.settings import Entry, canonical
 from stages.study.signatures import attributes, signature
@@ -131,18 +131,14 @@ def compute(
 ) -> dict[str, dict[str, int]]:
     """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
     from stages.inputs.explain import attributions_of
-    from stages.model.engine import start
-    from stages.model.loading import load as load_classifier
 
     engine = params["engine"]
-    start(engine)
-    folder = path(study, "classifiers", classifier)
     passes: dict[str, Counter[str]] = {work.method.name: Counter() for work in works}
     alike = Counter((works[i].seen.group, attributions_of(works[i].method)) for i in missing)
     done: set[tuple[int, bytes]] = set()
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
+        loaded = load_classifier(study, params, classifier)
         held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce differently
         images = None
         for seen in {work.seen.group: work.seen for work in works}.values():

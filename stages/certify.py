@@ -16,7 +16,7 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Field, Table
 from stages.inputs import calls, evidence
-from stages.inputs.building import building
+from stages.inputs.building import load_classifier
 from stages.inputs.calls import Failures
 from stages.inputs.evidence import Evidence
 from stages.study.params import command, entries, load, path
@@ -116,17 +116,13 @@ def compute(
 ) -> dict[str, dict[str, int]]:
     """Take the missing votes, some rows at a time, methods that share work side by side; give each method's passes."""
     from stages.inputs.voting import copies
-    from stages.model.engine import start
-    from stages.model.loading import load as load_classifier
 
     engine = params["engine"]
-    start(engine)
-    folder = path(study, "classifiers", classifier)
     passes = {work.method.name: dict.fromkeys(("forward", "backward", "head"), 0) for work in works}
     done: set[tuple[int, bytes]] = set()
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
+        loaded = load_classifier(study, params, classifier)
         for smoothing, group in dict.fromkeys((work.smoothing.name, work.seen.group) for work in works):
             alike = [i for i in missing if (works[i].smoothing.name, works[i].seen.group) == (smoothing, group)]
             if not alike:

@@ -20,7 +20,7 @@ from stages.cache.rows import Rows, of_cell
 from stages.cache.stores import read, values
 from stages.cache.tables import KEY, Field, Table, keys_of
 from stages.inputs import calls, evidence
-from stages.inputs.building import building
+from stages.inputs.building import load_classifier
 from stages.inputs.lending import Lender, of_whole_set
 from stages.study.params import command, entries, load, path
 from stages.study.problem import Fault
@@ -124,12 +124,7 @@ def compute(
 
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
-    from stages.model.engine import start
-    from stages.model.loading import load as load_classifier
-
     engine = {**params["engine"], "batch": 1}
-    start(engine)
-    folder = path(study, "classifiers", classifier)
     seen = evidence.gathered(study, classifier, params["seed"])
     methods, metrics = (list(_flat(params, kind).values()) for kind in ("methods", "metrics"))
     passes: dict[str, dict[str, int]] = {}
@@ -146,7 +141,7 @@ def compute(
         due.append((planned.metrics, position, f"{name} ({planned.judged[name].method})", of_metric))
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
+        loaded = load_classifier(study, {**params, "engine": engine}, classifier)
         for table, position, named, measure in due:
             if named in passes or named in failures:
                 continue

@@ -12,9 +12,9 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.stores import values
 from stages.cache.tables import Field, Table
-from stages.inputs.building import building
+from stages.inputs.building import load_classifier
 from stages.inputs.splits import Split, split
-from stages.study.params import command, load, path
+from stages.study.params import command, load
 from stages.study.settings import canonical
 
 if TYPE_CHECKING:
@@ -84,13 +84,8 @@ def compute(
     rows: Rows,
 ) -> dict[str, dict[str, int]]:
     """Make the missing predictions batch by batch."""
-    from stages.model.engine import start
-    from stages.model.loading import load as load_classifier
-
     engine = params["engine"]
-    start(engine)
-    folder = path(study, "classifiers", classifier)
-    loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
+    loaded = load_classifier(study, params, classifier)
     size = images.at_a_time(engine["batch"])
     for part in (missing[at : at + size] for at in range(0, len(missing), size)):
         found = probabilities(loaded, images.pixels(part))

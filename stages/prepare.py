@@ -84,7 +84,7 @@ def intact(folder: Path) -> Known | None:
 
 
 def trained_key(study: Path, params: dict, classifier: str, images: Split) -> str:
-    """Digest all that trained weights depend on; what they are evaluated by is nothing to them."""
+    """Digest all that trained weights depend on. The evaluation attack is not part of the key."""
     spec = params["classifiers"][classifier]
     built, network_key = _network(study, params, classifier)
     code = keys.code(*(("stages.train", name) for name in TRAINING), built)
@@ -124,7 +124,7 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     from stages.inputs.building import building
     from stages.model.attacks import accuracy, attacked
     from stages.model.classifier import Classifier
-    from stages.model.comparing import COMPARED, check_held, compared
+    from stages.model.comparing import COMPARED, compared
     from stages.model.engine import start
     from stages.model.loading import build
 
@@ -138,13 +138,14 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     module = filled()
     about = {"mean": card["mean"], "std": card["std"], "engine": params["engine"]}
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).float().div(255)
+    # Built twice: a number that is drawn when a network is built, and kept outside its parameters and buffers (an
+    # attribute, a variable of a closure), shows in nothing but other logits. Every network draws, its first weights if
+    # nothing else, so that none can be left out; what it costs is a build and one pass of a few images.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch.initial_seed() + 1)
         other = filled()
-    place = {"mean": card["mean"], "std": card["std"], "device": params["engine"]["device"]}
-    check_held(classifier, module, other, few, **place)
+    form = compared(classifier, module, few, **about, other=other)
     del other
-    form = compared(classifier, module, few, **about)
     loaded = Classifier(classifier, module, **about, plain=form["runs"] == "plain")
     parts = images.blocks(params["engine"]["batch"])
     pairs = ((torch.from_numpy(images.pixels(part)), torch.from_numpy(images.labels[part])) for part in parts)

@@ -17,7 +17,7 @@ from stages.cache import keys
 from stages.cache.rows import Rows, of_cell
 from stages.cache.tables import Table
 from stages.inputs import calls, evidence, judging
-from stages.inputs.building import building
+from stages.inputs.building import load_classifier
 from stages.inputs.lending import Lender, of_whole_set
 from stages.study.params import command, entries, load, path
 from stages.study.problem import Fault, Unsupported
@@ -158,12 +158,7 @@ def compute(
     failures: calls.Failures,
 ) -> dict[str, dict[str, int]]:
     """Compute the missing scores batch by batch; give the passes of each metric."""
-    from stages.model.engine import start
-    from stages.model.loading import load as load_classifier
-
     engine = params["engine"]
-    start(engine)
-    folder = path(study, "classifiers", classifier)
     passes: dict[str, Counter[str]] = {work.metric.name: Counter() for work in works}
     asks = {i: work.asks for i, work in enumerate(works)}
     ways = {i: work.ways for i, work in enumerate(works)}
@@ -172,7 +167,7 @@ def compute(
     done: set[tuple[int, str, bytes]] = set()
 
     def attempt() -> None:
-        loaded = load_classifier(folder, classifier, params["classifiers"][classifier]["network"], engine, building)
+        loaded = load_classifier(study, params, classifier)
         for seen in {work.seen.group: work.seen for work in works}.values():
             own = {key: positions for key, positions in wanted.items() if works[key[0]].seen is seen}
             lender = Lender(study, classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], ways)

@@ -1,6 +1,6 @@
 """Open what a study made, labelled and lazy: `open_maps("resnet_robust", "gradcam")`, `open_results()`.
 
-Where the data is not here yet, `dvc pull` brings it from the study's remote. What is opened, or a part of it, can be
+Where the data is not here yet, `atlas pull` brings it from the study's remote. What is opened, or a part of it, can be
 written with `to_zarr` and `to_netcdf`; attributes that are more than text or a number are JSON text.
 """
 
@@ -42,7 +42,7 @@ def open_maps(
         raise Problem(
             f"{Path(study) / 'params.yaml'}: classifiers.{classifier}.grids is null: there are no maps of grids"
         )
-    opened = _opened(store, on)
+    opened = _opened(Path(study), store, on)
     maps = opened["attribution"]
     if "unsupported" in opened.attrs:
         maps.attrs["unsupported"] = opened.attrs["unsupported"]
@@ -60,16 +60,18 @@ def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Datase
     Raises:
         Problem: there is no such result here.
     """
-    return _opened(Path(study) / "data" / "results" / f"{name}.zarr", None)
+    return _opened(Path(study), Path(study) / "data" / "results" / f"{name}.zarr", None)
 
 
-def _opened(store: Path, group: str | None) -> xr.Dataset:
+def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
     """Open a store so that it can be written again, as Zarr and as netCDF, whole or in part.
 
     How it lies on disk (shards of many chunks, which Dask cannot write side by side) is left behind.
     """
     if not store.is_dir():
-        raise Problem(f"{store} is not here: make it with `dvc repro`, or bring it with `dvc pull`")
+        of = "" if study.resolve() == Path.cwd() else f" --study {study}"
+        made, brought = f"`atlas reproduce{of}`", f"`atlas pull{of}`"
+        raise Problem(f"{store} is not here: {brought} brings it from the study's remote, {made} makes it")
     opened = xr.open_zarr(store, group=group, consolidated=False).drop_encoding()
     for variable in [opened, *opened.variables.values()]:
         variable.attrs = {name: _plain(value) for name, value in variable.attrs.items()}

@@ -14,7 +14,7 @@ from stages.model.attacks import attack
 from stages.model.augmentation import augmented, check_recipe
 from stages.model.comparing import compared
 from stages.model.engine import start
-from stages.model.loading import build
+from stages.model.loading import build, watched_logits
 from stages.study.problem import Problem
 from stages.study.seeds import generator
 
@@ -36,7 +36,10 @@ def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[
     mean, std = moments(pixels, images.dataset)
     network = begun(study, spec["network"], len(images.classes), seed)
     about = {"mean": mean, "std": std, "engine": params["engine"]}
-    compared(classifier, network.eval(), pixels[:1].float().div(255), **about)  # that it gives logits
+    one = pixels[:1].float().div(255)
+    normalized = {"mean": mean, "std": std}
+    watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, study=study)
+    compared(classifier, network, one, **about)  # that it gives logits
     fit(network.to(params["engine"]["device"]), pixels, labels, seed, mean, std, **spec["train"])
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     card = {"recipe": spec["train"], "seed": seed, "mean": mean, "std": std, "trained_on": len(pixels)}

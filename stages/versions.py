@@ -19,7 +19,8 @@ OUTPUT = Path("data", "versions")
 SHORT, DIGEST = 64, 16  # characters of what stands as it is; bytes of the digest of what is longer
 # Packages that are not installed with this project, and the family of networks that takes them.
 EXTRA = {"timm": "timm", "transformers": "huggingface"}
-# The folders in which a stage finds functions by the names in params.yaml, beside what it imports.
+# The folders in which a stage finds functions by the names in params.yaml, beside what it imports. No import says so;
+# they are those that dvc.yaml lists among the stage's dependencies (a test compares the two).
 NAMED = {
     "collect": ["datasets"],
     "prepare": ["networks"],

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ import zarr
 from safetensors.torch import load_file, save_file
 from study import tiny, write
 
-from stages import adopt, collect, predict, prepare
+from stages import adopt, collect, predict, prepare, train
+from stages.inputs import calls
+from stages.inputs.building import building
 from stages.inputs.splits import split
+from stages.model import loading
 from stages.model.comparing import check_no_sigmoids
 from stages.networks.residual import small_resnet
-from stages.study.params import load
+from stages.study.params import entries, load
 from stages.study.problem import Problem
 
 C = "resnet_vanilla"
@@ -357,6 +361,9 @@ class Net(nn.Module):
 """
 
 
+READING = "images = images * float(Path(__file__).with_name('scale.txt').read_text())"
+
+
 def of_own(house, line):
     """Have the classifier be a network of the user's own: in what `forward` runs is a line more."""
     torch.manual_seed(0)
@@ -369,11 +376,46 @@ def of_own(house, line):
 
 
 def test_a_file_that_no_key_holds_is_not_read_while_the_network_runs(house):
-    of_own(house, "images = images * float(Path(__file__).with_name('scale.txt').read_text())")
-    with pytest.raises(Problem, match=r"reads .*scale.txt, which its key does not hold"):
+    of_own(house, READING)
+    told = (
+        r"reads .*scale.txt, which its key does not hold: have .*net.py take what is in it as a setting of its network"
+    )
+    with pytest.raises(Problem, match=told) as raised:
         prepare.main(house, C)
+    assert "FILES" not in str(raised.value)
     of_own(house, "images = images * len(Path(__file__).read_text())")
     prepare.main(house, C)
+
+
+def test_a_network_that_is_trained_here_reads_nothing_else_either(house, monkeypatch):
+    """That is told before it is trained."""
+    done = []
+    monkeypatch.setattr(train, "fit", lambda *_, **__: done.append("fit"))
+    for line, passes in ((READING, False), ("images = images * len(Path(__file__).read_text())", True)):
+        of_own(house, line)
+        params = tiny()
+        params["classifiers"][C]["network"] = {"family": "module", "call": "data/raw/net.py:Net"}
+        write(house, params)
+        with pytest.raises(Problem, match=r"reads .*scale.txt, .*have .*net.py take") if not passes else nullcontext():
+            prepare.main(house, C)
+        assert done == (["fit"] if passes else [])
+
+
+def test_what_a_key_holds_is_read_by_the_network_of_a_method_s_call(house):
+    of_own(house, "images = images * len(Path(__file__).read_text())")
+    prepare.main(house, C)
+    folder, params = house / "data/classifiers" / C, load(house)
+    found = loading.load(folder, C, params["classifiers"][C]["network"], params["engine"], building)
+    images = torch.rand(2, 3, 32, 32)
+    given = {"classifier": found, "images": images, "targets": torch.tensor([0, 1])}
+    gradient = entries(params, "methods")["gradient"]["gradient"]
+    assert calls.attributions(gradient, given).shape == images.shape
+    # What is read while a network is traced is a constant from then on.
+    (house / "data/raw/net.py").write_text(OWN.format(f"if images.sum() > 0: {READING}"))
+    found = loading.load(folder, C, params["classifiers"][C]["network"], params["engine"], building)
+    with pytest.raises(Problem, match=r"gradient reads .*scale.txt, .*: have .*net.py take what is in it as") as raised:
+        calls.attributions(gradient, {**given, "classifier": found})
+    assert "FILES" not in str(raised.value)
 
 
 @pytest.fixture

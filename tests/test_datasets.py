@@ -515,7 +515,7 @@ def test_what_is_no_table(study):
     (study.raw / "b.csv").write_bytes(b"path,label\n\xff\xfe,cat\n")
     (study.raw / "c.parquet").write_bytes(b"PAR1")
     for file, told in (
-        ("a.csv", "a.csv, row 2 has 3 cells; expected 2: path, label"),
+        ("a.csv", "a.csv, line 2 has 3 cells; expected 2: path, label"),
         ("b.csv", "file: .*b.csv cannot be read"),
         ("c.parquet", "file: .*c.parquet cannot be read"),
         ("d.csv", "file: .*d.csv cannot be read"),
@@ -523,6 +523,24 @@ def test_what_is_no_table(study):
     ):
         with pytest.raises(Problem, match=f"^dataset photographs: {told}"):
             study("table", file=file)
+
+
+def test_places_in_a_csv_are_lines_of_the_file(study):
+    """Blank lines count, and a row whose cells hold line ends begins where it begins."""
+    saved(study.raw / "a.png", drawn())
+    begun = b'path,label,note\n\n\na.png,cat,"one\ntwo"\n\n'
+    for line, told in (
+        (b"b.png,cat\n", r"line 7 has 2 cells; expected 3: path, label, note"),
+        (b",cat,\n", "line 7: no path"),
+        (b"a.png,dog,\n", "line 7: label = 'dog'; a row above says 'cat' of the same path"),
+        (b'a.png,cat,"x"y\n', "line 7 cannot be read"),
+        (b'b.png,cat,"\nx",\n', "line 7 has 4 cells"),
+    ):
+        (study.raw / "photos.csv").write_bytes(begun + line)
+        with pytest.raises(Problem, match=rf"^dataset photographs: photos\.csv, {told}"):
+            study("table", file="photos.csv")
+    with pytest.raises(Problem, match=r"photos\.parquet, row 2: no path"):
+        study("table", file=listed(study, [{"path": "a.png", "label": 1}, {"path": "", "label": 2}], "photos.parquet"))
 
 
 # Arrays.

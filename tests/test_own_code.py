@@ -10,7 +10,7 @@ from torch import nn
 
 from stages import versions
 from stages.cache import keys
-from stages.inputs import places
+from stages.inputs import events, places
 from stages.inputs.building import building
 from stages.model.loading import build
 from stages.study.params import bound_network, load
@@ -153,10 +153,89 @@ def test_a_folder_or_file_named_as_a_package_hides_no_version(tmp_path):
     assert isinstance(build(given, classes=4, watch=building, study=tmp_path), nn.Conv2d)
 
 
+@pytest.mark.parametrize("beside", ["link", "target"])
+def test_a_linked_file_imports_what_lies_beside_the_link_or_its_target(tmp_path, kept, beside):
+    """By the same names on every machine, wherever the target lies."""
+    tower = "from one import net as made\n\n\ndef net():\n    return made()\n"
+    found = []
+    for name in ("here", "quite/another/place"):
+        code, study = written(tmp_path / name / "code", {"tower.py": tower}), tmp_path / name / "study"
+        linked(study, "tower.py", code / "tower.py")
+        at = study / "data/raw" if beside == "link" else code
+        written(at, {"one.py": "from two.net import net\n", "two/net.py": NET})
+        found.append(keyed(TOWER, study))
+        for _ in range(2):
+            assert build(TOWER, classes=4, watch=building, study=study).out_channels == 4
+        (at / "two/net.py").write_text(NET.replace("4", "70"))
+        assert build(TOWER, classes=4, watch=building, study=study).out_channels == 70
+        assert keyed(TOWER, study) != found[-1]
+    assert found[0] == found[1]
+    assert not {"one", "two", "two.net", "tower"} & set(sys.modules)
+
+
+def test_what_lies_beside_a_link_comes_before_what_lies_beside_its_target(tmp_path, kept):
+    tower = "from one import net as made\n\n\ndef net():\n    return made()\n"
+    code = written(tmp_path / "code", {"tower.py": tower, "one.py": NET})
+    linked(tmp_path, "tower.py", code / "tower.py")
+    written(tmp_path / "data/raw", {"one.py": NET.replace("4", "5")})
+    before = keyed(TOWER, tmp_path)
+    assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 5
+    (code / "one.py").write_text(NET.replace("4", "6"))
+    assert keyed(TOWER, tmp_path) == before
+    (tmp_path / "data/raw/one.py").unlink()
+    assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 6
+    assert keyed(TOWER, tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("json", "a standard module of Python"),
+        ("timm", "an installed package"),
+        ("torch", "an installed package"),
+        ("stages", "this project's code"),
+    ],
+)
+def test_a_file_that_would_hide_a_module_is_refused(tmp_path, name, told):
+    written(tmp_path, {f"{name}.py": NET})
+    given = {**TOWER, "call": f"{name}.py:net"}
+    before = {one: module for one, module in sys.modules.items() if one.partition(".")[0] == name}
+    with pytest.raises(Problem, match=rf"{name}\.py has the name of {told}, which it would hide: give it another name"):
+        build(given, classes=4, watch=building, study=tmp_path)
+    assert {one: module for one, module in sys.modules.items() if one.partition(".")[0] == name} == before
+
+
+def test_a_file_beside_that_is_named_as_a_standard_module_hides_it_from_no_package(tmp_path):
+    """Neither from what is imported already nor, afterwards, from what imports it then."""
+    wave = sys.modules.pop("wave", None)
+    import json
+
+    lazy = "\n\ndef made():\n    import json\n    import wave\n    assert json.loads('[1]') == [1]\n    return net()\n"
+    written(tmp_path, {"tower.py": NET + lazy, "json.py": "raise RuntimeError\n", "wave.py": "own = 1\n"})
+    given = {**TOWER, "call": "tower.py:made"}
+    assert isinstance(build(given, classes=4, watch=building, study=tmp_path), nn.Conv2d)
+    assert sys.modules["json"] is json
+    assert "wave" not in sys.modules
+    if wave is not None:
+        sys.modules["wave"] = wave
+
+
+def test_a_package_s_network_that_reads_a_file_is_told_of_settings(tmp_path, kept, monkeypatch):
+    written(tmp_path / "packages", {"sonar.py": f"from pathlib import Path\n{NET}\n\ndef made(at):\n    open(at)\n"})
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setattr(events, "is_own", lambda file: "packages" not in file and places.is_own(file))
+    (tmp_path / "widths.txt").write_text("8")
+    given = {"family": "module", "call": "sonar:made", "settings": {"at": str(tmp_path / "widths.txt")}}
+    told = "reads .*widths.txt, which its key does not hold: have the network take what is in it as a setting"
+    with pytest.raises(Problem, match=told) as raised:
+        build(given, classes=4, watch=building, study=tmp_path)
+    assert "FILES" not in str(raised.value)
+
+
 UNHELD = [
     (
         "open(HERE / 'widths.txt').read()",
-        "reads .*widths.txt, which its key does not hold: have .*tower.py take it as a",
+        "reads .*widths.txt, .*: have .*tower.py take what is in it as a setting .*, import that from a .py file",
     ),
     (
         "import importlib; importlib.import_module('late')",

@@ -103,6 +103,43 @@ def test_a_missing_section(tmp_path, given):
     assert told(tmp_path, given).endswith("params.yaml: the section 'engine' is missing")
 
 
+@pytest.mark.parametrize("section", ["certify", "judge"])
+def test_a_missing_section_that_may_say_nothing(tmp_path, given, section):
+    del given[section]
+    due = f"params.yaml: the section '{section}' is missing; write `{section}: null` where it is to say nothing"
+    assert told(tmp_path, given).endswith(due)
+
+
+@pytest.mark.parametrize("at", ["data/maps/photos", "data/photos", "./data/datasets", "../study/data/images/x", "LINK"])
+def test_a_dataset_from_what_the_stages_make(tmp_path, given, at):
+    study = tmp_path / "study"
+    (study / "data/raw").mkdir(parents=True)
+    (study / "data/datasets").mkdir()
+    if at == "LINK":
+        at = "data/raw/photos"
+        (study / at).symlink_to(study / "data/datasets")
+    given["datasets"]["shapes"]["path"] = at
+    due = f"params.yaml: datasets.shapes.path = '{at}': lies among what the stages make and delete; expected another"
+    assert due in told(study, given)
+
+
+@pytest.mark.parametrize("at", ["data", ".", ".."])
+def test_a_dataset_of_a_folder_that_holds_what_the_stages_make(tmp_path, given, at):
+    given["datasets"]["shapes"]["path"] = at
+    assert f"datasets.shapes.path = '{at}': holds what the stages make and delete" in told(tmp_path, given)
+
+
+@pytest.mark.parametrize("at", ["data/raw", "data/raw/photos", "elsewhere", "data/../photos", "/photos", "LINK"])
+def test_a_dataset_from_elsewhere(tmp_path, given, at):
+    if at == "LINK":
+        at = "data/raw/photos"
+        (tmp_path / "data/raw").mkdir(parents=True)
+        (tmp_path / at).symlink_to("/usr")
+    given["datasets"]["shapes"]["path"] = at
+    (tmp_path / "params.yaml").write_text(yaml.dump(given, Dumper=DUMPER, sort_keys=False))
+    assert load(tmp_path)["datasets"]["shapes"]["path"] == at
+
+
 def test_no_file(tmp_path):
     with pytest.raises(Problem, match=r"params\.yaml: there is no such file"):
         load(tmp_path)

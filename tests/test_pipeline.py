@@ -3,16 +3,18 @@
 import ast
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from dvc.repo import Repo
+from packaging.utils import canonicalize_name
 
 from flows.repository import only
 from stages import versions
 from stages.cache import modules, packages
-from stages.study.params import dataset, load, network, path
+from stages.study.params import OPTIONS, dataset, load, network, path
 
 ROOT = Path(__file__).parent.parent
 # What a verb finds by name, beyond what it imports; {1} is the cell's family.
@@ -138,6 +140,22 @@ def test_every_cell_depends_on_the_versions_that_its_code_runs_with(cells):
             module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             told = {one for package in modules.packages_of({module}) for one in packages.distributions(package)}
             assert told - set(versions.EXTRA) <= set(known[verb]), f"{name} runs {file.relative_to(ROOT)}"
+
+
+def test_functions_are_found_in_the_folders_that_dvc_yaml_names(cells):
+    found: dict[str, set[str]] = {}
+    for name, stage in cells.items():
+        at = {dep.def_path for dep in stage.deps} & {f"stages/{kind}" for kind in OPTIONS}
+        found.setdefault(name.partition("@")[0], set()).update(one.removeprefix("stages/") for one in at)
+    found.pop("versions")
+    assert {verb: set(kinds) for verb, kinds in versions.NAMED.items()} == found
+
+
+def test_packages_that_are_named_otherwise_are_installed_under_these_names():
+    installed = metadata.packages_distributions()
+    for package, name in packages.INSTALLED.items():
+        assert name in {canonicalize_name(one) for one in installed[package]}
+        assert name != package
 
 
 def test_every_cell_writes_where_the_code_says(cells):

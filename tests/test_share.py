@@ -1,6 +1,7 @@
 """What a study made is opened with one line, lazily, and pushed and pulled by DVC."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -46,8 +47,23 @@ def test_names_that_are_not_there(baseline):
 
 def test_maps_that_are_not_here(baseline, tmp_path):
     shutil.copy(baseline / "params.yaml", tmp_path)
-    with pytest.raises(Problem, match="is not here: make it with `dvc repro`, or bring it with `dvc pull`"):
+    told = f"is not here: `atlas pull --study {tmp_path}` brings it .*, `atlas reproduce --study {tmp_path}` makes it"
+    with pytest.raises(Problem, match=told):
         open_maps("resnet_vanilla", "gradient", study=tmp_path)
+
+
+def test_what_is_advised_are_commands(baseline, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from flows.cli import app
+
+    shutil.copy(baseline / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Problem) as raised:
+        open_results()
+    for command in re.findall("`atlas ([^`]*)`", str(raised.value)):
+        assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0
+    assert "--study" not in str(raised.value)
 
 
 @pytest.fixture(scope="module")

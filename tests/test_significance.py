@@ -108,19 +108,16 @@ def test_superiority_is_mann_whitneys_u():
 # Many tests
 
 
-@pytest.mark.parametrize(
-    ("function", "method"), [(significance.holm, "holm"), (significance.benjamini_hochberg, "fdr_bh")]
-)
-def test_adjustments_equal_statsmodels_and_leave_out_nan(function, method):
+def test_the_adjustment_equals_statsmodels_and_leaves_out_nan():
     rng = np.random.default_rng(0)
     p = np.round(rng.random(40) ** 3, 2)
     p[[3, 17]] = np.nan
     known = ~np.isnan(p)
-    found = function(p)
-    np.testing.assert_allclose(found[known], multipletests(p[known], method=method)[1])
+    found = significance.holm(p)
+    np.testing.assert_allclose(found[known], multipletests(p[known], method="holm")[1])
     assert np.isnan(found[~known]).all()
-    assert np.isnan(function(np.full(2, np.nan))).all()
-    assert function(np.empty(0)).size == 0
+    assert np.isnan(significance.holm(np.full(2, np.nan))).all()
+    assert significance.holm(np.empty(0)).size == 0
 
 
 # Friedman and Nemenyi

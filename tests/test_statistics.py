@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from stages.statistics import agreement, bootstrap, controls, curves, pareto, ranks, ratios
+from stages.statistics import agreement, bootstrap, controls, curves, pareto, ranks
 from stages.statistics.summary import summarize
 
 # Curves
@@ -220,17 +220,6 @@ def test_averages_are_over_the_cells_there_are():
     np.testing.assert_array_equal(found.count, [3, 1, 0])
 
 
-def test_columns_are_ranked_as_they_are_printed():
-    nan = np.nan
-    columns = np.array([[0.571, 0.569, 0.5, nan], [0.2, 0.1, 0.3, 0.1]])
-    found = ranks.rank_columns(columns, better=["higher", "lower"], digits=2)
-    np.testing.assert_array_equal(found.ranks, [[1, 1, 3, nan], [3, 1, 4, 1]])
-    np.testing.assert_array_equal(found.mean, [2, 1, 3.5, 1])
-    np.testing.assert_array_equal(found.columns, [2, 2, 2, 1])
-    exact = ranks.rank_columns(columns, better=["higher", "lower"], digits=3)
-    np.testing.assert_array_equal(exact.ranks[0], [1, 2, 3, nan])
-
-
 def test_groups_are_ranked_by_medians_with_linear_quartiles():
     nan = np.nan
     found = ranks.rank_medians(np.array([[4.0, 1, 2, 3], [9, nan, 0, nan], [nan] * 4]), better="lower")
@@ -242,7 +231,7 @@ def test_groups_are_ranked_by_medians_with_linear_quartiles():
     np.testing.assert_array_equal(found.rank, [1, 2, nan])
 
 
-# Fronts, controls, ratios
+# Fronts, controls
 
 
 def test_a_front_is_what_a_loop_leaves():
@@ -280,15 +269,6 @@ def test_controls_are_counted_in_their_places():
     assert found == (5, 3, 1, 1, 2, 1)
     turned = controls.count_places(-values, last=3, second_last=2, better="higher")
     assert turned == found
-
-
-def test_ratios_are_averaged_where_they_are_defined():
-    nan = np.nan
-    changed, base = np.array([[2.0, 3, 1], [8, nan, 1], [1, 1, 1]]), np.array([[1.0, 1, 0], [1, 1, nan], [1, 2, -1]])
-    mean, number = ratios.mean_ratio(changed, base, kind="arithmetic")
-    np.testing.assert_allclose(mean, [11 / 3, 1.75, nan])
-    np.testing.assert_array_equal(number, [3, 2, 0])
-    np.testing.assert_allclose(ratios.mean_ratio(changed, base, kind="geometric")[0], [16 ** (1 / 3), 1.5**0.5, nan])
 
 
 # Agreement

@@ -232,11 +232,13 @@ def test_a_file_that_will_not_do_is_told_in_one_line_with_its_name(tmp_path, cas
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("file.onnx", b"", r"expected a name that ends with one of \.safetensors, \.pth"),
-        ("file.pth", b"", "cut off, damaged, or not what its name says"),
-        ("file.pth", b"no weights", "damaged"),
-        ("file.safetensors", b"no weights", "cut off, damaged, or not what its name says"),
-        ("file.pt", None, "cut off, damaged, or not what its name says"),
+        ("file.onnx", b"\x08\x07no weights", r"file\.onnx: is neither of safetensors nor a checkpoint of PyTorch"),
+        ("file.pth", b"", r"file\.pth: is empty; expected"),
+        ("file.pth", b"no weights", "is neither of safetensors nor a checkpoint of PyTorch"),
+        ("file.safetensors", b"no weights", "is neither of safetensors nor a checkpoint of PyTorch"),
+        ("file.safetensors", b"\x02\0\0\0\0\0\0\0{", "cut off, damaged, or not what its beginning says"),
+        ("file.pth", b"\x80\x02no pickle", "cannot be read without running code"),
+        ("file.pt", None, "cut off, damaged, or not what its beginning says"),
     ],
 )
 def test_a_file_of_something_else(tmp_path, name, content, told):
@@ -248,6 +250,18 @@ def test_a_file_of_something_else(tmp_path, name, content, told):
     with pytest.raises(Problem, match=told) as problem:
         weights.read(file, None)
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize("name", ["file.pth", "file.safetensors", "file.onnx", "file"])
+def test_a_file_is_what_its_content_is_whatever_its_name(tmp_path, name):
+    def pickled(state, file):
+        torch.save(state, file, _use_new_zipfile_serialization=False)
+
+    expected = network().state_dict()
+    for save in (save_file, torch.save, pickled):
+        save(expected, tmp_path / name)
+        found = weights.read(tmp_path / name, None)
+        assert all(torch.equal(found[one], value) for one, value in expected.items())
 
 
 def test_the_digest_is_that_of_the_file(tmp_path):

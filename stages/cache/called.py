@@ -23,6 +23,12 @@ def placed(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     return found
 
 
+def beside(file: Path) -> list[Path]:
+    """Give the folders where a network's file finds what it imports: its own; of a link, then that of its target."""
+    target = file.resolve().parent
+    return [file.parent] if target == file.parent.resolve() else [file.parent, target]
+
+
 def files(settings: dict[str, Any]) -> list[Path]:
     """Give the files that make a network: the one that is named and what it imports beside it, or those of a folder.
 
@@ -45,15 +51,18 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     call = settings.get("call", "").rpartition(":")[0]
     place = Path(settings.get("folder", call)).parent
     own = files(placed(settings, study))
+    starts = [study / settings["folder"]] if "folder" in settings else beside(study / call)
     found: dict[str, Any] = {}
     for file in own:
+        # No link is followed: files of linked folders keep the names by which they differ, on every machine. What lies
+        # beside the target of a link is named as if it lay beside the link.
+        base = next(start for start in (study / place, *starts) if file.is_relative_to(start))
+        name = (place / os.path.relpath(file, base)).as_posix()
         try:
-            # No link is followed: files of linked folders keep the names by which they differ, on every machine.
-            found[(place / os.path.relpath(file, study / place)).as_posix()] = unedited.read(file).hex()
+            found[name] = found.get(name, "") + unedited.read(file).hex()
         except OSError as error:
             raise Problem(f"{file}: cannot be read ({error.strerror})") from None
-    start = study / settings.get("folder", place)
-    asked = {name for file in own if file.suffix == ".py" for name in _outside(file, start)}
+    asked = {name for file in own if file.suffix == ".py" for name in _outside(file, starts)}
     if call and not call.endswith(".py"):
         asked |= {call.partition(".")[0]}
     # Of those that are not installed, whether one lies on Python's path is the machine's to say.
@@ -75,31 +84,40 @@ def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = (
 
 def _with_imports(file: Path) -> list[Path]:
     """Give a file and those beside it that it imports, and that these do; of a folder of modules all that is in it."""
-    found, waiting = set(), [file]
+    found, waiting, starts = set(), [file], beside(file)
     while waiting:
         at = waiting.pop()
         if at not in found:
             found.add(at)
-            waiting += [one for name in _imported(at) for one in _modules(file.parent, name)]
+            waiting += [one for name in _imported(at) for one in _modules(starts, name)]
     return sorted(found)
 
 
-def _modules(folder: Path, name: str) -> list[Path]:
-    """Give the files in a folder that an import of a name may take: a folder of modules needs no `__init__.py`."""
-    file = folder / f"{name}.py"
-    return [*([file] if file.is_file() else []), *_within(folder / name, (".py",))]
+def _modules(starts: list[Path], name: str) -> list[Path]:
+    """Give the files in some folders that an import of a name may take: a folder of modules needs no `__init__.py`."""
+    found: list[Path] = []
+    for start in starts:
+        file = start / f"{name}.py"
+        found += [*([file] if file.is_file() else []), *_within(start / name, (".py",))]
+        if _stands(start, name):
+            break
+    return found
 
 
-def _outside(file: Path, start: Path) -> set[str]:
-    """Name the packages that a file imports and that do not lie in the folder where its imports are looked for."""
+def _stands(start: Path, name: str) -> bool:
+    """Say whether a folder has a module that is taken before any other: a file, or a folder with `__init__.py`."""
+    return any(one.is_file() for one in (start / f"{name}.py", start / name / "__init__.py"))
+
+
+def _outside(file: Path, starts: list[Path]) -> set[str]:
+    """Name the packages that a file imports and that do not lie in the folders where its imports are looked for."""
     names = {name for name in _imported(file) if not is_project((name, ""))} - sys.stdlib_module_names
-    return {name for name in names if not _modules(start, name) or _gives_way(start, name)}
+    return {name for name in names if not _modules(starts, name) or _gives_way(starts, name)}
 
 
-def _gives_way(start: Path, name: str) -> bool:
-    """Say whether an installed package is taken instead of what lies in the folder: one without `__init__.py`."""
-    own = (start / f"{name}.py", start / name / "__init__.py")
-    return not any(one.is_file() for one in own) and bool(packages.distributions(name))
+def _gives_way(starts: list[Path], name: str) -> bool:
+    """Say whether an installed package is taken instead of what lies in the folders: one without `__init__.py`."""
+    return not any(_stands(start, name) for start in starts) and bool(packages.distributions(name))
 
 
 def _imported(file: Path) -> set[str]:

@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 
 from stages.study.problem import Problem
 
-# Imported under another name than they are installed under; others are looked up, which takes longer.
+# Imported under another name than they are installed under. Any package may be looked up, which opens the files of all
+# that is installed; a process of a stage does not wait for that for these few (a test compares the two).
 INSTALLED = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 ABSENT = "not installed"
 ANY = "*"  # instead of a package: all that are installed

@@ -39,7 +39,7 @@ FIRST = "stages"
 # What they look up by name, or evaluate, is the text of functions that their callers give among the roots, or what
 # `stages.cache.called` has of a network's settings.
 KNOWN = {("stages.study.params", "find"), ("stages.study.signatures", "_annotation")} | {
-    ("stages.networks._called", name) for name in ("_package", "_loaded", "_attribute", "_reachable")
+    ("stages.networks._called", name) for name in ("_package", "_hidden", "_loaded", "_attribute", "_reachable")
 }
 
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,8 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
         raise Problem(f"{file} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
     if 0 < len(lacking := [name for name in BOX if name not in columns]) < len(BOX):
         raise Problem(f"{file} has no column {', '.join(lacking)}; expected all of {', '.join(BOX)}, or none")
-    for number, row in enumerate(listed, 2 if file.endswith(".csv") else 1):
-        where = f"{file}, row {number}"
+    for place, row in listed:
+        where = f"{file}, {place}"
         about = {name: row.get(name, "") for name in (*DUE, *MAY[:3])}
         name = about["path"]
         if not name:
@@ -76,8 +77,8 @@ def _box(row: dict[str, str], where: str) -> list[int] | None:
         raise Problem(f"{where}: the box is {', '.join(given)}; expected four whole numbers, or none") from None
 
 
-def _read(path: Path, file: str) -> tuple[list[str], Iterator[dict[str, str]]]:
-    """Read a table: its columns, and its rows as text."""
+def _read(path: Path, file: str) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]]]:
+    """Read a table: its columns, and its rows as text, each with its place: a line of a CSV, a row of other tables."""
     place = within(path, file)
     try:
         content = unedited.read(place)
@@ -91,26 +92,27 @@ def _read(path: Path, file: str) -> tuple[list[str], Iterator[dict[str, str]]]:
             from pyarrow import parquet
 
             found = parquet.read_table(BytesIO(content))
-            return found.column_names, ({key: _text(value) for key, value in row.items()} for row in found.to_pylist())
+            texts = ({key: _text(value) for key, value in row.items()} for row in found.to_pylist())
+            return found.column_names, ((f"row {number}", row) for number, row in enumerate(texts, 1))
     except (OSError, ValueError, csv.Error) as error:
         raise Problem(f"file: {place} cannot be read ({' '.join(str(error).split())})") from None
     raise Problem(f"file = {file!r}: expected a name that ends with .csv or .parquet")
 
 
-def _named(columns: list[str], reader: Iterator[list[str]], file: str) -> Iterator[dict[str, str]]:
-    number = 1
+def _named(columns: list[str], reader: Any, file: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give the rows of a CSV by column, each with the line of the file that it begins on; blank lines are none."""
     while True:
-        number += 1
+        place = f"line {reader.line_num + 1}"
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            raise Problem(f"{file}, row {number} cannot be read ({error})") from None
+            raise Problem(f"{file}, {place} cannot be read ({error})") from None
         if row and len(row) != len(columns):
-            raise Problem(f"{file}, row {number} has {len(row)} cells; expected {len(columns)}: {', '.join(columns)}")
+            raise Problem(f"{file}, {place} has {len(row)} cells; expected {len(columns)}: {', '.join(columns)}")
         if row:
-            yield dict(zip(columns, (cell.strip() for cell in row), strict=True))
+            yield place, dict(zip(columns, (cell.strip() for cell in row), strict=True))
 
 
 def _text(value: object) -> str:

@@ -1,16 +1,40 @@
-"""Watch how networks are built: what their functions read, and their classifiers' keys do not hold, is told."""
+"""Watch how networks are built: what their functions read, and their classifiers' keys do not hold, is told.
+
+So classifiers are loaded here, as every stage that runs one does.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.cache import keys
 from stages.inputs import reads
 from stages.inputs.calls import NETWORK
-from stages.inputs.reading import Held, Reading
+from stages.inputs.reading import OF_NETWORKS, Held, Reading
+from stages.study.params import path
 from stages.study.problem import Problem
 from stages.study.settings import Entry
+
+if TYPE_CHECKING:
+    from stages.model.classifier import Classifier
+
+
+def load_classifier(study: Path, params: dict, name: str) -> "Classifier":
+    """Set torch up as the engine says, and load a trained classifier.
+
+    Args:
+        study: The folder of params.yaml.
+        params: What it says.
+        name: Of the classifier.
+    """
+    from stages.model.engine import start
+    from stages.model.loading import load
+
+    start(params["engine"])
+    network = params["classifiers"][name]["network"]
+    return load(path(study, "classifiers", name), name, network, params["engine"], building)
 
 
 @contextmanager
@@ -28,6 +52,7 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
     held = _held(family, function)
     own = {one for file in files for one in (file.resolve(), file.parent.resolve() / file.name)}  # links, bytecode too
     held = held._replace(files=held.files | own)
+    OF_NETWORKS.update(map(str, own))
     reading = Reading(Entry("networks", family, function, function, {}, {}), held)
     try:
         with reads.watching(reading):

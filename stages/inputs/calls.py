@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.cache import keys
 from stages.inputs import kept, places, process, reads, watched
-from stages.inputs.reading import NAMED, OWN, SERVING, Held, Reading
+from stages.inputs.reading import NAMED, OF_NETWORKS, OWN, SERVING, Held, Reading
 from stages.model.memory import LISTENERS
 from stages.study.params import find
 from stages.study.problem import Fault, Problem
@@ -106,6 +106,8 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
         asks = signature(bound.kind, bound.family, bound.function).evidence
         classifier = given["classifier"] if "classifier" in asks else None
         reading = Reading(bound, _held(bound.kind, bound.family, bound.function, _layers(classifier)))
+        if classifier is not None:
+            reading.files |= OF_NETWORKS
         guard = Guard({name: given[name] for name in asks if name != "explain"} | {"settings": bound.settings})
         result, raised, before = None, None, {}
         try:

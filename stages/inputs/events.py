@@ -16,7 +16,9 @@ SHOWING = ("inspect", "linecache", "tokenize", "traceback")
 # What does not run for a call, but looks at it.
 WATCHING = ("stages.inputs.events", "stages.inputs.reads")
 # It looks for code of the user's own, and runs it.
-CALLING = "stages.networks._called"
+CALLING, LOOKING = "stages.networks._called", ("stages.networks._called", "stages.cache.called")
+# They run a network that is no code of this project: build it, or give it images.
+RUNNING = (CALLING, "stages.networks._made", "stages.model.")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
@@ -29,11 +31,11 @@ def _import(reading: Reading, given: tuple) -> str | None:
     where = ROOT.joinpath(*name.split("."))
     if not where.is_dir() and not where.with_suffix(".py").is_file():
         return None  # it looks for an attribute of a package
-    return _imports(name)
+    return _imports(reading, name)
 
 
-def _imports(name: str) -> str:
-    if user := _users_file():
+def _imports(reading: Reading, name: str) -> str:
+    if user := _users_file(reading):
         return f"imports {name}, which its key does not hold: {user} may import packages and what lies beside it"
     return f"imports {name}, which its key does not hold: import it by name at the top level of the module that uses it"
 
@@ -60,10 +62,10 @@ def _file(reading: Reading, path: Any) -> str | None:
     if module in reading.modules:
         return None
     if module and _shown("importlib._bootstrap_external"):
-        return _imports(module)
+        return _imports(reading, module)
     if _is_of_package(full) or _source_of(full) in reading.files:
         return None
-    if full.endswith((".py", ".pyc")) and (user := _users_file()):
+    if full.endswith((".py", ".pyc")) and (user := _users_file(reading)):
         where = (
             f"have it beside the file that params.yaml names, and import it there by name, not while it runs ({user})"
         )
@@ -86,15 +88,25 @@ def _source_of(full: str) -> str:
     return str(path.parents[1] / f"{path.name.partition('.')[0]}.py") if kept else ""
 
 
-def _users_file() -> str:
+def _users_file(reading: Reading) -> str:
     """Name the file of the user's own, a network's, that is being run; empty where none is."""
     frame: FrameType | None = sys._getframe(1)
-    file = ""
-    while frame and frame.f_globals.get("__name__") != CALLING:
+    while frame:
         code = os.path.realpath(frame.f_code.co_filename)
-        file = file or (code if is_own(frame.f_code.co_filename) and not _is_of_project(code) else "")
+        if code in reading.files and not _is_of_project(code):
+            return relative(code)
         frame = frame.f_back
-    return relative(file) if frame and file else ""
+    return ""
+
+
+def _is_network() -> bool:
+    """Say whether what reads is a network of a package: it was called to be built or run, and by no other code here."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and (
+        frame.f_globals.get("__name__") in WATCHING or not _is_of_project(os.path.realpath(frame.f_code.co_filename))
+    ):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__", "").startswith(RUNNING)
 
 
 def _is_of_project(full: str) -> bool:
@@ -106,13 +118,16 @@ def _looks_for_code() -> bool:
     frame: FrameType | None = sys._getframe(1)
     while frame and (frame.f_globals.get("__name__") in WATCHING or not is_own(frame.f_code.co_filename)):
         frame = frame.f_back
-    return frame is not None and frame.f_globals.get("__name__") == CALLING
+    return frame is not None and frame.f_globals.get("__name__") in LOOKING
 
 
 def _declaring(reading: Reading, full: str) -> str:
     """Say how a data file is declared: beside the module that reads it, where it is in a folder of `stages/`."""
-    if user := _users_file():
-        return f"have {user} take it as a setting of its network in params.yaml, or import it from a .py file beside it"
+    taken = "take what is in it as a setting of its network in params.yaml"
+    if user := _users_file(reading):
+        return f"have {user} {taken}, import that from a .py file beside it, or hold that in a buffer of its weights"
+    if _is_network():
+        return f"have the network {taken}, in place of the file"
     frame: FrameType | None = sys._getframe(1)
     while frame and not frame.f_globals.get("__name__", "").startswith(NAMED):
         frame = frame.f_back
@@ -136,7 +151,7 @@ def _lists(reading: Reading, given: tuple) -> str | None:
     full = os.path.realpath(f"/dev/fd/{path}" if isinstance(path, int) else os.fsdecode(path))
     if not is_own(full) or is_scratch(full) or _shown("importlib._bootstrap_external") or _looks_for_code():
         return None
-    if user := _users_file():
+    if user := _users_file(reading):
         return f"lists the folder {relative(full)}, whose content no key holds: name in {user} what it is to take"
     return f"lists the folder {relative(full)}, whose content no key holds: name the files, and declare them: FILES"
 

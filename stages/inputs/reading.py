@@ -17,6 +17,10 @@ NAMED = ("stages.methods.", "stages.metrics.", "stages.networks.")
 SERVING = ("zarr", "asyncio", "ThreadPoolExecutor", "fsspec")
 
 
+# Files of users' own networks that were built in this process: the keys of their classifiers hold them.
+OF_NETWORKS: set[str] = set()
+
+
 class Held(NamedTuple):
     """What the keys of a call's rows hold of the project, and what its code asks that none can hold."""
 

@@ -54,7 +54,7 @@ class Classifier:
         self._cut("input")
 
     def altered(self, alter: Callable[[nn.Module], None], **engine: Any) -> "Classifier":
-        """Give a classifier of a copy of the network, altered in place, and another engine; its passes count as own."""
+        """Give a classifier of an altered copy of the network, on another engine; its passes count as this one's."""
         given = {**self._engine, **engine}
         network = deepcopy(self._network).to("cpu", torch.promote_types(DTYPES[given["precision"]], torch.float32))
         alter(network)

@@ -25,7 +25,14 @@ CLOSE = 1e-4  # within which outputs of at least 0 that sum to 1 are called a so
 
 
 def compared(
-    name: str, network: nn.Module, images: Images, *, mean: list[float], std: list[float], engine: dict
+    name: str,
+    network: nn.Module,
+    images: Images,
+    *,
+    mean: list[float],
+    std: list[float],
+    engine: dict,
+    other: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Compare a network's fast form with itself as it was built, by its logits and by its gradients, both in float32.
 
@@ -35,6 +42,8 @@ def compared(
         images: On which the two are compared, a few.
         mean, std: Of each channel.
         engine: Device and batch.
+        other: The same network, built at other random numbers and filled with the same weights; None where nothing
+            is to be said of what they do not hold.
 
     Returns:
         For the card: `runs`, fast or plain, which it is where a difference is above the tolerance; `difference`, the
@@ -43,11 +52,14 @@ def compared(
         `images`, their number.
 
     Raises:
-        Problem: the network does not take the images, gives no logits, or an image's logits are not its alone.
+        Problem: the network does not take the images, gives no logits, an image's logits are not its alone, or those of
+            the other differ.
     """
     images = images.to(engine["device"])
     about = {"mean": mean, "std": std, "engine": {**engine, "precision": "float32"}}
     expected = _steady(name, network, images, mean, std)
+    if other is not None:
+        _check_held(name, other, images, expected, mean, std)
     difference = _difference(Classifier(name, deepcopy(network).float(), **about), images, expected)
     # Of logits that are not finite there is no telling here: the first pass says so, and of which images.
     known = bool(torch.isfinite(expected).all())
@@ -62,28 +74,6 @@ def compared(
         "tolerance": TOLERANCE,
         "images": len(images),
     }
-
-
-def check_held(
-    name: str, network: nn.Module, other: nn.Module, images: Images, *, mean: list[float], std: list[float], device: str
-) -> None:
-    """Check that a network that was built and filled twice gives the same logits: that its weights are all of it.
-
-    Args:
-        name: Of the classifier.
-        network, other: As they were built at different random numbers, each filled with the same weights.
-        images: A few.
-        mean, std: Of each channel.
-        device: Where they run.
-
-    Raises:
-        Problem: the logits differ.
-    """
-    images = images.to(device)
-    first, second = (_steady(name, one, images, mean, std) for one in (network, other))
-    if _share(second, first) > TOLERANCE:
-        told = "its logits depend on numbers drawn when it is built, which its weights do not hold"
-        raise Problem(f"classifier {name}: {told}: make them persistent buffers, or modules")
 
 
 @contextmanager
@@ -131,6 +121,17 @@ def check_no_sigmoids(name: str, logits: Logits) -> None:
     if within and logits.numel() >= ENOUGH and bool((logits != 0).any(0).all()):
         told = f"its outputs for {len(logits)} images are all from 0 to 1, as probabilities by sigmoid are"
         raise Problem(f"classifier {name}: {told}; expected logits: leave out the sigmoid at the network's end")
+
+
+def _check_held(
+    name: str, other: nn.Module, images: Images, expected: Logits, mean: list[float], std: list[float]
+) -> None:
+    """Check that a network which was built once more gives the same logits: that its weights are all of it."""
+    center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
+    found = logits(name, other.float().to(images.device).eval(), (images - center) / scale)
+    if _share(found, expected) > TOLERANCE:
+        told = "its logits depend on numbers drawn when it is built, which its weights do not hold"
+        raise Problem(f"classifier {name}: {told}: make them persistent buffers, or modules")
 
 
 def _difference(classifier: Classifier, images: Images, expected: Logits) -> float | None:

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_weights
 from torch import nn
 
 from stages.cache.called import files, placed
-from stages.model.arrays import Images
+from stages.model.arrays import Images, Logits
 from stages.model.classifier import Classifier
-from stages.model.comparing import COMPARED, compared
+from stages.model.comparing import COMPARED, compared, logits, taking
 from stages.model.outputs import selected
 from stages.study import cards
 from stages.study.params import bound_network, find
@@ -93,6 +94,37 @@ def watched(network: dict, *, watch: Watch, study: Path = Path()) -> AbstractCon
     """
     bound = bound_network(network, "network")
     return watch(bound.family, bound.function, files(placed(bound.settings, study)))
+
+
+def watched_logits(
+    name: str,
+    module: nn.Module,
+    network: dict,
+    images: Images,
+    *,
+    mean: list[float],
+    std: list[float],
+    watch: Watch,
+    study: Path = Path(),
+) -> Logits:
+    """Give a network's logits of a few images, and look what it reads while it runs: its classifier's key must hold it.
+
+    Args:
+        name: Of the classifier.
+        module: The network.
+        network: What the entry says of it.
+        images: On its device.
+        mean, std: Of each channel.
+        watch: While it runs: `stages.inputs.building`.
+        study: To which its paths are relative.
+
+    Raises:
+        Problem: it does not take the images, gives no logits, or reads what no key holds.
+    """
+    center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
+    normalized = (images - center) / scale
+    with taking(name, tuple(images.shape[1:])), watched(network, watch=watch, study=study):
+        return logits(name, module, normalized)
 
 
 def _noise(card: dict, network: dict) -> Images:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from stages.study.problem import Problem
 
-TORCH = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+# What a checkpoint of PyTorch begins with: an archive, once a pickle. In a file of safetensors a number comes first.
+ARCHIVE, PICKLE, SAFETENSORS, NUMBER = b"PK\x03\x04", b"\x80", b"{", 8
 # Entries of a checkpoint that hold the weights, where it says nothing else.
 ENTRIES = ("state_dict", "model", "model_state_dict")
 # What parallel training, compilation, Lightning and attackers (robustness) put before the names of a network.
@@ -57,7 +58,7 @@ def read(file: Path, entry: str | None) -> dict[str, Tensor]:
     """Read the weights of a file by name.
 
     Args:
-        file: `.safetensors`, or a checkpoint of PyTorch: a mapping, in which no code is run.
+        file: Of safetensors, or a checkpoint of PyTorch: a mapping, in which no code is run. Its content says which.
         entry: The entry of a checkpoint that holds them, or those that lead there with dots between; None where they
             are the file itself or in an entry that is usual.
 
@@ -180,14 +181,16 @@ def _kind(values: Tensor) -> tuple[bool, bool]:
 
 
 def _content(file: Path) -> Any:
-    suffix = file.suffix.lower()
-    if suffix not in (".safetensors", *TORCH):
-        known = ", ".join((".safetensors", *TORCH))
-        raise Problem(f"{file}: cannot tell what kind of file it is; expected a name that ends with one of {known}")
     try:
-        if suffix == ".safetensors":
-            return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with file.open("rb") as opened:  # by an opened file: of a path, torch looks at the name
+            begun = opened.read(NUMBER + len(SAFETENSORS))
+            if begun[NUMBER:] == SAFETENSORS:
+                return load_file(file)
+            if not begun.startswith((ARCHIVE, PICKLE)):
+                told = "is empty" if not begun else "is neither of safetensors nor a checkpoint of PyTorch"
+                raise Problem(f"{file}: {told}; expected one of the two, whatever its name")
+            opened.seek(0)
+            return torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         told = " ".join(str(error).split())
         named = re.search(r"GLOBAL ([\w.]+)", told)
@@ -197,7 +200,7 @@ def _content(file: Path) -> Any:
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         told = " ".join(str(error).split())
         raise Problem(
-            f"{file}: cut off, damaged, or not what its name says ({type(error).__name__}: {told:.120})"
+            f"{file}: cut off, damaged, or not what its beginning says ({type(error).__name__}: {told:.120})"
         ) from None
 
 

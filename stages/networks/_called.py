@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
@@ -13,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from stages.cache.called import beside
 from stages.networks._made import made
 from stages.study.problem import Problem
 
@@ -35,7 +37,9 @@ def called(family: str, call: str, settings: dict[str, Any]) -> nn.Module:
     file = Path(place)
     if not file.is_file():
         raise Problem(f"{told}: there is no file {file}")
-    with _reachable(file.parent):
+    if hidden := _hidden(file.stem):
+        raise Problem(f"{told}: {file.name} has the name of {hidden}, which it would hide: give it another name")
+    with _reachable(beside(file)):
         return made(f"{told}:", _attribute(_loaded(file, told), name, told), settings)
 
 
@@ -60,6 +64,16 @@ def _loaded(file: Path, told: str) -> ModuleType:
     return module
 
 
+def _hidden(name: str) -> str:
+    """Say what would not be found any more if a module of a user's own had a name; empty where that is free."""
+    if name in PROJECT:
+        return "this project's code"
+    if name in sys.stdlib_module_names:
+        return "a standard module of Python"
+    found = PathFinder.find_spec(name, [sysconfig.get_path(kind) for kind in ("purelib", "platlib")])
+    return "an installed package" if found is not None and found.origin is not None else ""
+
+
 def _attribute(found: Any, path: str, told: str) -> Any:
     for name in path.split("."):
         if not hasattr(found, name):
@@ -75,26 +89,34 @@ def _attribute(found: Any, path: str, told: str) -> Any:
 
 
 @contextmanager
-def _reachable(folder: Path) -> Iterator[None]:
-    """Let a file import what lies beside it, and only while it is asked for: another's file may have like names."""
+def _reachable(folders: list[Path]) -> Iterator[None]:
+    """Let a file import what lies in some folders, and only while it is asked for: another's file may have like names.
+
+    A standard module that is imported already stays: a package may ask for it while the network is built.
+    """
     names: set[str] = set()
 
-    def taken() -> dict[str, ModuleType]:
-        there = [name for name in sys.modules if name.partition(".")[0] in names]
-        return {name: sys.modules.pop(name) for name in there}
+    def there() -> dict[str, ModuleType]:
+        return {name: module for name, module in [*sys.modules.items()] if name.partition(".")[0] in names}
 
-    start = str(folder.resolve())
-    sys.path.insert(0, start)
+    starts = [str(folder.resolve()) for folder in folders]
+    own = tuple(start + os.sep for start in starts)
+    sys.path[:0] = starts
     importlib.invalidate_caches()
-    for one in folder.iterdir():
+    for one in (one for folder in folders for one in folder.iterdir()):
         if one.suffix == ".py" or one.is_dir():  # an installed package is taken instead of a folder without __init__.py
             found = PathFinder.find_spec(one.stem)
-            ours = found is not None and (found.origin is None or found.origin.startswith(start + os.sep))
+            ours = found is not None and (found.origin is None or found.origin.startswith(own))
             names |= {one.stem} - PROJECT if ours else set()
-    before = taken()
+    before = there()
+    for name in before:
+        if name.partition(".")[0] not in sys.stdlib_module_names:
+            del sys.modules[name]
     try:
         yield
     finally:
-        sys.path.remove(start)
-        taken()
+        for start in starts:
+            sys.path.remove(start)
+        for name in there():
+            del sys.modules[name]
         sys.modules.update(before)

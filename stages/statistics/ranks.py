@@ -1,6 +1,5 @@
 """Ranks, 1 the best."""
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,14 +17,6 @@ class Averages(NamedTuple):
     mean: Float[np.ndarray, " method"]
     sd: Float[np.ndarray, " method"]
     count: Float[np.ndarray, " method"]
-
-
-class Ranking(NamedTuple):
-    """Ranks by several columns, their mean, and how many columns ranked a method."""
-
-    ranks: Float[np.ndarray, "column method"]
-    mean: Float[np.ndarray, " method"]
-    columns: Float[np.ndarray, " method"]
 
 
 class Quartiles(NamedTuple):
@@ -107,21 +98,6 @@ def average(cells: Float[np.ndarray, "case method"]) -> Averages:
     mean = _divided(np.where(known, cells, 0).sum(axis=0), number)
     squares = (np.where(known, cells - mean, 0) ** 2).sum(axis=0)
     return Averages(mean, np.sqrt(_divided(squares, number - 1)), number)
-
-
-def rank_columns(columns: Float[np.ndarray, "column method"], *, better: Sequence[Direction], digits: int) -> Ranking:
-    """Rank methods by several columns, and average the ranks.
-
-    Args:
-        columns: One row a column of the table, as the mean by a metric; NaN where a method has none.
-        better: Which way is better, column by column.
-        digits: Decimals to which values are rounded first: what is printed alike is tied.
-
-    Reference: nourelahi2022explainable, where equal values share the best of their ranks.
-    """
-    rounded = np.round(columns, digits)
-    ranks = np.stack([rank(values, better=way) for values, way in zip(rounded, better, strict=True)])
-    return Ranking(ranks, *mean_rank(ranks))
 
 
 def rank_medians(values: Float[np.ndarray, "group value"], *, better: Direction) -> Quartiles:

@@ -96,20 +96,11 @@ def holm(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
 
     Reference: holm1979simple.
     """
-    return _adjusted(p, lambda number, place: number - place + 1, np.maximum.accumulate)
-
-
-def benjamini_hochberg(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
-    """Adjust p-values so that among findings the share of false ones is, on average, what the threshold says.
-
-        p̃₍ᵢ₎ = minⱼ≥ᵢ min(1, m / j · p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎
-
-    Args:
-        p: NaN where a test is undefined; it stays so and is not counted in m.
-
-    Reference: benjamini1995controlling; it holds for independent tests, and for those that depend positively.
-    """
-    return _adjusted(p, lambda number, place: number / place, lambda found: np.minimum.accumulate(found[::-1])[::-1])
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    found = np.full(p.shape, np.nan)
+    found[order] = np.minimum(1, np.maximum.accumulate(np.arange(order.size, 0, -1) * p[order]))
+    return found
 
 
 def friedman(values: Float[np.ndarray, "case method"], *, better: Literal["higher", "lower"]) -> Friedman:
@@ -173,11 +164,3 @@ def _dealt(ranks: Float[np.ndarray, " value"], first: int) -> float:
         ways[1:, rank:] += ways[:-1, : most + 1 - rank].copy()
     chances, at = ways[-1] / ways[-1].sum(), int(one.sum())
     return float(min(1, 2 * min(chances[: at + 1].sum(), chances[at:].sum())))
-
-
-def _adjusted(p, factor, run) -> np.ndarray:
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    found = np.full(p.shape, np.nan)
-    found[order] = np.minimum(1, run(factor(order.size, np.arange(1, order.size + 1)) * p[order]))
-    return found

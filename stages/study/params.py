@@ -18,7 +18,7 @@ from stages.study import classifiers, unedited
 from stages.study.fitting import fitting
 from stages.study.parsing import parsed
 from stages.study.problem import Problem
-from stages.study.settings import NAME, Entry, check, mapping, named, settings
+from stages.study.settings import NAME, Entry, check, mapping, named, outside, settings
 from stages.study.signatures import askable, signature
 from stages.study.smoothing import check_judging, check_reach, smoothings
 
@@ -73,6 +73,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 WORK = ("datasets", "classifiers", "methods", "certify", "metrics")
 DUE = ("seed", "engine", "stores", "judge", *WORK, "aggregate", "report")
+# They may say nothing, but must be there: DVC records no cell that depends on a parameter which is not.
+EMPTY = ("certify", "judge")
 
 
 def load(study: Path) -> dict:
@@ -85,7 +87,7 @@ def load(study: Path) -> dict:
     """
     path = study / "params.yaml"
     try:
-        params = parsed(unedited.read(path, _meaning))
+        params = parsed(unedited.read(path, meaning))
     except FileNotFoundError:
         raise Problem(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
     except OSError as error:
@@ -97,7 +99,8 @@ def load(study: Path) -> dict:
     mapping(params, "the sections")
     for section in DUE:
         if section not in params:
-            raise Problem(f"{path}: the section '{section}' is missing")
+            empty = f"; write `{section}: null` where it is to say nothing" if section in EMPTY else ""
+            raise Problem(f"{path}: the section '{section}' is missing{empty}")
     if unknown := [str(section) for section in params if section not in DUE]:
         raise Problem(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
     for section, accepted in SECTIONS.items():
@@ -109,7 +112,7 @@ def load(study: Path) -> dict:
     for metric in judged:
         check_judging(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
-        dataset(params, name)
+        outside(study, dataset(params, name).options["path"], f"datasets.{name}.path")
     check({"seed": params["seed"]}, {"seed": int}, "seed", "the kernel")
     if params["judge"] is not None:
         settings("judge", params["judge"], "model/attacks", "attacked")
@@ -126,8 +129,8 @@ def load(study: Path) -> dict:
     return params
 
 
-def _meaning(content: bytes) -> bytes:
-    """Digest what params.yaml says: comments and spaces may change while a stage runs."""
+def meaning(content: bytes) -> bytes:
+    """Digest what params.yaml says, its text where it is no YAML: comments and spaces may change while a stage runs."""
     try:
         return unedited.plain(repr(parsed(content)).encode())
     except ValueError:

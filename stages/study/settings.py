@@ -1,9 +1,11 @@
 """Check what params.yaml gives against what a function accepts: names, types, ranges."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.study.problem import Problem
@@ -85,6 +87,23 @@ def named(name: str, where: str) -> None:
             f"params.yaml: {where}: the name '{name}' must be of a-z, 0-9 and _, beginning with a letter "
             "(DVC joins names with '-')"
         )
+
+
+def outside(study: Path, file: str, where: str) -> Path:
+    """Return where something that a user brings lies, if that is not among what the stages make; data/raw is not.
+
+    Raises:
+        Problem: it is, by its name or by where a link leads, or what the stages make lies in it.
+    """
+    place = study / file
+    for spelled in (os.path.abspath, os.path.realpath):
+        full, made = Path(spelled(place)), Path(spelled(study / "data"))
+        above = (full, *full.parents)
+        if full in (made, *made.parents) or (made in above and made / "raw" not in above):
+            told = "lies among" if made in full.parents else "holds"
+            told += " what the stages make and delete"
+            raise Problem(f"params.yaml: {where} = {file!r}: {told}; expected another place: data/raw, for example")
+    return place
 
 
 def canonical(value: object) -> str:
