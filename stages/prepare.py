@@ -15,6 +15,7 @@ from stages.cache.locks import beside, drop
 from stages.cache.recorded import recorded
 from stages.cache.stores import replace
 from stages.inputs.splits import Split, split
+from stages.study.labels import several_labels
 from stages.study.params import command, load, network, path
 from stages.study.problem import Problem
 
@@ -169,7 +170,8 @@ def doubt(card: dict) -> str | None:
     checks = "check its network, preprocess and the order of the dataset's classes"
     if claimed is not None and found < claimed - FAR and binom.cdf(right, images, claimed) < IMPROBABLE:
         return f"{measured}, and the source of its weights says {claimed:.1%}: {checks}"
-    if right < images and (guessed := binom.sf(right - 1, images, chance)) > CHANCE:
+    several = several_labels(card["network"].get("output"))  # of which chance finds as many as it says are there
+    if not several and right < images and (guessed := binom.sf(right - 1, images, chance)) > CHANCE:
         return (
             f"{measured}, which guessing among {len(card['classes'])} classes gives too (p = {guessed:.2g}): {checks}"
         )
