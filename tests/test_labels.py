@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from study import tiny, write
 from torch import nn
 
 from stages import attribute, collect, predict, prepare, score, select, tile
+from stages.figures.gallery import Predicted
+from stages.figures.inputs import predicted
+from stages.figures.template import environment
 from stages.inputs.building import building
 from stages.model.attacks import accuracy
 from stages.model.comparing import compared
@@ -235,6 +239,7 @@ def test_a_study_of_several_labels(study):
     due = net(images)[pictures].sigmoid()[torch.arange(20), torch.from_numpy(labels)].detach().numpy()
     assert predictions.attrs["several"] is True
     np.testing.assert_allclose(predictions["probability"][:], due, atol=1e-5)
+    assert predicted(study, "net", ids[:1])[ids[0]].several
     right = due >= 0.5
     assert 0 < right.sum() < 20
     card = json.loads((study / "data/classifiers/net/card.json").read_text())
@@ -253,6 +258,20 @@ def test_a_study_of_several_labels(study):
     torch.testing.assert_close(torch.tensor(maps.values[0]), seen.grad[0].sum(0) / 0.25, rtol=1e-3, atol=1e-6)
     scores = zarr.open_group(study / "data/scores/net/gradient.zarr/deletion", mode="r")
     assert np.isfinite(scores["score"][:]).all()
+
+
+def test_the_report_says_which_label_is_below_a_half():
+    """Another label may be more probable: that is no mistake."""
+    panel = {"classifier": "net", "image": "0/cat", "target": "cat", "fine": False, "tiles": [], "channels": 3}
+    told = []
+    for cat in (0.6, 0.4):
+        said = Predicted("cat", cat, [("dog", 0.9), ("cat", cat)], several=True)
+        panels = [{**panel, "picture": SimpleNamespace(width=8, height=8), "predicted": said}]
+        page = environment().get_template("gallery.html.j2")
+        text = page.render(panels=panels, enlarged=lambda _: "", ramps=["", ""], brightest="")
+        assert "not the label" not in text
+        told.append("below a half" in text)
+    assert told == [False, True]
 
 
 REFUSED = {
