@@ -2,9 +2,10 @@
 
 What it has: `image` (ids), `split`, `label`, `pixels` (`image channel y x`), `boxes` (-1 past an image's last) and,
 unless nobody knows where any object is, `mask`. Its attributes: `classes`; `known`, which of boxes and mask the source
-has; `left_out`, a name and a reason for each picture that cannot be used. Where a picture has boxes and no mask, its
-mask is their union; where it has a mask and no boxes, its box is that around the mask. Where this holds of all pictures
-that have either, the attribute `mask_from` is "boxes", or `boxes_from` is "mask".
+has; `left_out`, a name and a reason for each picture that cannot be used; `fit`, its numbers, where the entry's `fit`
+names weights. Where a picture has boxes and no mask, its mask is their union; where it has a mask and no boxes, its box
+is that around the mask. Where this holds of all pictures that have either, the attribute `mask_from` is "boxes", or
+`boxes_from` is "mask".
 """
 
 import re
@@ -20,6 +21,8 @@ from stages.cache.locks import beside, drop
 from stages.cache.stores import OF_PICTURES, SHARD_BYTES, array, begin, group_at, replace
 from stages.datasets._source import Source
 from stages.datasets._stream import Row, decoded, labelled
+from stages.datasets._transforms import transform
+from stages.study.fitting import fitting, of_weights
 from stages.study.params import command, find, load, path
 from stages.study.params import dataset as dataset_entry
 from stages.study.problem import Problem
@@ -53,7 +56,8 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
         classes = None if source.classes is None else named_classes(source.classes)
         numbers = {name: at for at, name in enumerate(classes or [])}
         unusable: list[tuple[str, str]] = []
-        rows = decoded(labelled(source.pictures, classes, numbers), bound.options, unusable)
+        fit = fitted_as(bound)
+        rows = decoded(labelled(source.pictures, classes, numbers), {**bound.options, "fit": fit}, unusable)
         about, labels = written(scratch, rows)
         names = classes or sorted(numbers, key=in_order)
         if classes is None:  # they were numbered as they came
@@ -61,7 +65,8 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
         group = zarr.open_group(scratch, mode="a")
         array(group, "label", labels, ("image",), {})
         left_out = [[str(part) for part in one] for one in (*source.left_out, *unusable)]
-        group.attrs.update({"classes": names, **about, "left_out": left_out})
+        taken = {"fit": fit} if fit != bound.options["fit"] else {}
+        group.attrs.update({"classes": names, **about, **taken, "left_out": left_out})
     except Problem as fault:
         raise Problem(f"dataset {bound.name}: {fault}") from None
 
@@ -74,6 +79,12 @@ def asked(study: Path, bound: Entry) -> Source:
     if evidence and not place.exists():
         raise Problem(f"params.yaml: datasets.{bound.name}.path: there is no {place}")
     return function(*[place for _ in evidence], **bound.settings)
+
+
+def fitted_as(bound: Entry) -> dict[str, Any] | None:
+    """Give the numbers of a dataset's `fit`: those of its entry, or of the weights that this names."""
+    fit, where = bound.options["fit"], f"datasets.{bound.name}.fit"
+    return fitting(transform(where, **fit), where) if of_weights(fit) else fit
 
 
 def named_classes(classes: object) -> list[str]:

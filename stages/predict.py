@@ -1,6 +1,7 @@
 """Predict the held-out images: `python -m stages.predict CLASSIFIER` writes `data/predictions/<classifier>.zarr`.
 
-Per image of the dataset's test split: the probability of the label, and the five most probable classes.
+Per image of the dataset's test split: the probability of the label, and the five most probable classes. Where an image
+may have several labels each has a probability of its own, and the attribute `several` is true.
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from stages.cache.stores import values
 from stages.cache.tables import Field, Table
 from stages.inputs.building import load_classifier
 from stages.inputs.splits import Split, split
+from stages.study.labels import several_labels
 from stages.study.params import command, load
 from stages.study.settings import canonical
 
@@ -71,7 +73,9 @@ def plan(study: Path, params: dict, classifier: str, images: Split) -> Table:
     }
     ids = values(images.store, "image")[images.rows]
     coords = {"image": (("image",), ids), "label": (("image",), images.labels)}
-    return Table("", ("image",), np.frombuffer(made, "uint8").reshape(-1, keys.SIZE), fields, coords)
+    several = several_labels(params["classifiers"][classifier]["network"].get("output"))
+    attrs = {"several": True} if several else {}
+    return Table("", ("image",), np.frombuffer(made, "uint8").reshape(-1, keys.SIZE), fields, coords, attrs)
 
 
 def compute(

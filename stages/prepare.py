@@ -15,6 +15,7 @@ from stages.cache.locks import beside, drop
 from stages.cache.recorded import recorded
 from stages.cache.stores import replace
 from stages.inputs.splits import Split, split
+from stages.study.labels import several_labels
 from stages.study.params import command, load, network, path
 from stages.study.problem import Problem
 
@@ -67,7 +68,7 @@ def main(study: Path, classifier: str) -> None:
         card |= {name: known.card[name] for name in EVALUATED if name in known.card}
     else:
         card |= evaluated(study, params, classifier, card, weights, held_out)
-    if "source" in card and (told := doubt(card)):
+    if "source" in card and (told := doubt(card, several_labels(spec["network"].get("output")))):
         card["warning"] = told
         print(f"WARNING: classifier {classifier}: {told}", file=sys.stderr)
     put(folder, card, weights)
@@ -157,10 +158,11 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     return found
 
 
-def doubt(card: dict) -> str | None:
+def doubt(card: dict, several: bool = False) -> str | None:
     """Say why the weights may not be what they are said to be: None where their accuracy gives no reason to think so.
 
-    It does where the source's own accuracy, or more right answers than chance gives, is far from what was measured.
+    It does where the source's own accuracy, or more right answers than chance gives, is far from what was measured. Of
+    `several` labels an image chance finds as many as it likes.
     """
     from scipy.stats import binom
 
@@ -170,7 +172,7 @@ def doubt(card: dict) -> str | None:
     checks = "check its network, preprocess and the order of the dataset's classes"
     if claimed is not None and found < claimed - FAR and binom.cdf(right, images, claimed) < IMPROBABLE:
         return f"{measured}, and the source of its weights says {claimed:.1%}: {checks}"
-    if right < images and (guessed := binom.sf(right - 1, images, chance)) > CHANCE:
+    if not several and right < images and (guessed := binom.sf(right - 1, images, chance)) > CHANCE:
         return (
             f"{measured}, which guessing among {len(card['classes'])} classes gives too (p = {guessed:.2g}): {checks}"
         )

@@ -13,9 +13,12 @@ import numpy as np
 import zarr
 
 from stages.cache.stores import Streamed, read, values, write
+from stages.study.labels import PRESENT, several_labels
 from stages.study.params import command, load, path
 from stages.study.problem import Problem
 from stages.study.seeds import order
+
+READ_BYTES = 2**24  # of pixels that are in memory at a time
 
 
 def main(study: Path, classifier: str) -> None:
@@ -35,7 +38,11 @@ def main(study: Path, classifier: str) -> None:
     predictions = {name: _predictions(study, name, ids, where) for name in {classifier, *rules["correct_by"]}}
     side = store["pixels"].shape[-2:]
     reserved = np.array(order(params["seed"], ids.tolist(), "background")[: rules["background"]], dtype=int)
-    passing, told = eligible(labels, boxes, side, predictions, reserved, **rules)
+    # Whichever classifier of the dataset: all of them are to have the same images.
+    alike = [one["network"] for one in params["classifiers"].values() if one["dataset"] == spec["dataset"]]
+    several = any(several_labels(network.get("output")) for network in alike)
+    taken = _of_same_pictures(store, held_out, reserved) if several else reserved
+    passing, told = eligible(labels, boxes, side, predictions, taken, **rules)
     ranked = [int(passing[i]) for i in order(params["seed"], ids[passing].tolist(), "select")]
     count = len(ranked) if rules["count"] is None else rules["count"]
     if len(ranked) < max(1, count):
@@ -98,7 +105,8 @@ def eligible(
         confidence_at_least: The smallest probability of the label by each of these.
         count: How many images are taken, in the seeded order; null for all.
         background: How many held-out images are reserved before, by a seeded order of their own, for methods that
-            compare with other images; they are `reserved`. Where there are none these methods have no maps.
+            compare with other images; they are `reserved`, with other labels of the same pictures where a picture may
+            have several. Where there are none these methods have no maps.
         target: The class that is explained.
     """
     there = boxes[:, :, 0] >= 0
@@ -110,13 +118,18 @@ def eligible(
     rules[f"with boxes over at most {box_area_at_most:.0%} of the image"] = area.max(axis=1) <= box_area_at_most
     for name in correct_by:
         known = predictions[name]
-        rules[f"that {name} gets right"] = known["top_class"][:, 0] == labels
+        rules[f"that {name} gets right"] = right(known, labels)
         rules[f"with confidence of {name} at least {confidence_at_least}"] = known["probability"] >= confidence_at_least
     left, told = np.ones(len(labels), bool), []
     for rule, passes in rules.items():
         left &= passes
         told.append(f"{left.sum()} {rule}")
     return np.flatnonzero(left), ", of these ".join(told)
+
+
+def right(known: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """Say where a classifier predicts the label: of several labels, where it is more probable than not."""
+    return known["probability"] >= PRESENT if known.get("several") else known["top_class"][:, 0] == labels
 
 
 def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
@@ -127,11 +140,23 @@ def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
     )
 
 
+def _of_same_pictures(store: zarr.Group, held_out: np.ndarray, reserved: np.ndarray) -> np.ndarray:
+    """Give the positions of the held-out images whose pixels are those of one of the reserved."""
+    known = {one.tobytes() for one in values(store, "pixels", held_out[reserved])}
+    at_a_time = max(1, READ_BYTES // int(np.prod(store["pixels"].shape[1:])))
+    found: list[int] = []
+    for start in range(0, len(held_out) if known else 0, at_a_time):
+        pixels = values(store, "pixels", held_out[start : start + at_a_time])
+        found += [start + at for at, one in enumerate(pixels) if one.tobytes() in known]
+    return np.array(found, dtype=int)
+
+
 def _predictions(study: Path, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:
     store = read(path(study, "predictions", name), f"the predictions of {name}")
     if values(store, "image").tolist() != ids.tolist():
         raise Problem(f"params.yaml: {where}: the predictions of {name} are of other images; make them again")
-    return {field: values(store, field) for field in ("probability", "top_class")}
+    found = {field: values(store, field) for field in ("probability", "top_class")}
+    return found | {"several": np.array(store.attrs.get("several", False))}
 
 
 if __name__ == "__main__":

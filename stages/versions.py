@@ -13,6 +13,7 @@ from pathlib import Path
 from stages.cache import modules, packages
 from stages.cache.called import content
 from stages.cache.locks import beside
+from stages.study.fitting import of_weights
 from stages.study.params import command, dataset, load, network
 
 OUTPUT = Path("data", "versions")
@@ -56,7 +57,7 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
         study: The folder of params.yaml.
         params: What it says.
     """
-    families, outside, names = _families(params), _outside(study, params), _names_of_classes(params)
+    families, outside, read = _families(params), _outside(study, params), _read_by_datasets(params)
     found = {}
     for stage, folders in NAMED.items():
         named = {
@@ -68,7 +69,7 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
         asked = modules.packages_of(modules.with_imports({f"stages.{stage}", *named}))
         asked -= {package for package, family in EXTRA.items() if family not in families["networks"]}
         found[stage] = packages.versions(asked) | (outside if "networks" in folders else {})
-        found[stage] |= names if "datasets" in folders else {}
+        found[stage] |= read if "datasets" in folders else {}
     return found
 
 
@@ -83,7 +84,7 @@ def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
         known |= json.loads(file.read_text())
     named = {f"stages.{folder}.{family}" for folder, families in _families(params).items() for family in families}
     now = packages.versions(modules.packages_of(named)) | {name: _now(name) for name in known}
-    now |= _outside(study, params) | _names_of_classes(params)
+    now |= _outside(study, params) | _read_by_datasets(params)
     before = {name: known.get(name, packages.ABSENT) for name in now}
     return {name: (before[name], now[name]) for name in now if known and now[name] != before[name]}
 
@@ -96,10 +97,12 @@ def _families(params: dict) -> dict[str, set[str]]:
     }
 
 
-def _names_of_classes(params: dict) -> dict[str, str]:
-    """Return the version of the package whose text names classes (`stages.datasets._labels`), where a dataset asks."""
-    asked = any(dataset(params, name).settings.get("classes") == "imagenet" for name in params["datasets"])
-    return {"torchvision": _now("torchvision")} if asked else {}
+def _read_by_datasets(params: dict) -> dict[str, str]:
+    """Return the versions of packages that datasets read names of classes or a `fit` from, where their entries ask."""
+    bound = [dataset(params, name) for name in params["datasets"]]
+    read = {"torchvision" for one in bound if one.settings.get("classes") == "imagenet"}
+    read |= {one.options["fit"]["family"] for one in bound if of_weights(one.options["fit"])}
+    return {name: _now(name) for name in sorted(read)}
 
 
 def _outside(study: Path, params: dict) -> dict[str, str]:

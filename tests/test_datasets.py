@@ -240,6 +240,22 @@ def test_pictures_of_two_sizes_need_a_fit(study):
     assert study(fit={"mode": "crop", "size": 8, "resize": 10})["pixels"].shape == (2, 3, 8, 8)
 
 
+def test_a_fit_may_be_that_of_weights_whose_file_is_not_here(study):
+    saved(study.raw / "cat" / "a.png", drawn(side=(300, 400)))
+    fit = {"family": "torchvision", "name": "resnet50", "tag": "IMAGENET1K_V2"}
+    store = study(fit=fit)
+    due = {"mode": "crop", "size": 224, "resize": 232, "interpolation": "bilinear"}
+    assert store.attrs["fit"] == due
+    pixels = store["pixels"][:]
+    store = study(fit=due)
+    assert "fit" not in store.attrs
+    np.testing.assert_array_equal(store["pixels"][:], pixels)
+    with pytest.raises(
+        Problem, match=r"^dataset photographs: .*datasets\.photographs\.fit: tag = 'V3': torchvision kn"
+    ):
+        study(fit={**fit, "tag": "V3"})
+
+
 def test_pictures_keep_their_channels_only_where_all_have_as_many(study):
     saved(study.raw / "cat" / "a.png", drawn())
     saved(study.raw / "cat" / "b.png", drawn(channels=1)[..., 0])

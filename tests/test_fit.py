@@ -1,13 +1,18 @@
 """Pictures of any size come to one as torchvision's transforms bring them, and boxes and masks with them."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from study import tiny
+from torchvision import models
 from torchvision.transforms import InterpolationMode, v2
 
+from stages.datasets import _transforms
 from stages.datasets._fit import FILTERS, fitted
+from stages.datasets._transforms import transform
 from stages.study.fitting import fitting
 from stages.study.params import dataset, side
 from stages.study.problem import Problem
@@ -137,6 +142,12 @@ WRONG = {
     "another filter": ({"mode": "squash", "size": 8, "interpolation": "area"}, "'interpolation' = 'area'"),
     "another setting": ({"mode": "squash", "size": 8, "pad": 1}, "unknown setting 'pad'"),
     "no mapping": (224, "fit"),
+    "weights of another library": ({"family": "keras", "name": "x", "tag": "y"}, r"fit: 'family' = 'keras'"),
+    "weights without a tag": ({"family": "timm", "name": "resnet18"}, "the setting 'tag' is missing"),
+    "weights and numbers": (
+        {"family": "timm", "name": "resnet18", "tag": "a1_in1k", "size": 8},
+        "unknown setting 'size' = 8. Accepted by transform of stages/datasets/_transforms.py: family",
+    ),
 }
 
 
@@ -166,3 +177,109 @@ def test_the_fit_says_the_side_of_images():
     assert side(params, name) == 32
     params["datasets"]["shapes"]["fit"]["size"] = [32, 48]
     assert side(params, name) is None
+    params["datasets"]["shapes"]["fit"] = {"family": "torchvision", "name": "resnet18", "tag": "IMAGENET1K_V1"}
+    assert side(params, name) is None
+
+
+PHOTOGRAPH = (427, 640)
+
+
+def photograph() -> Image.Image:
+    """A photograph's likeness: smooth surfaces, an edge and fine grain."""
+    random = np.random.default_rng(0)
+    height, width = PHOTOGRAPH
+    y, x = np.mgrid[0:height, 0:width]
+    smooth = np.stack([120 + 60 * np.sin(x / 90 + k) * np.cos(y / 70 - k) for k in range(3)], axis=2)
+    smooth[(x - 300) ** 2 + (y - 200) ** 2 < 90**2] += 40
+    return Image.fromarray((smooth + random.normal(0, 6, smooth.shape)).clip(0, 255).astype("uint8"))
+
+
+def undone(normalized, mean, std):
+    """Give the intensities, 0 to 255, of what a library's transform made of a picture."""
+    return (normalized * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)).mul(255).numpy()
+
+
+# By resize: 232 beside a crop of 224, the same as the crop, bicubic; and what is not bilinear of 256.
+@pytest.mark.parametrize(
+    ("name", "tag", "due"),
+    [
+        ("resnet50", "IMAGENET1K_V2", (224, 232, "bilinear")),
+        ("swin_t", "IMAGENET1K_V1", (224, 232, "bicubic")),
+        ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1", (384, 384, "bicubic")),
+        ("inception_v3", "IMAGENET1K_V1", (299, 342, "bilinear")),
+    ],
+)
+def test_a_fit_of_weights_of_torchvision_is_their_own_transform(name, tag, due):
+    fit = fitting(transform("fit", family="torchvision", name=name, tag=tag), "fit")
+    assert (fit["size"], fit["resize"], fit["interpolation"]) == due
+    own = models.get_model_weights(name)[tag].transforms()
+    found, _, _ = fitted(photograph(), None, None, **fit)
+    assert abs(found - undone(own(photograph()), own.mean, own.std)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "tag", "due"),
+    [
+        ("resnet18", "a1_in1k", ("crop", 224, 235, "bicubic")),
+        ("deit_tiny_patch16_224", "fb_in1k", ("crop", 224, 248, "bicubic")),
+        ("eva_large_patch14_336", "in22k_ft_in1k", ("squash", 336, None, "bicubic")),
+    ],
+)
+def test_a_fit_of_weights_of_timm_is_their_own_transform(name, tag, due):
+    timm = pytest.importorskip("timm")
+    fit = fitting(transform("fit", family="timm", name=name, tag=tag), "fit")
+    assert tuple(fit[part] for part in ("mode", "size", "resize", "interpolation")) == due
+    about = timm.data.resolve_data_config(pretrained_cfg=timm.models.get_pretrained_cfg(f"{name}.{tag}").to_dict())
+    own = timm.data.create_transform(**about)
+    found, _, _ = fitted(photograph(), None, None, **fit)
+    assert abs(found - undone(own(photograph()), about["mean"], about["std"])).max() <= 1
+
+
+USUAL = {"input_size": (3, 96, 96), "crop_pct": 0.9, "crop_mode": "center", "interpolation": "bilinear"}
+OF_TIMM = {
+    "a crop": ({}, {"mode": "crop", "size": 96, "resize": 106}),
+    "all of it": ({"crop_mode": "squash", "crop_pct": 1.0}, {"mode": "squash", "size": 96, "resize": None}),
+    "not square": (
+        {"crop_mode": "squash", "crop_pct": 1.0, "input_size": (3, 64, 96)},
+        {"mode": "squash", "size": [64, 96], "resize": None},
+    ),
+}
+NOT_OF_TIMM = {
+    "borders": ({"crop_mode": "border"}, "crop_mode 'border' with crop_pct 0.9 to 96 x 96 pixels"),
+    "a part of what is squashed": ({"crop_mode": "squash"}, "crop_mode 'squash' with crop_pct 0.9"),
+    "a crop that is not square": ({"input_size": (3, 64, 96)}, "crop_mode 'center' with crop_pct 0.9 to 64 x 96"),
+    "another filter": ({"interpolation": "lanczos"}, "interpolation 'lanczos': expected one of bilinear, bicubic"),
+}
+
+
+@pytest.mark.parametrize(("changed", "due"), OF_TIMM.values(), ids=OF_TIMM)
+def test_what_timm_says_of_weights_as_a_fit(changed, due):
+    assert _transforms._of_timm(USUAL | changed, "") == {**due, "interpolation": "bilinear"}
+
+
+@pytest.mark.parametrize(("changed", "told"), NOT_OF_TIMM.values(), ids=NOT_OF_TIMM)
+def test_what_timm_does_and_no_fit_does_is_told(changed, told):
+    with pytest.raises(Problem, match=rf"^params\.yaml: fit: .*{told}"):
+        _transforms._of_timm(USUAL | changed, "params.yaml: fit")
+
+
+UNKNOWN = {
+    "a tag": ({"name": "resnet18", "tag": "V9"}, r"tag = 'V9': torchvision knows no such weights of resnet18; .* IMAG"),
+    "a network": ({"name": "resnet19", "tag": "V9"}, "tag = 'V9': torchvision has no network 'resnet19' that class"),
+    "one that segments": (
+        {"name": "fcn_resnet50", "tag": "DEFAULT"},
+        "tag = .*: torchvision has no network 'fcn_",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "told"), UNKNOWN.values(), ids=UNKNOWN)
+def test_a_fit_of_weights_that_nobody_knows(given, told):
+    with pytest.raises(Problem, match=rf"^params\.yaml: datasets\.a\.fit: {told}"):
+        transform("datasets.a.fit", family="torchvision", **given)
+
+
+def test_a_fit_of_a_library_that_is_not_there(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(Problem, match=r"^params\.yaml: datasets\.a\.fit: family = 'timm': it cannot be imported"):
+        transform("datasets.a.fit", family="timm", name="resnet18", tag="a1_in1k")

@@ -256,12 +256,16 @@ def test_what_cannot_be_held_is_told_in_terms_of_the_users_own_code(tmp_path, ke
     assert "_called" not in str(raised.value)
 
 
-def test_another_version_of_the_names_of_imagenet_has_images_collected_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "asks",
+    [{"classes": "imagenet"}, {"fit": {"family": "torchvision", "name": "resnet50", "tag": "IMAGENET1K_V2"}}],
+    ids=["names of classes", "a fit"],
+)
+def test_another_version_of_what_datasets_read_of_torchvision_has_images_collected_anew(asks, tmp_path, monkeypatch):
     timm = {"any": {"family": "timm", "name": "resnet18", "settings": {}}}
     photos = {"family": "folder", "path": "data/raw/photos"}
     assert "torchvision" not in versions.installed(tmp_path, study_of(tmp_path, timm, {"own": photos}))["collect"]
-    names = {"own": {**photos, "classes": "imagenet"}}
-    params = study_of(tmp_path, timm, names)
+    params = study_of(tmp_path, timm, {"own": {**photos, **asks}})
     versions.main(tmp_path)
     known = versions.installed(tmp_path, params)["collect"]
     assert "torchvision" in known

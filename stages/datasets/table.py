@@ -21,8 +21,8 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
     """Take the pictures of a table, in its order.
 
     Columns are `path` and `label`, and where there are any `id` (else the path is the id), `split` (train or test; else
-    all are held out), `x0 y0 x1 y1` (half-open, whole pixels of the upright picture; of rows with the same path each is
-    one box; empty where none is known) and `mask` (a picture of where the object is). Others are not looked at.
+    all are held out), `x0 y0 x1 y1` (half-open, whole pixels of the upright picture; of rows with the same path and id
+    each is one box; empty where none is known) and `mask` (a picture of where the object is). Others are not looked at.
     All files are given as paths within the folder. A row whose file is missing is left out and listed.
 
     Args:
@@ -34,8 +34,8 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
     if not path.is_dir():
         raise Problem(f"path: {path} is no folder; expected that of the table and of the pictures")
     names = class_names(classes, path)
-    rows: dict[str, dict[str, str]] = {}
-    boxes: dict[str, list[list[int]]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    boxes: dict[tuple[str, str], list[list[int]]] = {}
     columns, listed = _read(path, file)
     if missing := [name for name in DUE if name not in columns]:
         raise Problem(f"{file} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
@@ -44,8 +44,8 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
     for place, row in listed:
         where = f"{file}, {place}"
         about = {name: row.get(name, "") for name in (*DUE, *MAY[:3])}
-        name = about["path"]
-        if not name:
+        name = about["path"], about["id"]  # a picture of several labels has a row with an id of its own for each
+        if not about["path"]:
             raise Problem(f"{where}: no path")
         if rows.setdefault(name, about) != about:
             differs = next(column for column, value in about.items() if rows[name][column] != value)

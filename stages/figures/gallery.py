@@ -12,11 +12,15 @@ FINE = 128  # pixels a side beyond which a picture is shown larger, and need not
 
 
 class Predicted(NamedTuple):
-    """What a classifier says of an image: the probability of the label, and the most probable classes, best first."""
+    """What a classifier says of an image: the probability of the label, and the most probable classes, best first.
+
+    Where an image may have `several` labels each has a probability of its own.
+    """
 
     label: str
     probability: float
     classes: list[tuple[str, float]]
+    several: bool = False
 
 
 class Shown(NamedTuple):

@@ -85,6 +85,7 @@ def predicted(study: Path, classifier: str, images: list[str]) -> dict[str, Pred
             classes[label],
             probability,
             [(classes[one], share) for one, share in zip(top, shares, strict=True) if one >= 0],
+            store.attrs.get("several", False),
         )
         for image, label, probability, top, shares in zip(
             [image for image in images if image in at], *columns, strict=True

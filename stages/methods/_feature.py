@@ -125,7 +125,7 @@ def head_probabilities(
     """Give the head's probability of the target for every image (rows) and perturbation of its features (columns)."""
 
     def ask(features: Features, rows: list[int]) -> Logits:
-        return classifier.head(features, beside[rows], layer).softmax(dim=1)
+        return classifier.reading.probabilities(classifier.head(features, beside[rows], layer))
 
     return answers(features, targets, count, classifier.batch, perturb, ask, beside)
 

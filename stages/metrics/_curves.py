@@ -13,30 +13,31 @@ from stages.model.classifier import Classifier
 
 
 class End(NamedTuple):
-    """One end of the curves of a batch: the images there, the target's probability on them, and the predicted class."""
+    """One end of the curves of a batch: the images there, the target's probability on them, and what is predicted."""
 
     images: Images
     probability: Scores
-    predicted: Targets
+    predicted: Tensor
 
 
 def end(classifier: Classifier, images: Images, targets: Targets) -> End:
     """Look at images: one forward pass an image."""
     images = images.to(classifier.device)
-    return _end(images, classifier.logits(images), targets)
+    return _end(classifier, images, classifier.logits(images), targets)
 
 
 def clean(classifier: Classifier, images: Images, targets: Targets) -> End:
     """Look at the unchanged images, once for all maps and metrics of a batch."""
-    return _end(images.to(classifier.device), clean_logits(classifier, images), targets)
+    return _end(classifier, images.to(classifier.device), clean_logits(classifier, images), targets)
 
 
-def _end(images: Images, logits: Logits, targets: Targets) -> End:
-    return End(images, output_of(logits, targets, "probability"), logits.argmax(dim=1))
+def _end(classifier: Classifier, images: Images, logits: Logits, targets: Targets) -> End:
+    probability = output_of(classifier, logits, targets, "probability")
+    return End(images, probability, classifier.reading.predicted(logits, targets))
 
 
 def target_probability(classifier: Classifier, images: Images, targets: Targets) -> Scores:
-    """Give the softmax probability of each image's target."""
+    """Give the probability of each image's target."""
     return end(classifier, images, targets).probability
 
 

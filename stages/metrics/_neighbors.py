@@ -7,11 +7,18 @@ from stages.metrics._rows import finite
 from stages.model.arrays import AllImages, AllMaps
 from stages.model.classifier import Classifier
 from stages.model.memory import shared
+from stages.study.problem import Unsupported
 
 
 @shared(calls=2)  # metrics on all images and metrics on fewer take turns
 def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
-    """Look at all images of a set: one forward pass an image, whatever the maps."""
+    """Look at all images of a set: one forward pass an image, whatever the maps.
+
+    Raises:
+        Unsupported: an image may have several labels, so that it is of no one class.
+    """
+    if classifier.reading.several:
+        raise Unsupported("its images may have several labels: whether two are of the same class cannot be said")
     return classifier.logits(all_images.to(classifier.device)).argmax(dim=1)
 
 

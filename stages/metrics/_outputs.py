@@ -17,9 +17,11 @@ def clean_logits(classifier: Classifier, images: Images) -> Logits:
     return classifier.logits(images.to(classifier.device))
 
 
-def output_of(logits: Logits, targets: Targets, output: Literal["logit", "probability"]) -> Scores:
-    """Read each target's logit, or its softmax probability."""
-    read = logits.softmax(dim=1) if output == "probability" else logits
+def output_of(
+    classifier: Classifier, logits: Logits, targets: Targets, output: Literal["logit", "probability"]
+) -> Scores:
+    """Read each target's logit, or its probability."""
+    read = classifier.reading.probabilities(logits) if output == "probability" else logits
     return read.gather(1, targets.to(read.device)[:, None])[:, 0]
 
 
@@ -42,7 +44,7 @@ def outputs(
     targets = targets.to(classifier.device)
     for start in range(0, len(row), classifier.batch):
         r, s = row[start : start + classifier.batch], step[start : start + classifier.batch]
-        found.append(output_of(classifier.logits(made(r, s)), targets[r], output))
+        found.append(output_of(classifier, classifier.logits(made(r, s)), targets[r], output))
     return torch.cat(found)
 
 

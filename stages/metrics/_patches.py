@@ -132,7 +132,7 @@ def _drops(
         return torch.where(replaced(number, s[:, None, None])[:, None], other[r], whole[r])
 
     found = outputs(classifier, targets, row, step, made, output).view(len(whole), count)
-    return output_of(clean_logits(classifier, images), targets, output)[:, None] - found
+    return output_of(classifier, clean_logits(classifier, images), targets, output)[:, None] - found
 
 
 def _over_channels(difference: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ class Copies:
             # In place: the copies of a batch of photographs are hundreds of megabytes.
             of_draw.copy_(drawn).mul_(spread).add_(offset).mul_(self._std).add_(self._clean)
         self._images, self._targets, self._seeds = copies.flatten(0, 1), targets.repeat(samples), seeds * samples
+        self._own_targets = targets
         self._explained: tuple[Explain, Maps] | None = None
         self._known: dict[tuple, Tensor] = {}
 
@@ -58,8 +59,12 @@ class Copies:
         return self._by_image(self._explained[1])
 
     def agree(self) -> Tensor:
-        """Say which copies are predicted to be of their image's class."""
-        return self._logits(copies=True).argmax(dim=2) == self._logits(copies=False).argmax(dim=1)[:, None]
+        """Say of which copies the same is predicted as of their image."""
+        copies, clean = (
+            self._classifier.reading.predicted(self._logits(copies=copies), self._own_targets)
+            for copies in (True, False)
+        )
+        return copies == clean[:, None]
 
     def apart(self) -> Tensor:
         """Give the distance ‖x − x'‖₂ of normalized images."""

@@ -192,7 +192,7 @@ def certified_deletion(
         baseline: What removed pixels show; the mean color is 0 once normalized.
 
     Returns:
-        Softmax probability, 0 to 1, lower is better. Never undefined; where nothing is certified it stays. As many
+        A probability, 0 to 1, lower is better. Never undefined; where nothing is certified it stays. As many
         pixels go as are certified important, so that it favors who certifies more, wherever that lies: it is to be
         read beside `certified_important`.
         One forward pass an image, and one for each radius and level.
@@ -205,7 +205,7 @@ def certified_deletion(
     important = certified(votes, tau, alpha, correction, device.type) == IMPORTANT
     removed = important.flip(2).cummax(dim=2).values  # levels are stored falling
     count, radii, levels = removed.shape[:3]
-    clean = output_of(clean_logits(classifier, images), targets, "probability")
+    clean = output_of(classifier, clean_logits(classifier, images), targets, "probability")
     absent = color(classifier, baseline)
     row = torch.arange(count, device=device).repeat_interleave(radii * levels)
     place = torch.arange(radii * levels, device=device).repeat(count)

@@ -33,6 +33,6 @@ def kept_share(maps: Maps, images: Images, targets: Targets, classifier: Classif
 
     Undefined where the logit is 0, or the map is not finite.
     """
-    logits = output_of(clean_logits(classifier, images), targets, "logit").double().cpu()
+    logits = output_of(classifier, clean_logits(classifier, images), targets, "logit").double().cpu()
     shares = by_row(lambda one: one.double().sum(), maps).cpu() / logits
     return torch.where(finite(maps).cpu() & (logits != 0), shares, torch.nan).float()

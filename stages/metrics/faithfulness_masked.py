@@ -164,14 +164,14 @@ def adcc(
 @shared(calls=2)  # metrics on all images and metrics on fewer take turns
 def _masked(maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifier, fill: str) -> Masked:
     """Look through the maps: one pass for each that can be scaled, beside the clean images."""
-    clean = output_of(clean_logits(classifier, images), targets, "probability")
+    clean = output_of(classifier, clean_logits(classifier, images), targets, "probability")
     share, kept = scaled(maps.to(classifier.device))
     rows = kept.nonzero().flatten()
     share, behind = share[rows], color(classifier, fill)
     seen = images.to(classifier.device)[rows] * share[:, None] + behind * (1 - share[:, None])
-    through = (
-        output_of(classifier.logits(seen), targets.to(rows.device)[rows], "probability") if len(rows) else clean[:0]
-    )
+    through = clean[:0]
+    if len(rows):
+        through = output_of(classifier, classifier.logits(seen), targets.to(rows.device)[rows], "probability")
     return Masked(rows, share, seen, through, clean[rows])
 
 

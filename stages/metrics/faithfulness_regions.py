@@ -96,7 +96,7 @@ def faithfulness_estimate(
     row, step = pairs(finite(maps).nonzero().flatten().to(device), blocks)
     left = torch.full((len(maps), blocks), torch.nan, device=device)
     left[row, step] = outputs(classifier, targets, row, step, made, output)
-    drops = output_of(clean_logits(classifier, images), targets, output)[:, None] - left
+    drops = output_of(classifier, clean_logits(classifier, images), targets, output)[:, None] - left
     descending = maps.flatten(1).gather(1, order).double().to(device)
     padded = torch.nn.functional.pad(descending, (0, blocks * pixels - descending.shape[1]))
     return by_row(lambda lost, values: pearson(lost, values.view(blocks, pixels).sum(dim=1)), drops, padded)
@@ -150,7 +150,9 @@ def irof(
     step = torch.cat([torch.arange(1, number + 1, device=device) for number in inner.tolist()])
     between = outputs(classifier, targets, row, step, made, "probability").split(inner.tolist())
     empty = _empty(classifier, images).expand(len(maps), -1)
-    ends = [output_of(logits, targets, "probability") for logits in (clean_logits(classifier, images), empty)]
+    ends = [
+        output_of(classifier, logits, targets, "probability") for logits in (clean_logits(classifier, images), empty)
+    ]
     areas = [_removed(*parts, form) for parts in zip(ends[0], between, ends[1], strict=True)]
     return torch.stack(areas).where(finite(maps).to(device), torch.nan)
 

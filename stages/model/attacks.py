@@ -53,7 +53,9 @@ def attack(
 
 
 def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-    """Measure the share of images whose label has the largest logit, and that with one of the five largest.
+    """Measure the share of images whose label is predicted, and of those where its logit is one of the five largest.
+
+    Of several labels an image, each row having one that is there, the share is that of labels which are found.
 
     Args:
         classifier: What is evaluated.
@@ -64,7 +66,7 @@ def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> 
         logits = classifier.logits(pixels.to(classifier.device).float().div(255))
         targets = labels.to(logits.device)
         images += len(labels)
-        first += int((logits.argmax(1) == targets).sum())
+        first += int(classifier.reading.right(logits, targets).sum())
         largest = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
         among += int((largest == targets[:, None]).any(1).sum())
     return {"judged_on": images, "accuracy": first / images, "top5": among / images}
@@ -100,7 +102,7 @@ def attacked(
     settings = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
     draws = generator(seed, "judge")
     found = attack(partial(classifier.gradient, output="loss"), images, targets, draws, **settings)
-    held = classifier.logits(found).argmax(1) == targets
+    held = classifier.reading.right(classifier.logits(found), targets)
     return {
         "attacked": len(held),
         "adversarial_accuracy": float(held.double().mean()),

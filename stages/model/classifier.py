@@ -21,7 +21,7 @@ from stages.model.cuts import Cuts
 from stages.model.cutting import Halves, graph_of
 from stages.model.folding import arranged, rectify, relus
 from stages.model.layers import Layout, gridded, last_linear, ungridded
-from stages.model.outputs import OUTPUTS, finite, shaped
+from stages.model.outputs import finite, reading, shaped
 from stages.study.problem import Unsupported
 
 # float64 is for checks alone: no study may ask for it.
@@ -48,6 +48,7 @@ class Classifier:
         self.mean = torch.tensor(mean, device=self.device)
         self.std = torch.tensor(std, device=self.device)
         self._network = network.eval().requires_grad_(False)
+        self.reading = reading(network)
         self.found: dict[Hashable, Any] = {}  # what was found out about the network, once
         self._layers = Cuts(self._network, plain, len(mean))
         self._cuts: dict[str, Halves] = {}
@@ -69,20 +70,20 @@ class Classifier:
             return self._passes(lambda part: self._logits(part), images)
 
     def probabilities(self, images: Images) -> Logits:
-        """Give the softmax of the logits."""
-        return self.logits(images).softmax(dim=1)
+        """Give the probability of every class."""
+        return self.reading.probabilities(self.logits(images))
 
     def gradient(self, images: Images, targets: Targets, output: str) -> Images:
         """Differentiate the target's logit, probability or loss by the image: its unit per unit of intensity.
 
         Args:
             images, targets: In [0, 1]; the classes.
-            output: logit, probability (its softmax) or loss (its cross-entropy, in nats).
+            output: logit, probability or loss (the cross-entropy, in nats).
         """
 
         def of(part: Tensor, classes: Tensor) -> Tensor:
             part = part.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(OUTPUTS[output](self._logits(part), classes), part)
+            (gradient,) = torch.autograd.grad(self.reading.outputs[output](self._logits(part), classes), part)
             return gradient.contiguous()
 
         return self._passes(of, images, targets, backward=True)
@@ -257,7 +258,7 @@ class Classifier:
     def _by_activations(self, activations: Tensor, others: list, classes: Tensor, layer: str, output: str) -> Tensor:
         activations = activations.detach().requires_grad_()
         logits = self._read(self._cut(layer).after(activations, *others), len(activations))
-        (gradient,) = torch.autograd.grad(OUTPUTS[output](logits, classes), activations)
+        (gradient,) = torch.autograd.grad(self.reading.outputs[output](logits, classes), activations)
         return gradient.to(self._wide)
 
     def _read(self, found: object, images: int) -> Tensor:

@@ -1,11 +1,18 @@
-"""Say what a network is to give, and what of it is explained: the target's logit, its probability, or the loss."""
+"""Say what a network is to give, how that is read, and what of it is explained: the target's logit, probability, loss.
 
-from collections.abc import Mapping
-from typing import Any
+Of logits of classes of which an image has one, probabilities are their softmax and the class of the largest is
+predicted. Of logits of labels of which an image may have several each is read alone, as two classes with the logits 0
+and z: its probability is the sigmoid of z, the label is predicted where that is at least a half, and the loss is the
+cross-entropy of the two. A row is then of one label that its image has, its target.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from stages.study.labels import PRESENT, several_labels
 from stages.study.problem import Problem
 
 
@@ -21,8 +28,60 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, targets, reduction="sum")
 
 
-# What is differentiated, by name.
-OUTPUTS = {"logit": _logit, "probability": _probability, "loss": _loss}
+def _label_probability(logits: Tensor, targets: Tensor) -> Tensor:
+    return _logit(logits.sigmoid(), targets)
+
+
+def _label_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.softplus(-logits.gather(1, targets[:, None])).sum()
+
+
+def _largest(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
+def _class_is_target(logits: Tensor, targets: Tensor) -> Tensor:
+    return _largest(logits, targets) == targets
+
+
+def _target_is_there(logits: Tensor, targets: Tensor) -> Tensor:
+    targets = targets.to(logits.device).view(-1, *[1] * (logits.dim() - 1)).expand(*logits.shape[:-1], 1)
+    return logits.gather(-1, targets)[..., 0].sigmoid() >= PRESENT
+
+
+class Reading(NamedTuple):
+    """How logits are read, their last dimension that of classes or labels, the first that of targets.
+
+    `probabilities` are those of all classes; `predicted` is what is predicted of a target: equal where two predictions
+    agree; `right` says where it is the target; `outputs` are what is differentiated, by name.
+    """
+
+    several: bool  # whether an image may have several labels
+    probabilities: Callable[[Tensor], Tensor]
+    predicted: Callable[[Tensor, Tensor], Tensor]
+    right: Callable[[Tensor, Tensor], Tensor]
+    outputs: dict[str, Callable[[Tensor, Tensor], Tensor]]
+
+
+ONE_CLASS = Reading(
+    several=False,
+    probabilities=lambda logits: logits.softmax(dim=-1),
+    predicted=_largest,
+    right=_class_is_target,
+    outputs={"logit": _logit, "probability": _probability, "loss": _loss},
+)
+SEVERAL_LABELS = Reading(
+    several=True,
+    probabilities=torch.sigmoid,
+    predicted=_target_is_there,
+    right=_target_is_there,
+    outputs={"logit": _logit, "probability": _label_probability, "loss": _label_loss},
+)
+
+
+def reading(network: nn.Module) -> Reading:
+    """Say how a network's logits are read: those of several labels where its `output` says so."""
+    return getattr(network, "logits_are_read", ONE_CLASS)
 
 
 class NotFinite(Problem):
@@ -58,10 +117,12 @@ def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Modu
 
     Args:
         network: It is changed in place.
-        output: A place in a tuple, a key, or `sigmoid`, where of one logit z an image the classes' logits are 0 and z;
-            a list of these is followed in order.
+        output: A place in a tuple, a key, or `sigmoid`, where of one logit z an image the classes' logits are 0 and z,
+            or `sigmoids`, where each logit is that of a label of which an image may have several; a list of these is
+            followed in order.
     """
     kind, steps = type(network), output if isinstance(output, list) else [output]
+    read, steps = (SEVERAL_LABELS, steps[:-1]) if several_labels(output) else (ONE_CLASS, steps)
 
     def forward(self: nn.Module, images: Any) -> Any:
         found = kind.forward(self, images)
@@ -69,7 +130,8 @@ def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Modu
             found = _part(found, step, images)
         return found
 
-    network.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    made = {"forward": forward, "__module__": kind.__module__, "logits_are_read": read}
+    network.__class__ = type(kind.__name__, (kind,), made)
     return network
 
 

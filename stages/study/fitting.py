@@ -6,17 +6,25 @@ from stages.study.problem import Problem
 from stages.study.settings import check, mapping
 from stages.study.signatures import signature_in
 
+TRANSFORMS = "datasets/_transforms"
+
 
 def fitting(given: object, where: str) -> dict[str, Any] | None:
     """Check the settings of `fit`; null leaves pictures as they are.
+
+    Where it names weights of a library, `{family: torchvision, name: resnet50, tag: IMAGENET1K_V2}`, the numbers are
+    that library's to say (`stages.datasets._transforms`), which takes seconds to import: `collect` asks.
 
     Raises:
         Problem: a setting is unknown, missing or out of range, or does not go with another.
     """
     if given is None:
         return None
+    if of_weights(mapping(given, where)):
+        taken = signature_in(TRANSFORMS, "transform")
+        return check(given, taken.settings, where, f"transform of stages/{TRANSFORMS}.py")
     taken = signature_in("datasets/_fit", "fitted")
-    asked = {**taken.defaults, **mapping(given, where)}
+    asked = {**taken.defaults, **given}
     fit = check(asked, taken.settings, where, "fitted of stages/datasets/_fit.py")
     size, resize = fit["size"], fit["resize"]
     if fit["mode"] == "squash" and resize is not None:
@@ -26,3 +34,8 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
         due = "expected the shorter side before the crop, at least as long as the crop"
         raise Problem(f"params.yaml: {where}: resize = {resize}, size = {size}: {due}")
     return fit
+
+
+def of_weights(fit: dict[str, Any] | None) -> bool:
+    """Say whether a dataset's `fit` names the weights whose own preprocessing is taken."""
+    return bool(fit) and not {"family", "name", "tag"}.isdisjoint(fit)

@@ -15,7 +15,8 @@ from signal import SIGINT
 from typing import Any, Literal
 
 from stages.study import classifiers, unedited
-from stages.study.fitting import fitting
+from stages.study.fitting import fitting, of_weights
+from stages.study.labels import check_labels
 from stages.study.parsing import parsed
 from stages.study.problem import Problem
 from stages.study.settings import NAME, Entry, check, mapping, named, outside, settings
@@ -124,6 +125,7 @@ def load(study: Path) -> dict:
     for name in specs:
         specs[name] = classifiers.completed(params, name)
         network(params, name)
+        check_labels(specs[name], f"classifiers.{name}")
         if (known := side(params, name)) is not None:
             _check_reach(certified, judged, name, specs[name]["grids"], known)
     return params
@@ -151,7 +153,8 @@ def side(params: dict, classifier: str) -> int | None:
     """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
     about = params["classifiers"][classifier]
     images = params["datasets"][about["dataset"]]
-    fitted = (images.get("fit") or {}).get("size", images.get("size", about["network"].get("side")))
+    fit, built = images.get("fit") or {}, about["network"].get("side")
+    fitted = fit.get("size", built if of_weights(fit) else images.get("size", built))
     return fitted if isinstance(fitted, int) else None
 
 
