@@ -5,6 +5,8 @@ from functools import partial, wraps
 
 # Told of every result that is handed out, and by which function.
 LISTENERS: list[Callable[[str, object], None]] = []
+# What every such function holds.
+HELD: list[list[tuple]] = []
 
 
 def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
@@ -20,6 +22,7 @@ def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
     if function is None:
         return partial(shared, calls=calls)
     held: list[tuple] = []
+    HELD.append(held)
 
     @wraps(function)
     def remembering(*args: object, **settings: object) -> object:
@@ -33,6 +36,12 @@ def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
         return found[0]
 
     return remembering
+
+
+def forget() -> None:
+    """Let go of all that is held: the images at hand will not come again."""
+    for held in HELD:
+        held.clear()
 
 
 def _same(old: tuple, new: tuple) -> bool:
