@@ -76,12 +76,12 @@ def test_intervals_and_letters_are_measured():
 
 @pytest.mark.parametrize(("grown", "status"), [(110, None), (120, 1)])
 def test_a_stage_whose_memory_grows_with_its_images_is_a_status(grown, status, monkeypatch, capsys):
-    """The stages run in this process, on images of 32 pixels, and what they take is made up."""
+    """The stages run in this process, once, on images of 32 pixels, and what they take is made up."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     memory, ran = importlib.import_module("memory"), []
 
     def peak(study, stage, names):
-        if grown == 110:
+        if grown == 110 and "score" not in ran:
             importlib.import_module(f"stages.{stage}").main(study, *names)
         ran.append(stage)
         return grown if stage == "score" and ran.count("score") == 2 else 100
