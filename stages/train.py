@@ -1,9 +1,11 @@
 """Train a classifier's network: two trainings give the same weights on one kind of machine."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from stages.study.seeds import generator
 def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
     """Train on the dataset's training split: return the weights as a safetensors file, and what the card says of it.
 
-    The pixels of the split are held in 8 bits, since every epoch draws them in another order.
+    Its images are read a few at a time; as many as fit are kept, since every epoch draws them in another order.
 
     Raises:
         Problem: there is no training image, the recipe does not suit the images, or the network gives no logits.
@@ -31,18 +33,18 @@ def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[
     if not len(images):
         raise Problem(f"dataset {images.dataset}: training needs images of the split train, it has none")
     deterministic(params["engine"])
-    pixels, labels = torch.from_numpy(images.pixels()), torch.from_numpy(images.labels)
-    check_recipe(spec["train"], tuple(pixels.shape), f"classifiers.{classifier}.train")
-    mean, std = moments(pixels, images.dataset)
+    check_recipe(spec["train"], (len(images), *images.shape), f"classifiers.{classifier}.train")
+    mean, std = moments(map(images.pixels, images.blocks()), images.dataset)
     network = begun(study, spec["network"], len(images.classes), seed)
     about = {"mean": mean, "std": std, "engine": params["engine"]}
-    one = pixels[:1].float().div(255)
+    one = torch.from_numpy(images.pixels(slice(0, 1))).float().div(255)
     normalized = {"mean": mean, "std": std}
     watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, study=study)
     compared(classifier, network, one, **about)  # that it gives logits
-    fit(network.to(params["engine"]["device"]), pixels, labels, seed, mean, std, **spec["train"])
+    labels = torch.from_numpy(images.labels)
+    fit(network.to(params["engine"]["device"]), images.kept(), labels, seed, mean, std, **spec["train"])
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
-    card = {"recipe": spec["train"], "seed": seed, "mean": mean, "std": std, "trained_on": len(pixels)}
+    card = {"recipe": spec["train"], "seed": seed, "mean": mean, "std": std, "trained_on": len(images)}
     return save(weights), card
 
 
@@ -60,7 +62,7 @@ def begun(study: Path, network: dict, classes: int, seed: int) -> nn.Module:
 
 def fit(
     network: nn.Module,
-    pixels: Tensor,
+    pixels: Callable[[np.ndarray], np.ndarray],
     labels: Tensor,
     seed: int,
     mean: list[float],
@@ -80,8 +82,8 @@ def fit(
 
     Args:
         network: What is trained.
-        pixels: Of the training split, 8 bits.
-        labels: Theirs.
+        pixels: Gives those of training images by their positions, 8 bits.
+        labels: Of all of them.
         seed: Of shuffling, augmentation and attacks.
         mean, std: Of each channel.
         epochs: Passes over the training split.
@@ -97,16 +99,17 @@ def fit(
     normalized = _normalizer(network, mean, std)
     network.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=decay, nesterov=True)
-    per_epoch = len(pixels) // batch
+    per_epoch = len(labels) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=epochs * per_epoch, cycle_momentum=False
     )
     draws, device = generator(seed, "train"), next(network.parameters()).device
     for step in range(epochs * per_epoch):
         if step % per_epoch == 0:
-            order = torch.randperm(len(pixels), generator=draws)
+            order = torch.randperm(len(labels), generator=draws)
         chosen = order[step % per_epoch * batch :][:batch]
-        images = augmented(pixels[chosen], draws, shift=shift, mirror=mirror, exchanged=exchanged).to(device)
+        drawn = torch.from_numpy(pixels(chosen.numpy()))
+        images = augmented(drawn, draws, shift=shift, mirror=mirror, exchanged=exchanged).to(device)
         targets = labels[chosen].to(device)
         if adversary and step >= after * epochs * per_epoch:
             network.eval()
@@ -119,21 +122,28 @@ def fit(
     network.eval()
 
 
-def moments(pixels: Tensor, dataset: str) -> tuple[list[float], list[float]]:
-    """Measure each channel's mean and standard deviation, in [0, 1].
+def moments(parts: Iterable[np.ndarray], dataset: str) -> tuple[list[float], list[float]]:
+    """Measure each channel's mean and standard deviation, in [0, 1], from counts of its values: in whole numbers.
+
+    Args:
+        parts: Pixels of some images after the other, 8 bits: `image channel y x`.
+        dataset: Whose images.
 
     Raises:
         Problem: a channel is the same everywhere: no classifier can divide by its deviation.
     """
+    counts: np.ndarray | int = 0
+    for part in parts:
+        counts = counts + np.stack([np.bincount(plane.ravel(), minlength=256) for plane in part.swapaxes(0, 1)])
     mean, std = [], []
-    for channel in range(pixels.shape[1]):
-        plane = pixels[:, channel].flatten().double().div(255)
-        if plane.min() == plane.max():
-            same = f"channel {channel} has the value {255 * plane[0]:.0f} in all pixels of all training images"
+    for channel, each in enumerate(np.asarray(counts).tolist()):
+        number, total = sum(each), sum(value * count for value, count in enumerate(each))
+        squares = sum(value**2 * count for value, count in enumerate(each))
+        if max(each) == number:
+            same = f"channel {channel} has the value {each.index(number)} in all pixels of all training images"
             raise Problem(f"dataset {dataset}: {same}; expected channels that vary")
-        mean.append(plane.mean().item())
-        # Of more rows than one torch sums each alone, in one order whatever their number.
-        std.append(torch.stack([plane, plane]).std(1)[0].item())
+        mean.append(total / (255 * number))
+        std.append(math.sqrt((number * squares - total**2) / (255**2 * number * (number - 1))))
     return mean, std
 
 

@@ -1,5 +1,6 @@
 """The benchmarks run, and say what they measured."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -71,3 +72,44 @@ def test_intervals_and_letters_are_measured():
     (normal, *_) = [line for line in lines if line.startswith("| normal")]
     assert all(0.8 < float(share) <= 1 for share in normal.split("|")[2:4])
     assert sum(line.startswith("| hits |") for line in lines) == 2
+
+
+@pytest.mark.parametrize(("grown", "status"), [(110, None), (120, 1)])
+def test_a_stage_whose_memory_grows_with_its_images_is_a_status(grown, status, monkeypatch, capsys):
+    """The stages run in this process, once, on images of 32 pixels, and what they take is made up."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    memory, ran = importlib.import_module("memory"), []
+
+    def peak(study, stage, names):
+        if grown == 110 and "score" not in ran:
+            importlib.import_module(f"stages.{stage}").main(study, *names)
+        ran.append(stage)
+        return grown if stage == "score" and ran.count("score") == 2 else 100
+
+    monkeypatch.setattr(memory, "peak", peak)
+    monkeypatch.setattr(memory, "SIDE", 32)
+    monkeypatch.setattr(sys, "argv", ["memory.py", "--few", "20", "--many", "24"])
+    try:
+        memory.main()
+        ended = None
+    except SystemExit as end:
+        ended = end.code
+    assert ended == status
+    told = capsys.readouterr().out
+    assert "20 images     24 images  ratio" in told
+    assert f"score             100 MB        {grown} MB   {grown / 100:.2f}" in told
+    assert set(ran) == set(memory.STAGES)
+
+
+def test_peak_memory_is_that_of_the_stage_alone(monkeypatch, tmp_path):
+    """A stage that holds 300 MB for a moment, after one that does not."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    memory = importlib.import_module("memory")
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/__init__.py").touch()
+    (tmp_path / "stages/few.py").write_text("def main(study, *names): pass")
+    (tmp_path / "stages/many.py").write_text("def main(study, *names): len(b'x' * 300 * 2**20)")
+    monkeypatch.setattr(memory, "ROOT", tmp_path)
+    few, many = (memory.peak(tmp_path, stage, []) for stage in ("few", "many"))
+    assert 0 < few < 100
+    assert 290 < many - few < 310

@@ -1,11 +1,14 @@
 """Evidence of many images is read a few at a time, and is what it would be were it all held."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from stages.cache.stores import values, write
 from stages.inputs import evidence
+from stages.model.memory import shared
 
 COUNT, SIDE = 12, (6, 8)
 
@@ -77,3 +80,21 @@ def test_no_more_is_read_than_a_batch_needs(study, monkeypatch, gather):
     batches = list(evidence.batches({"gradient": np.arange(COUNT)}, 4, seen, "cpu"))
     assert len(batches) == 3
     assert max(count for name, count in asked if name in ("pixels", "mask")) <= 4
+
+
+def test_what_is_remembered_of_a_batch_is_held_as_long_as_it_lasts(study):
+    seen, alive, made = evidence.images(study, "net", 0), weakref.WeakSet(), []
+
+    @shared(calls=9)
+    def work(images):
+        made.append(images.clone())
+        alive.add(made[-1])
+        return made.pop()
+
+    wanted = {"gradient": np.arange(COUNT), "cam": np.arange(COUNT), "lrp": np.arange(5)}
+    for _, _, given in evidence.batches(wanted, 4, seen, "cpu"):
+        first = work(given["images"])
+        assert work(given["images"]) is first
+        assert len(alive) <= 2  # the method judged on fewer images has a batch of its own
+        del first
+    assert len(alive) == 1

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import tracemalloc
 from functools import partial
 from itertools import permutations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from study import tiny, write
 from torch import nn
 
 from stages import collect, prepare, train
+from stages.cache.stores import write as write_store
 from stages.datasets.shapes import shapes
+from stages.inputs import splits
 from stages.model import attacks
 from stages.model.augmentation import augmented, check_recipe
 from stages.model.classifier import Classifier
@@ -50,8 +54,10 @@ def trained(data, seed=0, **changes):
     start(ENGINE)
     torch.manual_seed(0)
     network = small_resnet(classes=10, widths=[8, 8], blocks=1)
-    mean, std = train.moments(data[0], "shapes")
-    train.fit(network, *data, seed, mean, std, **{**RECIPE, "adversary": None, **changes})
+    mean, std = train.moments([data[0].numpy()], "shapes")
+    train.fit(
+        network, data[0].numpy().__getitem__, data[1], seed, mean, std, **{**RECIPE, "adversary": None, **changes}
+    )
     return network, mean, std
 
 
@@ -184,10 +190,11 @@ def test_a_recipe_that_the_images_do_not_suit(changes, told):
 @pytest.mark.parametrize("channels", [1, 4])
 def test_training_on_images_that_are_not_square_nor_of_three_channels(channels):
     draws = torch.Generator().manual_seed(0)
-    pixels, labels = torch.randint(0, 256, (16, channels, 12, 20), generator=draws).byte(), torch.arange(16) % 2
+    pixels = torch.randint(0, 256, (16, channels, 12, 20), generator=draws).byte().numpy()
     features, head = nn.Conv2d(channels, 2, 3), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     recipe = {**RECIPE, "exchanged": [], "adversary": ADVERSARY}
-    train.fit(nn.Sequential(features, head), pixels, labels, 0, *train.moments(pixels, "shapes"), **recipe)
+    moments = train.moments([pixels], "shapes")
+    train.fit(nn.Sequential(features, head), pixels.__getitem__, torch.arange(16) % 2, 0, *moments, **recipe)
     assert features.weight.isfinite().all()
 
 
@@ -197,7 +204,7 @@ def test_a_channel_that_is_the_same_everywhere():
     with pytest.raises(
         Problem, match="dataset shapes: channel 3 has the value 255 in all pixels of all training images; expected"
     ):
-        train.moments(pixels, "shapes")
+        train.moments([pixels.numpy()], "shapes")
 
 
 def test_fewer_images_than_a_batch(study, tmp_path):
@@ -212,10 +219,54 @@ def test_fewer_images_than_a_batch(study, tmp_path):
 
 
 def test_moments_are_those_of_the_intensities(data):
-    mean, std = train.moments(data[0], "shapes")
-    values = data[0].numpy() / 255
-    np.testing.assert_allclose(mean, values.mean(axis=(0, 2, 3)))
-    np.testing.assert_allclose(std, values.std(axis=(0, 2, 3)), rtol=1e-4)
+    pixels = data[0].numpy()
+    mean, std = train.moments([pixels], "shapes")
+    values = pixels / 255
+    np.testing.assert_allclose(mean, values.mean(axis=(0, 2, 3)), rtol=1e-13)
+    np.testing.assert_allclose(std, values.std(axis=(0, 2, 3), ddof=1), rtol=1e-13)
+    for size in (1, 7):
+        assert train.moments((pixels[at : at + size] for at in range(0, len(pixels), size)), "shapes") == (mean, std)
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A training split of 300 images of noise, 8 MB of pixels, among held-out images."""
+    draw = np.random.default_rng(0)
+    arrays = {
+        "pixels": (("image", "channel", "y", "x"), draw.integers(0, 256, (400, 3, 96, 96)).astype("uint8")),
+        "label": (("image",), draw.integers(0, 3, 400)),
+        "split": (("image",), np.array(["train", "train", "test", "train"] * 100)),
+    }
+    write_store(tmp_path / "data/datasets/large.zarr", {"": arrays}, {"classes": ["a", "b", "c"]})
+    return splits.split(tmp_path, "large", "train")
+
+
+def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights(large, monkeypatch):
+    """What Python and NumPy hold at most is counted: few of 300 images, or none."""
+    network = {"family": "residual", "function": "small_resnet", "widths": [2], "blocks": 1}
+    recipe = {**RECIPE, "epochs": 1, "batch": 20, "adversary": None}
+    params = {"seed": 0, "engine": ENGINE, "classifiers": {"c": {"network": network, "train": recipe}}}
+    each = int(np.prod(large.shape))
+    monkeypatch.setattr(splits, "READ_BYTES", 8 * each)
+    monkeypatch.setattr(train, "compared", lambda *_, **about: None)  # it looks at one image
+    expected = train.trained(Path(), params, "c", large)
+    for held in (40, 0):
+        monkeypatch.setattr(splits, "HELD_BYTES", held * each)
+        tracemalloc.start()
+        try:
+            assert train.trained(Path(), params, "c", large) == expected
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert held * each < peak < (held + 120) * each
+
+
+@pytest.mark.parametrize("held", [0, 5, 17, 300])
+def test_images_that_are_held_and_those_that_are_read_come_in_the_order_asked(large, monkeypatch, held):
+    monkeypatch.setattr(splits, "HELD_BYTES", held * int(np.prod(large.shape)) + 1)
+    pixels, kept = large.pixels(), large.kept()
+    for positions in (np.array([16, 299, 4, 5, 16, 17]), np.array([3, 1]), np.arange(100, 110)):
+        np.testing.assert_array_equal(kept(positions), pixels[positions])
 
 
 def test_judged_counts_what_a_perfect_and_a_constant_classifier_get_right(data):

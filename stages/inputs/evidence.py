@@ -13,6 +13,7 @@ import zarr
 
 from stages.cache.keys import digest
 from stages.cache.stores import read, values
+from stages.model.memory import forget
 from stages.study.params import path
 from stages.study.seeds import image_seed
 
@@ -162,6 +163,7 @@ def batches(
     everything = (0, max(1, len(evidence.ids)), whole)
     parts = [(start, size, wanted.keys() - whole) for start in range(0, len(evidence.ids), size)]
     for start, length, names in [everything, *parts]:
+        forget(batch=True)
         made: dict[bytes, dict] = {}
         for name, positions in wanted.items():
             part = positions[(positions >= start) & (positions < start + length)]

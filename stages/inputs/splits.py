@@ -1,6 +1,6 @@
 """Read the images of one split of a dataset, a few megabytes of them at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from stages.cache.stores import read, values
 from stages.study.params import path
 
 READ_BYTES = 2**24  # of pixels that are in memory at a time
+HELD_BYTES = 2**28  # of pixels that are kept in memory, where images are read again and again
 
 
 class Split(NamedTuple):
@@ -48,6 +49,26 @@ class Split(NamedTuple):
         size = self.at_a_time(multiple)
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
+
+    def kept(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what gives the pixels of images by their positions, in any order, again and again.
+
+        As many of the first images as fit into `HELD_BYTES` are held; the others are read each time.
+        """
+        count = HELD_BYTES // max(1, int(np.prod(self.shape)))
+        first = Split(self.dataset, self.store, self.rows[:count], self.labels[:count])
+        held = np.empty((len(first), *self.shape), "uint8")
+        for part in first.blocks():
+            held[part] = first.pixels(part)
+
+        def pixels(positions: np.ndarray) -> np.ndarray:
+            found, known = np.empty((len(positions), *self.shape), "uint8"), positions < len(held)
+            found[known] = held[positions[known]]
+            if not known.all():
+                found[~known] = self.pixels(positions[~known])
+            return found
+
+        return pixels
 
     def digest(self) -> bytes:
         """Digest its images and labels."""

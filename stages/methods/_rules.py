@@ -19,7 +19,7 @@ LEAST = 1e-6  # added to the magnitude of sums that are divided by
 Function = Callable[..., Tensor]
 
 
-@shared
+@shared(lasting=True)
 def ruled(classifier: Classifier, epsilon: float, layer: str) -> "Propagated":
     """Give the network behind a layer with a rule for every step. It is traced but once.
 

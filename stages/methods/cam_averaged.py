@@ -214,7 +214,7 @@ def _mean_product(change: Tensor, gradient: Tensor) -> Tensor:
     return (change * gradient).mean((2, 3), keepdim=True)
 
 
-@shared(calls=2)  # entries of two layers take turns
+@shared(calls=2, lasting=True)  # entries of two layers take turns
 def _background(classifier: Classifier, background: Background, layer: str) -> Features:
     return classifier.features(background, layer)[0]
 

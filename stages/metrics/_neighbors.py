@@ -10,7 +10,7 @@ from stages.model.memory import shared
 from stages.study.problem import Unsupported
 
 
-@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+@shared(calls=2, lasting=True)  # metrics on all images and metrics on fewer take turns
 def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
     """Look at all images of a set: one forward pass an image, whatever the maps.
 
@@ -22,7 +22,7 @@ def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
     return classifier.logits(all_images.to(classifier.device)).argmax(dim=1)
 
 
-@shared(calls=2)
+@shared(calls=2, lasting=True)
 def agreeing(all_maps: AllMaps, classes: Tensor, threshold: float) -> Tensor:
     """Give the share of each map's neighbors that have its class, NaN where it has none; once for the set."""
     whole = finite(all_maps)

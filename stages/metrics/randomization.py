@@ -123,7 +123,7 @@ def _by_drawn_anew(
     return [explain(one, images, targets, seeds) for one in known[kind]]
 
 
-@shared
+@shared(lasting=True)
 def _randomized(classifier: Classifier) -> dict[tuple[int, str, int], list[Classifier]]:
     """Hold what became of a classifier, by how it was drawn anew, until another one comes."""
     return {}

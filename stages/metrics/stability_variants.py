@@ -109,7 +109,7 @@ def local_lipschitz_quantus(
     return _against_all(all_maps, *given, samples, noise, scale)[positions]
 
 
-@shared(calls=2)  # entries with unlike noise take turns
+@shared(calls=2, lasting=True)  # entries with unlike noise take turns
 def _against_all(
     maps: Maps,
     images: Images,
@@ -131,7 +131,7 @@ def _against_all(
     return settled(by_row(apart, maps, again) / (made.apart() + LITTLE)).amax(dim=1)
 
 
-@shared(calls=2)
+@shared(calls=2, lasting=True)
 def _copies_of_all(
     classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, noise: str, scale: float
 ) -> Copies:

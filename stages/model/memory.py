@@ -5,11 +5,11 @@ from functools import partial, wraps
 
 # Told of every result that is handed out, and by which function.
 LISTENERS: list[Callable[[str, object], None]] = []
-# What all functions remember.
-HELD: list[list[tuple]] = []
+# What all functions remember, and whether that is of every batch of a cell.
+HELD: list[tuple[list[tuple], bool]] = []
 
 
-def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
+def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = False) -> Callable:
     """Remember a function's last calls, so that functions of one family do common work once per batch.
 
     Tensors and objects are compared by identity, everything else by value. What it gives is given to others too: nobody
@@ -18,17 +18,18 @@ def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
     Args:
         function: What is decorated.
         calls: How many calls are held; more than one where entries with unlike settings take turns.
+        lasting: Whether it is given no images of a batch, so that every batch of a cell can have what it gave the last.
     """
     if function is None:
-        return partial(shared, calls=calls)
+        return partial(shared, calls=calls, lasting=lasting)
     held: list[tuple] = []
-    HELD.append(held)
+    HELD.append((held, lasting))
 
     @wraps(function)
     def remembering(*args: object, **settings: object) -> object:
         found = [result for known, set_to, result in held if set_to == settings and _same(known, args)]
         if not found:
-            del held[: max(0, len(held) + 1 - calls)]  # what is held goes before more is made
+            del held[: max(0, len(held) + 1 - calls)]  # before more is made
             found = [function(*args, **settings)]
             held.append((args, settings, found[0]))
         for listener in LISTENERS:
@@ -38,10 +39,11 @@ def shared(function: Callable | None = None, *, calls: int = 1) -> Callable:
     return remembering
 
 
-def forget() -> None:
-    """Let go of all that functions remember: of a batch, or a cell, that is done."""
-    for held in HELD:
-        held.clear()
+def forget(*, batch: bool = False) -> None:
+    """Let go of what functions remember: when a batch is done, of what was of its images; else of everything."""
+    for held, lasting in HELD:
+        if not (batch and lasting):
+            held.clear()
 
 
 def _same(old: tuple, new: tuple) -> bool:
