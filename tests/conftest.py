@@ -62,7 +62,7 @@ def _the_same_modules_afterwards():
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory, worker_id) -> Path:
+def common(tmp_path_factory, worker_id) -> Path:
     """The folder that all processes of these tests have in common."""
     own = tmp_path_factory.getbasetemp()
     return own if worker_id == "master" else own.parent
@@ -80,17 +80,17 @@ def once(house: Path, make: Callable[[Path], object]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def baseline(shared) -> Path:
+def baseline(common) -> Path:
     """A tiny study that `dvc repro` has brought up to date, but for the report."""
 
     def make(house: Path) -> None:
         build(house, tiny())
         run(house, "dvc", "repro", "-q", "aggregate")
 
-    return once(shared / "baseline", make)
+    return once(common / "baseline", make)
 
 
 @pytest.fixture(scope="session")
-def collected(shared) -> Path:
+def collected(common) -> Path:
     """A tiny study with its dataset, and a classifier of random weights with its predictions."""
-    return once(shared / "collected", classified)
+    return once(common / "collected", classified)

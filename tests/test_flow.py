@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from datetime import datetime
 from urllib.error import URLError
@@ -11,7 +10,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 import yaml
-from forked import call
 from study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
 from flows.plan import Visit, at_work, due, expected, plan, verb
@@ -40,30 +38,26 @@ def test_it_records_what_dvc_records(house, baseline):
     assert {cell: told for cell, told in ours.items() if cell != "report"} == theirs
 
 
-@pytest.fixture(scope="module")
-def served(house):
-    """What runs the flow on a schedule, and the address of its server, whose records are those of the first run."""
-    command = ["atlas", "serve", "--cron", "0 3 * * *"]
-    process = subprocess.Popen(command, cwd=house[0], env=environment(house[0]), stdout=subprocess.PIPE, text=True)
-    yield process, process.stdout.readline().removeprefix("Runs are scheduled by ").strip()
-    process.terminate()
-    process.communicate(timeout=120)
-
-
-def scheduled(address: str) -> Request:
-    future = b'{"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}'
-    return Request(f"{address}/flow_runs/filter", future, {"Content-Type": "application/json"})
-
-
-def test_runs_are_scheduled(served):
+def test_runs_are_scheduled_as_long_as_it_is_served(house):
     """By a server of its own: without one, Prefect schedules nothing and says so in a warning alone."""
-    for _ in range(120):
-        with urlopen(scheduled(served[1])) as answer:
-            runs = json.load(answer)
-        if runs:
-            break
-        time.sleep(1)
-    assert {datetime.fromisoformat(run["expected_start_time"]).hour for run in runs} == {3}
+    command = ["atlas", "serve", "--cron", "0 3 * * *"]
+    served = subprocess.Popen(command, cwd=house[0], env=environment(house[0]), stdout=subprocess.PIPE, text=True)
+    try:
+        address = served.stdout.readline().removeprefix("Runs are scheduled by ").strip()
+        future = b'{"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}'
+        ask = Request(f"{address}/flow_runs/filter", future, {"Content-Type": "application/json"})
+        for _ in range(120):
+            with urlopen(ask) as answer:
+                runs = json.load(answer)
+            if runs:
+                break
+            time.sleep(1)
+        assert {datetime.fromisoformat(run["expected_start_time"]).hour for run in runs} == {3}
+    finally:
+        served.terminate()
+        served.communicate(timeout=120)
+    with pytest.raises(URLError):
+        urlopen(ask)
 
 
 def test_it_ends_with_a_table_of_cells_and_times(house):
@@ -104,11 +98,8 @@ with get_client(sync_client=True) as client:
 """
 
 
-def test_a_run_leaves_the_leaderboard_and_a_link_to_the_report(house, served):
-    env = {**environment(house[0]), "PREFECT_API_URL": served[1]}
-    done = subprocess.run([sys.executable, "-c", READ], cwd=house[0], env=env, capture_output=True, text=True)
-    said = done.stdout.splitlines()
-    assert said, done.stderr
+def test_a_run_leaves_the_leaderboard_and_a_link_to_the_report(house):
+    said = run(house[0], "python", "-c", READ).stdout.splitlines()
     assert said[-1] == "2 1"
     told = json.loads(said[-2])
     kind, text = told["leaderboard"]
@@ -178,15 +169,14 @@ def test_a_bad_entry_is_one_line_and_loses_nothing(house):
     assert files(house[0] / "data") == before
 
 
-def test_a_metric_that_fails_leaves_a_draft_and_the_outputs(house, served):
+def test_a_metric_that_fails_leaves_a_draft_and_the_outputs(house):
     kept = files(house[0] / "data/report")
-    env = {**environment(house[0]), "PREFECT_API_URL": served[1]}
     params = tiny()
     params["metrics"]["localization"]["top_k_intersection"] = {"k": 5000}
     command = ["atlas", "reproduce", "--keep-going", "--workers", "2"]
     try:
         write(house[0], params)
-        done = subprocess.run(command, cwd=house[0], env=env, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=house[0], env=environment(house[0]), capture_output=True, text=True)
     finally:
         write(house[0], tiny())
     assert done.returncode == 1
@@ -217,16 +207,6 @@ def test_a_server_that_does_not_answer_is_told_in_a_line(house):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_runs_are_scheduled_as_long_as_it_is_served(served):
-    process, address = served
-    with urlopen(scheduled(address)) as answer:
-        assert answer.status == 200
-    process.terminate()
-    process.communicate(timeout=120)
-    with pytest.raises(URLError):
-        urlopen(scheduled(address))
-
-
 def test_a_second_run_waits_and_says_so(house):
     with at_work(house[0]):
         command = ["atlas", "reproduce"]
@@ -245,7 +225,9 @@ def test_status_answers_where_dvc_is_at_work(house):
     lock = house[0] / ".dvc/tmp/rwlock"
     try:
         lock.write_text(json.dumps(busy))
-        done = call(["atlas", "status"], house[0], environment(house[0]))
+        done = subprocess.run(
+            ["atlas", "status"], cwd=house[0], env=environment(house[0]), capture_output=True, text=True
+        )
     finally:
         lock.write_text("{")  # as one that is killed leaves it, which is mended
     assert done.returncode == 1

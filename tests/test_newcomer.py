@@ -1,6 +1,5 @@
 """One function and one line of params.yaml are a new method: run, ranked and tested without another edit."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import pytest
 import yaml
 from study import ROOT, environment
 
-METHODS = '''
+METHOD = '''
 
 from stages.model.arrays import Attributions
 
@@ -17,11 +16,6 @@ from stages.model.arrays import Attributions
 def gradient_squared(classifier: Classifier, images: Images, targets: Targets, *, power: int) -> Attributions:
     """Raise the gradient to a power."""
     return classifier.gradient(images, targets, "logit") ** power
-
-
-def gradient_shared(classifier: Classifier, images: Images, targets: Targets, *, power: int) -> Attributions:
-    """Raise the gradient to a power, and divide it by how many images there are, which is wrong."""
-    return classifier.gradient(images, targets, "logit") ** power / len(images)
 '''
 METRIC = '''
 
@@ -31,57 +25,52 @@ def peak(maps: Maps) -> Scores:
 '''
 
 
-@pytest.fixture(scope="module")
-def judged(tmp_path_factory) -> dict[str, set[str]]:
-    """Run the tests of two new methods, one of them wrong, and of a new metric; give what passed and what failed.
-
-    Of the tests of every method and metric those of the new ones, and all that are of none alone.
-    """
-    house = tmp_path_factory.mktemp("newcomer")
+@pytest.fixture
+def house(tmp_path):
     for name in ("stages", "flows", "tests", "docs"):
-        shutil.copytree(ROOT / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "dvc.yaml", "REFERENCES.bib", "README.md", "Makefile"):
-        shutil.copy(ROOT / name, house / name)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def judged(house, *tests: str) -> str:
+    """Run whole files of tests, as a newcomer would, and give what they said."""
+    command = [sys.executable, "-m", "pytest", "-rf", *tests]
+    done = subprocess.run(command, cwd=house, env=environment(house), capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def add(house, kind: str, family: str, name: str, entry: dict) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params[kind][family][name] = entry
+    (house / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def test_a_new_method_is_judged(house):
     with (house / "stages/methods/gradient.py").open("a") as file:
-        file.write(METHODS)
+        file.write(METHOD)
+    add(house, "methods", "gradient", "gradient_squared", {"power": 2, "channels": "sum"})
+    # Of the tests of every method those of the new one, and all that are of no method alone.
+    files = [f"tests/{name}.py" for name in ("test_methods", "test_readme", "test_references")]
+    said = judged(house, *files, "-k", "gradient_squared or test_readme or test_references or family or uncounted")
+    assert " passed" in said, said
+    assert "failed" not in said, said
+
+
+def test_a_new_method_that_depends_on_its_company_fails(house):
+    with (house / "stages/methods/gradient.py").open("a") as file:
+        file.write(METHOD.replace("** power", "** power / len(images)"))
+    add(house, "methods", "gradient", "gradient_squared", {"power": 2, "channels": "sum"})
+    said = judged(house, "tests/test_methods.py", "-k", "gradient_squared")
+    assert "gradient_squared" in said.partition("short test summary")[2]
+
+
+def test_a_new_metric_is_judged(house):
     file = house / "stages/metrics/complexity.py"
     facts = '{"long_name": "Peak", "units": "1", "better": "higher", "reference": "chalasani2020concise"}'
     file.write_text(file.read_text().replace("ATTRS = {", f'ATTRS = {{"peak": {facts},', 1) + METRIC)
-    readme = house / "README.md"
-    readme.write_text(
-        readme.read_text().replace("| `complexity` | `complexity`,", "| `complexity` | `peak`, `complexity`,")
-    )
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for name in ("gradient_squared", "gradient_shared"):
-        params["methods"]["gradient"][name] = {"power": 2, "channels": "sum"}
-    params["metrics"]["complexity"]["peak"] = {}
-    (house / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    files = [f"tests/test_{name}.py" for name in ("methods", "metrics", "readme", "references")]
-    chosen = "gradient_squared or gradient_shared or peak or test_readme or test_references or family or uncounted"
-    command = [sys.executable, "-m", "pytest", "-rA", *files, "-k", chosen]
-    done = subprocess.run(command, cwd=house, env=environment(house), capture_output=True, text=True, check=False)
-    summary = done.stdout.rpartition("short test summary")[2]
-    return {
-        word: set(re.findall(rf"^{word}\w* (\S+)", summary, re.MULTILINE)) for word in ("PASSED", "FAILED", "ERROR")
-    } | {"said": done.stdout[-5000:] + done.stderr[-2000:]}
-
-
-def of(tests: set[str], *words: str) -> set[str]:
-    return {test for test in tests if any(word in test for word in words)}
-
-
-def test_a_new_method_is_judged(judged):
-    assert of(judged["PASSED"], "[gradient_squared]"), judged["said"]
-    for file in ("test_readme", "test_references"):
-        assert of(judged["PASSED"], file), judged["said"]
-    assert not judged["FAILED"] - of(judged["FAILED"], "gradient_shared"), judged["said"]
-    assert not judged["ERROR"], judged["said"]
-
-
-def test_a_new_method_that_depends_on_its_company_fails(judged):
-    assert of(judged["FAILED"], "company_and_order[gradient_shared]"), judged["said"]
-
-
-def test_a_new_metric_is_judged(judged):
-    assert of(judged["PASSED"], "[complexity-peak]", "[peak]"), judged["said"]
-    assert not of(judged["FAILED"], "peak"), judged["said"]
+    add(house, "metrics", "complexity", "peak", {})
+    said = judged(house, "tests/test_metrics.py", "tests/test_references.py", "-k", "peak or test_references")
+    assert " passed" in said, said
+    assert "failed" not in said, said
