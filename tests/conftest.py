@@ -10,7 +10,7 @@ from types import FunctionType
 
 import pytest
 from beartype._check.code import codemain
-from study import build, run, tiny
+from study import build, classified, run, tiny
 
 # The checks of types draw which item of a list they look at: not from the numbers that methods and metrics must not
 # touch. This is set before any of the project's modules is imported.
@@ -62,15 +62,35 @@ def _the_same_modules_afterwards():
 
 
 @pytest.fixture(scope="session")
-def baseline(tmp_path_factory, worker_id) -> Path:
-    """A tiny study that `dvc repro` has brought up to date, but for the report. Copy it; change only the copy."""
-    shared = tmp_path_factory.getbasetemp()
-    shared = shared if worker_id == "master" else shared.parent
-    house, done = shared / "baseline", shared / "baseline.done"
-    with (shared / "baseline.lock").open("w") as lock:
+def common(tmp_path_factory, worker_id) -> Path:
+    """The folder that all processes of these tests have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+def once(house: Path, make: Callable[[Path], object]) -> Path:
+    """Have a study made by the first process that asks for it, and give its folder. Copy it; change only the copy."""
+    done = house.with_suffix(".done")
+    with house.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            build(house, tiny())
-            run(house, "dvc", "repro", "-q", "aggregate")
+            make(house)
             done.touch()
     return house
+
+
+@pytest.fixture(scope="session")
+def baseline(common) -> Path:
+    """A tiny study that `dvc repro` has brought up to date, but for the report."""
+
+    def make(house: Path) -> None:
+        build(house, tiny())
+        run(house, "dvc", "repro", "-q", "aggregate")
+
+    return once(common / "baseline", make)
+
+
+@pytest.fixture(scope="session")
+def collected(common) -> Path:
+    """A tiny study with its dataset, and a classifier of random weights with its predictions."""
+    return once(common / "collected", classified)

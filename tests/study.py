@@ -8,16 +8,26 @@ import sys
 from pathlib import Path
 
 import yaml
+import zarr
+from forked import call
 
-# DVC, whose stages run in forks of a process that has imported what they need.
+# DVC, whose stages run in forks of this process, which has imported what they need: of a fork that is made at once.
 WARM = """
-import sys
-from dvc.cli import main
-from flows import commands, hashes, lock
-commands.PRELOAD += ["torch", "torch.fx.experimental.optimization", "cv2", "scipy.stats", "xarray"]
+import os, sys
+from functools import cache
+from multiprocessing import Pipe
+from flows import commands, forks, hashes, lock
+ours, theirs = Pipe()
+if os.fork() == 0:
+    ours.close()
+    forks.serve(os.dup(theirs.fileno()), [])
+    sys.exit()
+theirs.close()
+commands._server = cache(lambda: ours)
 commands.quicken()
 hashes.quicken()
 lock.quicken()
+from dvc.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 ROOT = Path(__file__).parent.parent
@@ -86,8 +96,29 @@ def environment(house: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": str(house), "DO_NOT_TRACK": "1"}
 
 
+def classified(house: Path) -> None:
+    """Make the tiny study as far as the predictions of a classifier of random weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    from stages import collect, predict
+    from stages.networks.residual import small_resnet
+
+    house.mkdir()
+    write(house, tiny())
+    collect.main(house, "shapes")
+    classes = zarr.open_group(house / "data/datasets/shapes.zarr", mode="r").attrs["classes"]
+    folder = house / "data/classifiers/resnet_vanilla"
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    network = small_resnet(classes=len(classes), widths=[4, 4, 8], blocks=1)
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    (folder / "card.json").write_text(json.dumps({"classes": classes, "mean": [0.5] * 3, "std": [0.25] * 3}))
+    predict.main(house, "resnet_vanilla")
+
+
 def run(house: Path, *command: str) -> subprocess.CompletedProcess:
-    done = subprocess.run(command, cwd=house, env=environment(house), capture_output=True, text=True, check=False)
+    done = call(command, house, environment(house))
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 

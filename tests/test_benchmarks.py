@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import call
 from study import ROOT, environment
 
 PEERS = ROOT / "benchmarks" / "peers" / ".venv" / "bin" / "python"
@@ -17,7 +18,7 @@ needs_peers = pytest.mark.skipif(not PEERS.exists(), reason="no environment of t
 def test_it_measures(peers, tmp_path):
     python = PEERS if peers else tmp_path / "none"
     command = [sys.executable, "benchmarks/metrics.py", "--quick", "--threads", "1", "--python", python]
-    done = subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+    done = call(command, ROOT, environment(ROOT))
     assert done.returncode == 0, done.stderr
     assert peers or "uv sync --project benchmarks/peers" in done.stdout
     # Its passes: so many steps and an end more; two shares in two orders.
@@ -45,7 +46,7 @@ def scale(folder: Path, said: str) -> subprocess.CompletedProcess:
     sizes = [word for name, number in SMALL.items() for word in (f"--{name}", str(number))]
     told = f"import sys\nsys.path.insert(0, 'benchmarks')\nimport scale\nscale.opened = lambda page: None\n{said}"
     command = [sys.executable, "-c", f"{told}\nscale.main()", *sizes, "--folder", folder]
-    return subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+    return call(command, ROOT, environment(ROOT))
 
 
 def test_a_study_of_some_size_is_aggregated_and_reported(tmp_path):
@@ -65,7 +66,7 @@ def test_a_missed_target_is_a_status(tmp_path):
 def test_intervals_and_letters_are_measured():
     options = ["--studies", "40", "--letters", "4", "--sizes", "8", "12"]
     command = [sys.executable, "benchmarks/coverage.py", *options]
-    done = subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+    done = call(command, ROOT, environment(ROOT))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("| held")] == ["| held, of scores | 8 images | 12 images |"]

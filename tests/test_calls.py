@@ -12,13 +12,13 @@ import pytest
 import torch
 import zarr
 from study import ROOT, environment, tiny, write
-from test_stages import C, collected, last_line, study
+from test_stages import C, last_line, study
 
 from stages import attribute, certify, correlate, score, select, tile
 from stages.inputs import calls, evidence
 from stages.study.problem import Problem
 
-__all__ = ["collected", "study"]
+__all__ = ["study"]
 
 HERE = Path(__file__).parent
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import subprocess
 import sys
 from functools import cache
 from statistics import NormalDist
@@ -10,6 +9,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+from forked import call
 from judging import ROOT, make_classifier, make_evidence, network
 from scipy.stats import binom
 from study import environment
@@ -219,7 +219,7 @@ def test_the_benchmark_runs(tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
     counts = ["--tries", "20", "--copies", "8", "--reach", "1", "16"]
     command = [sys.executable, "benchmarks/soundness.py", "--study", tmp_path, *counts]
-    done = subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+    done = call(command, ROOT, environment(ROOT))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert any(line.startswith("gradient of ") for line in lines)

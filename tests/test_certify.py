@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 from study import tiny, write
-from test_stages import C, collected, last_line, study
+from test_stages import C, last_line, study
 
 from stages import attribute, certify, score, select, tile
 from stages.cache import keys
@@ -12,7 +12,7 @@ from stages.inputs import evidence, explain, voting
 from stages.study.params import load
 from stages.study.problem import Problem, Unsupported
 
-__all__ = ["collected", "study"]
+__all__ = ["study"]
 
 FAMILY = "gradient"
 TEST = {"smoothings": ["noise_15"], "level": 30, "tau": [0.6], "alpha": 0.05, "correction": "bonferroni"}

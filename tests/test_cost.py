@@ -5,15 +5,13 @@ import shutil
 import pytest
 import zarr
 from study import tiny, write
-from test_stages import C, collected, last_line
+from test_stages import C, last_line
 
 from stages import attribute, certify, cost, score, select, tile
 from stages.inputs import calls
 from stages.model import loading
 from stages.study.params import load
 from stages.study.problem import Problem, Unsupported
-
-__all__ = ["collected"]
 
 METHODS = {
     "gradient": {"gradient": {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"}},

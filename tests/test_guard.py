@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from dvc.repo import Repo
+from forked import call
 from study import ROOT, environment, run
 
 from stages.cache.recorded import cache, check, recorded
@@ -63,7 +64,7 @@ def content(project: Path) -> str:
 
 def recording(project: Path) -> subprocess.CompletedProcess:
     env = {**environment(project), "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", CODE], cwd=project, env=env, capture_output=True, text=True)
+    return call([sys.executable, "-c", CODE], project, env)
 
 
 def test_dvc_lays_out_no_file_outside_an_output(project):
@@ -100,7 +101,7 @@ def test_dvc_lays_out_no_file_through_a_link(project, tmp_path):
     (project / "out" / "a").symlink_to(tmp_path / "outside")
     code = "from pathlib import Path; from flows.pull import pull; pull(Path(), [])"
     env = {**environment(project), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=env, capture_output=True, text=True)
+    done = call([sys.executable, "-c", code], project, env)
     assert not (tmp_path / "outside" / "evil.py").exists()
     assert "expected a folder: delete the link" in done.stderr
 
@@ -116,7 +117,7 @@ def test_a_pull_writes_nothing_outside(project, tmp_path, unguarded):
         run(project, "dvc", "fetch", "-q")
     env = {**environment(project), "PYTHONPATH": str(ROOT)}
     code = "from pathlib import Path; from flows.pull import pull; pull(Path(), [])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=project, env=env, capture_output=True, text=True)
+    done = call([sys.executable, "-c", code], project, env)
     assert not (project / "evil.py").exists()
     assert "the listing names the file '../evil.py'" in done.stderr
 

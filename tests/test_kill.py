@@ -1,16 +1,17 @@
 """Kill the stage that makes maps, again and again: the next run goes on, and the store comes out the same."""
 
 import json
+import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import call, start
 from study import build, environment, files, run, tiny
 
 CELL = ("stages.attribute", "resnet_vanilla", "noise")
@@ -57,16 +58,15 @@ def test_ten_kills(house, whole, tmp_path):
     chance = random.Random(0)
     for number in range(10):
         before = len(journal(house))
-        process = subprocess.Popen(
-            [sys.executable, "-m", *CELL], cwd=house, env=environment(house), stderr=subprocess.DEVNULL
-        )
+        process = start([sys.executable, "-m", *CELL], house, environment(house), os.devnull, os.devnull)
         if number % 3 == 2:  # on its way to the first batch: importing, asking for keys, reading the journal
             time.sleep(chance.uniform(0, 1))
         else:
-            while len(journal(house)) == before and process.poll() is None:
+            while len(journal(house)) == before and not process.ended():
                 time.sleep(0.005)
             time.sleep(chance.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
+        if not process.ended():
+            process.kill()
         assert process.wait() == -signal.SIGKILL, "it was over before it could be killed: make the study larger"
         assert not (house / "data/maps").exists()
         assert rows(house) >= before * BATCH
@@ -108,9 +108,7 @@ def test_a_kill_at_any_rename_leaves_the_old_output_or_the_new(house, whole, tmp
     house = Path(shutil.copytree(whole, tmp_path / "house"))
     made = files(whole / "data/maps")
     for number in range(10):
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED_AT_A_RENAME, str(number), *CELL], cwd=house, env=environment(house)
-        )
+        done = call([sys.executable, "-c", KILLED_AT_A_RENAME, str(number), *CELL], house, environment(house))
         assert finished(house) in ({}, made)
         if done.returncode == 0:
             break

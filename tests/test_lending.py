@@ -5,7 +5,7 @@ import pytest
 import torch
 import zarr
 from study import tiny, write
-from test_stages import C, collected, last_line, mapped, study
+from test_stages import C, last_line, mapped, study
 
 from stages import attribute, score, select, tile
 from stages.inputs import evidence, lending
@@ -13,7 +13,7 @@ from stages.inputs.lending import Lender
 from stages.study.params import entries, load
 from stages.study.problem import Problem
 
-__all__ = ["collected", "mapped", "study"]
+__all__ = ["mapped", "study"]
 
 NOISY = {"samples": 2, "noise": "uniform", "scale": 0.2}
 RELATIVE = {**NOISY, "floor": 0.01}

@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from forked import call
 from study import GRIDS, IMAGES, environment, files, run, tiny, write
 
 from stages.study.problem import Problem
@@ -55,7 +55,7 @@ def theirs(shared, tmp_path):
 def visit(house: Path, **more: str) -> dict[str, int]:
     """Bring it up to date; give the rows that were computed, by cell."""
     env = {**environment(house), "ATLAS_PULL": "1", **more}
-    done = subprocess.run([sys.executable, "-c", VISIT], cwd=house, env=env, capture_output=True, text=True)
+    done = call([sys.executable, "-c", VISIT], house, env)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, int] = {}
     for line in map(json.loads, (house / ".atlas/log.jsonl").read_text().splitlines()):

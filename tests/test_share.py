@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 import xarray as xr
+from forked import call
 from study import environment, files, run, tiny, write
 
 from stages.cache.stores import array, begin, group_at
@@ -135,7 +136,7 @@ def test_push_and_pull_through_a_folder(baseline, tmp_path):
     run(house, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "study")
     subprocess.run(["git", "clone", "-q", str(house), str(tmp_path / "theirs")], check=True)
     theirs = tmp_path / "theirs"
-    subprocess.run(["dvc", "pull", "-q", "--allow-missing"], cwd=theirs, env=environment(theirs), check=False)
+    call(["dvc", "pull", "-q", "--allow-missing"], theirs, environment(theirs))
     assert files(theirs / "data/maps") == files(house / "data/maps")
     np.testing.assert_array_equal(
         open_maps("resnet_vanilla", "gradient", study=theirs), open_maps("resnet_vanilla", "gradient", study=house)

@@ -10,7 +10,7 @@ import zarr
 from safetensors.torch import save_file
 from study import ROOT, tiny, write
 
-from stages import attribute, collect, correlate, predict, score, select, tile
+from stages import attribute, correlate, predict, score, select, tile
 from stages.cache.rows import Rows
 from stages.inputs import calls
 from stages.inputs.evidence import tile_masks
@@ -19,27 +19,6 @@ from stages.study.params import entry, load
 from stages.study.problem import Problem
 
 C = "resnet_vanilla"
-
-
-@pytest.fixture(scope="module")
-def collected(tmp_path_factory):
-    """A study with its dataset, and a classifier of random weights."""
-    import torch
-
-    study = tmp_path_factory.mktemp("study")
-    params = tiny()
-    write(study, params)
-    collect.main(study, "shapes")
-    classes = zarr.open_group(study / "data/datasets/shapes.zarr", mode="r").attrs["classes"]
-    folder = study / "data/classifiers" / C
-    folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    network = small_resnet(classes=len(classes), widths=[4, 4, 8], blocks=1)
-    save_file(network.state_dict(), folder / "weights.safetensors")
-    card = {"classes": classes, "mean": [0.5] * 3, "std": [0.25] * 3}
-    (folder / "card.json").write_text(json.dumps(card))
-    predict.main(study, C)
-    return study
 
 
 @pytest.fixture

@@ -10,13 +10,17 @@ import psutil
 import pytest
 from study import ROOT
 
+from flows import workers
 from flows.workers import Killed, Workers
 from stages.study.cores import cores
 
 WORK = """
 import os, subprocess, sys, time
+from flows import workers
 from flows.supervise import supervised
 from flows.workers import Workers
+
+workers.PRELOAD.clear()  # nothing is computed
 
 def work():
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
@@ -102,11 +106,12 @@ def test_a_signal_that_was_ignored_at_the_start_ends_nothing(ignored):
     assert process.returncode == 0
 
 
-def test_a_worker_that_is_killed_takes_its_own_work_alone():
-    with Workers(2) as workers:
+def test_a_worker_that_is_killed_takes_its_own_work_alone(monkeypatch):
+    monkeypatch.setattr(workers, "PRELOAD", [])  # nothing is computed
+    with Workers(2) as both:
         with pytest.raises(Killed, match=r"its process was killed \(out of memory\?\)"):
-            workers.run(os._exit, 9)
-        assert {workers.run(abs, -number) for number in range(5)} == set(range(5))
+            both.run(os._exit, 9)
+        assert {both.run(abs, -number) for number in range(5)} == set(range(5))
 
 
 def test_a_cell_whose_process_is_killed_is_tried_again_a_set_number_of_times(capsys):

@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from forked import call
 from study import build, environment, run, tiny
 
 from flows.plan import at_work, clean
@@ -65,7 +65,7 @@ CASES = {
 def test_it_is_one_line(house, case):
     change, said = CASES[case]
     change(house)
-    done = subprocess.run(["atlas", "status"], cwd=house, env=environment(house), capture_output=True, text=True)
+    done = call(["atlas", "status"], house, environment(house))
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.startswith("error: ")
@@ -87,8 +87,7 @@ def test_it_is_one_line(house, case):
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
 )
 def test_what_a_command_cannot_take_is_one_line(ready, words, said):
-    env = environment(ready)
-    done = subprocess.run(["atlas", *words], cwd=ready, env=env, capture_output=True, text=True, timeout=120)
+    done = call(["atlas", *words], ready, environment(ready), timeout=120)
     assert said in done.stderr
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
@@ -110,8 +109,7 @@ def test_status_says_that_a_run_is_under_way(ready):
 
 def test_debugging_shows_where(house):
     (house / "dvc.lock").write_text("hello")
-    command = ["atlas", "--debug", "status"]
-    done = subprocess.run(command, cwd=house, env=environment(house), capture_output=True, text=True)
+    done = call(["atlas", "--debug", "status"], house, environment(house))
     assert "Traceback" in done.stderr
     assert done.returncode == 2
 
