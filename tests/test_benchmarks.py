@@ -71,3 +71,14 @@ def test_intervals_and_letters_are_measured():
     (normal, *_) = [line for line in lines if line.startswith("| normal")]
     assert all(0.8 < float(share) <= 1 for share in normal.split("|")[2:4])
     assert sum(line.startswith("| hits |") for line in lines) == 2
+
+
+def test_weights_of_every_source_give_the_logits_of_the_librarys_own_loading():
+    command = [sys.executable, "benchmarks/sources.py"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [row.split(" | ") for row in done.stdout.splitlines()[2:]]
+    assert len(rows) == 9
+    compared = [float(row[-1].strip(" |")) for row in rows if "is not installed" not in row[3]]
+    assert len(compared) >= 7
+    assert max(compared) <= 1e-5

@@ -51,7 +51,7 @@ NETWORKS = {
     "convnext_tiny": Spec("features"),
     "swin_t": Spec("permute"),
     "vit_b_16": Spec("encoder.layers.encoder_layer_10", settings={"image_size": 64}, layout="tokens"),
-    "maxvit_t": Spec("blocks.3", 224, {"input_size": (224, 224)}),
+    "maxvit_t": Spec("blocks.3", 96, {"input_size": (96, 96), "partition_size": 3}),
     "repvgg_a0": Spec("stages.3", package="timm"),
     "deit_tiny_patch16_224": Spec("blocks.10", settings={"img_size": 64}, **TOKENS),
     "vit_small_patch14_reg4_dinov2": Spec("blocks.10", 70, {"img_size": 70}, **TOKENS),
