@@ -154,7 +154,7 @@ def error(found: Tensor, expected: Tensor) -> float:
     for one, other in zip(found, expected, strict=True):
         known = other.isfinite()
         apart = (one - other)[known].abs().max()
-        shares.append(float(apart / other[known].abs().max()) if apart > 0 else 0.0)  # both may be 0 everywhere
+        shares.append(0.0 if apart == 0 else float(apart / other[known].abs().max()))  # both may be 0 everywhere
     return max(shares)
 
 
