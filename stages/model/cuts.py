@@ -151,7 +151,10 @@ class Cuts:
             return False
 
     def _any_run(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
-        """Give a shape of images that the network takes, and what it gives for them."""
+        """Give a shape of images that the network takes, and what it gives for them, tried out once."""
+        return self._once(("any", shape), lambda: self._tried(shape))
+
+    def _tried(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
         told = ""
         for one in probing.shapes_to_try(self._network, self._channels, shape):
             try:
