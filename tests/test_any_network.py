@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torchvision import models
+from torchvision.models import swin_transformer
 
 from stages.cache import keys, packages
 from stages.inputs.building import building
+from stages.methods import attention, cam, relevance
+from stages.methods.gradient import guided_backprop
 from stages.model.classifier import Classifier
 from stages.model.comparing import compared
 from stages.model.engine import start
@@ -203,6 +206,121 @@ def test_a_network_that_cannot_be_traced_is_cut_by_hooks(plain):
         Unsupported, match=r"no layer 'third' to be cut at; .* in the network: first, second, relu, last"
     ):
         classifier.features(images, "third")
+
+
+class Watching(models.VisionTransformer):
+    """A transformer that looks at its numbers, so that no trace knows what it does."""
+
+    def forward(self, x):
+        found = super().forward(x)
+        return -found if found.mean() > 1e9 else found
+
+
+class Averaging(nn.Module):
+    """Attention by a function, normalized keys, tokens of patches alone that are averaged, and numbers looked at."""
+
+    def __init__(self, paired=False):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, stride=8)
+        self.blocks = nn.ModuleList(Block(paired) for _ in range(3))
+        self.norm, self.last = nn.LayerNorm(8), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.patches(x)
+        if x.mean() > 1e9:
+            x = -x
+        x = x.flatten(2).mT
+        for block in self.blocks:
+            x = block(x)
+            x = x[0] if isinstance(x, tuple) else x
+        return self.last(self.norm(x).mean(1))
+
+
+class Block(nn.Module):
+    def __init__(self, paired):
+        super().__init__()
+        self.paired, self.norm, self.of_keys = paired, nn.LayerNorm(8), nn.LayerNorm(4)
+        self.three, self.mixed, self.softmax = nn.Linear(8, 24), nn.Linear(8, 8), nn.Softmax(dim=-1)
+
+    def forward(self, x):
+        query, key, value = self.three(self.norm(x)).unflatten(-1, (3, 2, 4)).transpose(1, 3).unbind(2)
+        weights = self.softmax(query @ self.of_keys(key).mT)
+        x = x + self.mixed((weights @ value).transpose(1, 2).flatten(2))
+        return (x, weights) if self.paired else x
+
+
+UNTRACED = {
+    "vit": (lambda: Watching(64, 16, 4, 4, 64, 128, num_classes=CLASSES), "encoder.layers.encoder_layer_2", 1, (4, 4)),
+    "vit, as built": (
+        lambda: models.VisionTransformer(64, 16, 4, 4, 64, 128, num_classes=CLASSES),
+        "encoder.layers.encoder_layer_2",
+        1,
+        (4, 4),
+    ),
+    "averaging": (Averaging, "blocks.1", 0, (8, 8)),
+}
+
+
+@pytest.mark.parametrize("kind", UNTRACED)
+def test_the_last_tokens_of_a_network_that_is_not_traced(kind):
+    make, final, beside, grid = UNTRACED[kind]
+    network = make()
+    if isinstance(network, models.VisionTransformer):
+        nn.init.normal_(network.heads.head.weight, std=0.1)
+    network = as_if_trained(network, (3, 64, 64))
+    classifier = classified(network, plain=kind == "vit, as built")
+    check(classifier, network, images_of((3, 64, 64)), "final", final, tokens(beside, grid))
+
+
+def test_where_the_last_tokens_are_in_no_module_the_candidates_are_told():
+    classifier = classified(as_if_trained(Averaging(paired=True), (3, 64, 64)))
+    with pytest.raises(Unsupported, match=r"name one in place of 'final'; .*, blocks.2.norm, .*, norm$"):
+        classifier.features(images_of((3, 64, 64)), "final")
+
+
+@pytest.mark.parametrize("side", [(64, 96), (40, 56), (16, 20)])
+def test_attention_within_windows_is_spelled_out(side):
+    """Windows of 4 x 4 that fit, that are filled, and that hold all there is."""
+    settings = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": [4, 4], "num_classes": CLASSES}
+    network = as_if_trained(models.SwinTransformer(patch_size=[4, 4], **settings), (3, *side))
+    images, targets, classifier = images_of((3, *side)), torch.arange(2), classified(network)
+    logits, _, gradient = own(network, images, targets, None)
+    close(classifier.logits(images), logits)
+    close(classifier.gradient(images, targets, "logit"), gradient)
+    check(classifier, network, images, "final", "permute")
+    check(classifier, network, images, "features.1.1", "features.1.1", last)
+    found = relevance.deep_lift(classifier, images, targets, baseline="black").flatten(1).sum(1)
+    changes = (logits - classifier.logits(torch.zeros_like(images))).gather(1, targets[:, None])[:, 0]
+    close(found, changes)
+    assert relevance.lrp(classifier, images, targets, epsilon=0.25, layer="input").isfinite().all()
+    with pytest.raises(Unsupported, match=r"its attention is not among all tokens, .* but within windows"):
+        attention.rollout(classifier, images)
+
+
+def test_attention_within_windows_by_cosines_is_fused():
+    settings = {"embed_dim": 16, "depths": [2], "num_heads": [2], "window_size": [4, 4], "num_classes": CLASSES}
+    about = {"block": swin_transformer.SwinTransformerBlockV2, "downsample_layer": swin_transformer.PatchMergingV2}
+    network = models.SwinTransformer(patch_size=[4, 4], **settings, **about).double()
+    images, classifier = images_of((3, 32, 32)), classified(network)
+    told = r"its attention is fused \(shifted_window_attention\)"
+    with pytest.raises(Unsupported, match=told + ", and no rule is known for it"):
+        relevance.lrp(classifier, images, torch.arange(2), epsilon=0.25, layer="input")
+    with pytest.raises(Unsupported, match=told + ", and no rule is known for it"):
+        relevance.deep_lift(classifier, images, torch.arange(2), baseline="black")
+    with pytest.raises(Unsupported, match=told + ", so that its weights cannot be read"):
+        attention.rollout(classifier, images)
+
+
+def test_the_last_layer_is_found_by_images_of_a_size_that_only_they_have():
+    """Whichever method comes first."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 9, CLASSES)
+    network, images, targets = nn.Sequential(*layers).double(), images_of((3, 18, 13)), torch.arange(2)
+    with pytest.raises(Unsupported, match="needs a head of global average pooling and one linear layer"):
+        cam.cam(classified(network), images, targets, rectified=False, layer="final")
+    assert relevance.lrp(classified(network), images, targets, epsilon=0.25, layer="final").shape == (2, 4, 14, 9)
+    with pytest.raises(Unsupported, match="no ReLU follows its layer final"):
+        guided_backprop(classified(network), images, targets, sign="positive", layer="final")
 
 
 class Steps(nn.Module):

@@ -114,3 +114,15 @@ def test_peak_memory_is_that_of_the_stage_alone(monkeypatch, tmp_path):
     few, many = (memory.peak(tmp_path, stage, []) for stage in ("few", "many"))
     assert 0 < few < 100
     assert 290 < many - few < 310
+
+
+def test_weights_of_every_source_give_the_logits_of_the_librarys_own_loading():
+    command = [sys.executable, "benchmarks/sources.py"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [row.split(" | ") for row in done.stdout.splitlines()[2:]]
+    assert len(rows) == 9
+    compared = [row for row in rows if "is not installed" not in row[3]]
+    assert len(compared) >= 7
+    assert max(float(row[3]) for row in compared) <= 1e-5
+    assert max(float(row[4].strip(" |")) for row in compared) <= 1e-4

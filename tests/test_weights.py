@@ -156,6 +156,21 @@ def test_old_names_of_densenet(tmp_path):
     assert all(torch.equal(one, other) for one, other in zip(into.parameters(), own.parameters(), strict=True))
 
 
+def test_a_folder_of_transformers_has_other_names_than_its_modules(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    about = transformers.ViTConfig(**sizes, image_size=8, patch_size=4, num_labels=5)
+    made, into = (transformers.ViTForImageClassification(about).eval() for _ in range(2))
+    made.save_pretrained(tmp_path)
+    found, _ = adopted(tmp_path / "model.safetensors", into=into)
+    assert torch.equal(found(IMAGES).logits, made(IMAGES).logits)
+    state = weights.read(tmp_path / "model.safetensors", None)
+    del state["classifier.bias"]
+    save_file({**state, "other": torch.zeros(2)}, tmp_path / "less.safetensors")
+    with pytest.raises(Problem, match=r"1 of its \d+ weights are missing .*classifier.bias; 1 of the file .*: other$"):
+        adopted(tmp_path / "less.safetensors", into=into)
+
+
 class Custom:
     pass
 

@@ -31,12 +31,16 @@ class Attended(Interpreter):
         if not self._softmaxes:
             raise Unsupported("it has no attention")
         self.weights: list[Tensor] = []
+        self._images = 0
 
     def run_node(self, node: Node) -> object:
         """Run one step, and keep what a softmax gives."""
         found = super().run_node(node)
+        if node.op == "placeholder":
+            self._images = len(found)
         if node in self._softmaxes:
-            if found.dim() != 4 or len({*found.shape[2:], *(each.shape[2] for each in self.weights)}) != 1:
+            same = found.dim() == 4 and len({*found.shape[2:], *(each.shape[2] for each in self.weights)}) == 1
+            if not same or len(found) != self._images:
                 raise Unsupported("its attention is not among all tokens, the same in every block, but within windows")
             self.weights.append(found)
         return found

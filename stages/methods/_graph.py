@@ -40,13 +40,13 @@ KINDS = {
     **dict.fromkeys(("flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze", "expand"), "shape"),
     **dict.fromkeys(("permute", "transpose", "swapaxes", "contiguous", "clone", "roll", "pad"), "shape"),
     **dict.fromkeys(("chunk", "split", "unbind", "select", "narrow", "getitem", "cat", "concat", "stack"), "shape"),
-    **dict.fromkeys(("dropout", "stochastic_depth", "channel_shuffle", "pixel_shuffle"), "shape"),
+    **dict.fromkeys(("dropout", "stochastic_depth", "channel_shuffle", "pixel_shuffle", "_patch_merging_pad"), "shape"),
     **dict.fromkeys(("size", "dim", "ndimension", "getattr"), "fixed"),
 }
 # Modules whose functions these are.
 FROM = (
     *("torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"),
-    *("torchvision.ops.stochastic_depth", "stages.networks._adapted"),
+    *("torchvision.ops.stochastic_depth", "torchvision.models.swin_transformer", "stages.networks._adapted"),
 )
 MATRICES = ("matmul", "bmm", "einsum")
 GATES = (nn.Sigmoid, nn.Hardsigmoid)

@@ -20,14 +20,14 @@ Function = Callable[..., Tensor]
 
 
 @shared(lasting=True)
-def ruled(classifier: Classifier, epsilon: float, layer: str) -> "Propagated":
+def ruled(classifier: Classifier, epsilon: float, layer: str, shape: tuple[int, ...]) -> "Propagated":
     """Give the network behind a layer with a rule for every step. It is traced but once.
 
     Raises:
         Unsupported: the network cannot be traced, or holds a step without a rule.
     """
     bounds = [classifier.normalized(torch.full_like(classifier.mean, end).view(1, -1, 1, 1)) for end in (0.0, 1.0)]
-    return Propagated(classifier.graph(layer), epsilon, bounds if layer == "input" else [])
+    return Propagated(classifier.graph(layer, shape), epsilon, bounds if layer == "input" else [])
 
 
 class Propagated(Steps):

@@ -78,7 +78,7 @@ def cam(classifier: Classifier, images: Images, targets: Targets, *, rectified: 
 
     Differs from the authors' script where rectified, as TorchCAM and others do.
     """
-    weights = classifier.head_weights(layer)[targets]
+    weights = classifier.head_weights(layer, tuple(images.shape[1:]))[targets]
     features, _ = clean_features(classifier, images, layer)
     found = classifier.batched(weighted, features, weights[:, :, None, None])
     return found.relu() if rectified else found

@@ -116,7 +116,7 @@ def guided_backprop(
         Unsupported: no ReLU follows the layer, so that this would be the gradient; the network's forward cannot be
             traced, so that not every ReLU can be found; or the network cannot be cut at the layer.
     """
-    with classifier.rectified(sign, layer):
+    with classifier.rectified(sign, layer, tuple(images.shape[1:])):
         return _differentiated(classifier, images, targets, "logit", layer)[1]
 
 

@@ -67,7 +67,7 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     """
     if not epsilon > 0:
         raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
-    network = ruled(classifier, epsilon, layer)
+    network = ruled(classifier, epsilon, layer, tuple(images.shape[1:]))
     kept: list[Tensor] = []
 
     def propagate(activations: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:

@@ -151,17 +151,17 @@ class Classifier:
         return self.batched(of, features, beside, targets)
 
     @contextmanager
-    def rectified(self, sign: str, layer: str) -> Iterator[None]:
+    def rectified(self, sign: str, layer: str, shape: tuple[int, ...] | None = None) -> Iterator[None]:
         """Let only gradients of one sign back through every ReLU while this lasts (Springenberg et al. 2015).
 
         Args:
             sign: positive, negative, or absolute, which turns all gradients positive.
-            layer: Where gradients are taken.
+            layer, shape: Where gradients are taken; that of an image, if one is at hand, to find the layer.
 
         Raises:
             Unsupported: there is none, or the network cannot be traced, so that one may be where no hook can be.
         """
-        layers = relus([self._traced(layer, "ReLU")])
+        layers = relus([self._traced(layer, "ReLU", shape)])
         if not layers:
             raise Unsupported(f"no ReLU follows its layer {layer}: guided backpropagation would be the plain gradient")
         hooks = [step.register_full_backward_hook(partial(rectify, sign)) for step in layers]
@@ -171,13 +171,13 @@ class Classifier:
             for hook in hooks:
                 hook.remove()
 
-    def graph(self, layer: str) -> torch.fx.GraphModule:
+    def graph(self, layer: str, shape: tuple[int, ...] | None = None) -> torch.fx.GraphModule:
         """Give the way from a layer's activations to logits as a new graph over the same layers.
 
         Raises:
             Unsupported: the network cannot be traced, or its logits depend on what passes by the layer.
         """
-        after = self._traced(layer, "layer")
+        after = self._traced(layer, "layer", shape)
         if sum(node.op == "placeholder" for node in after.graph.nodes) > 1:
             raise Unsupported(f"other values pass by its layer {layer}, which what follows needs too")
         return graph_of(after)
@@ -215,13 +215,13 @@ class Classifier:
         """Give what the network sees of images."""
         return self._placed((images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1))
 
-    def head_weights(self, layer: str) -> HeadWeights:
+    def head_weights(self, layer: str, shape: tuple[int, ...] | None = None) -> HeadWeights:
         """Give the final linear layer's weights, where after a layer come global average pooling and that one alone.
 
         Raises:
             Unsupported: anything else comes, so that no weight belongs to a feature.
         """
-        return last_linear(self.graph(layer)).weight.to(self._wide)
+        return last_linear(self.graph(layer, shape)).weight.to(self._wide)
 
     def batched(self, function: Callable, *tensors: Tensor) -> Any:
         """Run a function of tensors over batches of the fixed size, the last one padded with its first row.
@@ -292,8 +292,8 @@ class Classifier:
             self._cuts[layer] = Halves(*(arranged(half.to(self.device, self._dtype), self.plain) for half in halves))
         return self._cuts[layer]
 
-    def _traced(self, layer: str, kind: str) -> torch.fx.GraphModule:
+    def _traced(self, layer: str, kind: str, shape: tuple[int, ...] | None) -> torch.fx.GraphModule:
         """Give what follows a layer, if all of it is known."""
-        after = self._cut(layer).after
+        after = self._cut(layer, shape).after
         self._layers.check_known(after, kind)
         return after

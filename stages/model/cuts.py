@@ -120,7 +120,7 @@ class Cuts:
             return Layout("tokens", found[1] - grid[0] * grid[1], tuple(grid))
         place = "" if layer == "input" else self.place(layer, shape)
         if self.trace is None or place.startswith(HOOKED):
-            names = [(one.name, one.shape) for one in self._modules(shape)]
+            names = [(one.name, one.shape) for one in self._modules(shape).seen]
         else:
             names = [(node.name, size) for node, size in self._steps(shape).seen.items()]
         before = [name for name, _ in names].index(place.removeprefix(HOOKED)) if place else len(names)
@@ -143,7 +143,7 @@ class Cuts:
             size, run = self._any_run(shape)
         except Unsupported:  # without images of a size that it takes, their names alone tell
             return True
-        seen = {node.name: found for node, found in run.seen.items()} if self.trace is not None else dict(run)
+        seen = {node.name: found for node, found in run.seen.items()} if self.trace is not None else dict(run.seen)
         try:
             found = seen.get(self.place("features", shape).removeprefix(HOOKED), ())
             return math.prod(self.layout("features", found, size).grid) > 1
@@ -151,7 +151,10 @@ class Cuts:
             return False
 
     def _any_run(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
-        """Give a shape of images that the network takes, and what it gives for them."""
+        """Give a shape of images that the network takes, and what it gives for them, tried out once."""
+        return self._once(("any", shape), lambda: self._tried(shape))
+
+    def _tried(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
         told = ""
         for one in probing.shapes_to_try(self._network, self._channels, shape):
             try:
@@ -163,7 +166,7 @@ class Cuts:
     def _steps(self, shape: tuple[int, ...]) -> probing.Sizes:
         return self._once(("steps", shape), lambda: probing.sizes(self.trace, shape))
 
-    def _modules(self, shape: tuple[int, ...]) -> list[probing.Seen]:
+    def _modules(self, shape: tuple[int, ...]) -> probing.Run:
         return self._once(("modules", shape), lambda: probing.module_sizes(self._network, shape))
 
     def _once(self, what: tuple, make: Callable[[], Any]) -> Any:

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node, Proxy
 
+APART = -100.0  # what torchvision adds to the score of two tokens that do not attend to one another
+WINDOWS = ("torchvision.models.swin_transformer", "ShiftedWindowAttention")
+
 
 class Attention(nn.Module):
     """Self-attention over the weights of `nn.MultiheadAttention`: every head mixes tokens by weights of its own.
@@ -43,12 +46,72 @@ class Attention(nn.Module):
         return self.out_proj((weights @ values).transpose(1, 2).flatten(2)), None
 
 
+class WindowAttention(nn.Module):
+    """Self-attention within windows of rows and columns, over the layers of torchvision's Swin.
+
+        softmax(Q Kᵀ / √d + B) V,    B of the offset between two tokens, a weight, and −100 where they are apart
+
+    The last windows are filled with zeros. In every other block windows are moved by half their size, round the edge:
+    tokens that meet only there are apart.
+    """
+
+    def __init__(self, of: Any):
+        super().__init__()
+        self.heads, self.window, self.shift = of.num_heads, of.window_size, of.shift_size
+        self.scale = (of.qkv.in_features // of.num_heads) ** -0.5
+        self.offsets = of.relative_position_bias_table
+        self.register_buffer("offset", of.relative_position_index)
+        self.qkv, self.proj, self.softmax = of.qkv, of.proj, nn.Softmax(dim=-1)
+
+    def forward(self, tokens: Any) -> Any:
+        """Give mixed tokens (image, row, column, feature), a tensor or a trace's stand-in for one."""
+        (down, across), sizes = self.window, (tokens.size(1), tokens.size(2))
+        sides = [size + (side - size % side) % side for size, side in zip(sizes, self.window, strict=True)]
+        filled = nn.functional.pad(tokens, (0, 0, 0, sides[1] - sizes[1], 0, sides[0] - sizes[0]))
+        moved = [_moved(*each) for each in zip(sides, self.window, self.shift, strict=True)]
+        filled = filled.roll((-moved[0], -moved[1]), (1, 2))
+        # (image, row, column, feature) to (image · window, token, feature)
+        parted = filled.unflatten(2, (-1, across)).unflatten(1, (-1, down))
+        three = self.qkv(parted.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(0, 2))
+        queries, keys, values = three.unflatten(-1, (3, self.heads, -1)).transpose(1, 3).unbind(2)
+        bias = self.offsets[self.offset].unflatten(0, (down * across, -1)).permute(2, 0, 1)
+        bias = _with_apart(bias, *sides, *self.window, *moved)
+        scores = ((queries * self.scale) @ keys.transpose(-2, -1)).unflatten(0, (-1, bias.size(0))) + bias
+        mixed = (self.softmax(scores.flatten(0, 1)) @ values).transpose(1, 2).flatten(2)
+        parted = self.proj(mixed).unflatten(0, (-1, sides[0] // down, sides[1] // across))
+        filled = parted.unflatten(3, (down, across)).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
+        return filled.roll((moved[0], moved[1]), (1, 2))[:, : sizes[0], : sizes[1]]
+
+
+@torch.fx.wrap  # a trace keeps the call: sizes are known when there are images
+def _moved(size: int, window: int, shift: int) -> int:
+    """Return by how much windows are moved: not at all where one holds all."""
+    return 0 if window >= size else shift
+
+
+@torch.fx.wrap
+def _with_apart(
+    bias: Tensor, rows: int, columns: int, down: int, across: int, moved_down: int, moved_across: int
+) -> Tensor:
+    """Return what is added to the scores of every window, (window, head, token, token)."""
+
+    def parts(size: int, window: int, moved: int) -> Tensor:
+        places = torch.arange(size, device=bias.device)
+        return (places >= size - window).long() + (places >= size - moved)
+
+    part = 3 * parts(rows, down, moved_down)[:, None] + parts(columns, across, moved_across)
+    part = part.view(rows // down, down, columns // across, across).transpose(1, 2).flatten(0, 1).flatten(1)
+    return bias + APART * (part[:, None, :, None] != part[:, None, None, :]).to(bias)
+
+
 def separate_attention(network: nn.Module) -> nn.Module:
-    """Put Attention in the place of every layer of torch that may compute attention at once, where it can stand."""
+    """Put explicit forms in the place of every layer that may compute attention at once, where they can stand."""
     for layer in list(network.modules()):
         if isinstance(layer, nn.TransformerEncoderLayer):
             continue  # it reads its attention's own weights
         for name, child in layer.named_children():
+            if (type(child).__module__, type(child).__name__) == WINDOWS:
+                setattr(layer, name, WindowAttention(child))
             plain = type(child) is nn.MultiheadAttention and child.in_proj_weight is not None and child.batch_first
             if plain and child.bias_k is None and not child.add_zero_attn:
                 setattr(layer, name, Attention(child))

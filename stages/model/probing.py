@@ -1,13 +1,14 @@
 """Run a network once on noise, to see the sizes of what its steps, or its modules, give; find its last spatial one."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Interpreter, Node
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from stages.model.cutting import leading
 from stages.model.layers import Layout
@@ -21,6 +22,7 @@ SHOWN = 12  # candidates
 UNLIKE = 0.25  # the logarithm of a ratio of sides, by which rows and columns of patches differ from those of images
 POOLING = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
 POOLED = (functional.adaptive_avg_pool2d, functional.avg_pool2d)
+ATTENDING = ("scaled_dot_product_attention", "multi_head_attention_forward")  # which compute attention at once
 
 
 class Seen(NamedTuple):
@@ -28,6 +30,32 @@ class Seen(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
+
+
+class Run(NamedTuple):
+    """What the modules of a network give, in the order in which they do, and where among them it attends."""
+
+    seen: list[Seen]
+    attended: list[int]
+    """How many modules had given something each time."""
+
+
+class _Attending(TorchFunctionMode):
+    """Call `note` each time a network has weights of attention, (image, head, token, token), or attends at once."""
+
+    def __init__(self, note: Callable[[], None]):
+        super().__init__()
+        self.note = note
+
+    def __torch_function__(
+        self, function: Callable, types: tuple, args: tuple = (), settings: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch."""
+        found = function(*args, **(settings or {}))
+        name = getattr(function, "__name__", "")
+        if name in ATTENDING or (name == "softmax" and found.dim() == 4):
+            self.note()
+        return found
 
 
 class Sizes(Interpreter):
@@ -66,24 +94,25 @@ def sizes(trace: Trace, shape: tuple[int, ...]) -> Sizes:
 
 
 @torch.no_grad()
-def module_sizes(network: nn.Module, shape: tuple[int, ...]) -> list[Seen]:
-    """Run a network on images of noise; say what its modules give, in the order in which they give it."""
-    seen: list[Seen] = []
+def module_sizes(network: nn.Module, shape: tuple[int, ...]) -> Run:
+    """Run a network on images of noise; say what its modules give, and where it attends."""
+    run = Run([], [])
 
     def note(name: str) -> Any:
         def hook(layer: nn.Module, entering: tuple, leaving: Any) -> None:
             if isinstance(leaving, Tensor):
-                seen.append(Seen(name, tuple(leaving.shape)))
+                run.seen.append(Seen(name, tuple(leaving.shape)))
 
         return hook
 
     hooks = [layer.register_forward_hook(note(name)) for name, layer in network.named_modules() if name]
     try:
-        network(noise(network, shape))
+        with _Attending(lambda: run.attended.append(len(run.seen))):
+            network(noise(network, shape))
     finally:
         for hook in hooks:
             hook.remove()
-    return seen
+    return run
 
 
 def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool) -> Layout:
@@ -190,21 +219,31 @@ def last_step(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> st
     return spatial[-1].name
 
 
-def last_module(network: nn.Module, seen: list[Seen], side: tuple[int, int], shape: tuple[int, ...]) -> str:
+def last_module(network: nn.Module, run: Run, side: tuple[int, int], shape: tuple[int, ...]) -> str:
     """Find the last module before pooling that gives features of rows and columns, if all values go through it.
+
+    Of a network whose last such features are tokens it is the last such module before the last block of attention.
 
     Raises:
         Unsupported: that is not so.
     """
-    last = takes_features_last(network)
-    spatial = [one.name for one in seen if _spatial(one.shape, side, last)]
-    paths = [path for path in dict.fromkeys(spatial) if not isinstance(network.get_submodule(path), POOLING)]
-    shapes = [one.shape for one in seen]
-    places = [number for number, shape in enumerate(shapes) if len(shape) == 3 and shape[0] == ROWS]
-    tokens = [seen[place].name for place in places if _grid(shapes[place], shapes[:place], side, last)]
-    if paths and not tokens and spatial.count(paths[-1]) == 1 and _decides(network, paths[-1], shape):
-        return paths[-1]
-    raise Unsupported(_candidates([*paths, *tokens]))
+    names, shapes = [one.name for one in run.seen], [one.shape for one in run.seen]
+    last, places = takes_features_last(network), range(len(names))
+    spatial = [place for place in places if _spatial(shapes[place], side, last)]
+    idle = (*POOLING, nn.Softmax)
+    spatial = [place for place in spatial if not isinstance(network.get_submodule(names[place]), idle)]
+    tokens = [place for place in places if len(shapes[place]) == 3 and shapes[place][0] == ROWS]
+    tokens = [place for place in tokens if _grid(shapes[place], shapes[:place], side, last)]
+    end, tries = spatial[-1] if spatial else -1, spatial[-1:]
+    if run.attended and run.attended[-1] > end:
+        start = max(run.attended[:-1], default=0)  # a module of an earlier block is not the last before this one
+        tries = [place for place in reversed(tokens) if start <= place < run.attended[-1]]
+    elif tokens and tokens[-1] > end:
+        tries = []
+    for name in (names[place] for place in tries):
+        if names.count(name) == 1 and _decides(network, name, shape):
+            return name
+    raise Unsupported(_candidates([*dict.fromkeys(names[place] for place in [*spatial, *tokens])]))
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +133,8 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
         others = {name: value for name, value in others.items() if name not in copies}
     # What lies outside the prefix is not the network's, and is told as unexpected.
     chosen |= {name: value for name, value in others.items() if not name.startswith(best)}
+    if type(network).__module__.startswith("transformers.") and not expected <= set(chosen):
+        chosen = _converted(chosen, network)
     return Unwrapped(chosen, *(_moment(weights, normalizer, kind, file) for kind in ("mean", "std")))
 
 
@@ -174,6 +177,19 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str)
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise Problem(f"{file}: the weight {name} holds numbers that are not finite")
     network.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
+
+
+def _converted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return weights by the names of a network of transformers, whose files have others than its modules have."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    given = {"config": deepcopy(network.config), "state_dict": dict(weights), "ignore_mismatched_sizes": True}
+    made, told = type(network).from_pretrained(None, **given, output_loading_info=True)
+    absent = {*told["missing_keys"], *(one if isinstance(one, str) else one[0] for one in told["mismatched_keys"])}
+    found = {name: value for name, value in made.state_dict().items() if name not in absent}
+    return found | {name: weights[name] for name in told["unexpected_keys"] if name in weights}
 
 
 def _kind(values: Tensor) -> tuple[bool, bool]:
