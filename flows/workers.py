@@ -22,6 +22,7 @@ from typing import Any
 
 from flows.supervise import killer
 from stages.cache.remote import pulling
+from stages.study.peak import forget_peak
 from stages.study.problem import Problem
 
 # None of this project's own modules: a worker imports them when it begins, as they are then.
@@ -99,6 +100,7 @@ def fill(study: str, verb: str, names: list[str]) -> float:
     """Make a cell's missing rows and leave them in its journal; give the seconds it took."""
     start = time.monotonic()
     os.chdir(study)  # as where DVC runs the cell: files that params.yaml names are relative to it
+    forget_peak()
     try:
         importlib.import_module(f"stages.{verb}").fill(Path(study), *names)
     finally:

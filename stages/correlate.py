@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from stages.cache import keys
-from stages.cache.rows import of_cell
+from stages.cache.cells import of_cell
 from stages.cache.stores import read, values
 from stages.cache.tables import Field, Table, keys_of
 from stages.inputs import evidence

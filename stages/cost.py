@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stages.cache import keys
-from stages.cache.rows import Rows, of_cell
+from stages.cache.cells import of_cell
+from stages.cache.rows import Rows
 from stages.cache.stores import read, values
 from stages.cache.tables import KEY, Field, Table, keys_of
 from stages.inputs import calls, evidence

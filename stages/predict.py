@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.cache import keys
-from stages.cache.rows import Rows, of_cell
+from stages.cache.cells import of_cell
+from stages.cache.rows import Rows
 from stages.cache.stores import values
 from stages.cache.tables import Field, Table
 from stages.inputs.building import load_classifier

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stages.cache import keys
-from stages.cache.rows import Rows, of_cell
+from stages.cache.cells import of_cell
+from stages.cache.rows import Rows
 from stages.cache.tables import Table
 from stages.inputs import calls, evidence, judging
 from stages.inputs.building import load_classifier

@@ -291,7 +291,9 @@ def test_outputs_that_may_be_logits_pass():
         beside = within.clone()
         beside[5, 2] = other
         check_no_sigmoids("odd", beside)
-    check_no_sigmoids("odd", torch.stack([torch.zeros(8), within[:, 0]], 1))  # as `output: sigmoid` makes them
+    check_no_sigmoids("odd", torch.stack([-within[:, 0], within[:, 0]], 1))  # of z = 2 x, as `output: sigmoid` makes
+    with pytest.raises(Problem, match="its outputs for 8 images are all from 0 to 1"):
+        check_no_sigmoids("odd", torch.stack([-within[:, 0], within[:, 0]], 1) / 2)
 
 
 @pytest.mark.parametrize(

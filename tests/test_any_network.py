@@ -463,8 +463,8 @@ OUTPUTS = {
     "a tuple": (lambda z: (z, z.sum()), 0, lambda z: z),
     "a dictionary": (lambda z: {"aux": z.sum(), "logits": z}, "logits", lambda z: z),
     "both": (lambda z: {"out": (z, z)}, ["out", 1], lambda z: z),
-    "one logit": (lambda z: z[:, :1], "sigmoid", lambda z: torch.stack([0 * z[:, 0], z[:, 0]], 1)),
-    "one number": (lambda z: (z[:, 2],), [0, "sigmoid"], lambda z: torch.stack([0 * z[:, 2], z[:, 2]], 1)),
+    "one logit": (lambda z: z[:, :1], "sigmoid", lambda z: torch.stack([-z[:, 0], z[:, 0]], 1) / 2),
+    "one number": (lambda z: (z[:, 2],), [0, "sigmoid"], lambda z: torch.stack([-z[:, 2], z[:, 2]], 1) / 2),
 }
 
 
@@ -484,6 +484,29 @@ def test_an_entry_says_which_output_is_meant(kind, monkeypatch):
     assert list(network.state_dict()) == list(Parts(wrap).state_dict())
     found = compared("any", network.float(), images.float(), mean=[0.5] * 3, std=[0.25] * 3, engine=ENGINE)
     assert found["runs"] == "fast"
+
+
+def test_of_one_logit_both_classes_can_be_explained(monkeypatch):
+    from stages.model import loading
+
+    torch.manual_seed(0)
+    made = Parts(lambda z: z[:, :1]).double()
+    monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: made)
+    entry = {"family": "module", "call": "x.py:y", "output": "sigmoid"}
+    classifier, images = classified(build(entry, classes=2, watch=building).eval()), images_of((3, 12, 12))
+    seen = images.clone().requires_grad_()
+    made.last(made.conv((seen - 0.5) / 0.25).relu().mean((2, 3)))[:, 0].sum().backward()
+    for target, share in ((0, -0.5), (1, 0.5)):
+        found = classifier.gradient(images, torch.full((len(images),), target), "logit")
+        close(found, share * seen.grad)
+    close(classifier.probabilities(images)[:, 1], classifier.logits(images).diff(dim=1)[:, 0].sigmoid())
+
+
+def test_logarithms_of_probabilities_are_no_logits():
+    about = {"mean": [0.5] * 3, "std": [0.25] * 3, "engine": ENGINE}
+    network = Parts(lambda z: z.log_softmax(1)).eval()
+    with pytest.raises(Problem, match=r"expected logits: leave out the log_softmax at the network's end$"):
+        compared("any", network, images_of((3, 12, 12)).float(), **about)
 
 
 def test_an_output_that_is_not_there_is_told(monkeypatch):

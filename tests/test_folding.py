@@ -404,7 +404,7 @@ WRONG = {
     "a dictionary": (lambda found: {"logits": found}, r"its network gives a dict; expected one tensor of logits"),
     "one logit": (
         lambda found: found[:, :1],
-        r"its network gives one logit an image, .* of a logit z the two are 0 and z",
+        r"its network gives one logit an image, .* of a logit z `output: sigmoid` makes two",
     ),
     "no class": (lambda found: found[:, 0], r"its network gives \(4,\) for 4 images"),
     "a softmax": (lambda found: found.softmax(1), r"at least 0 and sum to 1 .* leave out the softmax"),

@@ -211,6 +211,56 @@ def test_a_local_name_is_not_taken_for_a_module(house):
     assert house("methods/family.py", "return f.double", "return g.double") != before
 
 
+TWO_MODULES = {
+    "imports of two modules under one name": (
+        "if images is None:\n        from stages.methods import _helper as m\n"
+        "    else:\n        from stages import kernel as m\n    return m.double(images)"
+    ),
+    "an import inside of one that is outside": (
+        "def inner(x):\n        from stages import kernel as _helper\n        return _helper.double(x)\n"
+        "    return inner(_helper.double(images))"
+    ),
+    "one import after the other": (
+        "from stages.methods import _helper as m\n    y = m.double(images)\n"
+        "    from stages import kernel as m\n    return m.double(y)"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["methods/_helper.py", "kernel.py"])
+@pytest.mark.parametrize("form", TWO_MODULES)
+def test_a_name_that_stands_for_two_modules_is_followed_to_both(house, form, name):
+    house("kernel.py", "class Base", "def double(x):\n    return 2 * x\n\n\nclass Base")
+    house("methods/family.py", "from stages.methods._helper import double", "from stages.methods import _helper")
+    house("methods/family.py", "return double(np.abs(images))", TWO_MODULES[form])
+    before = house()
+    assert house(name, "return 2 * x", "return x + x") != before
+
+
+def test_imports_of_two_modules_that_change_branches_change_the_digest(house):
+    house("kernel.py", "class Base", "def double(x):\n    return x\n\n\nclass Base")
+    first, second = "from stages.methods import _helper as m", "from stages import kernel as n"
+    lines = (
+        f"if images is None:\n        {first}\n    else:\n        {second}\n    try:\n        return m.double(images)"
+    )
+    lines += "\n    except UnboundLocalError:\n        return n.double(images)"
+    house("methods/family.py", "from stages.methods._helper import double\n", "")
+    house("methods/family.py", "return double(np.abs(images))", lines)
+    before = house()
+    house("methods/family.py", first, "FIRST")
+    house("methods/family.py", second, first)
+    assert house("methods/family.py", "FIRST", second) != before
+
+
+@pytest.mark.parametrize("asks", ["__name__", "__file__", "double.__module__", "getattr(double, '__module__', '')"])
+def test_code_that_asks_where_it_stands_has_another_digest_elsewhere(house, asks):
+    house("methods/family.py", "return double(np.abs(images))", f"return double({asks})")
+    before, stages = house(), signatures.HOUSE
+    (stages / "methods/family.py").rename(stages / "methods/other.py")
+    forget()
+    assert keys.code(("stages.methods.other", "first")) != before
+
+
 def test_two_definitions_that_change_places_change_the_digest(house):
     """Both texts are reached before and after, by other names."""
     house("methods/family.py", "return double(np.abs(images))", "return double(np.abs(images)) - triple(images)")

@@ -133,6 +133,12 @@ def test_no_class_is_that_of_an_image_of_several_labels():
         call("faithfulness_regions", "sufficiency", {"threshold": 0.6}, evidence)
 
 
+def test_there_is_no_other_class_for_an_image_of_several_labels():
+    evidence = {**make_evidence(12), "classifier": of_several()}
+    with pytest.raises(Unsupported, match=r"another label may be one that the image has too$"):
+        call("randomization", "random_logit", SETTINGS.get("random_logit", {"similarity": "spearman"}), evidence)
+
+
 def test_accuracy_is_the_share_of_labels_that_are_found():
     several, pixels = of_several(), torch.randint(256, (40, 3, HEIGHT, WIDTH), generator=torch.manual_seed(1))
     labels = torch.arange(40) % 4
@@ -141,6 +147,7 @@ def test_accuracy_is_the_share_of_labels_that_are_found():
     due = (logits.gather(1, labels[:, None]) >= 0).float().mean().item()
     assert 0 < due < 1
     assert found["accuracy"] == pytest.approx(due)
+    assert "top5" not in found
     assert found["accuracy"] != pytest.approx((logits.argmax(1) == labels).float().mean().item())
 
 
@@ -307,5 +314,5 @@ def test_a_picture_has_one_row_for_each_id(study):
     table = study / "data/raw/photos/labels.csv"
     table.write_text("\n".join(line.partition(",")[2] for line in table.read_text().splitlines()))
     write(study, params)
-    with pytest.raises(Problem, match=r"row 3: label = 'dog'; a row above says 'cat' of the same path"):
+    with pytest.raises(Problem, match=r"line 3: label = 'dog'; a row above says 'cat' of the same path"):
         collect.main(study, "photos")

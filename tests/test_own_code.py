@@ -210,14 +210,21 @@ def test_a_file_beside_that_is_named_as_a_standard_module_hides_it_from_no_packa
     wave = sys.modules.pop("wave", None)
     import json
 
-    lazy = "\n\ndef made():\n    import json\n    import wave\n    assert json.loads('[1]') == [1]\n    return net()\n"
-    written(tmp_path, {"tower.py": NET + lazy, "json.py": "raise RuntimeError\n", "wave.py": "own = 1\n"})
-    given = {**TOWER, "call": "tower.py:made"}
+    written(tmp_path, {"tower.py": NET, "json.py": "raise RuntimeError\n", "wave.py": "own = 1\n"})
+    given = {**TOWER, "call": "tower.py:net"}
     assert isinstance(build(given, classes=4, watch=building, study=tmp_path), nn.Conv2d)
     assert sys.modules["json"] is json
     assert "wave" not in sys.modules
     if wave is not None:
         sys.modules["wave"] = wave
+
+
+@pytest.mark.parametrize("name", ["wave", "numpy", "stages"])
+def test_what_a_file_imports_beside_it_must_not_have_the_name_of_a_module_there_is(tmp_path, name):
+    """Else it depends on what the process has imported before which of the two is taken."""
+    written(tmp_path, {"tower.py": f"import {name}\n{NET}", f"{name}.py": "own = 1\n"})
+    with pytest.raises(Problem, match=rf"tower.py:net': .*{name}.py has the name of .*: give it another name"):
+        build({**TOWER, "call": "tower.py:net"}, classes=4, watch=building, study=tmp_path)
 
 
 def test_a_package_s_network_that_reads_a_file_is_told_of_settings(tmp_path, kept, monkeypatch):

@@ -276,6 +276,7 @@ def test_a_visit_logs_one_line(tmp_path):
         rows.log({"method": {"forward": 3, "backward": 0}})
     (line,) = (tmp_path / ".atlas/log.jsonl").read_text().splitlines()
     told = json.loads(line)
+    assert 20 < told["peak_mb"] < 20000
     assert (told["cell"], told["rows_wanted"], told["rows_reused"], told["rows_computed"]) == (
         "attribute@cell",
         3,

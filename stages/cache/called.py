@@ -45,21 +45,24 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     """Give what a network depends on beside its settings and code of this project, by name.
 
     Returns:
-        The bytes of files, in hexadecimal digits, by their path as the settings have it; the versions of the packages
-        that these import, or that are named, and of those that they require.
+        The bytes of files, in hexadecimal digits, by their path as the settings have it, each with the place where it
+        is found among those that are looked at; the versions of the packages that these import, or that are named, and
+        of those that they require.
     """
+    study = study.resolve()
     call = settings.get("call", "").rpartition(":")[0]
     place = Path(settings.get("folder", call)).parent
     own = files(placed(settings, study))
     starts = [study / settings["folder"]] if "folder" in settings else beside(study / call)
-    found: dict[str, Any] = {}
+    # What lies beside the target of a link is named as if it lay beside the link.
+    bases = [study / place] if "folder" in settings else starts
+    found: dict[str, list[str]] = {}
     for file in own:
-        # No link is followed: files of linked folders keep the names by which they differ, on every machine. What lies
-        # beside the target of a link is named as if it lay beside the link.
-        base = next(start for start in (study / place, *starts) if file.is_relative_to(start))
+        # No link is followed: files of linked folders keep the names by which they differ, on every machine.
+        base = max((one for one in bases if file.is_relative_to(one)), key=lambda one: len(one.parts))
         name = (place / os.path.relpath(file, base)).as_posix()
         try:
-            found[name] = found.get(name, "") + unedited.read(file).hex()
+            found.setdefault(name, []).append(f"{bases.index(base)} {unedited.read(file).hex()}")
         except OSError as error:
             raise Problem(f"{file}: cannot be read ({error.strerror})") from None
     asked = {name for file in own if file.suffix == ".py" for name in _outside(file, starts)}
@@ -67,7 +70,8 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
         asked |= {call.partition(".")[0]}
     # Of those that are not installed, whether one lies on Python's path is the machine's to say.
     absent = {name: packages.ABSENT for name in sorted(asked) if not packages.distributions(name)}
-    return found | absent | packages.versions(asked - set(absent))
+    contents = {name: " ".join(sorted(held)) for name, held in found.items()}
+    return contents | absent | packages.versions(asked - set(absent))
 
 
 def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = ()) -> list[Path]:
@@ -99,12 +103,12 @@ def _modules(starts: list[Path], name: str) -> list[Path]:
     for start in starts:
         file = start / f"{name}.py"
         found += [*([file] if file.is_file() else []), *_within(start / name, (".py",))]
-        if _stands(start, name):
+        if stands(start, name):
             break
     return found
 
 
-def _stands(start: Path, name: str) -> bool:
+def stands(start: Path, name: str) -> bool:
     """Say whether a folder has a module that is taken before any other: a file, or a folder with `__init__.py`."""
     return any(one.is_file() for one in (start / f"{name}.py", start / name / "__init__.py"))
 
@@ -117,7 +121,7 @@ def _outside(file: Path, starts: list[Path]) -> set[str]:
 
 def _gives_way(starts: list[Path], name: str) -> bool:
     """Say whether an installed package is taken instead of what lies in the folders: one without `__init__.py`."""
-    return not any(_stands(start, name) for start in starts) and bool(packages.distributions(name))
+    return not any(stands(start, name) for start in starts) and bool(packages.distributions(name))
 
 
 def _imported(file: Path) -> set[str]:

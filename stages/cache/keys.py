@@ -70,8 +70,8 @@ def _code(roots: tuple[tuple[str, str], ...]) -> bytes:
     found = source.reach(*roots)
     # Those that no definition which is reached declares, too: what was read of them is not told by a name.
     digests = sorted([file.name, digest(unedited.read(file)).hex()] for file in found.files)
-    # The whole texts of modules are the same for all their functions.
-    told = [list(roots)] if found.whole else []
+    # The whole texts of modules are the same for all their functions, and stand where they do.
+    told = [list(roots), list(found.texts)] if found.whole or found.placed else []
     return digest(list(found.texts.values()), len(roots), packages.versions(found.packages), digests, *told)
 
 

@@ -23,12 +23,13 @@ import zarr
 
 from stages.cache.keys import SIZE, digest
 from stages.cache.locks import take
-from stages.cache.recorded import bring, moved, recorded
+from stages.cache.recorded import bring, recorded
 from stages.cache.remote import pulling
 from stages.cache.stores import array, begin, copy_shard, fill, group_at, place, replace
 from stages.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, parts, shard, small, telling
 from stages.study import unedited
-from stages.study.params import path
+from stages.study.peak import peak_memory
+from stages.study.problem import Problem
 
 Others = Callable[[], list[str]]
 
@@ -73,11 +74,10 @@ class Rows:
         """Give the positions, in the flattened table, of the rows that no memo holds intact."""
         keys = table.keys.reshape(-1, SIZE)
         positions = [i for i in range(len(keys)) if keys[i].any()]
-        if pulling():
-            links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
-            bring(self.atlas.parent, [link.readlink() for link in links])
+        self._bring(table, positions)
         absent = self._absent(table, positions)
         if absent and self._look_further():
+            self._bring(table, absent)
             absent = self._absent(table, absent)
         self.wanted += len(positions)
         self.reused += len(positions) - len(absent)
@@ -182,6 +182,7 @@ class Rows:
             "computed": self.made,
             "assembled": not self.journal.exists(),
             "seconds": round(time.monotonic() - self._started, 3),
+            "peak_mb": peak_memory(),
             "passes": passes,
             "versions": {name: metadata.version(name) for name in ("torch", "numpy", "zarr")},
             "machine": f"{platform.machine()} {platform.system()} python {platform.python_version()}",
@@ -215,12 +216,23 @@ class Rows:
             absent += [i for i, good in zip(part, intact, strict=True) if not good]
         return absent
 
+    def _bring(self, table: Table, positions: list[int]) -> None:
+        """Bring the files of rows that are recorded and not here, where files are brought."""
+        if pulling():
+            keys = table.keys.reshape(-1, SIZE)
+            links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
+            bring(self.atlas.parent, [link.readlink() for link in links])
+
     def _look_further(self) -> bool:
         """Add what other cells have recorded to the memos, once; say whether there is any."""
         others, self._others = self._others(), list
         for number, other in enumerate(others):
-            laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", telling)
-            self._memos.add_output(laid, last=True)
+            try:
+                laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", telling)
+            except Problem as problem:  # of another cell: this one can do without
+                print(f"warning: {self.cell}: rows of {other} are not looked at: {problem}", file=sys.stderr)
+            else:
+                self._memos.add_output(laid, last=True)
         return bool(others)
 
     def _tell(self) -> None:
@@ -272,26 +284,6 @@ class Rows:
             array(group, name, arrays[name], *told[name], lead=len(lead))
         array(group, KEY, table.keys, (*table.dims, "byte"), {})
         array(group, DIGEST, digests.reshape(*lead, SIZE), (*table.dims, "byte"), {})
-
-
-def of_cell(study: Path, params: dict, verb: str, kind: str, *names: str, wait: bool = True) -> Rows:
-    """Open the rows of a cell, whose output is of a kind: `attribute@resnet_vanilla-cam` makes maps.
-
-    Rows that are missing are looked for, too, where a method, a family or a classifier may have been before.
-    """
-    cell = f"{verb}@{'-'.join(names)}"
-    named = {f"{verb}@{name}": {} for name in params["classifiers"]}
-    if len(names) > 1:
-        named = {
-            f"{of_classifier}-{family}": {f"methods.{family}": entries}
-            for of_classifier in named
-            for family, entries in params["methods"].items()
-        }
-
-    def others() -> list[str]:
-        return [other for other in moved(study, verb, named) if other != cell]
-
-    return Rows(study, cell, path(study, kind, *names), params["stores"]["shard_rows"], wait=wait, others=others)
 
 
 def _refusal(shared: bytes) -> str:

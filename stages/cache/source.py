@@ -31,6 +31,7 @@ from stages.cache.modules import (
     with_imports,
 )
 from stages.cache.packages import ANY
+from stages.cache.placeless import Placeless, asks_place, named_modules
 from stages.cache.unheld import unheld
 from stages.study import unedited
 
@@ -60,6 +61,7 @@ class Reach(NamedTuple):
     files: frozenset[Path]
     unheld: tuple[str, ...]  # what definitions ask that no key can hold
     whole: str  # why whole modules were taken; empty where definitions were
+    placed: bool  # whether a definition asks where a module stands
 
 
 class Source(NamedTuple):
@@ -87,7 +89,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     packages: set[str] = set()
     modules: set[str] = set()
     asked: set[str] = set()
-    why = ""
+    why, placed = "", False
     waiting = deque(roots)
     while waiting:
         at = waiting.popleft()
@@ -102,7 +104,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
         packages |= found.packages
         asked |= {f"{told}, in {at[0]}" for told in found.unheld}
         modules |= {at[0], *found.modules}
-        why = why or found.whole
+        why, placed = why or found.whole, placed or found.placed
     modules = with_imports(modules, everywhere=False)
     why = why or next((why for name in sorted(modules) if (why := read(name).impure) and name != FIRST), "")
     if why:
@@ -113,7 +115,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
         texts |= {(FIRST, "*"): text(FIRST)} if FIRST in modules else {}
         packages |= {package for name in modules for package in read(name).unused}
     files = frozenset(file for name in modules for file in declared(name))
-    return Reach(texts, frozenset(modules), frozenset(packages), files, tuple(sorted(asked)), why)
+    return Reach(texts, frozenset(modules), frozenset(packages), files, tuple(sorted(asked)), why, placed)
 
 
 class Definition(NamedTuple):
@@ -125,6 +127,7 @@ class Definition(NamedTuple):
     modules: frozenset[str]
     unheld: tuple[str, ...]
     whole: str
+    placed: bool
 
 
 @cache
@@ -143,7 +146,7 @@ def _definition(module: str, name: str) -> Definition:
         known = source.imports | dict(imports_in(node, module))
         asked += unheld(node, known, set(source.definitions))
         targets += _names(node, module, source, packages, modules)
-        texts.append(ast.dump(_Placeless(module, _named_modules(node, known)).visit(copy.deepcopy(node))))
+        texts.append(ast.dump(Placeless(module, named_modules(node, known)).visit(copy.deepcopy(node))))
         if (module, name) not in KNOWN:
             why = why or dynamic(node, known, set(source.definitions))
     if not nodes and name not in source.imports:
@@ -154,7 +157,8 @@ def _definition(module: str, name: str) -> Definition:
     if nodes:
         targets += [(one.name, f"file {hashlib.sha256(unedited.read(one)).hexdigest()}") for one in declared(module)]
     told = why and f"{module}: {why}"
-    return Definition(";".join(texts), targets, frozenset(packages), frozenset(modules), tuple(asked), told)
+    placed = any(asks_place((module, name), node) for node in nodes)
+    return Definition(";".join(texts), targets, frozenset(packages), frozenset(modules), tuple(asked), told, placed)
 
 
 @cache
@@ -197,45 +201,16 @@ def _names(
         modules |= modules_of(imported)
     # A name that is bound both by its module and by the definition itself is followed both ways.
     found: list[tuple[str, Target]] = [(name, (module, name)) for name in sorted(free) if name in source.definitions]
-    parts: dict[int, tuple[str, Target]] = {}
+    parts: dict[int, list[tuple[str, Target]]] = {}
     for name, imported in [*((name, source.imports[name]) for name in sorted(free & set(source.imports))), *own]:
         used = [id(use) for use in uses.get(name, [])]
         # Of a module that no name here stands for, all is taken: a.b.c, or what a class imports.
         if not is_module(imported) or not used or any(use not in taken for use in used):
             found += _target(name, imported, packages, modules)
         else:
-            parts |= {use: (taken[use], (".".join(filter(None, imported)), taken[use])) for use in used}
-    return found + [parts[id(inner)] for inner in ast.walk(node) if id(inner) in parts]
-
-
-def _named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[str]:
-    """Name what stands for a module of this project wherever a definition uses it, to take attributes of it alone."""
-    used = [
-        inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and is_module(imports.get(inner.id, ("", "")))
-    ]
-    taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
-    other = {one.id for one in used if id(one) not in taken or not isinstance(one.ctx, ast.Load)}
-    inside = [inner for inner in ast.walk(node) if not isinstance(inner, ast.alias)]
-    bound_otherwise = {getattr(inner, field, None) for inner in inside for field in ("arg", "name", "rest")}
-    return {one.id for one in used} - other - bound_otherwise
-
-
-class _Placeless(ast.NodeTransformer):
-    """Take the names and places of this project's modules out of a definition."""
-
-    def __init__(self, module: str, named: set[str]) -> None:
-        self.module, self.named = module, named
-
-    def visit_Name(self, node: ast.Name) -> ast.Name:
-        """Leave out the name of a module."""
-        return ast.Name("", node.ctx) if node.id in self.named else node
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        """Leave out where something is imported from, but not the names that this binds."""
-        found = bindings(node, self.module)
-        if "*" in found or not all(map(is_project, found.values())):
-            return node
-        return ast.ImportFrom("", [ast.alias("" if name in self.named else name) for name in found], 0)
+            for use in used:
+                parts.setdefault(use, []).append((taken[use], (".".join(filter(None, imported)), taken[use])))
+    return found + [part for inner in ast.walk(node) for part in parts.get(id(inner), [])]
 
 
 def _free(node: ast.stmt) -> set[str]:

@@ -52,7 +52,7 @@ def _timm(name: str, tag: str, told: str) -> dict[str, Any]:
     if tag not in known:
         raise Problem(f"{told}: timm knows no such weights of {name}; it knows: {', '.join(known) or 'none'}")
     about = timm.models.get_pretrained_cfg(f"{name}.{tag}").to_dict()
-    return _of_timm(data.resolve_data_config(pretrained_cfg=about), told)
+    return _of_timm(data.resolve_data_config(pretrained_cfg=about, use_test_size=True), told)
 
 
 def _of_timm(about: dict[str, Any], told: str) -> dict[str, Any]:

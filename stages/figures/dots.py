@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from stages.figures.order import RAISED
+from stages.figures.order import RAISED, leading
 from stages.figures.theme import INK, LONGEST, PAPER, SOFT, TEXT, fit, marker, series, shortened, style, svg
 
 WIDTH, ROW = 4.5, 0.225
@@ -48,7 +48,8 @@ def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
         axes.set_xlabel("mean rank over metrics  (1 is best)")
         axes.xaxis.get_major_locator().set_params(integer=True)
         _names(axes, by_classifier)
-        best = ", ".join(f"{row.name} {row.value[0]:.1f}" for row in overall[:3])
+        ranked = [row for row in overall if row.name in leading(summary)]
+        best = ", ".join(f"{row.name} {row.value[0]:.1f}" for row in ranked[:3])
         return svg(figure, f"Mean rank of {len(order)} methods, best first: {best} and so on, with intervals.")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from stages.cache import keys
 from stages.inputs import kept, places, process, reads, watched
 from stages.inputs.reading import NAMED, OF_NETWORKS, OWN, SERVING, Held, Reading
-from stages.model.memory import LISTENERS
+from stages.model import memory
 from stages.study.params import find
 from stages.study.problem import Fault, Problem
 from stages.study.settings import Entry
@@ -150,10 +150,10 @@ class Guard:
         self._process = process.state()
 
     def __enter__(self) -> None:
-        LISTENERS.append(self._hear)
+        memory.LISTENERS.append(self._hear)
 
     def __exit__(self, *error: object) -> None:
-        LISTENERS.remove(self._hear)
+        memory.LISTENERS.remove(self._hear)
 
     def _hear(self, function: str, result: object) -> None:
         if id(result) not in self._shared:
@@ -201,6 +201,7 @@ def anew(attempt: Callable[[], None]) -> None:
 
 def forget() -> None:
     """Have the modules of methods, metrics and networks imported anew: what they remember is dropped."""
+    memory.forget()
     for name in [name for name in sys.modules if name.startswith(NAMED)]:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")

@@ -9,6 +9,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 from zennit.types import Activation, AvgPool
 
+from stages.model.resizing import reduced
 from stages.study.problem import Unsupported
 
 MODULES = (
@@ -46,7 +47,7 @@ KINDS = {
 # Modules whose functions these are.
 FROM = (
     *("torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"),
-    *("torchvision.ops.stochastic_depth", "torchvision.models.swin_transformer", "stages.networks._adapted"),
+    *("torchvision.ops.stochastic_depth", "torchvision.models.swin_transformer"),
 )
 MATRICES = ("matmul", "bmm", "einsum")
 GATES = (nn.Sigmoid, nn.Hardsigmoid)
@@ -153,7 +154,8 @@ def _kind(graph: GraphModule, node: Node, found: dict[Node, str]) -> str:
         if kind == "normalization" and (layer.training or layer.running_mean is None):
             kind = "unknown"  # by the batch
     else:
-        known = node.op == "call_method" or getattr(node.target, "__module__", "") in FROM or node.target is getattr
+        known = node.op == "call_method" or node.target in (getattr, reduced)
+        known = known or getattr(node.target, "__module__", "") in FROM
         kind = _checked(node, name, KINDS.get(name, "unknown") if known else "unknown", given)
     if kind == "unknown" and (name in FUSED or name == "MultiheadAttention"):
         raise Unsupported(f"its attention is fused ({name}), and no rule is known for it")

@@ -15,6 +15,7 @@ from stages.metrics._similarity import similarities
 from stages.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
 from stages.model.classifier import Classifier
 from stages.model.memory import shared
+from stages.study.problem import Unsupported
 from stages.study.seeds import generator, uniform
 
 ATTRS = {
@@ -167,6 +168,8 @@ def _of_another_class(
 @shared(calls=2)  # metrics on all images and metrics on fewer take turns
 def _others(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Targets:
     """Draw another class for each image: one pass, which says how many there are."""
+    if classifier.reading.several:
+        raise Unsupported("another label may be one that the image has too")
     classes = classifier.logits(images[:1]).shape[1]
     at_least(2, "random_logit", "the number of classes", classes)
     drawn = (uniform(seeds, "random_logit", 0, (1,))[:, 0] * (classes - 1)).long().to(targets.device)

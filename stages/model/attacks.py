@@ -55,7 +55,8 @@ def attack(
 def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
     """Measure the share of images whose label is predicted, and of those where its logit is one of the five largest.
 
-    Of several labels an image, each row having one that is there, the share is that of labels which are found.
+    Of several labels an image, each row having one that is there, the share is that of labels which are found, and
+    there is no such five.
 
     Args:
         classifier: What is evaluated.
@@ -69,7 +70,8 @@ def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> 
         first += int(classifier.reading.right(logits, targets).sum())
         largest = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
         among += int((largest == targets[:, None]).any(1).sum())
-    return {"judged_on": images, "accuracy": first / images, "top5": among / images}
+    found = {"judged_on": images, "accuracy": first / images}
+    return found if classifier.reading.several else {**found, "top5": among / images}
 
 
 def attacked(

@@ -102,23 +102,27 @@ def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
         found = shaped(name, network(normalized), len(normalized))
     if found.shape[1] < 2:
         told = "its network gives one logit an image, expected one for each of two classes or more"
-        raise Problem(f"classifier {name}: {told}: of a logit z the two are 0 and z, which `output: sigmoid` makes")
+        raise Problem(f"classifier {name}: {told}: of a logit z `output: sigmoid` makes two")
     if (found >= 0).all() and ((found.sum(1) - 1).abs() <= CLOSE).all():
         told = "its outputs are at least 0 and sum to 1 for each image"
         raise Problem(f"classifier {name}: {told}; expected logits: leave out the softmax at the network's end")
+    if (found <= 0).all() and (found.logsumexp(1).abs() <= CLOSE).all():
+        told = "its outputs are the logarithms of numbers that sum to 1 for each image"
+        raise Problem(f"classifier {name}: {told}; expected logits: leave out the log_softmax at the network's end")
     return found
 
 
 def check_no_sigmoids(name: str, logits: Logits) -> None:
     """Check that a network's outputs for real images are not sigmoids of logits: enough values, all in [0, 1].
 
-    Where a class has 0 for every image they pass: `output: sigmoid` makes such logits of one that may lie in [0, 1].
+    Of two classes whose logits are −z/2 and z/2, as `output: sigmoid` makes them, it is z that is looked at.
 
     Raises:
         Problem: they are taken for sigmoids.
     """
-    within = bool(((logits >= 0) & (logits <= 1)).all())
-    if within and logits.numel() >= ENOUGH and bool((logits != 0).any(0).all()):
+    if logits.shape[1] == 2 and bool((logits[:, 0] == -logits[:, 1]).all()):
+        logits = 2 * logits[:, 1]
+    if logits.numel() >= ENOUGH and bool(((logits >= 0) & (logits <= 1)).all()):
         told = f"its outputs for {len(logits)} images are all from 0 to 1, as probabilities by sigmoid are"
         raise Problem(f"classifier {name}: {told}; expected logits: leave out the sigmoid at the network's end")
 

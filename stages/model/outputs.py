@@ -117,9 +117,9 @@ def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Modu
 
     Args:
         network: It is changed in place.
-        output: A place in a tuple, a key, or `sigmoid`, where of one logit z an image the classes' logits are 0 and z,
-            or `sigmoids`, where each logit is that of a label of which an image may have several; a list of these is
-            followed in order.
+        output: A place in a tuple, a key, or `sigmoid`, where of one logit z an image the classes' logits are −z/2 and
+            z/2 (their softmax is the sigmoid of z, and either can be explained), or `sigmoids`, where each logit is
+            that of a label of which an image may have several; a list of these is followed in order.
     """
     kind, steps = type(network), output if isinstance(output, list) else [output]
     read, steps = (SEVERAL_LABELS, steps[:-1]) if several_labels(output) else (ONE_CLASS, steps)
@@ -142,7 +142,7 @@ def _part(found: Any, step: int | str, images: Any) -> Any:
             told = f"the network gives {tuple(found.shape)} for {len(images)} images, expected one logit an image"
             raise Problem(f"params.yaml: network.output = 'sigmoid': {told}")
         logit = found.reshape(-1, 1)
-        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return torch.cat([-logit / 2, logit / 2], dim=1)
     try:
         return found[step]
     except (KeyError, IndexError, TypeError):

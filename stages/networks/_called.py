@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from stages.cache.called import beside
+from stages.cache.called import beside, files, stands
 from stages.networks._made import made
 from stages.study.problem import Problem
 
@@ -37,9 +37,13 @@ def called(family: str, call: str, settings: dict[str, Any]) -> nn.Module:
     file = Path(place)
     if not file.is_file():
         raise Problem(f"{told}: there is no file {file}")
-    if hidden := _hidden(file.stem):
-        raise Problem(f"{told}: {file.name} has the name of {hidden}, which it would hide: give it another name")
-    with _reachable(beside(file)):
+    starts = beside(file)
+    for one in files({"call": call}):
+        start = next(start for start in starts if one.is_relative_to(start))
+        module = one.relative_to(start).parts[0].removesuffix(".py")
+        if stands(start, module) and (hidden := _hidden(module)):
+            raise Problem(f"{told}: {one} has the name of {hidden}, which it would hide: give it another name")
+    with _reachable(starts):
         return made(f"{told}:", _attribute(_loaded(file, told), name, told), settings)
 
 
