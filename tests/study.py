@@ -131,5 +131,15 @@ def repro(house: Path, *targets: str) -> dict[str, dict]:
     return {line["cell"]: line for line in map(json.loads, log.read_text().splitlines()[before:])}
 
 
+def computed(lines: dict[str, dict]) -> dict[str, int]:
+    """Rows computed, by `verb:table`: method and kind of picture for maps, metric for scores."""
+    found: dict[str, int] = {}
+    for cell, line in lines.items():
+        for table, rows in line["computed"].items():
+            name = f"{cell.partition('@')[0]}:{table.replace('.zarr/', ':')}"
+            found[name] = found.get(name, 0) + rows
+    return found
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}

@@ -2,17 +2,20 @@
 
 import hashlib
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from forked import call
 from PIL import Image
-from study import ROOT
+from study import ROOT, build, environment, run, tiny
 
 from stages import attribute, collect, predict, prepare, score, select, tile, versions
-from stages.share import open_maps
+from stages.share import open_maps, open_results
 from stages.study.params import load
 from stages.study.problem import Problem
 
@@ -73,14 +76,19 @@ def study(tmp_path, monkeypatch):
     return Path()
 
 
+def photographed(place: Path) -> None:
+    """Draw ten pictures of two classes, a folder for each."""
+    draws = np.random.default_rng(0)
+    for number in range(10):
+        file = place / "photos" / ("cat", "dog")[number % 2] / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (80 + number, 90, 3), dtype=np.uint8)).save(file)
+
+
 def test_a_folder_of_pictures_and_a_checkpoint(study, tmp_path):
     from torchvision.models import resnet18
 
-    draws = np.random.default_rng(0)
-    for number in range(10):
-        file = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.jpg"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draws.integers(0, 256, (80 + number, 90, 3), dtype=np.uint8)).save(file)
+    photographed(tmp_path)
     torch.manual_seed(0)
     torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "resnet18.pth")
     before = (tmp_path / "resnet18.pth").read_bytes()
@@ -94,6 +102,42 @@ def test_a_folder_of_pictures_and_a_checkpoint(study, tmp_path):
         assert maps.sizes == {"image": 10, "y": 64, "x": 64}
         assert np.isfinite(maps).all()
     assert (tmp_path / "resnet18.pth").read_bytes() == before
+
+
+def test_the_commands_of_the_readme_make_a_report(tmp_path, monkeypatch):
+    """As they stand, on ten pictures and a network saved to a file, with a few methods and metrics."""
+    from torchvision.models import resnet18
+
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    photographed(tmp_path)
+    torch.manual_seed(0)
+    torch.save(resnet18(num_classes=2).state_dict(), tmp_path / "resnet18.pth")
+    (commands,) = re.findall(r"```sh\n(mkdir.*?)```", README.read_text(), re.DOTALL)
+    for name in ("photos", "resnet18.pth"):
+        commands = re.sub(rf"/where/(they|it)/lies?/{name}", str(tmp_path / name), commands)
+    *prepared, reproduced = commands.splitlines()
+    house = build(tmp_path / "house", tiny())
+    shutil.copy(ROOT / "Makefile", house)
+    (house / "studies/photographs").mkdir(parents=True)
+    shutil.copy(ROOT / "studies/photographs/params.yaml", house / "studies/photographs")
+    subprocess.run(["bash", "-euc", "\n".join(prepared)], cwd=house, check=True, capture_output=True)
+    study, about = house / "studies/mine", shown(README)
+    given(study, about)
+    words = reproduced.removeprefix("uv run ").split()
+    told = call(words, house, environment(house))
+    assert told.returncode == 1
+    weights = about["classifiers"]["mine"]["weights"]
+    weights["sha256"] = hashlib.sha256((tmp_path / "resnet18.pth").read_bytes()).hexdigest()
+    assert weights["sha256"] in told.stderr
+    given(study, about)
+    run(house, *words)
+    assert open_maps("mine", "gradcam", study=study).sizes == {"image": 10, "y": 224, "x": 224}
+    assert np.isfinite(open_results(study=study)["mean"].sel(metric="deletion")).all()
+    page = (study / "data/report/index.html").read_text()
+    assert all(f"mine/{name}/" in page for name in ("cat", "dog"))
+    refused = page[page.index('id="refused"') :]
+    assert "pointing_game" in refused
+    assert "the dataset photos has no boxes" in refused
 
 
 def test_a_network_of_ones_own_of_four_channels_and_images_that_are_not_square(study, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 from safetensors.torch import load_file, save_file
-from study import GRIDS, IMAGES, build, files, repro, run, tiny, write
+from study import GRIDS, IMAGES, build, computed, files, repro, run, tiny, write
 
 MAPS = IMAGES + 4 * GRIDS
 ROWS = ("score", "correlate", "cost")  # these stages, and what they need, make all rows
@@ -21,16 +21,6 @@ PER_METHOD = {"pointing_game": IMAGES, "relevance_rank": IMAGES, "grid_pointing_
 @pytest.fixture
 def house(baseline, tmp_path) -> Path:
     return Path(shutil.copytree(baseline, tmp_path / "house", symlinks=True))
-
-
-def computed(lines: dict[str, dict]) -> dict[str, int]:
-    """Rows computed, by `verb:table`: method and kind of picture for maps, metric for scores."""
-    found: dict[str, int] = {}
-    for cell, line in lines.items():
-        for table, rows in line["computed"].items():
-            name = f"{cell.partition('@')[0]}:{table.replace('.zarr/', ':')}"
-            found[name] = found.get(name, 0) + rows
-    return found
 
 
 def maps(*methods: str) -> dict[str, int]:
