@@ -276,6 +276,9 @@ def test_imagenet_s(tmp_path):
     put(file)
     with pytest.raises(Unusable, match=r"00000001.png cannot be read"):
         first.mask()
+    Image.fromarray(coded([[0, 3, 300], [1000, 3, 300]])).save(file, "jpeg")
+    with pytest.raises(Unusable, match=r"00000001.png is of a lossy format, which changes numbers; expected PNG"):
+        first.mask()
 
 
 # Oxford-IIIT Pet
@@ -764,6 +767,19 @@ def test_boxes_and_masks_of_coco_follow_their_pictures_into_the_store(tmp_path):
         ["val2017/000000000724.jpg", "an image of annotations/instances_val2017.json, and not there"],
         ["val2017/000000000632", "its mask has 6 × 8 pixels, it 7 × 8"],
     ]
+
+
+def test_a_picture_that_its_annotation_is_not_of_is_left_out(tmp_path):
+    """Sizes in the XML of ImageNet are not all those of its pictures: a box may lie outside."""
+    raw = tmp_path / "raw"
+    for number in (1, 2):
+        paint(raw / "val" / TENCH / f"ILSVRC2012_val_0000000{number}.JPEG")
+    voc(raw / "Annotations" / "ILSVRC2012_val_00000001.xml", [(TENCH, 111, 108, 441, 193)])
+    voc(raw / "Annotations" / "ILSVRC2012_val_00000002.xml", [(TENCH, 1, 1, 441, 4)])
+    store = stored(tmp_path, family="imagenet", boxes="Annotations")
+    assert store["boxes"][:].tolist() == [[[1, 1, 8, 4]]]
+    told = "a box is [111, 108, 441, 193], all of it outside the image; expected x 0 to 8, y 0 to 6"
+    assert store.attrs["left_out"] == [["ILSVRC2012_val_00000001", told]]
 
 
 def test_boxes_and_masks_of_published_pictures_count_stored_pixels(tmp_path):

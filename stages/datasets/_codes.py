@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.datasets._pictures import Unusable
+from stages.datasets._pictures import Unusable, is_lossy
 from stages.study import unedited
 
 
@@ -21,7 +21,11 @@ def codes(file: Path, called: str) -> np.ndarray:
         Unusable: with the reason.
     """
     try:
-        with Image.open(BytesIO(unedited.read(file))) as image:
-            return np.asarray(image)
+        content = unedited.read(file)
+        with Image.open(BytesIO(content)) as image:
+            lossy, values = is_lossy(image, content), np.asarray(image)
     except Exception as error:  # decoders raise whatever the damage makes them stumble over
         raise Unusable(f"its {called} {file.name} cannot be read ({error})") from None
+    if lossy:
+        raise Unusable(f"its {called} {file.name} is of a lossy format, which changes numbers; expected PNG")
+    return values

@@ -1,10 +1,11 @@
 """Bring pictures of any size to one: pixels, boxes and masks alike.
 
 Pixels are resized as torchvision's `v2.Resize` does with antialiasing, and cropped as its `CenterCrop` does, channel by
-channel and for any number of channels: bilinear and bicubic as it does with pictures of Pillow, bit for bit, and with
-tensors of bytes within one gray level (two where the bicubic filter enlarges; more where it overshoots black or white,
-which the two cut off at different steps). `nearest` takes the source pixel that the middle of the new pixel lies in
-(torchvision's NEAREST_EXACT).
+channel and for any number of channels: bilinear and bicubic as it does with pictures of Pillow, bit for bit, whether
+they shrink or enlarge. With tensors of bytes torchvision's own result is within one gray level of that (two where the
+bicubic filter enlarges; more where it overshoots black or white, which the two cut off at different steps). `nearest`
+takes the source pixel that the middle of the new pixel lies in (torchvision's NEAREST_EXACT), on the border of two the
+second.
 A pixel of a mask is object where at least half of the source pixels are whose middle lies in it.
 A box becomes the smallest one of whole pixels that holds it, and is clipped; what is wholly cropped away is no box.
 """
@@ -92,10 +93,9 @@ def channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
 
 
 def _resized(image: Image.Image, at: Placement, how: Image.Resampling) -> Image.Image:
-    """Resize rows, then columns, as Pillow does in one go, but of columns only those that the crop keeps."""
-    (height, width), (bottom, right) = at.resized, (at.top + at.size[0], at.left + at.size[1])
-    wide = image.resize((width, at.source[0]), how).crop((at.left, 0, right, at.source[0]))
-    return wide.resize((at.size[1], height), how).crop((0, at.top, at.size[1], bottom))
+    """Resize in one go: whether rows or columns come first is Pillow's to choose by the shape, and changes values."""
+    height, width = at.resized
+    return image.resize((width, height), how).crop((at.left, at.top, at.left + at.size[1], at.top + at.size[0]))
 
 
 def _mask(mask: np.ndarray, at: Placement) -> np.ndarray:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from stages.datasets import _pictures
 from stages.datasets._fit import channels_first, fitted
@@ -67,17 +66,28 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
     """Decode a picture and its mask, check both, and fit them; give the reason where it is to be left out.
 
     Nothing of arrays is rescaled or rounded: what has another type or range than the contract's was meant otherwise.
+    A box all of which is outside of a picture that is a file is a defect of the two, as a mask of another size is, and
+    leaves the picture out; of pixels that come as an array, whose size the source knows, it is an error of the source.
 
     Raises:
         Problem: pixels, mask or boxes are not as the contract has them.
     """
     try:
-        image = _image(picture, channels)
+        given = _called(picture.image)
+        is_file = isinstance(given, Path | bytes)
+        image = _pictures.picture(given, channels, picture.turned) if is_file else _array(given, picture.id)
         height, width = image.shape[1:] if isinstance(image, np.ndarray) else image.size[::-1]
         mask = None if picture.mask is None else _mask(picture, (height, width))
     except _pictures.Unusable as reason:
         return str(reason)
-    boxes = None if picture.boxes is None else _boxes(picture.boxes, width, height, picture.id)
+    boxes = None
+    if picture.boxes is not None:
+        boxes = _boxes(picture.boxes, picture.id)
+        if outside := _outside(boxes, width, height):
+            if is_file:
+                return outside
+            raise Problem(f"image {picture.id}: {outside}")
+        boxes = boxes.clip(0, np.array([width, height, width, height], "int64"))
     if fit is None:
         pixels = channels_first(image)
     else:
@@ -92,13 +102,10 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
     return Sample(pixels, boxes, mask, known)
 
 
-def _image(picture: Picture, channels: str) -> Image.Image | np.ndarray:
-    given = _called(picture.image)
-    if isinstance(given, Path | bytes):
-        return _pictures.picture(given, channels, picture.turned)
+def _array(given: object, name: str) -> np.ndarray:
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3 or not given.size:
         due = "expected bytes, uint8 from 0 to 255, 'channel y x'"
-        raise Problem(f"image {picture.id}: pixels are {_shown(given)}; {due}")
+        raise Problem(f"image {name}: pixels are {_shown(given)}; {due}")
     return given
 
 
@@ -126,7 +133,7 @@ def _called(given: object) -> object:
     return given() if callable(given) else given
 
 
-def _boxes(given: object, width: int, height: int, name: str) -> np.ndarray:
+def _boxes(given: object, name: str) -> np.ndarray:
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or given.ndim != 2 or given.shape[1] != 4:
         due = "expected integers, 'box corner', four corners x0 y0 x1 y1 a row"
         raise Problem(f"image {name}: boxes are {_shown(given)}; {due}")
@@ -134,11 +141,18 @@ def _boxes(given: object, width: int, height: int, name: str) -> np.ndarray:
         where = f"image {name}: a box is {[x0, y0, x1, y1]}"
         if not (x0 < x1 and y0 < y1):
             raise Problem(f"{where}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
-        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            raise Problem(f"{where}, all of it outside the image; expected x 0 to {width}, y 0 to {height}")
         if max(map(abs, (x0, y0, x1, y1))) > np.iinfo("int32").max:
             raise Problem(f"{where}; expected pixels")
-    return given.astype("int64").clip(0, np.array([width, height, width, height], "int64"))
+    return given.astype("int64")
+
+
+def _outside(boxes: np.ndarray, width: int, height: int) -> str:
+    """Tell of a box all of which is outside of an image; nothing where there is none."""
+    for x0, y0, x1, y1 in boxes.tolist():
+        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+            due = f"expected x 0 to {width}, y 0 to {height}"
+            return f"a box is {[x0, y0, x1, y1]}, all of it outside the image; {due}"
+    return ""
 
 
 def _around(mask: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ class Picture(NamedTuple):
     An image is an encoded file, or an array `channel y x` of bytes, or a function that returns such an array or the
     content of an encoded file. Boxes are half-open `x0 y0 x1 y1` in pixels of the source picture, turned upright unless
     `turned` is False, one row per object of the label's class. A mask is where these objects are, `y x`, of the source
-    picture's size: an encoded file in which all that is not 0 is object, or an array of booleans or of 0 and 1, or a
-    function that returns one. None says that nobody knows.
+    picture's size: an encoded file in which all that is not 0 is object (of a lossy one, all that is at least 128), or
+    an array of booleans or of 0 and 1, or a function that returns one. None says that nobody knows.
     """
 
     id: str  # unique in the dataset

@@ -12,8 +12,10 @@ RAW = STUDY / "data" / "raw"
 
 
 def main() -> None:
-    """Make the links anew; what they lead to is not touched."""
+    """Make the links anew; what they lead to is not touched, and neither is a file or folder that is no link."""
     photographs = RAW / "photographs"
+    if photographs.exists() and not photographs.is_dir():
+        raise SystemExit(f"error: {photographs} is no folder: move it, links to photographs are to stand there")
     photographs.mkdir(parents=True, exist_ok=True)
     for file in sorted(_package("foolbox").glob("data/imagenet_*.jpg")):
         _link(photographs / file.name, file)
@@ -31,6 +33,8 @@ def _package(name: str) -> Path:
 
 
 def _link(place: Path, file: Path) -> None:
+    if place.exists() and not place.is_symlink():
+        raise SystemExit(f"error: {place} is no link: move it, a link to {file} is to stand there")
     place.unlink(missing_ok=True)
     place.symlink_to(file)
 
