@@ -240,7 +240,7 @@ def test_a_fit_of_weights_of_torchvision_is_their_own_transform(name, tag, due):
 @pytest.mark.parametrize(
     ("name", "tag", "due"),
     [
-        ("resnet18", "a1_in1k", ("crop", 224, 235, "bicubic")),
+        ("resnet18", "a1_in1k", ("crop", 288, 288, "bicubic")),
         ("deit_tiny_patch16_224", "fb_in1k", ("crop", 224, 248, "bicubic")),
         ("eva_large_patch14_336", "in22k_ft_in1k", ("squash", 336, None, "bicubic")),
     ],
@@ -249,7 +249,8 @@ def test_a_fit_of_weights_of_timm_is_their_own_transform(name, tag, due):
     timm = pytest.importorskip("timm")
     fit = fitting(transform("fit", family="timm", name=name, tag=tag), "fit")
     assert tuple(fit[part] for part in ("mode", "size", "resize", "interpolation")) == due
-    about = timm.data.resolve_data_config(pretrained_cfg=timm.models.get_pretrained_cfg(f"{name}.{tag}").to_dict())
+    known = timm.models.get_pretrained_cfg(f"{name}.{tag}").to_dict()
+    about = timm.data.resolve_data_config(pretrained_cfg=known, use_test_size=True)
     own = timm.data.create_transform(**about)
     found, _, _ = fitted(photograph(), None, None, **fit)
     assert abs(found - undone(own(photograph()), about["mean"], about["std"])).max() <= 1
