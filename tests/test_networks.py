@@ -175,7 +175,7 @@ def test_an_entry_of_params_is_bound_and_keyed():
     found = source.reach(("stages.networks.torchvision", "torchvision"))
     assert {"torch", "torchvision"} <= found.packages
     assert not found.whole
-    assert ("stages.networks._adapted", "reduced") in found.texts
+    assert ("stages.model.resizing", "reduced") in found.texts
     for network in ({"name": 18}, {"name": "resnet18", "side": "64"}, {"side": None}, {"name": "a", "output": 0.5}):
         with pytest.raises(Problem, match=r"classifiers\.a\.network"):
             bound(**network)
