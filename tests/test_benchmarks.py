@@ -1,6 +1,7 @@
 """The benchmarks run, and say what they measured."""
 
-import importlib
+import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -126,3 +127,22 @@ def test_weights_of_every_source_give_the_logits_of_the_librarys_own_loading():
     assert len(compared) == 9
     assert max(float(row[3]) for row in compared) <= 1e-5
     assert max(float(row[4].strip(" |")) for row in compared) <= 1e-4
+
+
+def test_what_a_study_cost_is_told_by_stage(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    visits = importlib.import_module("visits")
+    line = {"rows_computed": 3, "seconds": 1.5, "peak_mb": 700, "passes": {"a": {"forward": 4, "backward": 1}}}
+    lines = [{**line, "cell": "attribute@a-b"}, {**line, "cell": "attribute@a-c", "peak_mb": 900}]
+    (tmp_path / ".atlas").mkdir()
+    (tmp_path / ".atlas/log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    monkeypatch.setattr(sys, "argv", ["visits.py", "--study", str(tmp_path)])
+    visits.main()
+    assert capsys.readouterr().out.splitlines()[-1] == "| attribute | 2 | 6 | 3 | 8 | 2 | 900 |"
+
+
+def test_no_benchmark_hides_a_package():
+    """A script's own folder is the first in which Python looks."""
+    names = {file.stem for file in (ROOT / "benchmarks").glob("*.py")}
+    assert not names & {"stages", "flows", *sys.stdlib_module_names}
+    assert not [name for name in names if importlib.metadata.packages_distributions().get(name)]

@@ -1,6 +1,6 @@
 """Print what the stages of a study cost when it was made: rows, seconds, passes and peak memory, by stage.
 
-    uv run python benchmarks/stages.py [--study studies/photographs]
+    uv run python benchmarks/visits.py [--study studies/photographs]
 
 It reads `.atlas/log.jsonl`, which every visit of a cell adds a line to: all visits since that file was begun count. The
 seconds are those in which rows are made and assembled, of processes side by side; of a cell's process beside them, of
