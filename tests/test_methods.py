@@ -1,5 +1,6 @@
 """Every attribution method: closed forms, identities, its formula restated, second witnesses, invariance, cost."""
 
+import gc
 from collections import OrderedDict
 from math import prod
 from pathlib import Path
@@ -14,7 +15,7 @@ from stages.inputs.explain import mapped, swapped
 from stages.methods import cam, control, gradient, masking, noise, path
 from stages.methods._batches import pairs
 from stages.methods._windows import covering
-from stages.model import engine
+from stages.model import engine, memory
 from stages.model.classifier import Classifier
 from stages.study.params import entries, find, load
 from stages.study.problem import Problem, Unsupported
@@ -306,6 +307,21 @@ def test_passes_per_image_are_those_of_the_definition(entry, images, targets, se
     attribute(entry, classifier, images, targets, seeds)
     forward, backward, head = expected_passes(entry)
     assert classifier.passes == {"forward": 9 * forward, "backward": 9 * backward, "head": 9 * head}
+
+
+def values_in_tensors() -> int:
+    gc.collect()
+    return sum(known.numel() for known in gc.get_objects() if issubclass(type(known), torch.Tensor))
+
+
+@pytest.mark.parametrize("entry", [e for e in EVERY if e.family != "attention"], ids=lambda entry: entry.name)
+def test_a_method_holds_nothing_of_the_images_it_is_done_with(entry, images, targets, seeds):
+    classifier, held = classified(network("pooled")), []
+    for _ in range(4):
+        attribute(entry, classifier, images.clone(), targets, seeds)
+        memory.forget(batch=True)
+        held.append(values_in_tensors())
+    assert held[3] == held[1]
 
 
 # What a family's entries cost together: the dearest, and what is their own (a second backward pass through the ReLUs

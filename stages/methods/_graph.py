@@ -84,6 +84,17 @@ class Steps(Interpreter):
         self.kinds = kinds(graph)
         super().__init__(graph)
 
+    def run(self, *given: Tensor) -> Any:
+        """Run all steps.
+
+        What they gave is let go: a rule's autograd node holds its step's function, and that this object. Did this hold
+        the last output, whose history leads back to the node, no collector of garbage could see the circle.
+        """
+        try:
+            return super().run(*given)
+        finally:
+            self.env = {}
+
     def given(self, node: Node) -> list[Node]:
         """List what a step is given that depends on the image's values, as often as it is."""
         return _given(node, self.kinds)
