@@ -268,6 +268,18 @@ def test_a_network_whose_gradients_its_fast_form_changes_runs_as_it_was_built(ki
     assert compared("odd", Gated(torch.sigmoid).eval(), images, **ABOUT)["runs"] == "fast"
 
 
+def test_gradients_are_compared_in_batches_of_the_engines_size(images):
+    sizes = []
+
+    def seen(y):
+        if torch.is_grad_enabled():
+            sizes.append(len(y))
+        return y.relu()
+
+    compared("odd", Gated(seen).eval(), images, **{**ABOUT, "engine": {**ENGINE, "batch": 2}})
+    assert sizes and max(sizes) == 2
+
+
 def test_a_card_says_that_gradients_differ_and_a_warning_tells(tmp_path, monkeypatch, capsys):
     form = {"runs": "plain", "difference": 1e-7, "tolerance": 1e-3, "images": 8}
     for difference, told in ((0.25, "differ by 0.2 of the largest"), (None, "cannot be compared with its own")):

@@ -159,7 +159,7 @@ def _gradient_difference(
     noise = uniform(list(range(len(images))), "compared", 0, tuple(images.shape[1:])).to(images)
     images, found = (1 - NOISE) * images + NOISE * noise, None
     for precision in ("float32", "float64"):
-        engine = {**about["engine"], "batch": len(images), "precision": precision}
+        engine = {**about["engine"], "batch": min(len(images), about["engine"]["batch"]), "precision": precision}
         try:
             fast, plain = (
                 Classifier(name, deepcopy(network).to(DTYPES[precision]), **{**about, "engine": engine}, plain=plain)
