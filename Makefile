@@ -20,7 +20,7 @@ photographs: setup
 
 # The stages of a study beside the default one are its own, seen from another folder.
 studies/%/dvc.yaml: dvc.yaml
-	sed -E 's#^( +- )(stages|uv\.lock)#\1../../\2#' $< > $@
+	sed -E 's#^( +- )(atlas|stages|uv\.lock)#\1../../\2#' $< > $@
 
 test: setup
 	$(UV) run --no-sync ruff check

@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from stages.study.cores import cores
+from atlas.study.cores import cores
 
 ROOT = Path(__file__).parents[1]
 CLASSES = 10

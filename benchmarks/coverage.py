@@ -3,10 +3,10 @@
     uv run python benchmarks/coverage.py [--studies 4000] [--letters 1000] [--sizes 8 16 32 64] [--seed 0]
 
 Each study draws so many images (or grids) of a known mean. The first table gives the share of studies in which the 95 %
-interval of `stages.statistics.means` holds it, with the skewness that the scores have (median of |G1|) times 7: where
-that is more than the images, the report says that they are too few. The second gives the share of studies in which two
-methods of equal means have p <= 0.05, with Wilcoxon's test of the same scores beside it; the third that in which any of
-five such methods are told apart after Holm's adjustment: what their letters say.
+interval of `atlas.statistics.intervals.means` holds it, with the skewness that the scores have (median of |G1|) times
+7: where that is more than the images, the report says that they are too few. The second gives the share of studies in
+which two methods of equal means have p <= 0.05, with Wilcoxon's test of the same scores beside it; the third that in
+which any of five such methods are told apart after Holm's adjustment: what their letters say.
 """
 
 from argparse import ArgumentParser
@@ -15,10 +15,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import wilcoxon
 
-from stages.statistics.bootstrap import pool
-from stages.statistics.means import SKEWED, intervals, moments
-from stages.statistics.pairs import compare_pairs
-from stages.statistics.significance import holm
+from atlas.statistics.comparisons.pairs import compare_pairs
+from atlas.statistics.comparisons.significance import holm
+from atlas.statistics.intervals.bootstrap import pool
+from atlas.statistics.intervals.means import SKEWED, intervals, moments
 
 LEVEL = 0.95
 TILES, ALIKE = 4, 0.3  # of a grid, and how alike its tiles are

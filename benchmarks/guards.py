@@ -20,10 +20,10 @@ FILL = """
 import sys
 from pathlib import Path
 from flows.plan import verb
-from stages.inputs import calls
-from stages.cache import rows
-from stages.study.params import find
-from stages.study.signatures import signature
+from atlas.inputs import calls
+from atlas.cache import rows
+from atlas.study.params import find
+from atlas.study.schema.signatures import signature
 
 def direct(bound, given):
     asks = signature(bound.kind, bound.family, bound.function).evidence
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        for name in ("params.yaml", "stages", "flows", "data", "uv.lock"):
+        for name in ("params.yaml", "atlas", "stages", "flows", "data", "uv.lock"):
             Path(place, name).symlink_to(Path(name).absolute())
         os.chdir(place)
         measure(given.cells, given.rounds)

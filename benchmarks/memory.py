@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save
 
-from stages.networks.residual import small_resnet
+from atlas.networks.residual import small_resnet
 
 ROOT = Path(__file__).parents[1]
 CLASSES, SIDE, WIDTHS, ALLOWED = 10, 224, [4, 8, 8], 1.15

@@ -34,15 +34,15 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from stages.inputs.calls import attributions
-from stages.inputs.explain import Explain
-from stages.model.classifier import DTYPES, Classifier
-from stages.model.engine import start
-from stages.study import params
-from stages.study.problem import Problem
-from stages.study.seeds import generator, image_seed
-from stages.study.settings import check
-from stages.study.signatures import signature
+from atlas.inputs.calls import attributions
+from atlas.inputs.explain import Explain
+from atlas.model.classifier import DTYPES, Classifier
+from atlas.model.engine import start
+from atlas.study import params
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import check
+from atlas.study.schema.signatures import signature
+from atlas.study.seeds import generator, image_seed
 
 HERE = Path(__file__).parent
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -218,7 +218,7 @@ def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: 
     try:
         taken = signature("metrics", family, name)
     except Problem:
-        print(f"{name}: stages/metrics/{family}.py has none")
+        print(f"{name}: atlas/metrics/{family}.py has none")
         return None
     metric = params.find("metrics", family, name)
     known = {**given.settings, **given.own.get(name, {})}

@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stages.model import classifier, engine
+from atlas.model import classifier, engine
 from tests.oracles import originals
 
 

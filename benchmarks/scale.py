@@ -24,8 +24,8 @@ from time import perf_counter
 import numpy as np
 import yaml
 
-from stages.cache.stores import array, group_at
-from stages.study import params
+from atlas.cache.stores import array, group_at
+from atlas.study import params
 
 HERE = Path(__file__).parent.parent
 SIDE, SHOWN = 64, 6

@@ -37,20 +37,20 @@ import torch
 from scipy.stats import beta, binom
 from torch import Tensor
 
-from stages.cache.stores import read, values
-from stages.inputs.building import building
-from stages.inputs.calls import attributions
-from stages.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels
-from stages.inputs.evidence import intensities
-from stages.inputs.explain import Explain
-from stages.inputs.sparsify import sparsify
-from stages.inputs.voting import noised, votes
-from stages.model.classifier import Classifier
-from stages.model.engine import start
-from stages.model.loading import build, load
-from stages.study import params
-from stages.study.seeds import generator, image_seed
-from stages.study.smoothing import radius
+from atlas.cache.stores import read, values
+from atlas.inputs.audit.building import building
+from atlas.inputs.calls import attributions
+from atlas.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels
+from atlas.inputs.evidence import intensities
+from atlas.inputs.explain import Explain
+from atlas.inputs.sparsify import sparsify
+from atlas.inputs.voting import noised, votes
+from atlas.model.classifier import Classifier
+from atlas.model.engine import start
+from atlas.model.loading import build, load
+from atlas.study import params
+from atlas.study.schema.smoothing import radius
+from atlas.study.seeds import generator, image_seed
 
 KINDS = ("random", "corner", "votes", "local", "loss", "climb")
 # Copies that vote again at a time, and how many times at most; how much of a change that climbs is new.

@@ -23,13 +23,13 @@ from torchvision import models
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from stages.adopt import adopted
-from stages.inputs.building import building
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.model.loading import build
-from stages.model.weights import digest_of
-from stages.study.params import bound_network
+from atlas.classifiers.adopting import adopted
+from atlas.inputs.audit.building import building
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.model.loading import build
+from atlas.model.weights import digest_of
+from atlas.study.params import bound_network
 from tests.oracles import cases
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}

@@ -21,7 +21,7 @@ TEXTS = {
     "measurements.md": "benchmarks/RESULTS.md",
 }
 # Packages whose modules are families, by section of params.yaml.
-FAMILIES = {"methods": "stages.methods", "metrics": "stages.metrics"}
+FAMILIES = {"methods": "atlas.methods", "metrics": "atlas.metrics"}
 # As BibTeX writes them before a letter, and as Unicode does after it.
 ACCENTS = {"'": "\u0301", '"': "\u0308", "v": "\u030c"}
 LEADERBOARD = """# Leaderboard of the default study

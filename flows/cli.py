@@ -14,14 +14,14 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from atlas.cache.remote import PULL
+from atlas.study.cores import cores
+from atlas.study.params import load
+from atlas.study.problem import Problem
 from flows import plan as planning
 from flows.repository import check
 from flows.supervise import supervised
 from flows.told import DEBUG, one_line, told
-from stages.cache.remote import PULL
-from stages.study.cores import cores
-from stages.study.params import load
-from stages.study.problem import Problem
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()

@@ -10,11 +10,11 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Column, Table
 
+from atlas.cache.recorded import check
+from atlas.report.order import digits
+from atlas.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
+from atlas.study.problem import Problem
 from flows.repository import causes, only
-from stages.cache.recorded import check
-from stages.figures.order import digits
-from stages.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
-from stages.study.problem import Problem
 
 SUMMARY = Path("data", "results", "summary.zarr")
 SHOWN = 20  # lines of a table; what is left out is counted

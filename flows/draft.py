@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
+from atlas.study.gaps import FILE
+from atlas.study.params import entries, load, path
+from atlas.study.problem import Problem
 from stages import aggregate, report, score
-from stages.study.gaps import FILE
-from stages.study.params import entries, load, path
-from stages.study.problem import Problem
 
 # What a classifier cannot be shown without.
 NEEDED = ("collect", "prepare", "predict", "select", "tile")

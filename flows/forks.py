@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 
 KEPT = 4096  # bytes of what a command said last on stderr
 PR_SET_PDEATHSIG = 1
-PROJECT = ("stages", "flows")
+PROJECT = ("atlas", "stages", "flows")
 
 
 def serve(channel: int, preload: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Let DVC, in this process, write nothing outside the outputs that it lays out, whatever a cache or a remote names.
 
 A listing of a folder's files, their digests and a filed run come from where others can write. DVC joins what they name
-to a path as it is, so that `../stages/train.py` in a listing of maps would be code at the next start. Plain `dvc` is
+to a path as it is, so that `../atlas/share.py` in a listing of maps would be code at the next start. Plain `dvc` is
 not guarded.
 """
 
@@ -15,8 +15,8 @@ from dvc_data.hashfile.db.local import LocalHashFileDB
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.db import ObjectDB
 
-from stages.cache.recorded import AGAIN, check
-from stages.study.problem import Problem
+from atlas.cache.recorded import AGAIN, check
+from atlas.study.problem import Problem
 
 # Functions of the same name hide these modules from `from ... import`.
 _of_output, _of_index = (import_module(f"dvc_data.{name}.checkout") for name in ("hashfile", "index"))

@@ -10,10 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from atlas.cache.locks import PARTIAL, delete, delete_scratch, take
+from atlas.study.params import entries, load, path
 from flows.told import tell
 from stages import versions
-from stages.cache.locks import PARTIAL, delete, delete_scratch, take
-from stages.study.params import entries, load, path
 
 # Verbs whose rows a warm worker can make before DVC visits the cell.
 WARM = ("predict", "attribute", "certify", "score", "cost")

@@ -3,8 +3,8 @@
 from contextlib import chdir
 from pathlib import Path
 
+from atlas.study.problem import Problem
 from flows.repository import repository
-from stages.study.problem import Problem
 
 
 def pull(study: Path, targets: list[str]) -> dict[str, int]:

@@ -10,8 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atlas.study.problem import Problem
 from flows.told import Failure, one_line
-from stages.study.problem import Problem
 
 if TYPE_CHECKING:
     from dvc.repo import Repo

@@ -21,10 +21,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from atlas.study.problem import Problem
 from flows.draft import untold
 from flows.plan import WARM, at_work, clean, plan, verb
 from flows.workers import Killed, Workers, fill, record
-from stages.study.problem import Problem
 
 HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods that are told
 AGAIN = 2  # times that a cell whose process was killed is tried again

@@ -13,8 +13,8 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from atlas.study.problem import Problem
 from flows.told import Failure, one_line
-from stages.study.problem import Problem
 
 # A slow machine takes up to a minute; how often it is asked.
 PATIENCE, PAUSE = 180, 0.5

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from atlas.cache.stores import read, values
+from atlas.report.certification import certified, voted
+from atlas.report.images import gallery, sheet
+from atlas.report.images.sheet import Marks
+from atlas.study.params import entries, load, path
+from atlas.study.problem import Problem
 from stages import report
-from stages.cache.stores import read, values
-from stages.figures import certified, gallery, sheet, voted
-from stages.figures.sheet import Marks
-from stages.study.params import entries, load, path
-from stages.study.problem import Problem
 
 SOME = 5  # of the images that are named in an error
 

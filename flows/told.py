@@ -9,7 +9,7 @@ from signal import SIGINT
 
 import typer
 
-from stages.study.problem import Problem
+from atlas.study.problem import Problem
 
 DEBUG = "ATLAS_DEBUG"  # in the environment, so that stages' processes know it too
 FAILED, MISTAKEN = 1, 2  # exit statuses: something failed; the user is to mend something

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from dvc.stage import Stage
 
-from stages.study.params import meaning
-from stages.study.problem import Problem
-from stages.study.unedited import meant
+from atlas.study.params import meaning
+from atlas.study.problem import Problem
+from atlas.study.unedited import meant
 
 
 @contextmanager

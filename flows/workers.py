@@ -20,10 +20,10 @@ from queue import LifoQueue
 from threading import Thread
 from typing import Any
 
+from atlas.cache.remote import pulling
+from atlas.study.peak import forget_peak
+from atlas.study.problem import Problem
 from flows.supervise import killer
-from stages.cache.remote import pulling
-from stages.study.peak import forget_peak
-from stages.study.problem import Problem
 
 # None of this project's own modules: a worker imports them when it begins, as they are then.
 PRELOAD = ["torch", "torch.fx.experimental.optimization", "cv2", "zarr", "pydantic", "dvc.cli", "dvc.repo.reproduce"]
@@ -110,8 +110,8 @@ def fill(study: str, verb: str, names: list[str]) -> float:
 
 def _release() -> None:
     """Let go of what a cell's functions remember, and return its memory: the next one's adds up with it else."""
-    if "stages.model.engine" in sys.modules:
-        memory, engine = (importlib.import_module(f"stages.model.{name}") for name in ("memory", "engine"))
+    if "atlas.model.engine" in sys.modules:
+        memory, engine = (importlib.import_module(f"atlas.model.{name}") for name in ("memory", "engine"))
         memory.forget()
         gc.collect()
         engine.release_memory()

@@ -7,22 +7,22 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from stages.cache.keys import digest
-from stages.cache.locks import beside, drop
-from stages.cache.stores import UNREADABLE, replace
-from stages.results import chunks, parquet, plots, stores
-from stages.statistics import costs, labels, tables
-from stages.statistics.boxes import REACH, boxes, fronts
-from stages.statistics.by_image import image_table
-from stages.statistics.contrasts import contrast_table, control_table, letter_table, omnibus_table
-from stages.statistics.groups import compare
-from stages.statistics.overall import lacking, orders
-from stages.statistics.precision import precision_table
-from stages.statistics.tables import Judged
-from stages.study import cards, params
-from stages.study.gaps import missing
-from stages.study.problem import Problem
-from stages.study.settings import Entry, canonical
+from atlas.cache.keys import digest
+from atlas.cache.locks import beside, drop
+from atlas.cache.stores import UNREADABLE, replace
+from atlas.results import chunks, parquet, plots, stores
+from atlas.statistics import costs, labels, tables
+from atlas.statistics.boxes import REACH, boxes, fronts
+from atlas.statistics.by_image import image_table
+from atlas.statistics.comparisons.contrasts import contrast_table, control_table, letter_table, omnibus_table
+from atlas.statistics.comparisons.groups import compare
+from atlas.statistics.intervals.precision import precision_table
+from atlas.statistics.rankings.overall import lacking, orders
+from atlas.statistics.tables import Judged
+from atlas.study import cards, params
+from atlas.study.gaps import missing
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import Entry, canonical
 
 Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
 Absent = dict[str, dict[str, str]]  # by classifier and metric: what evidence there is none of
@@ -32,7 +32,7 @@ MEASURED = "alone: a map on the first image, a score on the first map that the m
 def main(study: Path) -> None:
     """Aggregate the scores of all classifiers, methods and metrics into data/results/."""
     given = params.load(study)
-    aggregate(study, given, **params.settings("aggregate", given.get("aggregate", {}), "aggregate", "aggregate"))
+    aggregate(study, given, **params.settings("aggregate", given.get("aggregate", {}), "stages/aggregate", "aggregate"))
 
 
 def aggregate(

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.cache import keys
-from stages.cache.cells import of_cell
-from stages.cache.rows import Rows
-from stages.cache.tables import Field, Table
-from stages.inputs import calls, evidence
-from stages.inputs.building import load_classifier
-from stages.inputs.calls import Failures
-from stages.inputs.evidence import Evidence
-from stages.study.params import CHOOSING, command, entries, load
-from stages.study.problem import Fault, Problem, Unsupported
-from stages.study.settings import Entry, canonical
-from stages.study.signatures import attributes, signature
+from atlas.cache import keys
+from atlas.cache.cells import of_cell
+from atlas.cache.rows import Rows
+from atlas.cache.tables import Field, Table
+from atlas.inputs import calls, evidence
+from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.calls import Failures
+from atlas.inputs.evidence import Evidence
+from atlas.study.params import CHOOSING, command, entries, load
+from atlas.study.problem import Fault, Problem, Unsupported
+from atlas.study.schema.settings import Entry, canonical
+from atlas.study.schema.signatures import attributes, signature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +131,7 @@ def compute(
     failures: Failures,
 ) -> dict[str, dict[str, int]]:
     """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
-    from stages.inputs.explain import attributions_of
+    from atlas.inputs.explain import attributions_of
 
     engine = params["engine"]
     passes: dict[str, Counter[str]] = {work.method.name: Counter() for work in works}
@@ -182,8 +182,8 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
         Fault: the method did what it must not.
         ValueError: it gave no maps of these images, or such as cannot be stored.
     """
-    from stages.inputs.explain import attributions_of, mapped
-    from stages.inputs.summing import check_sum
+    from atlas.inputs.explain import attributions_of, mapped
+    from atlas.inputs.summing import check_sum
 
     bound = work.method
     known = attributions_of(bound)

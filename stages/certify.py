@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.cache import keys
-from stages.cache.cells import of_cell
-from stages.cache.rows import Rows
-from stages.cache.tables import Field, Table
-from stages.inputs import calls, evidence
-from stages.inputs.building import load_classifier
-from stages.inputs.calls import Failures
-from stages.inputs.evidence import Evidence
-from stages.study.params import command, entries, load, path
-from stages.study.problem import Fault, Problem, Unsupported
-from stages.study.settings import Entry
-from stages.study.signatures import signature
-from stages.study.smoothing import Smoothing, smoothings
+from atlas.cache import keys
+from atlas.cache.cells import of_cell
+from atlas.cache.rows import Rows
+from atlas.cache.tables import Field, Table
+from atlas.inputs import calls, evidence
+from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.calls import Failures
+from atlas.inputs.evidence import Evidence
+from atlas.study.params import command, entries, load, path
+from atlas.study.problem import Fault, Problem, Unsupported
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.signatures import signature
+from atlas.study.schema.smoothing import Smoothing, smoothings
 
 # Of the maps that are voted on, whatever maps are stored in.
 DTYPE = "float32"
@@ -116,7 +116,7 @@ def compute(
     failures: Failures,
 ) -> dict[str, dict[str, int]]:
     """Take the missing votes, some rows at a time, methods that share work side by side; give each method's passes."""
-    from stages.inputs.voting import copies
+    from atlas.inputs.voting import copies
 
     engine = params["engine"]
     passes = {work.method.name: dict.fromkeys(("forward", "backward", "head"), 0) for work in works}
@@ -170,8 +170,8 @@ def vote(
     Raises:
         Fault: a method did what it must not; then no vote is journaled.
     """
-    from stages.inputs.explain import Explain
-    from stages.inputs.voting import votes
+    from atlas.inputs.explain import Explain
+    from atlas.inputs.voting import votes
 
     explain = Explain([work.method for work in works], given["background"], DTYPE, calls.attributions)
     ways = {work.method.name: explain.by(work.method.name) for work in works}
@@ -226,7 +226,7 @@ def _work(
 ) -> Work:
     named = signature("methods", bound.family, bound.function).evidence
     absent = evidence.lacking(study, classifier, named)
-    parts = [("stages.inputs.voting", "votes"), ("stages.inputs.explain", "Explain"), ("stages.certify", "DTYPE")]
+    parts = [("atlas.inputs.voting", "votes"), ("atlas.inputs.explain", "Explain"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
         keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
     )

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import zarr
 
-from stages.cache.locks import beside, drop
-from stages.cache.stores import OF_PICTURES, SHARD_BYTES, array, begin, group_at, replace
-from stages.datasets._source import Source
-from stages.datasets._stream import Row, decoded, labelled
-from stages.datasets._transforms import transform
-from stages.study.fitting import fitting, of_weights
-from stages.study.params import command, find, load, path
-from stages.study.params import dataset as dataset_entry
-from stages.study.problem import Problem
-from stages.study.settings import Entry
-from stages.study.signatures import signature
+from atlas.cache.locks import beside, drop
+from atlas.cache.stores import OF_PICTURES, SHARD_BYTES, array, begin, group_at, replace
+from atlas.datasets.shared.source import Source
+from atlas.datasets.shared.stream import Row, decoded, labelled
+from atlas.datasets.shared.transforms import transform
+from atlas.study.params import command, find, load, path
+from atlas.study.params import dataset as dataset_entry
+from atlas.study.problem import Problem
+from atlas.study.schema.fitting import fitting, of_weights
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.signatures import signature
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # as a label; a table of pandas has floats where a cell is empty
 CHUNK_BYTES = 2**16  # images of a few dozen pixels a side are read several at a time

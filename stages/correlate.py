@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from stages.cache import keys
-from stages.cache.cells import of_cell
-from stages.cache.stores import read, values
-from stages.cache.tables import Field, Table, keys_of
-from stages.inputs import evidence
-from stages.study.params import command, entries, load, path
-from stages.study.problem import Problem
+from atlas.cache import keys
+from atlas.cache.cells import of_cell
+from atlas.cache.stores import read, values
+from atlas.cache.tables import Field, Table, keys_of
+from atlas.inputs import evidence
+from atlas.study.params import command, entries, load, path
+from atlas.study.problem import Problem
 
 
 def main(study: Path, classifier: str) -> None:

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.cache import keys
-from stages.cache.cells import of_cell
-from stages.cache.rows import Rows
-from stages.cache.stores import read, values
-from stages.cache.tables import KEY, Field, Table, keys_of
-from stages.inputs import calls, evidence
-from stages.inputs.building import load_classifier
-from stages.inputs.lending import Lender, of_whole_set
-from stages.study.params import command, entries, load, path
-from stages.study.problem import Fault
-from stages.study.settings import Entry
-from stages.study.signatures import signature
-from stages.study.smoothing import smoothings
+from atlas.cache import keys
+from atlas.cache.cells import of_cell
+from atlas.cache.rows import Rows
+from atlas.cache.stores import read, values
+from atlas.cache.tables import KEY, Field, Table, keys_of
+from atlas.inputs import calls, evidence
+from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.lending import Lender, of_whole_set
+from atlas.study.params import command, entries, load, path
+from atlas.study.problem import Fault
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.signatures import signature
+from atlas.study.schema.smoothing import smoothings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.model.classifier import Classifier
+    from atlas.model.classifier import Classifier
 
 FIELDS = {
     "forward": ("forward passes", "passes"),
@@ -170,7 +170,7 @@ def scoring(
         planned: On which rows.
         seen: Images and grids.
     """
-    from stages.inputs.voting import copies
+    from atlas.inputs.voting import copies
 
     engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
     methods = _flat(params, "methods")
@@ -200,7 +200,7 @@ def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., 
         dtype: Of stored maps.
         call: Gives the attributions of a method.
     """
-    from stages.inputs.explain import Explain
+    from atlas.inputs.explain import Explain
 
     explain = Counted(Explain([bound], given["background"], dtype, call).by(bound.name))
     explain(*(given[name] for name in ("classifier", "images", "targets", "seeds")))

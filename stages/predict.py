@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.cache import keys
-from stages.cache.cells import of_cell
-from stages.cache.rows import Rows
-from stages.cache.stores import values
-from stages.cache.tables import Field, Table
-from stages.inputs.building import load_classifier
-from stages.inputs.splits import Split, split
-from stages.study.labels import several_labels
-from stages.study.params import command, load
-from stages.study.settings import canonical
+from atlas.cache import keys
+from atlas.cache.cells import of_cell
+from atlas.cache.rows import Rows
+from atlas.cache.stores import values
+from atlas.cache.tables import Field, Table
+from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.splits import Split, split
+from atlas.study.params import command, load
+from atlas.study.schema.labels import several_labels
+from atlas.study.schema.settings import canonical
 
 if TYPE_CHECKING:
-    from stages.model.classifier import Classifier
+    from atlas.model.classifier import Classifier
 
 TOP = 5
 

@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stages.cache import keys
-from stages.cache.locks import beside, drop
-from stages.cache.recorded import recorded
-from stages.cache.stores import replace
-from stages.inputs.splits import Split, split
-from stages.study.labels import several_labels
-from stages.study.params import command, load, network, path
-from stages.study.problem import Problem
+from atlas.cache import keys
+from atlas.cache.locks import beside, drop
+from atlas.cache.recorded import recorded
+from atlas.cache.stores import replace
+from atlas.inputs.splits import Split, split
+from atlas.study.params import command, load, network, path
+from atlas.study.problem import Problem
+from atlas.study.schema.labels import several_labels
 
 # What the card says of how the weights were made, and of what they were found to be.
 MADE = ("recipe", "source", "seed", "mean", "std", "preprocess", "trained_on")
@@ -53,11 +53,11 @@ def main(study: Path, classifier: str) -> None:
     if known is not None and known.card.get("key") == key:
         weights, made = known.weights, {name: known.card[name] for name in MADE if name in known.card}
     elif spec["train"]:
-        from stages.train import trained
+        from atlas.classifiers.training import trained
 
         weights, made = trained(study, params, classifier, images)
     else:
-        from stages.adopt import adopt
+        from atlas.classifiers.adopting import adopt
 
         weights, made = adopt(study, params, classifier, held_out)
     about = {name: spec[name] for name in ("dataset", "network")}
@@ -88,7 +88,7 @@ def trained_key(study: Path, params: dict, classifier: str, images: Split) -> st
     """Digest all that trained weights depend on. The evaluation attack is not part of the key."""
     spec = params["classifiers"][classifier]
     built, network_key = _network(study, params, classifier)
-    code = keys.code(*(("stages.train", name) for name in TRAINING), built)
+    code = keys.code(*(("atlas.classifiers.training", name) for name in TRAINING), built)
     engine = [params["engine"][name] for name in ("device", "threads")]
     about = [network_key, spec["train"], params["seed"], engine]
     return keys.digest("train", code, images.digest(), images.classes, *about).hex()
@@ -98,7 +98,7 @@ def adopted_key(study: Path, params: dict, classifier: str, images: Split) -> st
     """Digest all that weights which were given depend on: the digest of their file stands for its content."""
     spec = params["classifiers"][classifier]
     built, network_key = _network(study, params, classifier)
-    code = keys.code(("stages.adopt", "adopt"), built)
+    code = keys.code(("atlas.classifiers.adopting", "adopt"), built)
     about = [network_key, spec["weights"], spec["preprocess"], images.classes, list(images.shape)]
     return keys.digest("adopt", code, *about).hex()
 
@@ -114,7 +114,7 @@ def evaluated_key(study: Path, params: dict, classifier: str, card: dict, images
 def _network(study: Path, params: dict, classifier: str) -> tuple[tuple[str, str], list[Any]]:
     """Give where the code of a network begins, and what else it depends on: its settings, a user's own code."""
     bound = network(params, classifier)
-    return (f"stages.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study, bound)]
+    return (f"atlas.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study, bound)]
 
 
 def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     import torch
     from safetensors.torch import load as read_weights
 
-    from stages.inputs.building import building
-    from stages.model.attacks import accuracy, attacked
-    from stages.model.classifier import Classifier
-    from stages.model.comparing import COMPARED, compared
-    from stages.model.engine import start
-    from stages.model.loading import build
+    from atlas.inputs.audit.building import building
+    from atlas.model.attacks import accuracy, attacked
+    from atlas.model.classifier import Classifier
+    from atlas.model.comparing import COMPARED, compared
+    from atlas.model.engine import start
+    from atlas.model.loading import build
 
     start(params["engine"])
 

@@ -9,35 +9,24 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from stages.cache.locks import beside, drop
-from stages.cache.stores import read, replace, values
-from stages.figures import (
-    certificates,
-    costs,
-    gallery,
-    inputs,
-    overview,
-    page,
-    papers,
-    pictures,
-    published,
-    refused,
-    template,
-    voted,
-    words,
-)
-from stages.figures.gallery import Shown
-from stages.inputs.certification import Votes
-from stages.study import cards, params
-from stages.study.gaps import is_draft, missing
-from stages.study.problem import Problem
-from stages.study.smoothing import Smoothing
+from atlas.cache.locks import beside, drop
+from atlas.cache.stores import read, replace, values
+from atlas.inputs.certification import Votes
+from atlas.report import papers, template
+from atlas.report.certification import certificates, published, voted
+from atlas.report.images import gallery, overview, pictures
+from atlas.report.images.gallery import Shown
+from atlas.report.sections import costs, inputs, page, refused, words
+from atlas.study import cards, params
+from atlas.study.gaps import is_draft, missing
+from atlas.study.problem import Problem
+from atlas.study.schema.smoothing import Smoothing
 
 
 def main(study: Path) -> None:
     """Write the report on data/results/ into data/report/."""
     given = params.load(study)
-    report(study, given, **params.settings("report", given.get("report", {}), "report", "report"))
+    report(study, given, **params.settings("report", given.get("report", {}), "stages/report", "report"))
 
 
 def report(study: Path, given: dict, *, title: str, question: str, images: int, pixels: int, unmoved: float) -> None:

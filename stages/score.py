@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.cache import keys
-from stages.cache.cells import of_cell
-from stages.cache.rows import Rows
-from stages.cache.tables import Table
-from stages.inputs import calls, evidence, judging
-from stages.inputs.building import load_classifier
-from stages.inputs.lending import Lender, of_whole_set
-from stages.study.params import command, entries, load, path
-from stages.study.problem import Fault, Unsupported
-from stages.study.settings import Entry
-from stages.study.signatures import signature
-from stages.study.smoothing import Smoothing, check_reach, smoothings
+from atlas.cache import keys
+from atlas.cache.cells import of_cell
+from atlas.cache.rows import Rows
+from atlas.cache.tables import Table
+from atlas.inputs import calls, evidence, judging
+from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.lending import Lender, of_whole_set
+from atlas.study.params import command, entries, load, path
+from atlas.study.problem import Fault, Unsupported
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.signatures import signature
+from atlas.study.schema.smoothing import Smoothing, check_reach, smoothings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.model.classifier import Classifier
+    from atlas.model.classifier import Classifier
 
 
 class Work(NamedTuple):

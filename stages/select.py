@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 import zarr
 
-from stages.cache.stores import Streamed, read, values, write
-from stages.study.labels import PRESENT, several_labels
-from stages.study.params import command, load, path
-from stages.study.problem import Problem
-from stages.study.seeds import order
+from atlas.cache.stores import Streamed, read, values, write
+from atlas.study.params import command, load, path
+from atlas.study.problem import Problem
+from atlas.study.schema.labels import PRESENT, several_labels
+from atlas.study.seeds import order
 
 READ_BYTES = 2**24  # of pixels that are in memory at a time
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from stages.cache.stores import Streamed, read, values, write
-from stages.study.params import command, load, path
-from stages.study.problem import Problem
+from atlas.cache.stores import Streamed, read, values, write
+from atlas.study.params import command, load, path
+from atlas.study.problem import Problem
 
 
 def main(study: Path, classifier: str) -> None:

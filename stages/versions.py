@@ -10,11 +10,11 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
-from stages.cache import modules, packages
-from stages.cache.called import content
-from stages.cache.locks import beside
-from stages.study.fitting import of_weights
-from stages.study.params import command, dataset, load, network
+from atlas.cache.fingerprint import modules, packages
+from atlas.cache.fingerprint.called import content
+from atlas.cache.locks import beside
+from atlas.study.params import command, dataset, load, network
+from atlas.study.schema.fitting import of_weights
 
 OUTPUT = Path("data", "versions")
 SHORT, DIGEST = 64, 16  # characters of what stands as it is; bytes of the digest of what is longer
@@ -40,7 +40,7 @@ NAMED = {
 
 def main(study: Path) -> None:
     """Write the versions of every stage, and put them in place."""
-    from stages.cache.stores import replace  # with it comes Zarr: who only asks what changed does not wait for that
+    from atlas.cache.stores import replace  # with it comes Zarr: who only asks what changed does not wait for that
 
     params = load(study)
     partial = beside(study / OUTPUT)
@@ -61,7 +61,7 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
     found = {}
     for stage, folders in NAMED.items():
         named = {
-            f"stages.{folder}.{file.stem}"
+            f"atlas.{folder}.{file.stem}"
             for folder in folders
             for file in (modules.HOUSE / folder).glob("[!.]*.py")
             if folder not in families or file.stem in families[folder]
@@ -82,7 +82,7 @@ def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
     known: dict[str, str] = {}
     for file in sorted((study / OUTPUT).glob("*.json")):
         known |= json.loads(file.read_text())
-    named = {f"stages.{folder}.{family}" for folder, families in _families(params).items() for family in families}
+    named = {f"atlas.{folder}.{family}" for folder, families in _families(params).items() for family in families}
     now = packages.versions(modules.packages_of(named)) | {name: _now(name) for name in known}
     now |= _outside(study, params) | _read_by_datasets(params)
     before = {name: known.get(name, packages.ABSENT) for name in now}

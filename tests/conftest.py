@@ -16,11 +16,11 @@ from study import build, classified, run, tiny
 # touch. This is set before any of the project's modules is imported.
 codemain.getrandbits = random.Random(0).getrandbits
 
-from stages.inputs import kept  # noqa: E402
-from stages.inputs.reading import NAMED  # noqa: E402
-from stages.study import unedited  # noqa: E402
+from atlas.inputs.audit import kept  # noqa: E402
+from atlas.inputs.audit.reading import NAMED  # noqa: E402
+from atlas.study import unedited  # noqa: E402
 
-# As `stages.model.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
+# As `atlas.model.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
 os.environ["MKL_CBWR"] = "AUTO"
 
 # Each test of these files runs whole cells on its own copy of the study; all other files stay together.

@@ -1,9 +1,9 @@
-"""An entry of the least cost for every function of stages/methods."""
+"""An entry of the least cost for every function of atlas/methods."""
 
 from typing import Any
 
-from stages.study.params import CHOOSING, entry
-from stages.study.settings import Entry
+from atlas.study.params import CHOOSING, entry
+from atlas.study.schema.settings import Entry
 
 OUT = {"output": "logit"}
 LAYER = {"layer": "final"}

@@ -45,12 +45,12 @@ FAULTS = {
     "seeds": ("seeds.append(3)", "writes into seeds"),
     "votes": ("votes[0].first[0, 0] = 1", "writes into votes"),
     "settings": ("shares.pop()", "writes into settings"),
-    "shared": (
-        "_order.ranking(maps, seeds).zero_()\n-----\nfrom stages.metrics import _order",
+    "shared_with_others": (
+        "order.ranking(maps, seeds).zero_()\n-----\nfrom atlas.metrics.shared import order",
         "writes into what ranking gave",
     ),
     "shared_numpy": (
-        "_order.ranking(maps, seeds).numpy()[0] = 0\n-----\nfrom stages.metrics import _order",
+        "order.ranking(maps, seeds).numpy()[0] = 0\n-----\nfrom atlas.metrics.shared import order",
         "writes into what ranking gave",
     ),
     # writes into the network
@@ -70,8 +70,8 @@ FAULTS = {
     "logits_of_instance": ("classifier.logits = lambda images: images", "writes into classifier"),
     "logits_of_class": ("type(classifier).logits = lambda self, images: images", "changes what Classifier holds"),
     "part_of_kernel": (
-        "setattr(layers, [n for n in dir(layers) if n[0] != '_'][0], 1)\n-----\nfrom stages.model import layers",
-        "changes what stages.model.layers holds",
+        "setattr(layers, [n for n in dir(layers) if n[0] != '_'][0], 1)\n-----\nfrom atlas.model import layers",
+        "changes what atlas.model.layers holds",
     ),
     # leaves the process changed
     "cudnn_sdp": ("torch.backends.cuda.enable_cudnn_sdp(False)", "changes torch's attention (cudnn_sdp)"),
@@ -127,21 +127,21 @@ FAULTS = {
     ),
     "at_import": ("TABLE\n-----\nTABLE = np.load('table.npy')", "reads table.npy"),
     "source": ("open(os.path.join(os.path.dirname(__file__), 'recovery.py')).read()", "a module that its key does not"),
-    "listing": ("os.listdir('stages')", "lists the folder stages"),
+    "listing": ("os.listdir('atlas')", "lists the folder atlas"),
     "globbing": ("__import__('glob').glob('*.npy')", "lists the folder"),
     "import_module": (
-        "import_module('stages.metrics.' + 'recovery')\n-----\nfrom importlib import import_module",
-        "imports stages.metrics.recovery, which its key does not hold",
+        "import_module('atlas.metrics.' + 'recovery')\n-----\nfrom importlib import import_module",
+        "imports atlas.metrics.recovery, which its key does not hold",
     ),
-    "dunder_import": ("__import__('stages.metrics.' + 'recovery')", "imports stages.metrics.recovery"),
+    "dunder_import": ("__import__('atlas.metrics.' + 'recovery')", "imports atlas.metrics.recovery"),
     "fromlist": (
-        "__import__('stages.metrics', fromlist=['recov' + 'ery']).recovery",
-        "imports stages.metrics.recovery",
+        "__import__('atlas.metrics', fromlist=['recov' + 'ery']).recovery",
+        "imports atlas.metrics.recovery",
     ),
-    "sys_modules": ("sys.modules['stages.metrics.' + 'grid'].ATTRS", None),
+    "sys_modules": ("sys.modules['atlas.metrics.' + 'grid'].ATTRS", None),
     "find": (
-        "find('metrics', 'recov' + 'ery', 'ATTRS')\n-----\nfrom stages.study.params import find",
-        "imports stages",
+        "find('metrics', 'recov' + 'ery', 'ATTRS')\n-----\nfrom atlas.study.params import find",
+        "imports atlas",
     ),
     "spec": (
         "from importlib import util\nspec = util.spec_from_file_location('x', 'beside.py')\n"
@@ -168,8 +168,8 @@ FAULTS = {
 
 SOUND = {
     "declared": ("np.load(os.path.join(os.path.dirname(__file__), 'beside.npy'))\n-----\nFILES = ['beside.npy']", ""),
-    "follows": ("_order.ranking(maps, seeds)\n-----\nfrom stages.metrics import _order", ""),
-    "imports_late": ("from stages.metrics._order import ranking", ""),
+    "follows": ("order.ranking(maps, seeds)\n-----\nfrom atlas.metrics.shared import order", ""),
+    "imports_late": ("from atlas.metrics.shared.order import ranking", ""),
     "package_late": ("import scipy.signal, xml.dom.minidom; scipy.signal.hann if 0 else 0", ""),
     "scratch": (
         "import tempfile\nwith tempfile.TemporaryFile() as f:\n    f.write(b'1'); f.seek(0); assert f.read() == b'1'\n"
@@ -235,11 +235,11 @@ def write(house: Path) -> None:
         names = "maps, images, targets, seeds, masks, votes, classifier, explain"
         text = f"{HEAD}\n{top}\n\n\ndef form({names}, *, shares: list[float]):\n"
         text += textwrap.indent(f"{body}\n{SUM}", "    ") + "\n"
-        (house / f"stages/metrics/{name}.py").write_text(text)
+        (house / f"atlas/metrics/{name}.py").write_text(text)
     code = """
         import numpy as np, torch, zarr, sqlite3
         from PIL import Image
-        np.save("table.npy", np.ones(4)); np.save("stages/metrics/beside.npy", np.ones(4))
+        np.save("table.npy", np.ones(4)); np.save("atlas/metrics/beside.npy", np.ones(4))
         torch.save(torch.ones(3), "table.pt")
         zarr.open_group("table.zarr", mode="w").create_array("x", data=np.ones(3))
         sqlite3.connect("table.db").execute("create table x (y)")
@@ -257,9 +257,9 @@ def main() -> None:
     import torch
     from judging_forms import given, wrote
 
-    from stages.inputs import calls
-    from stages.study.problem import Fault
-    from stages.study.settings import Entry
+    from atlas.inputs import calls
+    from atlas.study.problem import Fault
+    from atlas.study.schema.settings import Entry
 
     stderr, told = sys.stderr, {}
     evidence, settings = given(), {"shares": [0.5, 0.7]}
@@ -271,7 +271,7 @@ def main() -> None:
         except Fault as fault:
             told[name] = f"Fault: {fault}"
             calls.forget()
-            import_module("stages.metrics.recovery"), import_module("stages.metrics.grid")
+            import_module("atlas.metrics.recovery"), import_module("atlas.metrics.grid")
             evidence, settings = given(), {"shares": [0.5, 0.7]}
         except Exception as error:
             told[name] = f"{type(error).__name__}: {error}"

@@ -10,15 +10,15 @@ import torch
 import yaml
 from torch import nn
 
-from stages.inputs.certification import Votes
-from stages.model.classifier import Classifier
-from stages.study import params
-from stages.study.seeds import image_seed
+from atlas.inputs.certification import Votes
+from atlas.model.classifier import Classifier
+from atlas.study import params
+from atlas.study.seeds import image_seed
 
 ROOT = Path(__file__).parent.parent
 FAMILIES = {
     file.stem: [name for name in ast.literal_eval(assigned.value)]
-    for file in sorted((ROOT / "stages" / "metrics").glob("[a-z]*.py"))
+    for file in sorted((ROOT / "atlas" / "metrics").glob("[a-z]*.py"))
     for assigned in ast.parse(file.read_text()).body
     if isinstance(assigned, ast.Assign) and assigned.targets[0].id == "ATTRS"
 }

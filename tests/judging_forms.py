@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages.inputs.calls import attributions
-from stages.inputs.certification import Votes
-from stages.inputs.explain import Explain
-from stages.model.classifier import Classifier
-from stages.study.settings import Entry
+from atlas.inputs.calls import attributions
+from atlas.inputs.certification import Votes
+from atlas.inputs.explain import Explain
+from atlas.model.classifier import Classifier
+from atlas.study.schema.settings import Entry
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}
 
@@ -76,13 +76,13 @@ def process() -> dict:
         "type": type(os.environ).__name__,
         "cwd": os.getcwd(),
         "path": [*sys.path],
-        "modules": [name in sys.modules for name in ("stages.metrics.recovery", "stages.metrics.grid")],
+        "modules": [name in sys.modules for name in ("atlas.metrics.recovery", "atlas.metrics.grid")],
         "warn": [*warnings.filters],
         "denormal": sys.float_info.min / 2,
     }
 
 
 for _name in ("recovery", "grid"):
-    import_module(f"stages.metrics.{_name}")
+    import_module(f"atlas.metrics.{_name}")
 torch.set_num_threads(1)
 BEFORE = process()

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from stages.cache.stores import array, group_at
-from stages.study import params, signatures
+from atlas.cache.stores import array, group_at
+from atlas.study import params
+from atlas.study.schema import signatures
 
 SIDE = 48
 METHODS = {
@@ -45,9 +46,14 @@ def house(folder: Path) -> Path:
             asked = "images" if kind == "methods" else "maps"
             text = "".join(f"def {name}({asked}):\n    pass\n" for name in names)
             (folder / kind / f"{family}.py").write_text(text)
-    (folder / "model").mkdir()
-    for module in ("aggregate", "report", "select", "tile", "train", "adopt", "model/attacks"):
-        (folder / f"{module}.py").write_text((signatures.HOUSE / f"{module}.py").read_text())
+    modules = [f"stages/{name}.py" for name in ("aggregate", "report", "select", "tile")]
+    for name in [
+        *modules,
+        *(f"atlas/{name}.py" for name in ("classifiers/training", "classifiers/adopting", "model/attacks")),
+    ]:
+        file = folder.parent / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text((signatures.HOUSE.parent / name).read_text())
     return folder
 
 

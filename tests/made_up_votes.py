@@ -8,10 +8,11 @@ import numpy as np
 import yaml
 from made_up import CLASSIFIERS, METHODS, SIDE, UNSUPPORTED
 
-from stages.cache.stores import array, group_at
-from stages.inputs.certification import IMPORTANT, Votes, labels
-from stages.study import params, signatures
-from stages.study.smoothing import radius, stored
+from atlas.cache.stores import array, group_at
+from atlas.inputs.certification import IMPORTANT, Votes, labels
+from atlas.study import params
+from atlas.study.schema import signatures
+from atlas.study.schema.smoothing import radius, stored
 
 LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 5, 5
 VOTED = ["saliency", "input_x_gradient", "cam", "gradcam", "rise", "uniform"]

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from stages.study import signatures
+from atlas.study.schema import signatures
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -55,7 +55,7 @@ def housed(folders: pytest.TempPathFactory, made: ModuleType) -> Iterator[Path]:
         made: The module that writes the house and the study.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "HOUSE", made.house(folders.mktemp("house") / "stages"))
+        patch.setattr(signatures, "HOUSE", made.house(folders.mktemp("house") / "atlas"))
         signatures.signature.cache_clear()
         yield made.study(folders.mktemp("study"))
     signatures.signature.cache_clear()

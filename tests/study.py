@@ -67,7 +67,7 @@ def tiny() -> dict:
 
 def build(house: Path, params: dict) -> Path:
     """Copy the code into a folder, give it a params.yaml, make it a repository of git and DVC."""
-    for name in ("stages", "flows"):
+    for name in ("atlas", "stages", "flows"):
         shutil.copytree(ROOT / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", "uv.lock"):
         shutil.copy(ROOT / name, house / name)
@@ -91,7 +91,7 @@ def write(house: Path, params: dict) -> None:
 
 
 def environment(house: Path) -> dict[str, str]:
-    """The environment in which `python` is this one and `stages` is the house's."""
+    """The environment in which `python` is this one and the code is the house's."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "PYTHONPATH": str(house), "DO_NOT_TRACK": "1"}
 
@@ -101,8 +101,8 @@ def classified(house: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
+    from atlas.networks.residual import small_resnet
     from stages import collect, predict
-    from stages.networks.residual import small_resnet
 
     house.mkdir()
     write(house, tiny())

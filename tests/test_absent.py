@@ -11,11 +11,11 @@ import zarr
 from safetensors.torch import save_file
 from study import GRIDS, IMAGES, tiny, write
 
+from atlas.networks.residual import small_resnet
+from atlas.share import open_maps
+from atlas.study.params import load
+from atlas.study.problem import Problem
 from stages import aggregate, attribute, certify, collect, correlate, cost, predict, score, select, tile
-from stages.networks.residual import small_resnet
-from stages.share import open_maps
-from stages.study.params import load
-from stages.study.problem import Problem
 
 C = "resnet_vanilla"
 VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "first": 3, "rest": 40, "images": 4, "grids": 1}

@@ -12,15 +12,16 @@ import zarr
 from safetensors.torch import load_file, save_file
 from study import tiny, write
 
-from stages import adopt, collect, predict, prepare, train
-from stages.inputs import calls
-from stages.inputs.building import building
-from stages.inputs.splits import split
-from stages.model import loading
-from stages.model.comparing import check_no_sigmoids
-from stages.networks.residual import small_resnet
-from stages.study.params import entries, load
-from stages.study.problem import Problem
+from atlas.classifiers import adopting, training
+from atlas.inputs import calls
+from atlas.inputs.audit.building import building
+from atlas.inputs.splits import split
+from atlas.model import loading
+from atlas.model.comparing import check_no_sigmoids
+from atlas.networks.residual import small_resnet
+from atlas.study.params import entries, load
+from atlas.study.problem import Problem
+from stages import collect, predict, prepare
 
 C = "resnet_vanilla"
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
@@ -186,7 +187,7 @@ def test_a_network_that_its_weights_do_not_hold_is_refused(house, case):
 
 
 def test_images_of_other_channels_than_a_network_takes_are_told_in_one_line(house, monkeypatch):
-    monkeypatch.setattr(adopt, "build", lambda *_, **__: torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)))
+    monkeypatch.setattr(adopting, "build", lambda *_, **__: torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)))
     given(house, torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)).state_dict())
     told = rf"classifier {C}: its network does not take images of 3 x \d+ x \d+ \(channel, y, x\): RuntimeError: .*"
     with pytest.raises(Problem, match=told) as problem:
@@ -257,7 +258,7 @@ def test_a_network_of_other_classes(house):
 
 
 def test_a_network_whose_number_of_logits_is_its_own(house, monkeypatch):
-    monkeypatch.setattr(adopt, "build", lambda *_, **__: network(classes=7))
+    monkeypatch.setattr(adopting, "build", lambda *_, **__: network(classes=7))
     given(house, network(classes=7).state_dict())
     with pytest.raises(
         Problem, match="its network gives 7 logits, but the dataset shapes has 10 classes; expected one"
@@ -266,7 +267,7 @@ def test_a_network_whose_number_of_logits_is_its_own(house, monkeypatch):
 
 
 def test_outputs_by_sigmoid_are_told(house, monkeypatch):
-    monkeypatch.setattr(adopt, "build", lambda *_, **__: Sigmoids(network()))
+    monkeypatch.setattr(adopting, "build", lambda *_, **__: Sigmoids(network()))
     given(house, {f"network.{name}": value for name, value in network().state_dict().items()})
     with pytest.raises(Problem, match=r"all from 0 to 1, .* leave out the sigmoid at the network's end$") as problem:
         prepare.main(house, C)
@@ -392,7 +393,7 @@ def test_a_file_that_no_key_holds_is_not_read_while_the_network_runs(house):
 def test_a_network_that_is_trained_here_reads_nothing_else_either(house, monkeypatch):
     """That is told before it is trained."""
     done = []
-    monkeypatch.setattr(train, "fit", lambda *_, **__: done.append("fit"))
+    monkeypatch.setattr(training, "fit", lambda *_, **__: done.append("fit"))
     for line, passes in ((READING, False), ("images = images * len(Path(__file__).read_text())", True)):
         of_own(house, line)
         params = tiny()
@@ -427,8 +428,8 @@ def known(house, tmp_path, monkeypatch):
     prepare.main(house, C)
     kept = shutil.copytree(house / "data/classifiers" / C, tmp_path / "kept")
     monkeypatch.setattr(prepare, "recorded", lambda *_: kept)
-    done, own, evaluated = [], adopt.adopt, prepare.evaluated
-    monkeypatch.setattr(adopt, "adopt", lambda *given: done.append("adopt") or own(*given))
+    done, own, evaluated = [], adopting.adopt, prepare.evaluated
+    monkeypatch.setattr(adopting, "adopt", lambda *given: done.append("adopt") or own(*given))
     monkeypatch.setattr(prepare, "evaluated", lambda *given: done.append("evaluated") or evaluated(*given))
     return house, params, done
 

@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import swin_transformer
 
-from stages.cache import keys, packages
-from stages.inputs.building import building
-from stages.methods import attention, cam, relevance
-from stages.methods.gradient import guided_backprop
-from stages.model.classifier import Classifier
-from stages.model.comparing import compared
-from stages.model.engine import start
-from stages.model.loading import build
-from stages.study.params import bound_network
-from stages.study.problem import Problem, Unsupported
+from atlas.cache import keys
+from atlas.cache.fingerprint import packages
+from atlas.inputs.audit.building import building
+from atlas.methods import attention, cam, relevance
+from atlas.methods.gradient import guided_backprop
+from atlas.model.classifier import Classifier
+from atlas.model.comparing import compared
+from atlas.model.engine import start
+from atlas.model.loading import build
+from atlas.study.params import bound_network
+from atlas.study.problem import Problem, Unsupported
 
 CLASSES = 5
 ENGINE = {"device": "cpu", "precision": "float64", "threads": 1, "batch": 3}
@@ -470,7 +471,7 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_an_entry_says_which_output_is_meant(kind, monkeypatch):
-    from stages.model import loading
+    from atlas.model import loading
 
     wrap, output, expected = OUTPUTS[kind]
     torch.manual_seed(0)
@@ -487,7 +488,7 @@ def test_an_entry_says_which_output_is_meant(kind, monkeypatch):
 
 
 def test_of_one_logit_both_classes_can_be_explained(monkeypatch):
-    from stages.model import loading
+    from atlas.model import loading
 
     torch.manual_seed(0)
     made = Parts(lambda z: z[:, :1]).double()
@@ -510,7 +511,7 @@ def test_logarithms_of_probabilities_are_no_logits():
 
 
 def test_an_output_that_is_not_there_is_told(monkeypatch):
-    from stages.model import loading
+    from atlas.model import loading
 
     monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: Parts(lambda z: {"logits": z}))
     for output, told in (("logit", "output = 'logit': .* gives a dict of \\['logits'\\]"), (0, "output = 0: ")):
@@ -523,7 +524,7 @@ def test_an_output_that_is_not_there_is_told(monkeypatch):
 
 @pytest.mark.parametrize("wrap", [lambda z: z[:, :2], lambda z: z[:1, :2], lambda z: z[:, :1].T])
 def test_a_sigmoid_of_several_logits_an_image_is_told(wrap, monkeypatch):
-    from stages.model import loading
+    from atlas.model import loading
 
     made = Parts(wrap).double()
     monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: made)

@@ -14,9 +14,9 @@ import zarr
 from study import ROOT, environment, tiny, write
 from test_stages import C, last_line, study
 
+from atlas.inputs import calls, evidence
+from atlas.study.problem import Problem
 from stages import attribute, certify, correlate, score, select, tile
-from stages.inputs import calls, evidence
-from stages.study.problem import Problem
 
 __all__ = ["study"]
 
@@ -27,7 +27,8 @@ HERE = Path(__file__).parent
 def told(tmp_path_factory):
     """What is told of every form, each called once in one process, on a copy of the project."""
     house = tmp_path_factory.mktemp("forms") / "house"
-    shutil.copytree(ROOT / "stages", house / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("atlas", "stages"):
+        shutil.copytree(ROOT / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("forms.py", "judging_forms.py"):
         shutil.copy(HERE / name, house)
     forms.write(house)
@@ -44,7 +45,7 @@ def told(tmp_path_factory):
 def test_what_a_function_must_not_do_is_told(told, form):
     due = forms.FAULTS[form][1]
     if due is not None:
-        assert told[form].startswith(f"Fault: form: stages/metrics/{form}.py: form ")
+        assert told[form].startswith(f"Fault: form: atlas/metrics/{form}.py: form ")
         assert due in told[form]
         assert "\n" not in told[form]
     assert "AFTERWARDS" not in told[form]
@@ -62,14 +63,14 @@ def test_what_it_gives_is_checked(told, form):
 
 
 def test_a_module_that_no_key_holds_is_not_found_by_its_name(told):
-    assert told["sys_modules"].startswith("KeyError: 'stages.metrics.grid'")
+    assert told["sys_modules"].startswith("KeyError: 'atlas.metrics.grid'")
 
 
 TEMPORARY = """
 import tempfile
-from stages.inputs import calls, reads
-from stages.inputs.reading import Held, Reading
-from stages.study.settings import Entry
+from atlas.inputs import calls\nfrom atlas.inputs.audit import reads
+from atlas.inputs.audit.reading import Held, Reading
+from atlas.study.schema.settings import Entry
 
 assert tempfile.tempdir is None
 reading = Reading(Entry("methods", "control", "one", "center", {}, {}), Held(frozenset(), frozenset(), frozenset(), ()))
@@ -91,9 +92,9 @@ def test_the_first_temporary_file_of_a_process_may_be_a_functions(tmp_path):
 BUILT = """
 import contextlib, os, sys
 from pathlib import Path
-from stages.inputs.building import building
-from stages.model import loading
-from stages.study.problem import Problem
+from atlas.inputs.audit.building import building
+from atlas.model import loading
+from atlas.study.problem import Problem
 
 def suppressed(read):
     with contextlib.suppress(Exception):
@@ -130,7 +131,7 @@ def test_a_network_that_reads_what_its_key_does_not_hold_is_told(tmp_path):
     assert len(told) == 4
     due = "reads the environment (SCALE)", "reads the environment (SCALE)", "reads params.yaml", "starts a process"
     for line, one in zip(told, due, strict=True):
-        assert line.startswith(f"stages/networks/residual.py: small_resnet {one}")
+        assert line.startswith(f"atlas/networks/residual.py: small_resnet {one}")
 
 
 CENTER = {"function": "center", "sigma": 0.25, "channels": "sum"}
@@ -212,7 +213,7 @@ class TestCells:
                 score.main(prepared, C, "control")
         assert str(told.value).count("writes into maps") == 3
         for name in METHODS:
-            assert f"pointing_game ({name}): pointing_game: stages/metrics/localization.py" in str(told.value)
+            assert f"pointing_game ({name}): pointing_game: atlas/metrics/localization.py" in str(told.value)
         assert "\n" not in str(told.value)
         assert not (prepared / "data/scores").exists()
         computed = last_line(prepared)["computed"]
@@ -237,7 +238,7 @@ class TestCells:
             with monkeypatch.context() as broken:
                 instead(broken, "center", wrong)
                 with pytest.raises(
-                    Problem, match=rf"{named}: two: stages/methods/control.py: center writes into images"
+                    Problem, match=rf"{named}: two: atlas/methods/control.py: center writes into images"
                 ):
                     verb.main(prepared, C, "control")
             others = last_line(prepared)["rows_computed"]

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 
-from stages.inputs.calls import attributions
-from stages.inputs.explain import Explain
-from stages.methods import cam
-from stages.model.classifier import Classifier
-from stages.networks.residual import small_resnet
-from stages.study.params import entry
-from stages.study.problem import Unsupported
+from atlas.inputs.calls import attributions
+from atlas.inputs.explain import Explain
+from atlas.methods import cam
+from atlas.model.classifier import Classifier
+from atlas.networks.residual import small_resnet
+from atlas.study.params import entry
+from atlas.study.problem import Unsupported
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
 TARGETS = torch.tensor([0, 2, 1])

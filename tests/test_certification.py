@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from stages.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, needed, tails
-from stages.metrics import certified
-from stages.study.smoothing import radius
+from atlas.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes, cutoff, labels, needed, tails
+from atlas.metrics import certified
+from atlas.study.schema.smoothing import radius
 
 random = settings(deadline=None, max_examples=50, derandomize=True)
 CORRECTIONS = ("bonferroni", "holm", "none")

@@ -14,10 +14,10 @@ from judging import ROOT, make_classifier, make_evidence, network
 from scipy.stats import binom
 from study import environment
 
-from stages.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels, tails
-from stages.inputs.voting import votes
-from stages.study.seeds import image_seed
-from stages.study.smoothing import radius
+from atlas.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels, tails
+from atlas.inputs.voting import votes
+from atlas.study.schema.smoothing import radius
+from atlas.study.seeds import image_seed
 
 FIRSTS, DRAWS, TAU, ALPHA, SIGMA = 10, 60, 0.75, 0.05, 0.15
 REPETITIONS = 2000

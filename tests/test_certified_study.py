@@ -11,7 +11,7 @@ import xarray as xr
 import zarr
 from study import repro, run, tiny, write
 
-from stages.study import smoothing
+from atlas.study.schema import smoothing
 
 C = "resnet_vanilla"
 TEST = {"smoothings": ["noise_15", "noise_25"], "tau": [0.75, 0.6], "level": 30, "alpha": 0.05, "correction": "holm"}

@@ -6,11 +6,11 @@ import zarr
 from study import tiny, write
 from test_stages import C, last_line, study
 
+from atlas.cache import keys
+from atlas.inputs import evidence, explain, voting
+from atlas.study.params import load
+from atlas.study.problem import Problem, Unsupported
 from stages import attribute, certify, score, select, tile
-from stages.cache import keys
-from stages.inputs import evidence, explain, voting
-from stages.study.params import load
-from stages.study.problem import Problem, Unsupported
 
 __all__ = ["study"]
 
@@ -397,7 +397,7 @@ def test_votes_that_can_certify_nothing_are_told_where_the_size_of_images_is_kno
 ):
     params = given(grids=0)
     params["metrics"]["certified"]["certified_important"] = {**TEST, "tau": [0.75]}
-    monkeypatch.setattr("stages.study.params.side", lambda *_: None)
+    monkeypatch.setattr("atlas.study.params.side", lambda *_: None)
     with pytest.raises(Problem, match=r"tau = 0\.75: on \w+ no pixel can be certified, not by all 30 votes .* 4096"):
         scored(selected, params)
 

@@ -13,13 +13,13 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from stages.figures import pictures
-from stages.inputs.explain import mapped
-from stages.methods.control import LUMINANCE
-from stages.model.classifier import Classifier
-from stages.study import params
-from stages.study.problem import Unsupported
-from stages.study.signatures import signature
+from atlas.inputs.explain import mapped
+from atlas.methods.control import LUMINANCE
+from atlas.model.classifier import Classifier
+from atlas.report.images import pictures
+from atlas.study import params
+from atlas.study.problem import Unsupported
+from atlas.study.schema.signatures import signature
 
 HEIGHT, WIDTH = judging.HEIGHT, judging.WIDTH
 CHANNELS = [1, 4]

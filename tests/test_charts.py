@@ -7,8 +7,8 @@ import pytest
 from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
 
-from stages.figures import bands, dots
-from stages.figures.theme import fit, style
+from atlas.report.charts import bands, dots
+from atlas.report.charts.theme import fit, style
 
 LONG = ["integrated_gradients_of_a_mask", "up"]
 LOOK = {"color": "#010101", "lw": 1}

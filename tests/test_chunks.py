@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.cache.stores import COMPRESSORS, UNREADABLE, array, group_at
-from stages.results import chunks
+from atlas.cache.stores import COMPRESSORS, UNREADABLE, array, group_at
+from atlas.results import chunks
 
 RNG = np.random.default_rng(0)
 VALUES = {

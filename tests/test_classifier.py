@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from stages.model.classifier import Classifier
-from stages.model.engine import start
-from stages.model.memory import shared
-from stages.model.outputs import NotFinite
-from stages.networks.residual import small_resnet
-from stages.study.problem import Problem, Unsupported
+from atlas.model.classifier import Classifier
+from atlas.model.engine import start
+from atlas.model.memory import shared
+from atlas.model.outputs import NotFinite
+from atlas.networks.residual import small_resnet
+from atlas.study.problem import Problem, Unsupported
 from tests.reference.networks import First, Tokens
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}

@@ -9,13 +9,13 @@ import torch
 import zarr
 from study import files, tiny, write
 
+from atlas.datasets.shared import stream
+from atlas.datasets.shared.source import Picture, Source
+from atlas.inputs.evidence import Evidence, digests
+from atlas.metrics.localization import pointing_game
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import Entry
 from stages import collect
-from stages.datasets import _stream
-from stages.datasets._source import Picture, Source
-from stages.inputs.evidence import Evidence, digests
-from stages.metrics.localization import pointing_game
-from stages.study.problem import Problem
-from stages.study.settings import Entry
 
 SIDE = (6, 8)
 
@@ -246,8 +246,8 @@ def test_a_picture_is_made_when_it_is_due(collected):
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_few_pictures_wait_at_a_time_and_all_come_in_order(collected, monkeypatch, threads):
-    monkeypatch.setattr(_stream, "cores", lambda: threads)
-    monkeypatch.setattr(_stream, "AHEAD_BYTES", 10 * 3 * SIDE[0] * SIDE[1])
+    monkeypatch.setattr(stream, "cores", lambda: threads)
+    monkeypatch.setattr(stream, "AHEAD_BYTES", 10 * 3 * SIDE[0] * SIDE[1])
     begun, done, most = [], [], []
 
     def drawn(number):
@@ -260,8 +260,8 @@ def test_few_pictures_wait_at_a_time_and_all_come_in_order(collected, monkeypatc
             most.append(number - len(done))
             yield sample(number, image=partial(drawn, number))
 
-    known = _stream.labelled(pictures(), ["a", "b"], {"a": 0, "b": 1})
-    for row in _stream.decoded(known, {"channels": "rgb", "fit": None}, []):
+    known = stream.labelled(pictures(), ["a", "b"], {"a": 0, "b": 1})
+    for row in stream.decoded(known, {"channels": "rgb", "fit": None}, []):
         done.append(row.picture.id)
         assert (row.sample.pixels == len(done) - 1).all()
     assert done == [f"photo_{number}" for number in range(60)]
@@ -273,7 +273,7 @@ def test_the_store_is_the_same_for_any_number_of_threads(collected, monkeypatch,
     draw = np.random.default_rng(0).integers(0, 256, (40, 3, *SIDE)).astype("uint8")
     stores = []
     for threads in (1, 4):
-        monkeypatch.setattr(_stream, "cores", lambda threads=threads: threads)
+        monkeypatch.setattr(stream, "cores", lambda threads=threads: threads)
         collected(*(sample(n, image=one) for n, one in enumerate(draw)))
         stores.append(files(tmp_path / "data/datasets/shapes.zarr"))
     assert stores[0] == stores[1]

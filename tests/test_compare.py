@@ -12,8 +12,8 @@ import xarray as xr
 from study import repro, run, tiny, write
 from typer.testing import CliRunner
 
+from atlas.statistics.changes import MEAN_RANKS, changes, names, settings
 from flows.cli import app
-from stages.statistics.changes import MEAN_RANKS, changes, names, settings
 
 METHODS, METRICS = ["a", "b", "c"], ["deletion", "insertion"]
 AT = {"classifier": "one", "metric": "insertion", "method": "b"}

@@ -9,9 +9,10 @@ from paired import BETTER, MADE_UP, METHODS, PAIRS, made_up, printed
 from printed_tables import table
 from test_charts import inside
 
-from stages.figures import boxes, compared, fronts, heat
-from stages.statistics import boxes as statistics
-from stages.statistics.groups import compare
+from atlas.report.charts import boxes, fronts, heat
+from atlas.report.sections import compared
+from atlas.statistics import boxes as statistics
+from atlas.statistics.comparisons.groups import compare
 
 # Of the paper's classifiers and of the made-up ones.
 ACCURACY = {**(table("robust_classifiers")["top1"] / 100).to_dict(), "plain": 0.4, "robust": 0.5}

@@ -7,11 +7,11 @@ import zarr
 from study import tiny, write
 from test_stages import C, last_line
 
+from atlas.inputs import calls
+from atlas.model import loading
+from atlas.study.params import load
+from atlas.study.problem import Problem, Unsupported
 from stages import attribute, certify, cost, score, select, tile
-from stages.inputs import calls
-from stages.model import loading
-from stages.study.params import load
-from stages.study.problem import Problem, Unsupported
 
 METHODS = {
     "gradient": {"gradient": {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"}},

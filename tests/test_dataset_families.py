@@ -15,21 +15,21 @@ from PIL import Image
 from scipy.io import savemat
 from study import tiny, write
 
+from atlas.datasets.chestxray8 import chestxray8
+from atlas.datasets.cifar10 import cifar10
+from atlas.datasets.coco import coco
+from atlas.datasets.huggingface import huggingface
+from atlas.datasets.imagenet import imagenet
+from atlas.datasets.imagenet_s import imagenet_s
+from atlas.datasets.isic import isic
+from atlas.datasets.oxford_pet import oxford_pet
+from atlas.datasets.places365 import places365
+from atlas.datasets.shared.pictures import Unusable
+from atlas.datasets.shared.sample import made
+from atlas.datasets.shared.segments import drawn
+from atlas.study.params import dataset
+from atlas.study.problem import Problem
 from stages import collect
-from stages.datasets._pictures import Unusable
-from stages.datasets._sample import made
-from stages.datasets._segments import drawn
-from stages.datasets.chestxray8 import chestxray8
-from stages.datasets.cifar10 import cifar10
-from stages.datasets.coco import coco
-from stages.datasets.huggingface import huggingface
-from stages.datasets.imagenet import imagenet
-from stages.datasets.imagenet_s import imagenet_s
-from stages.datasets.isic import isic
-from stages.datasets.oxford_pet import oxford_pet
-from stages.datasets.places365 import places365
-from stages.study.params import dataset
-from stages.study.problem import Problem
 
 HOUSE = Path(__file__).parent.parent
 PUBLISHED = ["chestxray8", "cifar10", "coco", "huggingface", "imagenet", "imagenet_s", "isic"]
@@ -835,7 +835,7 @@ def test_the_page_of_datasets_has_an_entry_of_each_that_is_accepted():
 
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_a_family_says_its_layout_its_source_and_its_references(family):
-    tree = ast.parse((HOUSE / "stages" / "datasets" / f"{family}.py").read_text())
+    tree = ast.parse((HOUSE / "atlas" / "datasets" / f"{family}.py").read_text())
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == family)
     told = ast.get_docstring(function)
     assert "https://" in told or "http://" in told

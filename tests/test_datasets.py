@@ -16,11 +16,11 @@ from PIL import Image, ImageOps
 from pyarrow import parquet
 from study import ROOT, build, files, run, tiny, write
 
+from atlas.datasets.shared.labels import imagenet
+from atlas.study import unedited
+from atlas.study.params import dataset, load
+from atlas.study.problem import Problem
 from stages import collect
-from stages.datasets._labels import imagenet
-from stages.study import unedited
-from stages.study.params import dataset, load
-from stages.study.problem import Problem
 
 SIDE = (12, 16)
 
@@ -875,8 +875,8 @@ def test_the_file_of_googlenet_is_taken_as_the_page_says():
     import torch
     from torchvision import models
 
-    from stages.model.weights import AUXILIARY
-    from stages.networks.torchvision import torchvision
+    from atlas.model.weights import AUXILIARY
+    from atlas.networks.torchvision import torchvision
 
     (about,) = [one["classifiers"]["googlenet"] for one in shown() if "classifiers" in one]
     own = {name: value for name, value in about["network"].items() if name != "family"}

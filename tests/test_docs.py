@@ -11,14 +11,14 @@ import typer
 import yaml
 from study import ROOT
 
+from atlas.datasets.shared.source import Source
 from flows.cli import app
-from stages.datasets._source import Source
 
 PAGES = {
     file.relative_to(ROOT).as_posix(): file.read_text()
     for file in [*map(ROOT.joinpath, ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted(ROOT.glob("docs/*.md"))]
 }
-FAMILIES = {"methods": "stages/methods", "metrics": "stages/metrics"}
+FAMILIES = {"methods": "atlas/methods", "metrics": "atlas/metrics"}
 CODE = "(?:atlas|stages|flows)"
 FOLDERS = "(?:atlas|stages|flows|tests|benchmarks|studies)"
 
@@ -96,7 +96,7 @@ def test_the_code_it_names_is_there(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_functions_it_places_are_there(page):
-    """`plan` of `stages/attribute.py`, and `Rows.missing` of `stages/cache/rows.py`."""
+    """`plan` of `stages/attribute.py`, and `Rows.missing` of `atlas/cache/rows.py`."""
     for name, file in re.findall(rf"`([\w.]+)` of `({CODE}/[\w/]+\.py)`", PAGES[page]):
         tree: ast.AST = ast.parse((ROOT / file).read_text())
         for part in name.split("."):

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 from study import files, tiny, write
 
+from atlas.study.problem import Problem
 from flows.draft import draft, untold
 from stages import score
-from stages.study.problem import Problem
 
 C = "resnet_vanilla"
 FAILED = "failed: k is 5000, expected at most the map's 4096 pixels"

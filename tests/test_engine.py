@@ -11,12 +11,12 @@ import torch
 from study import ROOT
 from torch import Tensor
 
+from atlas.model import engine, memory  # noqa: F401  # the engine's, as where something was computed
 from flows import workers
-from stages.model import engine, memory  # noqa: F401  # the engine's, as where something was computed
 
 PLACES = """
 import torch
-from stages.model.engine import start
+from atlas.model.engine import start
 
 start({"device": "cpu", "threads": 1})
 draws = torch.Generator().manual_seed(0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages.cache.stores import values, write
-from stages.inputs import evidence
-from stages.model.memory import shared
+from atlas.cache.stores import values, write
+from atlas.inputs import evidence
+from atlas.model.memory import shared
 
 COUNT, SIDE = 12, (6, 8)
 

@@ -5,11 +5,11 @@ import torch
 from every import shaping
 from judging import HEIGHT, WIDTH, counted, make_evidence
 
-from stages.inputs import calls, explain
-from stages.inputs.calls import attributions
-from stages.inputs.explain import Explain
-from stages.study import params
-from stages.study.signatures import signature
+from atlas.inputs import calls, explain
+from atlas.inputs.calls import attributions
+from atlas.inputs.explain import Explain
+from atlas.study import params
+from atlas.study.schema.signatures import signature
 
 NOISY = {"samples": 3, "spread": 0.2, "extent": "image", "output": "logit", "channels": "abs_sum"}
 SMOOTH = {"function": "smoothgrad", "sign": "both", **NOISY}

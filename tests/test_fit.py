@@ -10,12 +10,12 @@ from study import tiny
 from torchvision import models
 from torchvision.transforms import InterpolationMode, v2
 
-from stages.datasets import _transforms
-from stages.datasets._fit import FILTERS, fitted
-from stages.datasets._transforms import transform
-from stages.study.fitting import fitting
-from stages.study.params import dataset, side
-from stages.study.problem import Problem
+from atlas.datasets.shared import transforms
+from atlas.datasets.shared.fit import FILTERS, fitted
+from atlas.datasets.shared.transforms import transform
+from atlas.study.params import dataset, side
+from atlas.study.problem import Problem
+from atlas.study.schema.fitting import fitting
 
 SIDES = [(375, 500), (500, 333), (64, 64), (41, 97), (97, 41), (300, 300), (23, 31), (656, 253)]
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
@@ -166,7 +166,7 @@ WRONG = {
     "weights without a tag": ({"family": "timm", "name": "resnet18"}, "the setting 'tag' is missing"),
     "weights and numbers": (
         {"family": "timm", "name": "resnet18", "tag": "a1_in1k", "size": 8},
-        "unknown setting 'size' = 8. Accepted by transform of stages/datasets/_transforms.py: family",
+        "unknown setting 'size' = 8. Accepted by transform of atlas/datasets/shared/transforms.py: family",
     ),
 }
 
@@ -275,13 +275,13 @@ NOT_OF_TIMM = {
 
 @pytest.mark.parametrize(("changed", "due"), OF_TIMM.values(), ids=OF_TIMM)
 def test_what_timm_says_of_weights_as_a_fit(changed, due):
-    assert _transforms._of_timm(USUAL | changed, "") == {**due, "interpolation": "bilinear"}
+    assert transforms._of_timm(USUAL | changed, "") == {**due, "interpolation": "bilinear"}
 
 
 @pytest.mark.parametrize(("changed", "told"), NOT_OF_TIMM.values(), ids=NOT_OF_TIMM)
 def test_what_timm_does_and_no_fit_does_is_told(changed, told):
     with pytest.raises(Problem, match=rf"^params\.yaml: fit: .*{told}"):
-        _transforms._of_timm(USUAL | changed, "params.yaml: fit")
+        transforms._of_timm(USUAL | changed, "params.yaml: fit")
 
 
 UNKNOWN = {

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
+from atlas.cache.fingerprint import packages
+from atlas.cache.rows import Rows
 from flows.plan import Visit, at_work, due, expected, plan, verb
-from stages.cache import packages
-from stages.cache.rows import Rows
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from stages.cache import keys
-from stages.inputs.building import building
-from stages.model import comparing, loading
-from stages.model.classifier import Classifier
-from stages.model.comparing import compared
-from stages.networks.residual import small_resnet
-from stages.study.problem import Problem, Unsupported
+from atlas.cache import keys
+from atlas.inputs.audit.building import building
+from atlas.model import comparing, loading
+from atlas.model.classifier import Classifier
+from atlas.model.comparing import compared
+from atlas.networks.residual import small_resnet
+from atlas.study.problem import Problem, Unsupported
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}
 ABOUT = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "engine": ENGINE}

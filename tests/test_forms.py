@@ -12,7 +12,7 @@ import pytest
 from study import ROOT, environment
 from test_keys import forget, house
 
-from stages.cache import packages
+from atlas.cache.fingerprint import packages
 
 __all__ = ["house"]
 
@@ -23,69 +23,69 @@ KERNEL = ("kernel.py", "return 1", "return 2")
 # By form: what stands in place of family.py, the edit that must change the key of `first`, and what is edited before.
 STATIC = {
     "a name that a module has imported, by getattr": (
-        "from stages.methods import _helper\n\ndef first(images):\n    return getattr(_helper, 'Ba' + 'se')().run()\n",
+        "from atlas.methods import _helper\n\ndef first(images):\n    return getattr(_helper, 'Ba' + 'se')().run()\n",
         KERNEL,
-        ("methods/_helper.py", "\ndef double", "from stages.kernel import Base\n\n\ndef double"),
+        ("methods/_helper.py", "\ndef double", "from atlas.kernel import Base\n\n\ndef double"),
     ),
     "a name imported twice inside a function": (
-        "def first(images):\n    if images is None:\n        from stages.methods._helper import double as times\n"
-        "    else:\n        from stages.methods._helper import triple as times\n    return times(images)\n",
+        "def first(images):\n    if images is None:\n        from atlas.methods._helper import double as times\n"
+        "    else:\n        from atlas.methods._helper import triple as times\n    return times(images)\n",
         HELPER,
     ),
     "an import that is tried inside a function": (
-        "def first(images):\n    try:\n        from stages.methods._helper import double as times\n"
+        "def first(images):\n    try:\n        from atlas.methods._helper import double as times\n"
         "    except ImportError:\n        from numpy import abs as times\n    return times(images)\n",
         HELPER,
     ),
     "a name imported twice at the top level": (
-        "from functools import partial\nfrom stages.methods._helper import double as times\n\n"
-        "TIMES = partial(times)\n\nfrom stages.methods._helper import triple as times\n\n"
+        "from functools import partial\nfrom atlas.methods._helper import double as times\n\n"
+        "TIMES = partial(times)\n\nfrom atlas.methods._helper import triple as times\n\n"
         "def first(images):\n    return TIMES(images) + times(images)\n",
         HELPER,
     ),
     "a module that a class imports in its body": (
-        "class Tool:\n    from stages.methods import _helper\n\n    def run(self, x):\n"
+        "class Tool:\n    from atlas.methods import _helper\n\n    def run(self, x):\n"
         "        return self._helper.double(x)\n\ndef first(images):\n    return Tool().run(images)\n",
         HELPER,
     ),
     "a dotted import inside a function": (
-        "def first(images):\n    import stages.methods._helper\n\n    return stages.methods._helper.double(images)\n",
+        "def first(images):\n    import atlas.methods._helper\n\n    return atlas.methods._helper.double(images)\n",
         HELPER,
     ),
     "sys.modules by getattr": (
-        "import sys\nfrom stages.methods._helper import triple\n\n"
-        "def first(images):\n    return getattr(sys, 'mod' + 'ules')['stages.methods._helper'].double(images)\n",
+        "import sys\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return getattr(sys, 'mod' + 'ules')['atlas.methods._helper'].double(images)\n",
         HELPER,
     ),
     "__globals__ by getattr": (
-        "from stages.methods._helper import triple\n\n"
+        "from atlas.methods._helper import triple\n\n"
         "def first(images):\n    return getattr(triple, '__globals__')['double'](images)\n",
         HELPER,
     ),
     "operator.attrgetter": (
-        "from operator import attrgetter\nfrom stages.methods._helper import triple\n\n"
+        "from operator import attrgetter\nfrom atlas.methods._helper import triple\n\n"
         "def first(images):\n    return attrgetter('__globals__')(triple)['double'](images)\n",
         HELPER,
     ),
     "pydoc.locate": (
-        "import pydoc\nfrom stages.methods._helper import triple\n\n"
-        "def first(images):\n    return pydoc.locate('stages.methods._helper.double')(images)\n",
+        "import pydoc\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return pydoc.locate('atlas.methods._helper.double')(images)\n",
         HELPER,
     ),
     "an entry point made by hand": (
-        "from importlib.metadata import EntryPoint\nfrom stages.methods._helper import triple\n\n"
-        "def first(images):\n    return EntryPoint('a', 'stages.methods._helper:double', 'b').load()(images)\n",
+        "from importlib.metadata import EntryPoint\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return EntryPoint('a', 'atlas.methods._helper:double', 'b').load()(images)\n",
         HELPER,
     ),
     "unpickled by name": (
-        "import pickle\nfrom stages.methods._helper import triple\n\n"
-        "def first(images):\n    return pickle.loads(b'cstages.methods._helper\\ndouble\\n.')(images)\n",
+        "import pickle\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return pickle.loads(b'catlas.methods._helper\\ndouble\\n.')(images)\n",
         HELPER,
     ),
     "unittest.mock.patch": (
-        "from unittest import mock\nfrom stages.methods._helper import triple\n\ndef _half(x):\n    return x / 2\n\n"
-        "def first(images):\n    with mock.patch('stages.methods._helper.triple', "
-        "__import__('stages.methods._helper').methods._helper.double):\n        return triple(images)\n",
+        "from unittest import mock\nfrom atlas.methods._helper import triple\n\ndef _half(x):\n    return x / 2\n\n"
+        "def first(images):\n    with mock.patch('atlas.methods._helper.triple', "
+        "__import__('atlas.methods._helper').methods._helper.double):\n        return triple(images)\n",
         HELPER,
     ),
     "the source's text by linecache": (
@@ -108,11 +108,11 @@ STATIC = {
         ("methods/family.py", "2 * x", "3 * x"),
     ),
     "functools.singledispatch that a helper adds to": (
-        "from stages.kernel import run\nfrom stages.methods import _helper\n\n"
+        "from atlas.kernel import run\nfrom atlas.methods import _helper\n\n"
         "def first(images):\n    return run(images)\n",
         HELPER,
         ("kernel.py", "class Base", "from functools import singledispatch\n\nrun = singledispatch(abs)\n\nclass Base"),
-        ("methods/_helper.py", "\ndef double", "from stages.kernel import run\n\n\n@run.register(list)\ndef double"),
+        ("methods/_helper.py", "\ndef double", "from atlas.kernel import run\n\n\n@run.register(list)\ndef double"),
     ),
     "a descriptor": (
         "class By:\n    def __get__(self, one, kind):\n        return 2\n\nclass Tool:\n    by = By()\n\n"
@@ -125,13 +125,13 @@ STATIC = {
         ("methods/family.py", "= 2", "= 3"),
     ),
     "a property that a base class elsewhere has": (
-        "from stages.kernel import Base\n\nclass Tool(Base):\n    pass\n\n"
+        "from atlas.kernel import Base\n\nclass Tool(Base):\n    pass\n\n"
         "def first(images):\n    return Tool().by * images\n",
         ("kernel.py", "return 5", "return 6"),
         ("kernel.py", "class Base:\n", "class Base:\n    @property\n    def by(self):\n        return 5\n\n"),
     ),
     "super() in a class that is made in a function": (
-        "from stages.kernel import Base\n\ndef first(images):\n    class Tool(Base):\n        def run(self):\n"
+        "from atlas.kernel import Base\n\ndef first(images):\n    class Tool(Base):\n        def run(self):\n"
         "            return super().run() * 2\n    return Tool().run() * images\n",
         KERNEL,
     ),
@@ -141,12 +141,12 @@ STATIC = {
         ("methods/family.py", "by = 2", "by = 3"),
     ),
     "a class pattern of match": (
-        "from stages.kernel import Classifier\n\ndef first(images):\n    match images:\n"
+        "from atlas.kernel import Classifier\n\ndef first(images):\n    match images:\n"
         "        case Classifier():\n            return images\n    return 2 * images\n",
         ("kernel.py", "(Base)", "(Base, list)"),
     ),
     "a value pattern of match": (
-        "from stages.methods import _helper\n\ndef first(images):\n    match images:\n"
+        "from atlas.methods import _helper\n\ndef first(images):\n    match images:\n"
         "        case _helper.LEVEL:\n            return images\n    return 2 * images\n",
         ("methods/_helper.py", "LEVEL = 1", "LEVEL = 2"),
         ("methods/_helper.py", "\ndef double", "LEVEL = 1\n\n\ndef double"),
@@ -173,17 +173,17 @@ STATIC = {
         ("methods/family.py", "1, 2, 3", "1, 4, 3"),
     ),
     "arguments that are handed on with a star": (
-        "from stages.methods._helper import double\n\ndef _run(*what):\n    return what[0](what[1])\n\n"
+        "from atlas.methods._helper import double\n\ndef _run(*what):\n    return what[0](what[1])\n\n"
         "def first(images):\n    return _run(*(double, images))\n",
         HELPER,
     ),
     "a generator that another function makes": (
-        "from stages.methods._helper import double\n\ndef _parts(x):\n    yield from map(double, x)\n\n"
+        "from atlas.methods._helper import double\n\ndef _parts(x):\n    yield from map(double, x)\n\n"
         "def first(images):\n    return sum(_parts(images))\n",
         HELPER,
     ),
     "a coroutine": (
-        "import asyncio\nfrom stages.methods._helper import double\n\nasync def _run(x):\n    return double(x)\n\n"
+        "import asyncio\nfrom atlas.methods._helper import double\n\nasync def _run(x):\n    return double(x)\n\n"
         "def first(images):\n    return asyncio.run(_run(images))\n",
         HELPER,
     ),
@@ -198,19 +198,19 @@ STATIC = {
         ("methods/family.py", "2 * x", "3 * x"),
     ),
     "a star import that __all__ widens": (
-        "from stages.methods._helper import *\n\ndef first(images):\n    return _half(images)\n",
+        "from atlas.methods._helper import *\n\ndef first(images):\n    return _half(images)\n",
         ("methods/_helper.py", "x / 2", "x / 3"),
         ("methods/_helper.py", "\ndef double", "__all__ = ['_half']\n\ndef _half(x):\n    return x / 2\n\ndef double"),
     ),
     "a subpackage of a subpackage": (
-        "from stages.methods.one.two import three\n\ndef first(images):\n    return three.FACTOR * images\n",
+        "from atlas.methods.one.two import three\n\ndef first(images):\n    return three.FACTOR * images\n",
         ("methods/one/__init__.py", "FACTOR = 2", "FACTOR = 3"),
         ("methods/one/__init__.py", "", "FACTOR = 2\n"),
         ("methods/one/two/__init__.py", "", ""),
-        ("methods/one/two/three.py", "", "from stages.methods.one import FACTOR\n"),
+        ("methods/one/two/three.py", "", "from atlas.methods.one import FACTOR\n"),
     ),
     "__path__ that a package changes": (
-        "from stages.methods.one import three\n\ndef first(images):\n    return three.FACTOR * images\n",
+        "from atlas.methods.one import three\n\ndef first(images):\n    return three.FACTOR * images\n",
         ("methods/one/__init__.py", "_a", "_b"),
         ("methods/one/__init__.py", "", "__path__ = [__path__[0] + '/_a']\n"),
         ("methods/one/three.py", "", "FACTOR = 2\n"),
@@ -221,18 +221,18 @@ STATIC = {
         ("methods/family.py", "\\u00e9", "\u00e9"),
     ),
     "a custom operator that a helper registers": (
-        "import torch\nfrom stages.methods import _helper\n\n"
+        "import torch\nfrom atlas.methods import _helper\n\n"
         "def first(images):\n    return torch.ops.a.b(images)\n",
         HELPER,
         ("methods/_helper.py", "\ndef double", "import torch\n\n@torch.library.custom_op('a::b')\ndef double"),
     ),
     "a helper that patches torch when it is imported": (
-        "import torch\nfrom stages.methods import _helper\n\ndef first(images):\n    return torch.relu(images)\n",
+        "import torch\nfrom atlas.methods import _helper\n\ndef first(images):\n    return torch.relu(images)\n",
         HELPER,
         ("methods/_helper.py", "def triple", "import torch\n\ntorch.relu = double\n\n\ndef triple"),
     ),
     "a symbolic link to a module": (
-        "from stages.methods._linked import double\n\ndef first(images):\n    return double(images)\n",
+        "from atlas.methods._linked import double\n\ndef first(images):\n    return double(images)\n",
         HELPER,
         ("methods/_linked.py", "->", "_helper.py"),
     ),
@@ -248,9 +248,9 @@ STATIC = {
 @pytest.mark.parametrize("form", STATIC)
 def test_an_edit_of_what_a_value_depends_on_changes_its_key(house, tmp_path, form):
     text, edit, *before = STATIC[form]
-    (tmp_path / "stages/methods/family.py").write_text(text)
+    (tmp_path / "atlas/methods/family.py").write_text(text)
     for name, old, new in before:
-        place = tmp_path / "stages" / name
+        place = tmp_path / "atlas" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if old == "->":
             place.symlink_to(new)
@@ -263,7 +263,7 @@ def test_an_edit_of_what_a_value_depends_on_changes_its_key(house, tmp_path, for
 
 
 def test_what_is_imported_by_a_name_made_up_may_be_any_package(house, tmp_path, monkeypatch):
-    (tmp_path / "stages/methods/family.py").write_text(
+    (tmp_path / "atlas/methods/family.py").write_text(
         "from importlib import import_module\n\ndef first(images, *, by: str):\n    return import_module(by)\n"
     )
     before = house()
@@ -291,17 +291,17 @@ TOLD = {
     "tokenize": ("import tokenize; tokenize.open('table.csv').close()", "reads table.csv"),
     "zipimport": ("sys.path.insert(0, 'table.zip'); import zipped", "reads table.zip"),
     "runpy": ("import runpy; runpy.run_path('beside.py')", "reads beside.py"),
-    "get_data": ("import pkgutil; pkgutil.get_data('stages.metrics', 'beside.npy')", "beside.npy"),
+    "get_data": ("import pkgutil; pkgutil.get_data('atlas.metrics', 'beside.npy')", "beside.npy"),
     "resources": (
-        "from importlib import resources; resources.files('stages.metrics').joinpath('beside.npy').read_bytes()",
+        "from importlib import resources; resources.files('atlas.metrics').joinpath('beside.npy').read_bytes()",
         "beside.npy",
     ),
     "mmap": ("import mmap; mmap.mmap(os.open('table.npy', os.O_RDONLY), 0, prot=mmap.PROT_READ)", "reads table.npy"),
     "linked": ("np.load(os.path.join(os.path.dirname(__file__), 'linked.npy'))", "reads table.npy"),
-    "compiled": ("_heapq.heapify([])\n-----\nfrom stages.metrics import _heapq", "_heapq"),
-    "fwalk": ("[*os.fwalk('stages/metrics')]", "lists the folder stages/metrics"),
+    "compiled": ("_heapq.heapify([])\n-----\nfrom atlas.metrics import _heapq", "_heapq"),
+    "fwalk": ("[*os.fwalk('atlas/metrics')]", "lists the folder atlas/metrics"),
     "iterdir": ("from pathlib import Path; [*Path().iterdir()]", "lists the folder"),
-    "rglob": ("from pathlib import Path; [*Path('stages').rglob('*.npy')]", "lists the folder"),
+    "rglob": ("from pathlib import Path; [*Path('atlas').rglob('*.npy')]", "lists the folder"),
     "edited_data": ("mine.table()\n-----\nimport mine", "table.txt, which its key does not hold"),
     # whether a file is there, how large and how old it is
     "exists": ("os.path.exists('table.npy')", "asks about table.npy"),
@@ -343,48 +343,48 @@ TOLD = {
     # what is found by unpickling
     "unpickled": (
         "import io; torch.load(io.BytesIO(KEPT), weights_only=False)\n-----\n"
-        "KEPT = b'cstages.metrics.recovery\\nATTRS\\n.'",
-        "finds stages.metrics.recovery.ATTRS by unpickling",
+        "KEPT = b'catlas.metrics.recovery\\nATTRS\\n.'",
+        "finds atlas.metrics.recovery.ATTRS by unpickling",
     ),
     "unpickled_held": (
         "np.load(os.path.join(os.path.dirname(__file__), 'pickled.npy'), allow_pickle=True)\n-----\n"
         "FILES = ['pickled.npy']",
-        "finds stages.study.seeds.normal by unpickling",
+        "finds atlas.study.seeds.normal by unpickling",
     ),
     # what is left for the next call
     "counter": ("next(COUNT)\n-----\nfrom itertools import count\nCOUNT = count()", "leaves something in "),
-    "iterator": ("next(PARTS)\n-----\nPARTS = iter([1, 2, 3])", "leaves something in stages.metrics.iterator.PARTS"),
-    "generator": ("next(PARTS)\n-----\nPARTS = (one for one in [1, 2, 3])", "in stages.metrics.generator.PARTS"),
-    "cached": ("KNOWN.setdefault('x', maps)\n-----\nKNOWN = {}", "leaves something in stages.metrics.cached.KNOWN"),
-    "listed": ("SEEN[0].append(1)\n-----\nSEEN = [[]]", "leaves something in stages.metrics.listed.SEEN"),
-    "global_": ("global N; N += 1\n-----\nN = 1", "leaves something in stages.metrics.global_.N"),
-    "array": ("TABLE[0] += 1\n-----\nTABLE = np.zeros(2)", "leaves something in stages.metrics.array.TABLE"),
-    "running": ("MEAN.add_(1)\n-----\nMEAN = torch.zeros(2)", "leaves something in stages.metrics.running.MEAN"),
-    "default": ("_add(1)\n-----\ndef _add(x, to=[]):\n    to.append(x)", "in stages.metrics.default._add"),
+    "iterator": ("next(PARTS)\n-----\nPARTS = iter([1, 2, 3])", "leaves something in atlas.metrics.iterator.PARTS"),
+    "generator": ("next(PARTS)\n-----\nPARTS = (one for one in [1, 2, 3])", "in atlas.metrics.generator.PARTS"),
+    "cached": ("KNOWN.setdefault('x', maps)\n-----\nKNOWN = {}", "leaves something in atlas.metrics.cached.KNOWN"),
+    "listed": ("SEEN[0].append(1)\n-----\nSEEN = [[]]", "leaves something in atlas.metrics.listed.SEEN"),
+    "global_": ("global N; N += 1\n-----\nN = 1", "leaves something in atlas.metrics.global_.N"),
+    "array": ("TABLE[0] += 1\n-----\nTABLE = np.zeros(2)", "leaves something in atlas.metrics.array.TABLE"),
+    "running": ("MEAN.add_(1)\n-----\nMEAN = torch.zeros(2)", "leaves something in atlas.metrics.running.MEAN"),
+    "default": ("_add(1)\n-----\ndef _add(x, to=[]):\n    to.append(x)", "in atlas.metrics.default._add"),
     "closure": (
         "COUNT()\n-----\ndef _made():\n    n = []\n    def more():\n        n.append(1)\n    return more\n"
         "COUNT = _made()",
-        "leaves something in stages.metrics.closure.COUNT",
+        "leaves something in atlas.metrics.closure.COUNT",
     ),
-    "on_function": ("_f.calls = 1\n-----\ndef _f(): pass", "leaves something in stages.metrics.on_function._f"),
-    "on_class": ("Tool.known.append(1)\n-----\nclass Tool:\n    known = []", "in stages.metrics.on_class.Tool"),
+    "on_function": ("_f.calls = 1\n-----\ndef _f(): pass", "leaves something in atlas.metrics.on_function._f"),
+    "on_class": ("Tool.known.append(1)\n-----\nclass Tool:\n    known = []", "in atlas.metrics.on_class.Tool"),
     "on_instance": (
         "TOOL.seen += 1\n-----\nclass Tool:\n    seen = 0\nTOOL = Tool()",
-        "leaves something in stages.metrics.on_instance.TOOL",
+        "leaves something in atlas.metrics.on_instance.TOOL",
     ),
     "context": (
         "LAST.set(1)\n-----\nfrom contextvars import ContextVar\nLAST = ContextVar('last', default=0)",
-        "leaves something in stages.metrics.context.LAST",
+        "leaves something in atlas.metrics.context.LAST",
     ),
     "numpy_generator": (
         "RNG.random()\n-----\nRNG = np.random.default_rng(0)",
-        "leaves something in stages.metrics.numpy_generator.RNG",
+        "leaves something in atlas.metrics.numpy_generator.RNG",
     ),
     "torch_generator": (
         "torch.rand(1, generator=RNG)\n-----\nRNG = torch.Generator().manual_seed(0)",
-        "leaves something in stages.metrics.torch_generator.RNG",
+        "leaves something in atlas.metrics.torch_generator.RNG",
     ),
-    "python_generator": ("RNG.random()\n-----\nRNG = random.Random(0)", "in stages.metrics.python_generator.RNG"),
+    "python_generator": ("RNG.random()\n-----\nRNG = random.Random(0)", "in atlas.metrics.python_generator.RNG"),
     "on_classifier": ("classifier.seen = 1", "writes into classifier"),
     "on_tensor": ("images.seen = 1", "writes into images"),
     # what other functions would run
@@ -395,8 +395,8 @@ TOLD = {
         "changes what torch.nn.functional holds",
     ),
     "patched_project": (
-        "setattr(_order, 'ranking', len)\n-----\nfrom stages.metrics import _order",
-        "leaves something in stages.metrics._order.ranking",
+        "setattr(order, 'ranking', len)\n-----\nfrom atlas.metrics.shared import order",
+        "leaves something in atlas.metrics.shared.order.ranking",
     ),
     "builtin": ("import builtins; builtins.sum = max", "changes what builtins holds"),
     "finder": ("sys.meta_path.insert(0, type('F', (), {'find_spec': lambda *a: None}))", "changes what finds modules"),
@@ -442,10 +442,10 @@ Path("table.csv").write_text("a,b\\n1,2\\n")
 pandas.DataFrame({"a": [1]}).to_parquet("table.parquet")
 with zipfile.ZipFile("table.zip", "w") as file:
     file.writestr("zipped.py", "X = 1")
-Path("stages/metrics/linked.npy").symlink_to("../../table.npy")
+Path("atlas/metrics/linked.npy").symlink_to("../../table.npy")
 if getattr(_heapq, "__file__", None):
-    shutil.copy(_heapq.__file__, "stages/metrics")
-from stages.study import seeds
+    shutil.copy(_heapq.__file__, "atlas/metrics")
+from atlas.study import seeds
 code, info = Path("../code").resolve(), Path("../code/mine-1.0.dist-info")
 info.mkdir(parents=True)
 (code / "mine.py").write_text(
@@ -455,7 +455,7 @@ info.mkdir(parents=True)
 (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: mine\\nVersion: 1.0\\n")
 (info / "RECORD").write_text("mine.py,,\\n")
 (info / "direct_url.json").write_text('{"url": "%s", "dir_info": {"editable": true}}' % code.as_uri())
-for place in ("pickled.npy", "stages/metrics/pickled.npy"):
+for place in ("pickled.npy", "atlas/metrics/pickled.npy"):
     np.save(place, np.array(seeds.normal, dtype=object), allow_pickle=True)
 """
 RUN = """
@@ -470,7 +470,8 @@ forms.write(__import__("pathlib").Path()) if sys.argv[1:] else forms.main()
 def told(tmp_path_factory):
     """What is told of every form, each called once in one process, on a copy of the project."""
     here = tmp_path_factory.mktemp("forms") / "house"
-    shutil.copytree(ROOT / "stages", here / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("atlas", "stages"):
+        shutil.copytree(ROOT / name, here / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("forms.py", "judging_forms.py"):
         shutil.copy(HERE / name, here)
     (here / "tables.json").write_text(json.dumps([TOLD, SOUND]))
@@ -492,7 +493,7 @@ def told(tmp_path_factory):
 
 @pytest.mark.parametrize("form", TOLD)
 def test_what_no_key_holds_is_told(told, form):
-    assert told[form].startswith(f"Fault: form: stages/metrics/{form}.py: form ")
+    assert told[form].startswith(f"Fault: form: atlas/metrics/{form}.py: form ")
     assert TOLD[form][1] in told[form]
     assert "\n" not in told[form]
     assert "AFTERWARDS" not in told[form]

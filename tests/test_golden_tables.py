@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from printed_tables import numbers, table
 
-from stages.statistics import agreement, pareto, ranks
-from stages.statistics.significance import mann_whitney
+from atlas.statistics.comparisons.significance import mann_whitney
+from atlas.statistics.rankings import agreement, pareto, ranks
 
 BETTER = {"pointing": "higher", "wsl": "higher", "insertion": "higher", "deletion": "lower"}
 FAMILIES = {

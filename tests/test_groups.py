@@ -5,11 +5,11 @@ import pytest
 from paired import BETTER, MADE_UP, METHODS, PAIRS, made_up, printed
 from printed_tables import table
 
-from stages.statistics.boxes import boxes, whiskers
-from stages.statistics.contrasts import control_table
-from stages.statistics.groups import compare
-from stages.statistics.ranks import rank
-from stages.statistics.tables import agreement_table
+from atlas.statistics.boxes import boxes, whiskers
+from atlas.statistics.comparisons.contrasts import control_table
+from atlas.statistics.comparisons.groups import compare
+from atlas.statistics.rankings.ranks import rank
+from atlas.statistics.tables import agreement_table
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from dvc.repo import Repo
 from forked import call
 from study import ROOT, environment, run
 
-from stages.cache.recorded import cache, check, recorded
-from stages.study.problem import Problem
+from atlas.cache.recorded import cache, check, recorded
+from atlas.study.problem import Problem
 
 CLIMBING = ["../evil.py", "a/../../evil.py", "/tmp/evil.py", "", ".", "a//b", "..", "a/./b", "a\0b"]
 PIPELINE = {"stages": {"say": {"cmd": "mkdir out && echo 1 > out/one", "params": ["a"], "outs": ["out"]}}}

@@ -7,12 +7,12 @@ import xarray as xr
 from scipy.optimize import brentq
 from statsmodels.stats.multitest import multipletests
 
-from stages.statistics import bootstrap, means, precision
-from stages.statistics.overall import mean_ranks
-from stages.statistics.pairs import compare_pairs
-from stages.statistics.ranks import mean_rank, rank
-from stages.statistics.summary import summarize
-from stages.statistics.tables import Judged, summary_table
+from atlas.statistics.comparisons.pairs import compare_pairs
+from atlas.statistics.intervals import bootstrap, means, precision
+from atlas.statistics.rankings.overall import mean_ranks
+from atlas.statistics.rankings.ranks import mean_rank, rank
+from atlas.statistics.summary import summarize
+from atlas.statistics.tables import Judged, summary_table
 
 
 def intervals(scores: np.ndarray, *, level: float = 0.95, binary: bool = False):

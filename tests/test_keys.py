@@ -5,16 +5,18 @@ import textwrap
 
 import pytest
 
-from stages.cache import keys, modules, packages, source
-from stages.inputs import calls
-from stages.study import params, signatures, unedited
-from stages.study.problem import Problem
+from atlas.cache import keys
+from atlas.cache.fingerprint import modules, packages, source
+from atlas.inputs import calls
+from atlas.study import params, unedited
+from atlas.study.problem import Problem
+from atlas.study.schema import signatures
 
 METHOD = '''
 """A family."""
 import numpy as np
-from stages.methods._helper import double
-from stages.kernel import Classifier
+from atlas.methods._helper import double
+from atlas.kernel import Classifier
 
 FACTOR = 2
 OTHER = 3
@@ -63,24 +65,24 @@ def forget():
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     """A project of three modules; calling it edits one and gives the digest of `first`."""
-    stages = tmp_path / "stages"
-    (stages / "methods").mkdir(parents=True)
+    atlas = tmp_path / "atlas"
+    (atlas / "methods").mkdir(parents=True)
     files = {"methods/family.py": METHOD, "methods/_helper.py": HELPER, "kernel.py": KERNEL}
     for name, text in files.items():
-        (stages / name).write_text(text)
-    for package in (stages, stages / "methods"):
+        (atlas / name).write_text(text)
+    for package in (atlas, atlas / "methods"):
         (package / "__init__.py").write_text("")
-    monkeypatch.setattr(signatures, "HOUSE", stages)
-    monkeypatch.setattr(modules, "HOUSE", stages)
-    monkeypatch.setattr(unedited, "HOUSE", stages)
+    monkeypatch.setattr(signatures, "HOUSE", atlas)
+    monkeypatch.setattr(modules, "HOUSE", atlas)
+    monkeypatch.setattr(unedited, "HOUSE", atlas)
 
     def edited(name: str | None = None, old: str = "", new: str = "") -> bytes:
         if name:
-            text = (stages / name).read_text()
+            text = (atlas / name).read_text()
             assert old in text
-            (stages / name).write_text(text.replace(old, new))
+            (atlas / name).write_text(text.replace(old, new))
         forget()
-        return keys.code(("stages.methods.family", "first"))
+        return keys.code(("atlas.methods.family", "first"))
 
     yield edited
     forget()
@@ -127,14 +129,14 @@ def test_imports_inside_a_function_are_followed(house):
     house(
         "methods/family.py",
         "return _inner(images) * FACTOR",
-        "from stages.methods._helper import triple\n    return triple(images)",
+        "from atlas.methods._helper import triple\n    return triple(images)",
     )
     before = house()
     assert house("methods/_helper.py", "return 3 * x", "return 4 * x") != before
 
 
 def test_a_module_used_by_attribute_is_followed(house):
-    house("methods/family.py", "from stages.methods._helper import double", "from stages.methods import _helper")
+    house("methods/family.py", "from atlas.methods._helper import double", "from atlas.methods import _helper")
     house("methods/family.py", "double(np.abs(images))", "_helper.double(np.abs(images))")
     before = house()
     assert house("methods/_helper.py", "return 3 * x", "return 4 * x") == before
@@ -144,7 +146,7 @@ def test_a_module_used_by_attribute_is_followed(house):
 MOVES = {
     "a helper that is renamed": ("methods/_helper.py", "methods/_twice.py", "methods._helper", "methods._twice"),
     "a helper that moves": ("methods/_helper.py", "shared/twice.py", "methods._helper", "shared.twice"),
-    "a class that moves": ("kernel.py", "model/kernel.py", "stages.kernel", "stages.model.kernel"),
+    "a class that moves": ("kernel.py", "model/kernel.py", "atlas.kernel", "atlas.model.kernel"),
     "the function itself": ("methods/family.py", "methods/other.py", "", ""),
 }
 
@@ -153,33 +155,33 @@ MOVES = {
 @pytest.mark.parametrize("move", MOVES)
 def test_a_module_that_moves_changes_no_digest(house, how, move):
     if how == "by attribute":
-        house("methods/family.py", "from stages.methods._helper import double", "from stages.methods import _helper")
+        house("methods/family.py", "from atlas.methods._helper import double", "from atlas.methods import _helper")
         house("methods/family.py", "double(np.abs", "_helper.double(np.abs")
     elif how != "by name":
-        house("methods/family.py", "from stages.methods._helper import double\n", "")
-        inside = "from stages.methods._helper import double\n    " if how == "inside" else ""
-        inside = inside or "from stages.methods import _helper\n    "
+        house("methods/family.py", "from atlas.methods._helper import double\n", "")
+        inside = "from atlas.methods._helper import double\n    " if how == "inside" else ""
+        inside = inside or "from atlas.methods import _helper\n    "
         called = "double" if how == "inside" else "_helper.double"
         house("methods/family.py", "return double(np.abs", f"{inside}return {called}(np.abs")
-    before, stages = house(), signatures.HOUSE
+    before, atlas = house(), signatures.HOUSE
     old, new, spelled, respelled = MOVES[move]
-    (stages / new).parent.mkdir(exist_ok=True)
-    (stages / old).rename(stages / new)
+    (atlas / new).parent.mkdir(exist_ok=True)
+    (atlas / old).rename(atlas / new)
     for file in stages.rglob("*.py"):
         text = file.read_text().replace(spelled, respelled) if spelled else file.read_text()
         if how.endswith("attribute") and spelled.endswith("_helper"):
             place, _, name = respelled.rpartition(".")
-            text = text.replace("from stages.methods import _helper", f"from stages.{place} import {name}")
+            text = text.replace("from atlas.methods import _helper", f"from stages.{place} import {name}")
             text = text.replace("_helper.double", f"{name}.double")
         file.write_text(text)
     forget()
     family = "other" if move == "the function itself" else "family"
-    assert keys.code((f"stages.methods.{family}", "first")) == before
+    assert keys.code((f"atlas.methods.{family}", "first")) == before
     moved = stages / new
     moved.write_text(moved.read_text().replace("return 2 * x", "return x").replace("FACTOR = 2", "FACTOR = 1"))
     moved.write_text(moved.read_text().replace("return 1\n", "return 5\n"))
     forget()
-    assert keys.code((f"stages.methods.{family}", "first")) != before
+    assert keys.code((f"atlas.methods.{family}", "first")) != before
 
 
 @pytest.mark.parametrize(
@@ -189,9 +191,9 @@ def test_a_module_that_moves_changes_no_digest(house, how, move):
         ("from math import sin as f", "from math import cos as f"),
         ("from math import sin as f", "from numpy import sin as f"),
         ("import numpy.linalg as f", "import numpy.fft as f"),
-        ("from stages.methods._helper import double as f", "from stages.methods._helper import triple as f"),
-        ("from stages.methods._helper import double as f", "from stages.methods._helper import double as abs"),
-        ("from stages.methods._helper import double as f", "from builtins import abs as f"),
+        ("from atlas.methods._helper import double as f", "from atlas.methods._helper import triple as f"),
+        ("from atlas.methods._helper import double as f", "from atlas.methods._helper import double as abs"),
+        ("from atlas.methods._helper import double as f", "from builtins import abs as f"),
     ],
 )
 def test_another_thing_under_the_same_name_changes_the_digest(house, old, new):
@@ -203,7 +205,7 @@ def test_another_thing_under_the_same_name_changes_the_digest(house, old, new):
 
 def test_a_local_name_is_not_taken_for_a_module(house):
     """The use of the inner function, and of the module, are the same text but for the name."""
-    house("methods/family.py", "from stages.methods._helper import double", "from stages.methods import _helper as f")
+    house("methods/family.py", "from atlas.methods._helper import double", "from atlas.methods import _helper as f")
     house("methods/family.py", "import _helper as f", "import _helper as f, _helper as g")
     inner = "def f(x):\n        return x\n    f.double = abs\n    return f.double(np.abs(images))"
     house("methods/family.py", "return double(np.abs(images))", inner)
@@ -213,16 +215,16 @@ def test_a_local_name_is_not_taken_for_a_module(house):
 
 TWO_MODULES = {
     "imports of two modules under one name": (
-        "if images is None:\n        from stages.methods import _helper as m\n"
-        "    else:\n        from stages import kernel as m\n    return m.double(images)"
+        "if images is None:\n        from atlas.methods import _helper as m\n"
+        "    else:\n        from atlas import kernel as m\n    return m.double(images)"
     ),
     "an import inside of one that is outside": (
-        "def inner(x):\n        from stages import kernel as _helper\n        return _helper.double(x)\n"
+        "def inner(x):\n        from atlas import kernel as _helper\n        return _helper.double(x)\n"
         "    return inner(_helper.double(images))"
     ),
     "one import after the other": (
-        "from stages.methods import _helper as m\n    y = m.double(images)\n"
-        "    from stages import kernel as m\n    return m.double(y)"
+        "from atlas.methods import _helper as m\n    y = m.double(images)\n"
+        "    from atlas import kernel as m\n    return m.double(y)"
     ),
 }
 
@@ -231,7 +233,7 @@ TWO_MODULES = {
 @pytest.mark.parametrize("form", TWO_MODULES)
 def test_a_name_that_stands_for_two_modules_is_followed_to_both(house, form, name):
     house("kernel.py", "class Base", "def double(x):\n    return 2 * x\n\n\nclass Base")
-    house("methods/family.py", "from stages.methods._helper import double", "from stages.methods import _helper")
+    house("methods/family.py", "from atlas.methods._helper import double", "from atlas.methods import _helper")
     house("methods/family.py", "return double(np.abs(images))", TWO_MODULES[form])
     before = house()
     assert house(name, "return 2 * x", "return x + x") != before
@@ -239,12 +241,12 @@ def test_a_name_that_stands_for_two_modules_is_followed_to_both(house, form, nam
 
 def test_imports_of_two_modules_that_change_branches_change_the_digest(house):
     house("kernel.py", "class Base", "def double(x):\n    return x\n\n\nclass Base")
-    first, second = "from stages.methods import _helper as m", "from stages import kernel as n"
+    first, second = "from atlas.methods import _helper as m", "from atlas import kernel as n"
     lines = (
         f"if images is None:\n        {first}\n    else:\n        {second}\n    try:\n        return m.double(images)"
     )
     lines += "\n    except UnboundLocalError:\n        return n.double(images)"
-    house("methods/family.py", "from stages.methods._helper import double\n", "")
+    house("methods/family.py", "from atlas.methods._helper import double\n", "")
     house("methods/family.py", "return double(np.abs(images))", lines)
     before = house()
     house("methods/family.py", first, "FIRST")
@@ -255,10 +257,10 @@ def test_imports_of_two_modules_that_change_branches_change_the_digest(house):
 @pytest.mark.parametrize("asks", ["__name__", "__file__", "double.__module__", "getattr(double, '__module__', '')"])
 def test_code_that_asks_where_it_stands_has_another_digest_elsewhere(house, asks):
     house("methods/family.py", "return double(np.abs(images))", f"return double({asks})")
-    before, stages = house(), signatures.HOUSE
-    (stages / "methods/family.py").rename(stages / "methods/other.py")
+    before, atlas = house(), signatures.HOUSE
+    (atlas / "methods/family.py").rename(atlas / "methods/other.py")
     forget()
-    assert keys.code(("stages.methods.other", "first")) != before
+    assert keys.code(("atlas.methods.other", "first")) != before
 
 
 def test_two_definitions_that_change_places_change_the_digest(house):
@@ -320,14 +322,14 @@ def test_docstrings_of_methods_and_classes_are_no_code():
 def test_a_file_edited_after_it_was_read_is_told(house, tmp_path):
     house()
     unedited.check()
-    (tmp_path / "stages/methods/_helper.py").write_text(HELPER.replace("2 * x", "x + x"))
-    with pytest.raises(Problem, match=r"stages/methods/_helper\.py was edited while this was running"):
+    (tmp_path / "atlas/methods/_helper.py").write_text(HELPER.replace("2 * x", "x + x"))
+    with pytest.raises(Problem, match=r"atlas/methods/_helper\.py was edited while this was running"):
         unedited.check()
 
 
 def test_a_file_that_was_only_touched_is_not_edited(house, tmp_path):
     house()
-    (tmp_path / "stages/methods/_helper.py").write_text(HELPER)
+    (tmp_path / "atlas/methods/_helper.py").write_text(HELPER)
     unedited.check()
 
 
@@ -337,7 +339,7 @@ def test_a_name_bound_twice_is_followed_both_ways(house):
 
 
 def test_an_import_inside_a_function_is_followed_past_a_name_of_the_module(house):
-    text = "    from stages.methods._helper import triple\n    return triple(double(np.abs(images)))\n\n\ntriple = 1"
+    text = "    from atlas.methods._helper import triple\n    return triple(double(np.abs(images)))\n\n\ntriple = 1"
     before = house("methods/family.py", "    return double(np.abs(images))", text)
     assert house("methods/_helper.py", "return 3 * x", "return 4 * x") != before
 
@@ -352,13 +354,13 @@ def test_no_method_or_metric_is_digested_whole_or_with_how_stores_are_written():
     for kind in ("methods", "metrics"):
         for listed in params.entries(given, kind).values():
             for entry in listed.values():
-                found = source.reach((f"stages.{kind}.{entry.family}", entry.function))
+                found = source.reach((f"atlas.{kind}.{entry.family}", entry.function))
                 assert not found.whole, "a comment in any module would recompute its rows"
                 assert "zarr" not in found.packages, entry.name
                 assert not {module for module, _ in found.texts} & {
-                    "stages.cache.stores",
-                    "stages.cache.tables",
-                    "stages.cache.rows",
+                    "atlas.cache.stores",
+                    "atlas.cache.tables",
+                    "atlas.cache.rows",
                 }
 
 
@@ -376,11 +378,11 @@ FORMS = {
         ("methods/family.py", "2 * x", "3 * x"),
     ),
     "a registry that a helper fills when imported": (
-        "from stages.methods import _helper\nfrom stages.kernel import Classifier\n\n"
+        "from atlas.methods import _helper\nfrom atlas.kernel import Classifier\n\n"
         "def first(images):\n    return Classifier.known['double'](images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
         ("methods/_helper.py", "def triple", "Classifier.known = {'double': double}\n\n\ndef triple"),
-        ("methods/_helper.py", "\ndef double", "from stages.kernel import Classifier\n\n\ndef double"),
+        ("methods/_helper.py", "\ndef double", "from atlas.kernel import Classifier\n\n\ndef double"),
     ),
     "a registry that subclasses fill": (
         "class Base:\n    known = {}\n    def __init_subclass__(cls):\n        Base.known[cls.__name__] = cls\n\n"
@@ -403,12 +405,11 @@ FORMS = {
         ("methods/family.py", "2 * x", "3 * x"),
     ),
     "getattr of a module": (
-        "from stages.methods import _helper\n\n"
-        "def first(images):\n    return getattr(_helper, 'dou' + 'ble')(images)\n",
+        "from atlas.methods import _helper\n\ndef first(images):\n    return getattr(_helper, 'dou' + 'ble')(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a module's __getattr__": (
-        "from stages.methods._helper import quadruple\n\ndef first(images):\n    return quadruple(images)\n",
+        "from atlas.methods._helper import quadruple\n\ndef first(images):\n    return quadruple(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
         ("methods/_helper.py", "def triple", "def __getattr__(name):\n    return double\n\n\ndef triple"),
     ),
@@ -431,8 +432,8 @@ FORMS = {
         ("methods/family.py", "FACTOR = 2", "FACTOR = 3"),
     ),
     "an import that is tried": (
-        "try:\n    from stages.methods._helper import double as times\nexcept ImportError:\n"
-        "    from stages.methods._helper import triple as times\n\ndef first(images):\n    return times(images)\n",
+        "try:\n    from atlas.methods._helper import double as times\nexcept ImportError:\n"
+        "    from atlas.methods._helper import triple as times\n\ndef first(images):\n    return times(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a class attribute named like a function": (
@@ -445,14 +446,14 @@ FORMS = {
         ("methods/family.py", "FACTOR = 2", "FACTOR = 4"),
     ),
     "what a helper does when it is imported": (
-        "import torch\nfrom stages.methods import _helper\n\ndef first(images):\n    return torch.zeros(2)\n",
+        "import torch\nfrom atlas.methods import _helper\n\ndef first(images):\n    return torch.zeros(2)\n",
         ("methods/_helper.py", "float32", "float64"),
         ("methods/_helper.py", "\ndef double", "import torch\n\ntorch.set_default_dtype(torch.float32)\n\ndef double"),
     ),
     "what a helper of a helper does when it is imported": (
-        "from stages.methods import _helper\n\ndef first(images):\n    return images\n",
+        "from atlas.methods import _helper\n\ndef first(images):\n    return images\n",
         ("kernel.py", "seed(1)", "seed(2)"),
-        ("methods/_helper.py", "\ndef double", "from stages.kernel import Base\n\n\ndef double"),
+        ("methods/_helper.py", "\ndef double", "from atlas.kernel import Base\n\n\ndef double"),
         ("kernel.py", "class Base", "import random\n\nrandom.seed(1)\n\n\nclass Base"),
     ),
     "__init__.py of its folder": (
@@ -466,16 +467,16 @@ FORMS = {
         ("__init__.py", "", "import random\n\nrandom.seed(1)\n"),
     ),
     "a name from __init__.py": (
-        "from stages.methods import factor\n\ndef first(images):\n    return factor * images\n",
+        "from atlas.methods import factor\n\ndef first(images):\n    return factor * images\n",
         ("methods/__init__.py", "1", "2"),
         ("methods/__init__.py", "", "factor = 1\n"),
     ),
     "a star import": (
-        "from stages.methods._helper import *\n\ndef first(images):\n    return double(images)\n",
+        "from atlas.methods._helper import *\n\ndef first(images):\n    return double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a folder without __init__.py": (
-        "from stages.methods.deep.tool import double\n\ndef first(images):\n    return double(images)\n",
+        "from atlas.methods.deep.tool import double\n\ndef first(images):\n    return double(images)\n",
         ("methods/deep/tool.py", "2 * x", "3 * x"),
         ("methods/deep/tool.py", "", "def double(x):\n    return 2 * x\n"),
     ),
@@ -488,16 +489,16 @@ FORMS = {
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "an import of a dotted name": (
-        "import stages.methods._helper\n\ndef first(images):\n    return stages.methods._helper.double(images)\n",
+        "import atlas.methods._helper\n\ndef first(images):\n    return atlas.methods._helper.double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a package and then its module": (
-        "from stages import methods\nfrom stages.methods import _helper\n\n"
+        "from atlas import methods\nfrom atlas.methods import _helper\n\n"
         "def first(images):\n    return methods._helper.double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "an import under another name": (
-        "import stages.methods._helper as tools\n\ndef first(images):\n    return tools.double(images)\n",
+        "import atlas.methods._helper as tools\n\ndef first(images):\n    return tools.double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a loop that defines": (
@@ -514,12 +515,12 @@ FORMS = {
         ("methods/family.py", "2 * x", "3 * x"),
     ),
     "a constant that is called for": (
-        "from stages.methods._helper import double\n\nTABLE = [double(1)]\n\n"
+        "from atlas.methods._helper import double\n\nTABLE = [double(1)]\n\n"
         "def first(images):\n    return TABLE[0] * images\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a decorator of the project's own": (
-        "from stages.methods._helper import double\n\n"
+        "from atlas.methods._helper import double\n\n"
         "def doubled(function):\n    return lambda x: double(function(x))\n\n"
         "@doubled\ndef first(images):\n    return images\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
@@ -531,16 +532,16 @@ FORMS = {
         ("methods/family.py", "2 * x", "3 * x"),
     ),
     "a base class elsewhere": (
-        "from stages.kernel import Classifier\n\ndef first(images):\n    return Classifier().go() * images\n",
+        "from atlas.kernel import Classifier\n\ndef first(images):\n    return Classifier().go() * images\n",
         ("kernel.py", "return 1", "return 2"),
     ),
     "a partial": (
-        "from functools import partial\nfrom stages.methods._helper import double\n\ntwice = partial(double)\n\n"
+        "from functools import partial\nfrom atlas.methods._helper import double\n\ntwice = partial(double)\n\n"
         "def first(images):\n    return twice(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a lambda in a table": (
-        "from stages.methods._helper import double\n\nWAYS = {'twice': lambda x: double(x)}\n\n"
+        "from atlas.methods._helper import double\n\nWAYS = {'twice': lambda x: double(x)}\n\n"
         "def first(images):\n    return WAYS['twice'](images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
@@ -550,7 +551,7 @@ FORMS = {
         ("methods/family.py", "FACTOR = 3", "FACTOR = 4"),
     ),
     "another module's constant that is changed": (
-        "from stages.methods import _helper\n\ndef _half(x):\n    return x / 2\n\n"
+        "from atlas.methods import _helper\n\ndef _half(x):\n    return x / 2\n\n"
         "def first(images):\n    _helper.triple = _half\n    return images\n",
         ("methods/family.py", "x / 2", "x / 3"),
     ),
@@ -563,25 +564,25 @@ FORMS = {
         ("methods/family.py", "# ab", "# abc"),
     ),
     "import_module, plainly": (
-        "from importlib import import_module\nfrom stages.methods import _helper\n\n"
-        "def first(images):\n    return import_module('stages.methods._helper').double(images)\n",
+        "from importlib import import_module\nfrom atlas.methods import _helper\n\n"
+        "def first(images):\n    return import_module('atlas.methods._helper').double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "a dotted import inside a function": (
-        "def first(images):\n    import stages.methods._helper\n    return stages.methods._helper.double(images)\n",
+        "def first(images):\n    import atlas.methods._helper\n    return atlas.methods._helper.double(images)\n",
         ("methods/_helper.py", "2 * x", "3 * x"),
     ),
     "getattr of what a module passes on": (
-        "from stages.methods import _helper\n\n"
+        "from atlas.methods import _helper\n\n"
         "def first(images):\n    return getattr(_helper, 'go' + 'ing')().run() * images\n",
         ("kernel.py", "return 1", "return 2"),
-        ("methods/_helper.py", "\ndef double", "from stages.kernel import Base as going\n\n\ndef double"),
+        ("methods/_helper.py", "\ndef double", "from atlas.kernel import Base as going\n\n\ndef double"),
     ),
     "a module that is a class attribute": (
-        "from stages.methods import _helper\n\nclass Tool:\n    by = _helper\n\n"
+        "from atlas.methods import _helper\n\nclass Tool:\n    by = _helper\n\n"
         "def first(images):\n    return Tool.by.going().run() * images\n",
         ("kernel.py", "return 1", "return 2"),
-        ("methods/_helper.py", "\ndef double", "from stages.kernel import Base as going\n\n\ndef double"),
+        ("methods/_helper.py", "\ndef double", "from atlas.kernel import Base as going\n\n\ndef double"),
     ),
     **{
         f"a registry that {way} fills": (
@@ -613,7 +614,7 @@ FORMS = {
             (
                 "a name that a class imports too",
                 "from functools import cache\n\n",
-                "class Tool:\n    from stages.methods._helper import double as cache\n\n    @cache\n"
+                "class Tool:\n    from atlas.methods._helper import double as cache\n\n    @cache\n"
                 "    def other(x):\n        return 2 * x",
             ),
             (
@@ -665,7 +666,7 @@ FORMS = {
         ("methods/table.txt", "", "1"),
     ),
     "a file that a helper declares": (
-        "from stages.methods._helper import double\n\ndef first(images):\n    return double(images)\n",
+        "from atlas.methods._helper import double\n\ndef first(images):\n    return double(images)\n",
         ("methods/table.txt", "1", "2"),
         ("methods/table.txt", "", "1"),
         ("methods/_helper.py", "\ndef double", "FILES = ['table.txt']\n\n\ndef double"),
@@ -676,9 +677,9 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_no_form_of_code_hides_an_edit(house, tmp_path, form):
     text, edit, *before = FORMS[form]
-    (tmp_path / "stages/methods/family.py").write_text(text)
+    (tmp_path / "atlas/methods/family.py").write_text(text)
     for name, old, new in before:
-        place = tmp_path / "stages" / name
+        place = tmp_path / "atlas" / name
         known = place.read_text() if place.is_file() else ""
         place.parent.mkdir(exist_ok=True)
         place.write_text(known.replace(old, new, 1) if old else new)
@@ -689,26 +690,26 @@ def test_no_form_of_code_hides_an_edit(house, tmp_path, form):
 
 def test_what_cannot_be_told_apart_is_taken_whole(house, tmp_path):
     house()
-    assert not source.reach(("stages.methods.family", "first")).whole
+    assert not source.reach(("atlas.methods.family", "first")).whole
     house("methods/family.py", "return images * OTHER", "return images * globals()['OTHER']")
-    assert not source.reach(("stages.methods.family", "first")).whole  # of a function that it does not reach
+    assert not source.reach(("atlas.methods.family", "first")).whole  # of a function that it does not reach
     house("methods/family.py", "return double(np.abs(images))", "return globals()['double'](images)")
-    found = source.reach(("stages.methods.family", "first"))
-    assert found.whole == "stages.methods.family: line 19: globals finds by name what cannot be read off the source"
+    found = source.reach(("atlas.methods.family", "first"))
+    assert found.whole == "atlas.methods.family: line 19: globals finds by name what cannot be read off the source"
     assert found.modules == {
-        "stages",
-        "stages.methods",
-        "stages.methods.family",
-        "stages.methods._helper",
-        "stages.kernel",
+        "atlas",
+        "atlas.methods",
+        "atlas.methods.family",
+        "atlas.methods._helper",
+        "atlas.kernel",
     }
 
 
 def test_functions_of_code_that_is_taken_whole_have_digests_of_their_own(house):
     """Two entries with the same settings are told apart by what they call alone."""
     house()
-    house("methods/family.py", "from stages", "REGISTRY = globals()\nfrom stages")
-    first, second = ([("stages.methods.family", name)] for name in ("first", "second"))
+    house("methods/family.py", "from atlas", "REGISTRY = globals()\nfrom atlas")
+    first, second = ([("atlas.methods.family", name)] for name in ("first", "second"))
     assert source.reach(*first).whole
     assert keys.code(*first) != keys.code(*second)
 
@@ -725,15 +726,15 @@ def test_functions_of_code_that_is_taken_whole_have_digests_of_their_own(house):
     ],
 )
 def test_a_module_of_values_is_told_apart(house, tmp_path, text):
-    (tmp_path / "stages/methods/family.py").write_text(f"{text}\n\ndef first(images):\n    return images\n")
+    (tmp_path / "atlas/methods/family.py").write_text(f"{text}\n\ndef first(images):\n    return images\n")
     house()
-    assert not source.reach(("stages.methods.family", "first")).whole
+    assert not source.reach(("atlas.methods.family", "first")).whole
 
 
 @pytest.mark.parametrize(
     ("declared", "told"),
     [
-        ("['nowhere.txt']", "names 'nowhere.txt': expected a file beside the module, in a folder of stages/"),
+        ("['nowhere.txt']", "names 'nowhere.txt': expected a file beside the module, in a folder of atlas/"),
         ("['../../outside.txt']", "names '../../outside.txt': expected a file beside the module"),
         ("table()", r"FILES = table\(\): expected a literal list of file names"),
     ],
@@ -764,7 +765,7 @@ def test_a_module_beside_the_project_is_refused(house, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("def double(x):\n    return 2 * x\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Problem, match=r"imports mine \(.*mine\.py\), which belongs to no installed package"):
-        house("methods/family.py", "from stages.methods._helper import double", "from mine import double")
+        house("methods/family.py", "from atlas.methods._helper import double", "from mine import double")
 
 
 def test_an_edit_of_a_package_that_is_installed_from_its_folder_is_told(tmp_path, monkeypatch):
@@ -795,6 +796,6 @@ def test_no_row_of_the_default_study_is_digested_by_whole_modules(monkeypatch):
                 keys.entry(entry, given, *calls.parts(entry))
     for name in given["classifiers"]:
         bound = params.network(given, name)
-        keys.code((f"stages.networks.{bound.family}", bound.function), *calls.NETWORK)
+        keys.code((f"atlas.networks.{bound.family}", bound.function), *calls.NETWORK)
     assert taken
     assert not set(taken) - {""}

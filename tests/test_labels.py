@@ -14,19 +14,19 @@ from PIL import Image
 from study import tiny, write
 from torch import nn
 
+from atlas.inputs.audit.building import building
+from atlas.model.attacks import accuracy
+from atlas.model.comparing import compared
+from atlas.model.loading import build
+from atlas.model.outputs import selected
+from atlas.report.images.gallery import Predicted
+from atlas.report.sections.inputs import predicted
+from atlas.report.template import environment
+from atlas.share import open_maps
+from atlas.study.params import find, load
+from atlas.study.problem import Problem, Unsupported
+from atlas.study.schema.signatures import signature
 from stages import attribute, collect, predict, prepare, score, select, tile
-from stages.figures.gallery import Predicted
-from stages.figures.inputs import predicted
-from stages.figures.template import environment
-from stages.inputs.building import building
-from stages.model.attacks import accuracy
-from stages.model.comparing import compared
-from stages.model.loading import build
-from stages.model.outputs import selected
-from stages.share import open_maps
-from stages.study.params import find, load
-from stages.study.problem import Problem, Unsupported
-from stages.study.signatures import signature
 
 LABEL = 2  # of four
 
@@ -160,7 +160,7 @@ def test_sigmoids_come_last(monkeypatch):
         def forward(self, images):
             return {"logits": self.inner(images)}
 
-    from stages.model import loading
+    from atlas.model import loading
 
     monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: Wrapped())
     entry = {"family": "module", "call": "x.py:y", "output": ["logits", "sigmoids"]}

@@ -7,11 +7,11 @@ import zarr
 from study import tiny, write
 from test_stages import C, last_line, mapped, study
 
+from atlas.inputs import evidence, lending
+from atlas.inputs.lending import Lender
+from atlas.study.params import entries, load
+from atlas.study.problem import Problem
 from stages import attribute, score, select, tile
-from stages.inputs import evidence, lending
-from stages.inputs.lending import Lender
-from stages.study.params import entries, load
-from stages.study.problem import Problem
 
 __all__ = ["mapped", "study"]
 
@@ -135,7 +135,7 @@ def test_equal_maps_of_a_set_keep_scores_of_their_own(study):
 
 
 def test_an_error_of_one_method_is_told_and_the_rows_of_all_others_kept(study, monkeypatch):
-    from stages.inputs import explain
+    from atlas.inputs import explain
 
     center = {"function": "center", "sigma": 0.25, "channels": "sum"}
     prepare(study, "control", good=center, bad={**center, "sigma": 0.3})
@@ -227,7 +227,7 @@ class TestLender:
             def by(self, method):
                 return method
 
-        monkeypatch.setattr("stages.inputs.explain.Explain", Recorded)
+        monkeypatch.setattr("atlas.inputs.explain.Explain", Recorded)
         some = np.array([0, 2, 3, 9])
         both = {(metric, method): some for metric in (0, 1) for method in ("uniform", "center")}
         lender, seen = self.make(mapped, both | {(2, "center"): np.arange(IMAGES)})

@@ -11,16 +11,16 @@ import torch
 from every import EVERY, shaping
 from torch import nn
 
-from stages.inputs.explain import mapped, swapped
-from stages.methods import cam, control, gradient, masking, noise, path
-from stages.methods._batches import pairs
-from stages.methods._windows import covering
-from stages.model import engine, memory
-from stages.model.classifier import Classifier
-from stages.study.params import entries, find, load
-from stages.study.problem import Problem, Unsupported
-from stages.study.settings import Entry
-from stages.study.signatures import signature
+from atlas.inputs.explain import mapped, swapped
+from atlas.methods import cam, control, gradient, masking, noise, path
+from atlas.methods.shared.batches import pairs
+from atlas.methods.shared.masks.windows import covering
+from atlas.model import engine, memory
+from atlas.model.classifier import Classifier
+from atlas.study.params import entries, find, load
+from atlas.study.problem import Problem, Unsupported
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.signatures import signature
 from tests.reference import methods as reference
 
 # What is kept of gradients, by name.

@@ -5,9 +5,10 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from stages.methods import _rules, relevance
-from stages.model import engine
-from stages.model.classifier import Classifier
+from atlas.methods import relevance
+from atlas.methods.shared.relevance import rules
+from atlas.model import engine
+from atlas.model.classifier import Classifier
 
 CLASSES = 7
 ENGINE = {"device": "cpu", "precision": "float64", "threads": 1, "batch": 2}
@@ -50,7 +51,7 @@ class ByGradient(nn.Module):
 
 def test_lrp_is_attnlrp(monkeypatch):
     """Where ε is all but 0, the rules of transformers are those of its authors, which slopes restate."""
-    monkeypatch.setattr(_rules, "LEAST", 1e-13)
+    monkeypatch.setattr(rules, "LEAST", 1e-13)
     engine.start(ENGINE)
     torch.manual_seed(4)
     whole = models.VisionTransformer(

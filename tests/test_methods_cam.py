@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from stages.methods import cam, cam_averaged
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.study import seeds as draws
-from stages.study.problem import Problem, Unsupported
-from stages.study.signatures import signature
+from atlas.methods import cam, cam_averaged
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.study import seeds as draws
+from atlas.study.problem import Problem, Unsupported
+from atlas.study.schema.signatures import signature
 from tests.reference import methods as reference
 from tests.test_methods import CLASSES, ENGINE, MEAN, STD, Whole, classified, close, network
 

@@ -14,16 +14,16 @@ from torch import nn
 from torch.nn.functional import interpolate
 from torchcam.methods import ISCAM, SSCAM, ScoreCAM
 
-from stages.methods import cam, feature
-from stages.methods._cells import mask_maker
-from stages.methods._feature import channel_masks, clean_features
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.model.layers import enlarged
-from stages.networks.residual import small_resnet
-from stages.study import seeds as draws
-from stages.study.problem import Problem
-from stages.study.signatures import signature
+from atlas.methods import cam, feature
+from atlas.methods.shared.masks.cells import mask_maker
+from atlas.methods.shared.masks.feature import channel_masks, clean_features
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.model.layers import enlarged
+from atlas.networks.residual import small_resnet
+from atlas.study import seeds as draws
+from atlas.study.problem import Problem
+from atlas.study.schema.signatures import signature
 from tests.reference import methods as reference
 from tests.reference.networks import First, Tokens
 

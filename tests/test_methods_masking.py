@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.methods import masking
-from stages.methods._cells import mask_maker
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.study.problem import Problem
+from atlas.methods import masking
+from atlas.methods.shared.masks.cells import mask_maker
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.study.problem import Problem
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}

@@ -9,12 +9,12 @@ import torch
 import torchvision
 from torch import nn
 
-from stages.methods import optimized_mask
-from stages.methods._optimized import Pooling, largest
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.study.problem import Problem
-from stages.study.signatures import signature
+from atlas.methods import optimized_mask
+from atlas.methods.shared.masks.optimized import Pooling, largest
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.study.problem import Problem
+from atlas.study.schema.signatures import signature
 from tests.reference import optimized as reference
 from tests.test_methods import CLASSES, ENGINE, HEIGHT, MEAN, STD, WIDTH, Whole, classified, close, linear, network
 

@@ -10,13 +10,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from stages.methods import _regions, gradient, path, path_variants
-from stages.methods._regions import ranked, regions
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.study import seeds as draws
-from stages.study.problem import Problem
-from stages.study.signatures import signature
+from atlas.methods import gradient, path, path_variants
+from atlas.methods.shared import regions as _regions
+from atlas.methods.shared.regions import ranked, regions
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.study import seeds as draws
+from atlas.study.problem import Problem
+from atlas.study.schema.signatures import signature
 from tests.reference import methods as reference
 from tests.test_methods import (
     CLASSES,

@@ -10,15 +10,15 @@ import torch
 from captum.attr import DeepLift
 from torch import nn
 
-from stages.methods import gradient, path, relevance
-from stages.methods._maximum import multipliers, windows
-from stages.methods._rescale import Rescaled
-from stages.metrics.conservation import kept_share
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.model.outputs import NotFinite
-from stages.networks.residual import small_resnet
-from stages.study.problem import Problem, Unsupported
+from atlas.methods import gradient, path, relevance
+from atlas.methods.shared.relevance.maximum import multipliers, windows
+from atlas.methods.shared.relevance.rescale import Rescaled
+from atlas.metrics.conservation import kept_share
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.model.outputs import NotFinite
+from atlas.networks.residual import small_resnet
+from atlas.study.problem import Problem, Unsupported
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}

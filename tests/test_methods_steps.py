@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stages.methods import relevance
-from stages.model import engine
-from stages.model.classifier import Classifier
+from atlas.methods import relevance
+from atlas.model import engine
+from atlas.model.classifier import Classifier
 
 CHANNELS, SIDE, CLASSES = 4, 8, 5
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]

@@ -10,12 +10,12 @@ from skimage.segmentation import slic
 from sklearn.metrics import pairwise_distances
 from torch import nn
 
-from stages.methods import superpixel
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.networks.residual import small_resnet
-from stages.study.problem import Problem
-from stages.study.seeds import rng
+from atlas.methods import superpixel
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.networks.residual import small_resnet
+from atlas.study.problem import Problem
+from atlas.study.seeds import rng
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}

@@ -32,9 +32,12 @@ from reference import certified, imputation, masked, recovery, regions
 from reference import localization as slow_localization
 from reference import metrics as slow
 
-from stages.metrics import _curves, _order, adversarial, complexity, faithfulness, grid, localization
-from stages.study import params, signatures
-from stages.study.seeds import image_seed
+from atlas.metrics import adversarial, complexity, faithfulness, grid, localization
+from atlas.metrics.shared import curves as _curves
+from atlas.metrics.shared import order as _order
+from atlas.study import params
+from atlas.study.schema import signatures
+from atlas.study.seeds import image_seed
 
 # Where metrics are restated.
 RESTATED = (slow, slow_localization, recovery, regions, masked, imputation, certified)

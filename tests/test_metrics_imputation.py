@@ -13,11 +13,11 @@ from reference import imputation as slow
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from stages.metrics._curves import target_probability
-from stages.metrics._imputed import imputed
-from stages.study import params
-from stages.study.problem import Problem
-from stages.study.seeds import normal
+from atlas.metrics.shared.curves import target_probability
+from atlas.metrics.shared.imputed import imputed
+from atlas.study import params
+from atlas.study.problem import Problem
+from atlas.study.seeds import normal
 
 SETTINGS = {"shares": [0.3, 0.7], "noise": 0.01}
 PIXELS = HEIGHT * WIDTH

@@ -22,10 +22,10 @@ from judging import (
 )
 from reference import masked as slow
 
-from stages.inputs.calls import attributions
-from stages.inputs.explain import Explain
-from stages.metrics import _outputs
-from stages.study.settings import Entry
+from atlas.inputs.calls import attributions
+from atlas.inputs.explain import Explain
+from atlas.metrics.shared import outputs
+from atlas.study.schema.settings import Entry
 
 NAMES = ["average_drop", "increase_in_confidence", "coherency", "adcc"]
 BAD = [5, 6, 11]  # constant, zero and broken among the maps of the evidence
@@ -207,5 +207,5 @@ class TestAll:
 def test_what_is_looked_at_for_several_metrics_is_looked_at_once():
     evidence = make_evidence(rows=3)
     for _ in range(2):
-        _outputs.clean_logits(evidence["classifier"], evidence["images"])
+        outputs.clean_logits(evidence["classifier"], evidence["images"])
     assert counted(evidence["classifier"]) == (3, 0)

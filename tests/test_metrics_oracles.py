@@ -8,10 +8,11 @@ import torch
 from judging import FAMILIES, HEIGHT, MEAN, WIDTH, Witness, call, make_classifier, make_evidence, network, take
 from torch import nn
 
-from stages.inputs.evidence import tile_masks
-from stages.metrics import _curves, faithfulness, grid, localization
-from stages.metrics.localization import relevance_mass
-from stages.statistics import curves
+from atlas.inputs.evidence import tile_masks
+from atlas.metrics import faithfulness, grid, localization
+from atlas.metrics.localization import relevance_mass
+from atlas.metrics.shared import curves as _curves
+from atlas.statistics import curves
 from tests.oracles import quantus_metrics as quantus
 from tests.oracles import restated_metrics as restated
 

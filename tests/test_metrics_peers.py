@@ -9,9 +9,10 @@ import torch
 from judging import FAMILIES, HEIGHT, MEAN, SLOW, STD, WIDTH, call, linear, make_classifier, make_evidence, same, take
 from torch import nn
 
-from stages.metrics import _order, complexity, faithfulness, localization
-from stages.metrics._curves import schedule
-from stages.study.seeds import image_seed
+from atlas.metrics import complexity, faithfulness, localization
+from atlas.metrics.shared import order
+from atlas.metrics.shared.curves import schedule
+from atlas.study.seeds import image_seed
 from tests.oracles import quantus_metrics as quantus
 
 OF_MASKS = (
@@ -165,10 +166,10 @@ class TestOrderOfPixels:
     def test_an_unstable_order(self):
         maps = (torch.randn(4, 64, 72, generator=torch.Generator().manual_seed(1)) * 2).round().relu()
         seeds = [image_seed(0, str(row)) for row in range(4)]
-        first = _order.ranking(maps, seeds)
-        again = _order.ranking(maps.clone(), list(seeds))
+        first = order.ranking(maps, seeds)
+        again = order.ranking(maps.clone(), list(seeds))
         assert torch.equal(first, again)
-        assert all(torch.equal(_order.ranking(maps[[row]], [seeds[row]])[0], first[row]) for row in range(4))
+        assert all(torch.equal(order.ranking(maps[[row]], [seeds[row]])[0], first[row]) for row in range(4))
 
     @pytest.mark.parametrize("function", [*OF_MASKS, *OF_MAPS, *OF_ORDER])
     def test_height_taken_for_width(self, function):

@@ -22,9 +22,9 @@ from judging import (
 from reference import stability as slow
 from torch import nn
 
-from stages.metrics import randomization
-from stages.metrics._similarity import similarities
-from stages.study.seeds import generator
+from atlas.metrics import randomization
+from atlas.metrics.shared.similarity import similarities
+from atlas.study.seeds import generator
 
 MODEL = {"parts": 3, "order": "cascading", "similarity": "spearman", "seed": 4}
 SIMILARITIES = ("spearman", "absolute_spearman", "ssim")

@@ -23,9 +23,9 @@ from judging import (
 from reference import recovery as slow
 from torchvision.transforms import v2
 
-from stages.inputs.judging import _along
-from stages.metrics import faithfulness, recovery
-from stages.study.settings import Entry
+from atlas.inputs.judging import _along
+from atlas.metrics import faithfulness, recovery
+from atlas.study.schema.settings import Entry
 
 FIVE = {"lower": 0.5, "interval": 0.1}
 BAD = [5, 6, 11]  # constant, zero and broken among the maps of the evidence

@@ -27,8 +27,9 @@ from judging import (
 from reference import regions as slow
 from torch import nn
 
-from stages.metrics import _neighbors, _segments
-from stages.study.problem import Unsupported
+from atlas.metrics.shared import neighbors
+from atlas.metrics.shared import segments as _segments
+from atlas.study.problem import Unsupported
 
 score = partial(call, "faithfulness_regions")
 ESTIMATE = {"pixels": 31, "baseline": "black", "output": "logit"}
@@ -422,7 +423,7 @@ class TestSufficiency:
     def test_the_set_is_looked_at_once_for_all_maps_and_batches(self, monkeypatch):
         evidence, measured = make_evidence(rows=20), []
         cdist = torch.cdist
-        monkeypatch.setattr(_neighbors.torch, "cdist", lambda *args, **how: measured.append(1) or cdist(*args, **how))
+        monkeypatch.setattr(neighbors.torch, "cdist", lambda *args, **how: measured.append(1) or cdist(*args, **how))
         for maps in (evidence["maps"], evidence["maps"].flip(1)):
             for at in (0, 10):
                 score("sufficiency", {"threshold": 0.6}, take(evidence | {"all_maps": maps}, range(at, at + 10)))

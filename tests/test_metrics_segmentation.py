@@ -8,9 +8,9 @@ import torch
 from judging import HEIGHT, WIDTH, make_evidence
 from reference import localization as slow
 
-from stages.metrics.complexity import effective_complexity
-from stages.metrics.localization import attribution_localization, relevance_mass
-from stages.metrics.segmentation import log_cosh_dice, mae, sqrt_mae
+from atlas.metrics.complexity import effective_complexity
+from atlas.metrics.localization import attribution_localization, relevance_mass
+from atlas.metrics.segmentation import log_cosh_dice, mae, sqrt_mae
 
 LOSSES = (log_cosh_dice, mae, sqrt_mae)
 SIGNS = ("both", "positive")

@@ -9,7 +9,7 @@ import torch
 from judging import HEIGHT, MEAN, STD, WIDTH, Witness, call, counted, explain, linear, make_evidence, same, take
 from reference import stability as slow
 
-from stages.metrics import stability, stability_variants
+from atlas.metrics import stability, stability_variants
 
 UNIFORM = {"samples": 3, "noise": "uniform", "scale": 0.4}
 GAUSSIAN = {"samples": 2, "noise": "gaussian", "scale": 0.2}

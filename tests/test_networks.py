@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from stages.cache import source
-from stages.inputs.building import building
-from stages.model import loading
-from stages.model.classifier import Classifier
-from stages.networks._adapted import sized
-from stages.networks.torchvision import torchvision
-from stages.study import params
-from stages.study.problem import Problem, Unsupported
+from atlas.cache.fingerprint import source
+from atlas.inputs.audit.building import building
+from atlas.model import loading
+from atlas.model.classifier import Classifier
+from atlas.networks.shared.adapted import sized
+from atlas.networks.torchvision import torchvision
+from atlas.study import params
+from atlas.study.problem import Problem, Unsupported
 
 CLASSES = 5
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}
@@ -172,10 +172,10 @@ def test_an_entry_of_params_is_bound_and_keyed():
     assert (entry.family, entry.function) == ("torchvision", "torchvision")
     assert entry.settings == {"classes": 1, "name": "resnet18", "settings": {}, "side": None}
     assert bound(name="resnet18", output=0).settings == {**entry.settings, "output": 0}
-    found = source.reach(("stages.networks.torchvision", "torchvision"))
+    found = source.reach(("atlas.networks.torchvision", "torchvision"))
     assert {"torch", "torchvision"} <= found.packages
     assert not found.whole
-    assert ("stages.model.resizing", "reduced") in found.texts
+    assert ("atlas.model.resizing", "reduced") in found.texts
     for network in ({"name": 18}, {"name": "resnet18", "side": "64"}, {"side": None}, {"name": "a", "output": 0.5}):
         with pytest.raises(Problem, match=r"classifiers\.a\.network"):
             bound(**network)

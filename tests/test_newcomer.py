@@ -17,18 +17,18 @@ def shown(page: str, language: str, opening: str) -> str:
     return "\n\n" + found
 
 
-METHOD = shown("README.md", "python", "from stages.model.arrays")
+METHOD = shown("README.md", "python", "from atlas.model.arrays")
 METRIC = shown("docs/add-a-metric.md", "python", "def peak")
 FACTS = shown("docs/add-a-metric.md", "python", "ATTRS = {").strip().removeprefix("ATTRS = {").removesuffix("}")
 
 
 def test_the_page_on_methods_shows_the_method_of_the_readme():
-    assert shown("docs/add-a-method.md", "python", "from stages.model.arrays") == METHOD
+    assert shown("docs/add-a-method.md", "python", "from atlas.model.arrays") == METHOD
 
 
 @pytest.fixture
 def house(tmp_path):
-    for name in ("stages", "flows", "tests", "docs"):
+    for name in ("atlas", "stages", "flows", "tests", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "dvc.yaml", "REFERENCES.bib", "README.md", "Makefile"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -49,7 +49,7 @@ def add(house, kind: str, family: str, name: str, entry: dict) -> None:
 
 
 def test_a_new_method_is_judged(house):
-    with (house / "stages/methods/gradient.py").open("a") as file:
+    with (house / "atlas/methods/gradient.py").open("a") as file:
         file.write(METHOD)
     add(house, "methods", "gradient", "gradient_squared", {"power": 2, "channels": "sum"})
     # Of the tests of every method those of the new one, and all that are of no method alone.
@@ -60,7 +60,7 @@ def test_a_new_method_is_judged(house):
 
 
 def test_a_new_method_that_depends_on_its_company_fails(house):
-    with (house / "stages/methods/gradient.py").open("a") as file:
+    with (house / "atlas/methods/gradient.py").open("a") as file:
         file.write(METHOD.replace("** power", "** power / len(images)"))
     add(house, "methods", "gradient", "gradient_squared", {"power": 2, "channels": "sum"})
     said = judged(house, "tests/test_methods.py", "-k", "gradient_squared")
@@ -68,7 +68,7 @@ def test_a_new_method_that_depends_on_its_company_fails(house):
 
 
 def test_a_new_metric_is_judged(house):
-    file = house / "stages/metrics/complexity.py"
+    file = house / "atlas/metrics/complexity.py"
     file.write_text(file.read_text().replace("ATTRS = {", f"ATTRS = {{{FACTS},", 1) + METRIC)
     add(house, "metrics", "complexity", "peak", {})
     said = judged(house, "tests/test_metrics.py", "tests/test_references.py", "-k", "peak or test_references")

@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from stages.model import classifier, engine
+from atlas.model import classifier, engine
 from tests.oracles import originals
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting (backward|forward)")

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages import methods
-from stages.inputs.explain import mapped
-from stages.methods import (
+from atlas import methods
+from atlas.inputs.explain import mapped
+from atlas.methods import (
     cam,
     cam_averaged,
     control,
@@ -31,9 +31,9 @@ from stages.methods import (
     relevance,
     superpixel,
 )
-from stages.model import classifier, engine
-from stages.model.classifier import Classifier
-from stages.study.signatures import signature
+from atlas.model import classifier, engine
+from atlas.model.classifier import Classifier
+from atlas.study.schema.signatures import signature
 from tests.oracles import captums as captum
 from tests.oracles import cases, optimized, others, pairs, restated, restated_cams, restated_masks
 from tests.oracles import gradcams as grad_cam
@@ -305,7 +305,7 @@ def test_a_method_is_its_oracle_s(row, network):
 
 def test_every_method_has_an_oracle():
     families = {file.stem for file in Path(methods.__file__).parent.glob("[a-z]*.py")} - set(ELSEWHERE)
-    every = {(family, name) for family in families for name in import_module(f"stages.methods.{family}").ATTRS}
+    every = {(family, name) for family in families for name in import_module(f"atlas.methods.{family}").ATTRS}
     assert every == {(row.method.__module__.rpartition(".")[2], row.method.__name__) for row in TABLE}
 
 

@@ -8,13 +8,13 @@ import yaml
 from study import ROOT
 from torch import nn
 
+from atlas.cache import keys
+from atlas.inputs.audit import events, places
+from atlas.inputs.audit.building import building
+from atlas.model.loading import build
+from atlas.study.params import bound_network, load
+from atlas.study.problem import Problem
 from stages import versions
-from stages.cache import keys
-from stages.inputs import events, places
-from stages.inputs.building import building
-from stages.model.loading import build
-from stages.study.params import bound_network, load
-from stages.study.problem import Problem
 
 NET = "from torch import nn\n\n\ndef net(width=4):\n    return nn.Conv2d(3, width, 1)\n"
 HUB = {
@@ -249,7 +249,7 @@ UNHELD = [
         "imports .*late.py, .*have it beside the file that params.yaml",
     ),
     ("import os; os.listdir(HERE)", "lists the folder .*: name in .*tower.py what it is to take"),
-    ("import stages.cache.rows", "imports stages.cache.rows, .*tower.py may import packages and what lies beside it"),
+    ("import atlas.cache.rows", "imports atlas.cache.rows, .*tower.py may import packages and what lies beside it"),
 ]
 
 

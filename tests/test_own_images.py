@@ -14,10 +14,10 @@ from forked import call
 from PIL import Image
 from study import ROOT, build, environment, run, tiny
 
+from atlas.share import open_maps, open_results
+from atlas.study.params import load
+from atlas.study.problem import Problem
 from stages import attribute, collect, predict, prepare, score, select, tile, versions
-from stages.share import open_maps, open_results
-from stages.study.params import load
-from stages.study.problem import Problem
 
 README, HOW_TO = ROOT / "README.md", ROOT / "docs" / "own-images.md"
 SMALL = {

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from atlas.report import papers
+from atlas.report.order import ranking_metrics, shared
+from atlas.study.schema import signatures
 from stages import aggregate
-from stages.figures import papers
-from stages.figures.order import ranking_metrics, shared
-from stages.study import signatures
 
 NUMBER = re.compile(r"−?\d+(?:\.\d+)?")
 METHODS = [name for listed in made_up.METHODS.values() for name in listed]
@@ -19,7 +19,7 @@ METHODS = [name for listed in made_up.METHODS.values() for name in listed]
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory) -> xr.Dataset:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "stages"))
+        patch.setattr(signatures, "HOUSE", made_up.house(tmp_path_factory.mktemp("house") / "atlas"))
         signatures.signature.cache_clear()
         folder = made_up.study(tmp_path_factory.mktemp("study"))
         aggregate.main(folder)

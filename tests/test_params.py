@@ -13,12 +13,12 @@ import pytest
 import scipy.stats
 import yaml
 
-from stages.study import ranges, signatures
-from stages.study.params import entries, load, network, path, settings
-from stages.study.parsing import parsed
-from stages.study.problem import Problem
-from stages.study.signatures import attributes, signature
-from stages.study.smoothing import check_judging, radius, smoothings
+from atlas.study.params import entries, load, network, path, settings
+from atlas.study.parsing import parsed
+from atlas.study.problem import Problem
+from atlas.study.schema import ranges, signatures
+from atlas.study.schema.signatures import attributes, signature
+from atlas.study.schema.smoothing import check_judging, radius, smoothings
 
 STUDY = Path(__file__).parent.parent
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -43,14 +43,14 @@ def test_the_default_study_is_good():
 def test_an_unknown_method(tmp_path, given):
     given["methods"]["cam"]["gradcamm"] = {"channels": "sum"}
     message = told(tmp_path, given)
-    assert "params.yaml: methods.cam.gradcamm: stages/methods/cam.py has no function 'gradcamm'; it has: " in message
+    assert "params.yaml: methods.cam.gradcamm: atlas/methods/cam.py has no function 'gradcamm'; it has: " in message
     assert "gradcam, " in message
 
 
 def test_an_unknown_family(tmp_path, given):
     given["methods"]["camm"] = {"my_cam": {"function": "gradcam", "channels": "sum"}}
     message = told(tmp_path, given)
-    assert "methods.camm.my_cam: stages/methods has no family 'camm'; there are: " in message
+    assert "methods.camm.my_cam: atlas/methods has no family 'camm'; there are: " in message
     assert "cam, cam_averaged, control" in message
 
 
@@ -61,7 +61,7 @@ def test_a_misspelt_setting(tmp_path, given):
     assert message.startswith("params.yaml: methods.noise.smoothgrad: ")
     assert "the setting 'samples' is missing" in message
     assert "unknown setting 'smaples' = 16" in message
-    assert "Accepted by smoothgrad of stages/methods/noise.py: samples: int, spread: float" in message
+    assert "Accepted by smoothgrad of atlas/methods/noise.py: samples: int, spread: float" in message
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_no_yaml(tmp_path):
 def test_a_verbs_settings(given):
     rules = {**given["classifiers"]["resnet_vanilla"]["images"], "cout": 3}
     with pytest.raises(Problem, match=r"classifiers\.x\.images: unknown setting 'cout' = 3\. Accepted by eligible"):
-        settings("classifiers.x.images", rules, "select", "eligible")
+        settings("classifiers.x.images", rules, "stages/select", "eligible")
 
 
 def test_a_networks_settings(given):
@@ -353,7 +353,7 @@ def test_ranges(tmp_path, given, names, value, due):
 def test_every_range_is_of_a_setting_that_there_is():
     """A misspelt line of the table would hold nothing in check."""
     known = {"remain", "swap", "batch", "threads", "shard_rows", "seed", "count"}
-    for file in signatures.HOUSE.rglob("*.py"):
+    for file in [file for name in ("atlas", "stages") for file in signatures.HOUSE.with_name(name).rglob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.FunctionDef):
                 known |= {name.arg for name in node.args.kwonlyargs}
@@ -499,8 +499,10 @@ def test_a_stage_is_called_with_names_of_the_study(tmp_path, given):
     ],
 )
 def test_what_a_metric_asks_for(tmp_path, given, monkeypatch, arguments, expected):
-    house = tmp_path / "stages"
-    shutil.copytree(signatures.HOUSE, house, ignore=shutil.ignore_patterns("__pycache__"))
+    house = tmp_path / "atlas"
+    for name in ("atlas", "stages"):
+        folder = signatures.HOUSE.with_name(name)
+        shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     with (house / "metrics/complexity.py").open("a") as file:
         file.write(f"\n\ndef peak({arguments}):\n    return maps\n")
     given["metrics"]["complexity"]["peak"] = {}

@@ -12,8 +12,8 @@ import yaml
 from PIL import Image
 from study import ROOT, beside, build, run, tiny
 
+from atlas.share import open_maps, open_results
 from stages import collect, prepare
-from stages.share import open_maps, open_results
 
 STUDY = ROOT / "studies" / "photographs"
 METHODS = {"gradient": ["gradient"], "cam": ["gradcam"], "relevance": ["lrp"], "control": ["center"]}

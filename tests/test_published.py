@@ -8,13 +8,13 @@ import judging
 import pytest
 import torch
 
-from stages.figures import protocol, published
-from stages.inputs.calls import attributions
-from stages.inputs.explain import Explain
-from stages.inputs.sparsify import sparsify
-from stages.study import params
-from stages.study.settings import Entry
-from stages.study.signatures import signature
+from atlas.inputs.calls import attributions
+from atlas.inputs.explain import Explain
+from atlas.inputs.sparsify import sparsify
+from atlas.report.certification import protocol, published
+from atlas.study import params
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.signatures import signature
 
 METHODS = Path(params.__file__).parents[1] / "methods"
 FAMILIES = {

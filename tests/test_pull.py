@@ -10,7 +10,7 @@ import yaml
 from forked import call
 from study import GRIDS, IMAGES, environment, files, run, tiny, write
 
-from stages.study.problem import Problem
+from atlas.study.problem import Problem
 
 # What the flow does, without Prefect.
 VISIT = """
@@ -41,7 +41,7 @@ def shared(baseline, tmp_path_factory):
 def theirs(shared, tmp_path):
     """A clone of it that has a part."""
     house = Path(shutil.copytree(shared, tmp_path / "theirs", ignore=shutil.ignore_patterns("data", "cache", ".atlas")))
-    shutil.copytree(shared / "stages/cache", house / "stages/cache", dirs_exist_ok=True)
+    shutil.copytree(shared / "atlas/cache", house / "atlas/cache", dirs_exist_ok=True)
     (house / ".dvc/cache").mkdir(exist_ok=True)
     outs = [
         out["path"]
@@ -101,7 +101,7 @@ def test_one_change_computes_its_rows_and_brings_the_others(shared, theirs):
 
 
 def test_a_remote_that_is_not_there_is_told(theirs, monkeypatch):
-    from stages.cache import remote
+    from atlas.cache import remote
 
     run(theirs, "dvc", "remote", "remove", "shared")
     with pytest.raises(Problem, match="--pull: the remote cannot be read"):
@@ -109,7 +109,7 @@ def test_a_remote_that_is_not_there_is_told(theirs, monkeypatch):
 
 
 def test_a_damaged_file_of_the_remote_is_not_taken(theirs):
-    from stages.cache import remote
+    from atlas.cache import remote
 
     (theirs / "other/files/md5/ab").mkdir(parents=True)
     (theirs / "other/files/md5/ab" / ("0" * 30)).write_text("1\n")

@@ -10,10 +10,10 @@ import yaml
 from judging import FAMILIES
 from reported import housed
 
+from atlas.study.params import entries, load
+from atlas.study.schema.signatures import signature
+from atlas.study.schema.smoothing import check_judging, smoothings
 from stages import aggregate
-from stages.study.params import entries, load
-from stages.study.signatures import signature
-from stages.study.smoothing import check_judging, smoothings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -75,8 +75,8 @@ def test_entries_are_right(page):
 
 
 def test_the_lines_that_open_results_run_on_a_study_of_these_classifiers(tmp_path_factory, monkeypatch):
-    (lines,) = re.findall(r"```python\n(from stages.share.*?)```", README, re.DOTALL)
-    (others,) = re.findall(r"```python\n(from stages.share.*?)```", PAGES["results"], re.DOTALL)
+    (lines,) = re.findall(r"```python\n(from atlas.share.*?)```", README, re.DOTALL)
+    (others,) = re.findall(r"```python\n(from atlas.share.*?)```", PAGES["results"], re.DOTALL)
     monkeypatch.setattr(made_up, "CLASSIFIERS", [*load(ROOT)["classifiers"]])
     with housed(tmp_path_factory, made_up) as study:
         aggregate.main(study)

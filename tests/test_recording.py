@@ -22,10 +22,10 @@ from dvc.utils.strictyaml import YAMLValidationError
 from study import ROOT, files, run
 from typer.testing import CliRunner
 
+from atlas.study.problem import Problem
 from flows import cli, commands, lock
 from flows.plan import Plan
 from flows.workers import Killed, record
-from stages.study.problem import Problem
 
 LOCK = (ROOT / "dvc.lock").read_text()
 STAGES = parse_yaml(LOCK, "dvc.lock")["stages"]

@@ -4,8 +4,8 @@ import ast
 import re
 from pathlib import Path
 
-from stages.study.params import entries, load
-from stages.study.signatures import attributes
+from atlas.study.params import entries, load
+from atlas.study.schema.signatures import attributes
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +21,7 @@ def test_no_reference_is_given_twice():
 
 def test_every_reference_is_known():
     for kind in ("methods", "metrics"):
-        for file in (ROOT / "stages" / kind).glob("[a-z]*.py"):
+        for file in (ROOT / "atlas" / kind).glob("[a-z]*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
                 if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                     for reference in attributes(kind, file.stem, node.name)["reference"].split():

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.methods import attention
-from stages.metrics._similarity import similarities
-from stages.model.classifier import Classifier
-from stages.study.problem import Unsupported
+from atlas.methods import attention
+from atlas.metrics.shared.similarity import similarities
+from atlas.model.classifier import Classifier
+from atlas.study.problem import Unsupported
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}
 

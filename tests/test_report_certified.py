@@ -21,14 +21,16 @@ from made_up_votes import LEVELS, VOTED
 from PIL import Image
 from reported import CONTRAST, beyond, find, housed, look, visit
 
+from atlas.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
+from atlas.report import template
+from atlas.report.certification import certificates, certified, games, protocol, published, steps, voted
+from atlas.report.charts import bands, tradeoff
+from atlas.report.images.pictures import Picture
+from atlas.study import params
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.smoothing import radius
 from stages import aggregate, report
-from stages.figures import bands, certificates, certified, games, protocol, published, steps, template, tradeoff, voted
-from stages.figures.pictures import Picture
-from stages.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from stages.study import params
-from stages.study.problem import Problem
-from stages.study.settings import Entry
-from stages.study.smoothing import radius
 
 browser = reported.browser
 WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)

@@ -17,13 +17,14 @@ import zarr
 from reported import CONTRAST, beyond, find, housed, look, visit
 from study import files
 
+from atlas.report import order
+from atlas.report.charts.theme import SMALL, breadth
+from atlas.report.charts.tradeoff import LINE, box, free
+from atlas.report.sections import costs, enough
+from atlas.report.sections.costs import Costly
+from atlas.study import params
+from atlas.study.problem import Problem
 from stages import aggregate, report
-from stages.figures import costs, enough, order
-from stages.figures.costs import Costly
-from stages.figures.theme import SMALL, breadth
-from stages.figures.tradeoff import LINE, box, free
-from stages.study import params
-from stages.study.problem import Problem
 
 browser = reported.browser
 

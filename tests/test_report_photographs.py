@@ -14,10 +14,13 @@ import xarray as xr
 import yaml
 from reported import find, housed, look, visit
 
+from atlas.cache.stores import group_at
+from atlas.report import template
+from atlas.report.images import pictures
+from atlas.report.sections import inputs, refused, words
+from atlas.study import params
+from atlas.study.schema import signatures
 from stages import aggregate, report
-from stages.cache.stores import group_at
-from stages.figures import inputs, pictures, refused, template, words
-from stages.study import params, signatures
 
 browser = reported.browser
 

@@ -13,10 +13,11 @@ import yaml
 from matplotlib.figure import Figure
 from reported import browser, find, housed, look, visit  # noqa: F401
 
+from atlas.report.charts import bands, dots, theme
+from atlas.report.images import sheet
+from atlas.report.images.gallery import Shown
+from atlas.study import params
 from stages import aggregate, report
-from stages.figures import bands, dots, sheet, theme
-from stages.figures.gallery import Shown
-from stages.study import params
 
 # What Matplotlib takes for mathematics and cannot read, and what has a meaning in HTML, LaTeX and Markdown.
 STRANGE = "A $5^{ of <b>$_\\frac{ & \"quotes\" 'too' 100% #1 ~ ^ \\ | `code` *stars* {x}"
@@ -68,7 +69,7 @@ def _similarity(first: str):
         group = zarr.open_group(params.path(folder, "similarity", classifier), mode="r+")
         for dim in ("method", "other"):
             kept = [first if name == "saliency" else str(name) for name in group[dim][:]]
-            from stages.cache.stores import array
+            from atlas.cache.stores import array
 
             del group[dim]
             array(group, dim, np.array(kept), (dim,), {})

@@ -62,9 +62,9 @@ def spelled_anew(old: str, new: str) -> Callable[[Path], None]:
     """Rename a module of methods, wherever it is imported or looked for."""
 
     def change(house: Path) -> None:
-        (house / f"stages/methods/{old}.py").rename(house / f"stages/methods/{new}.py")
+        (house / f"atlas/methods/{old}.py").rename(house / f"atlas/methods/{new}.py")
         for file in (house / "stages").rglob("*.py"):
-            file.write_text(file.read_text().replace(f"stages.methods.{old} ", f"stages.methods.{new} "))
+            file.write_text(file.read_text().replace(f"atlas.methods.{old} ", f"atlas.methods.{new} "))
 
     return change
 
@@ -81,7 +81,7 @@ def renamed_family(house: Path) -> None:
 
 def moved_method(house: Path) -> None:
     """Move a method from its family's module to another's, with what is said of it, and its entry in params.yaml."""
-    source, target = house / "stages/methods/control.py", house / "stages/methods/gradient.py"
+    source, target = house / "atlas/methods/control.py", house / "atlas/methods/gradient.py"
     text = source.read_text()
     function = re.search(r"^def center\(.*?\n(?=\n\ndef )", text, re.MULTILINE | re.DOTALL).group()
     about = re.search(r'^    "center": \{.*?^    \},\n', text, re.MULTILINE | re.DOTALL).group()
@@ -110,14 +110,14 @@ CASES = {
     "a family that is renamed, and its module": (renamed_family, {}),
     "a method that moves to another family": (moved_method, {}),
     "a comment in a method's file": (
-        edit("stages/methods/noise.py", "def smoothgrad(", "# A comment.\ndef smoothgrad("), {},
+        edit("atlas/methods/noise.py", "def smoothgrad(", "# A comment.\ndef smoothgrad("), {},
     ),
     "a method's code": (
-        edit("stages/methods/gradient.py", "return (activations - ", "return 2 * (activations - "),
+        edit("atlas/methods/gradient.py", "return (activations - ", "return 2 * (activations - "),
         {**maps("input_x_gradient"), **scores(1), **SIMILAR, **costs(methods=1)},
     ),
     "a method's code that gives the same maps": (
-        edit("stages/methods/gradient.py", "return (activations - ", "return 1 * (activations - "),
+        edit("atlas/methods/gradient.py", "return (activations - ", "return 1 * (activations - "),
         {**maps("input_x_gradient"), **costs(methods=1)},
     ),
     "one setting of a method": (
@@ -129,7 +129,7 @@ CASES = {
         {**maps("canny"), **scores(1), **SIMILAR, **costs(methods=1)},
     ),
     "the reduction of channels in the verb": (
-        edit("stages/inputs/explain.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
+        edit("atlas/inputs/explain.py", "sized.amax(dim=1)", "sized.max(dim=1).values"),
         {**maps("gradient", "input_x_gradient", "smoothgrad", "uniform", "center"), **costs(methods=5)},
     ),
     "the reduction of channels of an entry": (
@@ -141,18 +141,18 @@ CASES = {
         {**scores(5, pointing_game=IMAGES), **costs(metrics=1)},
     ),
     "a metric's code": (
-        edit("stages/metrics/grid.py", "    return ", "    return 1 * "),
+        edit("atlas/metrics/grid.py", "    return ", "    return 1 * "),
         {**scores(5, grid_pointing_game=4 * GRIDS), **costs(metrics=1)},
     ),
     "what a metric's code does not reach": (
-        edit("stages/metrics/grid.py", "def grid_pointing_game(", "LIMIT = 1\n\n\ndef grid_pointing_game("), {},
+        edit("atlas/metrics/grid.py", "def grid_pointing_game(", "LIMIT = 1\n\n\ndef grid_pointing_game("), {},
     ),
     "a metric on more images": (
         setting(lambda params: params["metrics"]["faithfulness"]["deletion"].update(count=11)), scores(5, deletion=3),
     ),
     "the order of entries": (setting(reordered), {}),
     "a name that is looked up while it runs": (
-        edit("stages/methods/gradient.py", "return (activations - ", "return len([vars]) * (activations - "),
+        edit("atlas/methods/gradient.py", "return (activations - ", "return len([vars]) * (activations - "),
         {**maps("input_x_gradient"), **costs(methods=1)},
     ),
 }  # fmt: skip
@@ -166,15 +166,15 @@ def test_a_change_computes_what_depends_on_it_and_nothing_else(house, case):
 
 
 def test_a_new_helper_is_seen_by_dvc_and_by_keys(house):
-    helper, family = house / "stages/methods/_extra.py", "stages/methods/noise.py"
+    helper, family = house / "atlas/methods/_extra.py", "atlas/methods/noise.py"
     helper.write_text("def doubled(attributions):\n    return 2 * attributions\n")
-    plain = "from stages.methods._noise import"
-    edit(family, plain, f"from stages.methods._extra import doubled\n{plain}")(house)
+    plain = "from atlas.methods.shared.noise import"
+    edit(family, plain, f"from atlas.methods._extra import doubled\n{plain}")(house)
     gradients = "noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).signed(sign)"
     edit(family, f"return {gradients}", f"return doubled({gradients})")(house)
     expected = {**maps("smoothgrad"), **scores(1), **SIMILAR, **costs(methods=1)}
     assert computed(repro(house, *ROWS)) == expected
-    edit("stages/methods/_extra.py", "2 *", "3 *")(house)
+    edit("atlas/methods/_extra.py", "2 *", "3 *")(house)
     assert computed(repro(house, *ROWS)) == expected
 
 
@@ -193,7 +193,7 @@ def test_another_version_of_a_package_that_a_package_requires_makes_its_rows_ane
     change(house)
     repro(house, *ROWS)
     edit(
-        "stages/cache/packages.py",
+        "atlas/cache/fingerprint/packages.py",
         "found[name] = version(name)",
         "found[name] = '9' if name == 'scipy' else version(name)",
     )(house)
@@ -208,8 +208,8 @@ UNPLACED = """
 import shutil, sys
 from importlib import import_module
 from pathlib import Path
-from stages.study import unedited
-from stages.study.problem import Problem
+from atlas.study import unedited
+from atlas.study.problem import Problem
 
 def edited():
     raise Problem("edited")

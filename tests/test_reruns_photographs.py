@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from study import ROOT, build, computed, repro, write
 
-from stages.cache.tables import KEY
-from stages.networks.residual import small_resnet
+from atlas.cache.tables import KEY
+from atlas.networks.residual import small_resnet
 
 PICTURES, CLASSES, NETWORK = 8, ["cat", "dog"], {"widths": [4, 4, 8], "blocks": 1}
 METHODS = {"gradient": ["gradient", "input_x_gradient"], "control": ["uniform"]}

@@ -18,11 +18,12 @@ import zarr
 from reported import housed
 from statsmodels.stats.multitest import multipletests
 
+from atlas.results import parquet
+from atlas.statistics import labels
+from atlas.statistics.intervals import means
+from atlas.study import params
+from atlas.study.problem import Problem
 from stages import aggregate
-from stages.results import parquet
-from stages.statistics import labels, means
-from stages.study import params
-from stages.study.problem import Problem
 
 
 @pytest.fixture(scope="module")

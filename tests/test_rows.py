@@ -9,12 +9,13 @@ import xarray as xr
 import zarr
 from dvc.utils.serialize._yaml import dumps_yaml
 
-from stages.cache import keys, modules
-from stages.cache.rows import Rows
-from stages.cache.stores import array, begin, group_at
-from stages.cache.tables import Field, Memos, Table, keys_of
-from stages.study import unedited
-from stages.study.problem import Problem
+from atlas.cache import keys
+from atlas.cache.fingerprint import modules
+from atlas.cache.rows import Rows
+from atlas.cache.stores import array, begin, group_at
+from atlas.cache.tables import Field, Memos, Table, keys_of
+from atlas.study import unedited
+from atlas.study.problem import Problem
 
 SIDE = 40
 
@@ -219,7 +220,7 @@ def test_an_output_is_never_half_there(tmp_path, monkeypatch):
     def dies(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.cache.rows.place", dies)
+    monkeypatch.setattr("atlas.cache.rows.place", dies)
     with pytest.raises(KeyboardInterrupt):
         visit(tmp_path, NAMES[:40])
     assert files(tmp_path) == before
@@ -301,9 +302,9 @@ def test_an_output_set_aside_when_the_process_died_is_a_memo(tmp_path):
 
 
 def test_nothing_is_journaled_once_the_code_was_edited(tmp_path, monkeypatch):
-    file = modules.file("stages.cache.rows")
+    file = modules.file("atlas.cache.rows")
     monkeypatch.setitem(unedited.READ, file, unedited.Read((0, 0, 0, 0), b"another", unedited.plain))
-    with pytest.raises(Problem, match=r"stages/cache/rows\.py was edited while this was running"):
+    with pytest.raises(Problem, match=r"atlas/cache/rows\.py was edited while this was running"):
         visit(tmp_path, NAMES[:5])
 
 
@@ -320,7 +321,7 @@ def test_an_output_that_lost_files_is_not_put_in_place(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="rows of it are not there; nothing is lost"):
         visit(tmp_path, NAMES[:20])
     monkeypatch.undo()
-    monkeypatch.setattr("stages.cache.stores._link", lambda source, target: None)
+    monkeypatch.setattr("atlas.cache.stores._link", lambda source, target: None)
     with pytest.raises(Problem, match="files of it were deleted while it was put in place; nothing is lost"):
         visit(tmp_path, NAMES[:20])
     monkeypatch.undo()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stages.figures import sanity
+from atlas.report.sections import sanity
 
 METHODS, METRICS = ["moves", "stays", "unsure", "absent"], ["model_randomization", "random_logit", "deletion"]
 

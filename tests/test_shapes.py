@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages.datasets.shapes import CLASSES, FORMS, _reach, shapes
-from stages.methods import control
-from stages.metrics import localization
-from stages.study.problem import Problem
+from atlas.datasets.shapes import CLASSES, FORMS, _reach, shapes
+from atlas.methods import control
+from atlas.metrics import localization
+from atlas.study.problem import Problem
 
 SETTINGS = {
     "size": 64,

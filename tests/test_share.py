@@ -11,10 +11,10 @@ import xarray as xr
 from forked import call
 from study import environment, files, run, tiny, write
 
-from stages.cache.stores import array, begin, group_at
-from stages.share import open_maps, open_results
-from stages.study.params import path
-from stages.study.problem import Problem
+from atlas.cache.stores import array, begin, group_at
+from atlas.share import open_maps, open_results
+from atlas.study.params import path
+from atlas.study.problem import Problem
 
 # `method` is a keyword of xarray's sel, so that names are given in a dict.
 AT = {"classifier": "resnet_vanilla", "method": "gradient", "metric": "relevance_rank"}

@@ -16,11 +16,11 @@ from reported import housed
 from scipy.stats import binom
 from typer.testing import CliRunner
 
+from atlas.report.images import sheet
+from atlas.study import params
 from flows import show
 from flows.cli import app
 from stages import report
-from stages.figures import sheet
-from stages.study import params
 
 # From the largest level to the smallest.
 COLORS = [(0xF1, 0xC2, 0x32), (0x84, 0x2E, 0x6A), (0, 0, 0)]

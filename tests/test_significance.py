@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from stages.statistics import significance
-from stages.statistics.letters import letters
+from atlas.statistics.comparisons import significance
+from atlas.statistics.comparisons.letters import letters
 
 # R's example of wilcox.test: amnion of 10 and 5.
 TERM = np.array([0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46])

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.inputs.sparsify import scale_of, sparsify
+from atlas.inputs.sparsify import scale_of, sparsify
 
 random = settings(deadline=None, max_examples=50, derandomize=True)
 LEVELS = [50, 30, 10]

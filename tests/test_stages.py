@@ -10,13 +10,13 @@ import zarr
 from safetensors.torch import save_file
 from study import ROOT, tiny, write
 
+from atlas.cache.rows import Rows
+from atlas.inputs import calls
+from atlas.inputs.evidence import tile_masks
+from atlas.networks.residual import small_resnet
+from atlas.study.params import entry, load
+from atlas.study.problem import Problem
 from stages import attribute, correlate, predict, score, select, tile
-from stages.cache.rows import Rows
-from stages.inputs import calls
-from stages.inputs.evidence import tile_masks
-from stages.networks.residual import small_resnet
-from stages.study.params import entry, load
-from stages.study.problem import Problem
 
 C = "resnet_vanilla"
 
@@ -317,7 +317,7 @@ def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, to
 
 
 def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypatch):
-    from stages.study.problem import Unsupported
+    from atlas.study.problem import Unsupported
 
     find = calls.find
 
@@ -341,7 +341,7 @@ def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypa
 
 
 def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypatch):
-    from stages.study.problem import Unsupported
+    from atlas.study.problem import Unsupported
 
     select.main(study, C)
     tile.main(study, C)

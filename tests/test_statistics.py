@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from stages.statistics import agreement, bootstrap, controls, curves, pareto, ranks
-from stages.statistics.summary import summarize
+from atlas.statistics import curves
+from atlas.statistics.intervals import bootstrap
+from atlas.statistics.rankings import agreement, controls, pareto, ranks
+from atlas.statistics.summary import summarize
 
 # Curves
 

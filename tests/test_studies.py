@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from study import IMAGES, ROOT, beside, files, run, tiny, write
 
+from atlas.share import open_maps
+from atlas.study.problem import Problem
 from flows.compare import read
 from flows.plan import plan, visits
 from flows.pull import pull
-from stages.share import open_maps
-from stages.study.problem import Problem
 
 OURS = sorted(ROOT.glob("studies/*/dvc.yaml"))
-CODE = r"(stages|uv\.lock)"
+CODE = r"(atlas|stages|uv\.lock)"
 
 
 def test_there_are_studies():
@@ -79,7 +79,7 @@ def test_a_change_makes_its_rows_and_leaves_the_root_alone(house, tmp_path, monk
     params = drawn_by_the_root()
     params["methods"]["gradient"]["input_x_gradient"]["baseline"] = "mean"
     write(house / "studies/x", params)
-    code = files(house / "stages")
+    code = [files(house / name) for name in ("atlas", "stages")]
     said = run(house, "atlas", "reproduce", "--study", "studies/x", "--workers", "1").stdout
     assert "The report: studies/x/data/report/index.html" in " ".join(said.split())
     assert (house / "studies/x/data/report/index.html").is_file()
@@ -87,7 +87,7 @@ def test_a_change_makes_its_rows_and_leaves_the_root_alone(house, tmp_path, monk
     assert visited.computed < visited.wanted
     assert not (house / "data").exists()
     assert not (house / "dvc.lock").exists()
-    assert files(house / "stages") == code
+    assert [files(house / name) for name in ("atlas", "stages")] == code
     assert "Nothing is stale" in run(house, "atlas", "status", "--study", "studies/x").stdout
     assert "up to date" in run(house, "dvc", "repro", "studies/x/dvc.yaml").stdout
     subprocess.run(["git", "add", "-A"], cwd=house, check=True)

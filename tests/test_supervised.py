@@ -10,9 +10,9 @@ import psutil
 import pytest
 from study import ROOT
 
+from atlas.study.cores import cores
 from flows import workers
 from flows.workers import Killed, Workers
-from stages.study.cores import cores
 
 WORK = """
 import os, subprocess, sys, time
@@ -115,8 +115,8 @@ def test_a_worker_that_is_killed_takes_its_own_work_alone(monkeypatch):
 
 
 def test_a_cell_whose_process_is_killed_is_tried_again_a_set_number_of_times(capsys):
+    from atlas.study.problem import Problem
     from flows import reproduce
-    from stages.study.problem import Problem
 
     deaths = [2]
 

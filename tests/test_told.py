@@ -8,10 +8,10 @@ import pytest
 from forked import call
 from study import build, environment, run, tiny
 
+from atlas.cache import locks
+from atlas.study.problem import Problem
 from flows.plan import at_work, clean
 from flows.workers import Workers
-from stages.cache import locks
-from stages.study.problem import Problem
 
 
 @pytest.fixture(scope="module")

@@ -14,17 +14,18 @@ import yaml
 from study import tiny, write
 from torch import nn
 
-from stages import collect, prepare, train
-from stages.cache.stores import write as write_store
-from stages.datasets.shapes import shapes
-from stages.inputs import splits
-from stages.model import attacks
-from stages.model.augmentation import augmented, check_recipe
-from stages.model.classifier import Classifier
-from stages.model.engine import start
-from stages.networks.residual import Residual, small_resnet
-from stages.study.problem import Problem
-from stages.study.seeds import generator
+from atlas.cache.stores import write as write_store
+from atlas.classifiers import training
+from atlas.datasets.shapes import shapes
+from atlas.inputs import splits
+from atlas.model import attacks
+from atlas.model.augmentation import augmented, check_recipe
+from atlas.model.classifier import Classifier
+from atlas.model.engine import start
+from atlas.networks.residual import Residual, small_resnet
+from atlas.study.problem import Problem
+from atlas.study.seeds import generator
+from stages import collect, prepare
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
 RECIPE = {
@@ -54,8 +55,8 @@ def trained(data, seed=0, **changes):
     start(ENGINE)
     torch.manual_seed(0)
     network = small_resnet(classes=10, widths=[8, 8], blocks=1)
-    mean, std = train.moments([data[0].numpy()], "shapes")
-    train.fit(
+    mean, std = training.moments([data[0].numpy()], "shapes")
+    training.fit(
         network, data[0].numpy().__getitem__, data[1], seed, mean, std, **{**RECIPE, "adversary": None, **changes}
     )
     return network, mean, std
@@ -193,8 +194,8 @@ def test_training_on_images_that_are_not_square_nor_of_three_channels(channels):
     pixels = torch.randint(0, 256, (16, channels, 12, 20), generator=draws).byte().numpy()
     features, head = nn.Conv2d(channels, 2, 3), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     recipe = {**RECIPE, "exchanged": [], "adversary": ADVERSARY}
-    moments = train.moments([pixels], "shapes")
-    train.fit(nn.Sequential(features, head), pixels.__getitem__, torch.arange(16) % 2, 0, *moments, **recipe)
+    moments = training.moments([pixels], "shapes")
+    training.fit(nn.Sequential(features, head), pixels.__getitem__, torch.arange(16) % 2, 0, *moments, **recipe)
     assert features.weight.isfinite().all()
 
 
@@ -204,7 +205,7 @@ def test_a_channel_that_is_the_same_everywhere():
     with pytest.raises(
         Problem, match="dataset shapes: channel 3 has the value 255 in all pixels of all training images; expected"
     ):
-        train.moments([pixels.numpy()], "shapes")
+        training.moments([pixels.numpy()], "shapes")
 
 
 def test_fewer_images_than_a_batch(study, tmp_path):
@@ -220,12 +221,12 @@ def test_fewer_images_than_a_batch(study, tmp_path):
 
 def test_moments_are_those_of_the_intensities(data):
     pixels = data[0].numpy()
-    mean, std = train.moments([pixels], "shapes")
+    mean, std = training.moments([pixels], "shapes")
     values = pixels / 255
     np.testing.assert_allclose(mean, values.mean(axis=(0, 2, 3)), rtol=1e-13)
     np.testing.assert_allclose(std, values.std(axis=(0, 2, 3), ddof=1), rtol=1e-13)
     for size in (1, 7):
-        assert train.moments((pixels[at : at + size] for at in range(0, len(pixels), size)), "shapes") == (mean, std)
+        assert training.moments((pixels[at : at + size] for at in range(0, len(pixels), size)), "shapes") == (mean, std)
 
 
 @pytest.fixture
@@ -248,13 +249,13 @@ def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights
     params = {"seed": 0, "engine": ENGINE, "classifiers": {"c": {"network": network, "train": recipe}}}
     each = int(np.prod(large.shape))
     monkeypatch.setattr(splits, "READ_BYTES", 8 * each)
-    monkeypatch.setattr(train, "compared", lambda *_, **about: None)  # it looks at one image
-    expected = train.trained(Path(), params, "c", large)
+    monkeypatch.setattr(training, "compared", lambda *_, **about: None)  # it looks at one image
+    expected = training.trained(Path(), params, "c", large)
     for held in (40, 0):
         monkeypatch.setattr(splits, "HELD_BYTES", held * each)
         tracemalloc.start()
         try:
-            assert train.trained(Path(), params, "c", large) == expected
+            assert training.trained(Path(), params, "c", large) == expected
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -307,7 +308,7 @@ def study(tmp_path_factory):
     return house
 
 
-fit = train.fit
+fit = training.fit
 
 
 def first_classifier(study):
@@ -338,7 +339,7 @@ def known(study, tmp_path, monkeypatch):
     known = shutil.copytree(house / "data/classifiers" / name, tmp_path / "known")
     monkeypatch.setattr(prepare, "recorded", lambda *_: known)
     done = []
-    monkeypatch.setattr(train, "fit", lambda *given, **recipe: done.append("fit") or fit(*given, **recipe))
+    monkeypatch.setattr(training, "fit", lambda *given, **recipe: done.append("fit") or fit(*given, **recipe))
     evaluated = prepare.evaluated
     monkeypatch.setattr(prepare, "evaluated", lambda *given: done.append("evaluated") or evaluated(*given))
     return house, known, done

@@ -7,15 +7,15 @@ import torch
 from every import EVERY, shaping
 from torchvision import models
 
-from stages.inputs.explain import mapped
-from stages.methods import attention
-from stages.model import engine
-from stages.model.classifier import Classifier
-from stages.networks.residual import small_resnet
-from stages.networks.torchvision import torchvision
-from stages.study.params import find
-from stages.study.problem import Unsupported
-from stages.study.signatures import HOUSE, signature
+from atlas.inputs.explain import mapped
+from atlas.methods import attention
+from atlas.model import engine
+from atlas.model.classifier import Classifier
+from atlas.networks.residual import small_resnet
+from atlas.networks.torchvision import torchvision
+from atlas.study.params import find
+from atlas.study.problem import Unsupported
+from atlas.study.schema.signatures import HOUSE, signature
 
 SIDE, CLASSES = 64, 7
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.cache import stores
-from stages.study import params
-from stages.study.problem import Problem
+from atlas.cache import stores
+from atlas.study import params
+from atlas.study.problem import Problem
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,9 +73,13 @@ def test_params_that_were_read_again_are_those_that_count(study):
 
 def project(folder: Path, text: str) -> Path:
     """A project of the loader, the guard and one module."""
-    (folder / "stages/study").mkdir(parents=True)
-    for name in ("__init__.py", "study/__init__.py", "study/problem.py", "study/unedited.py"):
-        (folder / "stages" / name).write_text((ROOT / "stages" / name).read_text())
+    (folder / "atlas/study").mkdir(parents=True)
+    (folder / "stages").mkdir()
+    for name in (
+        "stages/__init__.py",
+        *(f"atlas/{one}.py" for one in ("__init__", "importing", "study/__init__", "study/problem", "study/unedited")),
+    ):
+        (folder / name).write_text((ROOT / name).read_text())
     (folder / "stages/one.py").write_text(text)
     return folder
 
@@ -125,8 +129,8 @@ def test_bytecode_is_used_and_damaged_bytecode_is_not(tmp_path):
 EDITED = """
 from pathlib import Path
 from stages import one
-from stages.study import unedited
-from stages.study.problem import Problem
+from atlas.study import unedited
+from atlas.study.problem import Problem
 file = Path("stages/one.py")
 file.write_text("VALUE = 2\\n")
 {reading}
@@ -148,7 +152,7 @@ def test_every_file_of_the_code_counts_not_only_modules(tmp_path):
     here = project(tmp_path, "VALUE = 1\n")
     (here / "stages/page.j2").write_text("1")
     code = (
-        "from pathlib import Path\nfrom stages.study import unedited\nunedited.read_sources()\n"
+        "from pathlib import Path\nfrom atlas.study import unedited\nunedited.read_sources()\n"
         "Path('stages/page.j2').write_text('2')\nunedited.check()"
     )
     assert "stages/page.j2 was edited while this was running" in python(here, code)

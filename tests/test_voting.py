@@ -8,15 +8,15 @@ import torch
 from judging import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_evidence, network
 from torch import nn
 
-from stages.inputs.calls import attributions
-from stages.inputs.certification import ABSTAINED, UNDEFINED, Votes, labels
-from stages.inputs.explain import Explain
-from stages.inputs.sparsify import scale_of, sparsify
-from stages.inputs.voting import copies, noised, votes
-from stages.networks.residual import small_resnet
-from stages.study import params
-from stages.study.problem import Unsupported
-from stages.study.seeds import generator, image_seed
+from atlas.inputs.calls import attributions
+from atlas.inputs.certification import ABSTAINED, UNDEFINED, Votes, labels
+from atlas.inputs.explain import Explain
+from atlas.inputs.sparsify import scale_of, sparsify
+from atlas.inputs.voting import copies, noised, votes
+from atlas.networks.residual import small_resnet
+from atlas.study import params
+from atlas.study.problem import Unsupported
+from atlas.study.seeds import generator, image_seed
 
 LEVELS, FIRST, REST, SIGMA = [50, 30, 10], 3, 8, 0.2
 FORMS = ("strict", "strict_rectified", "authors")

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from stages.model import tags, weights
-from stages.networks.torchvision import torchvision
-from stages.study.problem import Problem
-from stages.study.settings import Entry
+from atlas.model import tags, weights
+from atlas.networks.torchvision import torchvision
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import Entry
 
 IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 MEAN, STD = [0.5, 0.25, 0.125], [0.25, 0.5, 0.75]

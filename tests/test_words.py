@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stages.figures import words
-from stages.results.plots import write
-from stages.statistics.costs import cost_table
-from stages.statistics.overall import lacking, orders
+from atlas.report.sections import words
+from atlas.results.plots import write
+from atlas.statistics.costs import cost_table
+from atlas.statistics.rankings.overall import lacking, orders
 
 METHODS = ["first", "second", "third", "part", "null"]
 

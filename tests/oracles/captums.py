@@ -7,7 +7,7 @@ from captum import attr as captum
 from captum.attr._core import deep_lift as captum_deep_lift
 from torch import Tensor, nn
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 from tests.oracles.cases import STD, Case, batch_extent, color, normalized
 
 RULES = {"gauss_legendre": "gausslegendre", "midpoint": "riemann_middle"}

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchvision.models.googlenet import BasicConv2d
 from torchvision.models.inception import BasicConv2d as InceptionConv2d
 
-from stages.methods import attention, cam, gradient, masking, noise, path, relevance
-from stages.model.classifier import Classifier
-from stages.study.problem import Unsupported
-from stages.study.signatures import signature
+from atlas.methods import attention, cam, gradient, masking, noise, path, relevance
+from atlas.model.classifier import Classifier
+from atlas.study.problem import Unsupported
+from atlas.study.schema.signatures import signature
 from tests.oracles import attentions, cases, others, torchcams
 from tests.oracles import captums as captum
 from tests.oracles import gradcams as grad_cam

@@ -15,7 +15,7 @@ from zennit.rules import Epsilon, ZBox, ZPlus
 from zennit.torchvision import ResNetCanonizer
 from zennit.types import Convolution
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 from tests.oracles.cases import Case, color, normalized, precision
 
 

@@ -8,7 +8,7 @@ import saliency.core as pair
 import torch
 from torch import Tensor
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 from tests.oracles.cases import Case, color
 
 

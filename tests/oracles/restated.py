@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 from tests.oracles.cases import HEIGHT, STD, WIDTH, Case, batch_extent, color
 
 KEPT = {

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 from tests.oracles.cases import HEIGHT, STD, WIDTH, Case, color, normalized, precision
 
 

@@ -9,7 +9,7 @@ from skimage.transform import resize
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 from tests.oracles.cases import HEIGHT, WIDTH, Case, color
 
 Ask = Callable[..., Tensor]

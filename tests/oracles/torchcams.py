@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchcam import methods as torchcam
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 from tests.oracles.cases import HEIGHT, WIDTH, Case, Whole
 
 

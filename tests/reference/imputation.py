@@ -4,8 +4,8 @@ import numpy as np
 from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 
+from atlas.study.seeds import normal
 from reference.metrics import order
-from stages.study.seeds import normal
 
 WEIGHTS = {(y, x): 1 / 6 if y * x == 0 else 1 / 12 for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)}
 

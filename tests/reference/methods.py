@@ -7,7 +7,7 @@ import torch
 from skimage.transform import resize
 from torch import nn
 
-from stages.study import seeds
+from atlas.study import seeds
 
 
 def gradient(network: nn.Module, image: torch.Tensor, target: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from stages.study.seeds import uniform
+from atlas.study.seeds import uniform
 
 
 def order(one, seed):

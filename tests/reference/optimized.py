@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter, median_filter
 from torch import nn
 
-from stages.study import seeds as draws
+from atlas.study import seeds as draws
 
 
 def meaningful(

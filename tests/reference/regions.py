@@ -7,8 +7,8 @@ import numpy as np
 from scipy.spatial.distance import pdist, squareform
 from skimage.segmentation import slic
 
+from atlas.study.seeds import uniform
 from reference.metrics import deletion, order
-from stages.study.seeds import uniform
 
 
 def correlation(one, other):

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from stages.study.seeds import normal, uniform
+from atlas.study.seeds import normal, uniform
 
 
 def copies(image, seed, std, samples, noise, low, high):

@@ -1,0 +1,266 @@
+"""Tell whether what a module does can be read off its source: what it runs when imported, what it looks up by name."""
+
+import ast
+from collections.abc import Iterable
+
+from atlas.cache.fingerprint.known import (
+    CALLING,
+    DECORATORS,
+    HOOKS,
+    LOADING,
+    LOOKUP_ATTRIBUTES,
+    LOOKUP_MODULES,
+    LOOKUP_NAMES,
+    LOOKUPS,
+    PLAIN,
+    PROPERTY,
+    READING,
+    RECORD,
+    VALUES,
+)
+
+
+def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
+    """Say what a module holds beyond imports, constants, functions and classes; empty where that is all.
+
+    Args:
+        tree: Of the module, without docstrings.
+        imports: What its names are imported from.
+    """
+    defined = {name for node in tree.body for name in bound(node)}
+    if twice := sorted(defined & set(imports)):
+        return f"{twice[0]} is imported and defined"
+    known = imports | {node.name: RECORD for node in tree.body if _is_record(node, imports)}
+    known |= dict.fromkeys(_plain(tree, known), PLAIN)
+    return next((why for node in tree.body if (why := _statement(node, known, defined))), "")
+
+
+def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Say how a definition looks code up by name, or changes its module; empty where it does neither.
+
+    Args:
+        node: The definition.
+        imports: What names are imported from, in it and in its module.
+        defined: What its module defines.
+    """
+    taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and id(inner) not in taken and dotted(inner, imports, set()) == "sys":
+            return f"line {inner.lineno}: sys is used whole, and finds by name what cannot be read off the source"
+        if isinstance(inner, ast.Constant) and (found := _spelled(inner.value)):
+            return f"line {inner.lineno}: '{found}' finds by name what cannot be read off the source"
+        if isinstance(inner, ast.Global):
+            return f"line {inner.lineno}: changes {', '.join(inner.names)} of its module while it runs"
+        if isinstance(inner, ast.Name | ast.Attribute) and (found := _lookup(inner, imports)):
+            return f"line {inner.lineno}: {found} finds by name what cannot be read off the source"
+        if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load):
+            root = dotted(inner.value, imports, set())
+            if root.startswith(("atlas", "stages", "flows")) or root.removeprefix("builtins.").split(".")[0] in defined:
+                return f"line {inner.lineno}: changes {ast.unparse(inner)} while it runs"
+        if isinstance(inner, ast.ImportFrom) and any(alias.name == "*" for alias in inner.names):
+            return f"line {inner.lineno}: imports * from {inner.module}"
+    return ""
+
+
+def bound(node: ast.stmt) -> list[str]:
+    """Name what a statement of a module's top level defines, where it does nothing else."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return [node.target.id]
+    if isinstance(node, ast.Assign):
+        targets = [inner for target in node.targets for inner in ast.walk(target)]
+        if all(isinstance(inner, ast.Name | ast.Tuple | ast.List | ast.Store) for inner in targets):
+            return [inner.id for inner in targets if isinstance(inner, ast.Name)]
+    return []
+
+
+def dotted(node: ast.expr, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Spell what a name or attribute stands for: `np.array` is numpy.array; empty where that cannot be told.
+
+    A name that is neither imported nor defined is Python's own; of what is no name, an attribute is `.attribute`.
+    """
+    if isinstance(node, ast.Name):
+        if node.id in imports:
+            return ".".join(part for part in imports[node.id] if part)
+        return "" if node.id in defined else f"builtins.{node.id}"
+    if isinstance(node, ast.Attribute):
+        root = dotted(node.value, imports, defined)
+        return f"{root}.{node.attr}" if root and not root.startswith(".") else f".{node.attr}"
+    return ""
+
+
+def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Say what a statement does when its module is imported, beyond defining a name."""
+    if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        return ""
+    line = f"line {node.lineno}"
+    if isinstance(node, ast.Import):
+        plain = [
+            alias.name
+            for alias in node.names
+            if alias.name.startswith(("atlas.", "stages.", "flows.")) and not alias.asname
+        ]
+        return f"{line}: import {plain[0]} binds all of {plain[0].partition('.')[0]}" if plain else ""
+    if isinstance(node, ast.ImportFrom):
+        return f"{line}: imports * from {node.module}" if any(alias.name == "*" for alias in node.names) else ""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if node.name in HOOKS:
+            return f"{line}: {node.name} answers for names that are not defined"
+        given = (*node.args.posonlyargs, *node.args.args, node.args.vararg, *node.args.kwonlyargs, node.args.kwarg)
+        values = [*node.args.defaults, *node.args.kw_defaults, *(one and one.annotation for one in given), node.returns]
+        return _decorated(node, imports, defined) or _values(filter(None, values), imports, defined)
+    if isinstance(node, ast.ClassDef):
+        if node.keywords:
+            return f"{line}: the class {node.name} is made by {', '.join(one.arg or '**' for one in node.keywords)}"
+        own = [name for one in node.body for name in (*bound(one), *_imported(one))]
+        known = {name: imported for name, imported in imports.items() if name not in own} | _properties(node, imports)
+        told = [_statement(one, known, defined | set(own)) for one in node.body]
+        return (
+            _decorated(node, imports, defined) or _values(node.bases, imports, defined) or next(filter(None, told), "")
+        )
+    if isinstance(node, ast.Assign | ast.AnnAssign) and (names := bound(node)):
+        if set(names) & LOADING:
+            return f"line {node.lineno}: sets {', '.join(names)}"
+        values = [node.value, node.annotation if isinstance(node, ast.AnnAssign) else None]
+        return _values(filter(None, values), imports, defined)
+    if isinstance(node, ast.If) and not node.orelse and _never(node.test, imports):
+        return ""
+    return f"{line}: {type(node).__name__.lower()} runs when it is imported"
+
+
+def _values(nodes: Iterable[ast.expr], imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Say what evaluating expressions does, beyond making a value."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Lambda):  # its body does not run
+            waiting += [one for one in (*node.args.defaults, *node.args.kw_defaults) if one is not None]
+            continue
+        waiting += [one for one in ast.iter_child_nodes(node) if isinstance(one, ast.expr)]
+        waiting += [one.iter for one in ast.iter_child_nodes(node) if isinstance(one, ast.comprehension)]
+        waiting += [
+            test for one in ast.iter_child_nodes(node) if isinstance(one, ast.comprehension) for test in one.ifs
+        ]
+        waiting += [one.value for one in ast.iter_child_nodes(node) if isinstance(one, ast.keyword)]
+        if isinstance(node, ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr):
+            return f"line {node.lineno}: {type(node).__name__} runs when it is imported"
+        if isinstance(node, ast.Name | ast.Attribute) and (found := _lookup(node, imports)):
+            return f"line {node.lineno}: {found} finds by name what cannot be read off the source"
+        if isinstance(node, ast.Call) and not _makes_a_value(node, imports, defined):
+            return f"line {node.lineno}: the call of {ast.unparse(node.func)} runs when it is imported"
+    return ""
+
+
+def _makes_a_value(call: ast.Call, imports: dict[str, tuple[str, str]], defined: set[str]) -> bool:
+    name = dotted(call.func, imports, defined)
+    if name in VALUES:
+        return _calls_nothing(call, name, imports, defined)
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in READING:
+        return False
+    # Of a value that no class or function of this project is part of: it may have a method of that name.
+    parts = [dotted(one, imports, defined) for one in ast.walk(call.func.value) if isinstance(one, ast.Name)]
+    if not all(parts) or any(part.startswith(("atlas", "stages", "flows")) for part in parts):
+        return False
+    return name.rpartition(".")[0] in ("", "builtins", PLAIN[0])
+
+
+def _calls_nothing(call: ast.Call, name: str, imports: dict[str, tuple[str, str]], defined: set[str]) -> bool:
+    """Say whether what a function that makes values calls in turn, if anything, makes values too."""
+    if name not in CALLING:
+        return True
+    named = {key.arg: key.value for key in call.keywords}
+    if None in named or any(isinstance(one, ast.Starred) for one in call.args[:1]):
+        return False
+    given = call.args[0] if CALLING[name] == 0 and call.args else named.get("key")
+    called = "" if given is None else dotted(given, imports, defined)
+    return given is None or (called in VALUES and called not in CALLING)
+
+
+def _decorated(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, imports: dict[str, tuple[str, str]], defined: set[str]
+) -> str:
+    for one in node.decorator_list:
+        called = one.func if isinstance(one, ast.Call) else one
+        if dotted(called, imports, defined) not in DECORATORS:
+            return f"line {one.lineno}: the decorator {ast.unparse(called)} may keep what it is given"
+        if isinstance(one, ast.Call) and (
+            found := _values([*one.args, *(key.value for key in one.keywords)], imports, defined)
+        ):
+            return found
+    return ""
+
+
+def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]]) -> str:
+    """Name what looks code up by name, if this does."""
+    name = dotted(node, imports, set())
+    if isinstance(node, ast.Name) and node.id in LOOKUPS:
+        return node.id
+    if isinstance(node, ast.Attribute) and node.attr in LOOKUP_ATTRIBUTES:
+        return node.attr
+    if name in LOOKUP_NAMES:
+        return name
+    imported = isinstance(node, ast.Name) and node.id in imports and not name.startswith("importlib.metadata")
+    return name if imported and name.partition(".")[0] in LOOKUP_MODULES else ""
+
+
+def _spelled(value: object) -> str:
+    """Give what looks code up by name where a text spells it, for getattr or an attrgetter."""
+    parts = value.split(".") if isinstance(value, str) else []
+    return next((one for one in parts if one in LOOKUP_ATTRIBUTES and one.startswith("__")), "")
+
+
+def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:
+    """Say whether a statement defines a class of named fields, of which making one does nothing else."""
+    if not isinstance(node, ast.ClassDef) or node.decorator_list:
+        return False
+    if any(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for one in ast.walk(node)):
+        return False
+    return [dotted(base, imports, set()) for base in node.bases] == ["typing.NamedTuple"]
+
+
+def _plain(tree: ast.Module, known: dict[str, tuple[str, str]]) -> set[str]:
+    """Name the values of a module that no class or function of this project is part of."""
+    inner = {name for node in tree.body if isinstance(node, ast.ClassDef) for one in node.body for name in bound(one)}
+    parts: dict[str, set[str]] = {}
+    for node in tree.body:
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else node
+        used = {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} if value else set()
+        strange = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        strange = strange or any(isinstance(one, ast.Lambda) for one in ast.walk(node))
+        for name in bound(node):
+            parts.setdefault(name, set()).update({name} if strange else used)
+    foreign = {name for name, origin in known.items() if origin[0].partition(".")[0] in ("atlas", "stages", "flows")}
+    mixed = foreign | inner | {name for name, used in parts.items() if name in used}
+    while more := {name for name, used in parts.items() if used & mixed} - mixed:
+        mixed |= more
+    return set(parts) - mixed
+
+
+def _properties(node: ast.ClassDef, imports: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Give the names of a class that stand for properties alone, as if they were imported."""
+    found: dict[str, bool] = {}
+    for one in node.body:
+        made = isinstance(one, ast.FunctionDef) and [ast.unparse(decorator) for decorator in one.decorator_list]
+        for name in (*bound(one), *_imported(one)):
+            accessors = [[f"{name}.{part}"] for part in ("setter", "getter", "deleter")]
+            found[name] = (made == ["property"] and found.get(name, True)) or (
+                found.get(name, False) and made in accessors
+            )
+    if "property" in found or "property" in imports:
+        return {}
+    return {name: PROPERTY for name, sound in found.items() if sound}
+
+
+def _imported(node: ast.stmt) -> list[str]:
+    """Give the names that a statement binds, if it is an import."""
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return []
+    return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+
+
+def _never(test: ast.expr, imports: dict[str, tuple[str, str]]) -> bool:
+    """Say whether a condition is TYPE_CHECKING or that the module is a program: false where it is imported."""
+    if dotted(test, imports, set()) == "typing.TYPE_CHECKING":
+        return True
+    return ast.unparse(test) == "__name__ == '__main__'"

@@ -1,0 +1,83 @@
+"""Names of Python's and of packages, by what code that uses them does: makes a value, wraps, looks up by name."""
+
+# A class of named fields that a module defines, as if it were imported.
+RECORD = ("record", "made")
+# A property of the class at hand, and a value of the module's own that nothing of this project is part of.
+PROPERTY, PLAIN = ("<property>", ""), ("<plain>", "")
+# Functions that a module may call when it is imported: they make a value and change nothing.
+BUILTINS = (
+    "abs bool bytes dict dict.fromkeys enumerate float frozenset int len list map max min range reversed round set "
+    "slice sorted str str.maketrans sum tuple zip"
+)
+VALUES = {f"builtins.{name}" for name in BUILTINS.split()} | {
+    "collections.namedtuple",
+    "dataclasses.field",
+    "functools.partial",
+    "math.ceil",
+    "math.exp",
+    "math.floor",
+    "math.log",
+    "math.sqrt",
+    "numpy.array",
+    "numpy.dtype",
+    "pathlib.Path",
+    "re.compile",
+    "record.made",
+    "torch.tensor",
+    "types.MappingProxyType",
+    "typing.NewType",
+    "typing.TypeVar",
+    "zarr.codecs.BloscCodec",
+    "zarr.codecs.Crc32cCodec",
+}
+# Methods of such values that change nothing either.
+READING = {
+    "encode", "format", "items", "join", "joinpath", "keys", "resolve", "split", "strip", "union", "values",
+    "with_name", "with_suffix",
+}  # fmt: skip
+# Such functions that call what they are given, and where it stands among their arguments.
+CALLING = {"builtins.map": 0, "builtins.max": "key", "builtins.min": "key", "builtins.sorted": "key"}
+# Decorators that wrap a function and keep no list of those that they are given.
+DECORATORS = {
+    "<property>.deleter",
+    "<property>.getter",
+    "<property>.setter",
+    "abc.abstractmethod",
+    "builtins.classmethod",
+    "builtins.property",
+    "builtins.staticmethod",
+    "contextlib.contextmanager",
+    "dataclasses.dataclass",
+    "functools.cache",
+    "functools.cached_property",
+    "functools.lru_cache",
+    "functools.total_ordering",
+    "functools.wraps",
+    "atlas.model.memory.shared",
+    "torch.enable_grad",
+    "torch.fx.wrap",
+    "torch.inference_mode",
+    "torch.no_grad",
+    "typing.final",
+    "typing.overload",
+}
+# What finds code, or a definition's own text, by a name that is made while the code runs.
+LOOKUPS = {"__builtins__", "__import__", "compile", "eval", "exec", "globals", "locals", "vars"}
+LOOKUP_ATTRIBUTES = {
+    "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__", "__getattribute__", "__globals__",
+    "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__", "entry_points", "f_back", "f_globals",
+    "f_locals", "import_module", "tb_frame",
+}  # fmt: skip
+LOOKUP_MODULES = {
+    "builtins", "cloudpickle", "code", "codeop", "copyreg", "dill", "doctest", "gc", "imp", "importlib", "inspect",
+    "joblib", "linecache", "marshal", "pickle", "pkgutil", "pydoc", "runpy", "shelve", "tokenize", "unittest",
+    "zipimport",
+}  # fmt: skip
+LOOKUP_NAMES = {
+    "importlib.metadata.EntryPoint", "importlib.metadata.EntryPoints", "importlib.metadata.entry_points",
+    "sys._current_frames", "sys._getframe", "sys.modules", "typing.get_type_hints",
+}  # fmt: skip
+# What Python sets of a module when it is loaded.
+LOADING = {"__builtins__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
+# Methods that run when a class is made, or when a module lacks a name.
+HOOKS = {"__class_getitem__", "__dir__", "__getattr__", "__init_subclass__", "__prepare__", "__set_name__"}

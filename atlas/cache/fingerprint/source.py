@@ -1,0 +1,261 @@
+"""Read off the source what code a function runs: every definition of this project that it reaches.
+
+Definitions are told apart where that is sound: where a module holds nothing but imports, constants, functions and
+classes that refer to each other by name. What else a module may do (fill a registry when it is imported, look a name
+up while it runs, change itself) cannot be followed by reading; then the whole text of every module that can be
+reached is taken. While rows are computed `atlas.inputs.calls` looks whether anything was missed.
+"""
+
+import ast
+import copy
+import hashlib
+import json
+from collections import deque
+from functools import cache
+from pathlib import Path
+from symtable import symtable
+from typing import NamedTuple
+
+from atlas.cache.fingerprint.inert import bound, dynamic, impure
+from atlas.cache.fingerprint.modules import (
+    bindings,
+    declared,
+    imports_in,
+    is_module,
+    is_project,
+    modules_of,
+    outside,
+    packages_of,
+    text,
+    tree,
+    with_imports,
+)
+from atlas.cache.fingerprint.packages import ANY
+from atlas.cache.fingerprint.placeless import Placeless, asks_place, named_modules
+from atlas.cache.fingerprint.unheld import unheld
+from atlas.study import unedited
+
+# Its whole text is part of every key: it decides how all other modules are loaded.
+FIRST = "atlas.importing"
+# What they look up by name, or evaluate, is the text of functions that their callers give among the roots, or what
+# `atlas.cache.fingerprint.called` has of a network's settings.
+KNOWN = {("atlas.study.params", "find"), ("atlas.study.schema.signatures", "_annotation")} | {
+    ("atlas.networks.shared.called", name) for name in ("_package", "_hidden", "_loaded", "_attribute", "_reachable")
+}
+
+
+# What a name in a definition stands for: a (module, name) of this project, or what is imported from outside, spelled.
+Target = tuple[str, str] | str
+
+
+class Reach(NamedTuple):
+    """What code a function reaches: texts by module and name, modules, packages outside, declared data files.
+
+    Texts are in the order in which they are reached, and name no module of this project: what a definition's names
+    stand for is told by the number of what they reach. So a module that moves, or has another name, changes none.
+    """
+
+    texts: dict[tuple[str, str], str]
+    modules: frozenset[str]
+    packages: frozenset[str]
+    files: frozenset[Path]
+    unheld: tuple[str, ...]  # what definitions ask that no key can hold
+    whole: str  # why whole modules were taken; empty where definitions were
+    placed: bool  # whether a definition asks where a module stands
+
+
+class Source(NamedTuple):
+    """A module taken apart: what it defines, what it imports, what keeps it from being read by definition."""
+
+    definitions: dict[str, list[ast.stmt]]
+    imports: dict[str, tuple[str, str]]
+    unused: frozenset[str]  # packages outside that are imported for what their import does
+    impure: str
+
+
+def reach(*roots: tuple[str, str]) -> Reach:
+    """Walk from (module, name) pairs to all code of this project that they reach.
+
+    Raises:
+        Problem: a module or a declared file is not there.
+    """
+    return _reach(tuple(dict.fromkeys(roots)))
+
+
+@cache
+def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
+    texts: dict[tuple[str, str], str] = {}
+    numbers = {root: number for number, root in enumerate(roots)}
+    packages: set[str] = set()
+    modules: set[str] = set()
+    asked: set[str] = set()
+    why, placed = "", False
+    waiting = deque(roots)
+    while waiting:
+        at = waiting.popleft()
+        found = _definition(*at)
+        told = []
+        for name, target in found.targets:
+            if isinstance(target, tuple) and target not in numbers:
+                numbers[target] = len(numbers)
+                waiting.append(target)
+            told.append([name, target if isinstance(target, str) else numbers[target]])
+        texts[at] = f"{found.text};{json.dumps(told)}"
+        packages |= found.packages
+        asked |= {f"{told}, in {at[0]}" for told in found.unheld}
+        modules |= {at[0], *found.modules}
+        why, placed = why or found.whole, placed or found.placed
+    modules = with_imports(modules, everywhere=False)
+    why = why or next((why for name in sorted(modules) if (why := read(name).impure) and name != FIRST), "")
+    if why:
+        modules = with_imports(modules)
+        texts = {(name, "*"): text(name) for name in sorted(modules)}
+        packages |= packages_of(modules) | {ANY}  # what is found by name may be in any
+    else:
+        texts |= {(FIRST, "*"): text(FIRST)} if FIRST in modules else {}
+        packages |= {package for name in modules for package in read(name).unused}
+    files = frozenset(file for name in modules for file in declared(name))
+    return Reach(texts, frozenset(modules), frozenset(packages), files, tuple(sorted(asked)), why, placed)
+
+
+class Definition(NamedTuple):
+    """One definition: its text, what its names stand for, what it asks, and why it cannot be followed, if so."""
+
+    text: str
+    targets: list[tuple[str, Target]]
+    packages: frozenset[str]
+    modules: frozenset[str]
+    unheld: tuple[str, ...]
+    whole: str
+    placed: bool
+
+
+@cache
+def _definition(module: str, name: str) -> Definition:
+    source = read(module)
+    packages: set[str] = set()
+    modules: set[str] = set()
+    targets: list[tuple[str, Target]] = []
+    why = ""
+    if name in source.imports:
+        targets += _target(name, source.imports[name], packages, modules)
+    nodes = source.definitions.get(name, [])
+    texts = []
+    asked: list[str] = []
+    for node in nodes:
+        known = source.imports | dict(imports_in(node, module))
+        asked += unheld(node, known, set(source.definitions))
+        targets += _names(node, module, source, packages, modules)
+        texts.append(ast.dump(Placeless(module, named_modules(node, known)).visit(copy.deepcopy(node))))
+        if (module, name) not in KNOWN:
+            why = why or dynamic(node, known, set(source.definitions))
+    if not nodes and name not in source.imports:
+        if is_module((module, name)):
+            targets += _target(name, (module, name), packages, modules)
+        else:
+            why = f"'{name}' is not defined at its top level"
+    if nodes:
+        targets += [(one.name, f"file {hashlib.sha256(unedited.read(one)).hexdigest()}") for one in declared(module)]
+    told = why and f"{module}: {why}"
+    placed = any(asks_place((module, name), node) for node in nodes)
+    return Definition(";".join(texts), targets, frozenset(packages), frozenset(modules), tuple(asked), told, placed)
+
+
+@cache
+def read(module: str) -> Source:
+    """Take a module of this project apart."""
+    definitions: dict[str, list[ast.stmt]] = {}
+    imports: dict[str, tuple[str, str]] = {}
+    twice = ""
+    bare = _bare(tree(module))
+    for node in bare.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            fresh = bindings(node, module)
+            again = [name for name, imported in fresh.items() if imports.get(name, imported) != imported]
+            twice = twice or (f"line {node.lineno}: imports another {again[0]}" if again else "")
+            imports.update(fresh)
+        for name in bound(node):
+            definitions.setdefault(name, []).append(node)
+    why = twice or impure(bare, imports)
+    used = {node.id for node in ast.walk(bare) if isinstance(node, ast.Name)}
+    unused = {package for name, imported in imports.items() if name not in used for package in outside(imported)}
+    return Source(definitions, imports, frozenset(unused), why and f"{module}: {why}")
+
+
+def _names(
+    node: ast.stmt, module: str, source: Source, packages: set[str], modules: set[str]
+) -> list[tuple[str, Target]]:
+    """List what the names of a definition stand for, those of its module that it does not bind and its own imports.
+
+    Of a module of this project, what is taken of it, use by use: the name that the module has here is not told.
+    """
+    uses: dict[str, list[ast.Name]] = {}
+    taken: dict[int, str] = {}  # attributes, by what they are taken of
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name):
+            uses.setdefault(inner.id, []).append(inner)
+        elif isinstance(inner, ast.Attribute):
+            taken[id(inner.value)] = inner.attr
+    own, free = imports_in(node, module), _free(node)
+    for _, imported in own:
+        modules |= modules_of(imported)
+    # A name that is bound both by its module and by the definition itself is followed both ways.
+    found: list[tuple[str, Target]] = [(name, (module, name)) for name in sorted(free) if name in source.definitions]
+    parts: dict[int, list[tuple[str, Target]]] = {}
+    for name, imported in [*((name, source.imports[name]) for name in sorted(free & set(source.imports))), *own]:
+        used = [id(use) for use in uses.get(name, [])]
+        # Of a module that no name here stands for, all is taken: a.b.c, or what a class imports.
+        if not is_module(imported) or not used or any(use not in taken for use in used):
+            found += _target(name, imported, packages, modules)
+        else:
+            for use in used:
+                parts.setdefault(use, []).append((taken[use], (".".join(filter(None, imported)), taken[use])))
+    return found + [part for inner in ast.walk(node) for part in parts.get(id(inner), [])]
+
+
+def _free(node: ast.stmt) -> set[str]:
+    """Give the names that a statement may take from its module, or from Python: no argument, local or attribute.
+
+    The body of a class takes a name from its module until it has bound it itself.
+    """
+    found = set()
+    top = symtable(ast.unparse(node), "definition", "exec")
+    waiting = [top]
+    while waiting:
+        table = waiting.pop()
+        waiting += table.get_children()
+        loose = table is top or table.get_type() == "class"
+        for symbol in table.get_symbols():
+            if symbol.is_referenced() and (loose or symbol.is_global()):
+                found.add(symbol.get_name())
+    return found
+
+
+def _target(name: str, imported: tuple[str, str], packages: set[str], modules: set[str]) -> list[tuple[str, Target]]:
+    """Turn the import of a name into what it stands for: a definition, a whole module, or something outside."""
+    packages |= outside(imported)
+    modules |= modules_of(imported)
+    whole = ".".join(filter(None, imported))
+    if not is_project(imported):
+        return [(name, whole)]
+    if not is_module(imported):
+        return [(name, imported)]
+    return [(f"{name}.{one}", (whole, one)) for one in (*read(whole).definitions, *read(whole).imports)]
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    """Strip docstrings, of fields too; comments are not in a syntax tree."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            node.body = [one for one in node.body if not _text(one)] or [ast.Pass()]
+    return tree
+
+
+def _text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def forget() -> None:
+    """Forget what was read: for tests, which edit code that is imported nowhere."""
+    for remembered in (_reach, _definition, read):
+        remembered.cache_clear()

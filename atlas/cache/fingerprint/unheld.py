@@ -1,0 +1,82 @@
+"""Find in source what code asks of the world that no key can hold and Python does not tell of while it runs.
+
+The clock, entropy, the machine, the process, and files that compiled code opens by itself.
+"""
+
+import ast
+from functools import cache
+
+from atlas.cache.fingerprint.inert import dotted
+
+# What is named, by how it is told; a name that ends with a dot stands for all of a module.
+NAMES = {
+    "asks the clock ({}), which no key holds": (
+        "datetime.date.today datetime.datetime.now datetime.datetime.today datetime.datetime.utcnow time.ctime "
+        "time.gmtime time.localtime time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns "
+        "time.process_time time.process_time_ns time.strftime time.thread_time time.thread_time_ns time.time "
+        "time.time_ns"
+    ),
+    "draws random numbers that no key holds ({}): take them from the images' seeds": (
+        "os.getrandom os.urandom random.SystemRandom secrets. uuid.uuid1 uuid.uuid4 cv2.kmeans cv2.randn cv2.randu "
+        "cv2.randShuffle cv2.setRNGSeed"
+    ),
+    "asks about the machine or the process ({}), which no key holds: make it a setting in params.yaml": (
+        "getpass.getuser locale.getlocale locale.localeconv os.cpu_count os.environ._data os.getcwd os.getcwdb "
+        "os.getloadavg os.getlogin os.getpid os.getppid os.uname pathlib.Path.cwd platform. posix.environ psutil. "
+        "resource. shutil.disk_usage shutil.which socket.getfqdn socket.gethostname sys.argv sys.executable sys.flags "
+        "uuid.getnode"
+    ),
+    "starts a process ({}): what it gives no key can hold": (
+        "concurrent.futures.ProcessPoolExecutor concurrent.futures.process. joblib. multiprocessing. "
+        "torch.multiprocessing."
+    ),
+    "reads files by {}, of which Python does not tell: read the bytes (Path.read_bytes), declare the file (FILES), "
+    "and decode them": (
+        "cv2.FileStorage cv2.VideoCapture cv2.imread cv2.imreadanimation cv2.imreadmulti h5py. netCDF4. "
+        "pandas.read_feather pandas.read_hdf pandas.read_orc pandas.read_parquet pyarrow.OSFile pyarrow.csv. "
+        "pyarrow.dataset. pyarrow.feather. pyarrow.fs. pyarrow.input_stream pyarrow.memory_map pyarrow.orc. "
+        "pyarrow.parquet. safetensors.numpy.load_file safetensors.safe_open safetensors.torch.load_file "
+        "safetensors.torch.load_model torch.from_file torch.jit.load torchvision.io."
+    ),
+    "takes {} of a text, which is another in every process: use zlib.crc32": "builtins.hash",
+}
+# What takes its seed from entropy where it is given none.
+SEEDED = {
+    "numpy.random.MT19937", "numpy.random.PCG64", "numpy.random.PCG64DXSM", "numpy.random.Philox",
+    "numpy.random.RandomState", "numpy.random.SFC64", "numpy.random.SeedSequence", "numpy.random.default_rng",
+    "random.Random",
+}  # fmt: skip
+UNSEEDED = "draws random numbers that no key holds ({}() without a seed): take them from the images' seeds"
+
+
+def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> list[str]:
+    """Say what a definition asks that no key can hold.
+
+    Args:
+        node: The definition.
+        imports: What names are imported from, in it and in its module.
+        defined: What its module defines.
+    """
+    found = []
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name | ast.Attribute) and (name := dotted(inner, imports, defined)):
+            told = _told(name)
+            found += [f"{told.format(name.removeprefix('builtins.'))} (line {inner.lineno})"] if told else []
+        elif isinstance(inner, ast.Call) and not any(map(_says, [*inner.args, *inner.keywords])):
+            name = dotted(inner.func, imports, defined)
+            drawn = name in SEEDED or (isinstance(inner.func, ast.Attribute) and inner.func.attr == "seed")
+            found += [f"{UNSEEDED.format(ast.unparse(inner.func))} (line {inner.lineno})"] if drawn else []
+    return found
+
+
+@cache
+def _told(name: str) -> str:
+    """Say how a name is told, if at all."""
+    listed = ((known, told) for told, names in NAMES.items() for known in names.split())
+    return next((told for known, told in listed if name == known or (known[-1] == "." and name.startswith(known))), "")
+
+
+def _says(given: ast.expr | ast.keyword) -> bool:
+    """Say whether an argument gives a seed: any that is not None."""
+    value = given.value if isinstance(given, ast.keyword) else given
+    return not (isinstance(value, ast.Constant) and value.value is None)

@@ -1,0 +1,93 @@
+"""Digest everything a row's value depends on, from params.yaml, stores and source text alone.
+
+Of code the digest holds what a function reaches (`atlas.cache.fingerprint.source`): definitions as syntax trees without
+docstrings and comments where these can be told apart, so that a better comment, or another function in the same file,
+changes no key; whole modules where they cannot. With it go the versions of the packages that this code imports and of
+all that these require, and the data files that it declares.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from atlas.cache.fingerprint import called, packages, source
+from atlas.study import cards, unedited
+from atlas.study.params import CHOOSING, network, path
+from atlas.study.schema.settings import Entry, canonical
+
+SIZE = 16  # bytes of a key: 128 bits
+
+
+def digest(*parts: object) -> bytes:
+    """Digest bytes, text and settings, each told apart from its neighbours by its length."""
+    total = hashlib.blake2b(digest_size=SIZE)
+    for part in parts:
+        data = part if isinstance(part, bytes) else canonical(part).encode()
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.digest()
+
+
+def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
+    """Digest what all rows of an entry share: settings, code of the function and the verb's parts, engine, dtype.
+
+    The entry's name is not in it: a renamed entry finds its rows. Options that leave values alone are not in it either.
+    """
+    shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
+    reached = code((f"atlas.{bound.kind}.{bound.family}", bound.function), ("atlas.inputs.evidence", "tensors"), *parts)
+    return digest(bound.settings, shaping, reached, params["engine"], params["stores"]["dtype"])
+
+
+def classifier(study: Path, params: dict, name: str) -> bytes:
+    """Digest a trained classifier: its weights, normalization, form, network settings and network code."""
+    folder = path(study, "classifiers", name)
+    weights = hashlib.blake2b(cards.weights(folder), digest_size=SIZE).digest()
+    bound = network(params, name)
+    loading = [
+        ("atlas.model.loading", "load"),
+        ("atlas.model.engine", "start"),
+        ("atlas.model.classifier", "Classifier"),
+    ]
+    reached = code((f"atlas.networks.{bound.family}", bound.function), *loading)
+    return digest(weights, cards.computing(folder), bound.settings, reached, *called_by(study, bound))
+
+
+def called_by(study: Path, bound: Entry) -> list[dict]:
+    """Return what a network's key holds of code that is not this project's: nothing where its settings name none."""
+    found = called.content(bound.settings, study)
+    return [found] if found else []
+
+
+def code(*roots: tuple[str, str]) -> bytes:
+    """Digest the code that (module, name) pairs reach, the packages it imports, and the data files it declares."""
+    return _code(tuple(dict.fromkeys(roots)))
+
+
+@cache
+def _code(roots: tuple[tuple[str, str], ...]) -> bytes:
+    found = source.reach(*roots)
+    # Those that no definition which is reached declares, too: what was read of them is not told by a name.
+    digests = sorted([file.name, digest(unedited.read(file)).hex()] for file in found.files)
+    # The whole texts of modules are the same for all their functions, and stand where they do.
+    told = [list(roots), list(found.texts)] if found.whole or found.placed else []
+    return digest(list(found.texts.values()), len(roots), packages.versions(found.packages), digests, *told)
+
+
+def modules(*roots: tuple[str, str]) -> frozenset[str]:
+    """Name the project's modules that the digest of some code holds, or that are imported with it."""
+    return source.reach(*roots).modules
+
+
+def files(*roots: tuple[str, str]) -> frozenset[Path]:
+    """Give the data files whose content the digest of some code holds."""
+    return source.reach(*roots).files
+
+
+def names(*roots: tuple[str, str]) -> frozenset[tuple[str, str]]:
+    """Give the (module, name) pairs whose text the digest of some code holds; of a whole module the name is '*'."""
+    return frozenset(source.reach(*roots).texts)
+
+
+def unheld(*roots: tuple[str, str]) -> tuple[str, ...]:
+    """Say what some code asks that no digest can hold: the clock, entropy, the machine."""
+    return source.reach(*roots).unheld

@@ -1,0 +1,192 @@
+"""Find the output that dvc.lock records for a cell in DVC's cache, and lay it out as links.
+
+A listing comes from a cache or a remote that others write to: what it names is checked before a file is made.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+
+from atlas.cache import remote
+from atlas.study.problem import Problem
+
+OBJECT = re.compile(r"[0-9a-f]{32}")
+AGAIN = "nothing of it is laid out: delete the listing, and bring it again from where it was made"
+
+
+def recorded(
+    study: Path, cell: str, output: Path | None, place: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> Path:
+    """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell; nothing where there is none.
+
+    Args:
+        study: The folder of params.yaml.
+        cell: Whose.
+        output: Where the output stands; None: the first that the lock has of it.
+        place: Where to lay it out; what is there is deleted.
+        wanted: Says of a file of the output whether it is brought from the remote at once, where files are brought at
+            all and it is not in the cache. The others are links to what is not there.
+
+    Raises:
+        Problem: the listing names a place outside the output, or what is no file of the cache.
+    """
+    cleared(place)
+    found = listed(study, cell, output)
+    if remote.pulling():
+        bring(study, [file for name, file in found.items() if wanted(name)])
+    for relative, file in found.items():
+        link = place / relative
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    return place
+
+
+def bring(study: Path, files: Iterable[Path]) -> None:
+    """Bring files of DVC's cache, by their places in it, from the remote where they are not there."""
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        remote.bring(study, missing[0].parents[1], [file.parent.name + file.name for file in missing])
+
+
+def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
+    """Give the files of the output that dvc.lock records for a cell: where each stands in it, and in DVC's cache.
+
+    Raises:
+        Problem: the listing names a place outside the output, or what is no file of the cache.
+    """
+    md5 = listing_of(study, cell, output)
+    if md5 is None:
+        return {}
+    kept = cache(study)
+    place = remote.place(kept, md5)
+    if remote.pulling() and not place.exists():
+        listings = study / ".atlas" / "listings"
+        remote.bring(study, listings, [md5])
+        place = remote.place(listings, md5)
+    try:
+        entries = [(item["relpath"], item["md5"]) for item in json.loads(place.read_text())]
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        return {}  # not in the cache, or no listing
+    try:
+        check(name for name, _ in entries)
+        return {name: _file(kept, name, md5) for name, md5 in entries}
+    except Problem as problem:
+        raise Problem(f"{place}: {problem}") from None
+
+
+def moved(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
+    """List the cells of a verb that dvc.lock records of what params.yaml no longer has there: it may have moved.
+
+    A cell that params.yaml no longer names (a family or a classifier that has another name now) is one, and a cell
+    whose family held a method that is no longer in it. DVC leaves both in the lock, and the files of their outputs in
+    its cache until it is told to collect garbage.
+
+    Args:
+        study: The folder of params.yaml.
+        verb: Which one.
+        named: The cells that there are, each with the sections of params.yaml it depends on and their entries.
+    """
+    try:
+        text = (study / "dvc.lock").read_text()
+    except OSError:
+        return []
+    cells = re.findall(rf"(?m)^  ({re.escape(verb)}@[^\s:]+):$", text)
+    return [cell for cell in cells if cell not in named or _had_more(_stage(text, cell), cell, named[cell])]
+
+
+def _had_more(block: str, cell: str, named: dict[str, Iterable[str]]) -> bool:
+    """Say whether a section that a stage depends on had entries when it was recorded that it has no more."""
+    try:
+        params = _parsed(block)["stages"][cell]["params"]["params.yaml"]
+        return any(set(params[section]) - set(entries) for section, entries in named.items())
+    except (KeyError, TypeError, yaml.YAMLError):
+        return False
+
+
+def listing_of(study: Path, cell: str, output: Path | None) -> str | None:
+    """Give the digest of the listing that dvc.lock records for a cell's output, which names it in DVC's cache."""
+    try:
+        text = (study / "dvc.lock").read_text()
+        outs = _parsed(_stage(text, cell))["stages"][cell]["outs"]
+        relative = output and output.relative_to(study).as_posix()
+        md5 = next(out["md5"] for out in outs if relative in (None, out["path"]))
+        return md5 if OBJECT.fullmatch(md5.removesuffix(".dir")) else None
+    except (OSError, KeyError, TypeError, AttributeError, StopIteration, ValueError, yaml.YAMLError):
+        return None  # nothing recorded, or another process is writing dvc.lock just now
+
+
+def check(names: Iterable[str]) -> None:
+    """Check that the files of a listing stand inside its folder, and each in one place.
+
+    Args:
+        names: Paths, relative to the folder, with `/` between their parts.
+
+    Raises:
+        Problem: a path is absolute, climbs, is empty, stands twice, or is a file and a folder.
+    """
+    files: set[str] = set()
+    folders: set[str] = set()
+    for name in names:
+        parts = name.split("/") if isinstance(name, str) else [""]
+        if {"", ".", ".."} & set(parts) or "\0" in name:
+            raise Problem(f"the listing names the file {name!r}; expected a path inside its folder; {AGAIN}")
+        if name in files:
+            raise Problem(f"the listing names the file {name!r} twice; expected once; {AGAIN}")
+        files.add(name)
+        folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    if both := files & folders:
+        raise Problem(f"the listing names {min(both)!r} as a file and as a folder; expected one of them; {AGAIN}")
+
+
+def cleared(place: Path) -> None:
+    """Delete a folder of the scratch; a link that stands in its place is deleted, and not what it leads to."""
+    if place.is_symlink():
+        place.unlink()
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def cache(study: Path) -> Path:
+    """Say where DVC keeps the files that it tracks, as its own configuration has it: system, global, repository, local.
+
+    Raises:
+        Problem: the study is in no repository of DVC, or its configuration cannot be read.
+    """
+    dvc = import_module("dvc.config")  # by name: what its version is makes no stage's output stale
+    folders = [study.resolve(), *study.resolve().parents]
+    root = next((folder / ".dvc" for folder in folders if (folder / ".dvc").is_dir()), None)
+    if root is None:
+        raise Problem(f"{study.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
+    try:
+        config = dvc.Config(str(root))
+    except (dvc.ConfigError, SyntaxError) as error:  # the latter of `%(name)s` that names nothing
+        raise Problem(f"{root / 'config'}: {' '.join(str(error).split())}") from None
+    named = config["cache"].get("local")
+    given = config["remote"].get(named, {}).get("url") if named else config["cache"].get("dir")
+    return (Path(given or root / "cache") / "files" / "md5").resolve()
+
+
+def _stage(lock: str, cell: str) -> str:
+    """Cut a stage out of a lock that is written as DVC writes it: to parse all of them takes half a second."""
+    head = "schema: '2.0'\nstages:\n"
+    found = re.search(rf"(?m)^  {re.escape(cell)}:\n(?:   .*\n)+", lock) if lock.startswith(head) else None
+    return head + found.group() if found else "" if lock.startswith(head) else lock
+
+
+def _parsed(lock: str) -> dict:
+    return yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _file(kept: Path, name: str, md5: object) -> Path:
+    if not isinstance(md5, str) or not OBJECT.fullmatch(md5):
+        raise Problem(
+            f"the listing gives the file {name!r} the digest {md5!r}; expected 32 hexadecimal digits; {AGAIN}"
+        )
+    file = remote.place(kept, md5)
+    if file.is_symlink() and not file.resolve().is_relative_to(kept):
+        raise Problem(f"the file {name!r} is in DVC's cache a link out of it, {file}; expected a file; {AGAIN}")
+    return file

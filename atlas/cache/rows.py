@@ -1,0 +1,290 @@
+"""Keep rows by key: take those that are known, journal those that are made, assemble the output and put it in place.
+
+A row is one image's map by one method, or one map's scores. Its key says everything its value depends on, so a row
+found under its key is the row. Rows are looked for in the cell's journal (an interrupted run, a warm worker), in the
+output last assembled, and in the output that dvc.lock records, read from DVC's cache. Memos only save time: a row
+whose bytes do not match their own digest is not taken.
+"""
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from atlas.cache.keys import SIZE, digest
+from atlas.cache.locks import take
+from atlas.cache.recorded import bring, recorded
+from atlas.cache.remote import pulling
+from atlas.cache.stores import array, begin, copy_shard, fill, group_at, place, replace
+from atlas.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, parts, shard, small, telling
+from atlas.study import unedited
+from atlas.study.peak import peak_memory
+from atlas.study.problem import Problem
+
+Others = Callable[[], list[str]]
+
+
+class Rows:
+    """The store of a cell's keyed rows, open: memos to read, a journal to write, an output to assemble.
+
+    One process has a cell at a time; others wait until it is closed.
+
+    Args:
+        study: The folder of params.yaml.
+        cell: Whose rows.
+        output: Where they are put in the end.
+        shard_rows: Rows in a shard, at most.
+        wait: Whether to wait for another process that has the cell.
+        others: Gives the cells whose recorded outputs may hold rows of this one, too; asked where rows are missing.
+
+    Raises:
+        BlockingIOError: another process has the cell, and `wait` is False.
+    """
+
+    def __init__(
+        self, study: Path, cell: str, output: Path, shard_rows: int, *, wait: bool = True, others: Others = list
+    ):
+        self.cell, self.output, self.shard_rows = cell, output, shard_rows
+        self.atlas = study / ".atlas"
+        self.scratch = self.atlas / "cells" / cell
+        self.journal = self.scratch / "journal"
+        self._lock = take(self.scratch / "lock", wait=wait)
+        self._memos, self._others = Memos(), others
+        self._started = time.monotonic()
+        self._told = self._started
+        self.wanted = self.reused = self.computed = self.left = 0
+        self.made: dict[str, int] = {}
+        try:
+            self._remember(recorded(study, cell, output, self.scratch / "recorded", telling))
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def missing(self, table: Table) -> np.ndarray:
+        """Give the positions, in the flattened table, of the rows that no memo holds intact."""
+        keys = table.keys.reshape(-1, SIZE)
+        positions = [i for i in range(len(keys)) if keys[i].any()]
+        self._bring(table, positions)
+        absent = self._absent(table, positions)
+        if absent and self._look_further():
+            self._bring(table, absent)
+            absent = self._absent(table, absent)
+        self.wanted += len(positions)
+        self.reused += len(positions) - len(absent)
+        self.left += len(absent)
+        return np.array(absent, dtype=int)
+
+    def due(self, tables: list[Table]) -> tuple[int, int]:
+        """Count the rows that there are to be, and those that no memo seems to hold: found by key, not read."""
+        keys = [key.tobytes() for table in tables for key in table.keys.reshape(-1, SIZE) if key.any()]
+        missing = [key for key in keys if key not in self._memos]
+        if missing and self._look_further():
+            missing = [key for key in missing if key not in self._memos]
+        return len(keys), len(missing)
+
+    def put(self, table: Table, positions: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        """Journal computed rows; they are safe when this returns."""
+        unedited.check()
+        fields = {name: np.asarray(values[name], field.dtype) for name, field in table.fields.items()}
+        keys = table.keys.reshape(-1, SIZE)[positions]
+        file = self.journal / f"{uuid.uuid4().hex}{BATCH}"
+        partial = file.with_suffix(".partial")
+        with partial.open("wb") as out:
+            np.savez(out, **{KEY: keys, DIGEST: digests_of(fields, len(keys))}, **fields)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.rename(file)
+        self._memos.add_batch(file)
+        self.computed += len(keys)
+        self.made[table.group] = self.made.get(table.group, 0) + len(keys)
+        self.left -= len(keys)
+        self._tell()
+
+    def refuse(self, shared: bytes, reason: str) -> None:
+        """Journal that a function cannot serve a classifier: it and all else its rows share is in the digest."""
+        partial = self.journal / f"{_refusal(shared)}.partial"
+        partial.write_text(reason)
+        partial.rename(partial.with_suffix(".refused"))
+        self._memos.refused[_refusal(shared)] = reason
+
+    def refusal(self, shared: bytes) -> str | None:
+        """Give the reason why a function cannot serve a classifier, where that is known."""
+        return self._memos.refused.get(_refusal(shared))
+
+    def served(self, table: Table, shared: bytes) -> Table:
+        """Empty a table whose function cannot serve the classifier, and say why on it."""
+        reason = self.refusal(shared)
+        if reason is None:
+            return table
+        attrs = {**table.attrs, "unsupported": reason, "refused": {_refusal(shared): reason}}
+        return table._replace(keys=np.zeros_like(table.keys), attrs=attrs)
+
+    def served_by(self, table: Table, tokens: dict[str, bytes]) -> Table:
+        """Empty the rows of those whose function cannot serve the classifier, and say why of each on the table.
+
+        Args:
+            table: One row of its first dimension is one's.
+            tokens: What all rows of each share, by name.
+        """
+        reasons = {name: reason for name, token in tokens.items() if (reason := self.refusal(token)) is not None}
+        if not reasons:
+            return table
+        keys = table.keys.copy()
+        keys[[place for place, name in enumerate(tokens) if name in reasons]] = 0
+        refused = {_refusal(tokens[name]): reason for name, reason in reasons.items()}
+        unsupported = {**table.attrs.get("unsupported", {}), **reasons}
+        return table._replace(keys=keys, attrs={**table.attrs, "unsupported": unsupported, "refused": refused})
+
+    def finish(self, tables: list[Table], groups: dict[str, dict]) -> None:
+        """Assemble the output from the memos and put it in place: by rename, as the last act.
+
+        The output is a function of the tables alone. It is kept in the scratch as well, as links to the same files,
+        until the next one: DVC may die before it records what it has been given.
+
+        Raises:
+            Problem: a table or rows of one are not in it; they are still in the memos.
+        """
+        fresh = self.scratch / "assembling"
+        shutil.rmtree(fresh, ignore_errors=True)
+        self.draft(tables, groups, fresh)
+        count(fresh, tables, groups)
+        replace(fresh, self.scratch / "output")
+        place(self.scratch / "output", self.output)
+        shutil.rmtree(self.journal)
+        for memo in (*self.scratch.glob("recorded*"), *self.scratch.glob(".output.*.partial")):
+            shutil.rmtree(memo, ignore_errors=True)
+
+    def draft(self, tables: list[Table], groups: dict[str, dict], root: Path) -> None:
+        """Assemble tables from the memos in a new folder, and keep the memos."""
+        root.mkdir()
+        for group, attrs in groups.items():
+            group_at(root / group, attrs)
+        for table in tables:
+            self._assemble(table, root)
+
+    def log(self, passes: dict[str, dict[str, int]]) -> None:
+        """Append what this visit cost to `.atlas/log.jsonl`: one line."""
+        line = {
+            "cell": self.cell,
+            "rows_wanted": self.wanted,
+            "rows_reused": self.reused,
+            "rows_computed": self.computed,
+            "computed": self.made,
+            "assembled": not self.journal.exists(),
+            "seconds": round(time.monotonic() - self._started, 3),
+            "peak_mb": peak_memory(),
+            "passes": passes,
+            "versions": {name: metadata.version(name) for name in ("torch", "numpy", "zarr")},
+            "machine": f"{platform.machine()} {platform.system()} python {platform.python_version()}",
+        }
+        with (self.atlas / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def __enter__(self) -> "Rows":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._lock)
+
+    def _remember(self, recorded: Path) -> None:
+        """Find the memos: those that others recorded, and what this cell's scratch holds."""
+        self.journal.mkdir(exist_ok=True)
+        # An output that was being replaced when the process died is still a memo.
+        aside = sorted(self.scratch.glob(".output.*.partial"))
+        for memo in (recorded, *aside, self.scratch / "output"):
+            self._memos.add_output(memo)
+        for file in sorted(self.journal.glob(f"*{BATCH}")):
+            self._memos.add_batch(file)
+        for file in self.journal.glob("*.refused"):
+            self._memos.refused[file.stem] = file.read_text()
+
+    def _absent(self, table: Table, positions: list[int]) -> list[int]:
+        """List those of some positions in the flattened table whose rows no memo holds intact."""
+        keys, absent = table.keys.reshape(-1, SIZE), []
+        for part in parts(positions, table, self.shard_rows):
+            intact = self._memos.intact([keys[i].tobytes() for i in part], table.fields)
+            absent += [i for i, good in zip(part, intact, strict=True) if not good]
+        return absent
+
+    def _bring(self, table: Table, positions: list[int]) -> None:
+        """Bring the files of rows that are recorded and not here, where files are brought."""
+        if pulling():
+            keys = table.keys.reshape(-1, SIZE)
+            links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
+            bring(self.atlas.parent, [link.readlink() for link in links])
+
+    def _look_further(self) -> bool:
+        """Add what other cells have recorded to the memos, once; say whether there is any."""
+        others, self._others = self._others(), list
+        for number, other in enumerate(others):
+            try:
+                laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", telling)
+            except Problem as problem:  # of another cell: this one can do without
+                print(f"warning: {self.cell}: rows of {other} are not looked at: {problem}", file=sys.stderr)
+            else:
+                self._memos.add_output(laid, last=True)
+        return bool(others)
+
+    def _tell(self) -> None:
+        """Show progress, every few seconds: rows done, rows per second, time left."""
+        now = time.monotonic()
+        if now - self._told > 5:
+            self._told = now
+            rate = self.computed / (now - self._started)
+            done = f"{self.computed} of {self.computed + self.left} rows"
+            print(f"{self.cell}: {done}, {rate:.1f} rows/s, {self.left / rate:.0f} s left", file=sys.stderr, flush=True)
+
+    def _assemble(self, table: Table, root: Path) -> None:
+        lead = table.keys.shape[:-1]
+        keys = table.keys.reshape(-1, SIZE)
+        group = group_at(root / table.group, table.attrs)
+        for name, (dims, labels) in table.coords.items():
+            array(group, name, np.asarray(labels), dims, {})
+        steps = shard(table, self.shard_rows)
+        beside = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # as CF says it
+        whole = small(table.fields)
+        arrays: dict[str, Any] = {}
+        told = {
+            name: ((*table.dims, *field.dims), {**field.attrs, "coordinates": beside} if beside else field.attrs)
+            for name, field in table.fields.items()
+        }
+        for name, field in table.fields.items():
+            shape = (*lead, *field.shape)
+            if whole:
+                arrays[name] = np.empty(shape, field.dtype)
+            else:
+                arrays[name] = begin(group, name, shape, field.dtype, *told[name], lead=len(lead), shard=steps)
+        digests = np.zeros((len(keys), SIZE), "uint8")
+        for part in parts(range(len(keys)), table, self.shard_rows):
+            start, stop = part[0] // inner(lead), (part[-1] + 1) // inner(lead)
+            run = None if whole else self._memos.run([keys[i].tobytes() for i in part])
+            if run and run[1] % inner(lead) == 0:
+                source = zarr.open_group(run[0], mode="r")
+                first = run[1] // inner(lead)
+                if all(copy_shard(source[name], first, one, start) for name, one in arrays.items()):
+                    digests[part] = source[DIGEST][first : first + stop - start].reshape(-1, SIZE)
+                    continue
+            wanted = [i for i in part if keys[i].any()]
+            rows, digests[wanted] = self._memos.read([keys[i].tobytes() for i in wanted], table.fields)
+            for name, field in table.fields.items():
+                block = np.full((len(part), *field.shape), fill(field.dtype), field.dtype)
+                block[np.array(wanted, dtype=int) - part[0]] = rows[name]
+                arrays[name][start:stop] = block.reshape(stop - start, *lead[1:], *field.shape)
+        for name in arrays if whole else ():
+            array(group, name, arrays[name], *told[name], lead=len(lead))
+        array(group, KEY, table.keys, (*table.dims, "byte"), {})
+        array(group, DIGEST, digests.reshape(*lead, SIZE), (*table.dims, "byte"), {})
+
+
+def _refusal(shared: bytes) -> str:
+    return digest("refused", shared).hex()

@@ -1,0 +1,243 @@
+"""Keyed rows as they lie on disk: tables of them, and the memos in which a row is found by its key.
+
+A row found under its key is the row, wherever it was kept: in a journaled batch, or in an output of this cell.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import zarr
+
+from atlas.cache.keys import SIZE
+from atlas.cache.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values, whole
+from atlas.study.problem import Problem
+
+DIGEST = "digest"
+KEY = "key"
+BATCH = ".npz"
+
+
+class Field(NamedTuple):
+    """An array of a table: the dimensions, shape and dtype of one row of it, and its attributes."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    attrs: Mapping[str, Any] = MappingProxyType({})
+
+
+class Table(NamedTuple):
+    """Rows of one kind: where in the output they stand, their keys, what each holds, and their coordinates.
+
+    `keys` has the leading dimensions `dims` and then a key's bytes; a key of zeros says that there is no such row.
+    """
+
+    group: str
+    dims: tuple[str, ...]
+    keys: np.ndarray
+    fields: dict[str, Field]
+    coords: dict[str, tuple[tuple[str, ...], np.ndarray]]
+    attrs: Mapping[str, Any] = MappingProxyType({})
+
+
+class Memos:
+    """Rows by key, in journaled batches and in whole outputs; what cannot be read holds none.
+
+    What is added last is looked at first.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[dict[str, np.ndarray], np.ndarray]] = {}  # small rows that were found intact
+        self.refused: dict[str, str] = {}  # why a function cannot serve a classifier, by key
+        self._index: dict[bytes, tuple[Path, str, int]] = {}
+        self._batch: tuple[Path | None, dict[str, np.ndarray]] = (None, {})
+
+    def add_batch(self, file: Path) -> None:
+        """Add a journaled batch: `.npz` of keys, digests and fields."""
+        try:
+            with file.open("rb") as opened, np.load(opened) as batch:
+                keys = batch[KEY]
+        except UNREADABLE:
+            return
+        self._index.update({key.tobytes(): (file, "", i) for i, key in enumerate(keys)})
+
+    def add_output(self, root: Path, *, last: bool = False) -> None:
+        """Add all tables of an output; `last`: it is looked at where nothing else holds a row."""
+        for found in sorted(root.rglob(f"{KEY}/zarr.json")):
+            group = found.parent.parent
+            try:
+                keys = zarr.open_array(found.parent, mode="r")[:].reshape(-1, SIZE)
+                self.refused.update(zarr.open_group(group, mode="r").attrs.get("refused", {}))
+            except UNREADABLE:
+                continue
+            name = str(group.relative_to(root))
+            found = {key.tobytes(): (root, name, i) for i, key in enumerate(keys) if key.any()}
+            if last:
+                found |= self._index
+                self._index = found
+            else:
+                self._index.update(found)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._index
+
+    def intact(self, keys: list[bytes], fields: dict[str, Field]) -> list[bool]:
+        """Say which rows are held and have the bytes that their digests tell of."""
+        known = [key for key in keys if key in self._index]
+        good = dict(zip(known, self._verified(known, fields), strict=True))
+        return [good.get(key, False) for key in keys]
+
+    def read(self, keys: list[bytes], fields: dict[str, Field]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Read rows by key, a memo at a time; give their fields and their digests."""
+        if kept := self._kept.get(b"".join(keys)):
+            return kept
+        rows = {name: np.empty((len(keys), *field.shape), field.dtype) for name, field in fields.items()}
+        rows[DIGEST] = np.empty((len(keys), SIZE), "uint8")
+        places: dict[tuple[Path, str], list[tuple[int, int]]] = {}
+        for i, key in enumerate(keys):
+            root, group, position = self._index[key]
+            places.setdefault((root, group), []).append((i, position))
+        for (root, group), pairs in places.items():
+            to, source = (list(side) for side in zip(*pairs, strict=True))
+            for name, found in self._found(root, group, source, list(rows)):
+                if found.dtype != rows[name].dtype or found.shape[1:] != rows[name].shape[1:]:
+                    raise ValueError(f"{root}: the array {name} is not of the wanted shape")
+                rows[name][to] = found
+        return rows, rows.pop(DIGEST)
+
+    def absent(self, keys: list[bytes], fields: Mapping[str, Field]) -> list[Path]:
+        """List the files that hold rows of an output that is laid out as links, and lead nowhere yet."""
+        steps: dict[Path, set[int]] = {}
+        for key in keys:
+            root, group, position = self._index.get(key, (None, "", 0))
+            if root is not None and root.suffix != BATCH:
+                steps.setdefault(root / group, set()).add(position)
+        found: list[Path] = []
+        for group, positions in steps.items():
+            opened = zarr.open_group(group, mode="r")
+            within = inner(opened[KEY].shape[:-1])
+            for name in [one for one in fields if one in opened]:
+                size = (opened[name].shards or opened[name].chunks)[0]
+                for part in {position // within // size for position in positions}:
+                    chunk = group / name / "c" / str(part)
+                    found += [file for file in (chunk, *chunk.rglob("*")) if file.is_symlink() and not file.exists()]
+        return found
+
+    def run(self, keys: list[bytes]) -> tuple[Path, int] | None:
+        """Give the group in which the rows stand one after another in an output, and where they begin."""
+        root, group, first = self._index.get(keys[0], (None, "", 0))
+        stands = root is not None and root.suffix != BATCH
+        if stands and all(self._index.get(key) == (root, group, first + i) for i, key in enumerate(keys)):
+            return root / group, first
+        return None
+
+    def _verified(self, keys: list[bytes], fields: dict[str, Field]) -> list[bool]:
+        if not keys:
+            return []
+        try:
+            rows, digests = self.read(keys, fields)
+        except UNREADABLE:
+            if len(keys) == 1:
+                return [False]
+            return [good for key in keys for good in self._verified([key], fields)]
+        good = (digests_of(rows, len(keys)) == digests).all(axis=1)
+        if good.all() and small(fields):
+            self._kept[b"".join(keys)] = rows, digests
+        return good.tolist()
+
+    def _found(self, root: Path, group: str, rows: list[int], names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+        if root.suffix == BATCH:
+            if self._batch[0] != root:
+                with root.open("rb") as opened, np.load(opened) as batch:
+                    self._batch = (root, {name: batch[name] for name in batch.files})
+            for name in names:
+                yield name, self._batch[1][name][rows]
+            return
+        opened = zarr.open_group(root / group, mode="r")
+        lead = opened[KEY].shape[:-1]
+        steps, within = np.divmod(rows, inner(lead))
+        wanted, back = np.unique(steps, return_inverse=True)
+        for name in names:
+            block = take(opened[name], wanted)
+            yield name, block.reshape(-1, *block.shape[len(lead) :])[back * inner(lead) + within]
+
+
+def telling(name: str) -> bool:
+    """Say whether a file of an output tells which rows it holds, and is not rows itself."""
+    parts = name.split("/")
+    return parts[-1] == "zarr.json" or bool({KEY, DIGEST} & set(parts))
+
+
+def keys_of(path: Path, group: str, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read the keys and digests of a table of another stage's output.
+
+    Raises:
+        Problem: the store is missing or cannot be read; the message names it.
+    """
+    opened = read(path / group, what)
+    return values(opened, KEY), values(opened, DIGEST)
+
+
+def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
+    """Check that an assembled output holds every group, and every row of every table.
+
+    Raises:
+        Problem: something is not there; the message names it.
+    """
+    for group in groups:
+        read(root / group, "what was assembled")
+    for table in tables:
+        group = read(root / table.group, "what was assembled")
+        if not np.array_equal(values(group, KEY), table.keys):
+            raise Problem(f"{root / table.group}: rows of it are not there; nothing is lost: run again")
+        for name in table.fields:
+            found = group.get(name)
+            if found is None or found.shape[: table.keys.ndim - 1] != table.keys.shape[:-1] or not whole(found):
+                raise Problem(f"{root / table.group / name}: rows of it are not there; nothing is lost: run again")
+
+
+def digests_of(fields: dict[str, np.ndarray], count: int) -> np.ndarray:
+    """Digest each row over all its fields."""
+    rows = np.empty((count, SIZE), "uint8")
+    for i in range(count):
+        total = hashlib.blake2b(digest_size=SIZE)
+        for name in sorted(fields):
+            row = np.ascontiguousarray(fields[name][i])
+            total.update(f"{name} {row.dtype.str} {row.shape}".encode())
+            total.update(row.tobytes())
+        rows[i] = np.frombuffer(total.digest(), "uint8")
+    return rows
+
+
+def parts(positions: list[int] | range, table: Table, shard_rows: int) -> Iterator[list[int]]:
+    """Split positions by the shard they fall in."""
+    size = shard(table, shard_rows) * inner(table.keys.shape[:-1])
+    split: dict[int, list[int]] = {}
+    for i in positions:
+        split.setdefault(i // size, []).append(i)
+    yield from split.values()
+
+
+def inner(lead: tuple[int, ...]) -> int:
+    """Count the rows of one step of the leading dimension."""
+    return int(np.prod(lead[1:], dtype=int))
+
+
+def shard(table: Table, shard_rows: int) -> int:
+    """Say how many steps of the leading dimension one shard of any field holds: as set, and at most 16 MB."""
+    within = inner(table.keys.shape[:-1])
+    largest = max(map(_bytes, table.fields.values()))
+    return max(1, min(shard_rows // max(1, within), SHARD_BYTES // max(1, largest * within)))
+
+
+def small(fields: Mapping[str, Field]) -> bool:
+    """Say whether rows are small, so that they are not kept in shards and all of a table can be held at once."""
+    return sum(map(_bytes, fields.values())) < CHUNK_BYTES
+
+
+def _bytes(field: Field) -> int:
+    return int(np.prod(field.shape, dtype=int)) * np.dtype(field.dtype).itemsize

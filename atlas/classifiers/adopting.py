@@ -1,0 +1,153 @@
+"""Take weights that somebody has trained: from a file, or those that a library knows by a tag.
+
+The file is read and left as it is. What it is must be said: its digest is checked, and the names and shapes of its
+weights are those of the network, neither more nor fewer.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from atlas.inputs.audit.building import building
+from atlas.inputs.splits import Split
+from atlas.model.arrays import Logits
+from atlas.model.comparing import COMPARED, check_no_sigmoids
+from atlas.model.engine import start
+from atlas.model.loading import build, watched_logits
+from atlas.model.tags import tagged
+from atlas.model.weights import digest_of, fill, read, renamed, unwrapped
+from atlas.study.params import network as params_network
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import Entry, outside
+
+# Between which a mean lies: that of 0 to 1, and of what some networks take in place of it.
+MEANS = (-1, 2)
+
+
+class Adopted(NamedTuple):
+    """What is known of weights that were taken: how they have images normalized, says what, and their own accuracy."""
+
+    preprocess: dict[str, list[float]] | None
+    place: Path
+    accuracy: float | None
+
+
+def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
+    """Take the weights that a classifier's entry names: return them as a safetensors file, and what the card says.
+
+    Args:
+        study: The folder of params.yaml, to which the paths of files are relative.
+        params: What it says.
+        classifier: Which one.
+        images: The dataset's held-out split.
+
+    Raises:
+        Problem: the weights cannot be found, are not those that are meant, are not the network's, or the network has
+            not one logit for each class of the dataset.
+    """
+    spec, where = params["classifiers"][classifier], f"classifiers.{classifier}"
+    start(params["engine"])
+    network = build(spec["network"], classes=len(images.classes), watch=building, study=study).eval()
+    owner = f"{where}.network for the {len(images.classes)} classes of the dataset {images.dataset}"
+    found = adopted(study, network, params_network(params, classifier), where, owner, **spec["weights"])
+    preprocess = spec["preprocess"] or found.preprocess
+    if preprocess is None:
+        told = "is missing, and the weights do not say how images are normalized"
+        raise Problem(f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel")
+    says = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
+    mean, std = normalization(images.shape[0], says, **preprocess)
+    few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(params["engine"]["device"]).float().div(255)
+    about = {"mean": mean, "std": std, "watch": building, "study": study}
+    _check_logits(classifier, watched_logits(classifier, network.to(few.device), spec["network"], few, **about), images)
+    weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    source = {**spec["weights"], "accuracy": found.accuracy}
+    said = "params.yaml" if spec["preprocess"] else "the weights"
+    return save(weights), {"source": source, "mean": mean, "std": std, "preprocess": said}
+
+
+def adopted(
+    study: Path,
+    network: nn.Module,
+    bound: Entry,
+    where: str,
+    owner: str,
+    *,
+    file: str | None = None,
+    tag: str | None = None,
+    sha256: str | None = None,
+    entry: str | None = None,
+    rename: dict[str, str | None] | None = None,
+    accuracy: float | None = None,
+) -> Adopted:
+    """Find weights, check that they are those that are meant, and load them into a network.
+
+    Args:
+        study: To which `file` is relative.
+        network: It is changed in place.
+        bound: The network's entry: `tag` names weights in the library of its family.
+        where: The classifier's entry.
+        owner: What the network is called in messages.
+        file: Of safetensors, or a checkpoint of PyTorch.
+        tag: The library's name of the weights, in place of a file.
+        sha256: Of the file.
+        entry: Of a checkpoint: the entry that holds the weights, where it is not a usual one.
+        rename: Prefixes of the weights' names and what stands in the network in place of them; null leaves out
+            those weights.
+        accuracy: What the source of the weights says of them, 0 to 1; null where it is not known, or is the library's
+            to say.
+    """
+    about = None
+    if tag is not None:
+        place, about = tagged(bound, tag, f"{where}.weights")
+    else:
+        place = outside(study, file, f"{where}.weights.file")
+    _check_digest(place, sha256, f"{where}.weights")
+    found = unwrapped(renamed(read(place, entry), rename, place), network, place)
+    fill(network, found.weights, place, owner)
+    preprocess = {"mean": about.mean, "std": about.std} if about else None
+    if found.mean is not None and found.std is not None:
+        preprocess = {"mean": found.mean, "std": found.std}
+    return Adopted(preprocess, place, accuracy if accuracy is not None or about is None else about.accuracy)
+
+
+def normalization(channels: int, says: str, *, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation by which images are normalized, if they can be.
+
+    Args:
+        channels: Of the dataset's images.
+        says: What says so: an entry, or a file.
+        mean, std: Of each channel, in intensities of 0 to 1.
+
+    Raises:
+        Problem: there is not one of each for each channel, one is not finite, a deviation is not above 0, or the mean
+            is none of intensities of 0 to 1.
+    """
+    if len(mean) != channels or len(std) != channels:
+        told = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
+        raise Problem(f"{says}: {told}")
+    if not all(math.isfinite(value) and value > 0 for value in std):
+        raise Problem(f"{says}: std = {std}: expected finite numbers above 0")
+    if not all(MEANS[0] <= value <= MEANS[1] for value in mean):
+        raise Problem(f"{says}: mean = {mean}: expected the mean of intensities of 0 to 1; of 0 to 255, divide by 255")
+    return mean, std
+
+
+def _check_digest(place: Path, given: str | None, where: str) -> None:
+    found = digest_of(place)
+    if given is None:
+        raise Problem(f"params.yaml: {where}.sha256 is missing; that of {place} is: {found}")
+    if given != found:
+        raise Problem(f"params.yaml: {where}.sha256 = {given}, but that of {place} is {found}: another file")
+
+
+def _check_logits(classifier: str, given: Logits, images: Split) -> None:
+    """Check that a network has a logit for each class of the dataset, by what it gives for real images."""
+    check_no_sigmoids(classifier, given)
+    found = given.shape[1]
+    if found != len(images.classes):
+        told = f"its network gives {found} logits, but the dataset {images.dataset} has {len(images.classes)} classes"
+        raise Problem(f"classifier {classifier}: {told}; expected one for each, in the same order")

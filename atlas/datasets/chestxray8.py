@@ -1,0 +1,110 @@
+"""ChestX-ray8 and ChestX-ray14: chest radiographs with the findings of their reports, and boxes of some."""
+
+from pathlib import Path
+from typing import Literal
+
+from atlas.datasets.shared.labels import within
+from atlas.datasets.shared.lists import fault, files, lines, numbers, records, table, whole_boxes
+from atlas.datasets.shared.source import Picture, Source
+from atlas.study.problem import Problem
+
+LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
+BOXES = "BBox_List_2017.csv"
+SPELLED = {"Infiltrate": "Infiltration"}  # in the list of boxes
+EIGHT = "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax"
+
+
+def chestxray8(
+    path: Path,
+    *,
+    entries: str = "Data_Entry_2017.csv",
+    findings: list[str] | None = None,
+    single: bool = True,
+    boxed: bool = False,
+    splits: list[Literal["train", "test"]] | None = None,
+) -> Source:
+    """List chest radiographs by their findings.
+
+    chestxray8/
+        Data_Entry_2017.csv               Image Index, Finding Labels (joined by '|'), ..., Patient ID, ...
+        BBox_List_2017.csv                Image Index, Finding Label, x, y, width, height in pixels
+        train_val_list.txt, test_list.txt          the names of the pictures of each split
+        images_001/images/00000001_000.png ... images_012/images/..., or all in one folder
+
+    Reference: wang2017chestxray; https://nihcc.app.box.com/v/ChestXray-NIHCC. The splits are the published ones, in
+    which no patient is in both: if one is, nothing is read. Findings come from reports by rules, not from a
+    radiologist who looked. 984 boxes by hand, of eight findings, stand in 880 pictures of the held-out split; a
+    picture's boxes are those of its label, and not known where there is none. Coordinates count pixels of the
+    published pictures, 1024 by 1024: of copies of another size the boxes would be wrong. A float becomes the whole
+    pixel that holds it. There are no masks but those of the boxes. A picture's id is its name without the ending.
+    One that is listed and not there, or in neither list of a split, is left out.
+
+    nieradzik2024reliable does not say how it makes one label a picture of several findings; `single` is a proposal.
+
+    Args:
+        path: The folder of all.
+        entries: The list of pictures: `Data_Entry_2017.csv`, or `Data_Entry_2017_v2020.csv` with corrected ages.
+        findings: Which are taken: the classes, in this order; null for the eight of ChestX-ray8. `No Finding` may be
+            one; there are fourteen others.
+        single: Whether a picture must have one finding and no other; else it is taken once for each of its findings
+            that is a class, with an id of its own (`00000001_000:Effusion`).
+        boxed: Whether only pictures are taken in which the finding has a box.
+        splits: Which are taken; null for both.
+    """
+    classes = EIGHT.split() if findings is None else findings
+    split_of = {}
+    for split, file in LISTS.items():
+        for line, name in lines(path / file, "a picture's name a line"):
+            if name in split_of:
+                raise fault(path / file, line, name, "each picture once, in one split")
+            split_of[name] = split
+    boxes, entered = _boxes(path / BOXES), within(path, entries)
+    there = files(path, "the radiographs", "name")
+    pictures, left_out, patients, seen, told = [], [], {}, {}, set()
+    columns = ["Image Index", "Finding Labels", "Patient ID"]
+    for line, row in table(entered, columns, "a line a picture with its findings and its patient"):
+        name, joined, patient = (row[column] for column in columns)
+        own = joined.split("|")
+        if name in seen:
+            raise fault(entered, line, name, f"each picture once; it is in line {seen[name]} already")
+        seen[name] = line
+        told.update(own)
+        split = split_of.get(name)
+        if split is not None:
+            first = patients.setdefault(patient, (split, name))
+            if first[0] != split:
+                both = f"{first[1]} in {LISTS[first[0]]} and {name} in {LISTS[split]}"
+                raise Problem(f"{path}: patient {patient} is in both splits: {both}; expected each in one")
+        labels = [label for label in own if label in classes and (not boxed or (name, label) in boxes)]
+        if not labels or (single and len(own) > 1) or split not in (splits or (*LISTS, None)):
+            continue
+        if split is None or name not in there:
+            reason = f"in neither {' nor '.join(LISTS.values())}" if split is None else "and not there"
+            left_out.append((name, f"named in {entries}, line {line}, {reason}"))
+            continue
+        for label in labels:
+            called = Path(name).stem if single else f"{Path(name).stem}:{label}"
+            drawn = boxes.get((name, label))
+            known = None if drawn is None else whole_boxes(drawn)
+            pictures.append(Picture(called, classes.index(label), split, there[name], known, turned=False))
+    if unknown := [label for label in classes if label not in told]:
+        raise Problem(f"findings: no picture of {entries} has {unknown[0]!r}; they have: {', '.join(sorted(told))}")
+    return Source(list(classes), pictures, left_out)
+
+
+def _boxes(file: Path) -> dict[tuple[str, str], list[list[float]]]:
+    """Read corners by picture and finding."""
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    due = "a picture, a finding, and x, y, width and height above 0"
+    rows = records(file, 3, f"a line a box: {due}")
+    next(rows, None)  # the header names the four numbers in one field
+    for line, fields in rows:
+        try:
+            x, y, width, height = numbers(fields[2:6])
+        except ValueError:
+            raise fault(file, line, ",".join(fields), due) from None
+        if width <= 0 or height <= 0:
+            raise fault(file, line, ",".join(fields), due)
+        key = (fields[0], SPELLED.get(fields[1], fields[1]))
+        found.setdefault(key, []).append([x, y, x + width, y + height])
+    return found

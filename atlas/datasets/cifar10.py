@@ -1,0 +1,92 @@
+"""CIFAR-10: 60,000 color pictures of 32 by 32 pixels in ten classes."""
+
+import pickle
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from atlas.datasets.shared.lists import content
+from atlas.datasets.shared.source import Picture, Source
+from atlas.study.problem import Problem
+
+BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+SHAPE = (3, 32, 32)
+# What a pickled array of bytes is made with; the names of numpy 1 and 2.
+ARRAYS = {
+    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
+}
+
+
+def cifar10(path: Path, *, splits: list[Literal["train", "test"]] | None = None) -> Source:
+    """List CIFAR-10 from its batches for Python.
+
+    cifar-10-batches-py/
+        batches.meta
+        data_batch_1 ... data_batch_5     10,000 pictures each: `train`
+        test_batch                        10,000 pictures: `test`
+
+    Reference: krizhevsky2009learning; https://www.cs.toronto.edu/~kriz/cifar.html. There are neither boxes nor masks.
+    The batches are pickles, which can run any code when they are read: only arrays are made of them here, and
+    whatever else a file asks for is refused. A picture's id is its batch and its position there, as
+    `data_batch_1/00042`; the names in the batches are not unique. A batch is read when its pictures are.
+
+    Args:
+        path: The folder of the batches.
+        splits: Which are taken; null for both.
+    """
+    meta = _read(path / "batches.meta", "the names of the classes")
+    classes = [_plain(name) for name in _field(meta, "label_names", path / "batches.meta")]
+    taken = [name for name in BATCHES if splits is None or name in splits]
+    return Source(classes, _pictures(path, taken, len(classes)))
+
+
+def _pictures(path: Path, splits: list[str], classes: int) -> Iterator[Picture]:
+    for split in splits:
+        for batch in BATCHES[split]:
+            file = path / batch
+            read = _read(file, f"a batch of pictures, of the split {split}")
+            data, labels = _field(read, "data", file), _field(read, "labels", file)
+            if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (len(labels), 3072):
+                shown = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+                raise Problem(f"{file}: 'data' is {shown}; expected bytes (uint8), 3072 for each of its labels")
+            for at, (row, label) in enumerate(zip(data, labels, strict=True)):
+                if not isinstance(label, int) or not 0 <= label < classes:
+                    raise Problem(f"{file}: 'labels'[{at}] = {label!r:.50}; expected 0 to {classes - 1}")
+                yield Picture(f"{batch}/{at:05d}", label, split, row.reshape(SHAPE))
+
+
+def _field(read: object, name: str, file: Path) -> Any:
+    """Take a field of a batch: Python 2 wrote their names as bytes."""
+    for called in (name.encode(), name):
+        if isinstance(read, dict) and called in read:
+            return read[called]
+    raise Problem(f"{file}: has no '{name}'; expected a batch of CIFAR-10 for Python")
+
+
+def _plain(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _read(file: Path, holds: str) -> object:
+    read = content(file, holds)
+    try:
+        return _Arrays(BytesIO(read), encoding="bytes").load()
+    except Problem as refused:
+        raise Problem(f"{file}: {refused}") from None
+    except Exception as error:  # a damaged pickle fails in whatever it stumbles over
+        raise Problem(f"{file}: no pickle that can be read ({error}); expected {holds}") from None
+
+
+class _Arrays(pickle.Unpickler):
+    """Make arrays of bytes and plain values, and refuse all else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in ARRAYS:
+            return ARRAYS[module, name]
+        raise Problem(f"asks for {module}.{name} when it is read; expected arrays of numpy and plain values")

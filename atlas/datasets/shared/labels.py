@@ -1,0 +1,74 @@
+"""Name the classes of labels: those of ImageNet, those of a file, or the labels themselves."""
+
+import ast
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+from atlas.study import unedited
+from atlas.study.problem import Problem
+
+
+def class_names(classes: str | None, folder: Path) -> list[str] | None:
+    """Give the names of classes in the order of their numbers.
+
+    Args:
+        classes: `imagenet`; or a file within the folder, one name a line; None where labels name themselves.
+        folder: The place of the dataset's source, on which `collect` depends.
+
+    Raises:
+        Problem: there is no such file, or it names no class.
+    """
+    if classes is None:
+        return None
+    if classes == "imagenet":
+        return imagenet()
+    file = within(folder, classes)
+    try:
+        names = [line.strip() for line in unedited.read(file).decode("utf-8-sig").rstrip().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"classes: {file} cannot be read ({error}); expected 'imagenet' or a file of names") from None
+    if not names:
+        raise Problem(f"classes: {file} has no name; expected one a line")
+    if "" in names:  # its number would be the next name's
+        raise Problem(f"classes: {file}, line {names.index('') + 1} is empty; expected a name on every line")
+    return names
+
+
+def imagenet() -> list[str]:
+    """Give the 1000 names of ImageNet's classes as torchvision has them; one that several have with its number.
+
+    They are read from torchvision's text: to import it takes seconds.
+
+    Raises:
+        Problem: torchvision is not installed, or has them elsewhere.
+    """
+    found = find_spec("torchvision")
+    file = Path(found.origin if found and found.origin else "torchvision").parent / "models" / "_meta.py"
+    try:
+        tree = ast.parse(unedited.read(file))
+    except OSError as error:
+        raise Problem(f"classes: imagenet: {file} cannot be read ({error.strerror}); is torchvision there?") from None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_IMAGENET_CATEGORIES":
+            names = ast.literal_eval(node.value)
+            count = Counter(names)
+            return [name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
+    raise Problem(f"classes: imagenet: {file} has no names of classes")
+
+
+def numbered(label: str, classes: list[str] | None) -> str | int:
+    """Return the number that a label is, where classes have names of which none is a number; else the label."""
+    number = classes is not None and label.isascii() and label.isdecimal()
+    return int(label) if number and not any(name.isdecimal() for name in classes) else label
+
+
+def within(folder: Path, name: str) -> Path:
+    """Give a file of a folder by its name in it.
+
+    Raises:
+        Problem: it lies elsewhere, where DVC sees no change of it.
+    """
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise Problem(f"{name!r} is not within {folder}; expected a file in it (a link will do)")
+    return folder / name

@@ -1,0 +1,47 @@
+"""Read boxes as PASCAL VOC annotates them: an XML file a picture."""
+
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from atlas.datasets.shared.lists import content, numbers
+from atlas.study.problem import Problem
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class Annotation(NamedTuple):
+    """Hold what a file says: names and corners x0 y0 x1 y1 of objects, and width and height of the picture."""
+
+    objects: list[tuple[str, list[float]]]
+    size: list[float] | None
+
+
+def annotation(file: Path) -> Annotation:
+    """Read the objects of one picture.
+
+    Raises:
+        Problem: the file is no XML, or a corner is no number.
+    """
+    holds = "XML with an 'object' for each box: its 'name' and its 'bndbox' of xmin, ymin, xmax and ymax"
+    try:
+        root = ElementTree.fromstring(content(file, holds))
+    except ElementTree.ParseError as error:
+        raise Problem(f"{file}: {error}; expected {holds}") from None
+    objects = []
+    for number, one in enumerate(root.iter("object"), 1):
+        corners = [one.findtext(f"bndbox/{name}", "") for name in CORNERS]
+        where = f"{file}: object {number}"
+        box = _read(corners, where, "xmin, ymin, xmax, ymax")
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise Problem(f"{where}: {','.join(corners)}; expected xmin < xmax and ymin < ymax")
+        objects.append((one.findtext("name", ""), box))
+    size = [root.findtext(f"size/{name}") for name in ("width", "height")]
+    return Annotation(objects, None if None in size else _read(size, f"{file}: size", "width, height"))
+
+
+def _read(fields: list, where: str, due: str) -> list[float]:
+    try:
+        return numbers(fields)
+    except ValueError:
+        raise Problem(f"{where}: {','.join(fields)!r:.100}; expected numbers: {due}") from None

@@ -1,0 +1,71 @@
+"""Watch how networks are built: what their functions read, and their classifiers' keys do not hold, is told.
+
+So classifiers are loaded here, as every stage that runs one does.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.cache import keys
+from atlas.inputs.audit import reads
+from atlas.inputs.audit.reading import OF_NETWORKS, Held, Reading
+from atlas.inputs.calls import NETWORK
+from atlas.study.params import path
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import Entry
+
+if TYPE_CHECKING:
+    from atlas.model.classifier import Classifier
+
+
+def load_classifier(study: Path, params: dict, name: str) -> "Classifier":
+    """Set torch up as the engine says, and load a trained classifier.
+
+    Args:
+        study: The folder of params.yaml.
+        params: What it says.
+        name: Of the classifier.
+    """
+    from atlas.model.engine import start
+    from atlas.model.loading import load
+
+    start(params["engine"])
+    network = params["classifiers"][name]["network"]
+    return load(path(study, "classifiers", name), name, network, params["engine"], building)
+
+
+@contextmanager
+def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
+    """Watch while a network is built.
+
+    Args:
+        family: Of the network: its module of `atlas/networks`.
+        function: Its name there.
+        files: That it may read: its classifier's key holds them.
+
+    Raises:
+        Problem: it reads what no key of its classifier holds; also where the function has caught what was raised.
+    """
+    held = _held(family, function)
+    own = {one for file in files for one in (file.resolve(), file.parent.resolve() / file.name)}  # links, bytecode too
+    held = held._replace(files=held.files | own)
+    OF_NETWORKS.update(map(str, own))
+    reading = Reading(Entry("networks", family, function, function, {}, {}), held)
+    try:
+        with reads.watching(reading):
+            yield
+    except Exception:
+        if not reading.faults:
+            raise
+    if reading.faults:
+        raise Problem(f"atlas/networks/{family}.py: {function} {reading.faults[0]}")
+
+
+@cache
+def _held(family: str, function: str) -> Held:
+    """Say what a classifier's key holds of the code of its network."""
+    roots = ((f"atlas.networks.{family}", function), *NETWORK)
+    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))

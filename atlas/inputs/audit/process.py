@@ -1,0 +1,267 @@
+"""Tell whether a process is as it was, and set it back: torch's modes, random numbers, NumPy's, Python's own state."""
+
+import builtins
+import ctypes
+import decimal
+import gc
+import locale
+import math
+import os
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from operator import is_
+from typing import Any, NamedTuple
+
+import numpy as np
+from google_crc32c import value as crc32c
+
+from atlas.inputs.audit.places import PROJECT
+
+
+class Part(NamedTuple):
+    """Something that all code of a process shares: what it is, how to look at it, and how to set it back."""
+
+    what: str
+    get: Callable[[], Any]
+    set: Callable[[Any], object]
+    by_imports: bool = False  # other packages change it when they are imported, which is no fault
+
+
+class Names:
+    """What a module or a class holds, by name; the same as another's where nothing has come in place of it.
+
+    What is added to a module does not count: packages add to themselves when parts of them are imported.
+    """
+
+    def __init__(self, owner: object):
+        self.held = dict(vars(owner))
+        self._grows = not isinstance(owner, type)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Names) and not self.replaced(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def replaced(self, before: "Names") -> list[str]:
+        """Name what has come in place of something else, is gone, or is new to a class."""
+        held = self.held
+        if len(held) == len(before.held) and all(map(is_, held.values(), before.held.values())):
+            return []
+        added = [] if self._grows else [name for name in held if name not in before.held]
+        return added + [name for name, value in before.held.items() if held.get(name, before) is not value]
+
+    def is_own(self, before: "Names") -> bool:
+        """Say whether anything of this project has."""
+        kinds = [getattr(self.held.get(name), "__module__", None) for name in self.replaced(before)]
+        return any(str(kind).partition(".")[0] in PROJECT for kind in kinds)
+
+
+def state() -> dict[str, Any]:
+    """Look at all of it."""
+    return {part.what: _look(part) for part in (*_parts(), *_kernel())}
+
+
+def restored(before: dict[str, Any], imported: bool) -> list[str]:
+    """Set everything back, and name what had changed.
+
+    Args:
+        before: As it was.
+        imported: Whether other packages have been imported since.
+    """
+    known = [part for part in (*_parts(), *_kernel()) if part.what in before]
+    changed = [(part, now) for part in known if not _same(now := _look(part), before[part.what])]
+    for part, _ in changed:
+        part.set(before[part.what])
+    return [part.what for part, now in changed if not (imported and part.by_imports) or _is_own(now, before[part.what])]
+
+
+@cache
+def _parts() -> list[Part]:
+    owners = [builtins, math, os, random, time, np, np.linalg, np.random]
+    if (torch := sys.modules.get("torch")) is None:
+        return [*_of_python(), *_of_numpy(), *map(_of_owner, owners)]
+    owners += [torch, torch.nn.functional, torch.nn.Module, torch.Tensor, torch.fft, torch.linalg]
+    return [*_of_python(), *_of_numpy(), *_of_torch(), *map(_of_owner, owners)]
+
+
+# By how many modules there are: what methods and metrics are given to call.
+KERNEL: dict[int, list[Part]] = {}
+
+
+def _kernel() -> list[Part]:
+    if len(sys.modules) not in KERNEL:
+        KERNEL.clear()
+        names = [name for name in sys.modules if name.startswith(("atlas.model.", "atlas.inputs."))]
+        owners: list[Any] = [sys.modules[name] for name in names]
+        if classifier := sys.modules.get("atlas.model.classifier"):
+            owners.append(classifier.Classifier)
+        KERNEL[len(sys.modules)] = [_of_owner(owner)._replace(by_imports=False) for owner in owners]
+    return KERNEL[len(sys.modules)]
+
+
+def _look(part: Part) -> Any:
+    try:
+        return part.get()
+    except (RuntimeError, OSError) as error:  # of flags that contradict each other, of a folder that is gone
+        return repr(error)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and one and hasattr(one[0], "numel"):
+        torch = sys.modules["torch"]
+        return len(one) == len(other) and all(map(torch.equal, one, other))
+    return one == other
+
+
+def _is_own(now: Any, before: Any) -> bool:
+    return isinstance(now, Names) and now.is_own(before)
+
+
+def _of_owner(owner: Any) -> Part:
+    def put(known: Names) -> None:
+        for name in Names(owner).replaced(known):
+            if name in known.held:
+                setattr(owner, name, known.held[name])
+            else:
+                delattr(owner, name)
+
+    return Part(f"what {owner.__name__} holds", lambda: Names(owner), put, True)
+
+
+def _of_python() -> Iterator[Part]:
+    def environ(known: dict) -> None:
+        for name in [name for name in os.environ._data if name not in known]:
+            os.unsetenv(name)
+            del os.environ._data[name]
+        for name in [name for name, value in known.items() if os.environ._data.get(name) != value]:
+            os.putenv(name, known[name])
+            os.environ._data[name] = known[name]
+
+    def path(known: list[str]) -> None:
+        sys.path[:] = known
+
+    def filters(known: tuple) -> None:
+        warnings.filters[:] = known[0]
+        warnings.showwarning = known[1]
+        warnings._filters_mutated()
+
+    def streams(known: tuple) -> None:
+        sys.stdout, sys.stderr = known
+
+    def finders(known: tuple) -> None:
+        sys.meta_path[:], sys.path_hooks[:] = known
+
+    def decimals(known: tuple) -> None:
+        decimal.getcontext().prec, decimal.getcontext().rounding = known
+
+    context = decimal.getcontext
+    yield Part("Python's random numbers", random.getstate, random.setstate)
+    # Not through os.environ: that is watched, and slow.
+    yield Part("the environment", lambda: dict(os.environ._data), environ, True)
+    yield Part("the working directory", os.getcwd, os.chdir)
+    yield Part("sys.path", lambda: [*sys.path], path, True)
+    yield Part("the filters of warnings", lambda: ([*warnings.filters], warnings.showwarning), filters, True)
+    yield Part("the limit of recursion", sys.getrecursionlimit, sys.setrecursionlimit, True)
+    yield Part("the garbage collector", gc.isenabled, lambda on: gc.enable() if on else gc.disable())
+    yield Part("what finds modules", lambda: ([*sys.meta_path], [*sys.path_hooks]), finders, True)
+    yield Part("the precision of decimal numbers", lambda: (context().prec, context().rounding), decimals)
+    yield Part("the locale", lambda: locale.setlocale(locale.LC_ALL), lambda to: locale.setlocale(locale.LC_ALL, to))
+    yield Part(
+        "cv2's number of threads",
+        lambda: cv2.getNumThreads() if (cv2 := sys.modules.get("cv2")) else None,
+        lambda known: known is None or sys.modules["cv2"].setNumThreads(known),
+        True,
+    )
+    yield Part("the standard streams", lambda: (sys.stdout, sys.stderr), streams)
+
+
+def _of_numpy() -> Iterator[Part]:
+    generator = np.random.get_bit_generator()
+    # 624 words and the place among them, where NumPy holds them: to copy them out takes 30 microseconds.
+    words = (ctypes.c_ubyte * 2500).from_address(generator.ctypes.state_address)
+    kept: dict[int, Any] = {}  # the last two states, by digest
+
+    def drawn() -> int:
+        bits = crc32c(words)
+        kept[bits] = kept.pop(bits) if bits in kept else np.random.get_state()
+        if len(kept) > 2:
+            del kept[next(iter(kept))]
+        return bits
+
+    yield Part("NumPy's generator", np.random.get_bit_generator, np.random.set_bit_generator)
+    yield Part("NumPy's random numbers", drawn, lambda bits: np.random.set_state(kept[bits]))
+    yield Part("NumPy's treatment of errors", lambda: (np.geterr(), np.geterrcall()), _set_errors)
+
+
+def _set_errors(known: tuple) -> None:
+    np.seterr(**known[0])
+    np.seterrcall(known[1])
+
+
+def _of_torch() -> Iterator[Part]:
+    import torch
+    from torch import backends
+    from torch.nn.modules import module
+
+    def attribute(owner: Any, name: str, what: str) -> Part:
+        return Part(what, lambda: getattr(owner, name), lambda value: setattr(owner, name, value))
+
+    def autocast(known: list) -> None:
+        for device, (on, dtype) in zip(devices, known, strict=True):
+            torch.set_autocast_enabled(device, on)
+            torch.set_autocast_dtype(device, dtype)
+
+    def drawn() -> list[torch.Tensor]:
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
+
+    def draw(known: list[torch.Tensor]) -> None:
+        torch.set_rng_state(known[0])
+        torch.cuda.set_rng_state_all(known[1:])
+
+    devices = ("cpu", "cuda")
+    hooks = [hooks for name, hooks in vars(module).items() if name.startswith("_global_") and isinstance(hooks, dict)]
+    least = sys.float_info.min
+    yield Part("torch's random numbers", drawn, draw)
+    yield Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
+    # What torch.get_default_device looks at first; to ask it takes 20 microseconds.
+    context = torch._GLOBAL_DEVICE_CONTEXT
+    yield Part(
+        "torch's default device",
+        lambda: getattr(context, "device_context", None),
+        lambda _: torch.set_default_device(None),
+    )
+    yield Part("torch's number of threads", torch.get_num_threads, torch.set_num_threads)
+    yield Part("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled)
+    yield Part("torch's inference mode", torch.is_inference_mode_enabled, lambda _: None)
+    yield Part("torch's modes", torch._C._len_torch_function_stack, lambda _: None)
+    yield Part("torch's detection of anomalies", torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly)
+    yield Part(
+        "torch's autocast",
+        lambda: [(torch.is_autocast_enabled(one), torch.get_autocast_dtype(one)) for one in devices],
+        autocast,
+    )
+    yield Part("torch's algorithms", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode)
+    yield Part("torch's precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision)
+    yield Part("torch's treatment of denormal numbers", lambda: least / 2 == 0, torch.set_flush_denormal)
+    yield Part(
+        "torch's hooks of all layers",
+        lambda: [*map(len, hooks)],
+        lambda _: [one.clear() for one in hooks],
+    )
+    yield attribute(torch.utils.deterministic, "fill_uninitialized_memory", "torch's filling of memory")
+    for owner in (backends.cudnn, backends.mkldnn):
+        for name, flag in vars(type(owner)).items():
+            # The new spelling of allow_tf32 contradicts the old one once both were set.
+            if isinstance(flag, backends.ContextProp) and name not in ("fp32_precision", "depthwise_kernel"):
+                yield attribute(owner, name, f"torch.backends.{owner.m.__name__.split('.')[-1]}.{name}")
+    for name in ("enabled", "strategy"):
+        yield attribute(backends.opt_einsum, name, f"torch.backends.opt_einsum.{name}")
+    for name in ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"):
+        yield attribute(backends.cuda.matmul, name, f"torch.backends.cuda.matmul.{name}")
+    for name in [name.removesuffix("_enabled") for name in vars(backends.cuda) if name.endswith("_sdp_enabled")]:
+        enabled, enable = getattr(backends.cuda, f"{name}_enabled"), getattr(backends.cuda, f"enable_{name}")
+        yield Part(f"torch's attention ({name})", enabled, enable)

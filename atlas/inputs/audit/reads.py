@@ -1,0 +1,149 @@
+"""Tell what a function reads while it is called: modules of this project, files, the environment, programs, networks.
+
+What its rows' keys do not hold is a fault: were it changed, the old values would stand. Python tells of most reading
+(PEP 578), whichever thread does it. Not seen are files that compiled code opens by itself, as `cv2.imread`:
+those functions are found in the source (`atlas.cache.fingerprint.unheld`).
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+from atlas.inputs.audit import events, places
+from atlas.inputs.audit.places import is_own, relative
+from atlas.inputs.audit.reading import Reading
+from atlas.study.problem import Fault
+
+# Modules of Python's through which the environment is asked.
+MAPPINGS = ("os", "collections.abc", "_collections_abc")
+# Those through which it is asked about files.
+FINDING = ("os", "genericpath", "glob", "ntpath", "pathlib", "posixpath")
+# The calls under way, the innermost last; None while the kernel works in between.
+ACTIVE: list[Reading | None] = []
+INSTALLED: list[bool] = []
+
+
+@contextmanager
+def watching(reading: Reading) -> Iterator[None]:
+    """Watch what is read, and keep modules of this project out of reach that a call's keys do not hold."""
+    if not INSTALLED:
+        INSTALLED.append(True)
+        places.prepare()
+        sys.addaudithook(_audit)
+    kinds = type(os.environ), type(os.environb)
+    os.environ.__class__ = os.environb.__class__ = Environment
+    stat, access = os.stat, os.access
+    os.stat, os.access = _judged(stat), _judged(access)
+    reading.hide()
+    ACTIVE.append(reading)
+    try:
+        yield
+    finally:
+        ACTIVE[-1] = None
+        reading.show()
+        os.environ.__class__, os.environb.__class__ = kinds
+        os.stat, os.access = stat, access
+        ACTIVE.pop()
+
+
+@contextmanager
+def paused() -> Iterator[Reading | None]:
+    """Let the kernel work within a call, if there is one: what it reads is not the function's."""
+    outer = next((one for one in reversed(ACTIVE) if one is not None), None)
+    ACTIVE.append(None)
+    if outer is not None:
+        outer.show()
+    try:
+        yield outer
+    finally:
+        if outer is not None:
+            outer.hide()
+        ACTIVE.pop()
+
+
+class Environment(os._Environ):
+    """The environment while a function is called: this project's code must not read it."""
+
+    def __getitem__(self, key: Any) -> Any:
+        _asked(key)
+        return super().__getitem__(key)
+
+    def __iter__(self) -> Iterator:
+        _asked("all of it")
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        _asked("its size")
+        return super().__len__()
+
+    def __repr__(self) -> str:
+        _asked("all of it")
+        return super().__repr__()
+
+
+def _asked(key: object) -> None:
+    reading = _concerned()
+    if reading is not None and (frame := _asking(MAPPINGS)):
+        where = f"make it a setting in params.yaml ({_at(frame)})"
+        _stop(reading, f"reads the environment ({key}), which no key holds: {where}")
+
+
+def _judged(function: Callable) -> Callable:
+    """Have a function of `os` judged that asks about a file: Python does not tell of it."""
+
+    @wraps(function)
+    def judging(path: Any, *given: Any, **named: Any) -> Any:
+        reading = _concerned()
+        if reading is not None and named.get("dir_fd") is None and _asking(FINDING):
+            _judge(reading, events.asked, path)
+        return function(path, *given, **named)
+
+    return judging
+
+
+def _asking(through: tuple[str, ...]) -> FrameType | None:
+    """Give the frame of this project's code that asks, itself or through modules of Python's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and (frame.f_globals.get("__name__") in (__name__, *through) or frame.f_code.co_name == "expandvars"):
+        frame = frame.f_back
+    return frame if frame and is_own(frame.f_code.co_filename) else None
+
+
+def _audit(event: str, given: tuple) -> None:
+    if ACTIVE and event in events.JUDGES:
+        reading = _concerned()
+        if reading is not None:
+            _judge(reading, events.JUDGES[event], given)
+
+
+def _judge(reading: Reading, judge: Callable[[Reading, Any], str | None], given: Any) -> None:
+    thread = threading.get_ident()
+    reading.judging.add(thread)  # what judging itself does is not the function's
+    try:
+        told = judge(reading, given)
+    finally:
+        reading.judging.remove(thread)
+    if told:
+        _stop(reading, told)
+
+
+def _concerned() -> Reading | None:
+    """Give the call under way, if this thread works for it, and not at judging it."""
+    reading, thread = ACTIVE[-1] if ACTIVE else None, threading.get_ident()
+    return reading if reading is not None and thread not in reading.others | reading.judging else None
+
+
+def _stop(reading: Reading, told: str) -> None:
+    """Note a fault, and raise it where the function itself runs: in others' threads somebody may wait for ever."""
+    reading.faults.append(told)
+    if threading.get_ident() == reading.own:
+        raise Fault(told, reading.bound.kind, reading.bound.name)
+
+
+def _at(frame: FrameType) -> str:
+    return f"{relative(os.path.realpath(frame.f_code.co_filename))}, line {frame.f_lineno}"

@@ -1,0 +1,186 @@
+"""Tell whether what a function is given is as it was: tensors, arrays, lists, and the network of a classifier.
+
+Version counters see what writes through torch. What goes around them (`.data`, `.numpy()`) changes bytes, which are
+digested: all of them up to a size, else blocks spread over them, so that a change of few values in a large tensor that
+also goes around the counters is not seen.
+"""
+
+import ctypes
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from google_crc32c import value as crc32c
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from atlas.model.classifier import Classifier
+
+LARGE = 32 * 2**20  # bytes of a tensor, or of all of a network: beyond, blocks are digested
+BLOCK, BLOCKS = 2**14, 8
+# Set where a hook ever was, and read by nothing that computes.
+HARMLESS = ("_is_full_backward_hook",)
+COUNTS = "passes"  # of a classifier: what it counts by itself
+
+# What objects were like when they were first given, by identity; an object that is gone takes its state along.
+_KNOWN: dict[int, tuple[weakref.ref, object]] = {}
+
+
+class OnDevice(NamedTuple):
+    """Bytes of a tensor that lies on an accelerator, which are compared there."""
+
+    data: "Tensor"
+
+    def __eq__(self, other: object) -> bool:
+        import torch
+
+        return isinstance(other, OnDevice) and torch.equal(self.data, other.data)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def first(value: Any) -> object:
+    """Give the state of a value when it was first given, or its present one if this is the first time."""
+    if isinstance(value, list | tuple):
+        return [first(one) for one in value]
+    if not isinstance(value, np.ndarray) and not is_tensor(value) and not hasattr(value, COUNTS):
+        return state(value)
+    place = id(value)
+    known = _KNOWN.get(place)
+    if known is None or known[0]() is not value:
+        known = _KNOWN[place] = weakref.ref(value, lambda _: _KNOWN.pop(place, None)), state(value)
+    return known[1]
+
+
+def state(value: Any) -> object:
+    """Spell what a value is like; states are compared by ==."""
+    if is_tensor(value):
+        return _tensor(value, value.numel() * value.element_size() <= LARGE)
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    if isinstance(value, list | tuple):
+        return [state(one) for one in value]
+    if isinstance(value, dict):
+        return {name: state(one) for name, one in value.items()}
+    if isinstance(value, int | float | str | bytes | bool | type(None)):
+        return repr(value)
+    if hasattr(value, COUNTS):
+        return of_classifier(value)
+    if hasattr(value, "named_parameters"):
+        return [_module(module, True) for module in value.modules()]
+    return id(value)
+
+
+def renew(classifier: "Classifier") -> None:
+    """Take a classifier for what it is now."""
+    known = _KNOWN[id(classifier)]
+    _KNOWN[id(classifier)] = known[0], of_classifier(classifier)
+
+
+def same(before: object, after: object) -> bool:
+    """Say whether a state is still as it was; what has been added to a mapping since is not looked at."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return all(name in after and same(old, after[name]) for name, old in before.items())
+    return before == after
+
+
+def of_classifier(classifier: "Classifier") -> dict[str, object]:
+    """Spell what a classifier is like: its own values, and parameters, buffers, hooks and attributes of its networks.
+
+    A cut of its network that is made later is no change.
+    """
+    found: dict[str, object] = {"": [*vars(classifier)]}
+    parts: dict[str, nn.Module] = {}
+    for name, value in vars(classifier).items():
+        if name != COUNTS:
+            _gather(name, value, found, parts)
+    small = sum(one.numel() * one.element_size() for network in parts.values() for one in _held(network)) <= LARGE
+    return found | {name: [_module(module, small) for module in network.modules()] for name, network in parts.items()}
+
+
+def networks(classifier: "Classifier") -> list["nn.Module"]:
+    """Give all networks of a classifier: the plain one, and its halves at every cut."""
+    parts: dict[str, nn.Module] = {}
+    for name, value in vars(classifier).items():
+        _gather(name, value, {}, parts)
+    return [*parts.values()]
+
+
+def _gather(name: str, value: Any, found: dict[str, object], parts: dict[str, "nn.Module"]) -> None:
+    torch = sys.modules["torch"]
+    if isinstance(value, torch.nn.Module):
+        parts[name] = value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            _gather(f"{name}.{key}", one, found, parts)
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            _gather(f"{name}.{place}", one, found, parts)
+    else:
+        found[name] = state(value) if isinstance(value, torch.Tensor) else repr(value)
+
+
+def _held(network: "nn.Module") -> list["Tensor"]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def _module(module: "nn.Module", small: bool) -> list[object]:
+    """Spell one layer: its class and attributes by identity, how many hooks it has, and the tensors that it holds."""
+    own = vars(module)
+    kind = type(module)
+    found: list[object] = [id(kind), id(kind.forward)]
+    found += [id(value) for name, value in own.items() if name not in HARMLESS]
+    for name, value in own.items():
+        if isinstance(value, dict):
+            found.append((name, [*map(id, value.values())]) if name != "_modules" else [*value])
+    tensors = [*own["_parameters"].values(), *own["_buffers"].values()]
+    return found + [_tensor(one, small) for one in tensors if one is not None]
+
+
+def _tensor(tensor: "Tensor", small: bool) -> tuple[object, ...]:
+    version = None if tensor.is_inference() else tensor._version
+    about = (version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad)
+    about += tuple(vars(tensor))  # attributes that somebody has given it
+    grad = id(tensor.grad) if tensor.is_leaf else None
+    return *about, grad, tensor._backward_hooks is None, _digest(tensor, small)
+
+
+def _digest(tensor: "Tensor", small: bool) -> object:
+    import torch
+
+    if tensor.device.type != "cpu":
+        flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+        parts = [flat] if small else [flat[at : at + BLOCK] for at in _places(len(flat))]
+        return OnDevice(torch.cat(parts))  # a copy, also of one
+    dense = tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
+    if dense:
+        return _bytes(tensor.data_ptr(), tensor.numel() * tensor.element_size(), small)
+    storage = tensor.untyped_storage()
+    return _bytes(storage.data_ptr(), storage.nbytes(), small)
+
+
+def _array(array: np.ndarray) -> tuple[object, ...]:
+    about = array.shape, array.strides, array.dtype.str, array.flags.writeable
+    if array.dtype.hasobject:
+        return *about, repr(array.tolist())
+    whole = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    return *about, _bytes(whole.ctypes.data, whole.nbytes, whole.nbytes <= LARGE)
+
+
+def _bytes(address: int, size: int, small: bool) -> object:
+    if not size:
+        return 0
+    parts = [(0, size)] if small else [(at, min(BLOCK, size - at)) for at in _places(size)]
+    return [crc32c((ctypes.c_ubyte * length).from_address(address + at)) for at, length in parts]
+
+
+def _places(size: int) -> list[int]:
+    return [0] if size <= BLOCK * BLOCKS else np.linspace(0, size - BLOCK, BLOCKS, dtype=int).tolist()
+
+
+def is_tensor(value: object) -> bool:
+    """Say whether a value is a tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)

@@ -1,0 +1,216 @@
+"""Give what methods and metrics are judged on, row by row: images and grids, targets, masks, boxes, tiles, seeds.
+
+A function names the evidence it needs; its rows' keys hold the digests of just that. Pixels and masks are read where
+they are needed, a batch at a time: no stage holds those of all rows.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import zarr
+
+from atlas.cache.keys import digest
+from atlas.cache.stores import read, values
+from atlas.model.memory import forget
+from atlas.study.params import path
+from atlas.study.seeds import image_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+READ = 64  # rows whose pixels or masks are in memory at a time, to be digested
+
+
+class Rows:
+    """Rows of an array, of which those that are asked for by position are read or made."""
+
+    def __init__(self, shape: tuple[int, ...], take: Callable[[np.ndarray], np.ndarray]):
+        self.shape, self.take = shape, take
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        return self.take(positions)
+
+
+class Evidence(NamedTuple):
+    """Rows of one kind, flattened: one per image, or one per tile of each grid."""
+
+    group: str
+    dims: tuple[str, ...]
+    lead: tuple[int, ...]
+    coords: dict[str, tuple[tuple[str, ...], np.ndarray]]
+    pixels: np.ndarray | Rows  # of the picture that `picture` points to, one per row
+    picture: np.ndarray
+    ids: list[str]
+    arrays: dict[str, np.ndarray | Rows]  # evidence by name, one per row
+    background: np.ndarray  # pixels of the background set, the same for all rows
+    seed: int
+    pictures: list[bytes]  # digests of `pixels`
+
+    @property
+    def side(self) -> tuple[int, int]:
+        """Give the pictures' height and width."""
+        return self.pixels.shape[-2:]
+
+
+def gathered(study: Path, classifier: str, seed: int) -> dict[str, Evidence]:
+    """Read the evaluation images of a classifier, and its grids where it has any, by group."""
+    found = {"images": images(study, classifier, seed)}
+    place = path(study, "grids", classifier)
+    return found if "absent" in read(place, "the grids").attrs else found | {"grids": grids(study, classifier, seed)}
+
+
+def lacking(study: Path, classifier: str, names: list[str]) -> str | None:
+    """Say which of the evidence that a method or metric names a classifier has none of; None where it has all.
+
+    Args:
+        study, classifier: The folder of params.yaml, and whose evidence.
+        names: Evidence, as functions name it.
+    """
+    if "tiles" in names and (absent := read(path(study, "grids", classifier), "the grids").attrs.get("absent")):
+        return f"the classifier {classifier} has no grids: {absent}"
+    about = read(path(study, "images", classifier), "the evaluation images")
+    for name in [name for name in ("boxes", "masks") if name in names and not about.attrs["known"]]:
+        return f"the dataset {about.attrs['dataset']} has no {name}"
+    if "background" in names and not about["background"]["image"].shape[0]:
+        return f"there are no background images: classifiers.{classifier}.images.background is 0"
+    return None
+
+
+def images(study: Path, classifier: str, seed: int) -> Evidence:
+    """Read the evaluation images of a classifier, with masks and boxes where the dataset has any."""
+    place = path(study, "images", classifier)
+    store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
+    ids = values(store, "image")
+    arrays: dict[str, np.ndarray | Rows] = {"targets": values(store, "target")}
+    if "mask" in store:
+        arrays |= {"masks": _stored(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
+    coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
+    rows, pixels, background = np.arange(len(ids)), _stored(store, "pixels"), values(apart, "pixels")
+    known = ids.tolist(), arrays, background, seed, _each(pixels)
+    return Evidence("images", ("image",), (len(ids),), coords, pixels, rows, *known)
+
+
+def grids(study: Path, classifier: str, seed: int) -> Evidence:
+    """Read the grids of a classifier: a row for each tile, whose class is its target."""
+    place = path(study, "grids", classifier)
+    store, apart = read(place / "grids", "the grids"), read(place / "background", "the background grids")
+    names, targets = values(store, "grid"), values(store, "target")
+    count, tiles = targets.shape
+    pixels = _stored(store, "pixels")
+    coords = {
+        "grid": (("grid",), names),
+        "tile": (("tile",), np.arange(tiles)),
+        "target": (("grid", "tile"), targets),
+    }
+    picture = np.repeat(np.arange(count), tiles)
+    places = tile_masks(pixels.shape[-2:], tiles)
+    of_rows = Rows((count * tiles, *places.shape[1:]), lambda rows: places[rows % tiles])
+    arrays = {"targets": targets.reshape(-1), "tiles": of_rows}
+    known = names[picture].tolist(), arrays, values(apart, "pixels"), seed, _each(pixels)
+    return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
+
+
+def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
+    """Mark each tile of a grid, row by row."""
+    n = round(tiles**0.5)
+    height, width = side[0] // n, side[1] // n
+    masks = np.zeros((tiles, *side), bool)
+    for tile in range(tiles):
+        y, x = (tile // n) * height, (tile % n) * width
+        masks[tile, y : y + height, x : x + width] = True
+    return masks
+
+
+def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
+    """Digest the named evidence of each row; names that are no row's own (classifier, maps) are left to the caller."""
+    background = digest(*_each(evidence.background)) if "background" in names else b""
+    parts = []
+    for rows in _blocks(len(evidence.ids)):
+        held = {name: evidence.arrays[name][rows] for name in names if name in evidence.arrays}
+        for at, i in enumerate(rows):
+            row: list[object] = []
+            for name in sorted(names):
+                if name == "images":
+                    row += [name, evidence.pictures[evidence.picture[i]]]
+                elif name == "background":
+                    row += [name, background]
+                elif name == "seeds":
+                    row += [name, evidence.seed, evidence.ids[i]]
+                elif name in held:
+                    value = held[name][at]
+                    if name == "boxes":  # without the padding, as long as the image with most boxes needs
+                        value = value[(value != -1).any(axis=1)]
+                    row += [name, value.tobytes(), value.dtype.str, list(value.shape)]
+            parts.append(digest(*row))
+    return parts
+
+
+def batches(
+    wanted: dict[Any, np.ndarray], size: int, evidence: Evidence, device: str, whole: frozenset = frozenset()
+) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
+    """Give wanted rows batch by batch: who wants them, which, and their evidence.
+
+    All who want the same rows of a batch are given the very same tensors, so that work they share is done once. Who is
+    in `whole` gets all its rows at once, first.
+    """
+    background = intensities(evidence.background, device)
+    everything = (0, max(1, len(evidence.ids)), whole)
+    parts = [(start, size, wanted.keys() - whole) for start in range(0, len(evidence.ids), size)]
+    for start, length, names in [everything, *parts]:
+        forget(batch=True)
+        made: dict[bytes, dict] = {}
+        for name, positions in wanted.items():
+            part = positions[(positions >= start) & (positions < start + length)]
+            if len(part) and name in names:
+                if part.tobytes() not in made:
+                    made[part.tobytes()] = {**tensors(evidence, part, device), "background": background}
+                yield name, part, made[part.tobytes()]
+
+
+def tensors(evidence: Evidence, positions: np.ndarray, device: str) -> dict[str, Any]:
+    """Give the evidence of some rows as tensors on a device, by name."""
+    import torch
+
+    pictures = intensities(evidence.pixels[evidence.picture[positions]], device)
+    found = {name: torch.from_numpy(values[positions]).to(device) for name, values in evidence.arrays.items()}
+    seeds = [image_seed(evidence.seed, evidence.ids[i]) for i in positions]
+    return {**found, "images": pictures, "seeds": seeds}
+
+
+def of_row(evidence: Evidence, row: int, device: str) -> dict[str, Any]:
+    """Give the evidence of one row as tensors of its own, of which nothing has been made before."""
+    background = intensities(evidence.background, device)
+    return {**tensors(evidence, np.array([row]), device), "background": background}
+
+
+def intensities(pixels: np.ndarray, device: str) -> "Tensor":
+    """Give bytes as intensities in [0, 1] on a device."""
+    import torch
+
+    return torch.from_numpy(pixels).to(device).float().div(255)
+
+
+def some(evidence: Evidence, positions: np.ndarray) -> str:
+    """Name a few of some rows' images, for a message."""
+    ids = [evidence.ids[i] for i in positions]
+    return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+
+
+def _stored(store: zarr.Group, name: str) -> Rows:
+    return Rows(store[name].shape, lambda rows: values(store, name, rows))
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, READ):
+        yield np.arange(start, min(count, start + READ))
+
+
+def _each(pixels: np.ndarray | Rows) -> list[bytes]:
+    blocks = (pixels[rows] for rows in _blocks(len(pixels)))
+    return [digest(picture.tobytes(), list(picture.shape)) for block in blocks for picture in block]

@@ -1,0 +1,83 @@
+"""Read the images of one split of a dataset, a few megabytes of them at a time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import zarr
+
+from atlas.cache.keys import digest
+from atlas.cache.stores import read, values
+from atlas.study.params import path
+
+READ_BYTES = 2**24  # of pixels that are in memory at a time
+HELD_BYTES = 2**28  # of pixels that are kept in memory, where images are read again and again
+
+
+class Split(NamedTuple):
+    """The images of a split: where they stand in the dataset's store, and their labels."""
+
+    dataset: str
+    store: zarr.Group
+    rows: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return the channels, height and width of an image."""
+        return self.store["pixels"].shape[1:]
+
+    @property
+    def classes(self) -> list[str]:
+        """Return the names of the dataset's classes."""
+        return self.store.attrs["classes"]
+
+    def pixels(self, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Read the pixels of some of its images, all of them unless told which."""
+        return values(self.store, "pixels", self.rows[positions])
+
+    def at_a_time(self, multiple: int = 1) -> int:
+        """Say how many images are read at a time: a multiple of a number."""
+        return max(1, READ_BYTES // max(1, int(np.prod(self.shape))) // multiple) * multiple
+
+    def blocks(self, multiple: int = 1) -> Iterator[slice]:
+        """Split the images into blocks that are read one at a time, each of a multiple of a number of images."""
+        size = self.at_a_time(multiple)
+        for start in range(0, len(self), size):
+            yield slice(start, min(start + size, len(self)))
+
+    def kept(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what gives the pixels of images by their positions, in any order, again and again.
+
+        As many of the first images as fit into `HELD_BYTES` are held; the others are read each time.
+        """
+        count = HELD_BYTES // max(1, int(np.prod(self.shape)))
+        first = Split(self.dataset, self.store, self.rows[:count], self.labels[:count])
+        held = np.empty((len(first), *self.shape), "uint8")
+        for part in first.blocks():
+            held[part] = first.pixels(part)
+
+        def pixels(positions: np.ndarray) -> np.ndarray:
+            found, known = np.empty((len(positions), *self.shape), "uint8"), positions < len(held)
+            found[known] = held[positions[known]]
+            if not known.all():
+                found[~known] = self.pixels(positions[~known])
+            return found
+
+        return pixels
+
+    def digest(self) -> bytes:
+        """Digest its images and labels."""
+        of_images = [digest(one.tobytes(), list(one.shape)) for part in self.blocks() for one in self.pixels(part)]
+        return digest(*of_images, self.labels.tolist())
+
+
+def split(study: Path, dataset: str, name: str) -> Split:
+    """Find the images of a split of a dataset."""
+    store = read(path(study, "datasets", dataset), f"the dataset {dataset}")
+    rows = np.flatnonzero(values(store, "split") == name)
+    return Split(dataset, store, rows, values(store, "label")[rows])

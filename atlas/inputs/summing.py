@@ -1,0 +1,47 @@
+"""See that a sum over an attribution's features says something."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from torch import Tensor
+
+from atlas.model.cancelling import FEW, REASON, cancelled, exact, noise
+from atlas.model.classifier import Classifier
+from atlas.model.outputs import NotFinite
+from atlas.study.problem import Unsupported
+from atlas.study.schema.settings import Entry, canonical
+
+
+def check_sum(
+    bound: Entry, attributions: Tensor, given: dict[str, Any], call: Callable[[Entry, dict[str, Any]], Tensor]
+) -> None:
+    """Refuse to sum attributions at a layer over features where they cancel for any image, found once for an entry.
+
+    Args:
+        bound: The method.
+        attributions: What it gave of a batch.
+        given: Evidence of the batch, by name.
+        call: Calls a method with evidence.
+
+    Raises:
+        Unsupported: so it is.
+    """
+    inside = bound.settings.get("layer", "input") != "input"
+    if bound.options["channels"] != "sum" or not inside or attributions.shape[1] == 1:
+        return
+    known = bound.function, canonical(bound.settings)
+    found = given["classifier"].found
+    if known not in found:
+        found[known] = _cancels(bound, given["classifier"], tuple(given["images"].shape[1:]), call)
+    if found[known]:
+        raise Unsupported(REASON)
+
+
+def _cancels(bound: Entry, classifier: Classifier, shape: tuple[int, ...], call: Callable) -> bool:
+    images = noise(classifier, shape)
+    with exact(classifier) as known, suppress(NotFinite):  # on noise; of the images, passes will tell
+        evidence = {"classifier": known, "images": images, "seeds": list(range(FEW)), "background": images}
+        evidence["targets"] = known.logits(images).argmax(1)
+        return cancelled(call(bound, evidence))
+    return False

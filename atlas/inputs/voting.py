@@ -1,0 +1,119 @@
+"""Let noisy copies of images vote on which pixels are at the top of their maps (Anani et al. 2025)."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atlas.inputs.certification import UNDEFINED
+from atlas.inputs.sparsify import scale_of, sparsify
+from atlas.model.arrays import Images, Seeds, Targets
+from atlas.model.classifier import Classifier
+from atlas.study.problem import Fault
+from atlas.study.seeds import generator
+
+
+def votes(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    explain: dict[str, Callable],
+    passes: dict[str, dict[str, int]],
+    *,
+    form: Literal["strict", "strict_rectified", "authors"],
+    sigma: float,
+    levels: list[int],
+    first: int,
+    rest: int,
+) -> dict[str, Any]:
+    """Count in how many noisy copies' maps each pixel is at the top, in full batches over images and copies.
+
+        x + σ · ε, ε ~ N(0, 1), added to intensities and not clipped
+
+    The noise is drawn for each image and copy; smoothings share it, and so do the tiles of a grid.
+
+    Args:
+        classifier, images, targets, seeds: Of the rows.
+        explain: What makes maps, by method.
+        passes: Those that each method takes are added.
+        form: How the top of a map is told (atlas.inputs.sparsify).
+        sigma: Standard deviation of the noise, in intensities.
+        levels: Shares of the pixels that are the top, in percent.
+        first: Copies that say which label is tested.
+        rest: Copies that test it.
+
+    Returns:
+        For each method its counts, or what it raised: Unsupported or whatever else; the counts of the others are none
+        the worse. Where the map of any copy of an image is not finite its counts are undefined: 0, and `tied` is
+        UNDEFINED at every level.
+
+    Raises:
+        Fault: a method did what it must not.
+    """
+    rows, number, device = len(images), copies(form=form, first=first, rest=rest), images.device
+    row = torch.arange(rows, device=device).repeat_interleave(number)
+    draw = torch.arange(first + rest - number, first + rest, device=device).repeat(rows)  # -1 is the image itself
+    counts = {name: _Counts(images, form, levels, first) for name in explain}
+    raised: dict[str, Exception] = {}
+    for start in range(0, len(row), classifier.batch):
+        r, d = row[start : start + classifier.batch], draw[start : start + classifier.batch]
+        noisy, wanted, own = noised(images, seeds, r, d, sigma), targets[r], [seeds[i] for i in r.tolist()]
+        for name in [name for name in explain if name not in raised]:
+            before = dict(classifier.passes)
+            try:
+                maps = explain[name](classifier, noisy, wanted, own)
+                counts[name].add(maps, r, d)
+            except Fault:  # what was at hand may be spoiled, for all of them
+                raise
+            except Exception as error:  # whatever it is, the votes on other methods must not be lost to it
+                raised[name] = error
+            for kind, count in passes[name].items():
+                passes[name][kind] = count + classifier.passes[kind] - before[kind]
+    return {name: raised.get(name) or counts[name].found() for name in explain}
+
+
+def noised(images: Tensor, seeds: list[int], row: Tensor, draw: Tensor, sigma: float) -> Tensor:
+    """Add noise to images, each copy's own; the draw -1 adds none."""
+    shape = images.shape[1:]
+    noise = [
+        torch.randn(shape, generator=generator(seeds[r], "certify", d)) if d >= 0 else torch.zeros(shape)
+        for r, d in zip(row.tolist(), draw.tolist(), strict=True)
+    ]
+    return images[row] + sigma * torch.stack(noise).to(images.device)
+
+
+def copies(*, form: str, first: int, rest: int, **others: object) -> int:
+    """Say how many maps a row takes: of its noisy copies and, for the authors' scale, of the image itself."""
+    return first + rest + (form == "authors")
+
+
+class _Counts:
+    """The votes on one method's maps, row by row."""
+
+    def __init__(self, images: Images, form: str, levels: list[int], first: int):
+        rows, side, device = len(images), images.shape[-2:], images.device
+        self._form, self._levels, self._first = form, levels, first
+        self._votes = torch.zeros(2 * rows, len(levels), *side, dtype=torch.uint8, device=device)
+        self._tied = torch.zeros(rows, len(levels), dtype=torch.int32, device=device)
+        self._scales = torch.ones(rows, device=device)
+        self._undefined = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def add(self, maps: Tensor, row: Tensor, draw: Tensor) -> None:
+        finite = torch.isfinite(maps).flatten(1).all(dim=1)
+        self._undefined[row[~finite]] = True
+        maps = torch.where(finite[:, None, None], maps, 0)
+        clean = draw < 0
+        self._scales[row[clean]] = scale_of(maps[clean])
+        row, draw, maps = row[~clean], draw[~clean], maps[~clean]
+        tops, ties = sparsify(maps, levels=self._levels, form=self._form, scales=self._scales[row])
+        self._votes.index_add_(0, 2 * row + (draw >= self._first), tops.byte())
+        self._tied.index_add_(0, row, ties.int())
+
+    def found(self) -> dict[str, np.ndarray]:
+        first, rest = self._votes.view(-1, 2, *self._votes.shape[1:]).cpu().numpy().swapaxes(0, 1)
+        tied, undefined = self._tied.cpu().numpy().astype("uint16"), self._undefined.cpu().numpy()
+        first[undefined], rest[undefined], tied[undefined] = 0, 0, UNDEFINED
+        return {"first": first, "rest": rest, "tied": tied}

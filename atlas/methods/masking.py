@@ -1,0 +1,143 @@
+"""Methods that hide parts of the image and watch the output."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from atlas.methods.shared.fill import color
+from atlas.methods.shared.masks.cells import averaged, check_cells, mask_maker, stacked
+from atlas.methods.shared.masks.masking import answers
+from atlas.methods.shared.masks.windows import covering, spread_over
+from atlas.model.arrays import Attributions, Images, Logits, Targets
+from atlas.model.classifier import Classifier
+from atlas.model.memory import shared
+
+ATTRS = {
+    "occlusion": {
+        "long_name": "Occlusion",
+        "units": "logit",
+        "reference": "zeiler2014visualizing",
+    },
+    "rise": {
+        "long_name": "RISE",
+        "units": "probability",
+        "reference": "petsiuk2018rise",
+    },
+}
+
+
+def occlusion(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    *,
+    window: int,
+    stride: int,
+    fill: Literal["black", "mean"],
+) -> Attributions:
+    """Hide one square window after another and spread the drop of the target's logit over it.
+
+        A = Σ_v (f(x) − f(x with v filled)) / |v| · 1[in v]
+
+    Windows begin half a window before the border and end as far beyond the other, so that every pixel is covered, and
+    equally often where the stride is a window or half of one; |v| counts the pixels of a window that lie in the image.
+
+    Args:
+        window: Side of the window in pixels.
+        stride: Distance between neighboring windows, at most window.
+        fill: What hides a window.
+
+    Returns:
+        Signed attributions in logits, one channel. They sum to the sum of all drops. With window and stride 1 on a
+        linear classifier, from black: w · x summed over channels.
+
+    Differs from the paper: differences of the logit, spread and summed, where it shows the output itself.
+    """
+    filling = color(classifier, fill)
+    windows = covering("occlusion", tuple(images.shape[-2:]), window, stride)
+
+    def hide(copies: Images, numbers: list[int]) -> Images:
+        for copy, number in zip(copies, numbers, strict=True):
+            if number < len(windows):  # the last number leaves the image whole
+                copy[(slice(None), *windows[number])] = filling
+        return copies
+
+    def ask(copies: Images, _: list[int]) -> Logits:
+        return classifier.logits(copies)
+
+    logits = answers(images, targets, len(windows) + 1, classifier.batch, hide, ask)
+    return spread_over(windows, logits[:, -1:] - logits[:, :-1], images)
+
+
+def rise(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    *,
+    masks: int,
+    cells: int,
+    probability: float,
+    fill: Literal["black", "mean"],
+    seed: int,
+) -> Attributions:
+    """Average random masks, weighted by the target's probability when all else is hidden.
+
+        A = (1/(n p)) Σᵢ prob(x · Mᵢ + fill · (1 − Mᵢ)) Mᵢ
+
+    A mask is a coarse grid of cells, each on with probability p, enlarged bilinearly to one cell more than the image
+    and cut out at a random offset. All images see the same masks.
+
+    Args:
+        masks: Number of masks n, one pass each; a smaller number beside a larger one takes no pass of its own.
+        cells: Cells along a side.
+        probability: Probability p that a cell is on.
+        fill: What shows where a mask is off; `mean` is the authors' masking of the normalized image.
+        seed: Chooses the masks.
+
+    Returns:
+        Attributions of at least 0, one channel: for n → ∞ about the expected probability given that the pixel is on.
+    """
+    check_cells("rise", masks, cells, probability)
+    make = mask_maker(images, masks, cells, probability, seed)
+    asked = _probabilities(classifier, images, targets, cells, probability, fill, seed)
+    asked.extend_to(masks)
+    return averaged(make, asked.found[:, :masks], probability)
+
+
+class _Asked:
+    """The probabilities of the images behind the first masks of a series, as many as were asked for yet."""
+
+    def __init__(self, ask: Callable[[int, int], Tensor], images: Images):
+        self.found = images.new_empty(len(images), 0)
+        self._ask = ask
+
+    def extend_to(self, masks: int) -> None:
+        """Ask about the masks that are not there yet."""
+        there = self.found.shape[1]
+        if masks > there:
+            self.found = torch.cat([self.found, self._ask(there, masks)], dim=1)
+
+
+@shared(calls=4)  # every smaller number of masks is then had for nothing
+def _probabilities(
+    classifier: Classifier, images: Images, targets: Targets, cells: int, probability: float, fill: str, seed: int
+) -> _Asked:
+    filling = color(classifier, fill)
+
+    def ask(first: int, end: int) -> Tensor:
+        make = mask_maker(images, end, cells, probability, seed)
+
+        def hide(copies: Images, numbers: list[int]) -> Images:
+            copies -= filling
+            copies *= stacked(make, [first + number for number in numbers])
+            copies += filling
+            return copies
+
+        def probabilities(copies: Images, _: list[int]) -> Logits:
+            return classifier.probabilities(copies)
+
+        return answers(images, targets, end - first, classifier.batch, hide, probabilities)
+
+    return _Asked(ask, images)

@@ -1,0 +1,67 @@
+"""Run a transformer and keep the weights of its attention."""
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Interpreter, Node
+
+from atlas.methods.shared.relevance.graph import FUSED
+from atlas.study.problem import Unsupported
+
+TOLD = "its attention is fused ({}), so that its weights cannot be read"
+
+
+class Attended(Interpreter):
+    """Run a traced network; `weights` then holds those of every block in order, each (image, head, token, token).
+
+    Raises:
+        Unsupported: the network has no attention, or some that is fused or within windows.
+    """
+
+    def __init__(self, graph: GraphModule):
+        super().__init__(graph)
+        self.extra_traceback = False  # what is raised is one line
+        fused = next((name for node in graph.graph.nodes if (name := _fused(graph, node))), None)
+        if fused:
+            raise Unsupported(TOLD.format(fused))
+        self._softmaxes = {
+            node
+            for node in graph.graph.nodes
+            if node.op == "call_module" and isinstance(graph.get_submodule(node.target), nn.Softmax)
+        }
+        if not self._softmaxes:
+            raise Unsupported("it has no attention")
+        self.weights: list[Tensor] = []
+        self._images = 0
+
+    def run_node(self, node: Node) -> object:
+        """Run one step, and keep what a softmax gives."""
+        found = super().run_node(node)
+        if node.op == "placeholder":
+            self._images = len(found)
+        if node in self._softmaxes:
+            same = found.dim() == 4 and len({*found.shape[2:], *(each.shape[2] for each in self.weights)}) == 1
+            if not same or len(found) != self._images:
+                raise Unsupported("its attention is not among all tokens, the same in every block, but within windows")
+            self.weights.append(found)
+        return found
+
+
+def _fused(graph: GraphModule, node: Node) -> str | None:
+    """Name a step that computes attention in one function, and keeps its weights to itself."""
+    if node.op == "call_module":
+        layers = graph.get_submodule(node.target).modules()
+        return next((type(layer).__name__ for layer in layers if isinstance(layer, nn.MultiheadAttention)), None)
+    name = getattr(node.target, "__name__", "")
+    return name if node.op == "call_function" and name in FUSED else None
+
+
+def attended(graph: GraphModule, normalized: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Give the logits of normalized images, and the attention of every block."""
+    run = Attended(graph)
+    logits = run.run(normalized)
+    return logits, run.weights
+
+
+def identity(weights: Tensor) -> Tensor:
+    """Give the identity over tokens, which stands for the residual connection, for every image."""
+    return torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device).expand(len(weights), -1, -1)

@@ -1,0 +1,14 @@
+"""The color that stands for absent pixels."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from atlas.model.classifier import Classifier
+
+
+def color(classifier: Classifier, fill: Literal["black", "mean"]) -> Tensor:
+    """Give a color that broadcasts over images: intensity 0, or the classifier's mean, which it normalizes to 0."""
+    mean = classifier.mean.view(-1, 1, 1)
+    return {"black": torch.zeros_like(mean), "mean": mean}[fill]

@@ -1,0 +1,77 @@
+"""Random masks made of coarse cells, as RISE draws them."""
+
+from collections.abc import Callable
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atlas.methods.shared.checks import check_at_least
+from atlas.model.arrays import Images
+from atlas.study.problem import Problem
+from atlas.study.seeds import generator
+
+
+def mask_maker(images: Images, masks: int, cells: int, probability: float, seed: int) -> Callable[[int], Tensor]:
+    """Draw the cells and offsets of all masks, and give the function that makes one mask of the images' size.
+
+    A cell has ⌈side / cells⌉ pixels. The grid is enlarged bilinearly to one cell more than the image and cut out at
+    an offset of less than a cell. The first masks of a longer run are those of a shorter one.
+    """
+    drawn = torch.rand(masks, cells**2 + 2, generator=generator(seed, "rise"))
+    grids = (drawn[:, :-2] < probability).to(images).view(masks, cells, cells)
+    height, width = images.shape[-2:]
+    steps = torch.tensor([ceil(height / cells), ceil(width / cells)])
+    offsets = (drawn[:, -2:] * steps).int().tolist()
+    down, across = ([part.to(images.device) for part in _enlargement(cells, step)] for step in steps.tolist())
+
+    def make(number: int) -> Tensor:
+        top, left = offsets[number]
+        tall = _enlarged(grids[number], down, top, height)
+        return _enlarged(tall.T, across, left, width).T
+
+    return make
+
+
+def stacked(make: Callable[[int], Tensor], numbers: list[int]) -> Tensor:
+    """Give the masks of these numbers, with one channel; one that is wanted more than once is made once."""
+    made = {number: make(number) for number in set(numbers)}
+    return torch.stack([made[number] for number in numbers])[:, None]
+
+
+def averaged(make: Callable[[int], Tensor], weights: Tensor, probability: float) -> Tensor:
+    """Give (1/(n p)) Σᵢ wᵢ Mᵢ of every row's weights w of the first n masks, with one channel."""
+    masks = weights.shape[1]
+    # One mask after the other, not a matrix product, whose order of sums depends on the number of images.
+    total = sum(weights[:, number, None, None, None] * make(number) for number in range(masks))
+    return total / (masks * probability)
+
+
+def check_cells(function: str, masks: int, cells: int, probability: float) -> None:
+    """Refuse no masks, no cells, and a probability that is none or 0.
+
+    Raises:
+        Problem: so it is.
+    """
+    if not 0 < probability <= 1:
+        raise Problem(f"{function}: the setting 'probability' is {probability}, expected above 0 and up to 1")
+    check_at_least(function, "masks", masks, 1)
+    check_at_least(function, "cells", cells, 1)
+
+
+def _enlargement(cells: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Say between which two cells each pixel lies, and how near to the second."""
+    pixels = (cells + 1) * step
+    last = cells - 1
+    place = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
+    # Mirrored at the middles of the outer cells: the "reflect" of scikit-image, with which the authors enlarge.
+    place = np.clip(last - np.abs(last - np.abs(place)), 0, last)
+    lower = place.astype(int)
+    upper = np.minimum(lower + 1, last)
+    return torch.from_numpy(lower), torch.from_numpy(upper), torch.from_numpy(place - lower).float()
+
+
+def _enlarged(grid: Tensor, enlargement: list[Tensor], first: int, count: int) -> Tensor:
+    lower, upper, share = (part[first : first + count] for part in enlargement)
+    return grid[lower] + share[:, None] * (grid[upper] - grid[lower])

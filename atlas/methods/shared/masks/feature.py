@@ -1,0 +1,162 @@
+"""What the methods that perturb the last features share: clean features, masks made of them, weighted sums."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from atlas.methods.shared.batches import pairs
+from atlas.methods.shared.fill import color
+from atlas.methods.shared.masks.masking import alike, answers
+from atlas.model.arrays import Features, Images, LayerAttributions, Logits, Seeds, Targets
+from atlas.model.classifier import Classifier
+from atlas.model.memory import shared
+from atlas.study import seeds as draws
+
+Order = Literal["normalize_first", "enlarge_first"]
+
+
+@shared(calls=2)  # entries of two layers take turns
+def clean_features(classifier: Classifier, images: Images, layer: str) -> tuple[Features, Tensor]:
+    """Give the features of the images as they are, and what the head needs beside them, once for the family."""
+    return classifier.features(images, layer)
+
+
+def channel_masks(classifier: Classifier, maps: Features, size: tuple[int, ...], order: Order) -> Tensor:
+    """Scale features to [0, 1], each by itself, and enlarge them bilinearly, or the other way round.
+
+    A feature that is the same everywhere, as one that never fires, has no range: its mask is 0 everywhere.
+    """
+
+    def of(coarse: Tensor) -> Tensor:
+        # Constancy is judged before enlargement, whose rounding would pass for a range.
+        varies = coarse.amax((2, 3), keepdim=True) > coarse.amin((2, 3), keepdim=True)
+        if order == "normalize_first":
+            return interpolate(_scaled(coarse, varies), size=size, mode="bilinear", align_corners=False)
+        return _scaled(interpolate(coarse, size=size, mode="bilinear", align_corners=False), varies)
+
+    return classifier.batched(of, maps)
+
+
+def masked_logits(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds | None,
+    samples: int,
+    order: Order,
+    fill: Literal["black", "mean"],
+    layer: str,
+    alter: Callable[[Tensor, list[int], list[int], list[int]], Tensor],
+) -> Tensor:
+    """Give the target's logit of every image (rows) masked by each of its features (columns), averaged over samples.
+
+    Rows of the same pixels, and seeds where there are any, are asked about once. No more than one batch of masked
+    images exists at a time.
+
+    Args:
+        samples: Variants of every mask.
+        order: What comes first when masks are made.
+        fill: What shows where a mask is 0.
+        layer: Of the features.
+        alter: Makes variants of masks, given the row, sample and feature of each.
+    """
+    features, _ = clean_features(classifier, images, layer)
+    channels, size = features.shape[1], tuple(images.shape[-2:])
+    filling = color(classifier, fill)
+    groups = alike(images) if seeds is None else alike(images, seeds)
+    found = images.new_empty(len(images), samples * channels)
+    for batched in pairs(len(groups), samples * channels, classifier.batch):
+        rows = [groups[group][0] for group, _ in batched]
+        drawn, features_of = ([divmod(number, channels)[part] for _, number in batched] for part in (0, 1))
+        masks = channel_masks(classifier, features[rows, features_of][:, None], size, order)
+        masks = alter(masks, rows, drawn, features_of)
+        masked = images[rows] - filling
+        masked *= masks
+        masked += filling
+        outputs = classifier.logits(masked)
+        places = [(place, row, number) for place, (group, number) in enumerate(batched) for row in groups[group]]
+        place, row, number = (list(numbers) for numbers in zip(*places, strict=True))
+        found[row, number] = outputs[place, targets[row]].to(found.dtype)
+    # Sample by sample: a sum over a dimension may take another order in other company.
+    return sum(found.split(channels, dim=1)) / samples
+
+
+def mask_noise(
+    masks: Tensor, seeds: Seeds, rows: list[int], samples: list[int], numbers: list[int], channels: int
+) -> Tensor:
+    """Draw standard normal noise for masks, of the image's seed and the sample's and feature's own."""
+    shape = tuple(masks.shape[1:])
+    drawn = [
+        draws.normal([seeds[row]], "ss_cam", sample * channels + number, shape)
+        for row, sample, number in zip(rows, samples, numbers, strict=True)
+    ]
+    return torch.cat(drawn).to(masks)
+
+
+def logits_without(
+    classifier: Classifier, features: Features, beside: Tensor, targets: Targets, places: list[tuple], layer: str
+) -> Tensor:
+    """Give the head's logit of the target for every image (rows) with each place set to 0 (columns), last with none."""
+
+    def remove(copies: Features, numbers: list[int]) -> Features:
+        for copy, number in zip(copies, numbers, strict=True):
+            if number < len(places):
+                copy[places[number]] = 0
+        return copies
+
+    def ask(features: Features, rows: list[int]) -> Logits:
+        return classifier.head(features, beside[rows], layer)
+
+    return answers(features, targets, len(places) + 1, classifier.batch, remove, ask, beside)
+
+
+def head_probabilities(
+    classifier: Classifier,
+    features: Features,
+    beside: Tensor,
+    targets: Targets,
+    layer: str,
+    count: int,
+    perturb: Callable[..., Features],
+) -> Tensor:
+    """Give the head's probability of the target for every image (rows) and perturbation of its features (columns)."""
+
+    def ask(features: Features, rows: list[int]) -> Logits:
+        return classifier.reading.probabilities(classifier.head(features, beside[rows], layer))
+
+    return answers(features, targets, count, classifier.batch, perturb, ask, beside)
+
+
+def softmax_weighted(classifier: Classifier, images: Images, layer: str, logits: Tensor) -> LayerAttributions:
+    """Weight the clean features by the softmax of a logit per feature."""
+    features, _ = clean_features(classifier, images, layer)
+    return score_weighted(classifier, features, lambda part: part.softmax(dim=1), logits)
+
+
+def score_weighted(
+    classifier: Classifier, features: Features, weigh: Callable[[Tensor], Tensor], scores: Tensor
+) -> LayerAttributions:
+    """Give ReLU(Σₖ wₖ Aₖ), the weights made of a score per feature."""
+
+    def of(features: Tensor, scores: Tensor) -> Tensor:
+        return (weigh(scores)[:, :, None, None] * features).sum(1, keepdim=True).relu()
+
+    return classifier.batched(of, features, scores)
+
+
+def kernel(side: int, spread: bool) -> Tensor:
+    """Give for every place along a side (rows) what shows of it at each: itself, or ½ of it and ¼ beside it."""
+    own = torch.eye(side)
+    if not spread:
+        return own
+    beside = torch.ones(side - 1).diag(1) + torch.ones(side - 1).diag(-1) if side > 1 else torch.zeros(1, 1)
+    return own / 2 + beside / 4
+
+
+def _scaled(maps: Tensor, varies: Tensor) -> Tensor:
+    lowest, highest = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+    span = highest - lowest
+    return ((maps - lowest) / span.where(span > 0, 1.0)).where(varies, 0.0)

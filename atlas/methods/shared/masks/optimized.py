@@ -1,0 +1,166 @@
+"""What extremal perturbations are made of: smooth masks of given areas, and images blurred more or less by place."""
+
+from collections.abc import Iterator
+from itertools import product
+from math import ceil
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from atlas.methods.shared.batches import pairs
+from atlas.methods.shared.blur import blurred, profiles
+from atlas.model.arrays import Images
+from atlas.model.classifier import Classifier
+
+COLDNESS = 20.0  # how sharply the pooling prefers large values
+LEVELS = 8  # blurs of the image, from the strongest to none
+STRONGEST = 20.0  # standard deviation of the strongest blur, in pixels
+TIE = 1e-5  # values nearer to each other than this, the rounding of a pooled value, are one
+
+
+class Pooling(NamedTuple):
+    """Make masks of cells by a smooth maximum, and take gradients by masks back to cells.
+
+    Cells lie a stride apart from the first pixel of the image on. A mask reaches from `margin` cells before the first
+    to as many after the last. A block is the pixels from one cell to the next; what its pixels see are the cells of a
+    window, `margin` + 1 to either side of the block's own, so that kernel and cells need be multiplied nowhere else.
+    """
+
+    grid: tuple[int, int]
+    """Cells along y and x."""
+    margin: int
+    """Cells beyond the first and the last."""
+    kernel: Tensor
+    """Of a window's cell (y, x) and a block's pixel (y, x)."""
+
+    @classmethod
+    def of(cls, images: Images, stride: int, sigma: float) -> "Pooling":
+        """Lay cells over images: k(d) = exp(−2 max(d / σ − ½, 0)²) of the distance d from cell to pixel."""
+        margin = ceil(sigma / stride)
+        cells = stride * torch.arange(-margin - 1, margin + 2)
+        gaps = (torch.arange(stride) - cells[:, None]).double()
+        distances = torch.hypot(gaps[:, None, :, None], gaps[None, :, None, :])
+        kernel = torch.exp(-2 * (distances / sigma - 0.5).clamp(min=0) ** 2)
+        grid = tuple(ceil(side / stride) for side in images.shape[-2:])
+        return cls(grid, margin, kernel.to(images))
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Say where in a mask the image begins."""
+        return 2 * (self.margin * self.kernel.shape[-1],)
+
+    def masks(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the masks of cells (row y x), and the sums of weights that they were divided by.
+
+            m = Σ v exp(20 v) / Σ exp(20 v),    v = k(d) · cell, over the cells of a window
+
+        A cell of a window that lies outside the grid counts as 0, so its weight is 1.
+        """
+        outer = pad(cells, 4 * [2 * self.margin + 1])
+        blocks = [count + 2 * self.margin for count in self.grid]
+        sums = cells.new_zeros(self.kernel[0, 0].numel(), len(cells), *blocks)
+        total = torch.zeros_like(sums)
+        for down, across, kernel in self._windows():
+            values = kernel * outer[:, down : down + blocks[0], across : across + blocks[1]].contiguous()
+            weights = values.exp()
+            sums += weights
+            total += weights.mul_(values)
+        total /= COLDNESS * sums
+        return self._pixels(total), self._pixels(sums)
+
+    def cells(self, cells: Tensor, masks: Tensor, sums: Tensor, gradients: Tensor) -> Tensor:
+        """Take gradients by masks back to the cells that gave masks and sums.
+
+        ∂m/∂v = exp(20 v) (1 + 20 (v − m)) / Σ exp(20 v)
+        """
+        shares = gradients / sums
+        steep, fixed = self._blocks(shares), self._blocks(shares * (1 - COLDNESS * masks))
+        total = cells.new_zeros(len(steep), *cells.shape)
+        last = 2 * self.margin + 2
+        for down, across, kernel in self._windows():
+            # The cell lies at this place in the windows of these blocks.
+            seen = (..., *(slice(last - o, last - o + n) for o, n in zip((down, across), self.grid, strict=True)))
+            values = kernel * cells
+            weights = values.exp()
+            total += values.mul_(steep[seen]).add_(fixed[seen]).mul_(weights).mul_(kernel)
+        return _added(total) / COLDNESS
+
+    def _windows(self) -> Iterator[tuple[int, int, Tensor]]:
+        """Give the places of a window, and the kernel times 20 there for the pixels of a block."""
+        for down, across in product(range(len(self.kernel)), repeat=2):
+            yield down, across, COLDNESS * self.kernel[down, across].reshape(-1, 1, 1, 1)
+
+    def _pixels(self, blocks: Tensor) -> Tensor:
+        """Lay out values of (pixel of a block, row, block y, block x) as pixels, up to the last cell's."""
+        stride = self.kernel.shape[-1]
+        parts = blocks.unflatten(0, (stride, stride)).permute(2, 3, 0, 4, 1)
+        pixels = parts.reshape(len(parts), parts.shape[1] * stride, -1)
+        return pixels[:, : 1 - stride or None, : 1 - stride or None]
+
+    def _blocks(self, pixels: Tensor) -> Tensor:
+        """Lay out pixels as blocks, one more on every side, that has none."""
+        stride = self.kernel.shape[-1]
+        whole = pad(pixels, 2 * [stride, 2 * stride - 1])
+        parts = whole.unflatten(2, (-1, stride)).unflatten(1, (-1, stride))
+        return parts.permute(2, 4, 0, 1, 3).flatten(0, 1).contiguous()
+
+
+class Pyramid(NamedTuple):
+    """Blur images by place, from the strongest Gaussian to none."""
+
+    levels: Tensor
+    """All images' values: image channel y x level."""
+    places: Tensor
+    """Where in them the first level of every value of a row's image is: row channel y x."""
+
+    @classmethod
+    def of(cls, classifier: Classifier, images: Images, rows: list[int]) -> "Pyramid":
+        """Blur those images that rows name. Beyond the border there is the classifier's mean color."""
+        known = sorted(set(rows))
+        mean = classifier.mean.view(-1, 1, 1)
+        sigmas = [STRONGEST * (1 - level / (LEVELS - 1)) for level in range(LEVELS)]
+        weights = profiles(sigmas, max(images.shape[-2:])).to(images.device)
+        levels = images.new_empty(len(known), *images.shape[1:], LEVELS)
+        for batch in pairs(len(known), LEVELS, classifier.batch):
+            numbers = [level for _, level in batch]
+            parts = blurred(classifier, images[[known[place] for place, _ in batch]] - mean, weights[numbers]) + mean
+            for (place, level), part in zip(batch, parts, strict=True):
+                levels[place, ..., level] = part
+        places = torch.arange(0, levels.numel(), LEVELS, device=images.device).view(levels.shape[:-1])
+        return cls(levels, places[[known.index(row) for row in rows]])
+
+    def at(self, masks: Tensor) -> tuple[Images, Images]:
+        """Blur each row's image as a mask says, 1 not at all, and give the slope of its values by the mask's."""
+        heights = masks[:, None] * (LEVELS - 1)
+        lower = heights.floor().clamp(max=LEVELS - 2)
+        places = self.places + lower.long()
+        first = self.levels.take(places)
+        slopes = self.levels.take(places + 1) - first
+        return first + (heights - lower) * slopes, slopes * (LEVELS - 1)
+
+
+def largest(masks: Tensor, counts: list[int]) -> Tensor:
+    """Say which pixels are the given number of a mask's largest: 1 for these, 0 for the others.
+
+    Pixels tied for the last of these places share them evenly.
+    """
+    flat = masks.flatten(1)
+    lowest = flat.new_empty(len(flat), 1)
+    for count in set(counts):
+        rows = [row for row, wanted in enumerate(counts) if wanted == count]
+        lowest[rows] = flat[rows].kthvalue(flat.shape[1] - count + 1, dim=1, keepdim=True).values
+    over, under = flat > lowest + TIE, flat < lowest - TIE
+    tied = ~(over | under)
+    left = torch.tensor(counts, device=masks.device)[:, None] - over.sum(1, keepdim=True)
+    shares = (left / tied.sum(1, keepdim=True)).to(flat)
+    return torch.where(tied, shares, over.to(flat)).view_as(masks)
+
+
+def _added(parts: Tensor) -> Tensor:
+    """Add parts one to the next: elementwise, where a sum's order may depend on a row's place in the batch."""
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total

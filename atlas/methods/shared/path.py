@@ -1,0 +1,92 @@
+"""Integrate gradients along straight lines from baselines to images, or to activations."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atlas.methods.shared.batches import gradients
+from atlas.methods.shared.blur import blurred, profiles
+from atlas.methods.shared.fill import color
+from atlas.methods.shared.terms import Terms
+from atlas.model.arrays import Images, Targets
+from atlas.model.classifier import Classifier
+
+# Standard deviation of the blurred baseline, as a share of the image's shorter side.
+BLUR = 0.1
+
+
+def baselines(classifier: Classifier, images: Images, baseline: str) -> Images:
+    """Give the image that stands for the absence of each: black, the classifier's mean color, or a blurred copy.
+
+    What the blur would take from beyond the border is left out, so that an image of one color stays itself.
+    """
+    if baseline != "blur":
+        return color(classifier, baseline).expand_as(images)
+    sides = images.shape[-2:]
+    weights = profiles([BLUR * min(sides)], max(sides)).to(images.device).expand(len(images), -1)
+    rows = range(0, len(images), classifier.batch)
+    parts = [slice(first, first + classifier.batch) for first in rows]
+    return torch.cat([blurred(classifier, images[part], weights[part], rescaled=True).to(images) for part in parts])
+
+
+def integrate(
+    images: Tensor,
+    targets: Targets,
+    start: Callable[[int, int], Tensor],
+    differentiate: Callable[[Tensor, Tensor, list[int], list[int]], Tensor],
+    *,
+    lines: int,
+    steps: int,
+    rule: str,
+    batch: int,
+    guided: bool = False,
+) -> Terms:
+    """Integrate the gradient from baselines b to every image: a term (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα a line.
+
+    Args:
+        images: Where lines end: images, or a layer's activations.
+        targets: Their classes.
+        start: Gives a row's baseline of that number.
+        differentiate: Gives gradients at points on the lines, given their targets, rows and numbers.
+        lines: Baselines of every image.
+        steps: Points on every line, one pass each.
+        rule: Where the points lie and what they weigh.
+        batch: Points made at a time.
+        guided: Whether the terms' variance will be asked for.
+    """
+    nodes, weights = quadrature(rule, steps)
+    alphas = torch.tensor(nodes, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1)
+
+    def along(rows: list[int], samples: list[int]) -> Tensor:
+        starts = torch.stack([start(row, sample // steps) for row, sample in zip(rows, samples, strict=True)])
+        points = images[rows] - starts
+        points *= alphas[[sample % steps for sample in samples]]
+        points += starts
+        return points
+
+    terms = Terms(images, guided=guided)
+    for row, sample, gradient in gradients(targets, lines * steps, batch, along, differentiate):
+        line, step = divmod(sample, steps)
+        up, down = weights[step] * gradient.clamp(min=0), weights[step] * gradient.clamp(max=0)
+        rising, falling = (up, down) if step == 0 else (rising + up, falling + down)
+        if step == steps - 1:
+            way = images[row] - start(row, line)
+            terms.add(row, line, way * rising, way * falling)
+    return terms
+
+
+def by_images(classifier: Classifier, output: str) -> Callable[[Tensor, Tensor, list[int], list[int]], Tensor]:
+    """Give the function that differentiates an output by images, for `integrate` and `gradients`."""
+    return lambda points, classes, *_: classifier.gradient(points, classes, output)
+
+
+def quadrature(rule: str, steps: int) -> tuple[list[float], list[float]]:
+    """Give points in [0, 1] and weights that sum to 1."""
+    if rule == "midpoint":
+        return [(step + 0.5) / steps for step in range(steps)], [1 / steps] * steps
+    if rule == "endpoints":
+        return np.linspace(0, 1, steps).tolist(), [1 / steps] * steps
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return ((1 + nodes) / 2).tolist(), (weights / 2).tolist()

@@ -1,0 +1,101 @@
+"""Judge a map by how fast it undoes an adversarial attack."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from atlas.metrics.shared.curves import End, clean, end, switching_curves
+from atlas.metrics.shared.rows import at_least
+from atlas.model.arrays import Curves, Images, Maps, Seeds, Targets
+from atlas.model.classifier import Classifier
+from atlas.model.memory import shared
+
+ATTRS = {
+    "perturbation": {
+        "long_name": "Perturbation",
+        "units": "probability",
+        "reference": "nieradzik2024reliable",
+        "better": "higher",
+        "dim": "fraction",
+        "summary": "area",
+    },
+}
+
+
+class Attack(NamedTuple):
+    """An attack on a batch: the attacked and the clean images, and where the predicted class changed."""
+
+    attacked: End
+    clean: End
+    succeeded: Tensor
+
+
+def perturbation(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    *,
+    pixels: int,
+    epsilon: int,
+    iterations: int,
+    step: int,
+) -> Curves:
+    """Attack the image, undo the attack at the pixels of highest attribution first, record the target's probability.
+
+        x* = clip(x + d), d = clip(d + step sign(dL / dx), -epsilon, epsilon), so many times, from d = 0
+        s_k = p(x* with its first min(k n, HW) pixels set to those of x), k = 0 ... ceil(HW / n)
+
+    L is the cross-entropy of the target. x and x* are whole grey levels, 0 to 255: the perturbation is invisible, and
+    of one strength everywhere but where a channel is saturated or its gradient is exactly 0. No pixel is ever replaced
+    by a color that the image lacks. Equal attributions are ordered by a random key of the image.
+
+    Args:
+        pixels: n, exchanged at each step.
+        epsilon: Strength of the attack in grey levels of 255; the paper's is 1.
+        iterations: Steps of the attack; an image whose predicted class has changed is attacked no more. One step is the
+            fast gradient sign method, more are projected gradient descent (without a random start).
+        step: Grey levels of one step of the attack: epsilon for the fast gradient sign method, and from twice epsilon
+            on the perturbation has one strength everywhere after more steps, too.
+
+    Returns:
+        Probabilities, 0 to 1; a high area under the curve is better: the pixels that matter bring the class back
+        early. The curve runs from p(x*) to p(x).
+
+    Undefined where the attack leaves the predicted class as it was (the same images for every map: the count of the
+    others is the attack's success), and where the map is not finite.
+
+    Differs from the paper: none known; its number of pixels a step, and of iterations, is not stated.
+    """
+    for setting, value in {"epsilon": epsilon, "iterations": iterations, "step": step}.items():
+        at_least(1, "perturbation", setting, value)
+    attacks, kind = _attacks(classifier, images, targets), (epsilon, iterations, step)
+    if kind not in attacks:
+        attacks[kind] = _attack(classifier, images, targets, *kind)
+    ends = attacks[kind].attacked, attacks[kind].clean
+    return switching_curves(classifier, maps, targets, seeds, *ends, pixels, attacks[kind].succeeded)
+
+
+@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+def _attacks(classifier: Classifier, images: Tensor, targets: Tensor) -> dict[tuple[int, int, int], Attack]:
+    """Hold the attacks on a batch, by strength, until other images come."""
+    return {}
+
+
+def _attack(
+    classifier: Classifier, images: Tensor, targets: Tensor, epsilon: int, iterations: int, step: int
+) -> Attack:
+    whole, targets = clean(classifier, images, targets), targets.to(classifier.device)
+    levels = (whole.images * 255).round()
+    attacked, found = levels.clone(), End(*(part.clone() for part in whole))
+    for _ in range(iterations):
+        left = (found.predicted == whole.predicted).nonzero().flatten()
+        if not len(left):
+            break
+        direction = classifier.gradient(attacked[left] / 255, targets[left], "loss").sign()
+        moved = (attacked[left] + step * direction).clamp(levels[left] - epsilon, levels[left] + epsilon)
+        attacked[left] = moved.clamp(0, 255)
+        for part, changed in zip(found, end(classifier, attacked[left] / 255, targets[left]), strict=True):
+            part[left] = changed
+    return Attack(found, whole, found.predicted != whole.predicted)

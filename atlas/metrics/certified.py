@@ -1,0 +1,268 @@
+"""How much of a map is certified, where, and whether it is what the classifier uses (Anani et al. 2025).
+
+A map is the votes of the noisy copies of its image (stages.certify); its labels are certified important, certified
+unimportant or abstained (atlas.inputs.certification), at every radius σ · Φ⁻¹(τ) of the smoothings and τ, and every
+level K.
+All metrics share these settings:
+
+    tau: shares of the votes that a label needs, 0.5 or more; each gives a radius.
+    alpha: bound of the probability that any label of a map is wrong inside the radius.
+    correction: over the pixels of a map: bonferroni, holm, or none: alpha bounds each pixel's error.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from atlas.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
+from atlas.inputs.sparsify import scale_of, sparsify
+from atlas.metrics.shared.certified import certified, parted, share, share_of
+from atlas.metrics.shared.outputs import clean_logits, color, output_of, outputs
+from atlas.metrics.shared.rows import finite
+from atlas.model.arrays import Certified, Images, Maps, Masks, Targets
+from atlas.model.classifier import Classifier
+
+ATTRS = {
+    "certified_important": {
+        "long_name": "pixels certified important",
+        "units": "%",
+        "reference": "anani2025pixel",
+        "better": "higher",
+        "dim": "level",
+        "summary": "level",
+        "role": "apart",
+    },
+    "certified_unimportant": {
+        "long_name": "pixels certified unimportant",
+        "units": "%",
+        "reference": "anani2025pixel",
+        "better": "higher",
+        "dim": "level",
+        "summary": "level",
+        "role": "apart",
+    },
+    "abstained": {
+        "long_name": "pixels without a certificate",
+        "units": "%",
+        "reference": "anani2025pixel",
+        "better": "lower",
+        "dim": "level",
+        "summary": "level",
+        "role": "apart",
+    },
+    "certified_localization": {
+        "long_name": "certified localization",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "higher",
+        "dim": "level",
+        "summary": "level",
+        "role": "apart",
+    },
+    "certified_deletion": {
+        "long_name": "probability without the pixels certified important",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "lower",
+        "dim": "removed",
+        "summary": "level",
+        "role": "apart",
+    },
+    "certified_consistency": {
+        "long_name": "certified pixels that have their label in the clean map",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "higher",
+        "dim": "level",
+        "summary": "level",
+        "role": "apart",
+    },
+    "parted_ties": {
+        "long_name": "noisy copies with equal scores at the edge of the top",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "lower",
+        "dim": "level",
+        "summary": "level",
+        "role": "diagnostic",
+    },
+}
+
+
+def certified_important(
+    votes: Sequence[Votes],
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure how many pixels are certified to be at the top of the map.
+
+        100 · #{i : cᵢ = 1} / pixels
+
+    Returns:
+        Percent, 0 to K · n / k₀ with n votes of which k₀ certify; higher is better. Never undefined.
+
+    Reference: anani2025pixel.
+    """
+    return 100 * share_of(votes, IMPORTANT, tau, alpha, correction)
+
+
+def certified_unimportant(
+    votes: Sequence[Votes],
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure how many pixels are certified not to be at the top of the map.
+
+        100 · #{i : cᵢ = 0} / pixels
+
+    Returns:
+        Percent, 0 to (100 − K) · n / k₀ with n votes of which k₀ certify; higher is better. Never undefined.
+
+    Reference: anani2025pixel.
+    """
+    return 100 * share_of(votes, UNIMPORTANT, tau, alpha, correction)
+
+
+def abstained(
+    votes: Sequence[Votes],
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure how many pixels get no certificate.
+
+        100 · #{i : cᵢ = ⊘} / pixels
+
+    Returns:
+        Percent, 0 to 100, lower is better. Never undefined.
+
+    Reference: anani2025pixel; the paper's certified share is 100 less this.
+    """
+    return 100 * share_of(votes, ABSTAINED, tau, alpha, correction)
+
+
+def certified_localization(
+    votes: Sequence[Votes],
+    masks: Masks,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure which share of the pixels certified important lies on the object.
+
+        #{i in the mask : cᵢ = 1} / #{i : cᵢ = 1}
+
+    Returns:
+        0 to 1, higher is better. Undefined where no pixel is certified important, and where the mask is empty: a mean
+        is over the other images alone, so that who certifies little is judged by its surest images. Methods are to be
+        compared on as many images, and beside `certified_important`.
+
+    Reference: anani2025pixel, whose grid pointing game it is on masks.
+    """
+    important = certified(votes, tau, alpha, correction, masks.device.type) == IMPORTANT
+    found = share(masks[:, None, None].expand_as(important), important)
+    return torch.where(masks.flatten(1).any(dim=1)[:, None, None], found, torch.nan)
+
+
+def certified_deletion(
+    votes: Sequence[Votes],
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+    baseline: Literal["black", "mean"],
+) -> Certified:
+    """Follow the target's probability while pixels certified important are removed, those of the smallest level first.
+
+        p(x without ∪_{k ≤ K} {i : cᵢ(k) = 1}), for K = 0 (the image), then the levels, rising
+
+    Args:
+        votes, images, targets, classifier: Of the images; the classifier is not smoothed.
+        tau, alpha, correction: Of the test.
+        baseline: What removed pixels show; the mean color is 0 once normalized.
+
+    Returns:
+        A probability, 0 to 1, lower is better. Never undefined; where nothing is certified it stays. As many
+        pixels go as are certified important, so that it favors who certifies more, wherever that lies: it is to be
+        read beside `certified_important`.
+        One forward pass an image, and one for each radius and level.
+
+    Reference: anani2025pixel, whose text does not say what removed pixels show, and whose curves at K = 30 and 50 agree
+    to the printed digit.
+    """
+    device = classifier.device
+    images, targets = images.to(device), targets.to(device)
+    important = certified(votes, tau, alpha, correction, device.type) == IMPORTANT
+    removed = important.flip(2).cummax(dim=2).values  # levels are stored falling
+    count, radii, levels = removed.shape[:3]
+    clean = output_of(classifier, clean_logits(classifier, images), targets, "probability")
+    absent = color(classifier, baseline)
+    row = torch.arange(count, device=device).repeat_interleave(radii * levels)
+    place = torch.arange(radii * levels, device=device).repeat(count)
+    without = removed.flatten(1, 2)
+
+    def made(r: torch.Tensor, at: torch.Tensor) -> Images:
+        return torch.where(without[r, at][:, None], absent, images[r])
+
+    found = outputs(classifier, targets, row, place, made, "probability").view(count, radii, levels)
+    return torch.cat([clean[:, None, None].expand(count, radii, 1), found], dim=2)
+
+
+def certified_consistency(
+    votes: Sequence[Votes],
+    maps: Maps,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure how many of the certified pixels have in the map of the image itself the label that is certified.
+
+        #{i : cᵢ = top(map)ᵢ} / #{i : cᵢ ≠ ⊘}, the top told as the votes tell it
+
+    Returns:
+        0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite. At a small
+        K most certified pixels are unimportant: where all are certified it is at least 1 − 2 K / 100, though no pixel
+        certified important were at the top.
+
+    Reference: anani2025pixel (what is certified is the smoothed map; this says how far that is the map it stands for).
+    The map is taken as it is stored: in float16 its equal scores may part otherwise than the copies' in float32.
+    """
+    marks = certified(votes, tau, alpha, correction, maps.device.type)
+    tops = []
+    for one in votes:
+        scales = scale_of(maps) if one.form == "authors" else None
+        top, _ = sparsify(maps, levels=one.levels, form=one.form, scales=scales)
+        tops += [top] * len(tau)
+    found = share(marks == torch.stack(tops, dim=1).to(marks.dtype), marks != ABSTAINED)
+    return torch.where(finite(maps)[:, None, None], found, torch.nan)
+
+
+def parted_ties(
+    votes: Sequence[Votes],
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure in how many noisy copies equal scores lay at the edge of the top, so that the test says little.
+
+    The forms of the top leave such scores out together. Of a map that is constant, or mostly 0, fewer than K% are
+    marked, in every copy: all else would be certified unimportant, whatever the classifier uses.
+
+    Returns:
+        Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
+
+    Reference: anani2025pixel, whose form of the top, too, marks no pixel of such a tie.
+    """
+    return parted(votes, tau)

@@ -1,0 +1,135 @@
+"""How much of the maps of grids is certified, and whether it lies in the tile that is explained (Anani et al. 2025).
+
+The settings are those of the family certified.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from atlas.inputs.certification import ABSTAINED, IMPORTANT, Votes
+from atlas.metrics.shared.certified import certified, parted, share, share_of
+from atlas.model.arrays import Certified, Masks
+
+ATTRS = {
+    "grid_abstained": {
+        "long_name": "pixels of grids without a certificate",
+        "units": "%",
+        "reference": "anani2025pixel",
+        "better": "lower",
+        "dim": "level",
+        "summary": "level",
+        "role": "diagnostic",
+    },
+    "certified_grid_pointing_game": {
+        "long_name": "certified grid pointing game",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "higher",
+        "dim": "level",
+        "summary": "level",
+        "role": "apart",
+    },
+    "certified_nothing": {
+        "long_name": "maps of grids without a pixel certified important",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "lower",
+        "dim": "level",
+        "summary": "level",
+        "role": "diagnostic",
+    },
+    "grid_parted_ties": {
+        "long_name": "noisy copies of grids with equal scores at the edge of the top",
+        "units": "1",
+        "reference": "anani2025pixel",
+        "better": "lower",
+        "dim": "level",
+        "summary": "level",
+        "role": "diagnostic",
+    },
+}
+
+
+def grid_abstained(
+    votes: Sequence[Votes],
+    tiles: Masks,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure how many pixels of a grid get no certificate when one of its tiles is explained.
+
+    Returns:
+        Percent, 0 to 100, lower is better. Never undefined.
+
+    Reference: anani2025pixel, whose trade-off plot is likely drawn from grids.
+    """
+    return 100 * share_of(votes, ABSTAINED, tau, alpha, correction)
+
+
+def certified_grid_pointing_game(
+    votes: Sequence[Votes],
+    tiles: Masks,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+    nothing: Literal["zero", "undefined"],
+) -> Certified:
+    """Measure which share of the pixels certified important lies in the tile whose class is explained.
+
+        #{i in the tile : cᵢ = 1} / #{i : cᵢ = 1}
+
+    Args:
+        votes, tiles: Of grids.
+        tau, alpha, correction: Of the test.
+        nothing: What a map without a pixel certified important scores: zero, as the authors', or undefined.
+
+    Returns:
+        0 to 1, higher is better; 1 / tiles by chance.
+
+    Reference: anani2025pixel. The authors explain the top-left tile alone: the option `tile: 0`. How many maps have no
+    pixel certified important is `certified_nothing`.
+    """
+    important = certified(votes, tau, alpha, correction, tiles.device.type) == IMPORTANT
+    found = share(tiles[:, None, None].expand_as(important), important)
+    return found.nan_to_num(0.0) if nothing == "zero" else found
+
+
+def certified_nothing(
+    votes: Sequence[Votes],
+    tiles: Masks,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Tell maps of grids that have no pixel certified important.
+
+    Returns:
+        1 where there is none, else 0; lower is better. Never undefined.
+
+    Reference: anani2025pixel.
+    """
+    return (share_of(votes, IMPORTANT, tau, alpha, correction) == 0).float()
+
+
+def grid_parted_ties(
+    votes: Sequence[Votes],
+    tiles: Masks,
+    *,
+    tau: list[float],
+    alpha: float,
+    correction: Literal["bonferroni", "holm", "none"],
+) -> Certified:
+    """Measure in how many noisy copies of a grid equal scores lay at the edge of the top: `parted_ties` on grids.
+
+        #{copies with a tie at the edge of the top} / copies
+
+    Returns:
+        Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
+
+    Reference: anani2025pixel, whose form of the top, too, marks no pixel of such a tie.
+    """
+    return parted(votes, tau)

@@ -1,0 +1,176 @@
+"""Judge whether a map depends on what the classifier has learned, and on the class that is explained.
+
+Maps are made anew: by other parameters, or for another class. A method whose maps stay as they were, which scores 1
+throughout, does not look at the classifier. A low score is no merit of its own: random maps have one.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from atlas.metrics.shared.rows import at_least
+from atlas.metrics.shared.similarity import similarities
+from atlas.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
+from atlas.model.classifier import Classifier
+from atlas.model.memory import shared
+from atlas.study.problem import Unsupported
+from atlas.study.seeds import generator, uniform
+
+ATTRS = {
+    "model_randomization": {
+        "long_name": "Model randomization",
+        "units": "1",
+        "reference": "adebayo2018sanity",
+        "better": "lower",
+        "dim": "fraction",
+        "summary": "area",
+    },
+    "random_logit": {
+        "long_name": "Random logit",
+        "units": "1",
+        "reference": "sixt2020when",
+        "better": "lower",
+    },
+}
+
+
+def model_randomization(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    parts: int,
+    order: Literal["cascading", "independent"],
+    similarity: Literal["spearman", "absolute_spearman", "ssim"],
+    seed: int,
+) -> Curves:
+    """Draw the classifier's parameters anew, from the logits down, and compare the map with that of what is left.
+
+        s_k = similarity(a, a of the classifier whose parts 1 ... k are drawn anew), k = 0 ... parts
+
+    The modules that own parameters are split, in their order, into parts of near equal number; part 1 has the last.
+    They are initialized as the module itself does it, running statistics included; parameters of a module that
+    does not (a class token) become normal numbers of their own mean and standard deviation. A module's new parameters
+    are the same in every step.
+
+    Args:
+        parts: Of the classifier.
+        order: `cascading`, all parts from the first to the k-th; or `independent`, the k-th alone.
+        similarity: spearman, the correlation of ranks, of the values or of their absolute values; or ssim, structural
+            similarity of maps scaled to [0, 1], in a Gaussian window of 1.5 pixels (11 wide).
+        seed: Of the new parameters, the same for all images.
+
+    Returns:
+        -1 to 1; a low area under the curve is better: the map goes with what the classifier has learned. s_0 = 1; 1
+        throughout is a method that does not look at the classifier. The target stays, whatever is predicted.
+
+    Undefined where the map, or one of the new ones, is constant or not finite.
+
+    Differs from the paper (Adebayo et al. 2018): parts of several modules, of which Huang and Liu 2024 have 20; the
+    paper's also is the similarity of histograms of gradients.
+    """
+    again = _by_drawn_anew(explain, classifier, images, targets, seeds, parts, order, seed)
+    points = [similarities(maps, other, similarity) for other in (maps, *again)]
+    curves = torch.stack(points, dim=1)
+    return curves.where(curves.isfinite().all(dim=1, keepdim=True), torch.nan)
+
+
+def random_logit(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    similarity: Literal["spearman", "absolute_spearman", "ssim"],
+) -> Scores:
+    """Compare the map with that of another class.
+
+        similarity(a, a of a class drawn from the image's seed among all but the target)
+
+    Args:
+        similarity: As in `model_randomization`.
+
+    Returns:
+        -1 to 1, lower is better; 1 is a map that does not depend on the class.
+
+    Undefined where the map, or the other one, is constant or not finite.
+
+    Differs from the paper (Sixt et al. 2020): the correlation of ranks, where it has structural similarity.
+    """
+    return similarities(maps, _of_another_class(explain, classifier, images, targets, seeds), similarity)
+
+
+@shared(calls=4)  # entries with unlike orders and parts take turns
+def _by_drawn_anew(
+    explain: Callable,
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    parts: int,
+    order: str,
+    seed: int,
+) -> list[Tensor]:
+    known, kind = _randomized(classifier), (parts, order, seed)
+    if kind not in known:
+        known[kind] = _drawn_anew(classifier, *kind)
+    return [explain(one, images, targets, seeds) for one in known[kind]]
+
+
+@shared(lasting=True)
+def _randomized(classifier: Classifier) -> dict[tuple[int, str, int], list[Classifier]]:
+    """Hold what became of a classifier, by how it was drawn anew, until another one comes."""
+    return {}
+
+
+def _drawn_anew(classifier: Classifier, parts: int, order: str, seed: int) -> list[Classifier]:
+    """Give the classifiers of every step. All methods and batches ask the same ones."""
+    at_least(1, "model_randomization", "parts", parts)
+
+    def alter(network: nn.Module, step: int) -> None:
+        names = [name for name, module in network.named_modules() if [*module.parameters(recurse=False)]]
+        if parts > len(names):
+            raise ValueError(
+                f"model_randomization: parts is {parts}, expected at most the {len(names)} modules with parameters"
+            )
+        low, high = (len(names) * (parts - passed) // parts for passed in (step + 1, step))
+        for name in names[low : len(names) if order == "cascading" else high]:
+            _draw_anew(network.get_submodule(name), name, seed)
+
+    return [classifier.altered(lambda network, step=step: alter(network, step)) for step in range(parts)]
+
+
+def _draw_anew(module: nn.Module, name: str, seed: int) -> None:
+    if hasattr(module, "reset_parameters"):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(generator(seed, f"parameters of {name}").initial_seed())
+            module.reset_parameters()
+        return
+    for own, parameter in module.named_parameters(recurse=False):
+        drawn = torch.randn(parameter.shape, generator=generator(seed, f"parameters of {name}.{own}"))
+        parameter.data = parameter.mean() + parameter.std(correction=0) * drawn
+
+
+@shared(calls=4)  # metrics on all images and metrics on fewer take turns
+def _of_another_class(
+    explain: Callable, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds
+) -> Tensor:
+    return explain(classifier, images, _others(classifier, images, targets, seeds), seeds)
+
+
+@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+def _others(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Targets:
+    """Draw another class for each image: one pass, which says how many there are."""
+    if classifier.reading.several:
+        raise Unsupported("another label may be one that the image has too")
+    classes = classifier.logits(images[:1]).shape[1]
+    at_least(2, "random_logit", "the number of classes", classes)
+    drawn = (uniform(seeds, "random_logit", 0, (1,))[:, 0] * (classes - 1)).long().to(targets.device)
+    return drawn + (drawn >= targets)

@@ -1,0 +1,46 @@
+"""Labels of pixels from votes, once for all metrics that set the same test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atlas.inputs.certification import Correction, Votes, labels
+from atlas.model.arrays import Certified, Labels
+from atlas.model.memory import shared
+
+
+def certified(votes: Sequence[Votes], tau: list[float], alpha: float, correction: Correction, device: str) -> Labels:
+    """Label pixels at every radius: for each smoothing in turn, at each τ."""
+    found = [_labels(one, share, alpha, correction) for one in votes for share in tau]
+    return torch.from_numpy(np.stack(found, axis=1)).to(device)
+
+
+@shared(calls=32)  # the smoothings, times the tau, of a metric's sweep
+def _labels(votes: Votes, tau: float, alpha: float, correction: Correction) -> np.ndarray:
+    return labels(votes, tau=tau, alpha=alpha, correction=correction)
+
+
+def share(of: Tensor, among: Tensor) -> Certified:
+    """Give which share of one kind of pixels are of another, by image, radius and level; NaN where there are none."""
+    number = _count(among)
+    found = _count(of & among) / number
+    return torch.where(number > 0, found, torch.nan).float()
+
+
+def parted(votes: Sequence[Votes], tau: list[float]) -> Certified:
+    """Give in which share of all copies equal scores lay at the edge of the top."""
+    found = [torch.from_numpy(one.tied / (one.firsts + one.draws)).float() for one in votes for _ in tau]
+    return torch.stack(found, dim=1)
+
+
+def share_of(votes: Sequence[Votes], label: int, tau: list[float], alpha: float, correction: Correction) -> Certified:
+    """Give which share of all pixels has a label."""
+    marks = certified(votes, tau, alpha, correction, "cpu") == label
+    return (_count(marks) / marks[0, 0, 0].numel()).float()
+
+
+def _count(pixels: Tensor) -> Tensor:
+    """Count them radius by radius, since torch widens what it counts to eight bytes a pixel."""
+    return torch.stack([of_radius.flatten(2).sum(dim=2) for of_radius in pixels.unbind(1)], dim=1)

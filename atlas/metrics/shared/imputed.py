@@ -1,0 +1,260 @@
+"""Fill in removed pixels by linear imputation: all of them at once."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from atlas.metrics.shared.rows import by_row
+from atlas.model.arrays import Images, Masks
+
+# A correction that lies below this intensity everywhere is the last: what it leaves is a third of it at most.
+ERROR = 1e-5
+# Ten times the steps that were ever needed.
+STEPS = 100
+# A system of no more nodes than this in a row and in a column is inverted.
+SMALLEST = 8
+# What stands for a node's total, as a share of its row's absolute numbers: steps converge where it is above 1/2.
+SHARE = 0.55
+# Twelve times the weights of the eight neighbors, and 4 between them.
+KINDS = 1, 2, 1, 2, 4, 2, 1, 2, 1
+# Added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
+LITTLE = 1e-5
+# Values of images solved together on a CPU: they stay in its cache.
+CACHED = 2**19
+# Numbers in 64 bytes of memory.
+ALIGNED = 16
+
+
+def imputed(images: Images, removed: Masks) -> Images:
+    """Make every removed pixel the weighted mean of its neighbors, removed ones among them.
+
+        Σ_j w_ij (x_i − x_j) = 0 for every removed pixel i
+
+    over the neighbors j inside the image: w is 1/6 beside, above and below, 1/12 across a corner. At least one pixel
+    of each image must be left.
+
+    The system is symmetric and positive definite: conjugate gradients solve it, from the middle between the lowest and
+    the highest intensity left, preconditioned by a multigrid cycle, since what is removed may be wider than a hundred
+    pixels. No row knows its company: all is done element by element but for sums and matrices, which are of one row
+    each, and what is found of a row does not change any more.
+    """
+    together = len(images) if images.is_cuda else max(1, CACHED // images[0].numel())
+    parts = zip(images.split(together), removed[:, None].split(together), strict=True)
+    return torch.cat([_solved(*part) for part in parts])
+
+
+def _solved(images: Tensor, removed: Tensor) -> Tensor:
+    low = images.masked_fill(removed, torch.inf).amin(dim=(2, 3), keepdim=True)
+    high = images.masked_fill(removed, -torch.inf).amax(dim=(2, 3), keepdim=True)
+    middle = (low + high) / 2
+    levels = _pyramid(removed.to(images.dtype), images)
+    finest, residual, (height, width) = levels[0], levels[0].residual, images.shape[2:]
+    direction = Field(images, *finest.free.shape[2:])
+    direction.planes[..., :height, :width] = (images - middle).masked_fill(removed, 0)
+    torch.mul(finest.blurred(direction), finest.free, out=residual)
+    direction.planes.zero_()
+    solution = found = torch.zeros_like(residual)
+    before, going = torch.ones_like(middle[:, :1]), torch.ones_like(middle[:, :1], dtype=torch.bool)
+    for _ in range(STEPS):
+        correction = _cycle(levels)
+        close = torch.abs(correction, out=finest.made).amax(dim=(1, 2, 3), keepdim=True) < ERROR
+        if (going & close).any():
+            found = torch.where(going, solution + correction, found)
+            going &= ~close
+        if not going.any():
+            break
+        now = _dots(residual, correction)
+        torch.addcmul(correction, direction.planes, now / before, out=direction.planes)
+        # Minus the system's. Outside of what is free it is something else, and nothing looks at it there.
+        changed = finest.blurred(direction).addcmul_(finest.total, direction.planes, value=-1)
+        length = now / _dots(direction.planes, changed)
+        solution.addcmul_(direction.planes, length, value=-1)
+        residual.addcmul_(changed, length, value=-1)
+        before = now
+    found = torch.where(going, solution, found)[..., :height, :width]
+    return torch.where(removed, found + middle, images)
+
+
+class Field:
+    """Hold planes one after the other, so that neighbors lie at fixed distances, with zeros before and after them."""
+
+    def __init__(self, images: Tensor, height: int, width: int):
+        rows, channels = images.shape[:2]
+        margin, numbers = -(-(width + 1) // ALIGNED) * ALIGNED, channels * height * width
+        flat = _room(images, numbers + 2 * margin)
+        shape, strides = (rows, channels, height, width), (flat.stride(0), height * width, width, 1)
+        shifts = [down * width + across for down in (-1, 0, 1) for across in (-1, 0, 1)]
+        self.around = [flat.as_strided(shape, strides, margin + shift) for shift in shifts]
+        self.planes = self.around[4]
+        self.reach = flat[:, margin - width - 1 : margin + numbers + width + 1]
+
+
+class Level:
+    """Own one level of the pyramid of a system, x ↦ total x − others(x), and the memory of all that is done there.
+
+    Planes end in rows and columns of zeros, so that their height and width are twice those of the next level. At the
+    finest level `free` is 1 at removed pixels and 0 elsewhere, others(x) is free blurred(x), and this is twelve times
+    the system itself: all its numbers are whole, so that no rounding leans to one side, which would add up over wide
+    regions. At others `free` is 1 at nodes. The last level has an inverse in the place of all this.
+    """
+
+    def __init__(self, size: tuple[int, int], images: Tensor, *, finest: bool):
+        self.size, self.finest, (height, width) = size, finest, _even(size)
+        self.x, self.inverse = Field(images, height, width), torch.zeros(0)
+        shape = self.x.planes.shape
+        self.residual = _room(images, shape[1:].numel()).view(shape)
+        self.free, self.total, self.step = images.new_zeros(3, len(images), 1, height, width)
+        self.weights = images.new_zeros(0 if finest else len(images), 9, height, width)
+        self._scratch = [_room(images, self.x.reach.shape[1]) for _ in range(2)]
+        # What `others` and `blurred` give, and room beside it.
+        self.made, other = (part[:, : shape[1:].numel()].view(shape) for part in self._scratch)
+        self.half = other[:, :, : height // 2]
+
+    def set(self, free: Tensor, total: Tensor) -> None:
+        """Take what is free of a system, and its total."""
+        self.free.copy_(free)
+        self.total.copy_(total)
+        self.step = torch.where(free > 0, 1 / total, 0)
+
+    def others(self) -> Tensor:
+        """Weigh what is around in x, at the finest level also where nothing is free."""
+        if self.finest:
+            return self.blurred(self.x)
+        found = torch.mul(self.x.around[0], self.weights[:, :1], out=self.made)
+        for place in range(1, 9):
+            found.addcmul_(self.x.around[place], self.weights[:, place : place + 1])
+        return found
+
+    def blurred(self, x: Field) -> Tensor:
+        """Convolve with [1 2 1; 2 4 2; 1 2 1]: twelve times the weights of the neighbors, and 4 at the pixel itself.
+
+        What was found before is overwritten.
+        """
+        given, (other, to), left = x.reach, self._scratch, x.reach.shape[1]
+        for apart in (1, 1, self.free.shape[3], self.free.shape[3]):
+            left -= apart
+            torch.add(given[:, :left], given[:, apart : left + apart], out=to[:, :left])
+            given, to, other = to, other, to
+        return self.made
+
+
+def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
+    """Make the levels of a system, until few nodes are left.
+
+    A node stands at every second pixel of every second row. Between nodes a coarser level is linear, and 0 where
+    nothing is free; its system is the finer one as it acts on such images.
+    """
+    sizes = [tuple(images.shape[2:])]
+    while len(sizes) == 1 or max(sizes[-1]) > SMALLEST:
+        sizes.append((sizes[-1][0] // 2 + 1, sizes[-1][1] // 2 + 1))
+    levels = [Level(size, images, finest=size is sizes[0]) for size in sizes]
+    finest, free = levels[0], _padded(removed)
+    inside = _around(_padded(torch.ones_like(removed[:1])))
+    finest.set(free, sum(near * kind for near, kind in zip(inside, KINDS, strict=True)))
+    weights = {kind: free * -kind for kind in (1, 2, 4)}
+    system = free.new_empty(len(free), 9, *free.shape[2:])
+    for place, (near, kind) in enumerate(zip(_around(free), KINDS, strict=True)):
+        torch.mul(near, weights[kind], out=system[:, place : place + 1])
+    system[:, 4:5] += finest.total * free
+    shrink = _shrink().to(removed)
+    for level in levels[1:]:
+        system = by_row(lambda one: conv2d(one[None], shrink, stride=2, padding=1)[0], system)
+        if level is levels[-1]:
+            level.inverse = by_row(_inverse, system)
+            return levels
+        total = SHARE * sum(system.abs().unbind(dim=1))[:, None]
+        others = -system
+        others[:, 4:5] += total
+        level.set(_padded((total > 0).to(total)), _padded(total))
+        level.weights.copy_(_padded(others))
+        system = _padded(system)
+
+
+def _shrink() -> Tensor:
+    """Give the weights [to, from, 3, 3] by which the numbers of a system around pixels make those around a node.
+
+    Of one dimension: Σ_i p(i) a_o(i) p(i + o − 2d), where p is 1 at a node and 1/2 beside it, a_o(i) is the system's
+    number from pixel i to i + o, and d leads to the other node.
+    """
+    near = torch.arange(-1, 2)
+    far = near + near[:, None] - 2 * near[:, None, None]
+    line = (1 - near.abs() / 2) * (1 - far.abs() / 2).clamp(min=0)
+    return torch.einsum("doi,eqj->deoqij", line, line).reshape(9, 9, 3, 3)
+
+
+def _inverse(system: Tensor) -> Tensor:
+    """Write a system in full and invert it; what no pixel says of the nodes, a little more of each decides."""
+    height, width = system.shape[1:]
+    nodes = height * width
+    unit = _padded(torch.eye(nodes).to(system).view(1, nodes, height, width))
+    moved = sum(near * weights for near, weights in zip(_around(unit), _padded(system[None])[0], strict=True))
+    full = moved[0, :, :height, :width].reshape(nodes, nodes).double()
+    full.diagonal().mul_(1 + LITTLE).add_(LITTLE)
+    return torch.linalg.inv(full).to(system)
+
+
+def _cycle(levels: list[Level]) -> Tensor:
+    """Solve roughly for the residual: a step of Jacobi from 0, the coarser level's correction, and a step again.
+
+    A step sets x to (residual + others(x)) / total.
+    """
+    level, coarser = levels[0], levels[1:]
+    x, residual, (height, width) = level.x.planes, level.residual, level.size
+    if not coarser:
+        given = residual[..., :height, :width].flatten(2)
+        x[..., :height, :width] = by_row(torch.matmul, given, level.inverse).view(*x.shape[:2], height, width)
+        return x
+    torch.mul(residual, level.step, out=x)
+    level.others().mul_(level.free)
+    _gather(level, coarser[0])
+    _cycle(coarser)
+    _spread(coarser[0], level)
+    return torch.mul(level.others().add_(residual), level.step, out=x)
+
+
+def _gather(level: Level, to: Level) -> None:
+    """Weigh what was made at pixels by how much each node is in them."""
+    height, width = to.size
+    given, found = level.made, to.residual[:, :, :height, :width]
+    half = torch.add(given[:, :, ::2], given[:, :, 1::2], alpha=0.5, out=level.half)
+    half[:, :, 1:].add_(given[:, :, 1:-1:2], alpha=0.5)
+    torch.add(half[..., ::2], half[..., 1::2], alpha=0.5, out=found)
+    found[..., 1:].add_(half[..., 1:-1:2], alpha=0.5)
+
+
+def _spread(level: Level, to: Level) -> None:
+    """Add to free pixels what nodes say of them: the transpose of `_gather`."""
+    height, width = level.size
+    x = level.x.planes[:, :, : height + 1, : width + 1]
+    twice = to.made[:, :, : height + 1]
+    torch.add(x[..., :-1], x[..., :-1], out=twice[..., ::2])
+    torch.add(x[..., :-1], x[..., 1:], out=twice[..., 1::2])
+    above, below = twice[:, :, :-1], twice[:, :, 1:]
+    to.x.planes[:, :, ::2].addcmul_(above, to.free[:, :, ::2], value=0.5)
+    to.x.planes[:, :, 1::2].addcmul_(torch.add(above, below, out=to.half), to.free[:, :, 1::2], value=0.25)
+
+
+def _around(planes: Tensor) -> list[Tensor]:
+    """Give planes moved by a pixel each way, in rows of three."""
+    field = Field(planes, *planes.shape[2:])
+    field.planes.copy_(planes)
+    return field.around
+
+
+def _room(images: Tensor, numbers: int) -> Tensor:
+    """Make rows of zeros, each of which begins where products are summed in the same order."""
+    return images.new_zeros(len(images), -(-numbers // ALIGNED) * ALIGNED)[:, :numbers]
+
+
+def _even(size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] // 2 * 2 + 2, size[1] // 2 * 2 + 2
+
+
+def _padded(x: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    return pad(x, (0, 2 - width % 2, 0, 2 - height % 2))
+
+
+def _dots(one: Tensor, other: Tensor) -> Tensor:
+    rows = zip(one.flatten(1), other.flatten(1), strict=True)
+    return torch.stack([torch.dot(*row) for row in rows]).view(-1, 1, 1, 1)

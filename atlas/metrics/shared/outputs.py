@@ -1,0 +1,58 @@
+"""Look at the target's output on images that are made on the way, one batch at a time."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from atlas.model.arrays import Images, Logits, Scores, Targets
+from atlas.model.classifier import Classifier
+from atlas.model.memory import shared
+
+
+@shared(calls=4)  # metrics on all images and metrics on fewer take turns
+def clean_logits(classifier: Classifier, images: Images) -> Logits:
+    """Look at the unchanged images: one forward pass an image, whatever the map."""
+    return classifier.logits(images.to(classifier.device))
+
+
+def output_of(
+    classifier: Classifier, logits: Logits, targets: Targets, output: Literal["logit", "probability"]
+) -> Scores:
+    """Read each target's logit, or its probability."""
+    read = classifier.reading.probabilities(logits) if output == "probability" else logits
+    return read.gather(1, targets.to(read.device)[:, None])[:, 0]
+
+
+def outputs(
+    classifier: Classifier,
+    targets: Targets,
+    row: Tensor,
+    step: Tensor,
+    made: Callable[[Tensor, Tensor], Images],
+    output: Literal["logit", "probability"],
+) -> Tensor:
+    """Give the target's output on one image for each pair of a row and a step, in filled batches over the pairs.
+
+    Args:
+        targets: Of all rows.
+        row, step: The pairs.
+        made: Makes the images of some pairs; none but those of the batch in flight are ever held.
+    """
+    found = [torch.empty(0, device=classifier.device)]
+    targets = targets.to(classifier.device)
+    for start in range(0, len(row), classifier.batch):
+        r, s = row[start : start + classifier.batch], step[start : start + classifier.batch]
+        found.append(output_of(classifier, classifier.logits(made(r, s)), targets[r], output))
+    return torch.cat(found)
+
+
+def pairs(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Pair each row with each step, 0 ... steps - 1."""
+    return rows.repeat_interleave(steps), torch.arange(steps, device=rows.device).repeat(len(rows))
+
+
+def color(classifier: Classifier, name: Literal["black", "mean"]) -> Tensor:
+    """Give the color of absent pixels, to broadcast over images: 0, or the mean, which the classifier makes 0."""
+    return (classifier.mean if name == "mean" else torch.zeros_like(classifier.mean)).view(-1, 1, 1)

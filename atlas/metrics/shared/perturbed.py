@@ -1,0 +1,221 @@
+"""Perturb the images of a batch once, and remember what the metrics of one noise ask of the copies."""
+
+from collections.abc import Callable
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from atlas.metrics.shared.outputs import clean_logits
+from atlas.metrics.shared.rows import at_least, by_row
+from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.classifier import Classifier
+from atlas.model.memory import shared
+from atlas.study import seeds as draws
+
+Explain = Callable[[Classifier, Images, Targets, Seeds], Maps]
+
+
+class Copies:
+    """Own perturbed copies of images: x + std (offset + spread z), draw by draw, z uniform in [0, 1) or normal.
+
+    Noise is of the normalized image; std are the classifier's standard deviations. Copies are not clipped. They are
+    made once, all draws of all images in one tensor, so that passes run in full batches. A copy's seed and target are
+    its image's: the method's own draws stay, and only the image changes.
+
+    What is asked of them is made when it is asked for first, as [image, draw, ...]. A method's maps are held until
+    another method asks.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: Images,
+        targets: Targets,
+        seeds: Seeds,
+        samples: int,
+        noise: str,
+        offset: float,
+        spread: float,
+    ):
+        self._classifier, self._given, self._samples = classifier, images, samples
+        self._clean = images.to(classifier.device)
+        shape = tuple(images.shape[1:])
+        copies = torch.empty(samples, len(images), *shape, device=classifier.device)
+        for draw, of_draw in enumerate(copies):
+            drawn = (draws.uniform if noise == "uniform" else draws.normal)(seeds, "stability", draw, shape)
+            # In place: the copies of a batch of photographs are hundreds of megabytes.
+            of_draw.copy_(drawn).mul_(spread).add_(offset).mul_(self._std).add_(self._clean)
+        self._images, self._targets, self._seeds = copies.flatten(0, 1), targets.repeat(samples), seeds * samples
+        self._own_targets = targets
+        self._explained: tuple[Explain, Maps] | None = None
+        self._known: dict[tuple, Tensor] = {}
+
+    def maps(self, explain: Explain) -> Tensor:
+        """Give a method's maps of the copies."""
+        if self._explained is None or self._explained[0] is not explain:
+            self._explained = None  # the maps of one method go before those of another come
+            self._explained = explain, explain(self._classifier, self._images, self._targets, self._seeds)
+        return self._by_image(self._explained[1])
+
+    def agree(self) -> Tensor:
+        """Say of which copies the same is predicted as of their image."""
+        copies, clean = (
+            self._classifier.reading.predicted(self._logits(copies=copies), self._own_targets)
+            for copies in (True, False)
+        )
+        return copies == clean[:, None]
+
+    def apart(self) -> Tensor:
+        """Give the distance ‖x − x'‖₂ of normalized images."""
+        return self._once(("apart",), lambda: by_row(self._distance, self._clean, self._by_image(self._images)))
+
+    def logits_apart(self) -> Tensor:
+        """Give the distance ‖f(x) − f(x')‖₂ of logits."""
+        return by_row(distances, self._logits(copies=False), self._logits(copies=True))
+
+    def images_changed(self, floor: float) -> Tensor:
+        """Give the relative change of intensities."""
+
+        def make() -> Tensor:
+            return by_row(relative(floor), self._clean, self._by_image(self._images))
+
+        return self._once(("images", floor), make)
+
+    def features_changed(self, layer: str, floor: float) -> Tensor:
+        """Give the relative change of a layer's activations."""
+
+        def make() -> Tensor:
+            clean = self._classifier.features(self._clean, layer)[0]
+            copies, beside = self._classifier.features(self._images, layer)
+            if layer == "final":
+                self._once(("logits",), lambda: self._by_image(self._classifier.head(copies, beside, layer)))
+            return by_row(relative(floor), clean, self._by_image(copies))
+
+        return self._once((layer, floor), make)
+
+    def normalized_changed(self, nothing: float) -> Tensor:
+        """Give ‖(x − x') / x‖₂ of normalized images, values of 0 in the divisor replaced."""
+
+        def change(one: Tensor, copies: Tensor) -> Tensor:
+            mean = self._classifier.mean.view(-1, 1, 1)
+            return replaced(nothing)((one - mean) / self._std, (copies - mean) / self._std)
+
+        return self._once(("normalized", nothing), lambda: by_row(change, self._clean, self._by_image(self._images)))
+
+    @property
+    def _std(self) -> Tensor:
+        return self._classifier.std.view(-1, 1, 1)
+
+    def _distance(self, one: Tensor, copies: Tensor) -> Tensor:
+        return distances(one / self._std, copies / self._std)
+
+    def _logits(self, *, copies: bool) -> Tensor:
+        if not copies:
+            return clean_logits(self._classifier, self._given)
+
+        def make() -> Tensor:
+            # From features, as where these are asked for: the digits are the same in any company.
+            features = self._classifier.features(self._images, "final")
+            return self._by_image(self._classifier.head(*features, "final"))
+
+        return self._once(("logits",), make)
+
+    def _by_image(self, made: Tensor) -> Tensor:
+        return made.unflatten(0, (self._samples, -1)).transpose(0, 1)
+
+    def _once(self, key: tuple, make: Callable[[], Tensor]) -> Tensor:
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+def copies(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    function: str,
+    samples: int,
+    noise: str,
+    scale: float,
+) -> Copies:
+    """Give the copies of a batch with noise in ± scale, or Gaussian of that standard deviation."""
+    check(function, samples, scale=scale)
+    return of_noise(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))
+
+
+def ends(noise: str, scale: float) -> tuple[float, float]:
+    """Give the offset and the spread of noise of a scale."""
+    return (-scale, 2 * scale) if noise == "uniform" else (0.0, scale)
+
+
+def of_noise(
+    classifier: Classifier,
+    images: Images,
+    targets: Targets,
+    seeds: Seeds,
+    samples: int,
+    noise: str,
+    offset: float,
+    spread: float,
+) -> Copies:
+    """Give the copies of a batch of one noise: entries that set it alike share them, whatever stands between."""
+    made = _of_batch(classifier, images, targets, seeds)
+    known = samples, noise, offset, spread
+    if known not in made:
+        made[known] = Copies(classifier, images, targets, seeds, *known)
+    return made[known]
+
+
+@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+def _of_batch(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> dict[tuple, Copies]:
+    """Hold the copies of a batch, by noise, until other images come."""
+    return {}
+
+
+def check(function: str, samples: int, **above: float) -> None:
+    """Refuse a number of samples below 1, and other settings that are not above 0.
+
+    Raises:
+        ValueError: with the function, the setting, what was got and what is expected.
+    """
+    at_least(1, function, "samples", samples)
+    for setting, value in above.items():
+        if not value > 0:
+            raise ValueError(f"{function}: {setting} is {value}, expected more than 0")
+
+
+def distances(one: Tensor, copies: Tensor) -> Scores:
+    """Give the Euclidean distance of every copy from one."""
+    return torch.linalg.vector_norm((copies - one).flatten(1), dim=1)
+
+
+def relative(floor: float) -> Callable[[Tensor, Tensor], Scores]:
+    """Make a function that gives the relative change of every copy: the root mean square of (a' − a) / a.
+
+    A divisor below `floor` times the largest |a| is raised to that. NaN where a is zero everywhere.
+    """
+
+    def change(one: Tensor, copies: Tensor) -> Scores:
+        largest = one.abs().max()
+        divisor = (one.abs() / largest).clamp(min=floor)
+        changes = (copies - one) / largest / divisor
+        return torch.linalg.vector_norm(changes.flatten(1), dim=1) / sqrt(one.numel())
+
+    return change
+
+
+def replaced(nothing: float) -> Callable[[Tensor, Tensor], Scores]:
+    """Make a function that gives ‖(a − a') / a‖₂ of every copy, values of 0 in the divisor replaced."""
+
+    def change(one: Tensor, copies: Tensor) -> Scores:
+        changes = (one - copies) / one.where(one != 0, nothing)
+        return torch.linalg.vector_norm(changes.flatten(1), dim=1)
+
+    return change
+
+
+def settled(changes: Tensor) -> Tensor:
+    """Let no change be infinite: it is undefined, since a map is not finite."""
+    return changes.where(changes.isfinite(), torch.nan)

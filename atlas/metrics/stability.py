@@ -1,0 +1,297 @@
+"""Judge how much a map changes when the image hardly does.
+
+x' is a copy of the image x with noise, a the map of x, a' that of x'. All copies are of the image's own seed, and all
+metrics of one noise share them, and their maps. The method is taken for a fixed function: a copy's map is made with its
+image's seed, so that a method's own draws stay as they are. Maps are made anew, so a metric costs a method's passes
+once more for each sample, whatever the number of metrics.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from atlas.metrics.shared.perturbed import Copies, check, copies, distances, relative, settled
+from atlas.metrics.shared.rows import by_row
+from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.classifier import Classifier
+
+ATTRS = {
+    "max_sensitivity": {
+        "long_name": "Max-Sensitivity",
+        "units": "1",
+        "reference": "yeh2019infidelity",
+        "better": "lower",
+    },
+    "avg_sensitivity": {
+        "long_name": "Avg-Sensitivity",
+        "units": "1",
+        "reference": "yeh2019infidelity",
+        "better": "lower",
+    },
+    "local_lipschitz": {
+        "long_name": "Local Lipschitz estimate",
+        "units": "1",
+        "reference": "alvarezmelis2018robustness",
+        "better": "lower",
+    },
+    "relative_input_stability": {
+        "long_name": "Relative input stability",
+        "units": "1",
+        "reference": "agarwal2022rethinking",
+        "better": "lower",
+    },
+    "relative_output_stability": {
+        "long_name": "Relative output stability",
+        "units": "1 / logit",
+        "reference": "agarwal2022rethinking",
+        "better": "lower",
+    },
+    "relative_representation_stability": {
+        "long_name": "Relative representation stability",
+        "units": "1",
+        "reference": "agarwal2022rethinking",
+        "better": "lower",
+    },
+}
+
+
+def max_sensitivity(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    samples: int,
+    noise: Literal["uniform", "gaussian"],
+    scale: float,
+) -> Scores:
+    """Measure the largest change of the map among noisy copies of the image, as a share of the map.
+
+        max ‖a − a'‖₂ / ‖a‖₂
+
+    Args:
+        samples: Copies of the image.
+        noise: `uniform` in ± scale, or `gaussian`.
+        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+
+    Returns:
+        0 or more, lower is better: 0 for a map that does not depend on the image.
+
+    Undefined where the map is zero everywhere, or a map is not finite.
+
+    Differs from the paper (Yeh et al. 2019): copies are drawn as in its code, not searched for.
+    """
+    made = copies(classifier, images, targets, seeds, "max_sensitivity", samples, noise, scale)
+    return _changes(maps, made.maps(explain)).amax(dim=1)
+
+
+def avg_sensitivity(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    samples: int,
+    noise: Literal["uniform", "gaussian"],
+    scale: float,
+) -> Scores:
+    """Measure the mean change of the map among noisy copies of the image, as a share of the map.
+
+        (1/n) Σ ‖a − a'‖₂ / ‖a‖₂
+
+    Args:
+        samples: Copies n of the image.
+        noise: `uniform` in ± scale, or `gaussian`.
+        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+
+    Returns:
+        0 or more, lower is better: 0 for a map that does not depend on the image.
+
+    Undefined where the map is zero everywhere, or a map is not finite.
+
+    Reference: the mean in the place of the maximum of `max_sensitivity`, as in Quantus.
+    """
+    made = copies(classifier, images, targets, seeds, "avg_sensitivity", samples, noise, scale)
+    return by_row(torch.mean, _changes(maps, made.maps(explain)))
+
+
+def local_lipschitz(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    samples: int,
+    noise: Literal["uniform", "gaussian"],
+    scale: float,
+) -> Scores:
+    """Measure the largest change of the map by the distance that the image was moved.
+
+        max ‖a / max |a| − a' / max |a'|‖₂ / ‖x − x'‖₂,    x and x' normalized
+
+    A new map that is zero everywhere stays that.
+
+    Args:
+        samples: Copies of the image.
+        noise: `uniform` in ± scale, or `gaussian`.
+        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+
+    Returns:
+        0 or more, lower is better: 0 for a map whose pattern does not depend on the image.
+
+    Undefined where the map is zero everywhere, or a map is not finite.
+
+    Differs from the paper (Alvarez-Melis and Jaakkola 2018): each map is divided by its own largest absolute value, so
+    that the unit of attributions is nothing; copies are drawn, not searched for. Quantus divides all new maps of a
+    batch by one number (`local_lipschitz_quantus`).
+    """
+    made = copies(classifier, images, targets, seeds, "local_lipschitz", samples, noise, scale)
+    return (by_row(_patterns_apart, maps, made.maps(explain)) / made.apart()).amax(dim=1)
+
+
+def relative_input_stability(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    samples: int,
+    noise: Literal["uniform", "gaussian"],
+    scale: float,
+    floor: float,
+) -> Scores:
+    """Compare the relative change of the map with that of the image.
+
+        max rms((a − a') / a) / rms((x − x') / x),    over copies of x's predicted class
+
+    rms is the root mean square over all pixels (and channels), x are intensities. |a| and |x| in a divisor are at least
+    `floor` times the largest of the map, and of the image.
+
+    Args:
+        samples: Copies of the image.
+        noise: `uniform` in ± scale, or `gaussian`.
+        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        floor: Least divisor, as a share of the largest value.
+
+    Returns:
+        0 or more, lower is better.
+
+    Undefined where no copy is of the image's predicted class, the map or the image is zero everywhere, or a map is not
+    finite.
+
+    Differs from the paper (Agarwal et al. 2022): the floor, without which a single pixel of 0 decides the score; and
+    root mean squares in the place of norms, so that images of all sizes compare.
+    """
+    made = copies(classifier, images, targets, seeds, "relative_input_stability", samples, noise, scale)
+    check("relative_input_stability", samples, floor=floor)
+    return _worst(maps, made, explain, floor, made.images_changed(floor))
+
+
+def relative_output_stability(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    samples: int,
+    noise: Literal["uniform", "gaussian"],
+    scale: float,
+    floor: float,
+) -> Scores:
+    """Compare the relative change of the map with the change of the logits.
+
+        max rms((a − a') / a) / ‖f(x) − f(x')‖₂,    over copies of x's predicted class
+
+    rms and the floor of |a| are those of `relative_input_stability`; f(x) are all logits. A copy that does not change
+    them does not count.
+
+    Args:
+        samples: Copies of the image.
+        noise: `uniform` in ± scale, or `gaussian`.
+        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        floor: Least divisor, as a share of the largest value.
+
+    Returns:
+        0 or more, by logit; lower is better. It depends on the scale of the logits: compare methods on one classifier.
+
+    Undefined where no copy counts, the map is zero everywhere, or a map is not finite.
+
+    Differs from the paper (Agarwal et al. 2022): as `relative_input_stability` does.
+    """
+    made = copies(classifier, images, targets, seeds, "relative_output_stability", samples, noise, scale)
+    check("relative_output_stability", samples, floor=floor)
+    return _worst(maps, made, explain, floor, made.logits_apart())
+
+
+def relative_representation_stability(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    samples: int,
+    noise: Literal["uniform", "gaussian"],
+    scale: float,
+    floor: float,
+    layer: str,
+) -> Scores:
+    """Compare the relative change of the map with that of a layer's activations.
+
+        max rms((a − a') / a) / rms((A − A') / A),    over copies of x's predicted class
+
+    A are the activations of x. rms and the floor of |a| and |A| are those of `relative_input_stability`. A copy that
+    does not change them does not count.
+
+    Args:
+        samples: Copies of the image.
+        noise: `uniform` in ± scale, or `gaussian`.
+        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        floor: Least divisor, as a share of the largest value.
+        layer: Whose activations.
+
+    Returns:
+        0 or more, lower is better.
+
+    Undefined where no copy counts, the map or A is zero everywhere, or a map is not finite.
+
+    Differs from the paper (Agarwal et al. 2022): as `relative_input_stability` does.
+    """
+    made = copies(classifier, images, targets, seeds, "relative_representation_stability", samples, noise, scale)
+    check("relative_representation_stability", samples, floor=floor)
+    return _worst(maps, made, explain, floor, made.features_changed(layer, floor))
+
+
+def _changes(maps: Maps, again: Tensor) -> Tensor:
+    def change(one: Tensor, others: Tensor) -> Tensor:
+        # By the largest value first: squares of small attributions would be 0.
+        one, others = one / one.abs().max(), others / one.abs().max()
+        return distances(one, others) / torch.linalg.vector_norm(one)
+
+    return settled(by_row(change, maps, again))
+
+
+def _patterns_apart(one: Tensor, others: Tensor) -> Tensor:
+    largest = others.abs().amax((1, 2), keepdim=True)
+    return settled(distances(one / one.abs().max(), others / largest.where(largest != 0, 1.0)))
+
+
+def _worst(maps: Maps, made: Copies, explain: Callable, floor: float, moved: Tensor) -> Scores:
+    """Take the largest ratio of the map's relative change to another among the copies that count."""
+    counts = made.agree() & (moved > 0)
+    changes = settled(by_row(relative(floor), maps, made.maps(explain)))
+    worst = (changes / moved).where(counts, -torch.inf).amax(dim=1)
+    return worst.where(counts.any(dim=1), torch.nan)

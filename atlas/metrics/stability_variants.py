@@ -1,0 +1,138 @@
+"""Judge how much a map changes when the image hardly does, as published tables have it: faults of their code included.
+
+What x', a and a' are, and which seed a copy is explained by, is told in `atlas.metrics.stability`.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from atlas.metrics.shared.perturbed import Copies, check, distances, ends, of_noise, replaced, settled
+from atlas.metrics.shared.rows import by_row
+from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.classifier import Classifier
+from atlas.model.memory import shared
+
+ATTRS = {
+    "relative_input_stability_quantus": {
+        "long_name": "Relative input stability (Quantus 0.4.4)",
+        "units": "1",
+        "reference": "hedstrom2023quantus",
+        "better": "lower",
+    },
+    "local_lipschitz_quantus": {
+        "long_name": "Local Lipschitz estimate (Quantus 0.4.4)",
+        "units": "1",
+        "reference": "hedstrom2023quantus",
+        "better": "lower",
+    },
+}
+
+# What Quantus puts in the place of 0, and adds to a distance.
+NOTHING = 1e-6
+LITTLE = 1e-10
+
+
+def relative_input_stability_quantus(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    *,
+    samples: int,
+    low: float,
+    high: float,
+) -> Scores:
+    """Compute relative input stability as Quantus 0.4.4 does, faults included.
+
+        max ‖(a − a') / a‖₂ / ‖(x − x') / x‖₂,    x' = x + noise uniform in [low, high), x normalized
+
+    Values of 0 in a divisor, and distances of 0, become 1e-6.
+
+    Args:
+        samples: Copies of the image.
+        low: Least noise; 0.02.
+        high: Largest noise; 0.2. Noise of one sign brightens the image.
+
+    Returns:
+        0 or more, lower is better. A map with pixels of 0 scores by them: 1e4 and more.
+
+    Undefined where one copy changes the predicted class, or a map is not finite.
+
+    Differs from Quantus 0.4.4: noise is drawn from the image's own seed.
+    """
+    check("relative_input_stability_quantus", samples, **{"high - low": high - low})
+    made = of_noise(classifier, images, targets, seeds, samples, "uniform", low, high - low)
+    moved = made.normalized_changed(NOTHING)
+    changes = by_row(replaced(NOTHING), maps, made.maps(explain)) / moved.where(moved != 0, NOTHING)
+    return settled(changes).where(made.agree(), torch.nan).amax(dim=1)
+
+
+def local_lipschitz_quantus(
+    all_maps: Tensor,
+    all_images: Tensor,
+    all_targets: Tensor,
+    classifier: Classifier,
+    all_seeds: Seeds,
+    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    positions: list[int],
+    *,
+    samples: int,
+    noise: Literal["uniform", "gaussian"],
+    scale: float,
+) -> Scores:
+    """Compute the local Lipschitz estimate as Quantus 0.4.4 does: new maps are divided by one number for all images.
+
+        max ‖a / max |a| − a' / M‖₂ / (‖x − x'‖₂ + 1e-10),    M = max |a'| over all images of the draw
+
+    x and x' are normalized. A score says how a method's map of one image compares with its map of another.
+
+    Args:
+        samples: Copies of each image.
+        noise: `uniform` in ± scale, or `gaussian`, the default there.
+        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+
+    Returns:
+        0 or more, lower is better.
+
+    Undefined where the map is zero everywhere or not finite, and everywhere where one new map is not finite, or all of
+    a draw are zero.
+
+    Differs from Quantus 0.4.4: M is of all images that are judged, not of the batch that an image happens to be in.
+    """
+    check("local_lipschitz_quantus", samples, scale=scale)
+    given = all_images, all_targets, classifier, all_seeds, explain
+    return _against_all(all_maps, *given, samples, noise, scale)[positions]
+
+
+@shared(calls=2, lasting=True)  # entries with unlike noise take turns
+def _against_all(
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    seeds: Seeds,
+    explain: Callable,
+    samples: int,
+    noise: str,
+    scale: float,
+) -> Scores:
+    made = _copies_of_all(classifier, images, targets, seeds, samples, noise, scale)
+    again = made.maps(explain)
+    largest = again.abs().amax((0, 2, 3))[:, None, None]
+
+    def apart(one: Tensor, others: Tensor) -> Tensor:
+        return distances(one / one.abs().max(), others / largest)
+
+    return settled(by_row(apart, maps, again) / (made.apart() + LITTLE)).amax(dim=1)
+
+
+@shared(calls=2, lasting=True)
+def _copies_of_all(
+    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, noise: str, scale: float
+) -> Copies:
+    return Copies(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))

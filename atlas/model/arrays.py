@@ -1,0 +1,49 @@
+"""Name the arrays that pass between functions: dtype, dimensions, meaning.
+
+Dimension names are the project's words and the labels of every dataset it writes. Tests check each call against
+them; runs do not pay for it.
+"""
+
+from jaxtyping import Bool, Float, Int, Int8
+from torch import Tensor
+
+# Intensities in [0, 1]: the classifier normalizes, nothing else knows a mean or a standard deviation.
+Images = Float[Tensor, "image channel y x"]
+# Images of none of the rows, with which methods compare.
+Background = Float[Tensor, "other channel y x"]
+# The class whose logit is explained.
+Targets = Int[Tensor, " image"]
+# Where evidence may lie: an object, or a tile of a grid.
+Masks = Bool[Tensor, "image y x"]
+# x0 y0 x1 y1 in pixels, half-open: x1 and y1 are one past the last pixel. Unused rows are -1.
+Boxes = Int[Tensor, "image box 4"]
+# One integer per image, made from the study's seed and the image's id: see atlas/study/seeds.py.
+Seeds = list[int]
+
+# What a method returns: raw, signed; methods that know no channels return one.
+Attributions = Float[Tensor, "image #channel y x"]
+# The same at the size of a layer, which the verb enlarges once channels are reduced.
+LayerAttributions = Float[Tensor, "image #feature row column"]
+# What is stored: attributions, channels reduced as the entry says.
+Maps = Float[Tensor, "image y x"]
+
+Logits = Float[Tensor, "image class"]
+# Activations of a layer; at `input` the normalized image.
+Features = Float[Tensor, "image feature row column"]
+HeadWeights = Float[Tensor, "class feature"]
+
+# Of all rows that a metric judges, of which a batch holds some.
+AllMaps = Float[Tensor, "all y x"]
+AllImages = Float[Tensor, "all channel y x"]
+
+# What a metric returns. NaN: this score is not defined for this image.
+Scores = Float[Tensor, " image"]
+Curves = Float[Tensor, "image fraction"]
+Hits = Float[Tensor, "image threshold"]
+Certified = Float[Tensor, "image radius level"]
+
+# Marks of the top pixels of maps, by level, and whether equal scores lay at their edge.
+Tops = Bool[Tensor, "image level y x"]
+Ties = Bool[Tensor, "image level"]
+# 1 certified important, 0 certified unimportant, -1 abstained.
+Labels = Int8[Tensor, "image radius level y x"]

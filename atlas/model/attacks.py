@@ -1,0 +1,116 @@
+"""Evaluate classifiers: the share of images that they get right, as they are and under an attack."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from atlas.model.classifier import Classifier
+from atlas.study.seeds import generator
+
+TOP = 5
+
+
+def attack(
+    gradient: Callable[[Tensor, Tensor], Tensor],
+    images: Tensor,
+    targets: Tensor,
+    draws: torch.Generator,
+    *,
+    norm: Literal["l2", "linf"],
+    epsilon: float,
+    steps: int,
+    step_size: float,
+) -> Tensor:
+    """Raise the loss within a ball around each image: projected gradient ascent from a random start.
+
+    Args:
+        gradient: Of the loss by images in [0, 1].
+        images: In [0, 1].
+        targets: Their labels.
+        draws: Of the random start.
+        norm: Of the ball, over all values of an image.
+        epsilon: Its radius, in units of intensity.
+        steps: Of gradient ascent.
+        step_size: Length of a step, in the norm.
+
+    Returns:
+        Images in the ball and in [0, 1].
+    """
+    noise = torch.randn(images.shape, generator=draws).to(images.device)
+    change = noise * (epsilon / _length(noise)) if norm == "l2" else epsilon * noise.clamp(-1, 1)
+    for _ in range(steps):
+        change = (images + change).clamp(0, 1) - images
+        uphill = gradient(images + change, targets)
+        if norm == "l2":
+            change = change + step_size * uphill / _length(uphill)
+            change = change * (epsilon / _length(change)).clamp(max=1)
+        else:
+            change = (change + step_size * uphill.sign()).clamp(-epsilon, epsilon)
+    return (images + change).clamp(0, 1)
+
+
+def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """Measure the share of images whose label is predicted, and of those where its logit is one of the five largest.
+
+    Of several labels an image, each row having one that is there, the share is that of labels which are found, and
+    there is no such five.
+
+    Args:
+        classifier: What is evaluated.
+        parts: Pixels of 8 bits and labels, some images at a time.
+    """
+    images = first = among = 0
+    for pixels, labels in parts:
+        logits = classifier.logits(pixels.to(classifier.device).float().div(255))
+        targets = labels.to(logits.device)
+        images += len(labels)
+        first += int(classifier.reading.right(logits, targets).sum())
+        largest = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
+        among += int((largest == targets[:, None]).any(1).sum())
+    found = {"judged_on": images, "accuracy": first / images}
+    return found if classifier.reading.several else {**found, "top5": among / images}
+
+
+def attacked(
+    classifier: Classifier,
+    pixels: Tensor,
+    labels: Tensor,
+    seed: int,
+    *,
+    count: int,
+    norm: Literal["l2", "linf"],
+    epsilon: float,
+    steps: int,
+    step_size: float,
+) -> dict[str, Any]:
+    """Measure the share of images that a classifier gets right under an attack.
+
+    Args:
+        classifier: What is evaluated.
+        pixels: Of the held-out split, 8 bits.
+        labels: Theirs.
+        seed: Of the attack's random start.
+        count: How many of the images are attacked.
+        norm: Of the attack's ball.
+        epsilon: Its radius.
+        steps: Of gradient ascent.
+        step_size: Length of a step.
+    """
+    images = pixels[:count].to(classifier.device).float().div(255)
+    targets = labels[:count].to(classifier.device)
+    settings = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
+    draws = generator(seed, "judge")
+    found = attack(partial(classifier.gradient, output="loss"), images, targets, draws, **settings)
+    held = classifier.reading.right(classifier.logits(found), targets)
+    return {
+        "attacked": len(held),
+        "adversarial_accuracy": float(held.double().mean()),
+        "adversary": settings,
+    }
+
+
+def _length(images: Tensor) -> Tensor:
+    return images.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)

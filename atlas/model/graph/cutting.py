@@ -1,0 +1,199 @@
+"""Cut a network at one of its modules: by its steps where these are known, else by hooks."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from atlas.model.graph.tracing import Trace, regrouped
+from atlas.study.problem import Unsupported
+
+
+class Halves(NamedTuple):
+    """A network cut in two.
+
+    `before` gives of normalized images a tuple: a layer's activations, and what else `after` needs, which makes logits
+    of these.
+    """
+
+    before: nn.Module
+    after: nn.Module
+
+
+class Start(nn.Module):
+    """What comes before the input: nothing."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Give what is given."""
+        return (images,)
+
+
+class Whole(nn.Module):
+    """Run a network that was not traced on images that stay as they are."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Any:
+        """Give what the network gives."""
+        return self.network(images.clone())
+
+
+class Until(Whole):
+    """Run a network until one of its modules has given its activations."""
+
+    def __init__(self, network: nn.Module, layer: str):
+        super().__init__(network)
+        self.layer = layer
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give these, and the images, with which the network has to begin again."""
+
+        def stop(layer: nn.Module, entering: tuple, leaving: Any) -> None:
+            raise _Reached(leaving)
+
+        hook = self.network.get_submodule(self.layer).register_forward_hook(stop)
+        try:
+            super().forward(images)
+        except _Reached as reached:
+            return _tensor(reached.leaving, self.layer).clone(), images
+        finally:
+            hook.remove()
+        raise Unsupported(f"its layer '{self.layer}' is not run")
+
+
+class After(Until):
+    """Run a whole network, one of whose modules gives activations that are at hand."""
+
+    def forward(self, activations: Tensor, images: Tensor) -> Any:
+        """Give what the network gives."""
+        calls: list[int] = []
+
+        def exchange(layer: nn.Module, entering: tuple, leaving: Any) -> Tensor:
+            calls.append(1)
+            return activations.clone()  # what follows may work in place
+
+        hook = self.network.get_submodule(self.layer).register_forward_hook(exchange)
+        try:
+            found = Whole.forward(self, images)
+        finally:
+            hook.remove()
+        if len(calls) > 1:
+            raise Unsupported(f"its layer '{self.layer}' is run {len(calls)} times for an image, expected once")
+        return found
+
+
+class _Reached(Exception):
+    def __init__(self, leaving: Any):
+        super().__init__()
+        self.leaving = leaving
+
+
+def hooked(network: nn.Module, layer: str) -> Halves:
+    """Cut a network by hooks behind a module of that path: what comes after begins anew each time."""
+    return Halves(Until(network, layer), After(network, layer))
+
+
+def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> Halves:
+    """Cut a traced network behind a step.
+
+    What does not depend on that step is done before, and handed over where it is needed: tensors of the images, and
+    sizes.
+
+    Args:
+        trace: The network.
+        step: Behind which it is cut.
+        of_rows: Tells a step that gives a tensor whose first dimension is that of the images.
+
+    Raises:
+        Unsupported: the logits do not depend on the step.
+    """
+    nodes = [*trace.graph.graph.nodes]
+    images, output = next(node for node in nodes if node.op == "placeholder"), nodes[-1]
+    of_images, behind = {images} | following(nodes, images), following(nodes, step)
+    if output not in behind:
+        raise Unsupported(f"its logits do not depend on {step.name}")
+    needed = leading([output])
+
+    def counts(node: Node) -> bool:  # the images, which is the number of the activations too
+        counted = _counted(node)
+        return counted is not None and of_rows(counted)
+
+    handed = [
+        node
+        for node in nodes
+        if node in needed and node in of_images and node not in behind and node is not step
+        if not counts(node) and any(user in behind and user in needed for user in node.users)
+    ]
+    before, copied, earlier = Graph(), {}, leading([step, *handed])
+    for node in nodes:
+        if node in earlier:
+            copied[node] = before.node_copy(node, copied.__getitem__)
+    before.output((copied[step], *(copied[node] for node in handed)))
+    after = Graph()
+    copied = {node: after.placeholder(name) for node, name in zip([step, *handed], _names(handed), strict=True)}
+    rows: list[Node] = []
+    for node in nodes:
+        if node in copied or node not in needed:
+            continue
+        if node in behind or node not in of_images:
+            copied[node] = after.node_copy(node, copied.__getitem__)
+        elif counts(node) and any(user in behind for user in node.users):
+            rows = rows or [after.call_method("size", (copied[step], 0))]
+            copied[node] = rows[0]
+    halves = Halves(*(regrouped(trace.graph, graph) for graph in (before, after)))
+    for half in halves:
+        half.graph.eliminate_dead_code()
+        half.recompile()
+    return halves
+
+
+def _names(handed: list[Node]) -> list[str]:
+    return ["activations", *(f"beside_{place}" for place in range(len(handed)))]
+
+
+def following(nodes: list[Node], start: Node) -> set[Node]:
+    """Give the steps that depend on one, itself left out."""
+    found = {start}
+    for node in nodes:
+        if not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found - {start}
+
+
+def leading(ends: Iterable[Node]) -> set[Node]:
+    """Give the steps that others depend on, these among them."""
+    found, waiting = set(), [*ends]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
+
+
+def _counted(node: Node) -> Node | None:
+    """Give the step of whose values a step gives the first size."""
+    if node.op == "call_method" and node.target == "size":
+        return node.args[0] if node.args[1:] == (0,) else None
+    if node.op != "call_function" or node.args[1:] != (0,) or not isinstance(node.args[0], Node):
+        return None
+    shape, name = node.args[0], getattr(node.target, "__name__", "")
+    asked = shape.args[1:] == ("shape",) and getattr(shape.target, "__name__", "") == "getattr"
+    whole = shape.op == "call_method" and shape.target == "size" and len(shape.args) == 1
+    return shape.args[0] if name == "getitem" and (asked or whole) else None
+
+
+def _tensor(found: Any, layer: str) -> Tensor:
+    if not isinstance(found, Tensor):
+        raise Unsupported(f"its layer '{layer}' gives a {type(found).__name__}, expected one tensor")
+    return found
+
+
+def graph_of(half: nn.Module) -> GraphModule:
+    """Give a half as a new graph over the same layers."""
+    steps = Graph()
+    steps.output(steps.graph_copy(half.graph, {}))
+    return GraphModule(half, steps)

@@ -1,0 +1,92 @@
+"""Turn a traced part of a network into one that runs faster; find its ReLUs."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from atlas.model.graph.rewriting import added
+
+# A layer, and the batch normalization that may be folded into it. Subclasses compute something else.
+FOLDABLE = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+    nn.Linear: nn.BatchNorm1d,
+}
+# What leaves a tensor of features without places as it is: (image, feature).
+FLAT = (nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6)
+
+
+def arranged(part: nn.Module, plain: bool) -> nn.Module:
+    """Have a part of a network hold its tensors of four dimensions with channels last in memory, unless it is plain."""
+    for held in () if plain else (*part.parameters(), *part.buffers()):
+        if held.dim() == 4:
+            held.data = held.data.to(memory_format=torch.channels_last)
+    return part
+
+
+def relus(parts: Iterable[nn.Module]) -> list[nn.Module]:
+    """List the ReLUs of parts of a network that were traced; one that is cut off above, as at 6, is one."""
+    return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.ReLU | nn.ReLU6)]
+
+
+def rectify(sign: str, layer: nn.Module, down: tuple[Tensor], up: tuple[Tensor]) -> tuple[Tensor]:
+    """Keep what a layer passes down of one sign, positive or negative, or its absolute values: a backward hook."""
+    if sign == "absolute":
+        return (down[0].abs(),)
+    return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
+
+
+def folded(graph: GraphModule) -> GraphModule:
+    """Fold a batch normalization where the layer before it has that one use, and it that one input.
+
+    The graph is altered.
+
+    The folded one is a layer of its own: the weights of the original may be used elsewhere in the graph.
+    """
+    layers = {node: graph.get_submodule(node.target) for node in graph.graph.nodes if node.op == "call_module"}
+    calls = Counter(map(id, layers.values()))
+    for number, (node, normalization) in enumerate(layers.items()):
+        source = node.args[0] if len(node.args) == 1 and not node.kwargs else None
+        before = layers.get(source) if isinstance(source, Node) else None
+        if before is None or type(normalization) is not FOLDABLE.get(type(before)):
+            continue
+        once = calls[id(before)] == calls[id(normalization)] == len(source.users) == 1
+        linear = isinstance(before, nn.Linear)
+        if (
+            once
+            and _fixed(normalization)
+            and not _hooked(before, normalization)
+            and (not linear or _flat(graph, source))
+        ):
+            fuse = fuse_linear_bn_eval if linear else fuse_conv_bn_eval
+            source.target = added(graph, f"folded_{number}", fuse(before, normalization))
+            node.replace_all_uses_with(source)
+            graph.graph.erase_node(node)
+    graph.recompile()
+    graph.delete_all_unused_submodules()
+    return graph
+
+
+def _flat(graph: GraphModule, node: Node) -> bool:
+    """Tell a step behind a flattening: of tokens, a linear layer's features are not those that are normalized."""
+    while node.op == "call_module" and isinstance(graph.get_submodule(node.target), FLAT):
+        node = node.args[0]
+    if node.op == "call_module":
+        layer = graph.get_submodule(node.target)
+        return isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
+    return node.target in (torch.flatten, "flatten") and node.args[1:] == (1,) and not node.kwargs
+
+
+def _fixed(normalization: nn.Module) -> bool:
+    """Tell a normalization by running statistics from one by those of the batch."""
+    return not normalization.training and normalization.running_mean is not None
+
+
+def _hooked(*layers: nn.Module) -> bool:
+    """Tell layers whose hooks compute weights, as weight normalization does, or change what is given or given back."""
+    return any(layer._forward_pre_hooks or layer._forward_hooks for layer in layers)

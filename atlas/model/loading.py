@@ -1,0 +1,134 @@
+"""Build the networks that params.yaml describes, and load trained classifiers."""
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_weights
+from torch import nn
+
+from atlas.cache.fingerprint.called import files, placed
+from atlas.model.arrays import Images, Logits
+from atlas.model.classifier import Classifier
+from atlas.model.comparing import COMPARED, compared, logits, taking
+from atlas.model.outputs import selected
+from atlas.study import cards
+from atlas.study.params import bound_network, find
+from atlas.study.problem import Problem
+from atlas.study.seeds import uniform
+
+# Watches while the function of a family is found and called, and raises a Problem if that reads what no key holds.
+Watch = Callable[[str, str, list[Path]], AbstractContextManager[None]]
+
+SIDE = 64  # pixels of a side of images of noise, where neither the card nor the network says which it takes
+
+
+def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> Classifier:
+    """Load a trained classifier from its folder: `weights.safetensors` and `card.json`.
+
+    It runs in the form that the card names: fast, or as it was built. Where the card does not say, the two are compared
+    on images of noise. That the latter runs is told on stderr.
+
+    Args:
+        folder: Of the classifier.
+        name: Its name.
+        network: Its entry's network in params.yaml.
+        engine: How it runs.
+        watch: While the network is built: `atlas.inputs.audit.building`.
+
+    Raises:
+        Problem: a file is missing or damaged, or the weights are not those of the network that params.yaml describes.
+    """
+    card = cards.read(folder)
+    mean, std = cards.normalization(folder)
+    module = build(network, classes=len(card["classes"]), watch=watch, study=folder.parents[2])
+    data = cards.weights(folder)
+    try:
+        module.load_state_dict(read_weights(data))
+    except SafetensorError as error:
+        raise Problem(f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.prepare again") from None
+    except RuntimeError as mismatch:
+        told = " ".join(str(mismatch).split())
+        raise Problem(f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {told}") from None
+    about = {"mean": mean, "std": std, "engine": engine}
+    known = card.get("form") or compared(name, module, _noise(card, network), **about)
+    if known["runs"] == "plain":
+        what, apart = "logits", known["difference"]
+        if apart is not None and apart <= known["tolerance"]:
+            what, apart = "gradients", known["gradient_difference"]
+        differ = "are not finite" if apart is None else f"differ by {apart:.1g} of the largest"
+        if what == "gradients" and apart is None:
+            differ = "cannot be compared with its own"
+        told = f"the {what} of its fast form {differ} (tolerance {known['tolerance']:g}), so it runs as it was built"
+        print(f"warning: classifier {name}: {told}", file=sys.stderr)
+    return Classifier(name, module, **about, plain=known["runs"] == "plain")
+
+
+def build(network: dict, *, classes: int, watch: Watch, study: Path = Path()) -> nn.Module:
+    """Build the network that an entry of params.yaml names, with its settings.
+
+    Args:
+        network: What the entry says of it.
+        classes: Logits.
+        watch: While it is built: `atlas.inputs.audit.building`.
+        study: To which its paths are relative.
+    """
+    bound = bound_network(network, "network")
+    settings = placed(bound.settings, study) | {"classes": classes}
+    output = settings.pop("output", None)
+    with watched(network, watch=watch, study=study):
+        found = find("networks", bound.family, bound.function)(**settings)
+    return found if output is None else selected(found, output)
+
+
+def watched(network: dict, *, watch: Watch, study: Path = Path()) -> AbstractContextManager[None]:
+    """Return the watch of a network that an entry names: it may read what its classifier's key holds.
+
+    Args:
+        network: What the entry says of it.
+        watch: `atlas.inputs.audit.building`.
+        study: To which its paths are relative.
+    """
+    bound = bound_network(network, "network")
+    return watch(bound.family, bound.function, files(placed(bound.settings, study)))
+
+
+def watched_logits(
+    name: str,
+    module: nn.Module,
+    network: dict,
+    images: Images,
+    *,
+    mean: list[float],
+    std: list[float],
+    watch: Watch,
+    study: Path = Path(),
+) -> Logits:
+    """Give a network's logits of a few images, and look what it reads while it runs: its classifier's key must hold it.
+
+    Args:
+        name: Of the classifier.
+        module: The network.
+        network: What the entry says of it.
+        images: On its device.
+        mean, std: Of each channel.
+        watch: While it runs: `atlas.inputs.audit.building`.
+        study: To which its paths are relative.
+
+    Raises:
+        Problem: it does not take the images, gives no logits, or reads what no key holds.
+    """
+    center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
+    normalized = (images - center) / scale
+    with taking(name, tuple(images.shape[1:])), watched(network, watch=watch, study=study):
+        return logits(name, module, normalized)
+
+
+def _noise(card: dict, network: dict) -> Images:
+    """Give images of noise of the size that a classifier takes."""
+    side = network.get("side") or SIDE
+    shape = card.get("image") or (len(card["mean"]), side, side)
+    return uniform(list(range(COMPARED)), "compared", 0, tuple(shape))

@@ -1,0 +1,151 @@
+"""Say what a network is to give, how that is read, and what of it is explained: the target's logit, probability, loss.
+
+Of logits of classes of which an image has one, probabilities are their softmax and the class of the largest is
+predicted. Of logits of labels of which an image may have several each is read alone, as two classes with the logits 0
+and z: its probability is the sigmoid of z, the label is predicted where that is at least a half, and the loss is the
+cross-entropy of the two. A row is then of one label that its image has, its target.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from atlas.study.problem import Problem
+from atlas.study.schema.labels import PRESENT, several_labels
+
+
+def _logit(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.gather(1, targets[:, None]).sum()
+
+
+def _probability(logits: Tensor, targets: Tensor) -> Tensor:
+    return _logit(logits.softmax(dim=1), targets)
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, targets, reduction="sum")
+
+
+def _label_probability(logits: Tensor, targets: Tensor) -> Tensor:
+    return _logit(logits.sigmoid(), targets)
+
+
+def _label_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.softplus(-logits.gather(1, targets[:, None])).sum()
+
+
+def _largest(logits: Tensor, targets: Tensor) -> Tensor:
+    return logits.argmax(dim=-1)
+
+
+def _class_is_target(logits: Tensor, targets: Tensor) -> Tensor:
+    return _largest(logits, targets) == targets
+
+
+def _target_is_there(logits: Tensor, targets: Tensor) -> Tensor:
+    targets = targets.to(logits.device).view(-1, *[1] * (logits.dim() - 1)).expand(*logits.shape[:-1], 1)
+    return logits.gather(-1, targets)[..., 0].sigmoid() >= PRESENT
+
+
+class Reading(NamedTuple):
+    """How logits are read, their last dimension that of classes or labels, the first that of targets.
+
+    `probabilities` are those of all classes; `predicted` is what is predicted of a target: equal where two predictions
+    agree; `right` says where it is the target; `outputs` are what is differentiated, by name.
+    """
+
+    several: bool  # whether an image may have several labels
+    probabilities: Callable[[Tensor], Tensor]
+    predicted: Callable[[Tensor, Tensor], Tensor]
+    right: Callable[[Tensor, Tensor], Tensor]
+    outputs: dict[str, Callable[[Tensor, Tensor], Tensor]]
+
+
+ONE_CLASS = Reading(
+    several=False,
+    probabilities=lambda logits: logits.softmax(dim=-1),
+    predicted=_largest,
+    right=_class_is_target,
+    outputs={"logit": _logit, "probability": _probability, "loss": _loss},
+)
+SEVERAL_LABELS = Reading(
+    several=True,
+    probabilities=torch.sigmoid,
+    predicted=_target_is_there,
+    right=_target_is_there,
+    outputs={"logit": _logit, "probability": _label_probability, "loss": _label_loss},
+)
+
+
+def reading(network: nn.Module) -> Reading:
+    """Say how a network's logits are read: those of several labels where its `output` says so."""
+    return getattr(network, "logits_are_read", ONE_CLASS)
+
+
+class NotFinite(Problem):
+    """A network gave NaN or infinity."""
+
+
+def finite(name: str, logits: Tensor) -> Tensor:
+    """Give a classifier's logits if they are finite; else raise NotFinite."""
+    if not torch.isfinite(logits).all():
+        raise NotFinite(f"classifier {name}: its logits are not finite (NaN or infinity)")
+    return logits
+
+
+def shaped(name: str, found: object, images: int) -> Tensor:
+    """Give what a network gave of so many images, if it is one tensor of logits (image, class), a row an image.
+
+    Raises:
+        Problem: it did not.
+    """
+    due = "expected one tensor of logits, (image, class)"
+    if not isinstance(found, Tensor):
+        parts = ", ".join(map(repr, found)) if isinstance(found, Mapping) else "0, 1, ..."
+        which = f": `output` of its network's entry says which part is meant, of {parts}"
+        told = which if isinstance(found, Mapping | tuple | list) else ""
+        raise Problem(f"classifier {name}: its network gives a {type(found).__name__}; {due}{told}")
+    if found.dim() != 2 or len(found) != images:
+        raise Problem(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {due}")
+    return found
+
+
+def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Module:
+    """Have a network give what an entry's `output` says of its output; its modules and weights keep their names.
+
+    Args:
+        network: It is changed in place.
+        output: A place in a tuple, a key, or `sigmoid`, where of one logit z an image the classes' logits are −z/2 and
+            z/2 (their softmax is the sigmoid of z, and either can be explained), or `sigmoids`, where each logit is
+            that of a label of which an image may have several; a list of these is followed in order.
+    """
+    kind, steps = type(network), output if isinstance(output, list) else [output]
+    read, steps = (SEVERAL_LABELS, steps[:-1]) if several_labels(output) else (ONE_CLASS, steps)
+
+    def forward(self: nn.Module, images: Any) -> Any:
+        found = kind.forward(self, images)
+        for step in steps:
+            found = _part(found, step, images)
+        return found
+
+    made = {"forward": forward, "__module__": kind.__module__, "logits_are_read": read}
+    network.__class__ = type(kind.__name__, (kind,), made)
+    return network
+
+
+def _part(found: Any, step: int | str, images: Any) -> Any:
+    if step == "sigmoid":
+        # In a trace there are stand-ins without numbers; what its steps then give is checked by its rows.
+        if isinstance(found, Tensor) and not len(images) == found.shape[:1].numel() == found.numel():
+            told = f"the network gives {tuple(found.shape)} for {len(images)} images, expected one logit an image"
+            raise Problem(f"params.yaml: network.output = 'sigmoid': {told}")
+        logit = found.reshape(-1, 1)
+        return torch.cat([-logit / 2, logit / 2], dim=1)
+    try:
+        return found[step]
+    except (KeyError, IndexError, TypeError):
+        known = list(found) if isinstance(found, Mapping) else len(found) if hasattr(found, "__len__") else "no parts"
+        told = f"the network gives a {type(found).__name__} of {known}"
+        raise Problem(f"params.yaml: network.output = {step!r}: there is no such part; {told}") from None

@@ -1,0 +1,36 @@
+"""The networks of transformers that classify images, with random weights."""
+
+from pathlib import Path
+
+from torch import nn
+
+from atlas.networks.shared.made import made
+from atlas.study.problem import Problem
+
+
+def huggingface(*, classes: int, folder: str, settings: dict) -> nn.Module:
+    """Build the network that the `config.json` of a folder describes; nothing is downloaded, and no code in it is run.
+
+    What it gives has the logits under the key `logits`: the entry needs `output: logits`.
+
+    Args:
+        classes: Logits.
+        folder: Relative to the study.
+        settings: What the configuration is to have in place of what the file says.
+
+    Raises:
+        Problem: transformers is not installed, or the folder describes no network that classifies images.
+    """
+    try:
+        from transformers import AutoConfig, AutoModelForImageClassification
+    except ImportError:
+        raise Problem("huggingface: the package transformers is not installed") from None
+    told = f"huggingface: folder = {folder!r}"
+    if not (Path(folder) / "config.json").is_file():
+        raise Problem(f"{told}: there is no file config.json in it")
+
+    def network(**settings: object) -> nn.Module:
+        found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **settings)
+        return AutoModelForImageClassification.from_config(found, trust_remote_code=False)
+
+    return made(f"{told}:", network, {**settings, "num_labels": classes})

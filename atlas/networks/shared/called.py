@@ -1,0 +1,126 @@
+"""Find what an entry of params.yaml names by module and attribute, and call it with its settings."""
+
+import importlib
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from atlas.cache.fingerprint.called import beside, files, stands
+from atlas.networks.shared.made import made
+from atlas.study.problem import Problem
+
+SHOWN = 12  # names in a message
+PROJECT = {"atlas", "stages", "flows"}  # which are imported as they are, wherever a file lies
+
+
+def called(family: str, call: str, settings: dict[str, Any]) -> nn.Module:
+    """Call what 'package.module:Name.attribute', or 'path/to/file.py:Name', names.
+
+    Raises:
+        Problem: there is no such module or attribute, it does not take the settings, or it gives no network.
+    """
+    place, _, name = call.rpartition(":")
+    told = f"{family}: call = {call!r}"
+    if not place or not name:
+        raise Problem(f"{told}: expected 'package.module:Name', or 'path/to/file.py:Name'")
+    if not place.endswith(".py"):
+        return made(f"{told}:", _attribute(_package(place, told), name, told), settings)
+    file = Path(place)
+    if not file.is_file():
+        raise Problem(f"{told}: there is no file {file}")
+    starts = beside(file)
+    for one in files({"call": call}):
+        start = next(start for start in starts if one.is_relative_to(start))
+        module = one.relative_to(start).parts[0].removesuffix(".py")
+        if stands(start, module) and (hidden := _hidden(module)):
+            raise Problem(f"{told}: {one} has the name of {hidden}, which it would hide: give it another name")
+    with _reachable(starts):
+        return made(f"{told}:", _attribute(_loaded(file, told), name, told), settings)
+
+
+def _package(name: str, told: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise Problem(f"{told}: the module {name} cannot be imported ({error}); is its package installed?") from None
+
+
+def _loaded(file: Path, told: str) -> ModuleType:
+    spec = spec_from_file_location(file.stem, file)
+    module = module_from_spec(spec)
+    sys.modules[file.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except Problem:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise Problem(f"{told}: it cannot be imported: {type(error).__name__}: {said:.300}") from None
+    return module
+
+
+def _hidden(name: str) -> str:
+    """Say what would not be found any more if a module of a user's own had a name; empty where that is free."""
+    if name in PROJECT:
+        return "this project's code"
+    if name in sys.stdlib_module_names:
+        return "a standard module of Python"
+    found = PathFinder.find_spec(name, [sysconfig.get_path(kind) for kind in ("purelib", "platlib")])
+    return "an installed package" if found is not None and found.origin is not None else ""
+
+
+def _attribute(found: Any, path: str, told: str) -> Any:
+    for name in path.split("."):
+        if not hasattr(found, name):
+            owner = getattr(found, "__name__", type(found).__name__)
+            public = [one for one, value in vars(found).items() if not one.startswith("_") and callable(value)]
+            more = f" and {len(public) - SHOWN} more" if len(public) > SHOWN else ""
+            known = ", ".join(public[:SHOWN]) or "nothing that can be called"
+            raise Problem(f"{told}: {owner} has no '{name}'; it has: {known}{more}")
+        found = getattr(found, name)
+    if not callable(found):
+        raise Problem(f"{told}: '{path}' is a {type(found).__name__}, expected a class or a function")
+    return found
+
+
+@contextmanager
+def _reachable(folders: list[Path]) -> Iterator[None]:
+    """Let a file import what lies in some folders, and only while it is asked for: another's file may have like names.
+
+    A standard module that is imported already stays: a package may ask for it while the network is built.
+    """
+    names: set[str] = set()
+
+    def there() -> dict[str, ModuleType]:
+        return {name: module for name, module in [*sys.modules.items()] if name.partition(".")[0] in names}
+
+    starts = [str(folder.resolve()) for folder in folders]
+    own = tuple(start + os.sep for start in starts)
+    sys.path[:0] = starts
+    importlib.invalidate_caches()
+    for one in (one for folder in folders for one in folder.iterdir()):
+        if one.suffix == ".py" or one.is_dir():  # an installed package is taken instead of a folder without __init__.py
+            found = PathFinder.find_spec(one.stem)
+            ours = found is not None and (found.origin is None or found.origin.startswith(own))
+            names |= {one.stem} - PROJECT if ours else set()
+    before = there()
+    for name in before:
+        if name.partition(".")[0] not in sys.stdlib_module_names:
+            del sys.modules[name]
+    try:
+        yield
+    finally:
+        for start in starts:
+            sys.path.remove(start)
+        for name in there():
+            del sys.modules[name]
+        sys.modules.update(before)

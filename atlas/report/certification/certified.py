@@ -1,0 +1,84 @@
+"""What is certified of a map, as pictures: one level's labels, all levels over one another, the smoothed map.
+
+The colors are those of anani2025pixel.
+"""
+
+import numpy as np
+from jaxtyping import Float, Int8, UInt8
+
+from atlas.inputs.certification import ABSTAINED, IMPORTANT, Votes
+from atlas.report.images.pictures import Picture, gray, indexed
+
+# From little to much importance.
+ANCHORS = ("#f1c232", "#ec6060", "#842e6a", "#271c48", "#000000")
+WHITE = (255, 255, 255)
+GRAY = (217, 217, 217)  # 0.85
+
+
+def colors(number: int) -> UInt8[np.ndarray, "level 3"]:
+    """Give each level's color, from the largest level to the smallest, which is black."""
+    anchors = np.array([[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in ANCHORS])
+    places = np.linspace(len(ANCHORS) - 1, 0, number)[::-1]
+    channels = [np.interp(places, np.arange(len(ANCHORS)), channel) for channel in anchors.T]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def spelled(color: tuple[int, ...] | np.ndarray) -> str:
+    """Spell a color for a style sheet."""
+    return "#" + "".join(f"{int(value):02x}" for value in color)
+
+
+def labelled(labels: Int8[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x"]:
+    """Give the place of each pixel of one level in white, its color, gray: unimportant, important, abstained."""
+    return np.where(labels == ABSTAINED, 2, labels == IMPORTANT).astype(np.uint8)
+
+
+def overlaid(labels: Int8[np.ndarray, "level y x"]) -> UInt8[np.ndarray, "y x"]:
+    """Give each pixel 1 + the place of the smallest level at which it is certified important, 0 where it is at none.
+
+    Args:
+        labels: Of falling levels.
+    """
+    found = np.zeros(labels.shape[1:], np.uint8)
+    for place, one in enumerate(labels):
+        found[one == IMPORTANT] = place + 1
+    return found
+
+
+def smoothed(votes: Votes, row: int, level: int) -> Float[np.ndarray, "y x"]:
+    """Give the smoothed sparsified map: the share of all copies in whose map a pixel is at the top.
+
+    (first + rest) / (firsts + draws)
+
+    Args:
+        votes: Of some images.
+        row: Which image.
+        level: The place of the level among those of the votes.
+    """
+    both = votes.first[row, level].astype(np.float64) + votes.rest[row, level]
+    return both / (votes.firsts + votes.draws)
+
+
+def panel(labels: Int8[np.ndarray, "level y x"], place: int, alt: str, *, side: int) -> Picture:
+    """Show one level: certified important in the level's color, certified unimportant white, abstained gray."""
+    return indexed(labelled(labels[place]), three(len(labels), place), alt, side=side)
+
+
+def overlay(labels: Int8[np.ndarray, "level y x"], alt: str, *, side: int) -> Picture:
+    """Show what is certified important at all levels, each in its color over the larger ones; all else is white."""
+    return indexed(overlaid(labels), palette(len(labels)), alt, side=side)
+
+
+def average(votes: Votes, row: int, level: int, alt: str, *, side: int) -> Picture:
+    """Show the smoothed sparsified map, from black, never at the top, to white, always."""
+    return gray(smoothed(votes, row, level), alt, side=side)
+
+
+def palette(number: int) -> UInt8[np.ndarray, "color 3"]:
+    """Give the colors of an overlay: white, then those of the levels."""
+    return np.concatenate([np.array([WHITE], np.uint8), colors(number)])
+
+
+def three(number: int, place: int) -> UInt8[np.ndarray, "color 3"]:
+    """Give the colors of one of a number of levels: unimportant, important, abstained."""
+    return np.array([WHITE, colors(number)[place], GRAY], np.uint8)

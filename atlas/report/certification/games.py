@@ -1,0 +1,112 @@
+"""Whether what is certified on grids lies in the tile that is explained: by level, σ and τ, as lines and in numbers."""
+
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from atlas.report.certification import steps
+from atlas.report.certification.steps import Numbers, Step
+from atlas.report.certification.voted import Found, Test, on_grids
+from atlas.report.charts import bands
+from atlas.report.charts.bands import Frame
+from atlas.study.schema.settings import Entry
+
+GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
+TIES = "grid_parted_ties"
+# What a column is called.
+COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "copies with ties"}
+TIED = (
+    "Copies with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels are "
+    "at the top, and what is certified unimportant says little."
+)
+
+
+def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Give charts of the certified grid pointing game by level, by σ at one τ, and by τ at one σ.
+
+    Args:
+        known: The results.
+        given: What params.yaml says.
+        processes: In which charts are drawn.
+
+    Returns:
+        What is swept, and for each entry with more than one step its caption's words; by classifier, a chart a family
+        of methods, and a table.
+    """
+    found = {
+        what: [one for game in known.of(GAME) if (one := _swept(known, given, game, what))] for what in steps.SPELLED
+    }
+    calls = [call for listed in found.values() for one in listed for call in one.pop("calls")]
+    drawn = processes.map(bands.chart, *zip(*calls, strict=True))
+    for listed in found.values():
+        for one in listed:
+            one["shown"] = [
+                (name, [(family, next(drawn)) for family in families], numbers)
+                for name, families, numbers in one["shown"]
+            ]
+    return [(what, listed) for what, listed in found.items() if listed]
+
+
+def chance(given: dict, classifier: str) -> float:
+    """Give the game by chance: 1 / tiles."""
+    return 1 / given["classifiers"][classifier]["grids"]["tiles_per_side"] ** 2
+
+
+def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] | None:
+    ranks, there, methods = known.test(game), steps.steps(known, game, what), known.judged(game)
+    if len(there) < 2 or not methods:
+        return None
+    at = {"level": ranks.place, "sigma": f"τ = {ranks.tau:g}", "tau": f"σ = {ranks.smoothing.settings['sigma']:g}"}
+    heads = [(game.name, " ".join(step.title.split())) for step in there]
+    calls, shown = [], []
+    for classifier in known.classifiers(game):
+        rows = [
+            (
+                name,
+                known.control(name),
+                [known.point(game, classifier, name, known.where(step.test), step.level) for step in there],
+            )
+            for name in methods
+        ]
+        places = [_place(step, what) for step in there]
+        across = "the top …" if what == "level" else steps.SPELLED[what]
+        frame = Frame(np.arange(len(there)), places, across, "game", steps.BENEATH, 1, chance=chance(given, classifier))
+        alt = f"Certified grid pointing game on {classifier} by {steps.SPELLED[what]} at {at[what]}, from {places[0]} "
+        alt += f"to {places[-1]}, {frame.chance:.3g} by chance"
+        charts = steps.lines(known, rows, frame, f"game_{what}_{game.name}_{classifier}", alt)
+        calls += charts.values()
+        shown.append((classifier, list(charts), Numbers(heads, rows)))
+    about = {"entry": game.name, "level": game.options["level"], "at": at[what], "how": ranks.how}
+    about |= {"tile": game.options["tile"], "nothing": game.settings["nothing"]}
+    return {**about, "beyond": steps.beyond(known, game, there), "calls": calls, "shown": shown}
+
+
+def _place(step: Step, what: str) -> str:
+    """Name a step below its place."""
+    test = step.test
+    return {"level": f"{step.level}%", "sigma": f"{test.smoothing.settings['sigma']:g}", "tau": f"{test.tau:g}"}[what]
+
+
+def tests(known: Found) -> list[tuple[Test, int | None]]:
+    """List the tests by which metrics of votes on grids rank, and the tile if it is but one, each once."""
+    found = [(known.test(one), one.options["tile"]) for one in known.metrics if on_grids(one)]
+    return list({(test.name, tile): (test, tile) for test, tile in found}.values())
+
+
+def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list[dict[str, Any]]:
+    """Give a table a level of what is certified on grids by a test."""
+    listed = [one for function in COLUMNS for one in known.of(function) if known.judges(one, test, tile)]
+    functions = [one.function for one in listed]
+    heads = [(one.name, COLUMNS[one.function] if functions.count(one.function) == 1 else one.name) for one in listed]
+    name = test.name if tile is None else f"{test.name}, tile {tile}"
+    about = {"test": name, "tile": tile, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
+    about["said"] = [TIED] if TIES in functions else []
+    radius, found = known.where(test), []
+    for level in test.smoothing.settings["levels"]:
+        rows = [
+            (method, known.control(method), [known.point(one, classifier, method, radius, level) for one in listed])
+            for method in test.smoothing.methods
+        ]
+        found.append({**about, "level": level, "rows": rows})
+    return found

@@ -1,0 +1,149 @@
+"""What the authors of the certificates measured (anani2025pixel), beside what a study of the same networks did.
+
+published.csv holds what was read off the charts of their rebuttal and poster: no table of the paper prints it.
+published_caveats.csv says what is known against comparing it, and what of it is inferred; an empty cell stands for all.
+"""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+from atlas.report.certification import protocol
+from atlas.report.certification.voted import Found, Test, on_grids
+from atlas.report.charts.tradeoff import Point
+from atlas.study.params import entries
+from atlas.study.schema.settings import Entry
+
+FILE, CAVEATS = (Path(__file__).with_name(name) for name in ("published.csv", "published_caveats.csv"))
+# Our functions that are a published method at its layer of features.
+NAMED = {"rise_features": "rise", "occlusion_features": "occlusion"}
+DELETION, LEFT = "certified_deletion", "grid_abstained"
+
+
+class Compared(NamedTuple):
+    """A published mean and ours, what ours is measured otherwise by, what weighs most first, and caveats of theirs."""
+
+    method: str
+    metric: Entry
+    test: Test
+    level: int
+    published: float
+    source: str
+    ours: Point
+    differs: list[str]
+    caveat: str
+
+    @property
+    def difference(self) -> float:
+        """Ours less the published one."""
+        return self.ours.mean - self.published
+
+
+def facts() -> list[dict[str, str]]:
+    """Read the published means: network, method, layer, metric, sigma, tau, level, value, source, caveat."""
+    known = _rows(CAVEATS)
+    found = _rows(FILE)
+    for fact in found:
+        said = [one["caveat"] for one in known if all(fact[key] == one[key] for key in one if key in fact and one[key])]
+        fact["caveat"] = "; ".join(said)
+    return found
+
+
+def joined(known: Found, given: dict) -> list[tuple[str, str, list[Compared]]]:
+    """Find what was published of each classifier that is one of the networks of the paper on ImageNet.
+
+    A method is found by its function and layer, a metric by its function, σ, τ and level. Of several metrics the one
+    is taken that is measured most as the authors did: with their form of the top, on their tile, then with the fewest
+    other differences.
+
+    Returns:
+        Classifier, network and the means of both, where there are any; ours is NaN where the method has no mean.
+    """
+    by_method, found, all_facts = _methods(given), [], facts()
+    for classifier in known.table["classifier"].values.tolist():
+        network = _network(given, classifier)
+        rows = [
+            ours
+            for fact in all_facts
+            if fact["network"] == network
+            for method in by_method.get((fact["method"], fact["layer"]), [])
+            if (ours := _ours(known, given, classifier, method, fact)) is not None
+        ]
+        if rows:
+            found.append((classifier, network, rows))
+    return found
+
+
+def places(known: Found, given: dict, game: Entry, classifier: str) -> dict[str, tuple[float, float]]:
+    """Find where the authors' trade-off has our methods: certified grid pointing game and certified share, 0 to 1.
+
+    Methods are found as for the table of means, the place by the network, the σ and τ of the test by which the game
+    ranks, and its level.
+    """
+    network, test, by_method = _network(given, classifier), known.test(game), _methods(given)
+    there: dict[str, dict[str, float]] = {}
+    for fact in facts() if network else []:
+        if fact["network"] == network and _tested(test, fact) and int(fact["level"]) == game.options["level"]:
+            for method in by_method.get((fact["method"], fact["layer"]), []):
+                there.setdefault(method.name, {})[fact["metric"]] = float(fact["value"])
+    return {
+        name: (one[protocol.GAME], 1 - one[LEFT] / 100)
+        for name, one in there.items()
+        if protocol.GAME in one and LEFT in one
+    }
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _methods(given: dict) -> dict[tuple[str, str], list[Entry]]:
+    """Give the entries that are a method at a layer, whatever else they set."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for one in [one for family in entries(given, "methods").values() for one in family.values()]:
+        at = NAMED.get(one.function, one.function), one.settings.get("layer", "input")
+        if not one.options["reverse"]:
+            found.setdefault(at, []).append(one)
+    return found
+
+
+def _network(given: dict, classifier: str) -> str:
+    """Name the network of torchvision that a classifier of ImageNet is, or nothing."""
+    about = given["classifiers"][classifier]
+    dataset = about["dataset"]
+    of = given["datasets"][dataset].get("family", dataset)
+    return about["network"].get("name", "") if of == "imagenet" else ""
+
+
+def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[str, str]) -> Compared | None:
+    """Give our mean of a fact by the metric that is measured most alike, one with a mean before one without."""
+    level, found, name = int(fact["level"]), [], method.name
+    theirs = protocol.settings(fact["method"], fact["layer"], fact["network"])
+    other = protocol.unlike_settings(method, theirs, fact["network"])
+    for metric in known.of(fact["metric"]):
+        test = _alike(known, metric, fact)
+        if test is None or name not in known.judged(metric) or classifier not in known.classifiers(metric):
+            continue
+        if level not in [*test.smoothing.settings["levels"], *([0] if metric.function == DELETION else [])]:
+            continue
+        ours = known.point(metric, classifier, name, known.where(test), level)
+        told = protocol.differs(metric, test, given, classifier, other), fact["caveat"]
+        found.append(Compared(name, metric, test, level, float(fact["value"]), fact["source"], ours, *told))
+    return min(found, key=_unlike, default=None)
+
+
+def _unlike(one: Compared) -> tuple[bool, bool, bool, int]:
+    """Weigh how far a mean is from being measured as the authors did."""
+    form = one.test.smoothing.settings["form"] != protocol.FORM
+    tile = on_grids(one.metric) and one.metric.options["tile"] != protocol.TILE
+    return not one.ours.known, form, tile, len(one.differs)
+
+
+def _alike(known: Found, metric: Entry, fact: dict[str, str]) -> Test | None:
+    """Give the test of a metric at a fact's σ and τ, if any."""
+    return next((one for one in known.tests(metric) if _tested(one, fact)), None)
+
+
+def _tested(test: Test, fact: dict[str, str]) -> bool:
+    return (test.smoothing.settings["sigma"], test.tau) == (float(fact["sigma"]), float(fact["tau"]))

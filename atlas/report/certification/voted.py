@@ -1,0 +1,235 @@
+"""Results of metrics of votes, bound to the entries of params.yaml that they are of."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from atlas.inputs import certification
+from atlas.inputs.certification import Votes
+from atlas.report.charts.tradeoff import Point
+from atlas.study.params import entries
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import Entry
+from atlas.study.schema.signatures import signature
+from atlas.study.schema.smoothing import DIGITS, Smoothing, radius, smoothings
+
+NOWHERE = Point(np.nan, np.nan, np.nan, 0)
+CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}
+
+
+class Test(NamedTuple):
+    """How the votes of a smoothing are tested for labels."""
+
+    smoothing: Smoothing
+    tau: float
+    alpha: float
+    correction: certification.Correction
+
+    @property
+    def radius(self) -> float:
+        """The L2 norm of changes that no label minds."""
+        return radius(self.smoothing.settings["sigma"], self.tau)
+
+    @property
+    def reach(self) -> str:
+        """The radius to three digits, and never more than it is."""
+        if not self.radius:
+            return "0"
+        unit = 10.0 ** (math.floor(math.log10(self.radius)) - 2)
+        return f"{math.floor(self.radius / unit) * unit:.3g}"
+
+    @property
+    def place(self) -> str:
+        """What the radius is of, and the radius."""
+        return f"σ = {self.smoothing.settings['sigma']:g}, τ = {self.tau:g} → radius {self.reach}"
+
+    @property
+    def how(self) -> str:
+        """What else the test sets."""
+        return f"form {self.smoothing.settings['form']}, α = {self.alpha:g}, {self.corrected}"
+
+    @property
+    def corrected(self) -> str:
+        """How it is corrected over the pixels of a map."""
+        return CORRECTED[self.correction] or "uncorrected"
+
+    @property
+    def name(self) -> str:
+        """The test, as no other of the study is called."""
+        return f"{self.smoothing.name}, τ = {self.tau:g}, α = {self.alpha:g}, {self.correction}"
+
+    def said(self) -> dict[str, Any]:
+        """Give the numbers of the certificate's two sentences."""
+        of = self.smoothing.settings
+        numbers = {name: of[name] for name in ("sigma", "first", "rest", "form")}
+        numbers |= {"levels": len(of["levels"]), "copies": of["first"] + of["rest"]}
+        numbers |= {"tau": self.tau, "reach": self.reach, "alpha": self.alpha}
+        return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
+
+    def needed(self, pixels: int) -> tuple[int, int]:
+        """Give the fewest votes that certify a pixel of a map of so many: the first of them, and the last."""
+        about = {"alpha": self.alpha, "correction": self.correction, "pixels": pixels}
+        return certification.needed(self.smoothing.settings["rest"], self.tau, **about)
+
+    def reaches(self, pixels: int) -> bool:
+        """Say whether votes that all agree certify a pixel of a map of so many."""
+        return self.needed(pixels)[0] <= self.smoothing.settings["rest"]
+
+    def votes(self, pixels: int) -> str:
+        """Say how many votes certify a pixel of a map of so many."""
+        (first, last), rest = self.needed(pixels), self.smoothing.settings["rest"]
+        if not self.reaches(pixels):
+            return f"none: not even all {rest}"
+        return f"{first} of {rest}" if first == last else f"{first} of {rest}, down to {last} as others are certified"
+
+    def labels(self, votes: Votes) -> np.ndarray:
+        """Label the pixels of some images."""
+        return certification.labels(votes, tau=self.tau, alpha=self.alpha, correction=self.correction)
+
+
+class Found(NamedTuple):
+    """The results of metrics of votes, and the entries they are of."""
+
+    table: xr.Dataset
+    values: np.ndarray  # mean, low, high and count by classifier, method, metric, radius and level
+    metrics: list[Entry]
+    ways: dict[str, Smoothing]
+    pixels: dict[str, dict[str, int]]  # of a map, by classifier, of `images` and, where it has any, of `grids`
+
+    def of(self, function: str) -> list[Entry]:
+        """Give the entries of a function."""
+        return [one for one in self.metrics if one.function == function]
+
+    def alike(self, function: str, test: Test, tile: int | None = None) -> Entry | None:
+        """Give the first entry of a function that is judged by a test, among others, and on the same tiles."""
+        return next((one for one in self.of(function) if self.judges(one, test, tile)), None)
+
+    def judges(self, metric: Entry, test: Test, tile: int | None) -> bool:
+        """Say whether a metric is judged by a test, among others, and on the same tiles."""
+        settings, options = metric.settings, metric.options
+        same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)
+        return same and test.tau in settings["tau"] and test.smoothing.name in options["smoothings"]
+
+    def where(self, test: Test) -> float:
+        """Give the label of a test's radius, NaN where the results have none."""
+        labels = self.table["radius"].values
+        nearest = float(labels[np.abs(labels - test.radius).argmin()])
+        return nearest if abs(nearest - test.radius) <= 10**-DIGITS else np.nan
+
+    def test(self, metric: Entry) -> Test:
+        """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
+        return _test(metric, self.ways)
+
+    def tests(self, metric: Entry) -> list[Test]:
+        """Give the tests of a metric, the one by which it ranks first."""
+        of, settings = [self.ways[name] for name in metric.options["smoothings"]], metric.settings
+        return [Test(way, tau, settings["alpha"], settings["correction"]) for way in of for tau in settings["tau"]]
+
+    def classifiers(self, metric: Entry) -> list[str]:
+        """Give the classifiers that have what a metric judges: images, or grids."""
+        return [name for name in self.table["classifier"].values.tolist() if group(metric) in self.pixels[name]]
+
+    def judged(self, metric: Entry) -> list[str]:
+        """Give the methods that a metric judges: those that all of its smoothings certify and it does not exclude."""
+        ways = [self.ways[name] for name in metric.options["smoothings"]]
+        return [
+            name
+            for name in self.table["method"].values.tolist()
+            if name not in metric.options["exclude"] and all(name in way.methods for way in ways)
+        ]
+
+    def reaches(self, metric: Entry, test: Test, classifier: str) -> bool:
+        """Say whether a test of a metric can certify a pixel of a classifier's maps."""
+        return test.reaches(self.pixels[classifier][group(metric)])
+
+    def control(self, method: str) -> bool:
+        """Say whether a method is a control."""
+        return bool(self.table["control"].values[self.table.indexes["method"].get_loc(method)])
+
+    def family(self, method: str) -> str:
+        """Give a method's family."""
+        return str(self.table["method_family"].values[self.table.indexes["method"].get_loc(method)])
+
+    def voted(self, method: str) -> list[str]:
+        """Give the names of the smoothings that certify a method."""
+        return [way.name for way in self.ways.values() if method in way.methods]
+
+    def point(self, metric: Entry | None, classifier: str, method: str, radius: float, level: int) -> Point:
+        """Look up a mean with its interval and count."""
+        known = radius in self.table.indexes["radius"] and level in self.table.indexes["level"]
+        if metric is None or not known:
+            return NOWHERE
+        at = {"classifier": classifier, "method": method, "metric": metric.name, "radius": radius, "level": level}
+        place = tuple(self.table.indexes[dim].get_loc(label) for dim, label in at.items())
+        mean, low, high, count = self.values[place]
+        return Point(float(mean), float(low), float(high), int(count))
+
+
+def on_grids(metric: Entry) -> bool:
+    """Say whether a metric judges grids, not images."""
+    return "tiles" in signature("metrics", metric.family, metric.function).evidence
+
+
+def group(metric: Entry) -> str:
+    """Name the pictures that a metric judges."""
+    return "grids" if on_grids(metric) else "images"
+
+
+def first_test(given: dict) -> Test:
+    """Give the test by which the first metric of votes on images ranks, or of votes on grids where there is no other.
+
+    Raises:
+        Problem: there is no such metric.
+    """
+    return _test(_of_votes(given)[0], _ways(given))
+
+
+def test_of(given: dict, name: str) -> Test:
+    """Give the test by which a metric of votes ranks.
+
+    Raises:
+        Problem: there is no such metric.
+    """
+    listed = {one.name: one for one in _of_votes(given)}
+    if name not in listed:
+        raise Problem(f"params.yaml names no metric of votes '{name}'; it names: {', '.join(listed)}")
+    return _test(listed[name], _ways(given))
+
+
+def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
+    """Bind the results of metrics of votes to their entries in params.yaml.
+
+    Args:
+        table: The results.
+        given: What params.yaml says.
+        sizes: Pixels of an image, by classifier.
+    """
+    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
+    there = set(table["metric"].values.tolist())
+    dims = ("classifier", "method", "metric", "radius", "level", "variable")
+    values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
+    pixels = {name: {"images": sizes[name]} for name in table["classifier"].values.tolist()}
+    for name, of in pixels.items():
+        if grids := given["classifiers"][name]["grids"]:
+            of["grids"] = sizes[name] * grids["tiles_per_side"] ** 2
+    return Found(table, values, [one for one in judged if one.name in there], _ways(given), pixels)
+
+
+def _of_votes(given: dict) -> list[Entry]:
+    """List the metrics of votes, those on images before those on grids."""
+    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
+    judged = sorted((one for one in judged if one.options["smoothings"]), key=on_grids)
+    if not judged:
+        raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
+    return judged
+
+
+def _test(metric: Entry, ways: dict[str, Smoothing]) -> Test:
+    of = metric.settings
+    return Test(ways[metric.options["smoothings"][0]], of["tau"][0], of["alpha"], of["correction"])
+
+
+def _ways(given: dict) -> dict[str, Smoothing]:
+    return smoothings(given, {name for listed in entries(given, "methods").values() for name in listed})

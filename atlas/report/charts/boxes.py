@@ -1,0 +1,160 @@
+"""Boxes of mean scores: a row a family of methods, in it a box a classifier, and the methods as points."""
+
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from atlas.report.charts.dots import scale
+from atlas.report.charts.theme import FAINT, SMALL, SOFT, TEXT, fit, marker, series, style, svg
+from atlas.report.order import digits
+
+# With fewer values a group, the Mann-Whitney test cannot fall below 0.05, and quartiles lie between two of them.
+FEWEST = 4
+EVERY = "all"  # the family of every method but the controls
+WIDTH, BOX, LINES = 4.5, 0.16, 0.36  # inches: of a chart, of a box's share of its row, of a row's two lines of text
+BESIDE = 0.14  # inches between the boxes of two rows
+
+
+class Box(NamedTuple):
+    """The mean scores of a family's ranked methods on a classifier, and where their middle lies; NaN without any."""
+
+    median: float
+    first: float
+    third: float
+    low: float
+    high: float
+    values: list[float]
+    left_out: list[str]  # methods of the family that are not ranked
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are enough methods for quartiles."""
+        return len(self.values) >= FEWEST
+
+
+class Row(NamedTuple):
+    """A family's boxes, one a classifier, and the p-value of each comparison, NaN where a side has too few methods."""
+
+    family: str
+    boxes: list[Box]
+    p: list[float]
+
+
+def families(summary: xr.Dataset) -> list[str]:
+    """List the families of the methods that are no controls."""
+    return list(dict.fromkeys(summary["method_family"].values[~summary["control"].values].tolist()))
+
+
+def rows(summary: xr.Dataset, comparison: xr.Dataset, metric: str, classifiers: list[str]) -> list[Row]:
+    """Take the boxes of one metric: of all methods but the controls, then of each family of which it ranks a method.
+
+    Args:
+        summary: Mean scores and ranks; a mean over so few scores that it ranks nobody is left out.
+        comparison: Their quartiles and the tests between classifiers.
+        metric: By which metric.
+        classifiers: Whose boxes, in their order.
+    """
+    means = summary["mean"].where(summary["rank"].notnull()).sel(metric=metric)
+    names, of, control = (summary[name].values for name in ("method", "method_family", "control"))
+    columns = ("median", "quartile_low", "quartile_high", "whisker_low", "whisker_high")
+    found = []
+    for family in (EVERY, *families(summary)):
+        chosen = ~control if family == EVERY else of == family
+        known = comparison.sel({"metric": metric, "method_family": family})
+        boxes = []
+        for classifier in classifiers:
+            values = means.sel(classifier=classifier).values
+            there = chosen & ~np.isnan(values)
+            ends = [float(known[name].sel(classifier=classifier)) for name in columns]
+            boxes.append(Box(*ends, values[there].tolist(), names[chosen & ~there].tolist()))
+        if any(box.values for box in boxes):
+            p = np.where(known["count"].values >= FEWEST, known["p"].values, np.nan).tolist()
+            found.append(Row(family, boxes, p))
+    return found
+
+
+def chart(listed: list[Row], places: list[int], name: str, better: str, units: str) -> str:
+    """Draw the boxes of a metric.
+
+    Args:
+        listed: The rows.
+        places: Which series each classifier is.
+        name: The metric's.
+        better: Which way is better.
+        units: Of the metric.
+    """
+    high = max(LINES, BOX * len(places) + BESIDE)
+    with style(f"boxes_{name}"):
+        figure = Figure(figsize=(WIDTH, high * len(listed) + 0.6))
+        axes = figure.add_subplot()
+        axes.set_ylim(len(listed) - 0.5, -0.5)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.axhspan(-0.5, 0.5, color=SOFT, alpha=0.08, lw=0)
+        for at in range(1, len(listed)):
+            axes.axhline(at - 0.5, color=FAINT, lw=0.6, zorder=1)
+        for number, place in enumerate(places):
+            middle = (number - (len(places) - 1) / 2) * BOX / high
+            boxes = [row.boxes[number] for row in listed]
+            _draw(axes, boxes, middle + np.arange(len(listed)), 0.76 * BOX / high, place)
+        scale(axes, np.array([value for row in listed for box in row.boxes for value in box.values]))
+        arrow = "better →" if better == "higher" else "← better"
+        axes.set_xlabel(f"mean{'' if units == '1' else ', ' + units}   ({arrow})")
+        _names(axes, listed, high)
+        return svg(figure, _told(listed, name, better))
+
+
+def spelled(p: list[float]) -> str:
+    """Spell the p-values of a row, as far as there are any."""
+    known = ["n/a" if np.isnan(one) else digits(one, 2) for one in p]
+    return f"p {', '.join(known)}" if set(known) != {"n/a"} else ""
+
+
+def _draw(axes: Axes, boxes: list[Box], middles: np.ndarray, height: float, place: int) -> None:
+    """Draw one classifier's boxes; with few methods the median and the points alone."""
+    color = series(place)
+    for box, middle in zip(boxes, middles.tolist(), strict=True):
+        if not box.values:
+            continue
+        if box.whole:
+            look = {"height": height, "facecolor": to_rgba(color, 0.2), "edgecolor": color, "lw": 0.9, "zorder": 2}
+            axes.barh(middle, box.third - box.first, left=box.first, **look)
+            axes.hlines([middle] * 2, [box.low, box.third], [box.first, box.high], color=color, lw=0.9, zorder=2)
+        half = height * (0.5 if box.whole else 0.4)
+        axes.vlines(box.median, middle - half, middle + half, color=color, lw=2.2, zorder=3)
+    points = [
+        (value, middle + height * 0.62 * _aside(number))
+        for box, middle in zip(boxes, middles.tolist(), strict=True)
+        for number, value in enumerate(sorted(box.values))
+    ]
+    axes.plot(*np.array(points).reshape(-1, 2).T, marker(place), ls="none", ms=3.2, color=color, mew=0, zorder=4)
+
+
+def _aside(number: int) -> float:
+    """Tell how far the n-th point of a box lies aside, from -0.5 to 0.5, that equal ones do not hide one another."""
+    return (number * 0.618 + 0.5) % 1 - 0.5
+
+
+def _names(axes: Axes, listed: list[Row], high: float) -> None:
+    """Name the rows, with the p-values below."""
+    transform, _, horizontal = axes.get_yaxis_text1_transform(axes.yaxis.get_tick_padding())
+    names = ["all methods" if row.family == EVERY else row.family for row in listed]
+    tests = [spelled(row.p) for row in listed]
+    line = TEXT / 72 / high
+    for place, (name, test) in enumerate(zip(names, tests, strict=True)):
+        look = {"transform": transform, "ha": horizontal, "va": "center_baseline"}
+        axes.text(0, place - (0.6 * line if test else 0), name, **look)
+        axes.text(0, place + 0.6 * line, test, color=SOFT, fontsize=SMALL, **look)
+    fit(axes, names=names + tests)
+
+
+def _told(listed: list[Row], name: str, better: str) -> str:
+    medians = "; ".join(
+        f"{row.family} {'/'.join('n/a' if np.isnan(box.median) else digits(box.median, 3) for box in row.boxes)}"
+        for row in listed
+    )
+    return f"{name}, {better} is better: boxes of the methods’ mean scores by classifier; medians: {medians}."

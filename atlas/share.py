@@ -1,0 +1,86 @@
+"""Open what a study made, labelled and lazy: `open_maps("resnet_robust", "gradcam")`, `open_results()`.
+
+Where the data is not here yet, `atlas pull` brings it from the study's remote. What is opened, or a part of it, can be
+written with `to_zarr` and `to_netcdf`; attributes that are more than text or a number are JSON text.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import xarray as xr
+
+from atlas.study.params import entries, load, path
+from atlas.study.problem import Problem
+
+
+def open_maps(
+    classifier: str, method: str, *, on: Literal["images", "grids"] = "images", study: Path | str = "."
+) -> xr.DataArray:
+    """Open the maps of a method; only the rows that are asked for are read.
+
+    Args:
+        classifier: A key of `classifiers` of params.yaml.
+        method: A name of one of the families of `methods`.
+        on: The evaluation images, or the grids.
+        study: The folder of params.yaml.
+
+    Returns:
+        `attribution` over `image y x` or `grid tile y x`, raw and signed. Rows of a method that cannot serve the
+        classifier are NaN and the attribute `unsupported` says why.
+
+    Raises:
+        Problem: no such classifier or method, or the maps are not here.
+    """
+    params = load(Path(study))
+    families = {name: family for family, listed in entries(params, "methods").items() for name in listed}
+    for kind, name, known in (("classifier", classifier, params["classifiers"]), ("method", method, families)):
+        if name not in known:
+            raise Problem(f"{Path(study) / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(known)}")
+    store = path(Path(study), "maps", classifier, families[method], method)
+    if on == "grids" and params["classifiers"][classifier]["grids"] is None:
+        raise Problem(
+            f"{Path(study) / 'params.yaml'}: classifiers.{classifier}.grids is null: there are no maps of grids"
+        )
+    opened = _opened(Path(study), store, on)
+    maps = opened["attribution"]
+    if "unsupported" in opened.attrs:
+        maps.attrs["unsupported"] = opened.attrs["unsupported"]
+    return maps
+
+
+def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:
+    """Open one of the results; a twin for pandas, with a row for each cell, is `data/results/<name>.parquet`.
+
+    Args:
+        name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls`,
+            `comparison` or `cost`.
+        study: The folder of params.yaml.
+
+    Raises:
+        Problem: there is no such result here.
+    """
+    return _opened(Path(study), Path(study) / "data" / "results" / f"{name}.zarr", None)
+
+
+def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
+    """Open a store so that it can be written again, as Zarr and as netCDF, whole or in part.
+
+    How it lies on disk (shards of many chunks, which Dask cannot write side by side) is left behind.
+    """
+    if not store.is_dir():
+        of = "" if study.resolve() == Path.cwd() else f" --study {study}"
+        made, brought = f"`atlas reproduce{of}`", f"`atlas pull{of}`"
+        raise Problem(f"{store} is not here: {brought} brings it from the study's remote, {made} makes it")
+    opened = xr.open_zarr(store, group=group, consolidated=False).drop_encoding()
+    for variable in [opened, *opened.variables.values()]:
+        variable.attrs = {name: _plain(value) for name, value in variable.attrs.items()}
+    for variable in opened.variables.values():
+        if variable.dtype == "float16":  # netCDF has no such numbers
+            variable.encoding["dtype"] = "float32"
+    return opened
+
+
+def _plain(value: object) -> str | int | float:
+    """Give an attribute as netCDF can hold it: what is more than text or a number as JSON."""
+    return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)

@@ -1,0 +1,68 @@
+"""What single images say: whether they rank methods alike, and whether metrics find the same maps good."""
+
+import numpy as np
+import xarray as xr
+from scipy.stats import rankdata
+
+from atlas.statistics.rankings.agreement import krippendorff, spearman_between_metrics
+from atlas.statistics.tables import Judged, by_unit
+
+
+def image_table(judged: list[Judged], summary: xr.Dataset, metrics: list[str]) -> xr.Dataset:
+    """Say how far images agree on the order of methods, and metrics on which maps of one method are good.
+
+    Each image (or grid, by the mean over its tiles) ranks the methods that have a score on it, ties at their average;
+    Krippendorff's α is of these ranks, images the judges. The second is over images alone: grids are others.
+
+    Args:
+        judged: One entry a classifier and metric.
+        summary: Their ranks: methods that are not ranked, because too few of their scores are defined, are left out of
+            α.
+        metrics: Names of those to compare.
+
+    Returns:
+        `krippendorff`, 1 or below, with the number of ranks it is over; and `spearman_images`, −1 to 1, with the number
+        of methods that it is a mean over. NaN as these are, and ρ also where a metric is not over images.
+    """
+    classifiers = summary["classifier"].values.tolist()
+    square = (len(classifiers), len(metrics), len(metrics))
+    alpha, values = np.full(square[:2], np.nan), np.zeros(square[:2], np.int32)
+    rho, methods = np.full(square, np.nan), np.zeros(square, np.int32)
+    for at, classifier in enumerate(classifiers):
+        here = {one.metric: one for one in judged if one.classifier == classifier and one.metric in metrics}
+        for name, one in here.items():
+            ranked = ~np.isnan(summary["rank"].sel(classifier=classifier, metric=name).values)
+            places = ranks_within(np.where(ranked, by_unit(one), np.nan))
+            place = at, metrics.index(name)
+            alpha[place], values[place] = krippendorff(places, scale="ordinal")
+        on_images = [one for one in here.values() if not one.grids]
+        if on_images:
+            chosen = [metrics.index(one.metric) for one in on_images]
+            rho[at][np.ix_(chosen, chosen)], methods[at][np.ix_(chosen, chosen)] = spearman_between_metrics(
+                turned(on_images)
+            )
+    pairs = ("classifier", "metric", "metric_other")
+    variables = {
+        "krippendorff": (pairs[:2], alpha),
+        "krippendorff_count": (pairs[:2], values),
+        "spearman_images": (pairs, rho),
+        "spearman_images_count": (pairs, methods),
+    }
+    return xr.Dataset(variables, {"classifier": classifiers, "metric": metrics, "metric_other": metrics})
+
+
+def ranks_within(scores: np.ndarray) -> np.ndarray:
+    """Rank the methods of each row, the lowest score first, ties at their average; NaN where there is no score."""
+    known = ~np.isnan(scores)
+    return np.where(known, rankdata(np.where(known, scores, np.inf), axis=1), np.nan)
+
+
+def turned(judged: list[Judged]) -> np.ndarray:
+    """Lay out scores by method, metric and image, turned so that more is better; NaN on images without a score."""
+    images = {name: None for one in judged for name in one.scores["image"].values.tolist()}
+    place = {name: at for at, name in enumerate(images)}
+    table = np.full((judged[0].scores.shape[0], len(judged), len(images)), np.nan)
+    for at, one in enumerate(judged):
+        rows = [place[name] for name in one.scores["image"].values.tolist()]
+        table[:, at, rows] = one.sign * one.scores.values.astype(np.float64)
+    return table

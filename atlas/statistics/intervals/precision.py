@@ -1,0 +1,124 @@
+"""How many images are enough: how intervals narrow as the images grow in number."""
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from atlas.statistics.intervals.bootstrap import LEAST, pool
+from atlas.statistics.intervals.means import SKEWED, intervals
+from atlas.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
+
+SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
+    """Say by every metric how many images (or grids) tell methods apart: intervals narrow beside what they differ by.
+
+        enough = the smallest size from which on width < spread / 2
+
+    Methods that are ranked count, and controls do not: they lie far from all others, so that telling these from them
+    takes few images.
+
+    Args:
+        judged: One entry a classifier and metric.
+        summary: Means with their intervals, ranks, and which methods are controls.
+        level: How often an interval is to hold the mean.
+
+    Returns:
+        By size, `width`: the median over methods of the width of the mean's interval if there were so many units.
+        `width_now`, that of the summary's intervals, over `units`, the images or grids on which
+        the method with most of them has a score; `width_count` methods have a width: five units make one. `spread`:
+        the standard deviation (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a
+        number of units; NaN where 5000 are not enough, where width or spread is undefined, and where `width_now` is 0:
+        most methods have one score on all units, and nothing says how rare others are. Means over few units
+        differ by chance too: their spread comes out too large, and `enough` too small. `skewness`, the median over all
+        methods of |G₁|, and `holds` = 7 · skewness, rounded up: over fewer units intervals hold the mean less often
+        than they say, by simulation. NaN for hits, whose intervals do not depend on it, and where no mean has an
+        interval.
+
+    Reference: by definition; hall1992removal, agresti1998approximate (widths).
+    """
+    ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
+    classifiers = summary["classifier"].values.tolist()
+    metrics = list(dict.fromkeys(one.metric for one in ranking))
+    coords = {"classifier": classifiers, "metric": metrics, "size": list(SIZES)}
+    cells = tuple(coords)[:2]
+    width = np.full([len(labels) for labels in coords.values()], np.nan)
+    columns = {
+        name: np.full(width.shape[:2], np.nan) for name in ("width_now", "spread", "enough", "skewness", "holds")
+    }
+    numbers = {name: np.zeros(width.shape[:2], np.int32) for name in ("units", "width_count", "spread_count")}
+    sizes = np.array(SIZES)
+    for one in ranking:
+        here = classifiers.index(one.classifier), metrics.index(one.metric)
+        board = summary.sel(classifier=one.classifier, metric=one.metric)
+        chosen = ~np.isnan(board["rank"].values) & ~board["control"].values
+        numbers["units"][here] = (~np.isnan(units(one))).any(axis=1).sum(axis=0).max()
+        skewness = np.abs(board["skewness"].values[board["low"].notnull().values])
+        if skewness.size and not one.binary:
+            columns["skewness"][here] = np.median(skewness)
+            columns["holds"][here] = np.ceil(SKEWED * columns["skewness"][here])
+        if not chosen.any():
+            continue
+        scores = units(one)[..., chosen]
+        found = widths(scores, sizes, binary=one.binary, level=level)
+        known = ~np.isnan(found).all(axis=0)
+        means, low, high = (board[name].values[chosen] for name in ("mean", "low", "high"))
+        numbers["width_count"][here], numbers["spread_count"][here] = known.sum(), means.size
+        if known.any():
+            width[here] = np.median(found[:, known], axis=1)
+            columns["width_now"][here] = np.median((high - low)[known])
+        if means.size > 1:
+            columns["spread"][here] = means.std(ddof=1)
+        wish = float(columns["spread"][here]) / 2
+        if columns["width_now"][here] > 0:
+            columns["enough"][here] = enough(width[here][:, None], sizes, wish=wish)[0]
+    variables = {name: (cells, values) for name, values in {**columns, **numbers}.items()}
+    return xr.Dataset(
+        {"width": (tuple(coords), width), **variables}, coords, {"level": level, "least": LEAST, "skewed": SKEWED}
+    )
+
+
+def widths(
+    scores: Float[np.ndarray, "unit part cell"], sizes: Int[np.ndarray, " size"], *, binary: bool, level: float
+) -> Float[np.ndarray, "size cell"]:
+    """Give the width of the mean's interval if there were so many images, with variance and skewness as they are.
+
+    Args:
+        scores: NaN where undefined; an image has one part, a grid one a tile.
+        sizes: Numbers of units.
+        binary: Whether every score is 0 or 1.
+        level: How often the interval is to hold the mean.
+
+    Returns:
+        In the units of the scores, about as 1 / √size. NaN where fewer than five units have a defined score. Units
+        without one are counted too: a metric that is defined on few images needs more of them.
+
+    Reference: hall1992removal, agresti1998approximate.
+    """
+    sums, counts = pool(scores)
+    known = (counts > 0).sum(axis=0) >= LEAST
+    found = np.full((len(sizes), sums.shape[1]), np.nan)
+    for place, size in enumerate(sizes.tolist() if len(sums) else []):
+        low, high = intervals(sums, counts, binary=binary, level=level, times=size / len(sums))
+        found[place] = np.where(known, high - low, np.nan)
+    return found
+
+
+def enough(
+    widths: Float[np.ndarray, "size cell"], sizes: Int[np.ndarray, " size"], *, wish: float
+) -> Float[np.ndarray, " cell"]:
+    """Give the smallest size from which on the interval is narrow enough.
+
+    Args:
+        widths: Of the intervals.
+        sizes: Numbers of units, increasing.
+        wish: The width that an interval is to be below.
+
+    Returns:
+        A number of units; at every larger size the width is below the wish too, so that one lucky draw does not
+        decide. NaN where the largest size is not enough, or widths are undefined.
+    """
+    # From the largest size down, as long as every width is below the wish.
+    lasting = np.logical_and.accumulate((widths < wish)[::-1])[::-1]
+    return np.where(lasting.any(axis=0), sizes[lasting.argmax(axis=0)], np.nan)

@@ -1,0 +1,82 @@
+"""One metric's scores of all methods, on one classifier, in a table: means and ranks with their intervals."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from atlas.statistics.intervals.bootstrap import mean, pool, rank_interval, resampled_means
+from atlas.statistics.intervals.means import are_hits, intervals, moments
+from atlas.statistics.rankings.ranks import rank, worst_rank
+
+PerMethod = Float[np.ndarray, " method"]
+
+
+class Summary(NamedTuple):
+    """A leaderboard: one number a method in each column."""
+
+    mean: PerMethod
+    low: PerMethod
+    high: PerMethod
+    skewness: PerMethod
+    count: PerMethod
+    rank_count: PerMethod
+    rank: PerMethod
+    rank_low: PerMethod
+    rank_high: PerMethod
+
+
+def summarize(
+    scores: Float[np.ndarray, "unit part method"],
+    weights: Float[np.ndarray, "resample unit"],
+    *,
+    better: Literal["higher", "lower"],
+    level: float,
+    fewest: int,
+) -> tuple[Summary, Float[np.ndarray, "draw method"]]:
+    """Average, rank, and say how far both could have come out otherwise.
+
+    Args:
+        scores: NaN where undefined; an image has one part, a grid one a tile.
+        weights: How often each resample drew each unit.
+        better: Which way is better.
+        level: How often an interval of a mean is to hold it, and the share of the resamples inside one of a rank.
+        fewest: Units with a defined score that a method needs to be ranked: a mean over a few images ranks nobody.
+            Ranked methods need as many on which all of them have one.
+
+    Returns:
+        The table, where `count` is the number of defined scores a mean is over; and the places of the methods, ties at
+        the average of their ranks, by the scores as they are and then in each resample, from which mean ranks and
+        their intervals are made. Ranks are of other means, over the `rank_count` scores that all ranked methods have:
+        one that is undefined on hard images is not ahead for that. Where these are of fewer than `fewest` units, the
+        methods with the fewest defined scores are not ranked. Where no method is before another, as they all tie or
+        there is but one, none is ranked, though `rank_count` says over how many scores they were compared.
+    """
+    sums, counts = pool(scores)
+    means, binary = mean(sums, counts), are_hits(scores)
+    low, high = intervals(sums, counts, binary=binary, level=level)
+    skewness = moments(sums, counts).skewness
+    ranked, shared = _comparable(~np.isnan(scores), (counts > 0).sum(axis=0) >= fewest, fewest)
+    number, over = counts.sum(axis=0).astype(np.float64), np.where(ranked, float(shared.sum()), 0.0)
+    compared = [means[None], resampled_means(weights, sums, counts)]
+    if not shared.all():
+        sums, shared_counts = pool(np.where(shared[..., None], scores, np.nan))
+        compared = [mean(sums, shared_counts)[None], resampled_means(weights, sums, shared_counts)]
+    alike = np.where(ranked, np.concatenate(compared), np.nan)
+    if not (rank(alike[0], better=better) > 1).any():
+        alike = np.full(alike.shape, np.nan)
+    ranks = np.stack([order(alike, better=better) for order in (rank, worst_rank)])
+    best, worst = rank_interval(ranks[:, 1:], ranks[:, 0], level=level)
+    return Summary(means, low, high, skewness, number, over, ranks[0, 0], best, worst), ranks.mean(axis=0)
+
+
+def _comparable(
+    defined: Bool[np.ndarray, "unit part method"], ranked: Bool[np.ndarray, " method"], fewest: int
+) -> tuple[Bool[np.ndarray, " method"], Bool[np.ndarray, "unit part"]]:
+    """Give the methods that share enough units, and the scores that all of them have."""
+    number = defined.sum(axis=(0, 1))
+    while True:
+        shared = defined[..., ranked].all(axis=-1)
+        if not ranked.any() or shared.any(axis=1).sum() >= fewest:
+            return ranked, shared
+        ranked = ranked & (number > number[ranked].min())

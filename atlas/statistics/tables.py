@@ -1,0 +1,296 @@
+"""Labelled tables of results: from the scores of one metric on one classifier to datasets over all of them."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from atlas.statistics import curves
+from atlas.statistics.comparisons.groups import ranked_means
+from atlas.statistics.intervals.bootstrap import draw, mean, pool
+from atlas.statistics.intervals.means import are_hits, intervals
+from atlas.statistics.rankings.agreement import kendall, mean_and_sd, spearman
+from atlas.statistics.rankings.overall import Weights, mean_ranks
+from atlas.statistics.summary import Summary, summarize
+
+# What a metric is for: to rank methods; to rank those that it judges, apart from the mean ranks; to rank none.
+METRIC = "metric"
+DIAGNOSTIC = "diagnostic"
+CURVE = ("mean", "low", "high", "count")
+
+
+class Judged(NamedTuple):
+    """The scores of one metric on one classifier, by all methods.
+
+    `scores` has the dimensions method, then image, or grid and tile, then fraction or threshold if there is one.
+    `asked` says which rows were to be scored: the others are NaN because nobody asked, not because they are undefined.
+    """
+
+    classifier: str
+    metric: str
+    attrs: dict[str, str]
+    scores: xr.DataArray
+    asked: xr.DataArray
+    threshold: xr.DataArray | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, else -1."""
+        return 1 if self.attrs["better"] == "higher" else -1
+
+    @property
+    def grids(self) -> bool:
+        """Whether grids were judged, not images."""
+        return "grid" in self.scores.dims
+
+    @property
+    def binary(self) -> bool:
+        """Whether every score is a hit or a miss."""
+        return are_hits(self.scores.values)
+
+
+def derive(judged: Judged) -> list[Judged]:
+    """Read one number a row off curves and hits; a metric that gives one number is as it was.
+
+    A curve gives its area, under the metric's own name, and two diagnostics of the metric, which rank no method:
+    `<metric>_monotonicity` and `<metric>_smoothness`. Hits are taken at each method's best threshold, what is
+    certified at the first radius and the level to rank by.
+    """
+    rule = judged.attrs.get("summary")
+    if rule is None:
+        return [judged]
+    if rule == "best_threshold":
+        chosen = [curves.best_threshold(one.values) for one in judged.scores]
+        place = judged.scores["threshold"].values[[position for _, position in chosen]]
+        scores = judged.scores.isel(threshold=0, drop=True).copy(data=np.stack([hits for hits, _ in chosen]))
+        return [judged._replace(scores=scores, threshold=xr.DataArray(place, {"method": scores["method"]}))]
+    if rule == "area":
+        return list(_of_curves(judged))
+    if rule == "level":
+        scores = judged.scores.sel(level=judged.attrs["level"]).isel(radius=0)
+        return [judged._replace(scores=scores.drop_vars(["level", "radius"]))]
+    raise ValueError(f"the metric {judged.metric} is to be summarized by '{rule}'; known: area, best_threshold, level")
+
+
+def _of_curves(judged: Judged) -> Iterator[Judged]:
+    fraction, better = judged.scores["fraction"].values, judged.attrs["better"]
+    plain = judged.scores.isel(fraction=0, drop=True)
+    given, name = judged.scores.values, judged.attrs["long_name"]
+    yield judged._replace(scores=plain.copy(data=curves.area(given, fraction)))
+    for word, values, direction in (
+        ("monotonicity", curves.monotonicity(given, better=better), "higher"),
+        ("smoothness", curves.smoothness(given), "lower"),
+    ):
+        attrs = {
+            **judged.attrs,
+            "long_name": f"{name}: {word} of the curve",
+            "units": "1" if word == "monotonicity" else judged.attrs["units"],
+            "better": direction,
+            "reference": "nieradzik2024reliable",
+            "role": DIAGNOSTIC,
+        }
+        yield Judged(judged.classifier, f"{judged.metric}_{word}", attrs, plain.copy(data=values), judged.asked)
+
+
+def score_table(judged: list[Judged]) -> xr.Dataset:
+    """Lay out every score by classifier, method, metric and row: images in one variable, grids in another.
+
+    Beside each stands which scores were asked for, 1 or 0: where it is 1, NaN is undefined; where it is 0, the method
+    cannot serve the classifier, which the attribute `unsupported` of the dataset says, or nobody asked.
+    """
+    tables, metrics = {}, {one.metric: None for one in judged}
+    for start, grids in (("", False), ("grid_", True)):
+        chosen = [one for one in judged if one.grids is grids]
+        if not chosen:
+            continue
+        scores = _stacked(chosen, [one.scores for one in chosen], metrics, np.float32(np.nan))
+        comment = f"NaN: undefined where {start}asked is 1, else unsupported (the dataset's attribute) or not asked for"
+        tables[f"{start}score"] = scores.assign_attrs(comment=comment)
+        tables[f"{start}asked"] = _stacked(chosen, [one.asked for one in chosen], metrics, np.int8(0))
+    return xr.Dataset(tables)
+
+
+def _stacked(
+    judged: list[Judged], tables: list[xr.DataArray], metrics: dict[str, None], fill: np.generic
+) -> xr.DataArray:
+    """Join tables by name; rows keep the order in which they first appear."""
+    rows = [name for name in judged[0].scores.dims if name != "method"]
+    labels = {row: list(dict.fromkeys(v for one in judged for v in one.scores[row].values.tolist())) for row in rows}
+    classifiers = list(dict.fromkeys(one.classifier for one in judged))
+    method = judged[0].scores["method"].values
+    coords = {"classifier": classifiers, "method": method, "metric": list(metrics), **labels}
+    shape = [len(values) for values in coords.values()]
+    table = xr.DataArray(np.full(shape, fill), coords, list(coords))
+    places = {name: {label: i for i, label in enumerate(table[name].values.tolist())} for name in coords}
+    for one, values in zip(judged, tables, strict=True):
+        at = [[places[row][label] for label in values[row].values.tolist()] for row in rows]
+        here = places["classifier"][one.classifier], places["metric"][one.metric]
+        table.values[here[0], :, here[1]][np.ix_(range(len(method)), *at)] = values.values
+    return table
+
+
+def summary_table(
+    judged: list[Judged], *, resamples: int, level: float, seed: int, fewest: int, weights: Weights
+) -> xr.Dataset:
+    """Give mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
+
+    Mean ranks are over all metrics that rank, on one classifier and on all, and over those of one family.
+
+    Args:
+        judged: One entry a classifier and metric.
+        resamples: Bootstrap resamples of the images (or grids), the same ones for every method, for ranks.
+        level: How often an interval is to hold the mean, and the share of the resamples inside one of a rank.
+        seed: Of the resampling.
+        fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
+        weights: What counts the same in a mean rank.
+    """
+    classifiers = list(dict.fromkeys(one.classifier for one in judged))
+    metrics = list(dict.fromkeys(one.metric for one in judged))
+    methods = judged[0].scores["method"].values
+    coords = {"classifier": classifiers, "method": methods, "metric": metrics}
+    fields = (*Summary._fields, "asked", "threshold")
+    columns = {name: np.full([len(values) for values in coords.values()], np.nan) for name in fields}
+    places: dict[tuple[int, int], np.ndarray] = {}
+    for one in judged:
+        here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
+        drawn = draw(one.scores.shape[1], resamples=resamples, seed=seed)
+        options = {"better": one.attrs["better"], "level": level, "fewest": fewest}
+        table, places[here[0], here[2]] = summarize(units(one), drawn, **options)
+        for name, values in table._asdict().items():
+            columns[name][here] = values
+        columns["asked"][here] = one.asked.sum([name for name in one.asked.dims if name != "method"])
+        if one.threshold is not None:
+            columns["threshold"][here] = one.threshold
+    dims = tuple(coords)
+    families = {one.metric: one.attrs["family"] for one in judged if one.attrs.get("role", METRIC) == METRIC}
+    use = {position: families[metric] for position, metric in enumerate(metrics) if metric in families}
+    coords["family"] = list(dict.fromkeys(use.values()))
+    variables = {name: (dims, values) for name, values in columns.items()}
+    averaged = mean_ranks(places, len(classifiers), use, level=level, weights=weights)
+    return _whole(xr.Dataset({**variables, **averaged}, coords))
+
+
+def units(judged: Judged) -> np.ndarray:
+    """Give scores as (unit, part, method): an image is a unit of one part, a grid one of its tiles."""
+    values = judged.scores.values.astype(np.float64)
+    return np.moveaxis(values if judged.grids else values[:, :, None], 0, -1)
+
+
+def by_unit(judged: Judged) -> np.ndarray:
+    """Give one score a unit and method: an image's, or the mean over a grid's tiles, NaN where none is defined."""
+    scores = units(judged)
+    defined = (~np.isnan(scores)).sum(axis=1)
+    total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
+    return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)
+
+
+def curve_table(judged: list[Judged], *, level: float) -> xr.Dataset:
+    """Average curves over images, point by point, with bands; NaN at fractions where a metric was not scored."""
+    labels = {
+        "classifier": list(dict.fromkeys(one.classifier for one in judged)),
+        "method": judged[0].scores["method"].values.tolist(),
+        "metric": list(dict.fromkeys(one.metric for one in judged)),
+        "fraction": sorted({at for one in judged for at in one.scores["fraction"].values.tolist()}),
+    }
+    columns = {name: np.full([len(values) for values in labels.values()], np.nan) for name in CURVE}
+    for one in judged:
+        here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
+        at, binary = np.searchsorted(labels["fraction"], one.scores["fraction"].values), one.binary
+        for method, scores in enumerate(one.scores.values.astype(np.float64)):
+            sums, counts = pool(scores[:, None, :])
+            low, high = intervals(sums, counts, binary=binary, level=level)
+            for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
+                columns[name][here[0], method, here[1], at] = values
+    return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
+
+
+def certified_table(judged: list[Judged], *, level: float) -> xr.Dataset:
+    """Average what is certified over images or grids at every radius and level, with intervals.
+
+    Args:
+        judged: Metrics with the dimensions radius and level.
+        level: How often an interval is to hold the mean.
+    """
+    labels = {
+        "classifier": list(dict.fromkeys(one.classifier for one in judged)),
+        "method": judged[0].scores["method"].values.tolist(),
+        "metric": list(dict.fromkeys(one.metric for one in judged)),
+        "radius": sorted({at for one in judged for at in one.scores["radius"].values.tolist()}),
+        "level": sorted({at for one in judged for at in one.scores["level"].values.tolist()}),
+    }
+    columns = {name: np.full([len(values) for values in labels.values()], np.nan) for name in CURVE}
+    for one in judged:
+        here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
+        at = np.ix_(*(np.searchsorted(labels[dim], one.scores[dim].values) for dim in ("radius", "level")))
+        shape, binary = one.scores.shape[-2:], one.binary
+        for method, scores in enumerate(one.scores.values.astype(np.float64)):
+            sums, counts = pool(scores.reshape(len(scores), -1, shape[0] * shape[1]))
+            low, high = intervals(sums, counts, binary=binary, level=level)
+            for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
+                columns[name][here[0], method, here[1]][at] = values.reshape(shape)
+    return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
+
+
+def _whole(table: xr.Dataset) -> xr.Dataset:
+    """Store counts as whole numbers, 0 where there was nothing to count."""
+    for name in table.data_vars:
+        if name == "asked" or str(name).endswith(("count", "_metrics", "_methods")):
+            table[name] = table[name].fillna(0).astype(np.int32)
+    return table
+
+
+def agreement_table(summary: xr.Dataset, signs: dict[str, int]) -> xr.Dataset:
+    """Compare rankings: of metrics on one classifier, of classifiers by one metric, and of metrics over all cells.
+
+    Args:
+        summary: Mean scores and ranks; means that rank nobody are left out.
+        signs: The metrics to compare, 1 where higher is better, else -1, by which means are turned.
+    """
+    names = list(signs)
+    means = ranked_means(summary).sel(metric=names).values * np.array([signs[name] for name in names])
+    ranks = summary["rank"].sel(metric=names).values
+    between, between_count = _matrices(kendall, ranks.transpose(0, 2, 1))
+    across, across_count = _matrices(kendall, ranks.transpose(2, 0, 1))
+    rho, rho_count = spearman(means.transpose(2, 0, 1).reshape(len(names), -1))
+    metrics, others = ("classifier", "metric", "metric_other"), ("metric", "classifier", "classifier_other")
+    variables: dict[str, Any] = {
+        "kendall": (metrics, between),
+        "kendall_count": (metrics, between_count),
+        "kendall_classifiers": (others, across),
+        "kendall_classifiers_count": (others, across_count),
+        "kendall_classifiers_mean_count": ("metric", (~np.isnan(across.diagonal(axis1=1, axis2=2))).sum(axis=1)),
+        "spearman": (metrics[1:], rho),
+        "spearman_count": (metrics[1:], rho_count),
+    }
+    for word, diagonal in (("", True), ("_off_diagonal", False)):
+        pairs = np.array([mean_and_sd(matrix, diagonal=diagonal) for matrix in across])
+        variables[f"kendall_classifiers_mean{word}"] = ("metric", pairs[:, 0])
+        variables[f"kendall_classifiers_sd{word}"] = ("metric", pairs[:, 1])
+    classifiers = summary["classifier"].values
+    coords = {"classifier": classifiers, "classifier_other": classifiers, "metric": names, "metric_other": names}
+    return xr.Dataset(variables, coords)
+
+
+def _matrices(function: Any, tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [function(table) for table in tables]
+    return np.stack([matrix for matrix, _ in pairs]), np.stack([number for _, number in pairs])
+
+
+def similarity_table(similarities: dict[str, xr.Dataset], methods: list[str]) -> xr.Dataset:
+    """Average the similarity of maps over images, with the number of images on which it is defined."""
+    tables = []
+    for classifier, one in similarities.items():
+        columns = {}
+        for name in ("pearson", "spearman"):
+            values = one[name].reindex({"method": methods, "other": methods})
+            values = values.transpose("method", "other", "image").values
+            defined = ~np.isnan(values)
+            number = defined.sum(axis=-1)
+            total = np.where(defined, values, 0).sum(axis=-1, dtype=np.float64)
+            mean = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+            columns[f"map_{name}"] = (("classifier", "method", "method_other"), mean[None])
+            columns[f"map_{name}_count"] = (("classifier", "method", "method_other"), number[None])
+        coords = {"classifier": [classifier], "method": methods, "method_other": methods}
+        tables.append(xr.Dataset(columns, coords))
+    return xr.concat(tables, "classifier", join="exact")

@@ -1,0 +1,290 @@
+"""Read params.yaml, find the functions it names, check their settings, and explain a bad entry.
+
+Nothing here imports what it describes until it is asked to: a stage with nothing to compute never pays for torch.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from argparse import ArgumentParser
+from collections.abc import Callable
+from inspect import signature as python_signature
+from pathlib import Path
+from signal import SIGINT
+from typing import Any, Literal
+
+from atlas.study import unedited
+from atlas.study.parsing import parsed
+from atlas.study.problem import Problem
+from atlas.study.schema import classifiers
+from atlas.study.schema.fitting import fitting, of_weights
+from atlas.study.schema.labels import check_labels
+from atlas.study.schema.settings import NAME, Entry, check, mapping, named, outside, settings
+from atlas.study.schema.signatures import askable, signature
+from atlas.study.schema.smoothing import check_judging, check_reach, smoothings
+
+# Keys of an entry that are not settings of its function.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "methods": {
+        "channels": Literal["sum", "abs_sum", "max_abs"],
+        "reverse": dict[str, float] | None,
+        "count": int | None,
+        "grids": bool,
+    },
+    "metrics": {
+        "count": int | None,
+        "exclude": list[str],
+        "smoothings": list[str],
+        "level": int | None,
+        "tile": int | None,
+    },
+    "datasets": {
+        "path": str,
+        "fit": dict[str, Any] | None,
+        "channels": Literal["rgb", "gray", "as_is"],
+    },
+    "networks": {},
+}
+# Of pixels: the highest, which stay, and those that change places (atlas.inputs.explain.swapped).
+REVERSE = {"remain": float, "swap": float}
+OPTIONAL: dict[str, Any] = {
+    "count": None,
+    "exclude": [],
+    "grids": True,
+    "reverse": None,
+    "smoothings": [],
+    "level": None,
+    "tile": None,
+}
+# Options that choose rows, or what is read off them, and leave their values alone.
+CHOOSING = ("count", "exclude", "grids", "smoothings", "level", "tile")
+
+# Of any network: what of its output are the logits. Of a network that takes them: what stands where they are absent.
+OUTPUT = {"output": int | str | list[int | str] | None}
+ABSENT: dict[str, Any] = {"settings": {}, "side": None}
+
+SECTIONS: dict[str, dict[str, Any]] = {
+    "engine": {
+        "device": Literal["cpu", "cuda"],
+        "precision": Literal["float32", "bfloat16"],
+        "threads": int,
+        "batch": int,
+    },
+    "stores": {"dtype": Literal["float32", "float16"], "shard_rows": int},
+}
+WORK = ("datasets", "classifiers", "methods", "certify", "metrics")
+DUE = ("seed", "engine", "stores", "judge", *WORK, "aggregate", "report")
+# They may say nothing, but must be there: DVC records no cell that depends on a parameter which is not.
+EMPTY = ("certify", "judge")
+
+
+def load(study: Path) -> dict:
+    """Read a study's params.yaml, check every entry in it, and fill in what may be left out.
+
+    Classifiers have all their sections (`atlas.study.schema.classifiers`); `certify` is a mapping, `judge` one or None.
+
+    Raises:
+        Problem: the file is missing, is no YAML mapping, or an entry is wrong.
+    """
+    path = study / "params.yaml"
+    try:
+        params = parsed(unedited.read(path, meaning))
+    except FileNotFoundError:
+        raise Problem(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
+    except OSError as error:
+        raise Problem(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise Problem(f"{path}: {error}") from None
+    if not isinstance(params, dict):
+        raise Problem(f"{path}: expected a mapping of sections, got {type(params).__name__}")
+    mapping(params, "the sections")
+    for section in DUE:
+        if section not in params:
+            empty = f"; write `{section}: null` where it is to say nothing" if section in EMPTY else ""
+            raise Problem(f"{path}: the section '{section}' is missing{empty}")
+    if unknown := [str(section) for section in params if section not in DUE]:
+        raise Problem(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
+    for section, accepted in SECTIONS.items():
+        check(params[section], accepted, section, "the kernel")
+    params["certify"] = {} if params["certify"] is None else params["certify"]
+    methods = {name for listed in entries(params, "methods").values() for name in listed}
+    certified = smoothings(params, methods)
+    judged = [metric for listed in entries(params, "metrics").values() for metric in listed.values()]
+    for metric in judged:
+        check_judging(metric, methods, certified)
+    for name in mapping(params["datasets"], "datasets"):
+        outside(study, dataset(params, name).options["path"], f"datasets.{name}.path")
+    check({"seed": params["seed"]}, {"seed": int}, "seed", "the kernel")
+    if params["judge"] is not None:
+        settings("judge", params["judge"], "atlas/model/attacks", "attacked")
+    settings("aggregate", params["aggregate"], "stages/aggregate", "aggregate")
+    settings("report", params["report"], "stages/report", "report")
+    specs = mapping(params["classifiers"], "classifiers")
+    for name in specs:
+        named(name, f"classifiers.{name}")
+    for name in specs:
+        specs[name] = classifiers.completed(params, name)
+        network(params, name)
+        check_labels(specs[name], f"classifiers.{name}")
+        if (known := side(params, name)) is not None:
+            _check_reach(certified, judged, name, specs[name]["grids"], known)
+    return params
+
+
+def meaning(content: bytes) -> bytes:
+    """Digest what params.yaml says, its text where it is no YAML: comments and spaces may change while a stage runs."""
+    try:
+        return unedited.plain(repr(parsed(content)).encode())
+    except ValueError:
+        return unedited.plain(content)
+
+
+def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: dict | None, side: int) -> None:
+    """Check that metrics of votes can certify something on a classifier's images, and on its grids where it has any."""
+    for metric in [one for one in judged if one.options["smoothings"]]:
+        grids = "tiles" in signature("metrics", metric.family, metric.function).evidence
+        if grids and tiled is None:
+            continue
+        tiles = tiled["tiles_per_side"] if grids else 1
+        check_reach(metric, certified[metric.options["smoothings"][0]], classifier, (tiles * side) ** 2)
+
+
+def side(params: dict, classifier: str) -> int | None:
+    """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
+    about = params["classifiers"][classifier]
+    images = params["datasets"][about["dataset"]]
+    fit, built = images.get("fit") or {}, about["network"].get("side")
+    fitted = fit.get("size", built if of_weights(fit) else images.get("size", built))
+    return fitted if isinstance(fitted, int) else None
+
+
+def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
+    """Give the entries of a kind by family and name, settings checked.
+
+    Raises:
+        Problem: a bad name, an unknown family or function, a setting that is unknown, missing or of the wrong type,
+            or a name that stands in two families.
+    """
+    found: dict[str, dict[str, Entry]] = {}
+    seen: dict[str, str] = {}
+    for family, listed in mapping(params[kind], kind).items():
+        found[family] = {}
+        for name, given in mapping(listed, f"{kind}.{family}").items():
+            where = f"{kind}.{family}.{name}"
+            if name in seen:
+                raise Problem(f"params.yaml: {where}: the name '{name}' stands in family '{seen[name]}' already")
+            seen[name] = family
+            found[family][name] = entry(kind, family, name, {} if given is None else given, where)
+    return found
+
+
+def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry:
+    """Bind one entry: split its options from its settings and check both."""
+    named(name, where)
+    given = dict(mapping(given, where, empty=True))
+    function = _plain(given.pop("function", name), "function", where)
+    accepted = OPTIONS[kind]
+    options = {key: given.pop(key) for key in accepted if key in given}
+    options = {**{key: OPTIONAL[key] for key in accepted if key in OPTIONAL}, **options}
+    taken = signature(kind, family, function, where)
+    askable(kind, family, function, taken.evidence)
+    both = {**taken.settings, **accepted}
+    checked = check({**taken.defaults, **given, **options}, both, where, f"{function} of atlas/{kind}/{family}.py")
+    if checked.get("reverse"):
+        shares = check(checked["reverse"], REVERSE, f"{where}.reverse", "every method")
+        if not 0 <= shares["remain"] <= shares["remain"] + 2 * shares["swap"] <= 1:
+            raise Problem(f"params.yaml: {where}.reverse = {shares}: expected shares, and remain + 2 * swap at most 1")
+    return Entry(
+        kind,
+        family,
+        name,
+        function,
+        {key: checked[key] for key in sorted(taken.settings)},
+        {key: checked[key] for key in sorted(accepted)},
+    )
+
+
+def dataset(params: dict, name: str) -> Entry:
+    """Bind a dataset's entry; its family is its own name unless it says otherwise."""
+    where = f"datasets.{name}"
+    given = {"channels": "rgb", "fit": None, **mapping(params["datasets"][name], where)}
+    family = _plain(given.pop("family", name), "family", where)
+    # The name is the user's, as `photographs` is: the function has the family's.
+    bound = entry("datasets", family, name, {"function": family, **given}, where)
+    return bound._replace(options={**bound.options, "fit": fitting(bound.options["fit"], f"{where}.fit")})
+
+
+def network(params: dict, classifier: str) -> Entry:
+    """Bind the network of a classifier's entry."""
+    return bound_network(params["classifiers"][classifier]["network"], f"classifiers.{classifier}.network")
+
+
+def bound_network(network: object, where: str) -> Entry:
+    """Bind what an entry says of a network; its `output` is among the settings if it has one."""
+    given = dict(mapping(network, where))
+    if "family" not in given:
+        raise Problem(f"params.yaml: {where}: 'family' is missing: the module of atlas/networks that has it")
+    family = _plain(given.pop("family"), "family", where)
+    function = _plain(given.get("function", family), "function", where)
+    output = check({"output": given.pop("output", None)}, OUTPUT, where, "every network")
+    taken = signature("networks", family, function, where).settings
+    given = {**{name: value for name, value in ABSENT.items() if name in taken}, **given}
+    # The number of classes is the dataset's to say.
+    bound = entry("networks", family, function, {**given, "classes": 1}, where)
+    return bound if output["output"] is None else bound._replace(settings={**bound.settings, **output})
+
+
+def _plain(value: object, part: str, where: str) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise Problem(f"params.yaml: {where}: {part} = {value!r}: expected a name of a-z, 0-9 and _")
+    return value
+
+
+def find(kind: str, family: str, function: str) -> Any:
+    """Import the module of a family and take a function, or a constant, from it."""
+    return getattr(importlib.import_module(f"atlas.{kind}.{family}"), function)
+
+
+def path(study: Path, kind: str, *names: str) -> Path:
+    """Say where something lies under data/: classifiers and families of maps are folders, all else Zarr stores."""
+    folder = kind == "classifiers" or (kind in ("maps", "votes") and len(names) == 2)
+    return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if folder else ".zarr"))
+
+
+def command(main: Callable) -> None:
+    """Run a verb's main from the command line.
+
+    What goes wrong is one line on stderr: with exit status 2 where the user can mend it, else with 1. The environment
+    variable ATLAS_DEBUG adds the traceback.
+    """
+    parser = ArgumentParser(prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=main.__doc__)
+    parser.add_argument("--study", type=Path, default=Path(), help="the folder of params.yaml (default: here)")
+    for name in list(python_signature(main).parameters)[1:]:
+        parser.add_argument(name)
+    arguments = vars(parser.parse_args())
+    try:
+        unedited.read_sources()
+        _check_names(**arguments)
+        main(**arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + SIGINT)
+    except Exception as error:
+        if os.environ.get("ATLAS_DEBUG"):
+            traceback.print_exc()
+        told = " ".join(str(error).split())
+        if not isinstance(error, Problem):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 tells more"
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, Problem) else 1)
+
+
+def _check_names(study: Path, **given: str) -> None:
+    """Check that params.yaml has the names that a stage is called with."""
+    params = load(study)
+    for kind, section in (("dataset", "datasets"), ("classifier", "classifiers"), ("family", "methods")):
+        if kind in given and given[kind] not in params[section]:
+            known = ", ".join(params[section])
+            raise Problem(f"{study / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")

@@ -1,0 +1,41 @@
+"""Check how the pictures of a dataset are brought to one size: the `fit` of its entry."""
+
+from typing import Any
+
+from atlas.study.problem import Problem
+from atlas.study.schema.settings import check, mapping
+from atlas.study.schema.signatures import signature_in
+
+TRANSFORMS = "atlas/datasets/shared/transforms"
+
+
+def fitting(given: object, where: str) -> dict[str, Any] | None:
+    """Check the settings of `fit`; null leaves pictures as they are.
+
+    Where it names weights of a library, `{family: torchvision, name: resnet50, tag: IMAGENET1K_V2}`, the numbers are
+    that library's to say (`atlas.datasets.shared.transforms`), which takes seconds to import: `collect` asks.
+
+    Raises:
+        Problem: a setting is unknown, missing or out of range, or does not go with another.
+    """
+    if given is None:
+        return None
+    if of_weights(mapping(given, where)):
+        taken = signature_in(TRANSFORMS, "transform")
+        return check(given, taken.settings, where, f"transform of {TRANSFORMS}.py")
+    taken = signature_in("atlas/datasets/shared/fit", "fitted")
+    asked = {**taken.defaults, **given}
+    fit = check(asked, taken.settings, where, "fitted of atlas/datasets/shared/fit.py")
+    size, resize = fit["size"], fit["resize"]
+    if fit["mode"] == "squash" and resize is not None:
+        raise Problem(f"params.yaml: {where}: resize = {resize}: expected with mode 'crop' alone")
+    sides = size if isinstance(size, list) else [size]
+    if fit["mode"] == "crop" and (resize is None or resize < max(sides)):
+        due = "expected the shorter side before the crop, at least as long as the crop"
+        raise Problem(f"params.yaml: {where}: resize = {resize}, size = {size}: {due}")
+    return fit
+
+
+def of_weights(fit: dict[str, Any] | None) -> bool:
+    """Say whether a dataset's `fit` names the weights whose own preprocessing is taken."""
+    return bool(fit) and not {"family", "name", "tag"}.isdisjoint(fit)

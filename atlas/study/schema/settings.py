@@ -1,0 +1,136 @@
+"""Check what params.yaml gives against what a function accepts: names, types, ranges."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from atlas.study.problem import Problem
+from atlas.study.schema.ranges import fault
+from atlas.study.schema.signatures import signature_in
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Entry(NamedTuple):
+    """One name of params.yaml bound to a function: `gag_85: {function: gag, percentile: 85}`."""
+
+    kind: str
+    family: str
+    name: str
+    function: str
+    settings: dict[str, Any]
+    options: dict[str, Any]
+
+
+def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
+    """Check names, types and ranges of settings.
+
+    Args:
+        given: What stands in params.yaml.
+        accepted: Types of the settings.
+        where: The entry.
+        owner: Who takes them, the function's name first.
+
+    Raises:
+        Problem: with every fault of the entry, what was given and what is accepted.
+    """
+    from pydantic import ValidationError
+
+    try:
+        checked = dict(_model(tuple(accepted.items()))(**mapping(given, where, empty=True)))
+    except ValidationError as error:
+        faults = "; ".join(_told(one, accepted) for one in error.errors())
+        takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
+        raise Problem(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
+    function = owner.split()[0]
+    if faults := [told for name, value in checked.items() if (told := fault(function, name, value))]:
+        raise Problem(f"params.yaml: {where}: {'; '.join(faults)}")
+    return checked
+
+
+def settings(where: str, given: object, module: str, function: str) -> dict[str, Any]:
+    """Check a section of params.yaml against the keyword-only settings of a function of a module, by its path."""
+    taken = signature_in(module, function)
+    given = {**taken.defaults, **mapping(given, where, empty=True)}
+    return check(given, taken.settings, where, f"{function} of {module}.py")
+
+
+def mapping(value: object, where: str, *, empty: bool = False) -> dict:
+    """Check that something is a mapping, and not an empty one unless that will do.
+
+    Raises:
+        Problem: with what was given.
+    """
+    if not isinstance(value, dict) or not (value or empty):
+        shown = f"{value!r}"[:80]
+        got = "an empty one" if value == {} else type(value).__name__
+        raise Problem(f"params.yaml: {where} = {shown}: expected a mapping of names, got {got}")
+    for name in value:
+        if not isinstance(name, str):
+            got = f"{name!r} of type {type(name).__name__}"
+            raise Problem(f"params.yaml: {where}: expected names that are text, got {got}; put it in quotes")
+    return value
+
+
+def named(name: str, where: str) -> None:
+    """Check a name that params.yaml gives.
+
+    Raises:
+        Problem: DVC could not join it with others.
+    """
+    if not NAME.fullmatch(name):
+        raise Problem(
+            f"params.yaml: {where}: the name '{name}' must be of a-z, 0-9 and _, beginning with a letter "
+            "(DVC joins names with '-')"
+        )
+
+
+def outside(study: Path, file: str, where: str) -> Path:
+    """Return where something that a user brings lies, if that is not among what the stages make; data/raw is not.
+
+    Raises:
+        Problem: it is, by its name or by where a link leads, or what the stages make lies in it.
+    """
+    place = study / file
+    for spelled in (os.path.abspath, os.path.realpath):
+        full, made = Path(spelled(place)), Path(spelled(study / "data"))
+        above = (full, *full.parents)
+        if full in (made, *made.parents) or (made in above and made / "raw" not in above):
+            told = "lies among" if made in full.parents else "holds"
+            told += " what the stages make and delete"
+            raise Problem(f"params.yaml: {where} = {file!r}: {told}; expected another place: data/raw, for example")
+    return place
+
+
+def canonical(value: object) -> str:
+    """Spell settings so that equal ones are spelled equally."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+@cache
+def _model(accepted: tuple[tuple[str, Any], ...]) -> Callable[..., Iterable[tuple[str, Any]]]:
+    from pydantic import ConfigDict, create_model
+
+    fields: dict[str, Any] = {key: (kind, ...) for key, kind in accepted}
+    return create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def _told(fault: Any, accepted: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown setting '{name}' = {fault['input']!r:.100}"
+    if fault["type"] == "missing":
+        return f"the setting '{name}' is missing"
+    top = str(fault["loc"][0])
+    given = fault["input"]
+    return f"'{name}' = {given!r:.100}: expected {_spelled(accepted[top])}, got {type(given).__name__}"
+
+
+def _spelled(kind: Any) -> str:
+    return (
+        kind.__name__ if isinstance(kind, type) and not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
+    )

@@ -1,0 +1,119 @@
+"""Read from source text what a function takes and what its family says of it.
+
+Nothing is imported, so that a stage with nothing to compute never pays for torch, and a misspelt setting is found
+before the first pass through a network.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from atlas.study.problem import Problem
+
+HOUSE = Path(__file__).parents[2]
+# What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
+# the positions of the batch's rows among them.
+ROWS = ("images", "targets", "seeds", "classifier")
+OF_MAPS = (
+    "maps",
+    "masks",
+    "boxes",
+    "tiles",
+    "votes",
+    "explain",
+    "positions",
+    "all_maps",
+    "all_images",
+    "all_targets",
+    "all_seeds",
+)
+EVIDENCE = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}, "datasets": {"path"}}
+
+
+class Signature(NamedTuple):
+    """What a function takes: evidence by position, settings by keyword, some of which may be left out."""
+
+    evidence: list[str]
+    settings: dict[str, Any]
+    defaults: dict[str, Any]
+
+
+@cache
+def signature(kind: str, family: str, function: str, where: str = "") -> Signature:
+    """Read what a function takes from its source.
+
+    Raises:
+        Problem: there is no such family or function; the message lists those there are.
+    """
+    folder = HOUSE / kind
+    path = folder / f"{family}.py"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("[a-z]*.py")))
+        raise Problem(f"params.yaml: {where}: atlas/{kind} has no family '{family}'; there are: {known}")
+    found = _read(path, function)
+    if found is None:
+        public = [node.name for node in _tree(path).body if isinstance(node, ast.FunctionDef)]
+        known = ", ".join(name for name in public if not name.startswith("_"))
+        raise Problem(f"params.yaml: {where}: atlas/{kind}/{family}.py has no function '{function}'; it has: {known}")
+    return found
+
+
+def signature_in(module: str, function: str) -> Signature:
+    """Read what a function of a module, by its path, takes from its source."""
+    found = _read(HOUSE.parent / f"{module}.py", function)
+    if found is None:
+        raise ValueError(f"{module}.py has no function {function}")
+    return found
+
+
+def askable(kind: str, family: str, function: str, evidence: list[str]) -> None:
+    """Check that there is what a function asks for."""
+    unknown = sorted(set(evidence) - EVIDENCE.get(kind, set()))
+    if unknown:
+        known = ", ".join(sorted(EVIDENCE.get(kind, set()))) or "nothing"
+        asks = f"atlas/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
+        raise Problem(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
+    if "tiles" in evidence and {"masks", "boxes"} & set(evidence):
+        raise Problem(f"atlas/{kind}/{family}.py: {function} asks for tiles, and grids have no masks and no boxes")
+
+
+@cache
+def attributes(kind: str, family: str, function: str) -> dict[str, str]:
+    """Read what a family says of a function in its literal `ATTRS`: long_name, units, reference, better.
+
+    A function that ATTRS does not mention is called by its own name.
+    """
+    for node in _tree(HOUSE / kind / f"{family}.py").body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and target.id == "ATTRS":
+                known = ast.literal_eval(node.value).get(function, {})
+                return {"long_name": function.replace("_", " "), "units": "1", "reference": "", **known}
+    return {"long_name": function.replace("_", " "), "units": "1", "reference": ""}
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def _read(path: Path, function: str) -> Signature | None:
+    known = {"Literal": Literal}
+    for node in _tree(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            evidence = [argument.arg for argument in node.args.posonlyargs + node.args.args]
+            kinds = {argument.arg: _annotation(argument, known, path) for argument in node.args.kwonlyargs}
+            given = zip(kinds, node.args.kw_defaults, strict=True)
+            return Signature(evidence, kinds, {name: ast.literal_eval(one) for name, one in given if one is not None})
+    return None
+
+
+def _annotation(argument: ast.arg, known: dict, path: Path) -> Any:
+    where = f"{path.relative_to(HOUSE.parent)}: the setting '{argument.arg}'"
+    if argument.annotation is None:
+        raise Problem(f"{where} has no type")
+    try:
+        return eval(ast.unparse(argument.annotation), dict(known))
+    except NameError as error:
+        raise Problem(f"{where}: settings are typed with builtins and Literal alone: {error}") from None
