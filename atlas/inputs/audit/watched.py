@@ -8,6 +8,8 @@ also goes around the counters is not seen.
 import ctypes
 import sys
 import weakref
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
 
 LARGE = 32 * 2**20  # bytes of a tensor, or of all of a network: beyond, blocks are digested
 BLOCK, BLOCKS = 2**14, 8
-# Set where a hook ever was, and read by nothing that computes.
-HARMLESS = ("_is_full_backward_hook",)
+HARMLESS = "_is_full_backward_hook"  # set where a hook ever was, and read by nothing that computes
 COUNTS = "passes"  # of a classifier: what it counts by itself
 
 # What objects were like when they were first given, by identity; an object that is gone takes its state along.
@@ -69,7 +70,7 @@ def state(value: Any) -> object:
     if hasattr(value, COUNTS):
         return of_classifier(value)
     if hasattr(value, "named_parameters"):
-        return [_module(module, True) for module in value.modules()]
+        return [_module(module, True) for module in _modules([value])]
     return id(value)
 
 
@@ -86,18 +87,20 @@ def same(before: object, after: object) -> bool:
     return before == after
 
 
-def of_classifier(classifier: "Classifier") -> dict[str, object]:
+def of_classifier(classifier: "Classifier") -> dict[str | int, object]:
     """Spell what a classifier is like: its own values, and parameters, buffers, hooks and attributes of its networks.
 
     A cut of its network that is made later is no change.
     """
-    found: dict[str, object] = {"": [*vars(classifier)]}
+    found: dict[str | int, object] = {"": [*vars(classifier)]}
     parts: dict[str, nn.Module] = {}
     for name, value in vars(classifier).items():
         if name != COUNTS:
             _gather(name, value, found, parts)
-    small = sum(one.numel() * one.element_size() for network in parts.values() for one in _held(network)) <= LARGE
-    return found | {name: [_module(module, small) for module in network.modules()] for name, network in parts.items()}
+    own = _modules([*parts.values()][:1])  # as it was built: what is cut later must not change how bytes are digested
+    small = sum(one.nbytes for module in own for one in _tensors(module)) <= LARGE
+    spelled = {id(module): _module(module, small) for module in _modules(parts.values())}
+    return found | {name: id(network) for name, network in parts.items()} | spelled
 
 
 def networks(classifier: "Classifier") -> list["nn.Module"]:
@@ -108,7 +111,7 @@ def networks(classifier: "Classifier") -> list["nn.Module"]:
     return [*parts.values()]
 
 
-def _gather(name: str, value: Any, found: dict[str, object], parts: dict[str, "nn.Module"]) -> None:
+def _gather(name: str, value: Any, found: dict[str | int, object], parts: dict[str, "nn.Module"]) -> None:
     torch = sys.modules["torch"]
     if isinstance(value, torch.nn.Module):
         parts[name] = value
@@ -122,29 +125,48 @@ def _gather(name: str, value: Any, found: dict[str, object], parts: dict[str, "n
         found[name] = state(value) if isinstance(value, torch.Tensor) else repr(value)
 
 
-def _held(network: "nn.Module") -> list["Tensor"]:
-    return [*network.parameters(), *network.buffers()]
+def _modules(networks: Iterable["nn.Module"]) -> list["nn.Module"]:
+    """Return all modules of networks, each once."""
+    found: dict[int, nn.Module] = {}
+    waiting = [*networks]
+    while waiting:
+        module = waiting.pop()
+        if module is not None and id(module) not in found:
+            found[id(module)] = module
+            waiting += module._modules.values()
+    return [*found.values()]
 
 
-def _module(module: "nn.Module", small: bool) -> list[object]:
+def _tensors(module: "nn.Module") -> list["Tensor"]:
+    """Return the parameters and buffers of a module itself."""
+    return [one for one in (*module._parameters.values(), *module._buffers.values()) if one is not None]
+
+
+def _module(module: "nn.Module", small: bool) -> object:
     """Spell one layer: its class and attributes by identity, how many hooks it has, and the tensors that it holds."""
-    own = vars(module)
-    kind = type(module)
-    found: list[object] = [id(kind), id(kind.forward)]
-    found += [id(value) for name, value in own.items() if name not in HARMLESS]
+    own, kind = dict(vars(module)), type(module)
+    own.pop(HARMLESS, None)
+    found: list[object] = [id(kind), id(kind.forward), *map(id, own.values())]
     for name, value in own.items():
-        if isinstance(value, dict):
-            found.append((name, [*map(id, value.values())]) if name != "_modules" else [*value])
-    tensors = [*own["_parameters"].values(), *own["_buffers"].values()]
-    return found + [_tensor(one, small) for one in tensors if one is not None]
+        if isinstance(value, dict) and value:
+            found += [name, *(value if name == "_modules" else ()), *map(id, value.values())]
+    return _short(found + [_tensor(one, small) for one in _tensors(module)])
 
 
-def _tensor(tensor: "Tensor", small: bool) -> tuple[object, ...]:
+def _tensor(tensor: "Tensor", small: bool) -> object:
     version = None if tensor.is_inference() else tensor._version
-    about = (version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad)
-    about += tuple(vars(tensor))  # attributes that somebody has given it
-    grad = id(tensor.grad) if tensor.is_leaf else None
-    return *about, grad, tensor._backward_hooks is None, _digest(tensor, small)
+    about = [version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad]
+    about += vars(tensor)  # attributes that somebody has given it
+    about += [id(tensor.grad) if tensor.is_leaf else None, tensor._backward_hooks is None]
+    return _short([*about, _digest(tensor, small)])
+
+
+def _short(parts: list[object]) -> object:
+    """Return a number in place of parts, where all are hashable: so many small objects keep the collector busy."""
+    try:
+        return hash(tuple(parts))
+    except TypeError:
+        return parts
 
 
 def _digest(tensor: "Tensor", small: bool) -> object:
@@ -156,7 +178,7 @@ def _digest(tensor: "Tensor", small: bool) -> object:
         return OnDevice(torch.cat(parts))  # a copy, also of one
     dense = tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
     if dense:
-        return _bytes(tensor.data_ptr(), tensor.numel() * tensor.element_size(), small)
+        return _bytes(tensor.data_ptr(), tensor.nbytes, small)
     storage = tensor.untyped_storage()
     return _bytes(storage.data_ptr(), storage.nbytes(), small)
 
@@ -170,10 +192,14 @@ def _array(array: np.ndarray) -> tuple[object, ...]:
 
 
 def _bytes(address: int, size: int, small: bool) -> object:
-    if not size:
-        return 0
+    return tuple(crc32c(block) for block in _blocks(address, size, small))
+
+
+@lru_cache(maxsize=2**13)  # of addresses alone: whoever asks has a tensor whose memory this is
+def _blocks(address: int, size: int, small: bool) -> list[ctypes.Array]:
+    """Return the blocks of memory that are digested, to be read at once."""
     parts = [(0, size)] if small else [(at, min(BLOCK, size - at)) for at in _places(size)]
-    return [crc32c((ctypes.c_ubyte * length).from_address(address + at)) for at, length in parts]
+    return [(ctypes.c_ubyte * length).from_address(address + at) for at, length in parts if length]
 
 
 def _places(size: int) -> list[int]:
