@@ -167,11 +167,11 @@ def test_a_module_that_moves_changes_no_digest(house, how, move):
     old, new, spelled, respelled = MOVES[move]
     (atlas / new).parent.mkdir(exist_ok=True)
     (atlas / old).rename(atlas / new)
-    for file in stages.rglob("*.py"):
+    for file in atlas.rglob("*.py"):
         text = file.read_text().replace(spelled, respelled) if spelled else file.read_text()
         if how.endswith("attribute") and spelled.endswith("_helper"):
             place, _, name = respelled.rpartition(".")
-            text = text.replace("from atlas.methods import _helper", f"from stages.{place} import {name}")
+            text = text.replace("from atlas.methods import _helper", f"from atlas.{place} import {name}")
             text = text.replace("_helper.double", f"{name}.double")
         file.write_text(text)
     forget()
