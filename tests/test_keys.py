@@ -177,7 +177,7 @@ def test_a_module_that_moves_changes_no_digest(house, how, move):
     forget()
     family = "other" if move == "the function itself" else "family"
     assert keys.code((f"atlas.methods.{family}", "first")) == before
-    moved = stages / new
+    moved = atlas / new
     moved.write_text(moved.read_text().replace("return 2 * x", "return x").replace("FACTOR = 2", "FACTOR = 1"))
     moved.write_text(moved.read_text().replace("return 1\n", "return 5\n"))
     forget()
