@@ -26,7 +26,7 @@ test: setup
 	$(UV) run --no-sync ruff check
 	$(UV) run --no-sync ruff format --check
 	$(UV) run --no-sync lint-imports
-	$(UV) run --no-sync pytest -n 2 --dist loadgroup
+	$(UV) run --no-sync pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # The documentation as a site, site/index.html; a broken link fails (with --quiet it would not: it hides warnings).
 docs: GROUPS = --only-group docs  # pages are made from source text: nothing of it is imported

@@ -18,9 +18,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from study import build, environment, files, run, tiny, write
+from tests.support.study import build, environment, files, run, tiny, write
 
 CELLS = ("attribute@resnet_vanilla-control", "score@resnet_vanilla-control")
 RUN = f"""

@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from atlas.model import classifier, engine
-from tests.oracles import originals
+from tests.support.oracles import originals
 
 
 def main(names: list[str]) -> None:

@@ -30,7 +30,7 @@ from atlas.model.classifier import Classifier
 from atlas.model.loading import build
 from atlas.model.weights import digest_of
 from atlas.study.params import bound_network
-from tests.oracles import cases
+from tests.support.oracles import cases
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}
 TARGET = 1e-5

@@ -10,7 +10,8 @@ from types import FunctionType
 
 import pytest
 from beartype._check.code import codemain
-from study import build, classified, run, tiny
+
+from tests.support.study import build, classified, run, tiny
 
 # The checks of types draw which item of a list they look at: not from the numbers that methods and metrics must not
 # touch. This is set before any of the project's modules is imported.
@@ -23,15 +24,21 @@ from atlas.study import unedited  # noqa: E402
 # As `atlas.model.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
 os.environ["MKL_CBWR"] = "AUTO"
 
-# Each test of these files runs whole cells on its own copy of the study; all other files stay together.
-SPREAD = ("test_reruns",)
+TESTS = Path(__file__).parent
+# Each test of these suites runs whole cells on its own copy of the study; all others stay together.
+SPREAD = ("flows/test_reruns",)
+# Where whole studies and cells are run, which takes longest: these begin first, so that no process ends long after the
+# other (the option --no-loadscope-reorder leaves them there).
+FIRST = ("flows/", "stages/")
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    suites = {item: item.path.relative_to(TESTS).with_suffix("").as_posix() for item in items}
+    items.sort(key=lambda item: not suites[item].startswith(FIRST))
     for item in items:
-        if item.path.stem not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if suites[item] not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(suites[item]))
 
 
 @pytest.fixture(autouse=True)
