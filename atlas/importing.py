@@ -25,7 +25,7 @@ class Loader(SourceFileLoader):
     """Load a module from its source, or from bytecode of exactly this source."""
 
     def get_code(self, fullname: str) -> CodeType:
-        """Give a module's code."""
+        """Return a module's code."""
         path = self.get_filename(fullname)
         source = self.get_data(path)
         LOADED[path] = blake2b(source).digest()

@@ -10,8 +10,8 @@ from typing import Literal
 
 import xarray as xr
 
+from atlas.study.errors import UserError
 from atlas.study.params import entries, load, path
-from atlas.study.problem import Problem
 
 
 def open_maps(
@@ -30,16 +30,16 @@ def open_maps(
         classifier are NaN and the attribute `unsupported` says why.
 
     Raises:
-        Problem: no such classifier or method, or the maps are not here.
+        UserError: no such classifier or method, or the maps are not here.
     """
     params = load(Path(study))
     families = {name: family for family, listed in entries(params, "methods").items() for name in listed}
     for kind, name, known in (("classifier", classifier, params["classifiers"]), ("method", method, families)):
         if name not in known:
-            raise Problem(f"{Path(study) / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(known)}")
+            raise UserError(f"{Path(study) / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(known)}")
     store = path(Path(study), "maps", classifier, families[method], method)
     if on == "grids" and params["classifiers"][classifier]["grids"] is None:
-        raise Problem(
+        raise UserError(
             f"{Path(study) / 'params.yaml'}: classifiers.{classifier}.grids is null: there are no maps of grids"
         )
     opened = _opened(Path(study), store, on)
@@ -58,7 +58,7 @@ def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Datase
         study: The folder of params.yaml.
 
     Raises:
-        Problem: there is no such result here.
+        UserError: there is no such result here.
     """
     return _opened(Path(study), Path(study) / "data" / "results" / f"{name}.zarr", None)
 
@@ -71,7 +71,7 @@ def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
     if not store.is_dir():
         of = "" if study.resolve() == Path.cwd() else f" --study {study}"
         made, brought = f"`atlas reproduce{of}`", f"`atlas pull{of}`"
-        raise Problem(f"{store} is not here: {brought} brings it from the study's remote, {made} makes it")
+        raise UserError(f"{store} is not here: {brought} brings it from the study's remote, {made} makes it")
     opened = xr.open_zarr(store, group=group, consolidated=False).drop_encoding()
     for variable in [opened, *opened.variables.values()]:
         variable.attrs = {name: _plain(value) for name, value in variable.attrs.items()}
@@ -82,5 +82,5 @@ def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
 
 
 def _plain(value: object) -> str | int | float:
-    """Give an attribute as netCDF can hold it: what is more than text or a number as JSON."""
+    """Return an attribute as netCDF can hold it: what is more than text or a number as JSON."""
     return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)

@@ -79,7 +79,7 @@ def speed(few: Path, many: Path, count: int, turns: int) -> None:
 
 
 def collected(house: Path) -> float:
-    """Give the seconds that `collect` takes."""
+    """Return the seconds that `collect` takes."""
     from stages import collect
 
     begun = time.perf_counter()
@@ -88,7 +88,7 @@ def collected(house: Path) -> float:
 
 
 def loaded(house: Path) -> float:
-    """Give the seconds that a DataLoader takes to hand over all pictures as bytes."""
+    """Return the seconds that a DataLoader takes to hand over all pictures as bytes."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import v2
@@ -102,7 +102,7 @@ def loaded(house: Path) -> float:
 
 
 def peak(house: Path) -> int:
-    """Give the peak memory of a process that collects, in bytes."""
+    """Return the peak memory of a process that collects, in bytes."""
     told = subprocess.run([sys.executable, "-c", PEAK, house], cwd=ROOT, check=True, capture_output=True, text=True)
     return 1024 * int(told.stdout)
 

@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def coverage(sizes: list[int], studies: int, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Give by kind of score how often intervals hold the mean; of skewed scores too few for it also 7 |G1|."""
+    """Return by kind of score how often intervals hold the mean; of skewed scores too few for it also 7 |G1|."""
     found = {}
     for name, (drawn, mean) in SCORES.items():
         found[name] = [_held(drawn(rng, (size, 1, studies)), mean, binary=False) for size in sizes]
@@ -76,7 +76,7 @@ def coverage(sizes: list[int], studies: int, rng: np.random.Generator) -> dict[s
 
 
 def pairs(sizes: list[int], studies: int, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Give how often two methods of equal means are told apart, at 0.05, by our test and by Wilcoxon's."""
+    """Return how often two methods of equal means are told apart, at 0.05, by our test and by Wilcoxon's."""
     found = {}
     for name, drawn in alike(rng).items():
         cells = []
@@ -89,7 +89,7 @@ def pairs(sizes: list[int], studies: int, rng: np.random.Generator) -> dict[str,
 
 
 def letters(sizes: list[int], studies: int, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Give how often any two of five methods of equal means are told apart, adjusted by Holm, by either test."""
+    """Return how often any two of five methods of equal means are told apart, adjusted by Holm, by either test."""
     found = {}
     for name, drawn in alike(rng).items():
         cells = []
@@ -107,7 +107,7 @@ def letters(sizes: list[int], studies: int, rng: np.random.Generator) -> dict[st
 
 
 def alike(rng: np.random.Generator) -> dict[str, Callable[[int, int], np.ndarray]]:
-    """Give by name how scores of methods with equal means are drawn: every other one skewed, the others not."""
+    """Return by name how scores of methods with equal means are drawn: every other one skewed, the others not."""
 
     def mixed(skewed: Callable[[int], np.ndarray]) -> Callable[[int, int], np.ndarray]:
         return lambda size, methods: np.stack(

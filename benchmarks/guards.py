@@ -26,14 +26,14 @@ from atlas.study.params import find
 from atlas.study.schema.signatures import signature
 
 def direct(bound, given):
-    asks = signature(bound.kind, bound.family, bound.function).evidence
+    asks = signature(bound.kind, bound.family, bound.function).inputs
     return find(bound.kind, bound.family, bound.function)(*(given[name] for name in asks), **bound.settings)
 
 if sys.argv[2] == "direct":
     calls.call = direct
 name, parts = verb(sys.argv[1])
 import importlib
-importlib.import_module(f"stages.{name}").fill(Path(), *parts)
+importlib.import_module(f"stages.{name}").compute_to_journal(Path(), *parts)
 """
 
 

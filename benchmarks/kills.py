@@ -26,14 +26,14 @@ CELLS = ("attribute@resnet_vanilla-control", "score@resnet_vanilla-control")
 RUN = f"""
 import os, sys
 from flows.plan import at_work, clean, verb
-from flows.workers import fill, record
+from flows.workers import compute_to_journal, record
 from pathlib import Path
 print("begun", flush=True)
 with at_work(Path()):
     clean(Path())
     for cell in {CELLS!r}:
         name, parts = verb(cell)
-        fill(os.getcwd(), name, parts)
+        compute_to_journal(os.getcwd(), name, parts)
         print(cell, "filled", flush=True)
         record(os.getcwd(), cell)
         print(cell, "recorded", flush=True)

@@ -89,7 +89,7 @@ def write(study: Path, count: int) -> None:
     params |= {
         "datasets": {"photographs": {"family": "folder", "path": "photos", "fit": {"mode": "squash", "size": SIDE}}},
         "classifiers": {"small": small},
-        "judge": None,
+        "robustness_eval": None,
         "methods": {"gradient": {"gradient": params["methods"]["gradient"]["gradient"]}},
         "metrics": {"faithfulness": {"deletion": deletion}},
         "certify": {},

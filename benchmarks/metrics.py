@@ -35,11 +35,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from atlas.inputs.calls import attributions
-from atlas.inputs.explain import Explain
+from atlas.inputs.explain import Explainer
 from atlas.model.classifier import DTYPES, Classifier
-from atlas.model.engine import start
+from atlas.model.runtime import start
 from atlas.study import params
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import check
 from atlas.study.schema.signatures import signature
 from atlas.study.seeds import generator, image_seed
@@ -75,10 +75,10 @@ def main() -> None:
         engine = {"device": given.device, "precision": precision, "threads": given.threads, "batch": size}
         start(engine)
         classifier = Classifier("resnet18", networks[1], mean=MEAN, std=STD, engine=engine)
-        evidence = judged(classifier, images)
-        with theirs(networks[0], evidence, given) as ask:
+        inputs = judged(classifier, images)
+        with theirs(networks[0], inputs, given) as ask:
             for name in given.metrics:
-                judge = ours(name, FAMILIES[name], classifier, evidence, given)
+                judge = ours(name, FAMILIES[name], classifier, inputs, given)
                 if judge:
                     back = classifier.passes["backward"] > 0
                     turns = [(bare(back=back), judge(), bare(back=back), ask(name)) for _ in range(given.turns)]
@@ -126,7 +126,7 @@ def arguments() -> Namespace:
 
 
 def bare_and_chained() -> tuple[nn.Module, nn.Module]:
-    """Give torchvision's module and ours of the same weights."""
+    """Return torchvision's module and ours of the same weights."""
     torch.manual_seed(0)
     build = params.find("networks", "torchvision", "torchvision")
     ours = build(classes=CLASSES, name="resnet18", side=None, settings={})
@@ -192,7 +192,7 @@ def seconds_a_row(function: Callable, batch: Tensor, given: Namespace) -> float:
 
 
 def timed(function: Callable) -> float:
-    """Give the seconds of a call."""
+    """Return the seconds of a call."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     wait()
     began = perf_counter()
@@ -202,10 +202,10 @@ def timed(function: Callable) -> float:
 
 
 def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
-    """Give what metrics ask for: maps are gradients, every second one blurred, for maps are fine or coarse."""
+    """Return what metrics ask for: maps are gradients, every second one blurred, for maps are fine or coarse."""
     entry = {"sign": "both", "output": "logit", "layer": "input", "channels": "abs_sum"}
     method = params.entry("methods", "gradient", "gradient", entry, "the benchmark")
-    explain = Explain([method], images[:0], "float32", attributions).by("gradient")
+    explain = Explainer([method], images[:0], "float32", attributions).by("gradient")
     targets, seeds = classifier.logits(images).argmax(dim=1), [image_seed(0, str(row)) for row in range(len(images))]
     maps = explain(classifier, images, targets, seeds)
     coarse = nn.functional.avg_pool2d(maps, 15, stride=1, padding=7)
@@ -213,11 +213,11 @@ def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
     return {"maps": maps, "images": images, "targets": targets, "seeds": seeds, "explain": explain}
 
 
-def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: Namespace) -> Callable | None:
-    """Give what times a metric, if there is one; the passes of one image are then counted."""
+def ours(name: str, family: str, classifier: Classifier, inputs: dict, given: Namespace) -> Callable | None:
+    """Return what times a metric, if there is one; the passes of one image are then counted."""
     try:
         taken = signature("metrics", family, name)
-    except Problem:
+    except UserError:
         print(f"{name}: atlas/metrics/{family}.py has none")
         return None
     metric = params.find("metrics", family, name)
@@ -226,9 +226,9 @@ def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: 
 
     def judge(rows: int) -> Tensor:
         # Fresh tensors: nothing that another metric has done is taken over.
-        part = {key: value if key == "explain" else value[:rows] for key, value in evidence.items()}
+        part = {key: value if key == "explain" else value[:rows] for key, value in inputs.items()}
         part = {key: value.clone() if isinstance(value, Tensor) else value for key, value in part.items()}
-        return metric(*({**part, "classifier": classifier}[key] for key in taken.evidence), **settings)
+        return metric(*({**part, "classifier": classifier}[key] for key in taken.inputs), **settings)
 
     def measured() -> dict:
         classifier.passes.update(forward=0, backward=0)
@@ -241,20 +241,20 @@ def ours(name: str, family: str, classifier: Classifier, evidence: dict, given: 
 
 
 @contextmanager
-def theirs(network: nn.Module, evidence: dict, given: Namespace) -> Iterator[Callable[[str], dict | None]]:
-    """Give what times a peer, in the peers' own environment, which is asked line by line."""
+def theirs(network: nn.Module, inputs: dict, given: Namespace) -> Iterator[Callable[[str], dict | None]]:
+    """Return what times a peer, in the peers' own environment, which is asked line by line."""
     if not given.python.exists():
         print(f"no peers: there is no {given.python}; make it by uv sync --project benchmarks/peers\n")
         yield lambda name: None
         return
     with TemporaryDirectory() as folder:
         told = {"device": given.device, "threads": given.threads, "mean": MEAN, "std": STD, **given.settings}
-        arrays = {key: evidence[key].cpu().numpy() for key in ("maps", "images", "targets")}
+        arrays = {key: inputs[key].cpu().numpy() for key in ("maps", "images", "targets")}
         weights = {f"network.{name}": value.float().cpu().numpy() for name, value in network.state_dict().items()}
         np.savez(f"{folder}/given.npz", told=json.dumps(told), **arrays, **weights)
         command = [given.python, "-W", "ignore", HERE / "peers" / "measure.py", folder]
         with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
-            if json.loads(process.stdout.readline()) != evidence["targets"].tolist():
+            if json.loads(process.stdout.readline()) != inputs["targets"].tolist():
                 sys.exit("error: the peers' network predicts other classes than ours")
 
             def ask(name: str) -> dict | None:
@@ -303,7 +303,7 @@ def passes(found: dict, images: int) -> str:
 
 
 def verdict(value: float, target: float) -> str:
-    """Say whether a target is met."""
+    """Return whether a target is met."""
     return f"{target:g} {'met' if value >= target else 'missed'}"
 
 

@@ -17,14 +17,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from atlas.model import classifier, engine
+from atlas.model import classifier, runtime
 from tests.support.oracles import originals
 
 
 def main(names: list[str]) -> None:
     """Print a table, network by network, and below it the reasons."""
     classifier.DTYPES["float64"] = torch.float64
-    engine.start({"device": "cpu", "threads": 1})
+    runtime.start({"device": "cpu", "threads": 1})
     notes: dict[str, int] = {}
     print("| network |", " | ".join(originals.METHODS), "|")
     print("| --- |", " | ".join("---" for _ in originals.METHODS), "|")

@@ -214,7 +214,7 @@ def opened(page: Path) -> tuple[float, float] | None:
 
 
 def verdict(value: float, target: float) -> str:
-    """Say whether a target is met."""
+    """Return whether a target is met."""
     return f"{target:g} {'met' if value <= target else 'missed'}"
 
 

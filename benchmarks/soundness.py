@@ -41,13 +41,13 @@ from atlas.cache.stores import read, values
 from atlas.inputs.audit.building import building
 from atlas.inputs.calls import attributions
 from atlas.inputs.certification import ABSTAINED, IMPORTANT, Votes, labels
-from atlas.inputs.evidence import intensities
-from atlas.inputs.explain import Explain
-from atlas.inputs.sparsify import sparsify
+from atlas.inputs.explain import Explainer
+from atlas.inputs.row_inputs import intensities
+from atlas.inputs.top_k import top_k
 from atlas.inputs.voting import noised, votes
 from atlas.model.classifier import Classifier
-from atlas.model.engine import start
 from atlas.model.loading import build, load
+from atlas.model.runtime import start
 from atlas.study import params
 from atlas.study.schema.smoothing import radius
 from atlas.study.seeds import generator, image_seed
@@ -93,7 +93,7 @@ def main() -> None:
     given = arguments()
     began = perf_counter()
     classifier, image, target = subject(given)
-    settings = {"sigma": given.sigma, "levels": given.levels, "first": given.first, "rest": given.rest}
+    settings = {"sigma": given.sigma, "levels": given.levels, "n0": given.first, "n": given.rest}
     own = certificate(classifier, image, target, method(given), **settings, tau=given.tau, alpha=given.alpha)
     certified = (own.labels != ABSTAINED).sum(axis=(1, 2)).tolist()
     print(
@@ -132,7 +132,7 @@ def arguments() -> Namespace:
 
 
 def subject(given: Namespace) -> tuple[Classifier, Tensor, Tensor]:
-    """Give the study's classifier and image, or random ones of their kind, and the class that is explained."""
+    """Return the study's classifier and image, or random ones of their kind, and the class that is explained."""
     known = params.load(given.study)
     engine = {"device": "cpu", "precision": "float32", "threads": 1, "batch": known["engine"]["batch"]}
     start(engine)
@@ -154,10 +154,10 @@ def subject(given: Namespace) -> tuple[Classifier, Tensor, Tensor]:
 
 
 def method(given: Namespace) -> Callable:
-    """Give what makes maps by a method of the study."""
+    """Return what makes maps by a method of the study."""
     listed = params.entries(params.load(given.study), "methods")
     (bound,) = (family[given.method] for family in listed.values() if given.method in family)
-    return Explain([bound], torch.zeros(0, 3, 1, 1), "float32", attributions).by(given.method)
+    return Explainer([bound], torch.zeros(0, 3, 1, 1), "float32", attributions).by(given.method)
 
 
 def certificate(
@@ -169,7 +169,7 @@ def certificate(
     counted = Votes(
         **cast,
         firsts=smoothed["first"],
-        draws=smoothed["rest"],
+        draws=smoothed["n"],
         sigma=smoothed["sigma"],
         levels=smoothed["levels"],
         form="strict",
@@ -239,14 +239,14 @@ def again(
 
 def counted_against(own: Certificate, images: Tensor, purpose: str, copies: int) -> np.ndarray:
     """Count the fresh copies of images that vote against each certified pixel's label."""
-    smoothed = {"sigma": own.sigma, "levels": own.levels, "first": 1, "rest": copies - 1}
+    smoothed = {"sigma": own.sigma, "levels": own.levels, "n0": 1, "n": copies - 1}
     cast = vote(own.classifier, images, own.target, own.explain, purpose, **smoothed)
     top = cast["first"].astype(int) + cast["rest"]
     return np.where(own.labels == ABSTAINED, 0, np.where(own.labels == IMPORTANT, copies - top, top))
 
 
 def changes(own: Certificate, pool: int) -> dict[str, Callable[[int], Tensor]]:
-    """Give what makes the changes of each kind, of any length, by the number of the try."""
+    """Return what makes the changes of each kind, of any length, by the number of the try."""
     image, classifier, shape = own.image, own.classifier, own.image.shape[1:]
     row, draw = torch.zeros(pool, dtype=torch.int64), torch.arange(pool)
     seen = noised(image, [image_seed(SEED, "pool")], row, draw, own.sigma)
@@ -254,7 +254,7 @@ def changes(own: Certificate, pool: int) -> dict[str, Callable[[int], Tensor]]:
     for begin in range(0, pool, classifier.batch):
         part = seen[begin : begin + classifier.batch]
         maps = own.explain(classifier, part, own.target.repeat(len(part)), [])
-        tops.append(sparsify(maps, levels=own.levels, form="strict")[0])
+        tops.append(top_k(maps, levels=own.levels, form="strict")[0])
     tops, noise = torch.cat(tops), seen - image
     certified = np.argwhere(own.labels != ABSTAINED)
     for_it = np.array(
@@ -292,7 +292,7 @@ def changes(own: Certificate, pool: int) -> dict[str, Callable[[int], Tensor]]:
 
 
 def upper(hits: int, tries: int, level: float = 0.95) -> float:
-    """Give the upper end of Clopper and Pearson's one-sided interval of a share."""
+    """Return the upper end of Clopper and Pearson's one-sided interval of a share."""
     return float(beta.ppf(level, hits + 1, tries - hits)) if hits < tries else 1.0
 
 

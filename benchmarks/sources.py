@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from atlas.classifiers.adopting import adopted
 from atlas.inputs.audit.building import building
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.model.loading import build
 from atlas.model.weights import digest_of
@@ -69,7 +69,7 @@ class Source(NamedTuple):
 
 def main() -> int:
     """Print a table, and tell whether all of it is within the target."""
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
     print("| source | network | beside | as built | fast form |")
     print("| --- | --- | --- | ---: | ---: |")
     missed = 0

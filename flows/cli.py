@@ -16,8 +16,8 @@ from rich.table import Column, Table
 
 from atlas.cache.remote import PULL
 from atlas.study.cores import cores
+from atlas.study.errors import UserError
 from atlas.study.params import load
-from atlas.study.problem import Problem
 from flows import plan as planning
 from flows.repository import check
 from flows.supervise import supervised
@@ -90,7 +90,7 @@ def _reproduce(study: Path, workers: int, keep_going: bool) -> None:
 
 @app.command()
 def status(study: Study = Path()) -> None:
-    """Say which cells are stale and why, how many rows each is to make, and about how long that will take.
+    """Print which cells are stale and why, how many rows each is to make, and about how long that will take.
 
     While a run is under way, say so: until it ends, DVC has the study's lock.
     """
@@ -107,7 +107,7 @@ def status(study: Study = Path()) -> None:
         past = planning.visits(study)
         rows = []
         for cell, reasons in found.reasons.items():
-            due = planning.due(study, cell) if not found.needs[cell] else None
+            due = planning.count_missing(study, cell) if not found.needs[cell] else None
             why = reasons[0] + (f" and {len(reasons) - 1} more" if len(reasons) > 1 else "")
             rows.append([cell, why, *planning.expected(due, past.get(cell))])
     _show(f"{len(rows)} stale cells", ["why", "rows to make", "seconds expected"], rows)
@@ -193,7 +193,7 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Write every cell, changed or not, into this file.")] = None,
     study: Study = Path(),
 ) -> None:
-    """Say what changed in the results since a revision: scores, ranks, counts, letters of significance, settings, and
+    """Print what changed in the results since a revision: scores, ranks, counts, letters of significance, settings, and
     what came and went.
 
     Two means are apart where their intervals share no value; nothing corrects for the number of means.
@@ -208,7 +208,7 @@ def _enough(workers: int) -> int:
     """Refuse a number of workers that would wait for ever, in one line; `min=1` would draw a box."""
     with told():
         if workers < 1:
-            raise Problem(f"--workers: {workers}; expected at least 1")
+            raise UserError(f"--workers: {workers}; expected at least 1")
     return workers
 
 
@@ -229,7 +229,7 @@ def _draft(study: Path, missing: dict[str, str]) -> None:
     try:
         console.print(f"A draft from what there is: {draft(study, missing)}")
     except Exception as error:  # whatever it is, the cells that failed are still to be told
-        said = str(error) if isinstance(error, Problem) else one_line(error)
+        said = str(error) if isinstance(error, UserError) else one_line(error)
         typer.echo(f"no draft could be made: {said}", err=True)
 
 

@@ -27,7 +27,7 @@ class Failed(StageCmdFailedError):
         self.status, self.said = status, said
 
 
-def quicken() -> None:
+def patch() -> None:
     """Let DVC, in this process, run the commands of stages in forks."""
     run._run = _run
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from atlas.cache.recorded import check
-from atlas.report.order import digits
+from atlas.report.sorting import digits
 from atlas.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.repository import causes, only
 
 SUMMARY = Path("data", "results", "summary.zarr")
@@ -31,7 +31,7 @@ def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> 
         csv: Where to write.
 
     Raises:
-        Problem: the results of a side cannot be had, or the CSV cannot be written.
+        UserError: the results of a side cannot be had, or the CSV cannot be written.
     """
     before, after = read(study, revision), read(study, other)
     table = changes(before, after)
@@ -39,7 +39,7 @@ def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> 
         try:
             csv.write_text(table.to_csv(index=False))
         except OSError as error:
-            raise Problem(
+            raise UserError(
                 f"{csv}: cannot be written ({error.strerror}); expected a file in a folder that is there"
             ) from None
     listed, turned = names(before, after), settings(before, after)
@@ -78,7 +78,7 @@ def read(study: Path, revision: str | None) -> xr.Dataset:
     Nothing else of the study is fetched, and nothing is left in the cache or the working tree.
 
     Raises:
-        Problem: there is no such revision, or its summary is nowhere to be had.
+        UserError: there is no such revision, or its summary is nowhere to be had.
     """
     if revision is None and (study / SUMMARY).is_dir():
         return _opened(study / SUMMARY)
@@ -110,24 +110,26 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
                 files = repo.dvcfs
                 outs = [Path(repo.fs.relpath(out.fs_path, repo.root_dir)) for out in repo.index.outs]
                 if source.parent not in outs:
-                    raise Problem(
+                    raise UserError(
                         f"{told} has no {source.parent} in its dvc.yaml; it is no revision of {study.resolve()}"
                     )
                 # The index that DVC keeps of listings may be older than the check of them.
                 check(name.removeprefix(f"/{source.as_posix()}/") for name in files.find(f"/{source.as_posix()}"))
                 files.get(f"/{source.as_posix()}", str(place), recursive=True)
     except RevError:
-        raise Problem(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None
+        raise UserError(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None
     except GitError as error:  # DVC lets it through: where there are no commits, and where they are damaged
-        raise Problem(
+        raise UserError(
             f"{study.resolve()} has no revision '{revision}' ({str(error).strip()}); `git log` lists those there are"
         ) from None
     except (SCMError, NotDvcRepoError):
-        raise Problem(f"{study.resolve()} is not a repository of Git and DVC: it has no revisions to compare") from None
+        raise UserError(
+            f"{study.resolve()} is not a repository of Git and DVC: it has no revisions to compare"
+        ) from None
     except (OSError, DvcException, DataIndexError) as error:
-        if known := next((one for one in causes(error) if isinstance(one, Problem)), None):
+        if known := next((one for one in causes(error) if isinstance(one, UserError)), None):
             raise known from None
-        raise Problem(
+        raise UserError(
             f"the results of {told} are neither in DVC's cache nor in a remote ({type(error).__name__}); "
             "`dvc push` them from where they were made, or make them with `dvc repro`"
         ) from None
@@ -137,7 +139,7 @@ def _opened(store: Path) -> xr.Dataset:
     try:
         return xr.open_zarr(store, consolidated=False, chunks=None).load()
     except (OSError, KeyError, ValueError) as error:
-        raise Problem(f"{store}: cannot be read ({error}); run stages.aggregate again") from None
+        raise UserError(f"{store}: cannot be read ({error}); run stages.aggregate again") from None
 
 
 def _cells(row: dict) -> list[str]:
@@ -163,7 +165,7 @@ def _cells(row: dict) -> list[str]:
 
 
 def _enough(mean: float, change: float) -> int:
-    """Give the significant digits of a mean in which two of its change are seen."""
+    """Return the significant digits of a mean in which two of its change are seen."""
     if pd.isna(change) or not change or not mean:
         return 4
     return min(9, max(4, 2 + math.floor(math.log10(abs(mean))) - math.floor(math.log10(abs(change)))))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from atlas.study.gaps import FILE
+from atlas.study.errors import UserError
+from atlas.study.missing import FILE
 from atlas.study.params import entries, load, path
-from atlas.study.problem import Problem
 from stages import aggregate, report, score
 
 # What a classifier cannot be shown without.
@@ -23,7 +23,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
         missing: The cells that were not made, each with its reason. What they made before is not taken.
 
     Raises:
-        Problem: there is nothing to report on.
+        UserError: there is nothing to report on.
     """
     given = load(study)
     place = study / ".atlas" / "draft"
@@ -34,7 +34,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
         if any(cell in missing for cell in needs):
             del given["classifiers"][name]
     if not given["classifiers"]:
-        raise Problem(f"there is nothing to draft a report from: {'; '.join(missing.values())}")
+        raise UserError(f"there is nothing to draft a report from: {'; '.join(missing.values())}")
     (place / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     (place / "data").mkdir()
     for kind in ("datasets", "classifiers", "images", "grids", "maps", "votes", "similarity", "cost"):
@@ -61,7 +61,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
 
 
 def untold(failed: dict[str, str], needs: dict[str, list[str]]) -> dict[str, str]:
-    """Give a reason for every cell that was not made: its own failure, or that of a cell it needs.
+    """Return a reason for every cell that was not made: its own failure, or that of a cell it needs.
 
     Args:
         failed: Reasons of the cells that failed.

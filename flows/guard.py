@@ -16,7 +16,7 @@ from dvc_data.hashfile.tree import Tree
 from dvc_objects.db import ObjectDB
 
 from atlas.cache.recorded import AGAIN, check
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 # Functions of the same name hide these modules from `from ... import`.
 _of_output, _of_index = (import_module(f"dvc_data.{name}.checkout") for name in ("hashfile", "index"))
@@ -25,7 +25,7 @@ _lay_out, _apply = _of_output._checkout, _of_index.apply
 _object, _local_object = ObjectDB.oid_to_path, LocalHashFileDB.oid_to_path
 
 # Of a folder that cannot be read, DVC makes one that is not there: what was refused is to be told all the same.
-REFUSED: list[Problem] = []
+REFUSED: list[UserError] = []
 
 
 def guard() -> None:
@@ -44,8 +44,8 @@ def _listing(cls: type[Tree], entries: list[dict], *rest: Any, **how: Any) -> Tr
 def _listing_of(cls: type[Tree], odb: ObjectDB, hash_info: Any, *rest: Any, **how: Any) -> Tree:
     try:
         return _load(cls, odb, hash_info, *rest, **how)
-    except Problem as problem:
-        refused = Problem(f"{odb.oid_to_path(hash_info.value)}: {problem}")
+    except UserError as problem:
+        refused = UserError(f"{odb.oid_to_path(hash_info.value)}: {problem}")
         REFUSED.append(refused)
         raise refused from None
 
@@ -56,7 +56,7 @@ def _filed(self: StageCache, stage: Stage) -> dict | None:
     due = {out.def_path for out in stage.outs}
     for out in (found or {}).get("outs", []):
         if out["path"] not in due:
-            raise Problem(
+            raise UserError(
                 f"{self.cache_dir}: a run of {stage.addressing} is filed with the output {out['path']!r}; "
                 f"expected {', '.join(sorted(due))}: delete that folder"
             )
@@ -73,7 +73,7 @@ def _local_place_of(self: LocalHashFileDB, oid: str) -> str:
 
 def _digest(oid: str) -> str:
     if "/" in oid or ".." in oid:
-        raise Problem(f"a file in DVC's cache or remote is named by the digest {oid!r}; expected hexadecimal digits")
+        raise UserError(f"a file in DVC's cache or remote is named by the digest {oid!r}; expected hexadecimal digits")
     return oid
 
 
@@ -104,4 +104,4 @@ def _inside(output: Path, keys: list[tuple[str, ...]]) -> None:
     folders = {output, *(output.joinpath(*key[:depth]) for key in keys for depth in range(1, len(key)))}
     for folder in sorted(folders):
         if folder.is_symlink():
-            raise Problem(f"{folder}: a link to {folder.resolve()}; expected a folder: delete the link; {AGAIN}")
+            raise UserError(f"{folder}: a link to {folder.resolve()}; expected a folder: delete the link; {AGAIN}")

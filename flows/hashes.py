@@ -12,7 +12,7 @@ from dvc.stage.cache import StageCache
 _as_dvc = StageCache.save
 
 
-def quicken() -> None:
+def patch() -> None:
     """Let DVC, in this process, file runs by the hashes that it has saved."""
     StageCache.save = _save
 

@@ -19,7 +19,7 @@ HEAD = "schema: '2.0'\nstages:\n"
 ANCHOR = re.compile(r"(?m)^(.*(?:: |- ))([&*])(id\d+)(?= \[\]$| \{\}$|$)")
 
 
-def quicken() -> None:
+def patch() -> None:
     """Let DVC, in this process, read and write the lock stage by stage."""
     Lockfile._load_yaml = _load
     Lockfile.dump_stages = _dump

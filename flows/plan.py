@@ -87,14 +87,14 @@ def visits(study: Path) -> dict[str, Visit]:
     }
 
 
-def due(study: Path, cell: str) -> tuple[int, int] | None:
+def count_missing(study: Path, cell: str) -> tuple[int, int] | None:
     """Count the rows of a cell whose inputs are there, and those that are to be made; None where it has none."""
     name, parts = verb(cell)
     if name not in WARM:
         return None
     try:
         with chdir(study):  # files that params.yaml names are relative to it
-            return import_module(f"stages.{name}").due(Path(), *parts)
+            return import_module(f"stages.{name}").count_missing(Path(), *parts)
     except BlockingIOError:  # another process is making them
         return None
 
@@ -158,7 +158,7 @@ def at_work(study: Path) -> Iterator[None]:
 
 
 def at_work_now(study: Path) -> str | None:
-    """Give the number of the process that has a study to itself; None where none has."""
+    """Return the number of the process that has a study to itself; None where none has."""
     lock = _lock(study)
     if not lock.exists():
         return None
@@ -179,7 +179,7 @@ def _deleted(output: Path) -> bool:
 
 
 def _told(changes: list) -> list[str]:
-    """Say in a line each what DVC found changed."""
+    """Return a line for each thing that DVC found changed."""
     told = []
     for change in changes:
         if isinstance(change, str):

@@ -3,7 +3,7 @@
 from contextlib import chdir
 from pathlib import Path
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.repository import repository
 
 
@@ -15,7 +15,7 @@ def pull(study: Path, targets: list[str]) -> dict[str, int]:
         targets: Stages, cells or outputs; all if there is none.
 
     Raises:
-        Problem: a listing names a place outside its output, there is no such target, or no remote is set.
+        UserError: a listing names a place outside its output, there is no such target, or no remote is set.
         Failure: an output is neither in the cache nor in the remote; all others are here.
     """
     from dvc.exceptions import CheckoutError, NoOutputOrStageError
@@ -25,11 +25,11 @@ def pull(study: Path, targets: list[str]) -> dict[str, int]:
         try:
             return repo.pull(targets or None)["stats"]
         except (NoOutputOrStageError, StageNotFound, StageFileDoesNotExistError) as error:
-            raise Problem(f"{error.msg}; expected outputs, cells or stages: `dvc stage list` names them") from None
+            raise UserError(f"{error.msg}; expected outputs, cells or stages: `dvc stage list` names them") from None
         except CheckoutError:
             if repo.config["core"].get("remote") or any(out.remote for out in repo.index.outs):
                 raise
-            raise Problem(
+            raise UserError(
                 "not all outputs are here, and no remote is set to bring them from; "
                 "`dvc remote add --default NAME URL` sets one"
             ) from None

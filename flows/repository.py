@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.told import Failure, one_line
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
         wait: Whether to wait for another process of DVC that has its lock.
 
     Raises:
-        Problem: there is none, or a file of it cannot be read; the message names it.
+        UserError: there is none, or a file of it cannot be read; the message names it.
         Failure: another process of DVC is at work in it, or DVC failed otherwise.
     """
     from dvc.logger import set_loggers_level
@@ -82,10 +82,12 @@ def check(study: Path) -> None:
     """Check that a study's files of DVC are there and hold text without a merge conflict.
 
     Raises:
-        Problem: they are not.
+        UserError: they are not.
     """
     if not (study / "dvc.yaml").is_file():
-        raise Problem(f"{study / 'dvc.yaml'}: there is no such file; a study is a folder with params.yaml and dvc.yaml")
+        raise UserError(
+            f"{study / 'dvc.yaml'}: there is no such file; a study is a folder with params.yaml and dvc.yaml"
+        )
     for name in ("params.yaml", "dvc.yaml", "dvc.lock"):
         file = study / name
         if not file.exists():
@@ -94,20 +96,20 @@ def check(study: Path) -> None:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise Problem(f"{file}: is no text that can be read ({one_line(error)}){hint}") from None
+            raise UserError(f"{file}: is no text that can be read ({one_line(error)}){hint}") from None
         if found := CONFLICT.search(text):
             line = text.count("\n", 0, found.start()) + 1
-            raise Problem(f"{file}: line {line} marks a merge conflict ({found[1]}); resolve it{hint}")
+            raise UserError(f"{file}: line {line} marks a merge conflict ({found[1]}); resolve it{hint}")
         if not text.strip() or "\0" in text:
-            raise Problem(f"{file}: {'holds bytes that are no text' if text.strip() else 'is empty'}{hint}")
+            raise UserError(f"{file}: {'holds bytes that are no text' if text.strip() else 'is empty'}{hint}")
 
 
 @contextmanager
 def telling(study: Path) -> Iterator[None]:
-    """Tell what DVC raises as a Problem or a Failure of one line.
+    """Yield what DVC raises as a UserError or a Failure of one line.
 
     Raises:
-        Problem: the user is to mend something.
+        UserError: the user is to mend something.
         Failure: another process of DVC is at work in it, or DVC failed otherwise.
     """
     from dvc.config import ConfigError
@@ -126,7 +128,7 @@ def telling(study: Path) -> Iterator[None]:
         raise Failure(f"{named}: not whole in DVC's cache or the remote; `dvc push` from where it was made") from None
     except (DvcException, DataIndexError) as error:
         chain = causes(error)
-        if known := next((one for one in chain if isinstance(one, Problem)), None):
+        if known := next((one for one in chain if isinstance(one, UserError)), None):
             raise known from None
         if any(isinstance(one, LockError) for one in chain):
             said = " ".join(str(chain[-1]).split()).partition(". ")[0].partition(", it is being blocked")[0]
@@ -134,18 +136,18 @@ def telling(study: Path) -> Iterator[None]:
                 f"{study}: another process of DVC is at work on it ({said}); run again when it is done"
             ) from None
         if isinstance(error, NotDvcRepoError):
-            raise Problem(
+            raise UserError(
                 f"{study.resolve()}: no repository of DVC (no folder .dvc here or above); `dvc init` makes one"
             ) from None
         if isinstance(error, SCMError):
-            raise Problem(f"{study.resolve()}: no repository of Git (no folder .git); `git init` makes one") from None
+            raise UserError(f"{study.resolve()}: no repository of Git (no folder .git); `git init` makes one") from None
         if isinstance(error, YAMLSyntaxError | YAMLValidationError | ParseError):
-            raise Problem(_of_file(error, chain)) from None
+            raise UserError(_of_file(error, chain)) from None
         said = " ".join(str(error).split())
         if isinstance(error, ConfigError):
-            raise Problem(f".dvc/config, .dvc/config.local, or your own of all of DVC: {said}") from None
+            raise UserError(f".dvc/config, .dvc/config.local, or your own of all of DVC: {said}") from None
         if isinstance(error, ResolveError):
-            raise Problem(said) from None
+            raise UserError(said) from None
         told = dict.fromkeys(" ".join(str(one).split()) for one in chain)
         raise Failure(f"DVC: {'; '.join(told)}") from error
 
@@ -173,7 +175,7 @@ def _torn(file: Path) -> bool:
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
-    """Give an error and those that it came of, the first one last."""
+    """Return an error and those that it came of, the first one last."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)

@@ -21,10 +21,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.draft import untold
 from flows.plan import WARM, at_work, clean, plan, verb
-from flows.workers import Killed, Workers, fill, record
+from flows.workers import Killed, Workers, compute_to_journal, record
 
 HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods that are told
 AGAIN = 2  # times that a cell whose process was killed is tried again
@@ -55,10 +55,12 @@ def visit(study: Path, cell: str, workers: Workers, recorder: Workers) -> tuple[
     Filled cells are recorded one after another: two that DVC records at once wait for each other's locks.
 
     Raises:
-        Problem: its process was killed each time.
+        UserError: its process was killed each time.
     """
     name, parts = verb(cell)
-    filling = _patiently(cell, lambda: workers.run(fill, str(study), name, parts)) if name in WARM else 0.0
+    filling = (
+        _patiently(cell, lambda: workers.run(compute_to_journal, str(study), name, parts)) if name in WARM else 0.0
+    )
     place = recorder if name in WARM else workers
     recording = _patiently(cell, lambda: place.run(record, str(study), cell))
     print(f"{cell}: done in {filling + recording:.1f} s", flush=True)
@@ -75,7 +77,7 @@ def _patiently(cell: str, act: Callable[[], float]) -> float:
     try:
         return act()
     except Killed as killed:
-        raise Problem(f"{killed}, {AGAIN + 1} times") from None
+        raise UserError(f"{killed}, {AGAIN + 1} times") from None
 
 
 @flow(name="reproduce", validate_parameters=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
@@ -120,9 +122,9 @@ def tell(study: Path) -> None:
 
 
 def _reason(state: Any) -> str:
-    """Say why a cell failed, in one line."""
+    """Return why a cell failed, in one line."""
     error = state.result(raise_on_failure=False)
-    return " ".join(str(error).split()) if isinstance(error, Problem) else one_line(error)
+    return " ".join(str(error).split()) if isinstance(error, UserError) else one_line(error)
 
 
 def _number(number: int, word: str) -> str:

@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.told import Failure, one_line
 
 # A slow machine takes up to a minute; how often it is asked.
@@ -25,12 +25,12 @@ def scheduled(cron: str) -> None:
     """Check that Prefect can read when to run.
 
     Raises:
-        Problem: it cannot.
+        UserError: it cannot.
     """
     try:
         CronSchedule(cron=cron)
     except ValueError:
-        raise Problem(
+        raise UserError(
             f"--cron: {cron!r} says no times; expected five fields, minute, hour, day, month and weekday: "
             "'0 3 * * *' is nightly at three"
         ) from None
@@ -38,10 +38,10 @@ def scheduled(cron: str) -> None:
 
 @contextmanager
 def scheduling() -> Iterator[str]:
-    """Give the address of a server that schedules runs: the one that Prefect is set to, else one that ends with this.
+    """Yield the address of a server that schedules runs: the one that Prefect is set to, else one that ends with this.
 
     Raises:
-        Problem: the server that Prefect is set to does not answer.
+        UserError: the server that Prefect is set to does not answer.
         Failure: the server of our own ended, or did not answer within three minutes.
     """
     if known := answering():
@@ -63,17 +63,17 @@ def scheduling() -> Iterator[str]:
 
 
 def answering() -> str | None:
-    """Give the address of the server that Prefect is set to, None where it is set to none.
+    """Return the address of the server that Prefect is set to, None where it is set to none.
 
     Raises:
-        Problem: it does not answer.
+        UserError: it does not answer.
     """
     known = PREFECT_API_URL.value()
     if known:
         with get_client(sync_client=True, httpx_settings={"timeout": HEALTH}) as client:
             error = client.api_healthcheck()
         if error is not None:
-            raise Problem(
+            raise UserError(
                 f"PREFECT_API_URL: {known} does not answer ({one_line(error)}); expected a server of Prefect there: "
                 "start it, or unset PREFECT_API_URL for one that lasts as long as the run"
             )

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from atlas.cache.stores import read, values
-from atlas.report.certification import certified, voted
-from atlas.report.images import gallery, sheet
-from atlas.report.images.sheet import Marks
+from atlas.report.certification import certified, certified_results
+from atlas.report.images import gallery, image_sheet
+from atlas.report.images.image_sheet import Marks
+from atlas.study.errors import UserError
 from atlas.study.params import entries, load, path
-from atlas.study.problem import Problem
 from stages import report
 
 SOME = 5  # of the images that are named in an error
@@ -37,10 +37,10 @@ def show(
         output: Where to write; `<image>_<classifier>.png` if None.
 
     Raises:
-        Problem: a name that is not there, a store that is not here, or a metric where nothing certified is shown.
+        UserError: a name that is not there, a store that is not here, or a metric where nothing certified is shown.
     """
     if metric is not None and not marked:
-        raise Problem(f"metric '{metric}' says what is certified; expected --certified with it")
+        raise UserError(f"metric '{metric}' says what is certified; expected --certified with it")
     given = load(study)
     classifier = classifier or next(iter(given["classifiers"]))
     known = [name for listed in entries(given, "methods").values() for name in listed]
@@ -49,19 +49,19 @@ def show(
         *(("method", name, known) for name in methods),
     ):
         if name not in names:
-            raise Problem(f"{study / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(names)}")
+            raise UserError(f"{study / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(names)}")
     row = _row(study, classifier, image)
     chosen = methods or known
     # A method is colored as in the report: around 0 if one of the maps that are shown there has values below it.
     rows = np.array([row, *report.first_rows(study, classifier, given["report"]["images"])])
     listed = report.chosen(study, given, classifier, rows, chosen)
     marks = _marks(study, given, classifier, image, row, metric) if marked else None
-    drawn = sheet.png(sheet.figure(listed[0], chosen, gallery.signed(listed, chosen), marks))
+    drawn = image_sheet.png(image_sheet.figure(listed[0], chosen, gallery.signed(listed, chosen), marks))
     output = output or Path(f"{image.replace('/', '_')}_{classifier}.png")
     try:
         output.write_bytes(drawn)
     except OSError as error:
-        raise Problem(
+        raise UserError(
             f"{output}: cannot be written ({error.strerror}); expected a file in a folder that is there"
         ) from None
     return output
@@ -71,19 +71,19 @@ def _row(study: Path, classifier: str, image: str) -> int:
     store = path(study, "images", classifier) / "images"
     ids = values(read(store, "the evaluation images"), "image").tolist()
     if image not in ids:
-        raise Problem(f"{classifier} has no image '{image}'; it has {len(ids)}: {_some(ids)}")
+        raise UserError(f"{classifier} has no image '{image}'; it has {len(ids)}: {_some(ids)}")
     return ids.index(image)
 
 
 def _marks(study: Path, given: dict, classifier: str, image: str, row: int, metric: str | None) -> Marks:
     """Label the image's maps by the test of a metric of votes."""
-    test = voted.first_test(given) if metric is None else voted.test_of(given, metric)
+    test = certified_results.first_test(given) if metric is None else certified_results.test_of(given, metric)
     number = test.smoothing.pictures["images"]
     if row >= number:
         store = path(study, "images", classifier) / "images"
         ids = values(read(store, "the evaluation images"), "image", slice(0, number)).tolist()
         others = f"it has those of {_some(ids)}" if number else "it has none of images"
-        raise Problem(f"{test.smoothing.name} has no votes on image '{image}' of {classifier}; {others}")
+        raise UserError(f"{test.smoothing.name} has no votes on image '{image}' of {classifier}; {others}")
     cast = report.votes(study, given, classifier, test.smoothing, np.array([row]))
     shown = {name: (test.labels(one)[0], certified.smoothed(one, 0, 0)) for name, one in cast.items()}
     votes = f"votes that certify: {test.votes(report.pixels_of(study, classifier))}"

@@ -9,19 +9,19 @@ from signal import SIGINT
 
 import typer
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 DEBUG = "ATLAS_DEBUG"  # in the environment, so that stages' processes know it too
 FAILED, MISTAKEN = 1, 2  # exit statuses: something failed; the user is to mend something
 
 
-class Failure(Problem):
+class Failure(UserError):
     """What was asked for could not be done, through no mistake in what the user has written."""
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Tell what goes wrong in one line; exit with status 2 for what the user is to mend, else 1, 130 on Ctrl-C."""
+    """Yield what goes wrong in one line; exit with status 2 for what the user is to mend, else 1, 130 on Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
@@ -32,24 +32,24 @@ def told() -> Iterator[None]:
     except Exception as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        known = isinstance(error, Problem)
+        known = isinstance(error, UserError)
         hint = "" if known or os.environ.get(DEBUG) else "; `atlas --debug` shows where"
         typer.echo(f"error: {error if known else one_line(error)}{hint}", err=True)
         raise typer.Exit(MISTAKEN if known and not isinstance(error, Failure) else FAILED) from None
 
 
 def one_line(error: BaseException) -> str:
-    """Spell an error that nobody foresaw."""
+    """Spell an unforeseen error."""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def debugging() -> bool:
-    """Say whether tracebacks are asked for."""
+    """Return whether tracebacks are asked for."""
     return bool(os.environ.get(DEBUG))
 
 
 def tell(line: str) -> None:
-    """Tell a line on stderr at once, in place of what the terminal has echoed of a key."""
+    """Print a line on stderr at once, in place of what the terminal has echoed of a key."""
     sys.stderr.write(f"{chr(13) if sys.stderr.isatty() else ''}{line}\n")
     sys.stderr.flush()

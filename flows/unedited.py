@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dvc.stage import Stage
 
+from atlas.study.errors import UserError
 from atlas.study.params import meaning
-from atlas.study.problem import Problem
 from atlas.study.unedited import meant
 
 
@@ -20,7 +20,7 @@ def unedited(study: Path) -> Iterator[None]:
     """Refuse, as long as this lasts, to record a cell where params.yaml says other than it did at the start.
 
     Raises:
-        Problem: it does; dvc.lock and the runs that DVC files are as before.
+        UserError: it does; dvc.lock and the runs that DVC files are as before.
     """
     file = study / "params.yaml"
     before, as_dvc = meant(file, meaning), Stage.save_deps
@@ -28,7 +28,7 @@ def unedited(study: Path) -> Iterator[None]:
     def save_deps(self: Stage, *given: object, **how: object) -> None:
         as_dvc(self, *given, **how)
         if meant(file, meaning) != before:  # only now: DVC has read it in between
-            raise Problem(f"{file} was edited while {self.addressing} was recorded; no row is lost: run again")
+            raise UserError(f"{file} was edited while {self.addressing} was recorded; no row is lost: run again")
 
     Stage.save_deps = save_deps
     try:

@@ -21,8 +21,8 @@ from threading import Thread
 from typing import Any
 
 from atlas.cache.remote import pulling
+from atlas.study.errors import UserError
 from atlas.study.peak import forget_peak
-from atlas.study.problem import Problem
 from flows.supervise import killer
 
 # None of this project's own modules: a worker imports them when it begins, as they are then.
@@ -40,12 +40,12 @@ class Workers:
     in its place.
 
     Raises:
-        Problem: there is to be none, and all work would wait for ever.
+        UserError: there is to be none, and all work would wait for ever.
     """
 
     def __init__(self, count: int):
         if count < 1:
-            raise Problem(f"workers: {count}; expected at least 1")
+            raise UserError(f"workers: {count}; expected at least 1")
         # Where the environment is not activated, `python` of a stage's command must still be this one.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._count = count
@@ -96,13 +96,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def fill(study: str, verb: str, names: list[str]) -> float:
+def compute_to_journal(study: str, verb: str, names: list[str]) -> float:
     """Make a cell's missing rows and leave them in its journal; give the seconds it took."""
     start = time.monotonic()
     os.chdir(study)  # as where DVC runs the cell: files that params.yaml names are relative to it
     forget_peak()
     try:
-        importlib.import_module(f"stages.{verb}").fill(Path(study), *names)
+        importlib.import_module(f"stages.{verb}").compute_to_journal(Path(study), *names)
     finally:
         _release()
     return time.monotonic() - start
@@ -110,18 +110,18 @@ def fill(study: str, verb: str, names: list[str]) -> float:
 
 def _release() -> None:
     """Let go of what a cell's functions remember, and return its memory: the next one's adds up with it else."""
-    if "atlas.model.engine" in sys.modules:
-        memory, engine = (importlib.import_module(f"atlas.model.{name}") for name in ("memory", "engine"))
-        memory.forget()
+    if "atlas.model.runtime" in sys.modules:
+        batch_cache, runtime = (importlib.import_module(f"atlas.model.{name}") for name in ("batch_cache", "runtime"))
+        batch_cache.forget()
         gc.collect()
-        engine.release_memory()
+        runtime.release_memory()
 
 
 def record(study: str, cell: str) -> float:
     """Let DVC run one cell and record it in dvc.lock; give the seconds it took.
 
     Raises:
-        Problem: the cell failed; the message is the last thing that its command said, or what DVC cannot do, or that
+        UserError: the cell failed; the message is the last thing that its command said, or what DVC cannot do, or that
             params.yaml was edited meanwhile.
         Killed: the cell's command was killed.
     """
@@ -132,16 +132,16 @@ def record(study: str, cell: str) -> float:
     from flows.unedited import unedited
 
     start = time.monotonic()
-    lock.quicken()
-    commands.quicken()
-    hashes.quicken()
+    lock.patch()
+    commands.patch()
+    hashes.patch()
     os.chdir(study)
     try:
         with unedited(Path()), repository(Path(), wait=True) as repo:
             # For DVC a package that was installed past the lock of the environment has not changed.
             repo.stage_cache.pull = lambda remote: []  # rows say what is made already
             repo.reproduce(cell, single_item=True, force=cell == "versions", pull=pulling())
-    except Problem as problem:
+    except UserError as problem:
         failed = next((one for one in causes(problem) if isinstance(one, StageCmdFailedError)), None)
         if failed is None:
             raise
@@ -150,10 +150,10 @@ def record(study: str, cell: str) -> float:
 
 
 def _failure(failed: Exception) -> Exception:
-    """Say how a cell's command failed, with the last line of what it said."""
+    """Return how a cell's command failed, with the last line of what it said."""
     status = getattr(failed, "status", None)
     if status is not None and status < 0:
         return Killed(f"its command was killed by {killer(-status)}")
     lines = [line.strip() for line in getattr(failed, "said", "").splitlines() if line.strip()]
     said = lines[-1].removeprefix("error: ") if lines else "its command said nothing"
-    return Problem(said + ("" if status is None else f" (exit status {status})"))
+    return UserError(said + ("" if status is None else f" (exit status {status})"))

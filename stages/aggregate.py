@@ -20,12 +20,12 @@ from atlas.statistics.intervals.precision import precision_table
 from atlas.statistics.rankings.overall import lacking, orders
 from atlas.statistics.tables import Judged
 from atlas.study import cards, params
-from atlas.study.gaps import missing
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
+from atlas.study.missing import missing
 from atlas.study.schema.settings import Entry, canonical
 
 Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
-Absent = dict[str, dict[str, str]]  # by classifier and metric: what evidence there is none of
+Absent = dict[str, dict[str, str]]  # by classifier and metric: what inputs there is none of
 MEASURED = "alone: a map on the first image, a score on the first map that the metric judges"
 
 
@@ -36,7 +36,7 @@ def main(study: Path) -> None:
 
 
 def aggregate(
-    study: Path, given: dict, *, resamples: int, level: float, fewest: int, weights: Literal["families", "metrics"]
+    study: Path, given: dict, *, resamples: int, level: float, min_count: int, weights: Literal["families", "metrics"]
 ) -> None:
     """Write data/results/, data/metrics/ and data/plots/.
 
@@ -45,24 +45,26 @@ def aggregate(
         given: What it says.
         resamples: Bootstrap resamples of the images, for the intervals of ranks.
         level: How often an interval is to hold what it is of.
-        fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
+        min_count: Images, or grids, with a defined score that a method needs to be ranked by a metric.
         weights: What counts the same in a mean rank: families of metrics, or each metric, whatever its family.
     """
     if resamples < 1 or not 0 < level < 1:
-        raise Problem(f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}")
+        raise UserError(
+            f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}"
+        )
     raw, reasons, absent = read_scores(study, given)
     judged = [one for each in raw for one in tables.derive(each)]
     methods = _families(given)
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in judged}
     drawn = {"resamples": resamples, "level": level, "seed": given["seed"]}
-    notes = {"bootstrap": drawn, "fewest": fewest, "weights": weights, "unsupported": reasons, "absent": absent}
+    notes = {"bootstrap": drawn, "min_count": min_count, "weights": weights, "unsupported": reasons, "absent": absent}
 
     def named(table: xr.Dataset) -> xr.Dataset:
         table = labels.name_metrics(labels.name_methods(table, methods), attrs)
         datasets = [given["classifiers"][name]["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
-    summary = named(tables.summary_table(judged, **drawn, fewest=fewest, weights=weights))
+    summary = named(tables.summary_table(judged, **drawn, min_count=min_count, weights=weights))
     summary = summary.assign(lacking(summary["rank"].sel(metric=summary["role"] == tables.METRIC)))
     summary = summary.assign(orders(summary))
     contrasts = contrast_table(judged, summary, level=level)
@@ -121,10 +123,10 @@ def same_images(given: dict) -> list[list[str]]:
 
 
 def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons, Absent]:
-    """Read every metric's scores on every classifier, why methods could not be judged, and what metrics lack evidence.
+    """Read every metric's scores on every classifier, why methods could not be judged, and what metrics lack inputs.
 
     Raises:
-        Problem: a store is missing, cannot be read, disagrees with its like, or holds an infinite score.
+        UserError: a store is missing, cannot be read, disagrees with its like, or holds an infinite score.
     """
     judged: list[Judged] = []
     reasons: Reasons = {}
@@ -142,7 +144,7 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons, Absent
             for method, reason in sorted(why.items()):
                 reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not judged:
-        raise Problem(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric judges any method")
+        raise UserError(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric judges any method")
     return judged, reasons, absent
 
 
@@ -168,16 +170,16 @@ def _read(
             score, keys = (chunks.read(path / metric.name / name) for name in ("score", "key"))
             labels = {dim: chunks.read(path / metric.name / dim).values.tolist() for dim in score.dims}
         except UNREADABLE as error:
-            raise Problem(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
+            raise UserError(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
         reasons |= about["attributes"].get("unsupported", {})
         if np.isinf(score.values).any():
-            raise Problem(f"{path}: {metric.name} holds an infinite score; a score is a number, or NaN if undefined")
+            raise UserError(f"{path}: {metric.name} holds an infinite score; a score is a number, or NaN if undefined")
         here = {name: at for at, name in enumerate(labels.pop("method")) if name in listed}
         if joined is None:
             rows = labels
             joined = _unscored(classifier, metric.name, score, {"method": methods, **rows})
         if labels != rows:
-            raise Problem(f"{classifier}: {metric.name}: families were scored on different rows; run stages.score")
+            raise UserError(f"{classifier}: {metric.name}: families were scored on different rows; run stages.score")
         to = [methods.index(name) for name in here]
         own = keys.values[list(here.values())]
         joined.scores.values[to] = score.values[list(here.values())]
@@ -203,7 +205,7 @@ def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """Read how alike the maps of any two methods are, for each classifier.
 
     Raises:
-        Problem: a store is missing or cannot be read.
+        UserError: a store is missing or cannot be read.
     """
     found = {}
     for classifier in given["classifiers"]:
@@ -220,7 +222,7 @@ def read_costs(study: Path, given: dict) -> tuple[dict[str, xr.Dataset], ...]:
     """Read what methods, and what metrics, cost, for each classifier; what has no cost is NaN.
 
     Raises:
-        Problem: a store is missing, cannot be read or is of other methods or metrics.
+        UserError: a store is missing, cannot be read or is of other methods or metrics.
     """
     found: tuple[dict[str, xr.Dataset], ...] = {}, {}
     for classifier in [name for name in given["classifiers"] if f"cost@{name}" not in missing(study)]:
@@ -230,7 +232,7 @@ def read_costs(study: Path, given: dict) -> tuple[dict[str, xr.Dataset], ...]:
         ):
             table = _opened(path, kind, [*kinds, "key"], "cost")
             if not set(_families(given, kind)) <= set(table[kind[:-1]].values):
-                raise Problem(f"{path}: made for other {kind} than params.yaml's; run stages.cost again")
+                raise UserError(f"{path}: made for other {kind} than params.yaml's; run stages.cost again")
             costly[classifier] = table[list(kinds)].where(table["key"].any("byte"))
     return found
 
@@ -239,7 +241,7 @@ def _opened(path: Path, group: str, names: list[str], verb: str) -> xr.Dataset:
     try:
         return xr.open_zarr(path, group=group, consolidated=False, chunks=None)[names].load()
     except (OSError, KeyError, ValueError) as error:
-        raise Problem(f"{path}: cannot be read ({error}); run stages.{verb} again") from None
+        raise UserError(f"{path}: cannot be read ({error}); run stages.{verb} again") from None
 
 
 def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) -> None:
@@ -266,7 +268,7 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
 
 
 def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:
-    """Give mean ranks and mean scores, to six digits, by file `<classifier>/<method>.json`: what `dvc metrics` shows.
+    """Return mean ranks and mean scores, to six digits, by file `<classifier>/<method>.json`: what `dvc metrics` shows.
 
     Its tables have a line for each file. Diagnostics of metrics are left out, and so is what is undefined: JSON has no
     NaN.

@@ -15,12 +15,12 @@ from atlas.cache import keys
 from atlas.cache.cells import of_cell
 from atlas.cache.rows import Rows
 from atlas.cache.tables import Field, Table
-from atlas.inputs import calls, evidence
+from atlas.inputs import calls, row_inputs
 from atlas.inputs.audit.building import load_classifier
 from atlas.inputs.calls import Failures
-from atlas.inputs.evidence import Evidence
+from atlas.inputs.row_inputs import Inputs
+from atlas.study.errors import Fault, Unsupported, UserError
 from atlas.study.params import CHOOSING, command, entries, load
-from atlas.study.problem import Fault, Problem, Unsupported
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.signatures import attributes, signature
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Work(NamedTuple):
+class MapPlan(NamedTuple):
     """One method's maps of one kind of picture: what is to be, under which keys."""
 
     method: Entry
-    seen: Evidence
+    seen: Inputs
     shared: bytes  # digest of what all its maps share
     table: Table
 
@@ -42,17 +42,17 @@ def main(study: Path, classifier: str, family: str) -> None:
     visit(study, classifier, family, finish=True)
 
 
-def fill(study: Path, classifier: str, family: str) -> None:
+def compute_to_journal(study: Path, classifier: str, family: str) -> None:
     """Make the missing maps of a cell and leave them in its journal: what a warm worker does."""
     visit(study, classifier, family, finish=False)
 
 
-def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
+def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
     """Count the maps that a cell is to hold, and those that are to be made."""
     params = load(study)
     with of_cell(study, params, "attribute", "maps", classifier, family, wait=False) as rows:
         works = plan(study, params, classifier, entries(params, "methods")[family])
-        return rows.due([rows.served(work.table, work.shared) for work in works])
+        return rows.count_missing([rows.without_unsupported(work.table, work.shared) for work in works])
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
@@ -69,25 +69,25 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
         if any(map(len, missing.values())):
             passes = compute(study, params, classifier, works, missing, rows, failures)
         if finish and not failures:
-            tables = [rows.served(work.table, work.shared) for work in works]
+            tables = [rows.without_unsupported(work.table, work.shared) for work in works]
             rows.finish(tables, {f"{name}.zarr": described(bound) for name, bound in listed.items()})
         rows.log(passes)
     failures.end()
 
 
-def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -> list[Work]:
-    """Say which maps there are to be, by key; the classifier is in the key where the method names it."""
+def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -> list[MapPlan]:
+    """Return which maps there are to be, by key; the classifier is in the key where the method names it."""
     trained = keys.classifier(study, params, classifier)
     works = []
-    for seen in evidence.gathered(study, classifier, params["seed"]).values():
+    for seen in row_inputs.gathered(study, classifier, params["seed"]).values():
         for bound in listed.values():
-            named = signature("methods", bound.family, bound.function).evidence
+            named = signature("methods", bound.family, bound.function).inputs
             shared = keys.digest(
                 keys.entry(bound, params, *calls.parts(bound)),
                 trained if "classifier" in named else b"",
             )
             known = attributes("methods", bound.family, bound.function)
-            absent = evidence.lacking(study, classifier, named)
+            absent = row_inputs.lacking(study, classifier, named)
             if seen.group == "grids" and not bound.options["grids"]:
                 absent = f"methods.{bound.family}.{bound.name} says grids: false"
             made = np.zeros((*seen.lead, keys.SIZE), "uint8")
@@ -101,23 +101,23 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
                 seen.coords,
                 {} if absent is None else {"unsupported": absent},
             )
-            works.append(Work(bound, seen, shared, table))
+            works.append(MapPlan(bound, seen, shared, table))
     return works
 
 
-def _key(made: np.ndarray, bound: Entry, seen: Evidence, shared: bytes, named: list[str]) -> None:
+def _key(made: np.ndarray, bound: Entry, seen: Inputs, shared: bytes, named: list[str]) -> None:
     """Write the keys of a method's maps, which are of the first pictures where its entry says how many.
 
     Raises:
-        Problem: there are fewer images than that.
+        UserError: there are fewer images than that.
     """
     count = bound.options["count"] or seen.lead[0]
     if seen.group == "images" and count > seen.lead[0]:
         where = f"params.yaml: methods.{bound.family}.{bound.name}: count = {count}"
-        raise Problem(f"{where}: there are {seen.lead[0]} images; expected at most that, or null for all")
+        raise UserError(f"{where}: there are {seen.lead[0]} images; expected at most that, or null for all")
     drawn = ["seeds"] if bound.options["reverse"] and "seeds" not in named else []
     rows = made[:count].reshape(-1, keys.SIZE)
-    for row, known in zip(rows, evidence.digests(seen, named + drawn), strict=False):
+    for row, known in zip(rows, row_inputs.digests(seen, named + drawn), strict=False):
         row[:] = np.frombuffer(keys.digest(shared, known), "uint8")
 
 
@@ -125,7 +125,7 @@ def compute(
     study: Path,
     params: dict,
     classifier: str,
-    works: list[Work],
+    works: list[MapPlan],
     missing: dict[int, np.ndarray],
     rows: Rows,
     failures: Failures,
@@ -144,7 +144,7 @@ def compute(
         images = None
         for seen in {work.seen.group: work.seen for work in works}.values():
             wanted = {i: missing[i] for i in missing if works[i].seen is seen}
-            for i, positions, given in evidence.batches(wanted, engine["batch"], seen, engine["device"]):
+            for i, positions, given in row_inputs.batches(wanted, engine["batch"], seen, engine["device"]):
                 work, part = works[i], (i, positions.tobytes())
                 if given["images"] is not images:
                     held, images = {}, given["images"]
@@ -156,7 +156,7 @@ def compute(
                     make(work, positions, {**given, "classifier": loaded}, rows, held if several else {})
                     done.add(part)
                 except Exception as error:  # whatever it is, the maps of other methods must not be lost to it
-                    failures.add(work.method.name, error, evidence.some(seen, positions))
+                    failures.add(work.method.name, error, row_inputs.some(seen, positions))
                     if isinstance(error, Fault):
                         raise
                 finally:
@@ -166,7 +166,7 @@ def compute(
     return {name: dict.fromkeys(("forward", "backward", "head"), 0) | found for name, found in passes.items()}
 
 
-def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
+def make(work: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
     """Make one method's maps of a batch and journal them, or journal why it cannot.
 
     A map that is not finite throughout is undefined: all of it is stored as NaN, under its key.
@@ -174,7 +174,7 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
     Args:
         work: Whose maps.
         positions: Which rows.
-        given: Their evidence, by name.
+        given: Their inputs, by name.
         rows: Where they are journaled.
         held: Attributions of this batch, by `attributions_of`; those made here are added.
 
@@ -199,8 +199,8 @@ def make(work: Work, positions: np.ndarray, given: dict[str, Any], rows: Rows, h
     rows.put(work.table, positions, {"attribution": storable(work, positions, maps.cpu().numpy())})
 
 
-def storable(work: Work, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Give maps as they are stored, undefined ones as NaN, which is told.
+def storable(work: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Return maps as they are stored, undefined ones as NaN, which is told.
 
     Raises:
         ValueError: the dtype of stored maps cannot hold them; the message names the images.
@@ -212,17 +212,17 @@ def storable(work: Work, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
     stored[undefined] = np.nan
     kept = np.isfinite(stored).all(axis=(1, 2)) & (stored.any(axis=(1, 2)) | ~maps.any(axis=(1, 2)))
     if not (undefined | kept).all():
-        shown = evidence.some(work.seen, positions[~undefined & ~kept])
+        shown = row_inputs.some(work.seen, positions[~undefined & ~kept])
         raise ValueError(f"its maps cannot be stored as {dtype}: too large, or too small, for the images {shown}")
     if undefined.any():
-        shown = evidence.some(work.seen, positions[undefined])
+        shown = row_inputs.some(work.seen, positions[undefined])
         told = "is not finite, and stored as NaN: undefined. What is judged by it is undefined too"
         print(f"method {work.method.name}: the map of {shown} {told}", file=sys.stderr)
     return stored
 
 
 def described(bound: Entry) -> dict[str, str]:
-    """Say on the store what the method is."""
+    """Write into the store's attributes what the method is."""
     known = attributes("methods", bound.family, bound.function)
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
     return {**known, "family": bound.family, "settings": canonical({**bound.settings, **shaping})}

@@ -16,15 +16,15 @@ from atlas.cache import keys
 from atlas.cache.cells import of_cell
 from atlas.cache.rows import Rows
 from atlas.cache.tables import Field, Table
-from atlas.inputs import calls, evidence
+from atlas.inputs import calls, row_inputs
 from atlas.inputs.audit.building import load_classifier
 from atlas.inputs.calls import Failures
-from atlas.inputs.evidence import Evidence
+from atlas.inputs.row_inputs import Inputs
+from atlas.study.errors import Fault, Unsupported, UserError
 from atlas.study.params import command, entries, load, path
-from atlas.study.problem import Fault, Problem, Unsupported
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import Smoothing, smoothings
+from atlas.study.schema.smoothing import Smoothing, read_smoothings
 
 # Of the maps that are voted on, whatever maps are stored in.
 DTYPE = "float32"
@@ -32,12 +32,12 @@ DTYPE = "float32"
 FILLED = 0.95
 
 
-class Work(NamedTuple):
+class VotePlan(NamedTuple):
     """The votes on one method's maps of one kind of picture under one smoothing."""
 
     method: Entry
     smoothing: Smoothing
-    seen: Evidence
+    seen: Inputs
     shared: bytes  # digest of what all its votes share
     table: Table
 
@@ -47,16 +47,18 @@ def main(study: Path, classifier: str, family: str) -> None:
     visit(study, classifier, family, finish=True)
 
 
-def fill(study: Path, classifier: str, family: str) -> None:
+def compute_to_journal(study: Path, classifier: str, family: str) -> None:
     """Take the missing votes of a cell and leave them in its journal: what a warm worker does."""
     visit(study, classifier, family, finish=False)
 
 
-def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
+def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
     """Count the votes that a cell is to hold, a row a picture, and those that are to be taken."""
     params = load(study)
     with of_cell(study, params, "certify", "votes", classifier, family, wait=False) as rows:
-        return rows.due([rows.served(work.table, token(work)) for work in plan(study, params, classifier, family)])
+        return rows.count_missing(
+            [rows.without_unsupported(work.table, token(work)) for work in plan(study, params, classifier, family)]
+        )
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
@@ -75,19 +77,19 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
         if finish and not failures:
             groups = {f"{work.method.name}.zarr": {"family": family} for work in works}
             ways = {f"{work.method.name}.zarr/{work.smoothing.name}": work.smoothing.settings for work in works}
-            tables = [rows.served(work.table, token(work)) for work in works]
+            tables = [rows.without_unsupported(work.table, token(work)) for work in works]
             rows.finish(tables, groups | ways)
             tell(tables, path(study, "votes", classifier, family))
         rows.log(passes)
     failures.end()
 
 
-def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
-    """Say which votes there are to be, by key: all that a map depends on, the noise, and the form of its top."""
+def plan(study: Path, params: dict, classifier: str, family: str) -> list[VotePlan]:
+    """Return which votes there are to be, by key: all that a map depends on, the noise, and the form of its top."""
     listed = entries(params, "methods")
-    known = smoothings(params, {name for one in listed.values() for name in one})
+    known = read_smoothings(params, {name for one in listed.values() for name in one})
     trained = keys.classifier(study, params, classifier)
-    found = evidence.gathered(study, classifier, params["seed"])
+    found = row_inputs.gathered(study, classifier, params["seed"])
     works = []
     for smoothing in known.values():
         for group, count in smoothing.pictures.items():
@@ -97,11 +99,11 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[Work]:
             seen = found[group]
             if count > seen.lead[0]:
                 where = f"params.yaml: certify.{smoothing.name}.{group} = {count}"
-                raise Problem(f"{where}: there are {seen.lead[0]} {group}; expected at most that")
+                raise UserError(f"{where}: there are {seen.lead[0]} {group}; expected at most that")
             tiles = int(np.prod(seen.lead[1:], dtype=int))
             if seen.dims[1:] and smoothing.tile is not None and smoothing.tile >= tiles:
                 where = f"params.yaml: certify.{smoothing.name}.tile = {smoothing.tile}"
-                raise Problem(f"{where}: grids have the tiles 0 to {tiles - 1}")
+                raise UserError(f"{where}: grids have the tiles 0 to {tiles - 1}")
             works += [_work(study, classifier, params, trained, bound, smoothing, seen, count) for bound in chosen]
     return works
 
@@ -110,7 +112,7 @@ def compute(
     study: Path,
     params: dict,
     classifier: str,
-    works: list[Work],
+    works: list[VotePlan],
     missing: dict[int, np.ndarray],
     rows: Rows,
     failures: Failures,
@@ -130,7 +132,7 @@ def compute(
                 continue
             seen = works[alike[0]].seen
             size = at_a_time(copies(**works[alike[0]].smoothing.settings), engine["batch"])
-            parts = evidence.batches({i: missing[i] for i in alike}, size, seen, engine["device"])
+            parts = row_inputs.batches({i: missing[i] for i in alike}, size, seen, engine["device"])
             for _, asking in groupby(parts, key=lambda part: id(part[2])):
                 together = list(asking)
                 positions, given = together[0][1:]
@@ -149,7 +151,7 @@ def compute(
                         )
                     except Fault as fault:
                         for work in [work for work in works if work.method.name == fault.name]:
-                            failures.add(named(work), fault, evidence.some(seen, positions))
+                            failures.add(named(work), fault, row_inputs.some(seen, positions))
                         raise
                     done.update((i, positions.tobytes()) for i in asked)
 
@@ -158,7 +160,7 @@ def compute(
 
 
 def vote(
-    works: list[Work],
+    works: list[VotePlan],
     positions: np.ndarray,
     given: dict[str, Any],
     passes: dict[str, dict[str, int]],
@@ -170,10 +172,10 @@ def vote(
     Raises:
         Fault: a method did what it must not; then no vote is journaled.
     """
-    from atlas.inputs.explain import Explain
+    from atlas.inputs.explain import Explainer
     from atlas.inputs.voting import votes
 
-    explain = Explain([work.method for work in works], given["background"], DTYPE, calls.attributions)
+    explain = Explainer([work.method for work in works], given["background"], DTYPE, calls.attributions)
     ways = {work.method.name: explain.by(work.method.name) for work in works}
     asked = (given[name] for name in ("classifier", "images", "targets", "seeds"))
     cast = votes(*asked, ways, passes, **works[0].smoothing.settings)
@@ -182,28 +184,28 @@ def vote(
         if isinstance(found, Unsupported):
             rows.refuse(token(work), str(found))
         elif isinstance(found, Exception):
-            failures.add(named(work), found, evidence.some(work.seen, positions))
+            failures.add(named(work), found, row_inputs.some(work.seen, positions))
         else:
             rows.put(work.table, positions, found)
 
 
-def named(work: Work) -> str:
+def named(work: VotePlan) -> str:
     """Name the votes on a method under a smoothing."""
     return f"{work.method.name} ({work.smoothing.name})"
 
 
-def token(work: Work) -> bytes:
+def token(work: VotePlan) -> bytes:
     """Digest what all votes on a method's maps of one kind of picture depend on: grids may be too large for it."""
     return keys.digest(work.shared, work.seen.group)
 
 
 def at_a_time(copies: int, batch: int) -> int:
-    """Say how many rows are voted on at a time: the fewest whose copies fill their batches."""
+    """Return how many rows are voted on at a time: the fewest whose copies fill their batches."""
     return next(rows for rows in range(1, batch + 1) if rows * copies >= FILLED * batch * -(-rows * copies // batch))
 
 
 def tell(tables: list[Table], output: Path) -> None:
-    """Say what the votes take: the counts of a picture before they are packed, and the files."""
+    """Print what the votes take: the counts of a picture before they are packed, and the files."""
     shapes = {table.fields["rest"].shape for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     rows = sum(int(table.keys.any(axis=-1).sum()) for table in tables)
@@ -221,18 +223,18 @@ def _work(
     trained: bytes,
     bound: Entry,
     smoothing: Smoothing,
-    seen: Evidence,
+    seen: Inputs,
     count: int,
-) -> Work:
-    named = signature("methods", bound.family, bound.function).evidence
-    absent = evidence.lacking(study, classifier, named)
-    parts = [("atlas.inputs.voting", "votes"), ("atlas.inputs.explain", "Explain"), ("stages.certify", "DTYPE")]
+) -> VotePlan:
+    named = signature("methods", bound.family, bound.function).inputs
+    absent = row_inputs.lacking(study, classifier, named)
+    parts = [("atlas.inputs.voting", "votes"), ("atlas.inputs.explain", "Explainer"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
         keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
     )
     rows = count * int(np.prod(seen.lead[1:], dtype=int))
     # The noise is drawn from the image's seed, whatever the method names.
-    of_rows = evidence.digests(seen, [*named, *({"seeds"} - set(named))])[:rows]
+    of_rows = row_inputs.digests(seen, [*named, *({"seeds"} - set(named))])[:rows]
     inner = rows // count
     asked = [absent is None and (inner == 1 or smoothing.tile in (None, i % inner)) for i in range(rows)]
     made = b"".join(
@@ -245,7 +247,7 @@ def _work(
         "units": "1",
         "reference": "anani2025pixel",
     }
-    of = {"first": f"of the first {smoothing.settings['first']}", "rest": f"of {smoothing.settings['rest']} others"}
+    of = {"first": f"of the first {smoothing.settings['n0']}", "rest": f"of {smoothing.settings['n']} others"}
     fields = {name: Field(("level", "y", "x"), shape, "uint8", {**attrs, "comment": told}) for name, told in of.items()}
     parted = {**attrs, "long_name": "noisy copies in whose map equal scores lay at the edge of the top"}
     fields["tied"] = Field(("level",), shape[:1], "uint16", parted)
@@ -261,7 +263,7 @@ def _work(
         {**coords, "level": (("level",), np.array(levels))},
         {} if absent is None else {"unsupported": absent},
     )
-    return Work(bound, smoothing, seen, shared, table)
+    return VotePlan(bound, smoothing, seen, shared, table)
 
 
 if __name__ == "__main__":

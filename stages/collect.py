@@ -1,11 +1,11 @@
 """Collect a dataset into one store: `python -m stages.collect DATASET` writes `data/datasets/<dataset>.zarr`.
 
 What it has: `image` (ids), `split`, `label`, `pixels` (`image channel y x`), `boxes` (-1 past an image's last) and,
-unless nobody knows where any object is, `mask`. Its attributes: `classes`; `known`, which of boxes and mask the source
-has; `left_out`, a name and a reason for each picture that cannot be used; `fit`, its numbers, where the entry's `fit`
-names weights. Where a picture has boxes and no mask, its mask is their union; where it has a mask and no boxes, its box
-is that around the mask. Where this holds of all pictures that have either, the attribute `mask_from` is "boxes", or
-`boxes_from` is "mask".
+unless the places of all objects are unknown, `mask`. Its attributes: `classes`; `known`, which of boxes and mask the
+source has; `left_out`, a name and a reason for each picture that cannot be used; `fit`, its numbers, where the entry's
+`fit` names weights. Where a picture has boxes and no mask, its mask is their union; where it has a mask and no boxes,
+its box is that around the mask. Where this holds of all pictures that have either, the attribute `mask_from` is
+"boxes", or `boxes_from` is "mask".
 """
 
 import re
@@ -22,9 +22,9 @@ from atlas.cache.stores import OF_PICTURES, SHARD_BYTES, array, begin, group_at,
 from atlas.datasets.shared.source import Source
 from atlas.datasets.shared.stream import Row, decoded, labelled
 from atlas.datasets.shared.transforms import transform
+from atlas.study.errors import UserError
 from atlas.study.params import command, find, load, path
 from atlas.study.params import dataset as dataset_entry
-from atlas.study.problem import Problem
 from atlas.study.schema.fitting import fitting, of_weights
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
@@ -49,7 +49,7 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
     """Write a dataset's store.
 
     Raises:
-        Problem: of the dataset, which the message names.
+        UserError: of the dataset, which the message names.
     """
     try:
         source = asked(study, bound)
@@ -67,22 +67,22 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
         left_out = [[str(part) for part in one] for one in (*source.left_out, *unusable)]
         taken = {"fit": fit} if fit != bound.options["fit"] else {}
         group.attrs.update({"classes": names, **about, **taken, "left_out": left_out})
-    except Problem as fault:
-        raise Problem(f"dataset {bound.name}: {fault}") from None
+    except UserError as fault:
+        raise UserError(f"dataset {bound.name}: {fault}") from None
 
 
 def asked(study: Path, bound: Entry) -> Source:
     """Call the family's function, with the place of its source where it asks for that."""
     function = find("datasets", bound.family, bound.function)
-    evidence = signature("datasets", bound.family, bound.function).evidence
+    inputs = signature("datasets", bound.family, bound.function).inputs
     place = study / bound.options["path"]
-    if evidence and not place.exists():
-        raise Problem(f"params.yaml: datasets.{bound.name}.path: there is no {place}")
-    return function(*[place for _ in evidence], **bound.settings)
+    if inputs and not place.exists():
+        raise UserError(f"params.yaml: datasets.{bound.name}.path: there is no {place}")
+    return function(*[place for _ in inputs], **bound.settings)
 
 
 def fitted_as(bound: Entry) -> dict[str, Any] | None:
-    """Give the numbers of a dataset's `fit`: those of its entry, or of the weights that this names."""
+    """Return the numbers of a dataset's `fit`: those of its entry, or of the weights that this names."""
     fit, where = bound.options["fit"], f"datasets.{bound.name}.fit"
     return fitting(transform(where, **fit), where) if of_weights(fit) else fit
 
@@ -91,13 +91,13 @@ def named_classes(classes: object) -> list[str]:
     """Check that a dataset's classes are a list of different names.
 
     Raises:
-        Problem: with what was given.
+        UserError: with what was given.
     """
     if not isinstance(classes, list) or not classes or not all(isinstance(one, str) and one for one in classes):
-        raise Problem(f"its classes are {classes!r:.100}; expected a list of names")
+        raise UserError(f"its classes are {classes!r:.100}; expected a list of names")
     if len(set(classes)) < len(classes):
         twice = next(name for at, name in enumerate(classes) if name in classes[:at])
-        raise Problem(f"its classes name {twice!r} twice; expected each name once")
+        raise UserError(f"its classes name {twice!r} twice; expected each name once")
     return classes
 
 
@@ -127,7 +127,7 @@ def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarra
 
     def flush(count: int) -> None:
         if known:
-            if "mask" not in arrays:  # of the shards before, nobody knows where the objects are
+            if "mask" not in arrays:  # of the shards before, the objects' places are unknown
                 for _ in range((len(facts["image"]) - count) // size):
                     append("mask", ("image", "y", "x"), np.zeros_like(mask))
             append("mask", ("image", "y", "x"), mask[:count])

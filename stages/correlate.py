@@ -13,9 +13,9 @@ from atlas.cache import keys
 from atlas.cache.cells import of_cell
 from atlas.cache.stores import read, values
 from atlas.cache.tables import Field, Table, keys_of
-from atlas.inputs import evidence
+from atlas.inputs import row_inputs
+from atlas.study.errors import UserError
 from atlas.study.params import command, entries, load, path
-from atlas.study.problem import Problem
 
 
 def main(study: Path, classifier: str) -> None:
@@ -26,7 +26,7 @@ def main(study: Path, classifier: str) -> None:
         for family, listed in entries(params, "methods").items()
         for name in listed
     }
-    seen = evidence.images(study, classifier, params["seed"])
+    seen = row_inputs.images(study, classifier, params["seed"])
     # Sorted: the order of entries is nothing to the rows.
     opened = {name: read(stores[name] / "images", f"the maps of {name}") for name in sorted(stores)}
     opened = {name: maps for name, maps in opened.items() if "unsupported" not in maps.attrs}
@@ -44,12 +44,12 @@ def main(study: Path, classifier: str) -> None:
         rows.log({})
 
 
-def plan(served: dict[str, Path], seen: evidence.Evidence) -> Table:
-    """Say which rows there are to be: an image's is keyed by the digests of all its maps."""
+def plan(served: dict[str, Path], seen: row_inputs.Inputs) -> Table:
+    """Return which rows there are to be: an image's is keyed by the digests of all its maps."""
     digests = [keys_of(store, "images", f"the maps of {name}")[1] for name, store in served.items()]
     for store, own in zip(served.values(), digests, strict=True):
         if len(own) != len(seen.ids):
-            raise Problem(f"{store}/images: has {len(own)} maps, {len(seen.ids)} are due; make it again")
+            raise UserError(f"{store}/images: has {len(own)} maps, {len(seen.ids)} are due; make it again")
     shared = keys.code(("stages.correlate", "correlations"))
     made = b"".join(keys.digest(shared, *(own[i].tobytes() for own in digests)) for i in range(len(seen.ids)))
     names = np.array(list(served), dtype=np.dtypes.StringDType())
@@ -72,7 +72,7 @@ def correlations(maps: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def pearson(values: np.ndarray) -> np.ndarray:
-    """Give the matrix of Pearson's r between rows, image by image; NaN where a row is constant."""
+    """Return the matrix of Pearson's r between rows, image by image; NaN where a row is constant."""
     found = np.full((*values.shape[:2], values.shape[1]), np.nan)
     for matrix, image in zip(found, values, strict=True):
         varied = np.flatnonzero(np.ptp(image, axis=1) > 0)

@@ -20,14 +20,14 @@ from atlas.cache.cells import of_cell
 from atlas.cache.rows import Rows
 from atlas.cache.stores import read, values
 from atlas.cache.tables import KEY, Field, Table, keys_of
-from atlas.inputs import calls, evidence
+from atlas.inputs import calls, row_inputs
 from atlas.inputs.audit.building import load_classifier
-from atlas.inputs.lending import Lender, of_whole_set
+from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
+from atlas.study.errors import Fault
 from atlas.study.params import command, entries, load, path
-from atlas.study.problem import Fault
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import smoothings
+from atlas.study.schema.smoothing import read_smoothings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,17 +63,17 @@ def main(study: Path, classifier: str) -> None:
     visit(study, classifier, finish=True)
 
 
-def fill(study: Path, classifier: str) -> None:
+def compute_to_journal(study: Path, classifier: str) -> None:
     """Measure the costs that are not known yet and leave them in the journal: what a warm worker does."""
     visit(study, classifier, finish=False)
 
 
-def due(study: Path, classifier: str) -> tuple[int, int]:
+def count_missing(study: Path, classifier: str) -> tuple[int, int]:
     """Count the costs that a cell is to hold, and those that are to be measured."""
     params = load(study)
     with of_cell(study, params, "cost", "cost", classifier, wait=False) as rows:
         planned = plan(study, params, classifier)
-        return rows.due([planned.methods, planned.metrics])
+        return rows.count_missing([planned.methods, planned.metrics])
 
 
 def visit(study: Path, classifier: str, *, finish: bool) -> None:
@@ -95,7 +95,7 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
 
 
 def plan(study: Path, params: dict, classifier: str) -> Plan:
-    """Say which costs there are to be, by key: that of the map, or the score, which they are measured on."""
+    """Return which costs there are to be, by key: that of the map, or the score, which they are measured on."""
     families, of_methods, of_metrics = entries(params, "methods"), {}, {}
     for name, bound in _flat(params, "methods").items():
         store = path(study, "maps", classifier, bound.family, name)
@@ -126,12 +126,12 @@ def compute(
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
     engine = {**params["engine"], "batch": 1}
-    seen = evidence.gathered(study, classifier, params["seed"])
+    seen = row_inputs.gathered(study, classifier, params["seed"])
     methods, metrics = (list(_flat(params, kind).values()) for kind in ("methods", "metrics"))
     passes: dict[str, dict[str, int]] = {}
 
     def of_method(position: int, loaded: "Classifier") -> dict[str, int]:
-        given = {**evidence.of_row(seen["images"], 0, engine["device"]), "classifier": loaded}
+        given = {**row_inputs.of_row(seen["images"], 0, engine["device"]), "classifier": loaded}
         return of_map(methods[position], given, params["stores"]["dtype"], calls.attributions)
 
     def of_metric(position: int, loaded: "Classifier") -> dict[str, int]:
@@ -161,9 +161,9 @@ def compute(
 
 
 def scoring(
-    study: Path, params: dict, classifier: str, planned: Plan, seen: dict[str, evidence.Evidence]
+    study: Path, params: dict, classifier: str, planned: Plan, seen: dict[str, row_inputs.Inputs]
 ) -> Callable[[Entry, "Classifier"], dict[str, int]]:
-    """Give what counts the passes that a metric takes for the row that its cost is measured on.
+    """Return what counts the passes that a metric takes for the row that its cost is measured on.
 
     Args:
         study, params, classifier: The cell.
@@ -174,19 +174,21 @@ def scoring(
 
     engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
     methods = _flat(params, "methods")
-    certified = smoothings(params, set(methods))
+    certified = read_smoothings(params, set(methods))
 
     def score(metric: Entry, loaded: "Classifier") -> dict[str, int]:
-        asks = signature("metrics", metric.family, metric.function).evidence
+        asks = signature("metrics", metric.family, metric.function).inputs
         own = seen["grids" if "tiles" in asks else "images"]
-        ways = [certified[name] for name in metric.options["smoothings"]]
+        smoothings = [certified[name] for name in metric.options["smoothings"]]
         method, row, _ = planned.judged[metric.name]
         at, listed = np.array([row]), {method: methods[method]}
-        lender = Lender(study, classifier, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: ways})
-        given = {**evidence.of_row(own, row, engine["device"]), "classifier": loaded}
+        inputs = MetricInputs(
+            study, classifier, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: smoothings}
+        )
+        given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": loaded}
         # What looks at a whole set looks at one that ends with this row.
-        lent = lender.lend(0, method, row + 1, at, given)
-        return of_score(metric, lent, sum(copies(**way.settings) for way in ways), calls.call)
+        provided = inputs.provide(0, method, row + 1, at, given)
+        return of_score(metric, provided, sum(copies(**smoothing.settings) for smoothing in smoothings), calls.call)
 
     return score
 
@@ -200,31 +202,31 @@ def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., 
         dtype: Of stored maps.
         call: Gives the attributions of a method.
     """
-    from atlas.inputs.explain import Explain
+    from atlas.inputs.explain import Explainer
 
-    explain = Counted(Explain([bound], given["background"], dtype, call).by(bound.name))
+    explain = Counted(Explainer([bound], given["background"], dtype, call).by(bound.name))
     explain(*(given[name] for name in ("classifier", "images", "targets", "seeds")))
     return dict(explain.passes)
 
 
-def of_score(metric: Entry, lent: dict[str, Any], voted: int, call: Callable[..., "Tensor"]) -> dict[str, int]:
+def of_score(metric: Entry, provided: dict[str, Any], voted: int, call: Callable[..., "Tensor"]) -> dict[str, int]:
     """Count the passes that a metric takes for scores, but for those of the maps that it has made, and these maps.
 
     Args:
         metric: Which one.
-        lent: What it names.
+        provided: What it names.
         voted: Maps that its votes took.
         call: Gives what a metric gives.
     """
-    explain = Counted(lent.get("explain"))
-    before = dict(lent["classifier"].passes)
-    call(metric, {**lent, "explain": explain})
-    passes = {kind: count - explain.passes[kind] for kind, count in since(lent["classifier"], before).items()}
+    explain = Counted(provided.get("explain"))
+    before = dict(provided["classifier"].passes)
+    call(metric, {**provided, "explain": explain})
+    passes = {kind: count - explain.passes[kind] for kind, count in since(provided["classifier"], before).items()}
     return {**passes, "explained": voted + explain.maps}
 
 
 class Counted:
-    """Lend a method as it is, and count the maps that it makes and the passes that they take."""
+    """Provide a method unchanged, and count the maps that it makes and the passes that they take."""
 
     def __init__(self, explain: Callable[..., "Tensor"] | None):
         self._explain = explain
@@ -243,7 +245,7 @@ class Counted:
 
 
 def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
-    """Give the passes that a classifier has made since it had made so many."""
+    """Return the passes that a classifier has made since it had made so many."""
     return {kind: count - before[kind] for kind, count in classifier.passes.items()}
 
 
@@ -252,7 +254,7 @@ def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]],
 
     Where none is defined, and where the metric looks at a whole set, which grows from row to row, the first score.
     """
-    whole = of_whole_set(signature("metrics", metric.family, metric.function).evidence)
+    whole = of_whole_set(signature("metrics", metric.family, metric.function).inputs)
     first = None
     for family, listed in families.items():
         store = read(path(study, "scores", classifier, family) / metric.name, f"the scores of {metric.name}")

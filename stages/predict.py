@@ -31,7 +31,7 @@ def main(study: Path, classifier: str) -> None:
     visit(study, classifier, finish=True)
 
 
-def fill(study: Path, classifier: str) -> None:
+def compute_to_journal(study: Path, classifier: str) -> None:
     """Make the missing predictions and leave them in the journal: what a warm worker does."""
     visit(study, classifier, finish=False)
 
@@ -49,16 +49,16 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
         rows.log(passes)
 
 
-def due(study: Path, classifier: str) -> tuple[int, int]:
+def count_missing(study: Path, classifier: str) -> tuple[int, int]:
     """Count the predictions that a cell is to hold, and those that are to be made."""
     params = load(study)
     images = split(study, params["classifiers"][classifier]["dataset"], "test")
     with of_cell(study, params, "predict", "predictions", classifier, wait=False) as rows:
-        return rows.due([plan(study, params, classifier, images)])
+        return rows.count_missing([plan(study, params, classifier, images)])
 
 
 def plan(study: Path, params: dict, classifier: str, images: Split) -> Table:
-    """Say which predictions there are to be, by key; the images are read a few at a time."""
+    """Return which predictions there are to be, by key; the images are read a few at a time."""
     reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
     shared = keys.digest(reached, canonical(params["engine"]), keys.classifier(study, params, classifier))
     made = b"".join(
@@ -99,7 +99,7 @@ def compute(
 
 
 def probabilities(classifier: "Classifier", pixels: np.ndarray) -> np.ndarray:
-    """Give the probability of every class for images of 8 bits."""
+    """Return the probability of every class for images of 8 bits."""
     import torch
 
     return classifier.probabilities(torch.from_numpy(pixels).to(classifier.device).float().div(255)).cpu().numpy()

@@ -15,8 +15,8 @@ from atlas.cache.locks import beside, drop
 from atlas.cache.recorded import recorded
 from atlas.cache.stores import replace
 from atlas.inputs.splits import Split, split
+from atlas.study.errors import UserError
 from atlas.study.params import command, load, network, path
-from atlas.study.problem import Problem
 from atlas.study.schema.labels import several_labels
 
 # What the card says of how the weights were made, and of what they were found to be.
@@ -42,7 +42,7 @@ def main(study: Path, classifier: str) -> None:
     spec = params["classifiers"][classifier]
     held_out = split(study, spec["dataset"], "test")
     if not len(held_out):
-        raise Problem(f"dataset {spec['dataset']}: classifiers are evaluated on the split test, which has no image")
+        raise UserError(f"dataset {spec['dataset']}: classifiers are evaluated on the split test, which has no image")
     images = split(study, spec["dataset"], "train")
     folder, cell = path(study, "classifiers", classifier), f"prepare@{classifier}"
     known = intact(recorded(study, cell, folder, study / ".atlas" / "cells" / cell / "recorded"))
@@ -108,11 +108,11 @@ def evaluated_key(study: Path, params: dict, classifier: str, card: dict, images
     built, network_key = _network(study, params, classifier)
     code = keys.code(("stages.prepare", "evaluated"), built)
     about = [card["weights"], card["mean"], card["std"], images.classes, network_key]
-    return keys.digest(code, images.digest(), *about, params["engine"], params["judge"], params["seed"]).hex()
+    return keys.digest(code, images.digest(), *about, params["engine"], params["robustness_eval"], params["seed"]).hex()
 
 
 def _network(study: Path, params: dict, classifier: str) -> tuple[tuple[str, str], list[Any]]:
-    """Give where the code of a network begins, and what else it depends on: its settings, a user's own code."""
+    """Return where the code of a network begins, and what else it depends on: its settings, a user's own code."""
     bound = network(params, classifier)
     return (f"atlas.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study, bound)]
 
@@ -126,8 +126,8 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     from atlas.model.attacks import accuracy, attacked
     from atlas.model.classifier import Classifier
     from atlas.model.comparing import COMPARED, compared
-    from atlas.model.engine import start
     from atlas.model.loading import build
+    from atlas.model.runtime import start
 
     start(params["engine"])
 
@@ -151,15 +151,16 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     parts = images.blocks(params["engine"]["batch"])
     pairs = ((torch.from_numpy(images.pixels(part)), torch.from_numpy(images.labels[part])) for part in parts)
     found = {"form": form, **accuracy(loaded, pairs)}
-    if params["judge"] is not None:
-        first = slice(0, params["judge"]["count"])
+    if params["robustness_eval"] is not None:
+        first = slice(0, params["robustness_eval"]["count"])
         pixels, labels = torch.from_numpy(images.pixels(first)), torch.from_numpy(images.labels[first])
-        found |= attacked(loaded, pixels, labels, params["seed"], **params["judge"])
+        found |= attacked(loaded, pixels, labels, params["seed"], **params["robustness_eval"])
     return found
 
 
 def doubt(card: dict, several: bool = False) -> str | None:
-    """Say why the weights may not be what they are said to be: None where their accuracy gives no reason to think so.
+    """Return why the weights may not be what they are said to be: None where their accuracy gives no reason to think
+    so.
 
     It does where the source's own accuracy, or more right answers than chance gives, is far from what was measured. Of
     `several` labels an image chance finds as many as it likes.

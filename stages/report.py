@@ -13,13 +13,13 @@ from atlas.cache.locks import beside, drop
 from atlas.cache.stores import read, replace, values
 from atlas.inputs.certification import Votes
 from atlas.report import papers, template
-from atlas.report.certification import certificates, published, voted
+from atlas.report.certification import certificates, certified_results, published
 from atlas.report.images import gallery, overview, pictures
 from atlas.report.images.gallery import Shown
-from atlas.report.sections import costs, inputs, page, refused, words
+from atlas.report.sections import costs, inputs, page, refused, summary_text
 from atlas.study import cards, params
-from atlas.study.gaps import is_draft, missing
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
+from atlas.study.missing import is_draft, missing
 from atlas.study.schema.smoothing import Smoothing
 
 
@@ -29,7 +29,9 @@ def main(study: Path) -> None:
     report(study, given, **params.settings("report", given.get("report", {}), "stages/report", "report"))
 
 
-def report(study: Path, given: dict, *, title: str, question: str, images: int, pixels: int, unmoved: float) -> None:
+def report(
+    study: Path, given: dict, *, title: str, question: str, images: int, pixels: int, sanity_threshold: float
+) -> None:
     """Write data/report/: index.html, atlas.png, leaderboard.md and, for papers, tables/.
 
     Args:
@@ -39,10 +41,11 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         question: What the study asks, in a sentence.
         images: How many images of each classifier are shown with their maps.
         pixels: What a picture has at most a side; larger ones are reduced.
-        unmoved: Similarity of maps, after the classifier or the class was exchanged, above which a method is flagged.
+        sanity_threshold: Similarity of maps, after the classifier or the class was exchanged, above which a method is
+        flagged.
     """
     if images < 1 or pixels < 1:
-        raise Problem(f"params.yaml: report: images and pixels must be at least 1, got {images} and {pixels}")
+        raise UserError(f"params.yaml: report: images and pixels must be at least 1, got {images} and {pixels}")
     found = results(study, given)
     inapplicable = refused.metrics(found["summary"])
     tables, given = left(found, given)
@@ -51,7 +54,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
     first = next((listed[0] for listed in shown.values() if listed), None)
     with ProcessPoolExecutor(mp_context=get_context("fork")) as processes:
         atlas = first and processes.submit(overview.png, tables["summary"], first, title)
-        sections = page.results(tables, processes, unmoved=unmoved)
+        sections = page.results(tables, processes, sanity_threshold=sanity_threshold)
         of_votes = tables.get("certified")
         known = costs.section(tables["cost"], tables["summary"], processes)
         marked = None if of_votes is None else certified(study, given, of_votes, images, pixels, processes)
@@ -76,7 +79,7 @@ def report(study: Path, given: dict, *, title: str, question: str, images: int, 
         "trace": page.settings(given, methods, tables["summary"]),
     }
     text = template.environment().get_template("report.html.j2").render(filled)
-    files = {"index.html": text.encode(), "leaderboard.md": words.leaderboard(tables["summary"]).encode()}
+    files = {"index.html": text.encode(), "leaderboard.md": summary_text.leaderboard(tables["summary"]).encode()}
     files |= {f"tables/{name}": table.encode() for name, table in papers.tables(tables["summary"]).items()}
     if atlas:
         files["atlas.png"] = atlas.result()
@@ -87,7 +90,7 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """Read the results.
 
     Raises:
-        Problem: they are missing, or are of another list of classifiers, methods or metrics than params.yaml's.
+        UserError: they are missing, or are of another list of classifiers, methods or metrics than params.yaml's.
     """
     folder = study / "data" / "results"
     found = {}
@@ -108,7 +111,7 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
         try:
             found[name] = xr.open_zarr(path, consolidated=False, chunks=None).load()
         except (OSError, KeyError, ValueError) as error:
-            raise Problem(f"{path}: cannot be read ({error}); run stages.aggregate again") from None
+            raise UserError(f"{path}: cannot be read ({error}); run stages.aggregate again") from None
     summary, gone = found["summary"], missing(study)
     methods = [name for listed in params.entries(given, "methods").values() for name in listed]
     metrics = [one for listed in params.entries(given, "metrics").values() for one in listed.values()]
@@ -125,7 +128,7 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
             there = [name for name in there if name in names or name.rpartition("_")[0] not in names]
         # A draft may lack the scores of some.
         if there != names and not (gone and set(there) <= set(names)):
-            raise Problem(f"{folder}: made for other {kind}s than params.yaml's; run stages.aggregate again")
+            raise UserError(f"{folder}: made for other {kind}s than params.yaml's; run stages.aggregate again")
     return found
 
 
@@ -150,7 +153,7 @@ def certified(
 ) -> dict[str, Any]:
     """Gather what the page says of certified maps: results, pictures, and what was published."""
     sizes = {name: pixels_of(study, name) for name in given["classifiers"]}
-    known, test = voted.found(table, given, sizes), voted.first_test(given)
+    known, test = certified_results.found(table, given, sizes), certified_results.first_test(given)
     shown, cast = {}, {}
     for name in given["classifiers"]:
         rows = first_rows(study, name, images, among=test.smoothing.pictures["images"])
@@ -212,7 +215,7 @@ def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods:
 
 
 def pixels_of(study: Path, classifier: str) -> int:
-    """Say how many pixels an image of a classifier has."""
+    """Return how many pixels an image of a classifier has."""
     return math.prod(read(params.path(study, "images", classifier) / "images", "the images")["pixels"].shape[-2:])
 
 
@@ -220,10 +223,10 @@ def votes(study: Path, given: dict, classifier: str, smoothing: Smoothing, rows:
     """Read the votes on the maps of some images, by method; a method that has none is not in it.
 
     Raises:
-        Problem: votes are missing, and the study is no draft.
+        UserError: votes are missing, and the study is no draft.
     """
     settings, found = smoothing.settings, {}
-    how = {"firsts": settings["first"], "draws": settings["rest"]}
+    how = {"firsts": settings["n0"], "draws": settings["n"]}
     how |= {name: settings[name] for name in ("sigma", "levels", "form")}
     for family, listed in params.entries(given, "methods").items():
         for method in listed if f"certify@{classifier}-{family}" not in missing(study) else []:

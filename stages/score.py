@@ -1,8 +1,8 @@
 """Score the maps of one method family for one classifier: `python -m stages.score CLASSIFIER FAMILY`.
 
-Reads that family's maps, and the evidence that each metric names; writes `data/scores/<classifier>/<family>.zarr` with
+Reads that family's maps, and the inputs that each metric names; writes `data/scores/<classifier>/<family>.zarr` with
 a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
-Where there is none of the evidence that a metric names its group is empty, and the attribute `absent` says why.
+Where there is none of the inputs that a metric names its group is empty, and the attribute `absent` says why.
 """
 
 import math
@@ -17,14 +17,14 @@ from atlas.cache import keys
 from atlas.cache.cells import of_cell
 from atlas.cache.rows import Rows
 from atlas.cache.tables import Table
-from atlas.inputs import calls, evidence, judging
+from atlas.inputs import calls, row_inputs, score_plan
 from atlas.inputs.audit.building import load_classifier
-from atlas.inputs.lending import Lender, of_whole_set
+from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
+from atlas.study.errors import Fault, Unsupported
 from atlas.study.params import command, entries, load, path
-from atlas.study.problem import Fault, Unsupported
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import Smoothing, check_reach, smoothings
+from atlas.study.schema.smoothing import Smoothing, check_reach, read_smoothings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from atlas.model.classifier import Classifier
 
 
-class Work(NamedTuple):
+class ScorePlan(NamedTuple):
     """One metric over all methods of the family."""
 
     metric: Entry
-    asks: list[str]  # the evidence it names
-    ways: list[Smoothing]  # whose votes it judges
-    seen: evidence.Evidence
+    asks: list[str]  # the inputs it names
+    smoothings: list[Smoothing]  # whose votes it judges
+    seen: row_inputs.Inputs
     methods: list[str]
     undefined: dict[str, np.ndarray]  # by method: rows whose map, or whose votes, are
     table: Table
@@ -49,7 +49,7 @@ def main(study: Path, classifier: str, family: str) -> None:
     visit(study, classifier, family, finish=True)
 
 
-def fill(study: Path, classifier: str, family: str) -> None:
+def compute_to_journal(study: Path, classifier: str, family: str) -> None:
     """Compute the missing scores of a cell and leave them in its journal: what a warm worker does."""
     visit(study, classifier, family, finish=False)
 
@@ -67,20 +67,20 @@ def draft(study: Path, classifier: str, family: str, output: Path, reason: str, 
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
         tables = []
         for work in plan(study, params, classifier, family, unvoted):
-            table = served(rows, work)
+            table = without_unsupported(rows, work)
             gone = set(rows.missing(table) // per_method(work)) if table.keys.any() else set()
             table.keys[list(gone)] = 0
             told = {work.methods[m]: reason for m in gone}
             known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **told}}
             tables.append(table._replace(attrs=known))
-        rows.draft(tables, {"": {"family": family}} | judging.absent(study, params, classifier), output)
+        rows.draft(tables, {"": {"family": family}} | score_plan.absent(study, params, classifier), output)
 
 
-def due(study: Path, classifier: str, family: str) -> tuple[int, int]:
+def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
     """Count the scores that a cell is to hold, and those that are to be computed."""
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family, wait=False) as rows:
-        return rows.due([served(rows, work) for work in plan(study, params, classifier, family)])
+        return rows.count_missing([without_unsupported(rows, work) for work in plan(study, params, classifier, family)])
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
@@ -91,60 +91,62 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
         works = plan(study, params, classifier, family)
-        missing = {i: rows.missing(served(rows, work)) for i, work in enumerate(works)}
+        missing = {i: rows.missing(without_unsupported(rows, work)) for i, work in enumerate(works)}
         passes, failures = {}, calls.Failures(rows.cell, "these metrics failed, the rows of all others are kept")
         if any(map(len, missing.values())):
             passes = compute(study, params, classifier, family, works, missing, rows, failures)
         if finish and not failures:
-            groups = {"": {"family": family}} | judging.absent(study, params, classifier)
-            rows.finish([served(rows, work) for work in works], groups)
+            groups = {"": {"family": family}} | score_plan.absent(study, params, classifier)
+            rows.finish([without_unsupported(rows, work) for work in works], groups)
         rows.log(passes)
     failures.end()
 
 
-def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str | None = None) -> list[Work]:
-    """Say which scores there are to be, by key: the digest of the map's bytes, and the evidence the metric names.
+def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str | None = None) -> list[ScorePlan]:
+    """Return which scores there are to be, by key: the digest of the map's bytes, and the inputs the metric names.
 
     Args:
         study, params, classifier, family: The cell.
         unvoted: Why no method has votes, where they could not be cast.
     """
     trained = keys.classifier(study, params, classifier)
-    seen = evidence.gathered(study, classifier, params["seed"])
-    certified = smoothings(params, {name for listed in params["methods"].values() for name in listed})
-    works: list[Work] = []
-    left_out = judging.absent(study, params, classifier)
+    seen = row_inputs.gathered(study, classifier, params["seed"])
+    certified = read_smoothings(params, {name for listed in params["methods"].values() for name in listed})
+    works: list[ScorePlan] = []
+    left_out = score_plan.absent(study, params, classifier)
 
     @cache
-    def made(kind: str, method: str, group: str, way: str = "") -> judging.Made:
-        if way and unvoted is not None:
-            return judging.Made(np.empty(0), np.empty(0), unvoted, np.empty(0))
-        if way and method not in certified[way].methods:
-            return judging.Made(np.empty(0), np.empty(0), f"the smoothing {way} does not certify it", np.empty(0))
-        place = f"{way}/{group}" if way else group
-        pictures = certified[way].pictures[group] if way else seen[group].lead[0]
-        return judging.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
+    def made(kind: str, method: str, group: str, smoothing: str = "") -> score_plan.Made:
+        if smoothing and unvoted is not None:
+            return score_plan.Made(np.empty(0), np.empty(0), unvoted, np.empty(0))
+        if smoothing and method not in certified[smoothing].methods:
+            return score_plan.Made(
+                np.empty(0), np.empty(0), f"the smoothing {smoothing} does not certify it", np.empty(0)
+            )
+        place = f"{smoothing}/{group}" if smoothing else group
+        pictures = certified[smoothing].pictures[group] if smoothing else seen[group].lead[0]
+        return score_plan.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
 
     for listed in entries(params, "metrics").values():
         for metric in [one for one in listed.values() if one.name not in left_out]:
-            asks = signature("metrics", metric.family, metric.function).evidence
+            asks = signature("metrics", metric.family, metric.function).inputs
             shown = seen["grids" if "tiles" in asks else "images"]
-            ways = [certified[name] for name in metric.options["smoothings"]]
-            if ways:
-                check_reach(metric, ways[0], classifier, math.prod(shown.side))
-            voted = [way.settings for way in ways]
+            smoothings = [certified[name] for name in metric.options["smoothings"]]
+            if smoothings:
+                check_reach(metric, smoothings[0], classifier, math.prod(shown.side))
+            voted = [smoothing.settings for smoothing in smoothings]
             shared = keys.digest(
                 keys.entry(metric, params, *calls.parts(metric)), voted, trained if "classifier" in asks else b""
             )
-            rows = judging.rows(metric, shared, shown, asks, ways)
+            rows = score_plan.rows(metric, shared, shown, asks, smoothings)
             found, undefined = {}, {}
-            for name in judging.methods(metric, ways, list(params["methods"][family])):
-                votes = [made("votes", name, shown.group, way.name) for way in ways]
+            for name in score_plan.methods(metric, smoothings, list(params["methods"][family])):
+                votes = [made("votes", name, shown.group, smoothing.name) for smoothing in smoothings]
                 maps = made("maps", name, shown.group)
-                found[name] = judging.keyed(maps, votes, rows, asks, shown)
-                undefined[name] = judging.undefined(maps, votes, asks, len(rows))
-            table = judging.table(metric, shown, ways, found)
-            works.append(Work(metric, asks, ways, shown, list(found), undefined, table))
+                found[name] = score_plan.keyed(maps, votes, rows, asks, shown)
+                undefined[name] = score_plan.undefined(maps, votes, asks, len(rows))
+            table = score_plan.table(metric, shown, smoothings, found)
+            works.append(ScorePlan(metric, asks, smoothings, shown, list(found), undefined, table))
     return works
 
 
@@ -153,7 +155,7 @@ def compute(
     params: dict,
     classifier: str,
     family: str,
-    works: list[Work],
+    works: list[ScorePlan],
     missing: dict[int, np.ndarray],
     rows: Rows,
     failures: calls.Failures,
@@ -162,7 +164,7 @@ def compute(
     engine = params["engine"]
     passes: dict[str, Counter[str]] = {work.metric.name: Counter() for work in works}
     asks = {i: work.asks for i, work in enumerate(works)}
-    ways = {i: work.ways for i, work in enumerate(works)}
+    smoothings = {i: work.smoothings for i, work in enumerate(works)}
     listed = entries(params, "methods")[family]
     wanted = defined(works, missing, list(listed), rows)
     done: set[tuple[int, str, bytes]] = set()
@@ -171,19 +173,21 @@ def compute(
         loaded = load_classifier(study, params, classifier)
         for seen in {work.seen.group: work.seen for work in works}.values():
             own = {key: positions for key, positions in wanted.items() if works[key[0]].seen is seen}
-            lender = Lender(study, classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], ways)
+            inputs = MetricInputs(
+                study, classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], smoothings
+            )
             whole = frozenset(key for key in own if of_whole_set(asks[key[0]]))
-            batches = evidence.batches(own, engine["batch"], seen, engine["device"], whole)
+            batches = row_inputs.batches(own, engine["batch"], seen, engine["device"], whole)
             for (i, method), positions, given in batches:
                 work, part = works[i], (i, method, positions.tobytes())
                 if part in done or named(work, method) in failures or rows.refusal(token(work, method)) is not None:
                     continue
                 before = Counter(loaded.passes)
                 try:
-                    score(work, i, method, positions, {**given, "classifier": loaded}, lender, rows)
+                    score(work, i, method, positions, {**given, "classifier": loaded}, inputs, rows)
                     done.add(part)
                 except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
-                    failures.add(named(work, method), error, evidence.some(seen, positions))
+                    failures.add(named(work, method), error, row_inputs.some(seen, positions))
                     if isinstance(error, Fault):
                         fail(works, error, failures)
                         raise
@@ -195,9 +199,10 @@ def compute(
 
 
 def defined(
-    works: list[Work], missing: dict[int, np.ndarray], methods: list[str], rows: Rows
+    works: list[ScorePlan], missing: dict[int, np.ndarray], methods: list[str], rows: Rows
 ) -> dict[tuple[int, str], np.ndarray]:
-    """Say which rows of each method a metric is to be called for; those of undefined maps and votes are journaled."""
+    """Return which rows of each method a metric is to be called for; those of undefined maps and votes are
+    journaled."""
     wanted = {}
     for method in methods:  # metric by metric of each: what is ranked once serves all
         for i, positions in missing.items():
@@ -213,29 +218,35 @@ def defined(
 
 
 def score(
-    work: Work, metric: int, method: str, positions: np.ndarray, given: dict[str, Any], lender: Lender, rows: Rows
+    work: ScorePlan,
+    metric: int,
+    method: str,
+    positions: np.ndarray,
+    given: dict[str, Any],
+    inputs: MetricInputs,
+    rows: Rows,
 ) -> None:
     """Score one method's maps of a batch by one metric and journal the scores, or journal why it cannot.
 
     Args:
         work, metric: The metric, and its number.
         method, positions: Whose maps, and which of them.
-        given: Their evidence, by name.
-        lender: Adds what the metric names of the method.
+        given: Their inputs, by name.
+        inputs: Adds what the metric names of the method.
         rows: Where scores are journaled.
     """
     shape, size = work.table.fields["score"].shape, per_method(work)
     try:
         try:
-            lent = lender.lend(metric, method, size, positions, given)
-            scores = judged(calls.scores(work.metric, lent, (len(positions), *shape)))
+            provided = inputs.provide(metric, method, size, positions, given)
+            scores = judged(calls.scores(work.metric, provided, (len(positions), *shape)))
         except (Fault, Unsupported):
             raise
         except Exception:
-            if not lender.gave_undefined(method):
+            if not inputs.gave_undefined(method):
                 raise
-        if lender.gave_undefined(method):
-            parts = [one_by_one(work, metric, method, row, given["classifier"], lender) for row in positions.tolist()]
+        if inputs.gave_undefined(method):
+            parts = [one_by_one(work, metric, method, row, given["classifier"], inputs) for row in positions.tolist()]
             scores = np.concatenate(parts)
     except Unsupported as reason:
         rows.refuse(token(work, method), str(reason))
@@ -243,14 +254,16 @@ def score(
         rows.put(work.table, positions + work.methods.index(method) * size, {"score": scores})
 
 
-def one_by_one(work: Work, metric: int, method: str, row: int, classifier: "Classifier", lender: Lender) -> np.ndarray:
+def one_by_one(
+    work: ScorePlan, metric: int, method: str, row: int, classifier: "Classifier", inputs: MetricInputs
+) -> np.ndarray:
     """Score one row by itself; it has no score if the method, asked by the metric, gives a map that is not finite."""
     shape = work.table.fields["score"].shape
-    given = {**evidence.of_row(work.seen, row, str(classifier.device)), "classifier": classifier}
-    lent, explain = lender.alone(metric, method, per_method(work), row, given)
+    given = {**row_inputs.of_row(work.seen, row, str(classifier.device)), "classifier": classifier}
+    provided, explain = inputs.alone(metric, method, per_method(work), row, given)
     found = np.full((1, *shape), np.nan, "float32")
     try:
-        scores = judged(calls.scores(work.metric, lent, (1, *shape)))
+        scores = judged(calls.scores(work.metric, provided, (1, *shape)))
     except (Fault, Unsupported):
         raise
     except Exception:
@@ -260,24 +273,24 @@ def one_by_one(work: Work, metric: int, method: str, row: int, classifier: "Clas
     return found if explain.undefined else scores
 
 
-def named(work: Work, method: str) -> str:
+def named(work: ScorePlan, method: str) -> str:
     """Name a metric's scores of a method."""
     return f"{work.metric.name} ({method})"
 
 
-def fail(works: list[Work], fault: Fault, failures: calls.Failures) -> None:
+def fail(works: list[ScorePlan], fault: Fault, failures: calls.Failures) -> None:
     """Call no metric any more that would call the method whose call was at fault."""
     for work in works:
         if fault.kind == "methods" and "explain" in work.asks and fault.name in work.methods:
             failures.add(named(work, fault.name), fault)
 
 
-def served(rows: Rows, work: Work) -> Table:
+def without_unsupported(rows: Rows, work: ScorePlan) -> Table:
     """Empty the rows of methods that a metric cannot judge on the classifier, and say why of each."""
-    return rows.served_by(work.table, {name: token(work, name) for name in work.methods})
+    return rows.without_unsupported_by(work.table, {name: token(work, name) for name in work.methods})
 
 
-def token(work: Work, method: str) -> bytes:
+def token(work: ScorePlan, method: str) -> bytes:
     """Digest what a metric's scores of a method depend on."""
     return keys.digest(work.table.keys[work.methods.index(method)].tobytes())
 
@@ -287,8 +300,8 @@ def judged(scores: "Tensor") -> np.ndarray:
     return scores.cpu().numpy()
 
 
-def per_method(work: Work) -> int:
-    """Say how many scores a method has by this metric."""
+def per_method(work: ScorePlan) -> int:
+    """Return how many scores a method has by this metric."""
     return int(np.prod(work.table.keys.shape[1:-1], dtype=int))
 
 

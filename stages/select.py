@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 
 from atlas.cache.stores import Streamed, read, values, write
+from atlas.study.errors import UserError
 from atlas.study.params import command, load, path
-from atlas.study.problem import Problem
 from atlas.study.schema.labels import PRESENT, several_labels
 from atlas.study.seeds import order
 
@@ -32,7 +32,7 @@ def main(study: Path, classifier: str) -> None:
         told = (
             f"boxes_exactly = {rules['boxes_exactly']}, but the dataset {spec['dataset']} has neither boxes nor masks"
         )
-        raise Problem(f"params.yaml: {where}: {told}; expected null")
+        raise UserError(f"params.yaml: {where}: {told}; expected null")
     held_out = np.flatnonzero(values(store, "split") == "test")
     ids, labels, boxes = (values(store, name)[held_out] for name in ("image", "label", "boxes"))
     predictions = {name: _predictions(study, name, ids, where) for name in {classifier, *rules["correct_by"]}}
@@ -46,22 +46,22 @@ def main(study: Path, classifier: str) -> None:
     ranked = [int(passing[i]) for i in order(params["seed"], ids[passing].tolist(), "select")]
     count = len(ranked) if rules["count"] is None else rules["count"]
     if len(ranked) < max(1, count):
-        raise Problem(f"params.yaml: {where}: count = {rules['count']}, but {told}")
+        raise UserError(f"params.yaml: {where}: count = {rules['count']}, but {told}")
     chosen = np.array(ranked[:count], dtype=int)
     own = predictions[classifier]["top_class"][:, 0]
     target = labels if rules["target"] == "label" else own
     confidence = np.min([known["probability"] for known in predictions.values()], axis=0)
-    evidence: dict = {}
+    inputs: dict = {}
     if known:
-        evidence["mask"] = ("image", "y", "x"), _streamed(store, "mask", held_out[chosen])
-        evidence["boxes"] = ("image", "box", "corner"), boxes[chosen]
+        inputs["mask"] = ("image", "y", "x"), _streamed(store, "mask", held_out[chosen])
+        inputs["boxes"] = ("image", "box", "corner"), boxes[chosen]
     write(
         path(study, "images", classifier),
         {
             "images": {
                 "image": (("image",), ids[chosen]),
                 "pixels": (("image", "channel", "y", "x"), _streamed(store, "pixels", held_out[chosen])),
-                **evidence,
+                **inputs,
                 "label": (("image",), labels[chosen]),
                 "target": (("image",), target[chosen]),
                 "probability": (("image",), predictions[classifier]["probability"][chosen]),
@@ -90,13 +90,13 @@ def eligible(
     *,
     boxes_exactly: int | None = None,
     box_area_at_most: float = 1.0,
-    correct_by: list[str] = [],  # noqa: B006 - nobody adds to it
+    correct_by: list[str] = [],  # noqa: B006 - it is never added to
     confidence_at_least: float = 0.0,
     count: int | None = None,
     background: int = 0,
     target: Literal["label", "prediction"] = "label",
 ) -> tuple[np.ndarray, str]:
-    """Give the positions of the images that pass, and how many each rule leaves.
+    """Return the positions of the images that pass, and how many each rule leaves.
 
     Args:
         boxes_exactly: How many boxes an image must have; null for any.
@@ -128,12 +128,12 @@ def eligible(
 
 
 def right(known: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Say where a classifier predicts the label: of several labels, where it is more probable than not."""
+    """Return where a classifier predicts the label: of several labels, where it is more probable than not."""
     return known["probability"] >= PRESENT if known.get("several") else known["top_class"][:, 0] == labels
 
 
 def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
-    """Give rows of an array of the dataset, as they are asked for."""
+    """Return rows of an array of the dataset, as they are asked for."""
     about = store[name]
     return Streamed(
         (len(rows), *about.shape[1:]), about.dtype, lambda start, stop: values(store, name, rows[start:stop])
@@ -141,7 +141,7 @@ def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
 
 
 def _of_same_pictures(store: zarr.Group, held_out: np.ndarray, reserved: np.ndarray) -> np.ndarray:
-    """Give the positions of the held-out images whose pixels are those of one of the reserved."""
+    """Return the positions of the held-out images whose pixels are those of one of the reserved."""
     known = {one.tobytes() for one in values(store, "pixels", held_out[reserved])}
     at_a_time = max(1, READ_BYTES // int(np.prod(store["pixels"].shape[1:])))
     found: list[int] = []
@@ -154,7 +154,7 @@ def _of_same_pictures(store: zarr.Group, held_out: np.ndarray, reserved: np.ndar
 def _predictions(study: Path, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:
     store = read(path(study, "predictions", name), f"the predictions of {name}")
     if values(store, "image").tolist() != ids.tolist():
-        raise Problem(f"params.yaml: {where}: the predictions of {name} are of other images; make them again")
+        raise UserError(f"params.yaml: {where}: the predictions of {name} are of other images; make them again")
     found = {field: values(store, field) for field in ("probability", "top_class")}
     return found | {"several": np.array(store.attrs.get("several", False))}
 

@@ -11,8 +11,8 @@ import numpy as np
 import zarr
 
 from atlas.cache.stores import Streamed, read, values, write
+from atlas.study.errors import UserError
 from atlas.study.params import command, load, path
-from atlas.study.problem import Problem
 
 
 def main(study: Path, classifier: str) -> None:
@@ -29,7 +29,7 @@ def main(study: Path, classifier: str) -> None:
     try:
         chosen = members(labels, confidence, **rules)
     except ValueError as short:
-        raise Problem(f"params.yaml: classifiers.{classifier}.grids: {short}") from None
+        raise UserError(f"params.yaml: classifiers.{classifier}.grids: {short}") from None
     ids = values(known, "image")[chosen]
     n, places = rules["tiles_per_side"], values(known, "position")[chosen]
     alone = read(path(study, "images", classifier) / "background", "the background images")

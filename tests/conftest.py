@@ -21,7 +21,7 @@ from atlas.inputs.audit import kept  # noqa: E402
 from atlas.inputs.audit.reading import NAMED  # noqa: E402
 from atlas.study import unedited  # noqa: E402
 
-# As `atlas.model.engine` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
+# As `atlas.model.runtime` sets it, which MKL reads at the first matrix product of a process, whichever test that is in.
 os.environ["MKL_CBWR"] = "AUTO"
 
 TESTS = Path(__file__).parent

@@ -34,7 +34,9 @@ def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
     The entry's name is not in it: a renamed entry finds its rows. Options that leave values alone are not in it either.
     """
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
-    reached = code((f"atlas.{bound.kind}.{bound.family}", bound.function), ("atlas.inputs.evidence", "tensors"), *parts)
+    reached = code(
+        (f"atlas.{bound.kind}.{bound.family}", bound.function), ("atlas.inputs.row_inputs", "tensors"), *parts
+    )
     return digest(bound.settings, shaping, reached, params["engine"], params["stores"]["dtype"])
 
 
@@ -45,7 +47,7 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
     bound = network(params, name)
     loading = [
         ("atlas.model.loading", "load"),
-        ("atlas.model.engine", "start"),
+        ("atlas.model.runtime", "start"),
         ("atlas.model.classifier", "Classifier"),
     ]
     reached = code((f"atlas.networks.{bound.family}", bound.function), *loading)
@@ -79,15 +81,15 @@ def modules(*roots: tuple[str, str]) -> frozenset[str]:
 
 
 def files(*roots: tuple[str, str]) -> frozenset[Path]:
-    """Give the data files whose content the digest of some code holds."""
+    """Return the data files whose content the digest of some code holds."""
     return source.reach(*roots).files
 
 
 def names(*roots: tuple[str, str]) -> frozenset[tuple[str, str]]:
-    """Give the (module, name) pairs whose text the digest of some code holds; of a whole module the name is '*'."""
+    """Return the (module, name) pairs whose text the digest of some code holds; of a whole module the name is '*'."""
     return frozenset(source.reach(*roots).texts)
 
 
 def unheld(*roots: tuple[str, str]) -> tuple[str, ...]:
-    """Say what some code asks that no digest can hold: the clock, entropy, the machine."""
+    """Return what some code asks that no digest can hold: the clock, entropy, the machine."""
     return source.reach(*roots).unheld

@@ -1,4 +1,4 @@
-"""Say whose the scratch of a study is: what a living process is making is nobody else's to delete.
+"""Lock a study's scratch: what a living process is making, no other process deletes.
 
 A lock is held by an open file and ends with its process, however that ends.
 """

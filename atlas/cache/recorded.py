@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from atlas.cache import remote
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 OBJECT = re.compile(r"[0-9a-f]{32}")
 AGAIN = "nothing of it is laid out: delete the listing, and bring it again from where it was made"
@@ -33,7 +33,7 @@ def recorded(
             all and it is not in the cache. The others are links to what is not there.
 
     Raises:
-        Problem: the listing names a place outside the output, or what is no file of the cache.
+        UserError: the listing names a place outside the output, or what is no file of the cache.
     """
     cleared(place)
     found = listed(study, cell, output)
@@ -54,10 +54,10 @@ def bring(study: Path, files: Iterable[Path]) -> None:
 
 
 def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
-    """Give the files of the output that dvc.lock records for a cell: where each stands in it, and in DVC's cache.
+    """Return the files of the output that dvc.lock records for a cell: where each stands in it, and in DVC's cache.
 
     Raises:
-        Problem: the listing names a place outside the output, or what is no file of the cache.
+        UserError: the listing names a place outside the output, or what is no file of the cache.
     """
     md5 = listing_of(study, cell, output)
     if md5 is None:
@@ -75,8 +75,8 @@ def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
     try:
         check(name for name, _ in entries)
         return {name: _file(kept, name, md5) for name, md5 in entries}
-    except Problem as problem:
-        raise Problem(f"{place}: {problem}") from None
+    except UserError as problem:
+        raise UserError(f"{place}: {problem}") from None
 
 
 def moved(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
@@ -100,7 +100,7 @@ def moved(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) ->
 
 
 def _had_more(block: str, cell: str, named: dict[str, Iterable[str]]) -> bool:
-    """Say whether a section that a stage depends on had entries when it was recorded that it has no more."""
+    """Return whether a section that a stage depends on had entries when it was recorded that it has no more."""
     try:
         params = _parsed(block)["stages"][cell]["params"]["params.yaml"]
         return any(set(params[section]) - set(entries) for section, entries in named.items())
@@ -109,7 +109,7 @@ def _had_more(block: str, cell: str, named: dict[str, Iterable[str]]) -> bool:
 
 
 def listing_of(study: Path, cell: str, output: Path | None) -> str | None:
-    """Give the digest of the listing that dvc.lock records for a cell's output, which names it in DVC's cache."""
+    """Return the digest of the listing that dvc.lock records for a cell's output, which names it in DVC's cache."""
     try:
         text = (study / "dvc.lock").read_text()
         outs = _parsed(_stage(text, cell))["stages"][cell]["outs"]
@@ -127,20 +127,20 @@ def check(names: Iterable[str]) -> None:
         names: Paths, relative to the folder, with `/` between their parts.
 
     Raises:
-        Problem: a path is absolute, climbs, is empty, stands twice, or is a file and a folder.
+        UserError: a path is absolute, climbs, is empty, stands twice, or is a file and a folder.
     """
     files: set[str] = set()
     folders: set[str] = set()
     for name in names:
         parts = name.split("/") if isinstance(name, str) else [""]
         if {"", ".", ".."} & set(parts) or "\0" in name:
-            raise Problem(f"the listing names the file {name!r}; expected a path inside its folder; {AGAIN}")
+            raise UserError(f"the listing names the file {name!r}; expected a path inside its folder; {AGAIN}")
         if name in files:
-            raise Problem(f"the listing names the file {name!r} twice; expected once; {AGAIN}")
+            raise UserError(f"the listing names the file {name!r} twice; expected once; {AGAIN}")
         files.add(name)
         folders.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
     if both := files & folders:
-        raise Problem(f"the listing names {min(both)!r} as a file and as a folder; expected one of them; {AGAIN}")
+        raise UserError(f"the listing names {min(both)!r} as a file and as a folder; expected one of them; {AGAIN}")
 
 
 def cleared(place: Path) -> None:
@@ -151,20 +151,21 @@ def cleared(place: Path) -> None:
 
 
 def cache(study: Path) -> Path:
-    """Say where DVC keeps the files that it tracks, as its own configuration has it: system, global, repository, local.
+    """Return where DVC keeps the files that it tracks, as its own configuration has it: system, global, repository,
+    local.
 
     Raises:
-        Problem: the study is in no repository of DVC, or its configuration cannot be read.
+        UserError: the study is in no repository of DVC, or its configuration cannot be read.
     """
     dvc = import_module("dvc.config")  # by name: what its version is makes no stage's output stale
     folders = [study.resolve(), *study.resolve().parents]
     root = next((folder / ".dvc" for folder in folders if (folder / ".dvc").is_dir()), None)
     if root is None:
-        raise Problem(f"{study.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
+        raise UserError(f"{study.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
     try:
         config = dvc.Config(str(root))
     except (dvc.ConfigError, SyntaxError) as error:  # the latter of `%(name)s` that names nothing
-        raise Problem(f"{root / 'config'}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{root / 'config'}: {' '.join(str(error).split())}") from None
     named = config["cache"].get("local")
     given = config["remote"].get(named, {}).get("url") if named else config["cache"].get("dir")
     return (Path(given or root / "cache") / "files" / "md5").resolve()
@@ -183,10 +184,10 @@ def _parsed(lock: str) -> dict:
 
 def _file(kept: Path, name: str, md5: object) -> Path:
     if not isinstance(md5, str) or not OBJECT.fullmatch(md5):
-        raise Problem(
+        raise UserError(
             f"the listing gives the file {name!r} the digest {md5!r}; expected 32 hexadecimal digits; {AGAIN}"
         )
     file = remote.place(kept, md5)
     if file.is_symlink() and not file.resolve().is_relative_to(kept):
-        raise Problem(f"the file {name!r} is in DVC's cache a link out of it, {file}; expected a file; {AGAIN}")
+        raise UserError(f"the file {name!r} is in DVC's cache a link out of it, {file}; expected a file; {AGAIN}")
     return file

@@ -11,14 +11,14 @@ from hashlib import md5
 from importlib import import_module
 from pathlib import Path
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 PULL = "ATLAS_PULL"  # in the environment, so that the processes of stages know it too
 SIDE_BY_SIDE = 16  # files that are brought at once
 
 
 def pulling() -> bool:
-    """Say whether rows are to be brought from the remote."""
+    """Return whether rows are to be brought from the remote."""
     return bool(os.environ.get(PULL))
 
 
@@ -31,7 +31,7 @@ def bring(study: Path, kept: Path, names: Iterable[str]) -> None:
         names: Digests, by which the remote knows them: `abcdef...`, `abcdef....dir`.
 
     Raises:
-        Problem: there is no remote, or it cannot be reached.
+        UserError: there is no remote, or it cannot be reached.
     """
     missing = sorted({name for name in names if not place(kept, name).exists()})
     if not missing:
@@ -46,11 +46,11 @@ def bring(study: Path, kept: Path, names: Iterable[str]) -> None:
             found = [(name, source) for name, source, known in zip(missing, sources, there, strict=True) if known]
             _fetch(remote.fs, kept, found)
     except (error, OSError) as failure:
-        raise Problem(f"--pull: the remote cannot be read ({' '.join(str(failure).split())})") from None
+        raise UserError(f"--pull: the remote cannot be read ({' '.join(str(failure).split())})") from None
 
 
 def place(kept: Path, name: str) -> Path:
-    """Say where a file of a digest is kept."""
+    """Return where a file of a digest is kept."""
     return kept / name[:2] / name[2:]
 
 
@@ -63,6 +63,6 @@ def _fetch(files: object, kept: Path, found: Sequence[tuple[str, str]]) -> None:
     for (name, source), one in zip(found, partial, strict=True):
         if md5(one.read_bytes()).hexdigest() != name.removesuffix(".dir"):
             one.unlink()
-            raise Problem(f"{source}: the remote's file is damaged: its bytes have another digest than its name says")
+            raise UserError(f"{source}: the remote's file is damaged: its bytes have another digest than its name says")
         one.chmod(0o444)  # as DVC keeps it
         one.rename(place(kept, name))

@@ -28,8 +28,8 @@ from atlas.cache.remote import pulling
 from atlas.cache.stores import array, begin, copy_shard, fill, group_at, place, replace
 from atlas.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, parts, shard, small, telling
 from atlas.study import unedited
+from atlas.study.errors import UserError
 from atlas.study.peak import peak_memory
-from atlas.study.problem import Problem
 
 Others = Callable[[], list[str]]
 
@@ -71,7 +71,7 @@ class Rows:
             raise
 
     def missing(self, table: Table) -> np.ndarray:
-        """Give the positions, in the flattened table, of the rows that no memo holds intact."""
+        """Return the positions, in the flattened table, of the rows that no memo holds intact."""
         keys = table.keys.reshape(-1, SIZE)
         positions = [i for i in range(len(keys)) if keys[i].any()]
         self._bring(table, positions)
@@ -84,7 +84,7 @@ class Rows:
         self.left += len(absent)
         return np.array(absent, dtype=int)
 
-    def due(self, tables: list[Table]) -> tuple[int, int]:
+    def count_missing(self, tables: list[Table]) -> tuple[int, int]:
         """Count the rows that there are to be, and those that no memo seems to hold: found by key, not read."""
         keys = [key.tobytes() for table in tables for key in table.keys.reshape(-1, SIZE) if key.any()]
         missing = [key for key in keys if key not in self._memos]
@@ -118,10 +118,10 @@ class Rows:
         self._memos.refused[_refusal(shared)] = reason
 
     def refusal(self, shared: bytes) -> str | None:
-        """Give the reason why a function cannot serve a classifier, where that is known."""
+        """Return the reason why a function cannot serve a classifier, where that is known."""
         return self._memos.refused.get(_refusal(shared))
 
-    def served(self, table: Table, shared: bytes) -> Table:
+    def without_unsupported(self, table: Table, shared: bytes) -> Table:
         """Empty a table whose function cannot serve the classifier, and say why on it."""
         reason = self.refusal(shared)
         if reason is None:
@@ -129,7 +129,7 @@ class Rows:
         attrs = {**table.attrs, "unsupported": reason, "refused": {_refusal(shared): reason}}
         return table._replace(keys=np.zeros_like(table.keys), attrs=attrs)
 
-    def served_by(self, table: Table, tokens: dict[str, bytes]) -> Table:
+    def without_unsupported_by(self, table: Table, tokens: dict[str, bytes]) -> Table:
         """Empty the rows of those whose function cannot serve the classifier, and say why of each on the table.
 
         Args:
@@ -152,7 +152,7 @@ class Rows:
         until the next one: DVC may die before it records what it has been given.
 
         Raises:
-            Problem: a table or rows of one are not in it; they are still in the memos.
+            UserError: a table or rows of one are not in it; they are still in the memos.
         """
         fresh = self.scratch / "assembling"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -229,7 +229,7 @@ class Rows:
         for number, other in enumerate(others):
             try:
                 laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", telling)
-            except Problem as problem:  # of another cell: this one can do without
+            except UserError as problem:  # of another cell: this one can do without
                 print(f"warning: {self.cell}: rows of {other} are not looked at: {problem}", file=sys.stderr)
             else:
                 self._memos.add_output(laid, last=True)

@@ -21,7 +21,7 @@ from zarr.storage import MemoryStore
 
 from atlas.cache.locks import beside, placed
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 CHUNK_BYTES = 4096  # a row at least this large is a chunk of its own, read with one range request
 SMALL_BYTES = 2**20  # of an array that is spelled in memory
@@ -68,19 +68,19 @@ def read(path: Path, what: str) -> zarr.Group:
     """Open a store, or a group in one, to read.
 
     Raises:
-        Problem: it is missing or is no Zarr group; the message names it.
+        UserError: it is missing or is no Zarr group; the message names it.
     """
     try:
         return zarr.open_group(path, mode="r")
     except UNREADABLE as error:
-        raise Problem(f"{path}: {what} cannot be read ({type(error).__name__}: {error}); make it again") from None
+        raise UserError(f"{path}: {what} cannot be read ({type(error).__name__}: {error}); make it again") from None
 
 
 def values(store: zarr.Group, name: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Read an array, or rows of it: a slice, or positions in any order.
 
     Raises:
-        Problem: it is missing or damaged; the message names it.
+        UserError: it is missing or damaged; the message names it.
     """
     try:
         if isinstance(rows, slice):
@@ -89,7 +89,7 @@ def values(store: zarr.Group, name: str, rows: np.ndarray | slice = slice(None))
         return take(store[name], steps)[back]
     except UNREADABLE as error:
         where = Path(store.store.root, store.path, name)
-        raise Problem(f"{where}: cannot be read ({type(error).__name__}: {error}); make it again") from None
+        raise UserError(f"{where}: cannot be read ({type(error).__name__}: {error}); make it again") from None
 
 
 def take(array: zarr.Array, steps: np.ndarray) -> np.ndarray:
@@ -211,14 +211,14 @@ def copy_shard(source: zarr.Array, first: int, target: zarr.Array, at: int) -> b
 
 
 def whole(array: zarr.Array) -> bool:
-    """Say whether every chunk, or shard of chunks, of an array is there as a file."""
+    """Return whether every chunk, or shard of chunks, of an array is there as a file."""
     sizes = array.shards or array.chunks
     due = int(np.prod([-(-length // size) for length, size in zip(array.shape, sizes, strict=True)], dtype=int))
     return len(_files_in(Path(array.store.root, array.path, "c"))) == due
 
 
 def fill(dtype: Any) -> float | int:
-    """Say what stands where there is no row."""
+    """Return what stands where there is no row."""
     return float("nan") if np.dtype(dtype).kind == "f" else 0
 
 
@@ -226,12 +226,12 @@ def place(source: Path, output: Path) -> None:
     """Put a folder in place by rename, as links to the files of another.
 
     Raises:
-        Problem: somebody deleted files of it meanwhile, or what it was made by was edited.
+        UserError: somebody deleted files of it meanwhile, or what it was made by was edited.
     """
     partial = beside(output)
     shutil.copytree(source, partial, copy_function=_link)
     if _files_in(partial) != _files_in(source):
-        raise Problem(f"{output}: files of it were deleted while it was put in place; nothing is lost: run again")
+        raise UserError(f"{output}: files of it were deleted while it was put in place; nothing is lost: run again")
     replace(partial, output)
 
 
@@ -239,7 +239,7 @@ def replace(source: Path, target: Path) -> None:
     """Put a folder in place of another by rename.
 
     Raises:
-        Problem: params.yaml or code was edited since it was read, so that the folder may not be what it says now.
+        UserError: params.yaml or code was edited since it was read, so that the folder may not be what it says now.
     """
     unedited.check()
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import zarr
 
 from atlas.cache.keys import SIZE
 from atlas.cache.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values, whole
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 DIGEST = "digest"
 KEY = "key"
@@ -86,7 +86,7 @@ class Memos:
         return key in self._index
 
     def intact(self, keys: list[bytes], fields: dict[str, Field]) -> list[bool]:
-        """Say which rows are held and have the bytes that their digests tell of."""
+        """Return which rows are held and have the bytes that their digests tell of."""
         known = [key for key in keys if key in self._index]
         good = dict(zip(known, self._verified(known, fields), strict=True))
         return [good.get(key, False) for key in keys]
@@ -128,7 +128,7 @@ class Memos:
         return found
 
     def run(self, keys: list[bytes]) -> tuple[Path, int] | None:
-        """Give the group in which the rows stand one after another in an output, and where they begin."""
+        """Return the group in which the rows stand one after another in an output, and where they begin."""
         root, group, first = self._index.get(keys[0], (None, "", 0))
         stands = root is not None and root.suffix != BATCH
         if stands and all(self._index.get(key) == (root, group, first + i) for i, key in enumerate(keys)):
@@ -167,7 +167,7 @@ class Memos:
 
 
 def telling(name: str) -> bool:
-    """Say whether a file of an output tells which rows it holds, and is not rows itself."""
+    """Return whether a file of an output tells which rows it holds, and is not rows itself."""
     parts = name.split("/")
     return parts[-1] == "zarr.json" or bool({KEY, DIGEST} & set(parts))
 
@@ -176,7 +176,7 @@ def keys_of(path: Path, group: str, what: str) -> tuple[np.ndarray, np.ndarray]:
     """Read the keys and digests of a table of another stage's output.
 
     Raises:
-        Problem: the store is missing or cannot be read; the message names it.
+        UserError: the store is missing or cannot be read; the message names it.
     """
     opened = read(path / group, what)
     return values(opened, KEY), values(opened, DIGEST)
@@ -186,18 +186,18 @@ def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
     """Check that an assembled output holds every group, and every row of every table.
 
     Raises:
-        Problem: something is not there; the message names it.
+        UserError: something is not there; the message names it.
     """
     for group in groups:
         read(root / group, "what was assembled")
     for table in tables:
         group = read(root / table.group, "what was assembled")
         if not np.array_equal(values(group, KEY), table.keys):
-            raise Problem(f"{root / table.group}: rows of it are not there; nothing is lost: run again")
+            raise UserError(f"{root / table.group}: rows of it are not there; nothing is lost: run again")
         for name in table.fields:
             found = group.get(name)
             if found is None or found.shape[: table.keys.ndim - 1] != table.keys.shape[:-1] or not whole(found):
-                raise Problem(f"{root / table.group / name}: rows of it are not there; nothing is lost: run again")
+                raise UserError(f"{root / table.group / name}: rows of it are not there; nothing is lost: run again")
 
 
 def digests_of(fields: dict[str, np.ndarray], count: int) -> np.ndarray:
@@ -228,14 +228,14 @@ def inner(lead: tuple[int, ...]) -> int:
 
 
 def shard(table: Table, shard_rows: int) -> int:
-    """Say how many steps of the leading dimension one shard of any field holds: as set, and at most 16 MB."""
+    """Return how many steps of the leading dimension one shard of any field holds: as set, and at most 16 MB."""
     within = inner(table.keys.shape[:-1])
     largest = max(map(_bytes, table.fields.values()))
     return max(1, min(shard_rows // max(1, within), SHARD_BYTES // max(1, largest * within)))
 
 
 def small(fields: Mapping[str, Field]) -> bool:
-    """Say whether rows are small, so that they are not kept in shards and all of a table can be held at once."""
+    """Return whether rows are small, so that they are not kept in shards and all of a table can be held at once."""
     return sum(map(_bytes, fields.values())) < CHUNK_BYTES
 
 

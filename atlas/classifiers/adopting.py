@@ -16,12 +16,12 @@ from atlas.inputs.audit.building import building
 from atlas.inputs.splits import Split
 from atlas.model.arrays import Logits
 from atlas.model.comparing import COMPARED, check_no_sigmoids
-from atlas.model.engine import start
 from atlas.model.loading import build, watched_logits
+from atlas.model.runtime import start
 from atlas.model.tags import tagged
 from atlas.model.weights import digest_of, fill, read, renamed, unwrapped
+from atlas.study.errors import UserError
 from atlas.study.params import network as params_network
-from atlas.study.problem import Problem
 from atlas.study.schema.settings import Entry, outside
 
 # Between which a mean lies: that of 0 to 1, and of what some networks take in place of it.
@@ -46,7 +46,7 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
         images: The dataset's held-out split.
 
     Raises:
-        Problem: the weights cannot be found, are not those that are meant, are not the network's, or the network has
+        UserError: the weights cannot be found, are not those that are meant, are not the network's, or the network has
             not one logit for each class of the dataset.
     """
     spec, where = params["classifiers"][classifier], f"classifiers.{classifier}"
@@ -57,7 +57,9 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
     preprocess = spec["preprocess"] or found.preprocess
     if preprocess is None:
         told = "is missing, and the weights do not say how images are normalized"
-        raise Problem(f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel")
+        raise UserError(
+            f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel"
+        )
     says = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
     mean, std = normalization(images.shape[0], says, **preprocess)
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(params["engine"]["device"]).float().div(255)
@@ -123,25 +125,27 @@ def normalization(channels: int, says: str, *, mean: list[float], std: list[floa
         mean, std: Of each channel, in intensities of 0 to 1.
 
     Raises:
-        Problem: there is not one of each for each channel, one is not finite, a deviation is not above 0, or the mean
+        UserError: there is not one of each for each channel, one is not finite, a deviation is not above 0, or the mean
             is none of intensities of 0 to 1.
     """
     if len(mean) != channels or len(std) != channels:
         told = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
-        raise Problem(f"{says}: {told}")
+        raise UserError(f"{says}: {told}")
     if not all(math.isfinite(value) and value > 0 for value in std):
-        raise Problem(f"{says}: std = {std}: expected finite numbers above 0")
+        raise UserError(f"{says}: std = {std}: expected finite numbers above 0")
     if not all(MEANS[0] <= value <= MEANS[1] for value in mean):
-        raise Problem(f"{says}: mean = {mean}: expected the mean of intensities of 0 to 1; of 0 to 255, divide by 255")
+        raise UserError(
+            f"{says}: mean = {mean}: expected the mean of intensities of 0 to 1; of 0 to 255, divide by 255"
+        )
     return mean, std
 
 
 def _check_digest(place: Path, given: str | None, where: str) -> None:
     found = digest_of(place)
     if given is None:
-        raise Problem(f"params.yaml: {where}.sha256 is missing; that of {place} is: {found}")
+        raise UserError(f"params.yaml: {where}.sha256 is missing; that of {place} is: {found}")
     if given != found:
-        raise Problem(f"params.yaml: {where}.sha256 = {given}, but that of {place} is {found}: another file")
+        raise UserError(f"params.yaml: {where}.sha256 = {given}, but that of {place} is {found}: another file")
 
 
 def _check_logits(classifier: str, given: Logits, images: Split) -> None:
@@ -150,4 +154,4 @@ def _check_logits(classifier: str, given: Logits, images: Split) -> None:
     found = given.shape[1]
     if found != len(images.classes):
         told = f"its network gives {found} logits, but the dataset {images.dataset} has {len(images.classes)} classes"
-        raise Problem(f"classifier {classifier}: {told}; expected one for each, in the same order")
+        raise UserError(f"classifier {classifier}: {told}; expected one for each, in the same order")

@@ -15,9 +15,9 @@ from atlas.inputs.splits import Split
 from atlas.model.attacks import attack
 from atlas.model.augmentation import augmented, check_recipe
 from atlas.model.comparing import compared
-from atlas.model.engine import start
 from atlas.model.loading import build, watched_logits
-from atlas.study.problem import Problem
+from atlas.model.runtime import start
+from atlas.study.errors import UserError
 from atlas.study.seeds import generator
 
 
@@ -27,11 +27,11 @@ def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[
     Its images are read a few at a time; as many as fit are kept, since every epoch draws them in another order.
 
     Raises:
-        Problem: there is no training image, the recipe does not suit the images, or the network gives no logits.
+        UserError: there is no training image, the recipe does not suit the images, or the network gives no logits.
     """
     spec, seed = params["classifiers"][classifier], params["seed"]
     if not len(images):
-        raise Problem(f"dataset {images.dataset}: training needs images of the split train, it has none")
+        raise UserError(f"dataset {images.dataset}: training needs images of the split train, it has none")
     deterministic(params["engine"])
     check_recipe(spec["train"], (len(images), *images.shape), f"classifiers.{classifier}.train")
     mean, std = moments(map(images.pixels, images.blocks()), images.dataset)
@@ -70,13 +70,13 @@ def fit(
     *,
     epochs: int,
     batch: int,
-    rate: float,
-    decay: float,
+    learning_rate: float,
+    weight_decay: float,
     shift: int,
     mirror: bool,
     exchanged: list[int],
     adversary: dict | None,
-    after: float,
+    adversarial_start: float,
 ) -> None:
     """Train in place by stochastic gradient descent with Nesterov momentum and one cycle of the learning rate.
 
@@ -88,20 +88,22 @@ def fit(
         mean, std: Of each channel.
         epochs: Passes over the training split.
         batch: Images a step.
-        rate: Largest learning rate.
-        decay: Of the weights.
+        learning_rate: Largest learning rate.
+        weight_decay: Of the weights.
         shift: Largest shift either way of an image, in pixels, with reflected borders; 0 for none.
         mirror: Whether half of the images, drawn anew at each step, are mirrored left and right.
         exchanged: Channels that change places at random, as red, green and blue may where color tells nothing; or [].
         adversary: Settings of the attack on every image (Madry et al. 2018); null trains plainly.
-        after: Share of the training that is plain, before the attacks begin.
+        adversarial_start: Share of the training that is plain, before the attacks begin.
     """
     normalized = _normalizer(network, mean, std)
     network.to(memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.9, weight_decay=decay, nesterov=True)
+    optimizer = torch.optim.SGD(
+        network.parameters(), learning_rate, momentum=0.9, weight_decay=weight_decay, nesterov=True
+    )
     per_epoch = len(labels) // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=epochs * per_epoch, cycle_momentum=False
+        optimizer, learning_rate, total_steps=epochs * per_epoch, cycle_momentum=False
     )
     draws, device = generator(seed, "train"), next(network.parameters()).device
     for step in range(epochs * per_epoch):
@@ -111,7 +113,7 @@ def fit(
         drawn = torch.from_numpy(pixels(chosen.numpy()))
         images = augmented(drawn, draws, shift=shift, mirror=mirror, exchanged=exchanged).to(device)
         targets = labels[chosen].to(device)
-        if adversary and step >= after * epochs * per_epoch:
+        if adversary and step >= adversarial_start * epochs * per_epoch:
             network.eval()
             images = attack(_loss_gradient(normalized), images, targets, draws, **adversary)
             network.train()
@@ -130,7 +132,7 @@ def moments(parts: Iterable[np.ndarray], dataset: str) -> tuple[list[float], lis
         dataset: Whose images.
 
     Raises:
-        Problem: a channel is the same everywhere: no classifier can divide by its deviation.
+        UserError: a channel is the same everywhere: no classifier can divide by its deviation.
     """
     counts: np.ndarray | int = 0
     for part in parts:
@@ -141,7 +143,7 @@ def moments(parts: Iterable[np.ndarray], dataset: str) -> tuple[list[float], lis
         squares = sum(value**2 * count for value, count in enumerate(each))
         if max(each) == number:
             same = f"channel {channel} has the value {each.index(number)} in all pixels of all training images"
-            raise Problem(f"dataset {dataset}: {same}; expected channels that vary")
+            raise UserError(f"dataset {dataset}: {same}; expected channels that vary")
         mean.append(total / (255 * number))
         std.append(math.sqrt((number * squares - total**2) / (255**2 * number * (number - 1))))
     return mean, std

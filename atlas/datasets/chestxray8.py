@@ -6,7 +6,7 @@ from typing import Literal
 from atlas.datasets.shared.labels import within
 from atlas.datasets.shared.lists import fault, files, lines, numbers, records, table, whole_boxes
 from atlas.datasets.shared.source import Picture, Source
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 BOXES = "BBox_List_2017.csv"
@@ -74,7 +74,7 @@ def chestxray8(
             first = patients.setdefault(patient, (split, name))
             if first[0] != split:
                 both = f"{first[1]} in {LISTS[first[0]]} and {name} in {LISTS[split]}"
-                raise Problem(f"{path}: patient {patient} is in both splits: {both}; expected each in one")
+                raise UserError(f"{path}: patient {patient} is in both splits: {both}; expected each in one")
         labels = [label for label in own if label in classes and (not boxed or (name, label) in boxes)]
         if not labels or (single and len(own) > 1) or split not in (splits or (*LISTS, None)):
             continue
@@ -88,7 +88,7 @@ def chestxray8(
             known = None if drawn is None else whole_boxes(drawn)
             pictures.append(Picture(called, classes.index(label), split, there[name], known, turned=False))
     if unknown := [label for label in classes if label not in told]:
-        raise Problem(f"findings: no picture of {entries} has {unknown[0]!r}; they have: {', '.join(sorted(told))}")
+        raise UserError(f"findings: no picture of {entries} has {unknown[0]!r}; they have: {', '.join(sorted(told))}")
     return Source(list(classes), pictures, left_out)
 
 

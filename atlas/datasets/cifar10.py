@@ -10,7 +10,7 @@ import numpy as np
 
 from atlas.datasets.shared.lists import content
 from atlas.datasets.shared.source import Picture, Source
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 SHAPE = (3, 32, 32)
@@ -54,10 +54,10 @@ def _pictures(path: Path, splits: list[str], classes: int) -> Iterator[Picture]:
             data, labels = _field(read, "data", file), _field(read, "labels", file)
             if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (len(labels), 3072):
                 shown = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-                raise Problem(f"{file}: 'data' is {shown}; expected bytes (uint8), 3072 for each of its labels")
+                raise UserError(f"{file}: 'data' is {shown}; expected bytes (uint8), 3072 for each of its labels")
             for at, (row, label) in enumerate(zip(data, labels, strict=True)):
                 if not isinstance(label, int) or not 0 <= label < classes:
-                    raise Problem(f"{file}: 'labels'[{at}] = {label!r:.50}; expected 0 to {classes - 1}")
+                    raise UserError(f"{file}: 'labels'[{at}] = {label!r:.50}; expected 0 to {classes - 1}")
                 yield Picture(f"{batch}/{at:05d}", label, split, row.reshape(SHAPE))
 
 
@@ -66,7 +66,7 @@ def _field(read: object, name: str, file: Path) -> Any:
     for called in (name.encode(), name):
         if isinstance(read, dict) and called in read:
             return read[called]
-    raise Problem(f"{file}: has no '{name}'; expected a batch of CIFAR-10 for Python")
+    raise UserError(f"{file}: has no '{name}'; expected a batch of CIFAR-10 for Python")
 
 
 def _plain(name: bytes | str) -> str:
@@ -77,10 +77,10 @@ def _read(file: Path, holds: str) -> object:
     read = content(file, holds)
     try:
         return _Arrays(BytesIO(read), encoding="bytes").load()
-    except Problem as refused:
-        raise Problem(f"{file}: {refused}") from None
+    except UserError as refused:
+        raise UserError(f"{file}: {refused}") from None
     except Exception as error:  # a damaged pickle fails in whatever it stumbles over
-        raise Problem(f"{file}: no pickle that can be read ({error}); expected {holds}") from None
+        raise UserError(f"{file}: no pickle that can be read ({error}); expected {holds}") from None
 
 
 class _Arrays(pickle.Unpickler):
@@ -89,4 +89,4 @@ class _Arrays(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in ARRAYS:
             return ARRAYS[module, name]
-        raise Problem(f"asks for {module}.{name} when it is read; expected arrays of numpy and plain values")
+        raise UserError(f"asks for {module}.{name} when it is read; expected arrays of numpy and plain values")

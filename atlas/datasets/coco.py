@@ -10,7 +10,7 @@ from atlas.datasets.shared.labels import within
 from atlas.datasets.shared.lists import files, same_splits, tree, whole_boxes
 from atlas.datasets.shared.segments import drawn
 from atlas.datasets.shared.source import Picture, Source
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 HOLDS = "an object with the lists 'images', 'annotations' and 'categories'"
 FIELDS = {
@@ -55,7 +55,7 @@ def coco(
             of equal ones), each of them, as a row with an id of its own (`val2017/000000000139:zebra`), or none.
     """
     if len(set(categories)) < len(categories) or not categories:
-        raise Problem(f"categories = {categories}; expected names, each once")
+        raise UserError(f"categories = {categories}; expected names, each once")
     pictures, left_out = [], []
     for split in same_splits(images=images, annotations=annotations):
         file = within(path, annotations[split])
@@ -94,16 +94,16 @@ def _objects(file: Path, read: dict, categories: list[str]) -> dict[int, dict[in
     """Return the objects of each picture by the place of their category among those that are taken."""
     named = {one["id"]: one["name"] for one in read["categories"]}
     if unknown := [name for name in categories if name not in named.values()]:
-        raise Problem(f"categories: {unknown[0]!r} is not in {file}; it has: {', '.join(named.values())}")
+        raise UserError(f"categories: {unknown[0]!r} is not in {file}; it has: {', '.join(named.values())}")
     known = {one["id"] for one in read["images"]}
     if len(known) < len(read["images"]):
-        raise Problem(f"{file}: two of 'images' have the same id; expected an id of its own for each")
+        raise UserError(f"{file}: two of 'images' have the same id; expected an id of its own for each")
     taken: list[tuple[int, int, dict]] = []
     for number, one in enumerate(read["annotations"]):
         name = named.get(one["category_id"])
         if name is None or one["image_id"] not in known:
             ids = f"category_id = {one['category_id']}, image_id = {one['image_id']}"
-            raise Problem(f"{file}: annotations[{number}]: {ids}; expected ids of the same file")
+            raise UserError(f"{file}: annotations[{number}]: {ids}; expected ids of the same file")
         if name in categories:
             _usable(file, number, one)
             taken.append((one["image_id"], categories.index(name), one))
@@ -117,13 +117,13 @@ def _checked(file: Path) -> dict:
     """Read annotations whose fields have the types they must have."""
     read = tree(file, HOLDS)
     if not isinstance(read, dict) or not all(isinstance(read.get(name), list) for name in FIELDS):
-        raise Problem(f"{file}: {str(read)!r:.60}; expected {HOLDS}")
+        raise UserError(f"{file}: {str(read)!r:.60}; expected {HOLDS}")
     for name, fields in FIELDS.items():
         for number, one in enumerate(read[name]):
             for field, kind in fields.items():
                 if not isinstance(one, dict) or not isinstance(one.get(field), kind):
                     due = f"'{field}' of type {kind.__name__}"
-                    raise Problem(f"{file}: {name}[{number}] = {one!r:.100}; expected {due}")
+                    raise UserError(f"{file}: {name}[{number}] = {one!r:.100}; expected {due}")
     return read
 
 
@@ -131,9 +131,9 @@ def _usable(file: Path, number: int, one: dict) -> None:
     """Check the box and the mask of one annotation, as far as they can be without drawing it."""
     where = f"{file}: annotations[{number}]"
     if len(one["bbox"]) != 4 or not all(map(_finite, one["bbox"])):
-        raise Problem(f"{where}: bbox = {one['bbox']!r:.100}; expected four numbers: x, y, width, height")
+        raise UserError(f"{where}: bbox = {one['bbox']!r:.100}; expected four numbers: x, y, width, height")
     if not _finite(one.get("area", 0)):
-        raise Problem(f"{where}: area = {one['area']!r:.50}; expected a number")
+        raise UserError(f"{where}: area = {one['area']!r:.50}; expected a number")
     given = one.get("segmentation") or []
     if isinstance(given, dict):
         counts = given.get("counts")
@@ -142,7 +142,7 @@ def _usable(file: Path, number: int, one: dict) -> None:
         good = isinstance(given, list) and all(map(_polygon, given))
     if not good:
         due = "polygons [[x, y, x, y, ...], ...], or run lengths {size: [height, width], counts: ...}"
-        raise Problem(f"{where}: segmentation = {given!r:.100}; expected {due}")
+        raise UserError(f"{where}: segmentation = {given!r:.100}; expected {due}")
 
 
 def _polygon(given: object) -> bool:

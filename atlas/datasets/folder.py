@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atlas.datasets.shared.labels import class_names, numbered
 from atlas.datasets.shared.source import Picture, Source
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def folder(path: Path, *, label: str = "parent", classes: str | None = None, train: str | None = None) -> Source:
@@ -25,7 +25,7 @@ def folder(path: Path, *, label: str = "parent", classes: str | None = None, tra
             null where all pictures are held out.
     """
     if not path.is_dir():
-        raise Problem(f"path: {path} is no folder")
+        raise UserError(f"path: {path} is no folder")
     names = class_names(classes, path)
     by_name, training = (
         None if label == "parent" else _compiled("label", label, 1),
@@ -57,10 +57,10 @@ def _compiled(setting: str, text: str, groups: int | None) -> re.Pattern:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise Problem(f"{setting} = {text!r}: no regular expression ({error})") from None
+        raise UserError(f"{setting} = {text!r}: no regular expression ({error})") from None
     if groups is not None and pattern.groups != groups:
         due = "expected 'parent', or a regular expression with one group, which is the label"
-        raise Problem(f"{setting} = {text!r} has {pattern.groups} groups; {due}")
+        raise UserError(f"{setting} = {text!r} has {pattern.groups} groups; {due}")
     return pattern
 
 

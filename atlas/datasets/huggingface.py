@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from atlas.datasets.shared.lists import tree
 from atlas.datasets.shared.source import Picture, Source
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def huggingface(
@@ -41,7 +41,7 @@ def huggingface(
             for `train` and `test` of a dictionary that has no others, and for one dataset alone.
     """
     if not path.is_dir():
-        raise Problem(f"{path}: there is no such folder; expected a dataset that save_to_disk wrote")
+        raise UserError(f"{path}: there is no such folder; expected a dataset that save_to_disk wrote")
     classes: list[str] | None = None
     rows, left_out = [], []
     parts = _parts(path, splits)
@@ -49,7 +49,7 @@ def huggingface(
         folder = path / name
         own = _classes(folder, image, label)
         if number and own != classes:
-            raise Problem(f"{folder}: its classes are {own}; expected {classes}, as those of the other split")
+            raise UserError(f"{folder}: its classes are {own}; expected {classes}, as those of the other split")
         classes = own
         pictures, labels = _columns(folder, image, label)
         for at, given in enumerate(labels.to_pylist()):
@@ -58,7 +58,7 @@ def huggingface(
             if isinstance(found, str) or given is None or given == -1:
                 left_out.append((called, found if isinstance(found, str) else "it has no label"))
             elif classes is not None and not 0 <= given < len(classes):
-                raise Problem(f"{folder}: row {at}: {label} = {given}; expected 0 to {len(classes) - 1}")
+                raise UserError(f"{folder}: row {at}: {label} = {given}; expected 0 to {len(classes) - 1}")
             else:
                 rows.append((called, given if classes is not None else str(given), split, found, pictures, at))
     return Source(classes, _pictures(rows), left_out)
@@ -90,7 +90,7 @@ def _parts(path: Path, splits: dict[str, str] | None) -> dict[Any, str]:
     """Return the folder of each split, training first."""
     if not (path / "dataset_dict.json").is_file():
         if splits is not None:
-            raise Problem(
+            raise UserError(
                 f"splits = {splits}, but {path} has no dataset_dict.json; expected null for one dataset alone"
             )
         return {"test": ""}
@@ -98,11 +98,11 @@ def _parts(path: Path, splits: dict[str, str] | None) -> dict[Any, str]:
     read = tree(path / "dataset_dict.json", holds)
     known = read.get("splits") if isinstance(read, dict) else None
     if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
-        raise Problem(f"{path / 'dataset_dict.json'}: {read!r:.80}; expected {holds}")
+        raise UserError(f"{path / 'dataset_dict.json'}: {read!r:.80}; expected {holds}")
     taken = {name: name for name in known} if splits is None else splits
     if not taken or not set(taken) <= {"train", "test"} or not set(taken.values()) <= set(known):
         due = f"expected train, test or both, each with one of {', '.join(known)}"
-        raise Problem(f"splits = {splits}, and {path} has {', '.join(known)}; {due}")
+        raise UserError(f"splits = {splits}, and {path} has {', '.join(known)}; {due}")
     return {split: taken[split] for split in ("train", "test") if split in taken}
 
 
@@ -112,17 +112,17 @@ def _classes(folder: Path, image: str, label: str) -> list[str] | None:
     read = tree(folder / "dataset_info.json", holds)
     features = read.get("features") if isinstance(read, dict) else None
     if not isinstance(features, dict):
-        raise Problem(f"{folder / 'dataset_info.json'}: {read!r:.80}; expected {holds}")
+        raise UserError(f"{folder / 'dataset_info.json'}: {read!r:.80}; expected {holds}")
     for setting, name, kinds in (("image", image, ["Image"]), ("label", label, ["ClassLabel", "Value"])):
         kind = (features.get(name) or {}).get("_type")
         if kind not in kinds:
             told = ", ".join(f"{one}: {(about or {}).get('_type')}" for one, about in features.items())
-            raise Problem(f"{setting} = {name!r}: {folder} has {told}; expected a column of {' or '.join(kinds)}")
+            raise UserError(f"{setting} = {name!r}: {folder} has {told}; expected a column of {' or '.join(kinds)}")
     if features[label]["_type"] == "ClassLabel":
         return list(features[label]["names"])
     kind = str(features[label].get("dtype"))
     if not kind.startswith(("string", "large_string", "int", "uint")):
-        raise Problem(f"label = {label!r}: {folder} has {kind} there; expected text, whole numbers or ClassLabel")
+        raise UserError(f"label = {label!r}: {folder} has {kind} there; expected text, whole numbers or ClassLabel")
     return None
 
 
@@ -133,19 +133,19 @@ def _columns(folder: Path, image: str, label: str) -> tuple[pa.ChunkedArray, pa.
     try:
         names = [one["filename"] for one in state["_data_files"]]
     except (KeyError, TypeError):
-        raise Problem(f"{folder / 'state.json'}: {state!r:.80}; expected {holds}") from None
+        raise UserError(f"{folder / 'state.json'}: {state!r:.80}; expected {holds}") from None
     if state.get("_indices_data_files"):
-        raise Problem(f"{folder}: has rows in another order than its files; expected it written by save_to_disk anew")
+        raise UserError(f"{folder}: has rows in another order than its files; expected it written by save_to_disk anew")
     tables = []
     for name in names:
         try:
             tables.append(pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all().select([image, label]))
         except (OSError, KeyError, pa.ArrowException) as error:
             told = " ".join(str(error).split())
-            raise Problem(f"{folder / name}: cannot be read ({told}); expected an Arrow stream") from None
+            raise UserError(f"{folder / name}: cannot be read ({told}); expected an Arrow stream") from None
     if not tables:
-        raise Problem(f"{folder / 'state.json'}: names no file; expected {holds}")
+        raise UserError(f"{folder / 'state.json'}: names no file; expected {holds}")
     both = pa.concat_tables(tables)
     if not pa.types.is_struct(both[image].type):
-        raise Problem(f"{folder}: the column {image} is {both[image].type}; expected a struct of bytes and path")
+        raise UserError(f"{folder}: the column {image} is {both[image].type}; expected a struct of bytes and path")
     return both[image], both[label]

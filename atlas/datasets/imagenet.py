@@ -10,7 +10,7 @@ from atlas.datasets.shared.lists import WNID, fault, files, lines, numbers, reco
 from atlas.datasets.shared.source import Picture, Source
 from atlas.datasets.shared.synsets import numbered, synsets
 from atlas.datasets.shared.voc import annotation
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 LABELED = "a line a picture: its name and the number or the wnid of its class"
 BOXED = "a line a box: the picture's name, x0, y0, x1, y1"
@@ -58,13 +58,13 @@ def imagenet(
             `meta.mat`; `imagenet` for the 1000 names that torchvision has, if labels are numbers or pictures are of all
             1000 wnids; null where the wnids of the pictures are all.
         boxes: A folder of XML files; or the folder of wsolevaluation's lists, or its `localization.txt`; null where
-            nobody knows.
+            is unknown.
         boxes_exactly: How many boxes a picture must have to be taken; null for any.
         box_area_at_most: The largest share of the picture, before it is fitted, that its largest box may cover to be
             taken; null for any.
     """
     if boxes is None and not (boxes_exactly is None and box_area_at_most is None):
-        raise Problem("boxes_exactly and box_area_at_most need 'boxes'; it is null")
+        raise UserError("boxes_exactly and box_area_at_most need 'boxes'; it is null")
     there = files(within(path, images), "the validation pictures of ImageNet", "stem")
     file = None if classes in (None, "imagenet") else within(path, classes)
     given = _folders(there) if labels is None else _listed(within(path, labels), file)
@@ -75,7 +75,7 @@ def imagenet(
     pictures, left_out = [], []
     for name, (label, where) in given.items():
         if isinstance(label, int) and label >= len(order):
-            raise Problem(f"{where}: {label}; expected a number of a class, 0 to {len(order) - 1}")
+            raise UserError(f"{where}: {label}; expected a number of a class, 0 to {len(order) - 1}")
         wnid = order[label] if isinstance(label, int) else label
         if name not in there:
             left_out.append((name, f"named in {where}, and not in {images}"))
@@ -84,7 +84,7 @@ def imagenet(
         else:
             drawn, size = known.get(name, (None, None))
             if drawn and drawn[0][0] and not WNID.fullmatch(wnid):
-                raise Problem(
+                raise UserError(
                     f"classes = {classes} says no wnids, as the XML of {name} does; expected a file that does"
                 )
             own = None if drawn is None else whole_boxes([box for of, box in drawn if of in (wnid, None)])
@@ -98,12 +98,12 @@ def _names(given: dict[str, tuple[str | int, str]], classes: str | None) -> dict
     wnids = sorted({label for label, _ in given.values() if isinstance(label, str)})
     if classes is None:
         if number := next((where for label, where in given.values() if isinstance(label, int)), None):
-            raise Problem(f"{number}: a number; expected 'classes' to say of what, it is null")
+            raise UserError(f"{number}: a number; expected 'classes' to say of what, it is null")
         return {wnid: wnid for wnid in wnids}
     called = torchvision_names()
     if wnids and len(wnids) != len(called):
         due = f"expected all {len(called)}, or a file as 'classes' that says which of them they are"
-        raise Problem(f"classes = imagenet, and the pictures are of {len(wnids)} wnids; {due}")
+        raise UserError(f"classes = imagenet, and the pictures are of {len(wnids)} wnids; {due}")
     return dict(zip(wnids or map(str, range(len(called))), called, strict=True))
 
 
@@ -120,7 +120,7 @@ def _folders(there: dict[str, Path]) -> dict[str, tuple[str | int, str]]:
     """Take the folder that a picture lies in for its class."""
     for file in there.values():
         if not WNID.fullmatch(file.parent.name):
-            raise Problem(f"{file}: lies in the folder {file.parent.name!r}; expected a wnid, or a list as 'labels'")
+            raise UserError(f"{file}: lies in the folder {file.parent.name!r}; expected a wnid, or a list as 'labels'")
     return {name: (file.parent.name, "") for name, file in there.items()}
 
 
@@ -154,7 +154,7 @@ def _counted(file: Path, rows: list[tuple[int, str]], meta: Path | None) -> dict
     """Read the ground truth of the kit: the number of the class of each picture, in the order of the pictures."""
     if meta is None or meta.suffix != ".mat":
         due = "the kit's meta.mat as 'classes', which says what they number"
-        raise Problem(f"{file}: numbers alone, which are in an order of ILSVRC2012's kit; expected {due}")
+        raise UserError(f"{file}: numbers alone, which are in an order of ILSVRC2012's kit; expected {due}")
     wnids = numbered(meta)
     found: dict[str, tuple[str | int, str]] = {}
     for line, given in rows:
@@ -170,7 +170,7 @@ def _boxes(file: Path, wanted: dict, *, sized: bool) -> dict[str, tuple[list[tup
         drawn = {name: xml for name, xml in files(file, "an XML file a picture", "stem").items() if name in wanted}
         read = {name: annotation(xml) for name, xml in drawn.items()}
         if lacking := next((name for name, one in read.items() if sized and one.size is None), None):
-            raise Problem(f"{drawn[lacking]}: has no 'size'; expected its width and height")
+            raise UserError(f"{drawn[lacking]}: has no 'size'; expected its width and height")
         return {name: (list(one.objects), one.size or []) for name, one in read.items()}
     file = file / "localization.txt" if file.is_dir() else file
     found: dict[str, list] = {}
@@ -181,7 +181,7 @@ def _boxes(file: Path, wanted: dict, *, sized: bool) -> dict[str, tuple[list[tup
     beside = file.parent / "image_sizes.txt"
     sizes = {name: size for _, name, size in _rows(beside, 3, SIZED)} if sized else {}
     if lacking := next((name for name in found if sized and name in wanted and name not in sizes), None):
-        raise Problem(f"{beside}: has no line of {lacking}; expected {SIZED}")
+        raise UserError(f"{beside}: has no line of {lacking}; expected {SIZED}")
     return {name: (own, sizes.get(name, [])) for name, own in found.items()}
 
 

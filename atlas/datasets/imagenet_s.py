@@ -11,7 +11,7 @@ from atlas.datasets.shared.lists import WNID, fault, files, lines
 from atlas.datasets.shared.pictures import Unusable
 from atlas.datasets.shared.source import Picture, Source
 from atlas.datasets.shared.synsets import synsets
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 SIZES = (50, 300, 919)
 
@@ -32,9 +32,9 @@ def imagenet_s(
         ImageNetS_categories_im50.txt     a wnid a line, in any order
 
     Reference: gao2022large; https://github.com/LUSSeg/ImageNet-S. A segmentation is a picture of RGB, in which a
-    pixel's class is R + 256 G: 0 is what belongs to no class, 1000 what nobody has judged, any other number the
+    pixel's class is R + 256 G: 0 is what belongs to no class, 1000 what was not annotated, any other number the
     place, from 1 on, of a class among all wnids of the dataset, sorted. A picture's label is the wnid of the folder
-    its segmentation lies in, and its mask the pixels of that class; what nobody has judged is not in it. Boxes are
+    its segmentation lies in, and its mask the pixels of that class; what was not annotated is not in it. Boxes are
     those around the masks. All pictures are held out. One without its segmentation is not of the dataset; a
     segmentation without its picture is left out.
 
@@ -60,7 +60,9 @@ def imagenet_s(
     for name, file in drawn.items():
         wnid = file.parent.name
         if wnid not in place:
-            raise Problem(f"{file}: lies in the folder {wnid!r}; expected one of the {len(place)} wnids of the dataset")
+            raise UserError(
+                f"{file}: lies in the folder {wnid!r}; expected one of the {len(place)} wnids of the dataset"
+            )
         if name not in there:
             left_out.append((name, f"its picture is not in {images}"))
         elif wnid not in names:
@@ -77,7 +79,7 @@ def _categories(folders: Path, path: Path, categories: str | None) -> list[str]:
         found = sorted(one.name for one in folders.iterdir() if WNID.fullmatch(one.name))
         if len(found) not in SIZES:
             due = "expected 50, 300 or 919 of them, or the list of all wnids as 'categories'"
-            raise Problem(f"{folders}: {len(found)} folders of wnids; {due}")
+            raise UserError(f"{folders}: {len(found)} folders of wnids; {due}")
         return found
     file, due = within(path, categories), "a wnid, as n01443537"
     found = []

@@ -11,7 +11,7 @@ from atlas.datasets.shared.lists import fault, files, lines, whole_boxes
 from atlas.datasets.shared.pictures import Unusable
 from atlas.datasets.shared.source import Picture, Source
 from atlas.datasets.shared.voc import annotation
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 PET, BACKGROUND, BORDER = 1, 2, 3  # of a trimap
 
@@ -30,7 +30,7 @@ def oxford_pet(
         images/Abyssinian_1.jpg ...
         annotations/list.txt              `Abyssinian_1 1 1 1`: class (1 to 37), species (1 cat, 2 dog), breed
         annotations/test.txt              the same lines, of the 3,669 pictures held out; the other 3,680 are `train`
-        annotations/trimaps/Abyssinian_1.png ...   1 pet, 2 background, 3 border, which nobody has classified
+        annotations/trimaps/Abyssinian_1.png ...   1 pet, 2 background, 3 border, which is not classified
         annotations/xmls/Abyssinian_1.xml ...      boxes of heads, of training pictures alone
 
     Reference: parkhi2012cats; https://www.robots.ox.ac.uk/~vgg/data/pets. A breed is called as torchvision calls it
@@ -51,7 +51,7 @@ def oxford_pet(
     listed = _rows(listing)
     held_out = _rows(path / "annotations" / "test.txt")
     if unknown := sorted(set(held_out) - set(listed)):
-        raise Problem(f"{path}: annotations/test.txt names {unknown[0]}; expected pictures of annotations/list.txt")
+        raise UserError(f"{path}: annotations/test.txt names {unknown[0]}; expected pictures of annotations/list.txt")
     names = _breeds(listing, listed) if classes == "breed" else {1: "Cat", 2: "Dog"}
     there = files(path / "images", "the pictures of pets", "stem")
     trimaps = path / "annotations" / "trimaps"

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 from atlas.datasets.shared.source import Picture, Source
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.seeds import image_seed, rng
 
 # Means of red, green and blue: what texture and grain add stays within a byte for almost all pixels.
@@ -83,7 +83,7 @@ def shapes(
             objects = [_object(random, CLASSES[label], region, size, sides, turn) for region in regions]
             if not all(mask.any() for mask in objects):
                 due = "expected a larger size, or larger objects"
-                raise Problem(f"an object of {image} covers no pixel of {size} a side; {due}")
+                raise UserError(f"an object of {image} covers no pixel of {size} a side; {due}")
             pixels = _painted(random, objects, size, cuts, chroma, texture, grain)
             boxes = np.stack([_box(mask) for mask in objects])
             yield Picture(image, label, split, pixels, boxes, np.logical_or.reduce(objects))
@@ -128,7 +128,7 @@ def _box(mask: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def _reach(form: str) -> np.ndarray:
-    """Give how far a form reaches from its origin, in units of its own, by direction in degrees."""
+    """Return how far a form reaches from its origin, in units of its own, by direction in degrees."""
     line = np.linspace(-1.3, 1.3, 131)
     u, v = (axis.ravel() for axis in np.meshgrid(line, line))
     inside = FORMS[form](u, v)
@@ -279,7 +279,7 @@ def _checks(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _waves(turn: float, size: int, frequency: float) -> np.ndarray:
-    """Give the phase at every pixel of a wave that runs in a direction, 0 at the center of the image."""
+    """Return the phase at every pixel of a wave that runs in a direction, 0 at the center of the image."""
     places = np.arange(size, dtype=np.float32) - np.float32(size / 2)
     return np.float32(frequency * np.cos(turn)) * places + np.float32(frequency * np.sin(turn)) * places[:, None]
 

@@ -11,7 +11,7 @@ import numpy as np
 from atlas.datasets.shared.labels import class_names, numbered, within
 from atlas.datasets.shared.source import Picture, Source
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 BOX = ("x0", "y0", "x1", "y1")
 DUE, MAY = ("path", "label"), ("id", "split", "mask", *BOX)
@@ -32,25 +32,25 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
             have names, a label that is none of them and is a number is that of a class, from 0.
     """
     if not path.is_dir():
-        raise Problem(f"path: {path} is no folder; expected that of the table and of the pictures")
+        raise UserError(f"path: {path} is no folder; expected that of the table and of the pictures")
     names = class_names(classes, path)
     rows: dict[tuple[str, str], dict[str, str]] = {}
     boxes: dict[tuple[str, str], list[list[int]]] = {}
     columns, listed = _read(path, file)
     if missing := [name for name in DUE if name not in columns]:
-        raise Problem(f"{file} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
+        raise UserError(f"{file} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
     if 0 < len(lacking := [name for name in BOX if name not in columns]) < len(BOX):
-        raise Problem(f"{file} has no column {', '.join(lacking)}; expected all of {', '.join(BOX)}, or none")
+        raise UserError(f"{file} has no column {', '.join(lacking)}; expected all of {', '.join(BOX)}, or none")
     for place, row in listed:
         where = f"{file}, {place}"
         about = {name: row.get(name, "") for name in (*DUE, *MAY[:3])}
         name = about["path"], about["id"]  # a picture of several labels has a row with an id of its own for each
         if not about["path"]:
-            raise Problem(f"{where}: no path")
+            raise UserError(f"{where}: no path")
         if rows.setdefault(name, about) != about:
             differs = next(column for column, value in about.items() if rows[name][column] != value)
             told = f"{about[differs]!r}; a row above says {rows[name][differs]!r} of the same path"
-            raise Problem(f"{where}: {differs} = {told}")
+            raise UserError(f"{where}: {differs} = {told}")
         if (box := _box(row, where)) is not None:
             boxes.setdefault(name, []).append(box)
     return Source(names, [_picture(path, about, boxes.get(name), names) for name, about in rows.items()])
@@ -74,7 +74,7 @@ def _box(row: dict[str, str], where: str) -> list[int] | None:
     try:
         return [int(value.removesuffix(".0")) for value in given]
     except ValueError:
-        raise Problem(f"{where}: the box is {', '.join(given)}; expected four whole numbers, or none") from None
+        raise UserError(f"{where}: the box is {', '.join(given)}; expected four whole numbers, or none") from None
 
 
 def _read(path: Path, file: str) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]]]:
@@ -86,7 +86,7 @@ def _read(path: Path, file: str) -> tuple[list[str], Iterator[tuple[str, dict[st
             reader = csv.reader(StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
             columns = [name.strip() for name in next(reader, [])]
             if twice := sorted({name for name in columns if columns.count(name) > 1}):
-                raise Problem(f"file: {place} has the column {twice[0]!r} twice; expected each once")
+                raise UserError(f"file: {place} has the column {twice[0]!r} twice; expected each once")
             return columns, _named(columns, reader, file)
         if file.endswith(".parquet"):
             from pyarrow import parquet
@@ -95,12 +95,12 @@ def _read(path: Path, file: str) -> tuple[list[str], Iterator[tuple[str, dict[st
             texts = ({key: _text(value) for key, value in row.items()} for row in found.to_pylist())
             return found.column_names, ((f"row {number}", row) for number, row in enumerate(texts, 1))
     except (OSError, ValueError, csv.Error) as error:
-        raise Problem(f"file: {place} cannot be read ({' '.join(str(error).split())})") from None
-    raise Problem(f"file = {file!r}: expected a name that ends with .csv or .parquet")
+        raise UserError(f"file: {place} cannot be read ({' '.join(str(error).split())})") from None
+    raise UserError(f"file = {file!r}: expected a name that ends with .csv or .parquet")
 
 
 def _named(columns: list[str], reader: Any, file: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Give the rows of a CSV by column, each with the line of the file that it begins on; blank lines are none."""
+    """Yield the rows of a CSV by column, each with the line of the file that it begins on; blank lines are none."""
     while True:
         place = f"line {reader.line_num + 1}"
         try:
@@ -108,9 +108,9 @@ def _named(columns: list[str], reader: Any, file: str) -> Iterator[tuple[str, di
         except StopIteration:
             return
         except csv.Error as error:
-            raise Problem(f"{file}, {place} cannot be read ({error})") from None
+            raise UserError(f"{file}, {place} cannot be read ({error})") from None
         if row and len(row) != len(columns):
-            raise Problem(f"{file}, {place} has {len(row)} cells; expected {len(columns)}: {', '.join(columns)}")
+            raise UserError(f"{file}, {place} has {len(row)} cells; expected {len(columns)}: {', '.join(columns)}")
         if row:
             yield place, dict(zip(columns, (cell.strip() for cell in row), strict=True))
 

@@ -1,7 +1,7 @@
 """Call the functions that params.yaml names: the one place where methods and metrics are run.
 
 A call may read what it is given and what its rows' keys hold, and give values. What else it does is a fault
-(`atlas.study.problem.Fault`): it writes into what it was given, into the network or into what all code of the process
+(`atlas.study.errors.Fault`): it writes into what it was given, into the network or into what all code of the process
 shares; it leaves something for later calls; it reads modules, files or the environment that no key holds, or asks the
 clock, the machine or its entropy; it starts programs or threads that outlive it.
 After a fault everything is as it was before, but what functions remember may be spoiled: `anew`.
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from atlas.cache import keys
 from atlas.inputs.audit import kept, places, process, reads, watched
 from atlas.inputs.audit.reading import NAMED, OF_NETWORKS, OWN, SERVING, Held, Reading
-from atlas.model import memory
+from atlas.model import batch_cache
+from atlas.study.errors import Fault, UserError
 from atlas.study.params import find
-from atlas.study.problem import Fault, Problem
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 Roots = tuple[tuple[str, str], ...]
 
 MAPPED: Roots = (("atlas.inputs.explain", "mapped"), ("atlas.inputs.summing", "check_sum"))
-SCORED: Roots = (("atlas.inputs.lending", "tensor"), ("stages.score", "judged"))
-# What a key holds of the code that a metric's evidence brings along, by the evidence.
+SCORED: Roots = (("atlas.inputs.metric_inputs", "tensor"), ("stages.score", "judged"))
+# What a key holds of the code that a metric's inputs brings along, by the inputs.
 BROUGHT: dict[str, Roots] = {
-    "explain": (("atlas.inputs.explain", "Explain"),),
-    "votes": (("atlas.inputs.lending", "counted"),),
+    "explain": (("atlas.inputs.explain", "Explainer"),),
+    "votes": (("atlas.inputs.metric_inputs", "counted"),),
 }
 NETWORK: Roots = (
     ("atlas.model.loading", "load"),
-    ("atlas.model.engine", "start"),
+    ("atlas.model.runtime", "start"),
     ("atlas.model.classifier", "Classifier"),
 )
 KEEPING = {"classifier": "its parameters, buffers, hooks and modes must stay as they are; altered() gives a copy"}
@@ -52,7 +52,7 @@ def parts(bound: Entry) -> Roots:
     """Name the verb's part of an entry's rows, as (module, name): keys hold its code, and calls may run it."""
     if bound.kind == "methods":
         return MAPPED
-    asks = signature(bound.kind, bound.family, bound.function).evidence
+    asks = signature(bound.kind, bound.family, bound.function).inputs
     return SCORED + tuple(root for name, roots in BROUGHT.items() if name in asks for root in roots)
 
 
@@ -61,7 +61,7 @@ def attributions(bound: Entry, given: dict[str, Any]) -> "Tensor":
 
     Args:
         bound: Which one.
-        given: Evidence by name, what it names and `images` among it.
+        given: Inputs by name, what it names and `images` among it.
 
     Raises:
         Fault: it did what it must not.
@@ -103,7 +103,7 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
         Fault: it did what it must not; whatever else it raised, or what it gave, is dropped.
     """
     with reads.paused() as outer:
-        asks = signature(bound.kind, bound.family, bound.function).evidence
+        asks = signature(bound.kind, bound.family, bound.function).inputs
         classifier = given["classifier"] if "classifier" in asks else None
         reading = Reading(bound, _held(bound.kind, bound.family, bound.function, _layers(classifier)))
         if classifier is not None:
@@ -150,10 +150,10 @@ class Guard:
         self._process = process.state()
 
     def __enter__(self) -> None:
-        memory.LISTENERS.append(self._hear)
+        batch_cache.LISTENERS.append(self._hear)
 
     def __exit__(self, *error: object) -> None:
-        memory.LISTENERS.remove(self._hear)
+        batch_cache.LISTENERS.remove(self._hear)
 
     def _hear(self, function: str, result: object) -> None:
         if id(result) not in self._shared:
@@ -187,7 +187,7 @@ class Guard:
 
 
 def anew(attempt: Callable[[], None]) -> None:
-    """Do something, and where a call was at fault do it again, with nothing remembered and all evidence made anew.
+    """Do something, and where a call was at fault do it again, with nothing remembered and all inputs made anew.
 
     Args:
         attempt: Notes whose call was at fault and does not call that again; makes all that calls are given.
@@ -201,7 +201,7 @@ def anew(attempt: Callable[[], None]) -> None:
 
 def forget() -> None:
     """Have the modules of methods, metrics and networks imported anew: what they remember is dropped."""
-    memory.forget()
+    batch_cache.forget()
     for name in [name for name in sys.modules if name.startswith(NAMED)]:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")
@@ -231,25 +231,25 @@ class Failures:
     def add(self, name: str, error: Exception, images: str = "") -> None:
         """Note that something failed, for a few of the images."""
         said = " ".join(str(error).split())
-        told = said if isinstance(error, Problem) else f"{type(error).__name__}: {said}"
+        told = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
         self.told.setdefault(name, f"{told} (images {images})" if images else told)
 
     def end(self) -> None:
         """End the cell if anything failed.
 
         Raises:
-            Problem: in one line, who failed and why.
+            UserError: in one line, who failed and why.
         """
         if self.told:
             told = "; ".join(f"{name}: {error}" for name, error in self.told.items())
-            raise Problem(f"{self._cell}: {self._kept}: {told}")
+            raise UserError(f"{self._cell}: {self._kept}: {told}")
 
 
 @cache
 def _held(kind: str, family: str, function: str, layers: Roots) -> Held:
-    """Say what the keys of an entry's rows hold, the classifier's among them."""
+    """Return what the keys of an entry's rows hold, the classifier's among them."""
     bound = Entry(kind, family, function, function, {}, {})
-    roots = ((f"atlas.{kind}.{family}", function), ("atlas.inputs.evidence", "tensors"), *parts(bound), *layers)
+    roots = ((f"atlas.{kind}.{family}", function), ("atlas.inputs.row_inputs", "tensors"), *parts(bound), *layers)
     return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))
 
 
@@ -277,7 +277,7 @@ def _number(found: Any, what: str) -> "Tensor":
 
 
 def _ended(raised: BaseException) -> BaseException:
-    """Tell an end of the process that a function asks for from one that was asked of the process by a signal."""
+    """Return whether an end of the process was asked for by a function, not by a signal to the process."""
     trace = raised.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -4,7 +4,7 @@ Each noisy copy x + σ·ε, ε ~ N(0, 1), votes at each level K for the pixels t
 pixel whose vote is one-sided enough keeps its label for every change of the image of an L2 norm up to σ · Φ⁻¹(τ), over
 all values of the image together; the others abstain. Corrected over pixels, with probability at least 1 − α no label of
 a map is wrong: of each map by itself, of one level and smoothing; of n levels together with 1 − n α. The form `authors`
-takes the top of a map by the clean image too (atlas.inputs.sparsify), so that where its clip acts this is not shown.
+takes the top of a map by the clean image too (atlas.inputs.top_k), so that where its clip acts this is not shown.
 
 Reference: anani2025pixel, after fischer2021scalable.
 """
@@ -42,17 +42,17 @@ class Votes(NamedTuple):
 
 
 def tails(draws: int, tau: float) -> np.ndarray:
-    """Give P(Bin(draws, τ) ≥ k) for k = 0 … draws: the p-values of the one-sided exact binomial test."""
+    """Return P(Bin(draws, τ) ≥ k) for k = 0 … draws: the p-values of the one-sided exact binomial test."""
     return np.concatenate([[1.0], bdtrc(np.arange(draws), draws, tau)])
 
 
 def cutoff(draws: int, tau: float, threshold: float) -> int:
-    """Give the smallest count of votes whose p-value is at most a threshold; draws + 1 where none is."""
+    """Return the smallest count of votes whose p-value is at most a threshold; draws + 1 where none is."""
     return int((tails(draws, tau) > threshold).sum())
 
 
 def needed(draws: int, tau: float, *, alpha: float, correction: Correction, pixels: int) -> tuple[int, int]:
-    """Give the fewest votes that certify a pixel of a map: where no other is certified, and where all others are.
+    """Return the fewest votes that certify a pixel of a map: where no other is certified, and where all others are.
 
     The two differ by Holm's procedure alone, which lowers the cut-off with each pixel that it certifies. Where the
     first is draws + 1 no count certifies a pixel.
@@ -101,14 +101,14 @@ def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) ->
 
 
 def _holm(counts: np.ndarray, draws: int, tau: float, alpha: float) -> np.ndarray:
-    """Give each map's smallest certifying count by Holm's procedure: equal counts stand or fall together.
+    """Return each map's smallest certifying count by Holm's procedure: equal counts stand or fall together.
 
     Of pixels with one count the first to be tested has the strictest threshold, so that it speaks for all of them.
     """
     pixels = counts.shape[1]
     number = np.stack([np.bincount(of_map, minlength=draws + 1) for of_map in counts])
     surer = number[:, ::-1].cumsum(axis=1)[:, ::-1] - number
-    # Where no pixel has a count there is nothing to test: it stops nobody.
+    # Where no pixel has a count there is nothing to test: it stops no procedure.
     holds = (tails(draws, tau) <= alpha / np.maximum(pixels - surer, 1)) | (number == 0)
     run = np.logical_and.accumulate(holds[:, ::-1], axis=1).sum(axis=1)
     return draws + 1 - run

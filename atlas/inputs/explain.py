@@ -1,4 +1,4 @@
-"""Make maps of images by a method: reduce what it returns to one channel, enlarge it, and lend it to metrics."""
+"""Make maps of images by a method: reduce what it returns to one channel, enlarge it, and provide it to metrics."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,7 +10,7 @@ from atlas.inputs.summing import check_sum
 from atlas.model.arrays import Background, Images, Maps, Seeds, Targets
 from atlas.model.classifier import Classifier
 from atlas.model.layers import enlarged
-from atlas.study.problem import Fault
+from atlas.study.errors import Fault
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.seeds import generator
 
@@ -62,8 +62,8 @@ def swapped(maps: Tensor, seeds: list[int], *, remain: float, swap: float) -> Te
     return flat.view_as(maps)
 
 
-class Explain:
-    """Lend a family's methods to metrics that ask how maps change when the image or the classifier does.
+class Explainer:
+    """Provide a family's methods to metrics that ask how maps change when the image or the classifier does.
 
     What one method is asked about, the others of `methods` will be: their maps are made with it, so that the family's
     common work is done once, and are held until they have been given. Images that a map was used to make are asked
@@ -85,14 +85,14 @@ class Explain:
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
         self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
-        self._lent = {name: partial(self._explain, name) for name in self._methods}
+        self._provided = {name: partial(self._explain, name) for name in self._methods}
 
     def by(self, method: str) -> Callable[..., Maps]:
-        """Give the function that makes maps by one method: the same one whoever asks, so that what it gave is known.
+        """Return the function that makes maps by one method: the same one whoever asks, so that what it gave is known.
 
         explain(classifier, images, targets, seeds, alone=False)
         """
-        return self._lent[method]
+        return self._provided[method]
 
     def _explain(
         self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, alone: bool = False
@@ -110,7 +110,7 @@ class Explain:
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:
                 return self._given(method, place)
-        # Where no map is left there are errors alone; those of images that nobody asks about again would pile up.
+        # Where no map is left there are errors alone; those of images that are not asked for again would pile up.
         self._held = [held for held in self._held if any(isinstance(one, Tensor) for one in held[1].values())]
         self._held.append((asked, self._made(*asked, list(self._methods))))
         return self._given(method, -1)

@@ -41,7 +41,7 @@ class Split(NamedTuple):
         return values(self.store, "pixels", self.rows[positions])
 
     def at_a_time(self, multiple: int = 1) -> int:
-        """Say how many images are read at a time: a multiple of a number."""
+        """Return how many images are read at a time: a multiple of a number."""
         return max(1, READ_BYTES // max(1, int(np.prod(self.shape))) // multiple) * multiple
 
     def blocks(self, multiple: int = 1) -> Iterator[slice]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from atlas.model.cancelling import FEW, REASON, cancelled, exact, noise
 from atlas.model.classifier import Classifier
 from atlas.model.outputs import NotFinite
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 from atlas.study.schema.settings import Entry, canonical
 
 
@@ -21,8 +21,8 @@ def check_sum(
     Args:
         bound: The method.
         attributions: What it gave of a batch.
-        given: Evidence of the batch, by name.
-        call: Calls a method with evidence.
+        given: Inputs of the batch, by name.
+        call: Calls a method with inputs.
 
     Raises:
         Unsupported: so it is.
@@ -41,7 +41,7 @@ def check_sum(
 def _cancels(bound: Entry, classifier: Classifier, shape: tuple[int, ...], call: Callable) -> bool:
     images = noise(classifier, shape)
     with exact(classifier) as known, suppress(NotFinite):  # on noise; of the images, passes will tell
-        evidence = {"classifier": known, "images": images, "seeds": list(range(FEW)), "background": images}
-        evidence["targets"] = known.logits(images).argmax(1)
-        return cancelled(call(bound, evidence))
+        inputs = {"classifier": known, "images": images, "seeds": list(range(FEW)), "background": images}
+        inputs["targets"] = known.logits(images).argmax(1)
+        return cancelled(call(bound, inputs))
     return False

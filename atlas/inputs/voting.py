@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from atlas.inputs.certification import UNDEFINED
-from atlas.inputs.sparsify import scale_of, sparsify
+from atlas.inputs.top_k import scale_of, top_k
 from atlas.model.arrays import Images, Seeds, Targets
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Fault
+from atlas.study.errors import Fault
 from atlas.study.seeds import generator
 
 
@@ -26,8 +26,8 @@ def votes(
     form: Literal["strict", "strict_rectified", "authors"],
     sigma: float,
     levels: list[int],
-    first: int,
-    rest: int,
+    n0: int,
+    n: int,
 ) -> dict[str, Any]:
     """Count in how many noisy copies' maps each pixel is at the top, in full batches over images and copies.
 
@@ -39,11 +39,11 @@ def votes(
         classifier, images, targets, seeds: Of the rows.
         explain: What makes maps, by method.
         passes: Those that each method takes are added.
-        form: How the top of a map is told (atlas.inputs.sparsify).
+        form: How the top of a map is told (atlas.inputs.top_k).
         sigma: Standard deviation of the noise, in intensities.
         levels: Shares of the pixels that are the top, in percent.
-        first: Copies that say which label is tested.
-        rest: Copies that test it.
+        n0: Copies that say which label is tested.
+        n: Copies that test it.
 
     Returns:
         For each method its counts, or what it raised: Unsupported or whatever else; the counts of the others are none
@@ -53,10 +53,10 @@ def votes(
     Raises:
         Fault: a method did what it must not.
     """
-    rows, number, device = len(images), copies(form=form, first=first, rest=rest), images.device
+    rows, number, device = len(images), copies(form=form, n0=n0, n=n), images.device
     row = torch.arange(rows, device=device).repeat_interleave(number)
-    draw = torch.arange(first + rest - number, first + rest, device=device).repeat(rows)  # -1 is the image itself
-    counts = {name: _Counts(images, form, levels, first) for name in explain}
+    draw = torch.arange(n0 + n - number, n0 + n, device=device).repeat(rows)  # -1 is the image itself
+    counts = {name: _Counts(images, form, levels, n0) for name in explain}
     raised: dict[str, Exception] = {}
     for start in range(0, len(row), classifier.batch):
         r, d = row[start : start + classifier.batch], draw[start : start + classifier.batch]
@@ -85,9 +85,9 @@ def noised(images: Tensor, seeds: list[int], row: Tensor, draw: Tensor, sigma: f
     return images[row] + sigma * torch.stack(noise).to(images.device)
 
 
-def copies(*, form: str, first: int, rest: int, **others: object) -> int:
-    """Say how many maps a row takes: of its noisy copies and, for the authors' scale, of the image itself."""
-    return first + rest + (form == "authors")
+def copies(*, form: str, n0: int, n: int, **others: object) -> int:
+    """Return how many maps a row takes: of its noisy copies and, for the authors' scale, of the image itself."""
+    return n0 + n + (form == "authors")
 
 
 class _Counts:
@@ -108,7 +108,7 @@ class _Counts:
         clean = draw < 0
         self._scales[row[clean]] = scale_of(maps[clean])
         row, draw, maps = row[~clean], draw[~clean], maps[~clean]
-        tops, ties = sparsify(maps, levels=self._levels, form=self._form, scales=self._scales[row])
+        tops, ties = top_k(maps, levels=self._levels, form=self._form, scales=self._scales[row])
         self._votes.index_add_(0, 2 * row + (draw >= self._first), tops.byte())
         self._tied.index_add_(0, row, ties.int())
 

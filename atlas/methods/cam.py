@@ -93,7 +93,7 @@ def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: 
         layer: Of the activations.
 
     Returns:
-        Maps of at least 0; 0 everywhere where all evidence is negative. On a network of global average pooling and
+        Maps of at least 0; 0 everywhere where all inputs are negative. On a network of global average pooling and
         a linear layer this is ReLU(CAM)/hw.
 
     Raises:
@@ -251,7 +251,7 @@ def _gradcam(features: Features, gradients: Features) -> Tensor:
 
 
 def _component(features: Features) -> Tensor:
-    """Give each place's coordinate along the first principal component, in double on the way."""
+    """Return each place's coordinate along the first principal component, in double on the way."""
     places = features.flatten(2).mT.double()
     places = places - places.mean(1, keepdim=True)
     # The smaller of the two Gram matrices has the same singular values.

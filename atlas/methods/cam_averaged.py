@@ -17,8 +17,8 @@ from atlas.methods.shared.checks import check_at_least
 from atlas.methods.shared.fill import color
 from atlas.methods.shared.masks.feature import clean_features
 from atlas.model.arrays import Background, Features, Images, LayerAttributions, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 from atlas.study import seeds as draws
 
 ATTRS = {
@@ -220,7 +220,7 @@ def _background(classifier: Classifier, background: Background, layer: str) -> F
 
 
 def _both(classifier: Classifier, layer: str) -> Callable[..., Iterable[tuple[Tensor, Tensor]]]:
-    """Give the function that takes activations and gradients at images, for `gradients`."""
+    """Return the function that takes activations and gradients at images, for `gradients`."""
     return lambda points, classes, *_: zip(
         *classifier.features_and_gradients(points, classes, layer, "logit"), strict=True
     )

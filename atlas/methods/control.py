@@ -7,7 +7,7 @@ from torch import Tensor
 
 from atlas.model.arrays import Attributions, Images, Seeds
 from atlas.study import seeds as draws
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 ATTRS = {
     "uniform": {

@@ -7,8 +7,8 @@ from torch import Tensor
 from atlas.methods.shared.checks import check_baseline
 from atlas.methods.shared.fill import color
 from atlas.model.arrays import Images, LayerAttributions, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 ATTRS = {
     "gradient": {
@@ -121,7 +121,7 @@ def guided_backprop(
 
 
 def _kept(gradients: Tensor, sign: str) -> Tensor:
-    """Give gradients as they are, those above 0, those below 0 (the others 0), or their absolute values."""
+    """Return gradients as they are, those above 0, those below 0 (the others 0), or their absolute values."""
     if sign == "positive":
         return gradients.clamp(min=0)
     if sign == "negative":

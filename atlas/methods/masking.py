@@ -11,8 +11,8 @@ from atlas.methods.shared.masks.cells import averaged, check_cells, mask_maker, 
 from atlas.methods.shared.masks.masking import answers
 from atlas.methods.shared.masks.windows import covering, spread_over
 from atlas.model.arrays import Attributions, Images, Logits, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 ATTRS = {
     "occlusion": {

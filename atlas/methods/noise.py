@@ -6,7 +6,7 @@ from atlas.methods.shared.guide import check_guide, guide
 from atlas.methods.shared.noise import by_normalized, noisy_gradients
 from atlas.model.arrays import Attributions, Images, Seeds, Targets
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 ATTRS = {
     "smoothgrad": {
@@ -119,7 +119,7 @@ def vargrad(
         Attributions of at least 0. Without spread, and by its own extent for an image of one color, they are 0.
     """
     if samples < 2:
-        raise Problem(f"vargrad: the setting 'samples' is {samples}, expected at least 2: it takes a variance")
+        raise UserError(f"vargrad: the setting 'samples' is {samples}, expected at least 2: it takes a variance")
     return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).variance
 
 
@@ -159,7 +159,7 @@ def gag(
 
     Differs from the authors' code: a mean where it sums, so that samples does not scale the map; gradients are by
     intensity, but the floor `raw` is, as the code's, the variance of those by the normalized image. It depends on the
-    scale of the logits. The code's range is that of the company (`extent: batch`, where photographs are its company).
+    scale of the logits. The code's range is that of the whole batch (`extent: batch`, where photographs are the batch).
     """
     check_guide("gag", percentile, "samples", samples)
     moments = noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output)

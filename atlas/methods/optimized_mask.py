@@ -12,7 +12,7 @@ from atlas.methods.shared.masks.optimized import Pooling, Pyramid, largest
 from atlas.model.arrays import Attributions, Images, Seeds, Targets
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 ATTRS = {
     "meaningful_perturbation": {
@@ -215,7 +215,8 @@ def _kept(
 
 
 def _enlargement(cells: int, side: int) -> Tensor:
-    """Give the matrix that enlarges a row of cells bilinearly, the first and last cell at the first and last pixel."""
+    """Return the matrix that enlarges a row of cells bilinearly, the first and last cell at the first and last
+    pixel."""
     places = np.linspace(0, cells - 1, side)
     return torch.from_numpy(np.maximum(1 - np.abs(places[:, None] - np.arange(cells)), 0))
 
@@ -246,4 +247,4 @@ def _variation_slopes(masks: Tensor, power: float) -> Tensor:
 
 def _check(function: str, name: str, value: object, good: bool, accepted: str) -> None:
     if not good:
-        raise Problem(f"{function}: the setting '{name}' is {value}, expected {accepted}")
+        raise UserError(f"{function}: the setting '{name}' is {value}, expected {accepted}")

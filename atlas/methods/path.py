@@ -14,8 +14,8 @@ from atlas.methods.shared.path import baselines as absent
 from atlas.methods.shared.path import by_images, integrate
 from atlas.methods.shared.terms import Terms
 from atlas.model.arrays import Attributions, Background, Images, LayerAttributions, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 from atlas.study import seeds as draws
 
 ATTRS = {

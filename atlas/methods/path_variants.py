@@ -15,9 +15,9 @@ from atlas.methods.shared.path import baselines, by_images, integrate
 from atlas.methods.shared.regions import ranked, regions
 from atlas.methods.shared.terms import Terms
 from atlas.model.arrays import Attributions, Images, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 ATTRS = {
     "guided_ig": {
@@ -87,7 +87,7 @@ def guided_ig(
     check_guide("guided_ig", percentile, "steps", steps)
     for name, share in (("fraction", fraction), ("max_distance", max_distance)):
         if not 0 <= share <= 1:
-            raise Problem(f"guided_ig: the setting '{name}' is {share}, expected 0 to 1")
+            raise UserError(f"guided_ig: the setting '{name}' is {share}, expected 0 to 1")
 
     terms = _guided_path(classifier, images, targets, steps, baseline, fraction, max_distance, output)
     return terms.total(sign, percentile, floor)
@@ -130,7 +130,7 @@ def blur_ig(
     """
     check_at_least("blur_ig", "steps", steps, 1)
     if not max_sigma > 0:
-        raise Problem(f"blur_ig: the setting 'max_sigma' is {max_sigma}, expected above 0")
+        raise UserError(f"blur_ig: the setting 'max_sigma' is {max_sigma}, expected above 0")
     check_guide("blur_ig", percentile, "steps", steps)
     return _blurring(classifier, images, targets, steps, max_sigma, output).total(sign, percentile, floor)
 
@@ -146,7 +146,7 @@ def xrai(
     dilation: int,
     min_pixels: int,
 ) -> Attributions:
-    """Give whole regions of the image the mean of their integrated gradients.
+    """Return whole regions of the image the mean of their integrated gradients.
 
     From black and from white baselines: the mean of the two integrated gradients, its largest value over channels.
     Regions are the segments of Felzenszwalb and Huttenlocher at scales 50, 100, 150, 250, 500 and 1200 (σ 0.8, at
@@ -170,7 +170,7 @@ def xrai(
     check_at_least("xrai", "steps", steps, 1)
     check_at_least("xrai", "min_pixels", min_pixels, 1)
     if dilation < 0:
-        raise Problem(f"xrai: the setting 'dilation' is {dilation}, expected at least 0")
+        raise UserError(f"xrai: the setting 'dilation' is {dilation}, expected at least 0")
     ends = images.new_tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, *images.shape[1:])
     pixels = integrate(
         images,

@@ -15,7 +15,7 @@ from atlas.methods.shared.relevance.rescale import Rescaled
 from atlas.methods.shared.relevance.rules import ruled
 from atlas.model.arrays import Attributions, Images, LayerAttributions, Targets
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 ATTRS = {
     "lrp": {
@@ -66,7 +66,7 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     where a residual sum cancels, are held from 0 by 1e-6.
     """
     if not epsilon > 0:
-        raise Problem(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
+        raise UserError(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
     network = ruled(classifier, epsilon, layer, tuple(images.shape[1:]))
     kept: list[Tensor] = []
 

@@ -13,7 +13,7 @@ from atlas.methods.shared.fill import color
 from atlas.methods.shared.masks.masking import alike
 from atlas.model.arrays import Attributions, Images, Seeds, Targets
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.seeds import rng
 
 ATTRS = {
@@ -66,7 +66,7 @@ def lime(
     check_at_least("lime", "samples", samples, 1)
     check_at_least("lime", "superpixels", superpixels, 1)
     if not width > 0:
-        raise Problem(f"lime: the setting 'width' is {width}, expected above 0")
+        raise UserError(f"lime: the setting 'width' is {width}, expected above 0")
     groups = alike(images, seeds)
     firsts = [rows[0] for rows in groups]
     parts = [_segments(images[row], superpixels, compactness, sigma) for row in firsts]

@@ -7,8 +7,8 @@ from torch import Tensor
 from atlas.metrics.shared.curves import End, clean, end, switching_curves
 from atlas.metrics.shared.rows import at_least
 from atlas.model.arrays import Curves, Images, Maps, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 ATTRS = {
     "perturbation": {

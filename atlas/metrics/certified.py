@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 
 from atlas.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
-from atlas.inputs.sparsify import scale_of, sparsify
+from atlas.inputs.top_k import scale_of, top_k
 from atlas.metrics.shared.certified import certified, parted, share, share_of
 from atlas.metrics.shared.outputs import clean_logits, color, output_of, outputs
 from atlas.metrics.shared.rows import finite
@@ -242,7 +242,7 @@ def certified_consistency(
     tops = []
     for one in votes:
         scales = scale_of(maps) if one.form == "authors" else None
-        top, _ = sparsify(maps, levels=one.levels, form=one.form, scales=scales)
+        top, _ = top_k(maps, levels=one.levels, form=one.form, scales=scales)
         tops += [top] * len(tau)
     found = share(marks == torch.stack(tops, dim=1).to(marks.dtype), marks != ABSTAINED)
     return torch.where(finite(maps)[:, None, None], found, torch.nan)

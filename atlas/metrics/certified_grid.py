@@ -105,7 +105,7 @@ def certified_nothing(
     alpha: float,
     correction: Literal["bonferroni", "holm", "none"],
 ) -> Certified:
-    """Tell maps of grids that have no pixel certified important.
+    """Return which maps of grids have no pixel certified important.
 
     Returns:
         1 where there is none, else 0; lower is better. Never undefined.

@@ -1,4 +1,4 @@
-"""Say how much of what a map shares out arrives in it."""
+"""How much of what a map shares out arrives in it."""
 
 import torch
 
@@ -19,7 +19,7 @@ ATTRS = {
 
 
 def kept_share(maps: Maps, images: Images, targets: Targets, classifier: Classifier) -> Scores:
-    """Say which share of the target's logit a map sums to.
+    """Return which share of the target's logit a map sums to.
 
         Σ a / f(x)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from atlas.metrics.shared.curves import End, clean, end, schedule, switching_curves
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 ATTRS = {
     "deletion": {

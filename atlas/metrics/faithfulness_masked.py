@@ -10,8 +10,8 @@ from atlas.metrics.shared.outputs import clean_logits, color, output_of
 from atlas.metrics.shared.rows import by_row
 from atlas.metrics.shared.scaled import pearson, scaled
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 ATTRS = {
     "average_drop": {
@@ -194,7 +194,7 @@ def _drop(masked: Masked) -> Tensor:
 
 
 def _spread(masked: Masked, scores: Tensor, count: int) -> Tensor:
-    """Give each row its score, and NaN to those whose map cannot be scaled."""
+    """Assign each row its score, and NaN to those whose map cannot be scaled."""
     spread = torch.full((count,), torch.nan, device=scores.device)
     spread[masked.rows] = scores
     return spread

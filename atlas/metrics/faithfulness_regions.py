@@ -13,9 +13,9 @@ from atlas.metrics.shared.rows import at_least, by_row, finite
 from atlas.metrics.shared.scaled import pearson
 from atlas.metrics.shared.segments import segmented, turns
 from atlas.model.arrays import AllImages, AllMaps, Images, Maps, Scores, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 ATTRS = {
     "faithfulness_estimate": {

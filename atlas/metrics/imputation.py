@@ -8,8 +8,8 @@ from atlas.metrics.shared.imputed import imputed
 from atlas.metrics.shared.order import ranking
 from atlas.metrics.shared.rows import finite
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 from atlas.study.seeds import normal
 
 ATTRS = {
@@ -142,7 +142,7 @@ def _left(
     shares: list[float],
     noise: float,
 ) -> Tensor:
-    """Give the probability that is left at each share, one full batch of (image, share) at a time."""
+    """Return the probability that is left at each share, one full batch of (image, share) at a time."""
     counts = _counts(shares, noise, maps[0].numel())
     device, removed = classifier.device, torch.tensor(counts)
     images, targets, removed = images.to(device), targets.to(device), removed.to(device)
@@ -164,7 +164,7 @@ def _left(
 
 @shared(calls=2)  # both orders, and metrics on fewer images take turns
 def _ranks(maps: Tensor, seeds: Seeds) -> Tensor:
-    """Give each pixel its place in the order."""
+    """Assign each pixel its place in the order."""
     order = ranking(maps, seeds)
     return torch.empty_like(order).scatter_(
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)

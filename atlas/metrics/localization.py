@@ -199,7 +199,7 @@ def _used(boxes: Tensor) -> Tensor:
 
 
 def _beyond(position: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Say by how many pixels a position misses an interval whose end is one past its last pixel."""
+    """Return by how many pixels a position misses an interval whose end is one past its last pixel."""
     return torch.maximum(low - position, position - (high - 1)).clamp(min=0)
 
 
@@ -228,7 +228,7 @@ def _box_hits(one: np.ndarray, boxes: np.ndarray, thresholds: int, iou: float) -
 
 
 def _largest_is_right(mask: np.ndarray, parts: np.ndarray, right: np.ndarray) -> np.bool_:
-    """Say whether the part within the largest contour has a right box.
+    """Return whether the part within the largest contour has a right box.
 
     The largest contour is the outer one of some part. Where all parts are right, or none, it need not be looked for:
     noisy maps fall into hundreds of parts, and contours are slow.
@@ -254,7 +254,7 @@ def _estimated(around: np.ndarray, grey: np.ndarray) -> np.ndarray:
 
 
 def _overlap(estimated: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Give, of each estimated box, both corners inclusive, the best intersection over union with half-open boxes."""
+    """Return for each estimated box, both corners inclusive, the best intersection over union with half-open boxes."""
     low, high = estimated[:, None, :2], estimated[:, None, 2:] + 1
     both = (np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2])).clip(min=0).prod(axis=2)
     area = (high - low).prod(axis=2) + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

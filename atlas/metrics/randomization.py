@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from atlas.metrics.shared.rows import at_least
 from atlas.metrics.shared.similarity import similarities
 from atlas.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 from atlas.study.seeds import generator, uniform
 
 ATTRS = {
@@ -131,7 +131,7 @@ def _randomized(classifier: Classifier) -> dict[tuple[int, str, int], list[Class
 
 
 def _drawn_anew(classifier: Classifier, parts: int, order: str, seed: int) -> list[Classifier]:
-    """Give the classifiers of every step. All methods and batches ask the same ones."""
+    """Return the classifiers of every step. All methods and batches ask the same ones."""
     at_least(1, "model_randomization", "parts", parts)
 
     def alter(network: nn.Module, step: int) -> None:

@@ -11,8 +11,8 @@ from atlas.metrics.shared.outputs import color, outputs
 from atlas.metrics.shared.rows import at_least, by_row
 from atlas.metrics.shared.scaled import scaled
 from atlas.model.arrays import Curves, Images, Maps, Scores, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 ATTRS = {
     "rcap": {
@@ -143,12 +143,12 @@ def _rates(lower: float, interval: float) -> list[float]:
 
 
 def _place(pixels: int, rate: float) -> int:
-    """Give the place of a rate's threshold among values in ascending order."""
+    """Return the place of a rate's threshold among values in ascending order."""
     return max(int(pixels * rate), 1) - 1
 
 
 def _distinct(thresholds: Tensor) -> Tensor:
-    """Say which levels are used: all but a first one at 1, where there are others and no two are equal."""
+    """Return which levels are used: all but a first one at 1, where there are others and no two are equal."""
     used = torch.ones_like(thresholds, dtype=torch.bool)
     if thresholds.shape[1] > 1:
         used[:, 0] = (thresholds[:, 0] < 1) | (thresholds[:, 1:] == thresholds[:, :-1]).any(dim=1)
@@ -182,7 +182,7 @@ def _levels(
     before: Tensor,
     after: Tensor,
 ) -> Tensor:
-    """Give the probability of images whose pixels above each threshold are those of `after`; NaN if there is none.
+    """Return the probability of images whose pixels above each threshold are those of `after`; NaN if there is none.
 
     Levels are nested, so those of equal thresholds are one image, which is looked at once.
     """

@@ -12,8 +12,8 @@ from torch import Tensor
 from atlas.metrics.shared.perturbed import Copies, check, distances, ends, of_noise, replaced, settled
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 ATTRS = {
     "relative_input_stability_quantus": {

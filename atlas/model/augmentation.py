@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def augmented(pixels: Tensor, draws: torch.Generator, *, shift: int, mirror: bool, exchanged: list[int]) -> Tensor:
@@ -39,18 +39,18 @@ def check_recipe(recipe: dict, images: tuple[int, ...], where: str) -> None:
         where: The entry of params.yaml.
 
     Raises:
-        Problem: a batch of more images than there are, a shift beyond the image, or channels that it does not have.
+        UserError: a batch of more images than there are, a shift beyond the image, or channels that it does not have.
     """
     count, channels, *sides = images
     batch, shift, exchanged = recipe["batch"], recipe["shift"], recipe["exchanged"]
     if batch > count:
-        raise Problem(
+        raise UserError(
             f"params.yaml: {where}: batch = {batch}, but there are {count} training images; expected at most that"
         )
     if shift >= min(sides):
-        raise Problem(
+        raise UserError(
             f"params.yaml: {where}: shift = {shift}; expected less than {min(sides)}, the images' lesser side"
         )
     if len(set(exchanged)) < len(exchanged) or not all(0 <= channel < channels for channel in exchanged):
         due = f"different channels of the images, 0 to {channels - 1}"
-        raise Problem(f"params.yaml: {where}: exchanged = {exchanged}; expected {due}, or [] for none")
+        raise UserError(f"params.yaml: {where}: exchanged = {exchanged}; expected {due}, or [] for none")

@@ -1,4 +1,4 @@
-"""Tell sums over features that are 0 in exact arithmetic, of which rounding alone would be left.
+"""Detect sums over features that are 0 in exact arithmetic, so that only rounding would be left.
 
 What a layer normalization alone looks at may be scaled, and shifted, without any change behind it. So there g · A sums
 to 0 over a place's features, and so does g, whatever the image: a map of such sums is noise.
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from atlas.model.arrays import Features, Images
 from atlas.model.classifier import Classifier
 from atlas.model.outputs import NotFinite
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 from atlas.study.seeds import uniform
 
 # |Σ| / Σ| | below which a sum is called 0. Where terms do not cancel it is about 1/√features, 0.02 for 2048 of them.
@@ -48,7 +48,7 @@ def check_terms(
 
 
 def cancelled(terms: Tensor) -> bool:
-    """Say whether terms cancel in their sum over the second dimension, at all places of all images."""
+    """Return whether terms cancel in their sum over the second dimension, at all places of all images."""
     whole = terms.double().abs().sum(1)
     ratios = (terms.double().sum(1).abs() / whole)[whole > 0]
     return len(ratios) >= FEW and bool((ratios < LEAST).all())
@@ -62,7 +62,7 @@ REASON = (
 
 @contextmanager
 def exact(classifier: Classifier) -> Iterator[Classifier]:
-    """Give a classifier of the same network in float64, whose layer normalizations lose no scale, for a few images."""
+    """Yield a classifier of the same network in float64, whose layer normalizations lose no scale, for a few images."""
     made = classifier.altered(lambda network: None, precision="float64", batch=FEW)
     made.passes = dict(made.passes)  # of a check, which are no passes of a method's
     with _Scaled():
@@ -70,7 +70,7 @@ def exact(classifier: Classifier) -> Iterator[Classifier]:
 
 
 def noise(classifier: Classifier, shape: tuple[int, ...]) -> Images:
-    """Give a few images of noise."""
+    """Return a few images of noise."""
     return uniform(list(range(FEW)), "cancelling", 0, shape).to(classifier.device)
 
 

@@ -1,7 +1,7 @@
 """Run a classifier: images in [0, 1] to logits, gradients and features, in batches of one fixed size.
 
-At a fixed batch shape and thread count a row's logits and gradients are bit for bit the same in any position and any
-company; at another batch size they differ in the last digits. So every pass has the same number of rows, the last
+At a fixed batch shape and thread count a row's logits and gradients are bit for bit the same in any position of any
+batch; at another batch size they differ in the last digits. So every pass has the same number of rows, the last
 one padded, and a map comes out the same whether its image is computed alone, in a full batch, or after a restart.
 """
 
@@ -19,10 +19,10 @@ from atlas.model.batches import batched
 from atlas.model.graph.beside import described, packed, sizes, unpacked
 from atlas.model.graph.cuts import Cuts
 from atlas.model.graph.cutting import Halves, graph_of
-from atlas.model.graph.folding import arranged, rectify, relus
+from atlas.model.graph.fuse import arranged, rectify, relus
 from atlas.model.layers import Layout, gridded, last_linear, ungridded
 from atlas.model.outputs import finite, reading, shaped
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 # float64 is for checks alone: no study may ask for it.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -55,7 +55,7 @@ class Classifier:
         self._cut("input")
 
     def altered(self, alter: Callable[[nn.Module], None], **engine: Any) -> "Classifier":
-        """Give a classifier of an altered copy of the network, on another engine; its passes count as this one's."""
+        """Return a classifier of an altered copy of the network, on another engine; its passes count as this one's."""
         given = {**self._engine, **engine}
         network = deepcopy(self._network).to("cpu", torch.promote_types(DTYPES[given["precision"]], torch.float32))
         alter(network)
@@ -65,12 +65,12 @@ class Classifier:
         return made
 
     def logits(self, images: Images) -> Logits:
-        """Give the logits of every class."""
+        """Return the logits of every class."""
         with torch.no_grad():
             return self._passes(lambda part: self._logits(part), images)
 
     def probabilities(self, images: Images) -> Logits:
-        """Give the probability of every class."""
+        """Return the probability of every class."""
         return self.reading.probabilities(self.logits(images))
 
     def gradient(self, images: Images, targets: Targets, output: str) -> Images:
@@ -89,7 +89,7 @@ class Classifier:
         return self._passes(of, images, targets, backward=True)
 
     def features(self, images: Images, layer: str) -> tuple[Features, Tensor]:
-        """Give a layer's activations, and beside them what `head` needs too.
+        """Return a layer's activations, and beside them what `head` needs too.
 
         Beside them are what its tokens of no place hold, and what else passes by the layer: numbers, a row an image.
         """
@@ -112,7 +112,7 @@ class Classifier:
     def features_and_gradients(
         self, images: Images, targets: Targets, layer: str, output: str
     ) -> tuple[Features, Features]:
-        """Give a layer's activations and the gradient of the target's output by them.
+        """Return a layer's activations and the gradient of the target's output by them.
 
         At the layer `input`: the normalized image and the gradient by that.
         """
@@ -128,7 +128,7 @@ class Classifier:
         return self._passes(both, images, targets, backward=True)
 
     def head(self, features: Features, beside: Tensor, layer: str) -> Logits:
-        """Give the logits of a layer's activations: a pass of what follows it, counted apart but for `input`."""
+        """Return the logits of a layer's activations: a pass of what follows it, counted apart but for `input`."""
         after = self._cut(layer).after
 
         def of(part: Tensor, others: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class Classifier:
                 hook.remove()
 
     def graph(self, layer: str, shape: tuple[int, ...] | None = None) -> torch.fx.GraphModule:
-        """Give the way from a layer's activations to logits as a new graph over the same layers.
+        """Return the way from a layer's activations to logits as a new graph over the same layers.
 
         Raises:
             Unsupported: the network cannot be traced, or its logits depend on what passes by the layer.
@@ -212,11 +212,11 @@ class Classifier:
         return self.batched(of, images, *others)
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Give what the network sees of images."""
+        """Return what the network sees of images."""
         return self._placed((images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1))
 
     def head_weights(self, layer: str, shape: tuple[int, ...] | None = None) -> HeadWeights:
-        """Give the final linear layer's weights, where after a layer come global average pooling and that one alone.
+        """Return the final linear layer's weights, where after a layer come global average pooling and that one alone.
 
         Raises:
             Unsupported: anything else comes, so that no weight belongs to a feature.
@@ -277,7 +277,7 @@ class Classifier:
         return tensor.to(self._dtype, memory_format=torch.channels_last if fast else torch.contiguous_format)
 
     def _layout(self, layer: str, activations: Tensor, images: Tensor) -> Layout:
-        """Say how a layer's activations hold features of rows and columns."""
+        """Return how a layer's activations hold features of rows and columns."""
         if len(activations) != len(images):
             raise Unsupported(f"its layer {layer} gives {len(activations)} rows for {len(images)} images")
         known = ("layout", layer, tuple(activations.shape[1:]), tuple(images.shape[1:]))
@@ -293,7 +293,7 @@ class Classifier:
         return self._cuts[layer]
 
     def _traced(self, layer: str, kind: str, shape: tuple[int, ...] | None) -> torch.fx.GraphModule:
-        """Give what follows a layer, if all of it is known."""
+        """Return what follows a layer, if all of it is known."""
         after = self._cut(layer, shape).after
         self._layers.check_known(after, kind)
         return after

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from atlas.model.arrays import Images, Logits
 from atlas.model.classifier import DTYPES, Classifier
 from atlas.model.outputs import shaped
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.seeds import uniform
 
 # By how much, as a share of the largest logit, folding and another order of sums may move a logit in float32.
@@ -52,7 +52,8 @@ def compared(
         `images`, their number.
 
     Raises:
-        Problem: the network does not take the images, gives no logits, an image's logits are not its alone, or those of
+        UserError: the network does not take the images, gives no logits, an image's logits are not its alone, or those
+        of
             the other differ.
     """
     images = images.to(engine["device"])
@@ -78,37 +79,37 @@ def compared(
 
 @contextmanager
 def taking(name: str, shape: tuple[int, ...]) -> Iterator[None]:
-    """Tell what a network raises at images of a shape (channel, y, x) as a Problem in one line."""
+    """Yield what a network raises at images of a shape (channel, y, x) as a UserError in one line."""
     try:
         yield
-    except Problem:
+    except UserError:
         raise
     except Exception as error:  # whatever a network may raise
         told = " ".join(f"{type(error).__name__}: {error}".split())
         size = " x ".join(map(str, shape))
-        raise Problem(
+        raise UserError(
             f"classifier {name}: its network does not take images of {size} (channel, y, x): {told:.300}"
         ) from error
 
 
 def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
-    """Give a network's logits of normalized images.
+    """Return a network's logits of normalized images.
 
     Raises:
-        Problem: it gives something else: no tensor, no row of numbers for each image, a single one, probabilities, or
+        UserError: it gives something else: no tensor, no row of numbers for each image, a single one, probabilities, or
             numbers that are not finite.
     """
     with torch.no_grad():
         found = shaped(name, network(normalized), len(normalized))
     if found.shape[1] < 2:
         told = "its network gives one logit an image, expected one for each of two classes or more"
-        raise Problem(f"classifier {name}: {told}: of a logit z `output: sigmoid` makes two")
+        raise UserError(f"classifier {name}: {told}: of a logit z `output: sigmoid` makes two")
     if (found >= 0).all() and ((found.sum(1) - 1).abs() <= CLOSE).all():
         told = "its outputs are at least 0 and sum to 1 for each image"
-        raise Problem(f"classifier {name}: {told}; expected logits: leave out the softmax at the network's end")
+        raise UserError(f"classifier {name}: {told}; expected logits: leave out the softmax at the network's end")
     if (found <= 0).all() and (found.logsumexp(1).abs() <= CLOSE).all():
         told = "its outputs are the logarithms of numbers that sum to 1 for each image"
-        raise Problem(f"classifier {name}: {told}; expected logits: leave out the log_softmax at the network's end")
+        raise UserError(f"classifier {name}: {told}; expected logits: leave out the log_softmax at the network's end")
     return found
 
 
@@ -118,13 +119,13 @@ def check_no_sigmoids(name: str, logits: Logits) -> None:
     Of two classes whose logits are −z/2 and z/2, as `output: sigmoid` makes them, it is z that is looked at.
 
     Raises:
-        Problem: they are taken for sigmoids.
+        UserError: they are taken for sigmoids.
     """
     if logits.shape[1] == 2 and bool((logits[:, 0] == -logits[:, 1]).all()):
         logits = 2 * logits[:, 1]
     if logits.numel() >= ENOUGH and bool(((logits >= 0) & (logits <= 1)).all()):
         told = f"its outputs for {len(logits)} images are all from 0 to 1, as probabilities by sigmoid are"
-        raise Problem(f"classifier {name}: {told}; expected logits: leave out the sigmoid at the network's end")
+        raise UserError(f"classifier {name}: {told}; expected logits: leave out the sigmoid at the network's end")
 
 
 def _check_held(
@@ -135,11 +136,11 @@ def _check_held(
     found = logits(name, other.float().to(images.device).eval(), (images - center) / scale)
     if _share(found, expected) > TOLERANCE:
         told = "its logits depend on numbers drawn when it is built, which its weights do not hold"
-        raise Problem(f"classifier {name}: {told}: make them persistent buffers, or modules")
+        raise UserError(f"classifier {name}: {told}: make them persistent buffers, or modules")
 
 
 def _difference(classifier: Classifier, images: Images, expected: Logits) -> float | None:
-    """Give the largest difference of logits as a share of the largest; None where there is no finite one."""
+    """Return the largest difference of logits as a share of the largest; None where there is no finite one."""
     try:
         found = classifier.logits(images)
     except Exception:  # whatever a fast form may raise where the network as it was built does not
@@ -150,7 +151,7 @@ def _difference(classifier: Classifier, images: Images, expected: Logits) -> flo
 def _gradient_difference(
     name: str, network: nn.Module, images: Images, targets: Tensor, about: dict[str, Any]
 ) -> float | None:
-    """Give the largest difference of gradients as a share of the largest; None where a form gives no gradient.
+    """Return the largest difference of gradients as a share of the largest; None where a form gives no gradient.
 
     In float32 a ReLU whose input is about 0 may be on in one form and off in the other: where they differ, float64
     tells, if the network runs in it.
@@ -176,10 +177,10 @@ def _gradient_difference(
 
 
 def _steady(name: str, network: nn.Module, images: Images, mean: list[float], std: list[float]) -> Logits:
-    """Give the logits of a network as it was built, in float32, where each image's are its alone, at any time.
+    """Return the logits of a network as it was built, in float32, where each image's are its alone, at any time.
 
     Raises:
-        Problem: they depend on the other images of its batch, or on earlier calls.
+        UserError: they depend on the other images of its batch, or on earlier calls.
     """
     network = deepcopy(network).float().to(images.device).eval()
     center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
@@ -189,12 +190,12 @@ def _steady(name: str, network: nn.Module, images: Images, mean: list[float], st
         alone = torch.cat([logits(name, network, (one[None] - center) / scale) for one in images])
     if _share(again, found) > TOLERANCE or _share(alone, found) > TOLERANCE:
         told = "an image's logits depend on the other images of its batch, or on earlier calls"
-        raise Problem(f"classifier {name}: {told}; expected a network whose logits of an image are always the same")
+        raise UserError(f"classifier {name}: {told}; expected a network whose logits of an image are always the same")
     return found
 
 
 def _share(found: Tensor, expected: Tensor) -> float:
-    """Give the largest difference as a share of the largest number; infinity where the shapes differ."""
+    """Return the largest difference as a share of the largest number; infinity where the shapes differ."""
     if found.shape != expected.shape:
         return math.inf
     scale = expected.double().abs().max().clamp(min=torch.finfo(torch.float32).tiny)

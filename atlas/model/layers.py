@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn.functional import interpolate
 
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 SHOWN = 8  # steps of a head
 
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
 
 
 def gridded(activations: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
-    """Give activations as (image, feature, row, column), and the tokens of no place, if there are any."""
+    """Return activations as (image, feature, row, column), and the tokens of no place, if there are any."""
     if layout.kind == "first":
         return activations, None
     if layout.kind == "last":
@@ -45,7 +45,7 @@ def ungridded(features: Tensor, tokens: Tensor | None, layout: Layout) -> Tensor
 
 
 def last_linear(graph: GraphModule) -> nn.Linear:
-    """Give the linear layer of a graph that is global average pooling and that one alone, found by features of noise.
+    """Return the linear layer of a graph that is global average pooling and that one alone, found by features of noise.
 
     Raises:
         Unsupported: it is anything else, so that no weight belongs to a feature.

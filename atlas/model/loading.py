@@ -16,11 +16,11 @@ from atlas.model.classifier import Classifier
 from atlas.model.comparing import COMPARED, compared, logits, taking
 from atlas.model.outputs import selected
 from atlas.study import cards
+from atlas.study.errors import UserError
 from atlas.study.params import bound_network, find
-from atlas.study.problem import Problem
 from atlas.study.seeds import uniform
 
-# Watches while the function of a family is found and called, and raises a Problem if that reads what no key holds.
+# Watches while the function of a family is found and called, and raises a UserError if that reads what no key holds.
 Watch = Callable[[str, str, list[Path]], AbstractContextManager[None]]
 
 SIDE = 64  # pixels of a side of images of noise, where neither the card nor the network says which it takes
@@ -40,7 +40,7 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
         watch: While the network is built: `atlas.inputs.audit.building`.
 
     Raises:
-        Problem: a file is missing or damaged, or the weights are not those of the network that params.yaml describes.
+        UserError: a file is missing or damaged, or the weights are not those of the network that params.yaml describes.
     """
     card = cards.read(folder)
     mean, std = cards.normalization(folder)
@@ -49,10 +49,14 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
     try:
         module.load_state_dict(read_weights(data))
     except SafetensorError as error:
-        raise Problem(f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.prepare again") from None
+        raise UserError(
+            f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.prepare again"
+        ) from None
     except RuntimeError as mismatch:
         told = " ".join(str(mismatch).split())
-        raise Problem(f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {told}") from None
+        raise UserError(
+            f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {told}"
+        ) from None
     about = {"mean": mean, "std": std, "engine": engine}
     known = card.get("form") or compared(name, module, _noise(card, network), **about)
     if known["runs"] == "plain":
@@ -107,7 +111,8 @@ def watched_logits(
     watch: Watch,
     study: Path = Path(),
 ) -> Logits:
-    """Give a network's logits of a few images, and look what it reads while it runs: its classifier's key must hold it.
+    """Return a network's logits of a few images, and look what it reads while it runs: its classifier's key must hold
+    it.
 
     Args:
         name: Of the classifier.
@@ -119,7 +124,7 @@ def watched_logits(
         study: To which its paths are relative.
 
     Raises:
-        Problem: it does not take the images, gives no logits, or reads what no key holds.
+        UserError: it does not take the images, gives no logits, or reads what no key holds.
     """
     center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
     normalized = (images - center) / scale
@@ -128,7 +133,7 @@ def watched_logits(
 
 
 def _noise(card: dict, network: dict) -> Images:
-    """Give images of noise of the size that a classifier takes."""
+    """Return images of noise of the size that a classifier takes."""
     side = network.get("side") or SIDE
     shape = card.get("image") or (len(card["mean"]), side, side)
     return uniform(list(range(COMPARED)), "compared", 0, tuple(shape))

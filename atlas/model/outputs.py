@@ -1,4 +1,4 @@
-"""Say what a network is to give, how that is read, and what of it is explained: the target's logit, probability, loss.
+"""What a network returns, how it is read, and what of it is explained: the target's logit, probability, loss.
 
 Of logits of classes of which an image has one, probabilities are their softmax and the class of the largest is
 predicted. Of logits of labels of which an image may have several each is read alone, as two classes with the logits 0
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.labels import PRESENT, several_labels
 
 
@@ -80,35 +80,35 @@ SEVERAL_LABELS = Reading(
 
 
 def reading(network: nn.Module) -> Reading:
-    """Say how a network's logits are read: those of several labels where its `output` says so."""
+    """Return how a network's logits are read: those of several labels where its `output` says so."""
     return getattr(network, "logits_are_read", ONE_CLASS)
 
 
-class NotFinite(Problem):
+class NotFinite(UserError):
     """A network gave NaN or infinity."""
 
 
 def finite(name: str, logits: Tensor) -> Tensor:
-    """Give a classifier's logits if they are finite; else raise NotFinite."""
+    """Return a classifier's logits if they are finite; else raise NotFinite."""
     if not torch.isfinite(logits).all():
         raise NotFinite(f"classifier {name}: its logits are not finite (NaN or infinity)")
     return logits
 
 
 def shaped(name: str, found: object, images: int) -> Tensor:
-    """Give what a network gave of so many images, if it is one tensor of logits (image, class), a row an image.
+    """Return what a network gave of so many images, if it is one tensor of logits (image, class), a row an image.
 
     Raises:
-        Problem: it did not.
+        UserError: it did not.
     """
     due = "expected one tensor of logits, (image, class)"
     if not isinstance(found, Tensor):
         parts = ", ".join(map(repr, found)) if isinstance(found, Mapping) else "0, 1, ..."
         which = f": `output` of its network's entry says which part is meant, of {parts}"
         told = which if isinstance(found, Mapping | tuple | list) else ""
-        raise Problem(f"classifier {name}: its network gives a {type(found).__name__}; {due}{told}")
+        raise UserError(f"classifier {name}: its network gives a {type(found).__name__}; {due}{told}")
     if found.dim() != 2 or len(found) != images:
-        raise Problem(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {due}")
+        raise UserError(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {due}")
     return found
 
 
@@ -140,7 +140,7 @@ def _part(found: Any, step: int | str, images: Any) -> Any:
         # In a trace there are stand-ins without numbers; what its steps then give is checked by its rows.
         if isinstance(found, Tensor) and not len(images) == found.shape[:1].numel() == found.numel():
             told = f"the network gives {tuple(found.shape)} for {len(images)} images, expected one logit an image"
-            raise Problem(f"params.yaml: network.output = 'sigmoid': {told}")
+            raise UserError(f"params.yaml: network.output = 'sigmoid': {told}")
         logit = found.reshape(-1, 1)
         return torch.cat([-logit / 2, logit / 2], dim=1)
     try:
@@ -148,4 +148,4 @@ def _part(found: Any, step: int | str, images: Any) -> Any:
     except (KeyError, IndexError, TypeError):
         known = list(found) if isinstance(found, Mapping) else len(found) if hasattr(found, "__len__") else "no parts"
         told = f"the network gives a {type(found).__name__} of {known}"
-        raise Problem(f"params.yaml: network.output = {step!r}: there is no such part; {told}") from None
+        raise UserError(f"params.yaml: network.output = {step!r}: there is no such part; {told}") from None

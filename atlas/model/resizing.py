@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 @torch.fx.wrap  # a trace keeps the call: sizes are checked when there are images
@@ -11,11 +11,11 @@ def reduced(images: Tensor, side: int) -> Tensor:
     """Average n x n pixels, where images are n times `side` in both directions.
 
     Raises:
-        Problem: the images have another size.
+        UserError: the images have another size.
     """
     height, width = images.shape[-2:]
     if height != width or height % side:
-        raise Problem(
+        raise UserError(
             f"an image is {height} x {width} pixels; the network is built for the side {side} and accepts "
             f"{side} x {side}, and n times that in both directions, such as {2 * side} x {2 * side}"
         )

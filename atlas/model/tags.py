@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 
 # torchvision's networks whose first step, `transform_input`, turns the normalization of ImageNet into one by halves.
@@ -30,11 +30,11 @@ def tagged(network: Entry, tag: str, where: str) -> tuple[Path, Tagged]:
         where: The entry of params.yaml.
 
     Raises:
-        Problem: the family has no tags, the library does not know this one, or its file is not here.
+        UserError: the family has no tags, the library does not know this one, or its file is not here.
     """
     if network.family not in LIBRARIES:
         known = " and ".join(LIBRARIES)
-        raise Problem(
+        raise UserError(
             f"params.yaml: {where}.tag = {tag!r}: {known} know tags, {network.family} does not; expected file"
         )
     found = LIBRARIES[network.family](network.settings, tag, f"params.yaml: {where}.tag = {tag!r}")
@@ -42,7 +42,7 @@ def tagged(network: Entry, tag: str, where: str) -> tuple[Path, Tagged]:
         if place.is_file():
             return place, found
     told = f"its file is not here, and nothing is downloaded: put {found.address} at {found.places[0]}"
-    raise Problem(f"params.yaml: {where}.tag = {tag!r}: {told}")
+    raise UserError(f"params.yaml: {where}.tag = {tag!r}: {told}")
 
 
 def _torchvision(network: dict[str, Any], tag: str, told: str) -> Tagged:
@@ -52,7 +52,9 @@ def _torchvision(network: dict[str, Any], tag: str, told: str) -> Tagged:
     name = network["name"]
     known = models.get_model_weights(name)
     if tag not in known.__members__:
-        raise Problem(f"{told}: torchvision knows no such weights of {name}; it knows: {', '.join(known.__members__)}")
+        raise UserError(
+            f"{told}: torchvision knows no such weights of {name}; it knows: {', '.join(known.__members__)}"
+        )
     weights = known[tag]
     transforms = weights.transforms()
     halves = name in HALVES and not network["settings"].get("transform_input")
@@ -73,7 +75,7 @@ def _timm(network: dict[str, Any], tag: str, told: str) -> Tagged:
     about = get_pretrained_cfg(f"{architecture}.{tag}") if tag in known else None
     if about is None:
         listed = ", ".join(known) or "none"
-        raise Problem(f"{told}: timm knows no such weights of {architecture}; it knows: {listed}")
+        raise UserError(f"{told}: timm knows no such weights of {architecture}; it knows: {listed}")
     checkpoints = Path(hub.get_dir(), "checkpoints")
     places = [checkpoints / f"{architecture}.{tag}.safetensors"]
     address = about.url

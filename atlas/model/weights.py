@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 # What a checkpoint of PyTorch begins with: an archive, once a pickle. In a file of safetensors a number comes first.
 ARCHIVE, PICKLE, SAFETENSORS, NUMBER = b"PK\x03\x04", b"\x80", b"{", 8
@@ -43,7 +43,7 @@ def digest_of(file: Path) -> str:
     """Return a file's SHA-256, read some megabytes at a time.
 
     Raises:
-        Problem: it cannot be read.
+        UserError: it cannot be read.
     """
     total = hashlib.sha256()
     try:
@@ -51,7 +51,7 @@ def digest_of(file: Path) -> str:
             while part := opened.read(2**22):
                 total.update(part)
     except OSError as error:
-        raise Problem(f"{file}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     return total.hexdigest()
 
 
@@ -64,20 +64,20 @@ def read(file: Path, entry: str | None) -> dict[str, Tensor]:
             are the file itself or in an entry that is usual.
 
     Raises:
-        Problem: the file cannot be read, or holds no mapping of names to tensors there.
+        UserError: the file cannot be read, or holds no mapping of names to tensors there.
     """
     found = _content(file)
     for name in entry.split(".") if entry is not None else _usual(file, found):
         if not isinstance(found, dict) or name not in found:
             known = _some(found) if isinstance(found, dict) else f"a {type(found).__name__}"
-            raise Problem(f"{file}: there is no entry '{name}' in it; it has: {known}")
+            raise UserError(f"{file}: there is no entry '{name}' in it; it has: {known}")
         found = found[name]
     if not isinstance(found, dict) or not found:
-        raise Problem(f"{file}: expected a mapping of names to tensors, got {type(found).__name__}: {found!r:.60}")
+        raise UserError(f"{file}: expected a mapping of names to tensors, got {type(found).__name__}: {found!r:.60}")
     others = [name for name, value in found.items() if not isinstance(value, Tensor)]
     if others:
         about = f"{len(others)} of its {len(found)} entries are no tensors: {_some(others)}"
-        raise Problem(
+        raise UserError(
             f"{file}: expected a mapping of names to tensors; {about}; `entry` may name the one that is meant"
         )
     return {str(name): value for name, value in found.items()}
@@ -87,7 +87,7 @@ def renamed(weights: dict[str, Tensor], rename: dict[str, str | None] | None, fi
     """Replace prefixes of names, the longest that fits; what has one that is replaced by null is left out.
 
     Raises:
-        Problem: no name has a prefix, or two names become the same.
+        UserError: no name has a prefix, or two names become the same.
     """
     rename = rename or {}
     found: dict[str, Tensor] = {}
@@ -97,11 +97,11 @@ def renamed(weights: dict[str, Tensor], rename: dict[str, str | None] | None, fi
         used.add(prefix)
         new = name if prefix is None else None if rename[prefix] is None else f"{rename[prefix]}{name[len(prefix) :]}"
         if new in found:
-            raise Problem(f"{file}: after `rename` two weights have the name '{new}'; expected each name once")
+            raise UserError(f"{file}: after `rename` two weights have the name '{new}'; expected each name once")
         if new is not None:
             found[new] = value
     if unused := [prefix for prefix in rename if prefix not in used]:
-        raise Problem(f"{file}: no weight has the prefix {_some(unused)} of `rename`; it has: {_some(weights)}")
+        raise UserError(f"{file}: no weight has the prefix {_some(unused)} of `rename`; it has: {_some(weights)}")
     return found
 
 
@@ -109,7 +109,7 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
     """Take the weights of a network from among those of what it is wrapped in.
 
     Raises:
-        Problem: the file holds two networks that differ, or a normalizer that is none.
+        UserError: the file holds two networks that differ, or a normalizer that is none.
     """
     expected = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
     old = {name: found[1] + found[2] for name in weights if (found := DENSENET.match(name))}
@@ -125,7 +125,7 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
     for prefix in [prefix for prefix, names in held.items() if names == expected and prefix != best and expected]:
         if any(not torch.equal(others[prefix + name], chosen[name]) for name in expected):
             told = f"those with the prefix '{best}' and those with '{prefix}'"
-            raise Problem(
+            raise UserError(
                 f"{file}: holds the weights of two networks that differ: {told}; `rename` says which is meant"
             )
         copies = {prefix + name for name in network.state_dict()}
@@ -148,7 +148,7 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str)
         owner: What the network is called in messages.
 
     Raises:
-        Problem: names, shapes or kinds of numbers differ; the message counts them and names a few.
+        UserError: names, shapes or kinds of numbers differ; the message counts them and names a few.
     """
     own = network.state_dict()
     counted = {name for name in own if name.endswith("num_batches_tracked")}  # no logit depends on it
@@ -172,10 +172,10 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str)
         kinds = [f"{name} is of {weights[name].dtype}, expected {own[name].dtype}" for name in others]
         faults.append(f"{len(others)} hold another kind of numbers: {_some(kinds)}")
     if faults:
-        raise Problem(f"{file}: not the weights of {owner}: {'; '.join(faults)}")
+        raise UserError(f"{file}: not the weights of {owner}: {'; '.join(faults)}")
     for name, value in weights.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise Problem(f"{file}: the weight {name} holds numbers that are not finite")
+            raise UserError(f"{file}: the weight {name} holds numbers that are not finite")
     network.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
 
 
@@ -204,7 +204,7 @@ def _content(file: Path) -> Any:
                 return load_file(file)
             if not begun.startswith((ARCHIVE, PICKLE)):
                 told = "is empty" if not begun else "is neither of safetensors nor a checkpoint of PyTorch"
-                raise Problem(f"{file}: {told}; expected one of the two, whatever its name")
+                raise UserError(f"{file}: {told}; expected one of the two, whatever its name")
             opened.seek(0)
             return torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -212,10 +212,10 @@ def _content(file: Path) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", told)
         what = f"it holds objects of {named[1]}" if named else "it is damaged, or holds more than tensors"
         due = "save its state_dict alone: torch.save(network.state_dict(), file)"
-        raise Problem(f"{file}: cannot be read without running code that is in it: {what}; {due}") from None
+        raise UserError(f"{file}: cannot be read without running code that is in it: {what}; {due}") from None
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         told = " ".join(str(error).split())
-        raise Problem(
+        raise UserError(
             f"{file}: cut off, damaged, or not what its beginning says ({type(error).__name__}: {told:.120})"
         ) from None
 
@@ -227,7 +227,7 @@ def _usual(file: Path, found: Any) -> list[str]:
     there = [name for name in ENTRIES if isinstance(found.get(name), dict)]
     if len(there) != 1:
         got = " and ".join(there) or "none of " + ", ".join(ENTRIES)
-        raise Problem(
+        raise UserError(
             f"{file}: which of its entries holds the weights? It has {got}; `entry` names one of {_some(found)}"
         )
     return there
@@ -236,7 +236,7 @@ def _usual(file: Path, found: Any) -> list[str]:
 def _moment(weights: dict[str, Tensor], normalizer: dict[str, str], kind: str, file: Path) -> list[float] | None:
     found = {tuple(weights[name].flatten().tolist()) for name, what in normalizer.items() if what == kind}
     if len(found) > 1:
-        raise Problem(f"{file}: its normalizers differ: {kind} = {' and '.join(map(str, sorted(found)))}")
+        raise UserError(f"{file}: its normalizers differ: {kind} = {' and '.join(map(str, sorted(found)))}")
     return list(found.pop()) if found else None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from atlas.networks.shared.made import made
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def huggingface(*, classes: int, folder: str, settings: dict) -> nn.Module:
@@ -19,15 +19,15 @@ def huggingface(*, classes: int, folder: str, settings: dict) -> nn.Module:
         settings: What the configuration is to have in place of what the file says.
 
     Raises:
-        Problem: transformers is not installed, or the folder describes no network that classifies images.
+        UserError: transformers is not installed, or the folder describes no network that classifies images.
     """
     try:
         from transformers import AutoConfig, AutoModelForImageClassification
     except ImportError:
-        raise Problem("huggingface: the package transformers is not installed") from None
+        raise UserError("huggingface: the package transformers is not installed") from None
     told = f"huggingface: folder = {folder!r}"
     if not (Path(folder) / "config.json").is_file():
-        raise Problem(f"{told}: there is no file config.json in it")
+        raise UserError(f"{told}: there is no file config.json in it")
 
     def network(**settings: object) -> nn.Module:
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **settings)

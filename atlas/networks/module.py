@@ -14,6 +14,6 @@ def module(*, classes: int, call: str, settings: dict) -> nn.Module:
         settings: Passed by keyword.
 
     Raises:
-        Problem: there is no such module or attribute, it does not take the settings, or it gives no network.
+        UserError: there is no such module or attribute, it does not take the settings, or it gives no network.
     """
     return called("module", call, settings)

@@ -21,7 +21,7 @@ class Residual(nn.Module):
         self.relu2 = nn.ReLU()
 
     def forward(self, entering: Tensor) -> Tensor:
-        """Give the features after the second ReLU."""
+        """Return the features after the second ReLU."""
         features = self.relu1(self.normalization1(self.convolution1(entering)))
         features = self.normalization2(self.convolution2(features))
         return self.relu2(features + self.shortcut(entering))

@@ -6,7 +6,7 @@ from torch import nn
 
 from atlas.networks.shared.adapted import sized
 from atlas.networks.shared.made import made
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def timm(*, classes: int, name: str, settings: dict) -> nn.Module:
@@ -19,15 +19,15 @@ def timm(*, classes: int, name: str, settings: dict) -> nn.Module:
             pixels of images that are n times as large.
 
     Raises:
-        Problem: timm is not installed, has no such network, or does not take the settings.
+        UserError: timm is not installed, has no such network, or does not take the settings.
     """
     try:
         from timm import create_model, is_model, list_models
     except ImportError:
-        raise Problem("timm: the package timm is not installed") from None
+        raise UserError("timm: the package timm is not installed") from None
     if not is_model(name):
         near = ", ".join(get_close_matches(name, list_models(), 5)) or "timm.list_models() names all"
-        raise Problem(f"timm: the setting 'name' is {name!r}: timm has no such network; near it: {near}")
+        raise UserError(f"timm: the setting 'name' is {name!r}: timm has no such network; near it: {near}")
     given = {**settings, "model_name": name, "num_classes": classes, "pretrained": False}
     network = made(f"timm: name = {name!r}:", create_model, given)
     patches = getattr(network, "patch_embed", None)

@@ -15,6 +15,6 @@ def torch_hub(*, classes: int, folder: str, name: str, settings: dict) -> nn.Mod
         settings: Passed by keyword.
 
     Raises:
-        Problem: there is no such folder or entry point, it does not take the settings, or it gives no network.
+        UserError: there is no such folder or entry point, it does not take the settings, or it gives no network.
     """
     return called("torch_hub", f"{folder}/hubconf.py:{name}", settings)

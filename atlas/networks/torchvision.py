@@ -7,7 +7,7 @@ from torchvision import models
 
 from atlas.networks.shared.adapted import sized
 from atlas.networks.shared.made import made
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def torchvision(*, classes: int, name: str, side: int | None, settings: dict) -> nn.Module:
@@ -26,19 +26,21 @@ def torchvision(*, classes: int, name: str, side: int | None, settings: dict) ->
             has need `transform_input: true`.
 
     Raises:
-        Problem: torchvision has no such network or does not take the settings, or `side` does not suit it.
+        UserError: torchvision has no such network or does not take the settings, or `side` does not suit it.
     """
     known = models.list_models(module=models)
     if name not in known:
         near = ", ".join(get_close_matches(name, known, 5)) or ", ".join(known)
-        raise Problem(f"torchvision: the setting 'name' is {name!r}: torchvision has no such network; near it: {near}")
+        raise UserError(
+            f"torchvision: the setting 'name' is {name!r}: torchvision has no such network; near it: {near}"
+        )
     transformer = name.startswith("vit_")
     patch = int(name.rpartition("_")[2]) if transformer else 1
     if transformer and (side is None or side < patch or side % patch):
         given = "null" if side is None else side
-        raise Problem(f"torchvision: the setting 'side' is {given}, expected a multiple of {patch} for {name}")
+        raise UserError(f"torchvision: the setting 'side' is {given}, expected a multiple of {patch} for {name}")
     if not transformer and side is not None:
-        raise Problem(
+        raise UserError(
             f"torchvision: the setting 'side' is {side}, expected null for {name}: "
             "only vision transformers (vit) take it"
         )

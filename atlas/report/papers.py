@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from atlas.report.order import RAISED, TIED, ranking_metrics, shared, tied
+from atlas.report.sorting import RAISED, TIED, ranking_metrics, shared, tied
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 SUNK = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
@@ -225,7 +225,7 @@ def _every(here: xr.Dataset) -> Board:
 
 
 def _methods(table: xr.Dataset, ranks: np.ndarray) -> list[tuple[str, bool, dict[str, float]]]:
-    """Give the methods, best first, each with its numbers."""
+    """Return the methods, best first, each with its numbers."""
     names = [str(name) for name in table.data_vars if table[name].dims == ("method",)]
     columns = {name: table[name].values.tolist() for name in names}
     about = list(zip(table["method"].values.tolist(), table["control"].values.tolist(), strict=True))
@@ -234,7 +234,7 @@ def _methods(table: xr.Dataset, ranks: np.ndarray) -> list[tuple[str, bool, dict
 
 
 def _least(here: xr.Dataset, variable: str) -> float:
-    """Give the best mean rank of those methods that have most rankings."""
+    """Return the best mean rank of those methods that have most rankings."""
     ranks = here[variable].values[here[f"{variable}_mostly"].values > 0].tolist()
     return min((rank for rank in ranks if not math.isnan(rank)), default=math.nan)
 
@@ -254,7 +254,7 @@ def _number(cell: dict[str, float], name: str, reason: str, best: bool) -> Cell:
 
 
 def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
-    """Say why a method has no mean, or no rank, by a metric on a classifier; nothing where it has both."""
+    """Return why a method has no mean, or no rank, by a metric on a classifier; nothing where it has both."""
     if not math.isnan(cell["rank"]):
         return ""
     classifier, metric = (str(one[name].values) for name in ("classifier", "metric"))
@@ -265,7 +265,7 @@ def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
         return "not judged by this metric"
     if cell["rank_count"] and tied(one):
         return TIED
-    few = f"fewer than {one.attrs['fewest']} images or grids have a score, or share one with all that are ranked"
+    few = f"fewer than {one.attrs['min_count']} images or grids have a score, or share one with all that are ranked"
     return few if cell["count"] else "no score is defined"
 
 
@@ -274,7 +274,7 @@ def _intervals(table: xr.Dataset) -> str:
 
 
 def _marked(board: Board) -> dict[str, str]:
-    """Give each reason a letter, or a number where there are many, in the order in which they are met."""
+    """Assign each reason a letter, or a number where there are many, in the order in which they are met."""
     reasons = list(dict.fromkeys(cell.reason for row in board.rows for cell in row.cells if cell.reason))
     return {reason: chr(ord("a") + at) if len(reasons) <= 26 else str(at + 1) for at, reason in enumerate(reasons)}
 

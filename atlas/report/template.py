@@ -6,7 +6,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from atlas.report import order
+from atlas.report import sorting
 
 FOLDER = Path(__file__).parent / "templates"
 LETTERS = 40  # of a name; the whole is shown where one points at it
@@ -23,7 +23,7 @@ def environment() -> Environment:
     )
     found.tests["undefined_number"] = lambda value: bool(np.isnan(value))
     found.filters["breakable"] = lambda name: Markup("_<wbr>").join(escape(part) for part in name.split("_"))
-    found.filters["digits"] = order.digits
+    found.filters["digits"] = sorting.digits
     found.filters["share"] = lambda value: "n/a" if np.isnan(value) else f"{100 * value:.1f}%"
     found.filters["blank"] = lambda value: "" if np.isnan(value) else value
     found.filters["cut"] = cut

@@ -8,7 +8,7 @@ import xarray as xr
 
 
 def long_form(summary: xr.Dataset):
-    """Give the summary as a table with a row for each classifier, method and metric."""
+    """Return the summary as a table with a row for each classifier, method and metric."""
     cells = [name for name in summary.data_vars if summary[name].dims == summary["mean"].dims]
     columns = ["letters", "better", "role", "metric_family", "method_family", "control", "unit"]
     table = summary[cells].to_dataframe().reset_index()

@@ -49,10 +49,10 @@ def whiskers(
 
 
 def boxes(summary: xr.Dataset) -> xr.Dataset:
-    """Give median, quartiles and whiskers of the mean scores of each family's methods, by classifier and metric.
+    """Return median, quartiles and whiskers of the mean scores of each family's methods, by classifier and metric.
 
     Args:
-        summary: Mean scores with their ranks and directions, of which those that rank nobody are left out; datasets
+        summary: Mean scores with their ranks and directions, of which those that are not ranked are left out; datasets
             of classifiers, families of methods.
 
     Returns:
@@ -82,7 +82,7 @@ def boxes(summary: xr.Dataset) -> xr.Dataset:
 
 
 def fronts(boxed: xr.Dataset, summary: xr.Dataset, accuracies: dict[str, dict[str, float]]) -> xr.Dataset:
-    """Tell which classifiers are on the Pareto front of an accuracy and the median over all methods but the controls.
+    """Return which classifiers are on the Pareto front of an accuracy and the median over all methods but the controls.
 
     Args:
         boxed: Medians by classifier, metric and method_family.

@@ -9,7 +9,7 @@ from atlas.statistics.tables import Judged, by_unit
 
 
 def image_table(judged: list[Judged], summary: xr.Dataset, metrics: list[str]) -> xr.Dataset:
-    """Say how far images agree on the order of methods, and metrics on which maps of one method are good.
+    """Return how far images agree on the order of methods, and metrics on which maps of one method are good.
 
     Each image (or grid, by the mean over its tiles) ranks the methods that have a score on it, ties at their average;
     Krippendorff's α is of these ranks, images the judges. The second is over images alone: grids are others.

@@ -93,7 +93,7 @@ def settings(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
     """
     sides = []
     for one in (before, after):
-        others = {name: value for name, value in one.attrs.items() if name in ("fewest", "weights")}
+        others = {name: value for name, value in one.attrs.items() if name in ("min_count", "weights")}
         sides.append({"aggregate": {**one.attrs["bootstrap"], **others}, **_settings(one)})
     rows = []
     for of in sides[0]:
@@ -122,7 +122,7 @@ def names(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
 
 
 def _rows(summary: xr.Dataset) -> pd.DataFrame:
-    """Give a row for each cell, the mean ranks among them; letters are None where the summary has none."""
+    """Return a row for each cell, the mean ranks among them; letters are None where the summary has none."""
     table = summary[list(FIELDS)].to_dataframe().reset_index()
     table = table.assign(letters=table["letters"].astype(object) if "letters" in table else None)
     tables = [table[[*CELL, "better", *FIELDS, "letters"]]]
@@ -138,7 +138,7 @@ def _rows(summary: xr.Dataset) -> pd.DataFrame:
 
 
 def _settings(summary: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Give each metric's settings, and beside them the direction in which it is better."""
+    """Return each metric's settings, and beside them the direction in which it is better."""
     columns = (summary[name].values.tolist() for name in ("metric", "metric_settings", "better"))
     return {
         metric: {**json.loads(settings), "better": better} for metric, settings, better in zip(*columns, strict=True)

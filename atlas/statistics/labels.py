@@ -268,7 +268,7 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
 
 def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
-    """Say of every method which family it is of, and whether it is a control."""
+    """Return the family of every method, and whether it is a control."""
     found = [families[method] for method in table["method"].values.tolist()]
     return table.assign_coords(
         method_family=("method", found), control=("method", [family == "control" for family in found])
@@ -276,7 +276,7 @@ def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
 
 
 def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Dataset:
-    """Say of every metric what it is: direction, family, units, name, reference, role and settings."""
+    """Describe every metric: direction, family, units, name, reference, role and settings."""
     metrics = [attrs[metric] for metric in table["metric"].values.tolist()]
     columns = {
         "better": [one["better"] for one in metrics],
@@ -292,7 +292,8 @@ def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Data
 
 
 def name_keys(summary: xr.Dataset, judged: list[Judged]) -> xr.Dataset:
-    """Say by which keys the scores of a metric on a classifier were read: their digest, empty where there are none."""
+    """Return by which keys the scores of a metric on a classifier were read: their digest, empty where there are
+    none."""
     known = {(one.classifier, one.metric): one.attrs["keys"] for one in judged}
     names = [summary[dim].values.tolist() for dim in ("classifier", "metric")]
     found = [[known.get((classifier, metric), "") for metric in names[1]] for classifier in names[0]]

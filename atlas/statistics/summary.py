@@ -32,7 +32,7 @@ def summarize(
     *,
     better: Literal["higher", "lower"],
     level: float,
-    fewest: int,
+    min_count: int,
 ) -> tuple[Summary, Float[np.ndarray, "draw method"]]:
     """Average, rank, and say how far both could have come out otherwise.
 
@@ -41,14 +41,14 @@ def summarize(
         weights: How often each resample drew each unit.
         better: Which way is better.
         level: How often an interval of a mean is to hold it, and the share of the resamples inside one of a rank.
-        fewest: Units with a defined score that a method needs to be ranked: a mean over a few images ranks nobody.
+        min_count: Units with a defined score that a method needs to be ranked: a mean over a few images is not ranked.
             Ranked methods need as many on which all of them have one.
 
     Returns:
         The table, where `count` is the number of defined scores a mean is over; and the places of the methods, ties at
         the average of their ranks, by the scores as they are and then in each resample, from which mean ranks and
         their intervals are made. Ranks are of other means, over the `rank_count` scores that all ranked methods have:
-        one that is undefined on hard images is not ahead for that. Where these are of fewer than `fewest` units, the
+        one that is undefined on hard images is not ahead for that. Where these are of fewer than `min_count` units, the
         methods with the fewest defined scores are not ranked. Where no method is before another, as they all tie or
         there is but one, none is ranked, though `rank_count` says over how many scores they were compared.
     """
@@ -56,7 +56,7 @@ def summarize(
     means, binary = mean(sums, counts), are_hits(scores)
     low, high = intervals(sums, counts, binary=binary, level=level)
     skewness = moments(sums, counts).skewness
-    ranked, shared = _comparable(~np.isnan(scores), (counts > 0).sum(axis=0) >= fewest, fewest)
+    ranked, shared = _comparable(~np.isnan(scores), (counts > 0).sum(axis=0) >= min_count, min_count)
     number, over = counts.sum(axis=0).astype(np.float64), np.where(ranked, float(shared.sum()), 0.0)
     compared = [means[None], resampled_means(weights, sums, counts)]
     if not shared.all():
@@ -71,12 +71,12 @@ def summarize(
 
 
 def _comparable(
-    defined: Bool[np.ndarray, "unit part method"], ranked: Bool[np.ndarray, " method"], fewest: int
+    defined: Bool[np.ndarray, "unit part method"], ranked: Bool[np.ndarray, " method"], min_count: int
 ) -> tuple[Bool[np.ndarray, " method"], Bool[np.ndarray, "unit part"]]:
-    """Give the methods that share enough units, and the scores that all of them have."""
+    """Return the methods that share enough units, and the scores that all of them have."""
     number = defined.sum(axis=(0, 1))
     while True:
         shared = defined[..., ranked].all(axis=-1)
-        if not ranked.any() or shared.any(axis=1).sum() >= fewest:
+        if not ranked.any() or shared.any(axis=1).sum() >= min_count:
             return ranked, shared
         ranked = ranked & (number > number[ranked].min())

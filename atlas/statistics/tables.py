@@ -24,7 +24,8 @@ class Judged(NamedTuple):
     """The scores of one metric on one classifier, by all methods.
 
     `scores` has the dimensions method, then image, or grid and tile, then fraction or threshold if there is one.
-    `asked` says which rows were to be scored: the others are NaN because nobody asked, not because they are undefined.
+    `asked` says which rows were to be scored: the others are NaN because they were not asked for, not because they are
+    undefined.
     """
 
     classifier: str
@@ -97,7 +98,7 @@ def score_table(judged: list[Judged]) -> xr.Dataset:
     """Lay out every score by classifier, method, metric and row: images in one variable, grids in another.
 
     Beside each stands which scores were asked for, 1 or 0: where it is 1, NaN is undefined; where it is 0, the method
-    cannot serve the classifier, which the attribute `unsupported` of the dataset says, or nobody asked.
+    cannot serve the classifier, which the attribute `unsupported` of the dataset says, or were not asked for.
     """
     tables, metrics = {}, {one.metric: None for one in judged}
     for start, grids in (("", False), ("grid_", True)):
@@ -131,9 +132,9 @@ def _stacked(
 
 
 def summary_table(
-    judged: list[Judged], *, resamples: int, level: float, seed: int, fewest: int, weights: Weights
+    judged: list[Judged], *, resamples: int, level: float, seed: int, min_count: int, weights: Weights
 ) -> xr.Dataset:
-    """Give mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
+    """Return mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
 
     Mean ranks are over all metrics that rank, on one classifier and on all, and over those of one family.
 
@@ -142,7 +143,7 @@ def summary_table(
         resamples: Bootstrap resamples of the images (or grids), the same ones for every method, for ranks.
         level: How often an interval is to hold the mean, and the share of the resamples inside one of a rank.
         seed: Of the resampling.
-        fewest: Images, or grids, with a defined score that a method needs to be ranked by a metric.
+        min_count: Images, or grids, with a defined score that a method needs to be ranked by a metric.
         weights: What counts the same in a mean rank.
     """
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
@@ -155,7 +156,7 @@ def summary_table(
     for one in judged:
         here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
         drawn = draw(one.scores.shape[1], resamples=resamples, seed=seed)
-        options = {"better": one.attrs["better"], "level": level, "fewest": fewest}
+        options = {"better": one.attrs["better"], "level": level, "min_count": min_count}
         table, places[here[0], here[2]] = summarize(units(one), drawn, **options)
         for name, values in table._asdict().items():
             columns[name][here] = values
@@ -172,13 +173,13 @@ def summary_table(
 
 
 def units(judged: Judged) -> np.ndarray:
-    """Give scores as (unit, part, method): an image is a unit of one part, a grid one of its tiles."""
+    """Return scores as (unit, part, method): an image is a unit of one part, a grid one of its tiles."""
     values = judged.scores.values.astype(np.float64)
     return np.moveaxis(values if judged.grids else values[:, :, None], 0, -1)
 
 
 def by_unit(judged: Judged) -> np.ndarray:
-    """Give one score a unit and method: an image's, or the mean over a grid's tiles, NaN where none is defined."""
+    """Return one score a unit and method: an image's, or the mean over a grid's tiles, NaN where none is defined."""
     scores = units(judged)
     defined = (~np.isnan(scores)).sum(axis=1)
     total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
@@ -244,7 +245,7 @@ def agreement_table(summary: xr.Dataset, signs: dict[str, int]) -> xr.Dataset:
     """Compare rankings: of metrics on one classifier, of classifiers by one metric, and of metrics over all cells.
 
     Args:
-        summary: Mean scores and ranks; means that rank nobody are left out.
+        summary: Mean scores and ranks; means that are not ranked are left out.
         signs: The metrics to compare, 1 where higher is better, else -1, by which means are turned.
     """
     names = list(signs)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.study import params
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 ACCURACIES = ("accuracy", "adversarial_accuracy")
 
@@ -15,7 +15,7 @@ def card(study: Path, classifier: str) -> dict[str, Any]:
     """Read a classifier's card.
 
     Raises:
-        Problem: there is none, or it is no card.
+        UserError: there is none, or it is no card.
     """
     return read(params.path(study, "classifiers", classifier))
 
@@ -24,26 +24,26 @@ def read(folder: Path) -> dict[str, Any]:
     """Read the card of a classifier's folder: a mapping with the names of the classes.
 
     Raises:
-        Problem: there is none, or it is no card.
+        UserError: there is none, or it is no card.
     """
     path = folder / "card.json"
     try:
         known = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise Problem(f"{path}: cannot be read ({error}); run stages.prepare again") from None
+        raise UserError(f"{path}: cannot be read ({error}); run stages.prepare again") from None
     classes = known.get("classes") if isinstance(known, dict) else None
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise Problem(
+        raise UserError(
             f"{path}: is no card: expected a mapping with 'classes', a list of names; run stages.prepare again"
         )
     return known
 
 
 def normalization(folder: Path) -> tuple[list[float], list[float]]:
-    """Give the mean and the standard deviation of every channel, by which a classifier normalizes images.
+    """Return the mean and the standard deviation of every channel, by which a classifier normalizes images.
 
     Raises:
-        Problem: the card does not say them.
+        UserError: the card does not say them.
     """
     known = read(folder)
     found = [known.get(name) for name in ("mean", "std")]
@@ -51,9 +51,9 @@ def normalization(folder: Path) -> tuple[list[float], list[float]]:
         numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
         if not numbers or not values or len(values) != len(found[0]) or not all(map(math.isfinite, values)):
             due = "expected 'mean' and 'std', one finite number for each channel"
-            raise Problem(f"{folder / 'card.json'}: {due}, got {found[0]} and {found[1]}; run stages.prepare again")
+            raise UserError(f"{folder / 'card.json'}: {due}, got {found[0]} and {found[1]}; run stages.prepare again")
     if 0 in found[1]:
-        raise Problem(
+        raise UserError(
             f"{folder / 'card.json'}: 'std' is {found[1]}, expected numbers above 0; run stages.prepare again"
         )
     return found[0], found[1]
@@ -63,17 +63,17 @@ def weights(folder: Path) -> bytes:
     """Read a classifier's weights.
 
     Raises:
-        Problem: there are none.
+        UserError: there are none.
     """
     path = folder / "weights.safetensors"
     try:
         return path.read_bytes()
     except OSError as error:
-        raise Problem(f"{path}: cannot be read ({error}); run stages.prepare again") from None
+        raise UserError(f"{path}: cannot be read ({error}); run stages.prepare again") from None
 
 
 def computing(folder: Path) -> list[Any]:
-    """Give what a classifier's logits depend on beside weights and code: its classes, its normalization, its form.
+    """Return what a classifier's logits depend on beside weights and code: its classes, its normalization, its form.
 
     The form, fast or plain, is None where the card does not say: then weights and code decide.
     """
@@ -82,6 +82,6 @@ def computing(folder: Path) -> list[Any]:
 
 
 def accuracies(study: Path, classifier: str) -> dict[str, float]:
-    """Give a classifier's accuracy, and that under attack, 0 to 1; NaN where it was not measured."""
+    """Return a classifier's accuracy, and that under attack, 0 to 1; NaN where it was not measured."""
     known = card(study, classifier)
     return {name: known.get(name, float("nan")) for name in ACCURACIES}

@@ -15,14 +15,14 @@ from signal import SIGINT
 from typing import Any, Literal
 
 from atlas.study import unedited
+from atlas.study.errors import UserError
 from atlas.study.parsing import parsed
-from atlas.study.problem import Problem
 from atlas.study.schema import classifiers
 from atlas.study.schema.fitting import fitting, of_weights
 from atlas.study.schema.labels import check_labels
 from atlas.study.schema.settings import NAME, Entry, check, mapping, named, outside, settings
 from atlas.study.schema.signatures import askable, signature
-from atlas.study.schema.smoothing import check_judging, check_reach, smoothings
+from atlas.study.schema.smoothing import check_judging, check_reach, read_smoothings
 
 # Keys of an entry that are not settings of its function.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -74,50 +74,51 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "stores": {"dtype": Literal["float32", "float16"], "shard_rows": int},
 }
 WORK = ("datasets", "classifiers", "methods", "certify", "metrics")
-DUE = ("seed", "engine", "stores", "judge", *WORK, "aggregate", "report")
+DUE = ("seed", "engine", "stores", "robustness_eval", *WORK, "aggregate", "report")
 # They may say nothing, but must be there: DVC records no cell that depends on a parameter which is not.
-EMPTY = ("certify", "judge")
+EMPTY = ("certify", "robustness_eval")
 
 
 def load(study: Path) -> dict:
     """Read a study's params.yaml, check every entry in it, and fill in what may be left out.
 
-    Classifiers have all their sections (`atlas.study.schema.classifiers`); `certify` is a mapping, `judge` one or None.
+    Classifiers have all their sections (`atlas.study.schema.classifiers`); `certify` is a mapping, `robustness_eval`
+    one or None.
 
     Raises:
-        Problem: the file is missing, is no YAML mapping, or an entry is wrong.
+        UserError: the file is missing, is no YAML mapping, or an entry is wrong.
     """
     path = study / "params.yaml"
     try:
         params = parsed(unedited.read(path, meaning))
     except FileNotFoundError:
-        raise Problem(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
+        raise UserError(f"{path}: there is no such file; a study is a folder with a params.yaml") from None
     except OSError as error:
-        raise Problem(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise Problem(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     if not isinstance(params, dict):
-        raise Problem(f"{path}: expected a mapping of sections, got {type(params).__name__}")
+        raise UserError(f"{path}: expected a mapping of sections, got {type(params).__name__}")
     mapping(params, "the sections")
     for section in DUE:
         if section not in params:
             empty = f"; write `{section}: null` where it is to say nothing" if section in EMPTY else ""
-            raise Problem(f"{path}: the section '{section}' is missing{empty}")
+            raise UserError(f"{path}: the section '{section}' is missing{empty}")
     if unknown := [str(section) for section in params if section not in DUE]:
-        raise Problem(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
+        raise UserError(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
     for section, accepted in SECTIONS.items():
         check(params[section], accepted, section, "the kernel")
     params["certify"] = {} if params["certify"] is None else params["certify"]
     methods = {name for listed in entries(params, "methods").values() for name in listed}
-    certified = smoothings(params, methods)
+    certified = read_smoothings(params, methods)
     judged = [metric for listed in entries(params, "metrics").values() for metric in listed.values()]
     for metric in judged:
         check_judging(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
         outside(study, dataset(params, name).options["path"], f"datasets.{name}.path")
     check({"seed": params["seed"]}, {"seed": int}, "seed", "the kernel")
-    if params["judge"] is not None:
-        settings("judge", params["judge"], "atlas/model/attacks", "attacked")
+    if params["robustness_eval"] is not None:
+        settings("robustness_eval", params["robustness_eval"], "atlas/model/attacks", "attacked")
     settings("aggregate", params["aggregate"], "stages/aggregate", "aggregate")
     settings("report", params["report"], "stages/report", "report")
     specs = mapping(params["classifiers"], "classifiers")
@@ -143,7 +144,7 @@ def meaning(content: bytes) -> bytes:
 def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: dict | None, side: int) -> None:
     """Check that metrics of votes can certify something on a classifier's images, and on its grids where it has any."""
     for metric in [one for one in judged if one.options["smoothings"]]:
-        grids = "tiles" in signature("metrics", metric.family, metric.function).evidence
+        grids = "tiles" in signature("metrics", metric.family, metric.function).inputs
         if grids and tiled is None:
             continue
         tiles = tiled["tiles_per_side"] if grids else 1
@@ -151,7 +152,7 @@ def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: d
 
 
 def side(params: dict, classifier: str) -> int | None:
-    """Give the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
+    """Return the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
     about = params["classifiers"][classifier]
     images = params["datasets"][about["dataset"]]
     fit, built = images.get("fit") or {}, about["network"].get("side")
@@ -160,10 +161,10 @@ def side(params: dict, classifier: str) -> int | None:
 
 
 def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
-    """Give the entries of a kind by family and name, settings checked.
+    """Return the entries of a kind by family and name, settings checked.
 
     Raises:
-        Problem: a bad name, an unknown family or function, a setting that is unknown, missing or of the wrong type,
+        UserError: a bad name, an unknown family or function, a setting that is unknown, missing or of the wrong type,
             or a name that stands in two families.
     """
     found: dict[str, dict[str, Entry]] = {}
@@ -173,7 +174,7 @@ def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
         for name, given in mapping(listed, f"{kind}.{family}").items():
             where = f"{kind}.{family}.{name}"
             if name in seen:
-                raise Problem(f"params.yaml: {where}: the name '{name}' stands in family '{seen[name]}' already")
+                raise UserError(f"params.yaml: {where}: the name '{name}' stands in family '{seen[name]}' already")
             seen[name] = family
             found[family][name] = entry(kind, family, name, {} if given is None else given, where)
     return found
@@ -188,13 +189,15 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
     options = {key: given.pop(key) for key in accepted if key in given}
     options = {**{key: OPTIONAL[key] for key in accepted if key in OPTIONAL}, **options}
     taken = signature(kind, family, function, where)
-    askable(kind, family, function, taken.evidence)
+    askable(kind, family, function, taken.inputs)
     both = {**taken.settings, **accepted}
     checked = check({**taken.defaults, **given, **options}, both, where, f"{function} of atlas/{kind}/{family}.py")
     if checked.get("reverse"):
         shares = check(checked["reverse"], REVERSE, f"{where}.reverse", "every method")
         if not 0 <= shares["remain"] <= shares["remain"] + 2 * shares["swap"] <= 1:
-            raise Problem(f"params.yaml: {where}.reverse = {shares}: expected shares, and remain + 2 * swap at most 1")
+            raise UserError(
+                f"params.yaml: {where}.reverse = {shares}: expected shares, and remain + 2 * swap at most 1"
+            )
     return Entry(
         kind,
         family,
@@ -224,7 +227,7 @@ def bound_network(network: object, where: str) -> Entry:
     """Bind what an entry says of a network; its `output` is among the settings if it has one."""
     given = dict(mapping(network, where))
     if "family" not in given:
-        raise Problem(f"params.yaml: {where}: 'family' is missing: the module of atlas/networks that has it")
+        raise UserError(f"params.yaml: {where}: 'family' is missing: the module of atlas/networks that has it")
     family = _plain(given.pop("family"), "family", where)
     function = _plain(given.get("function", family), "function", where)
     output = check({"output": given.pop("output", None)}, OUTPUT, where, "every network")
@@ -237,7 +240,7 @@ def bound_network(network: object, where: str) -> Entry:
 
 def _plain(value: object, part: str, where: str) -> str:
     if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise Problem(f"params.yaml: {where}: {part} = {value!r}: expected a name of a-z, 0-9 and _")
+        raise UserError(f"params.yaml: {where}: {part} = {value!r}: expected a name of a-z, 0-9 and _")
     return value
 
 
@@ -247,7 +250,7 @@ def find(kind: str, family: str, function: str) -> Any:
 
 
 def path(study: Path, kind: str, *names: str) -> Path:
-    """Say where something lies under data/: classifiers and families of maps are folders, all else Zarr stores."""
+    """Return where something lies under data/: classifiers and families of maps are folders, all else Zarr stores."""
     folder = kind == "classifiers" or (kind in ("maps", "votes") and len(names) == 2)
     return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if folder else ".zarr"))
 
@@ -274,11 +277,11 @@ def command(main: Callable) -> None:
         if os.environ.get("ATLAS_DEBUG"):
             traceback.print_exc()
         told = " ".join(str(error).split())
-        if not isinstance(error, Problem):
+        if not isinstance(error, UserError):
             place = traceback.extract_tb(error.__traceback__)[-1]
             told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 tells more"
         print(f"error: {told}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, Problem) else 1)
+        sys.exit(2 if isinstance(error, UserError) else 1)
 
 
 def _check_names(study: Path, **given: str) -> None:
@@ -287,4 +290,4 @@ def _check_names(study: Path, **given: str) -> None:
     for kind, section in (("dataset", "datasets"), ("classifier", "classifiers"), ("family", "methods")):
         if kind in given and given[kind] not in params[section]:
             known = ", ".join(params[section])
-            raise Problem(f"{study / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")
+            raise UserError(f"{study / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")

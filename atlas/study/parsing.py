@@ -6,7 +6,7 @@ import yaml
 
 
 def parsed(content: bytes) -> object:
-    """Give what a YAML document says; anchors and merges (`<<`) are as they always are.
+    """Return what a YAML document says; anchors and merges (`<<`) are as they always are.
 
     Raises:
         ValueError: it is not YAML, or a mapping holds a key twice; the message is one line, with the lines' numbers.
@@ -34,7 +34,7 @@ def parsed(content: bytes) -> object:
 
 
 def _twice(node: yaml.Node, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[tuple[str, ...], str, int, int]]:
-    """Give keys that a mapping holds twice, before merges add those of others: its place, the key, both lines."""
+    """Yield keys that a mapping holds twice, before merges add those of others: its place, the key, both lines."""
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))

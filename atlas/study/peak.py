@@ -1,4 +1,4 @@
-"""Tell the largest memory that a process has had."""
+"""Measure the largest memory that a process has had."""
 
 import contextlib
 from pathlib import Path

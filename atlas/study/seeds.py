@@ -1,4 +1,4 @@
-"""Give every random draw a generator of its own, so that no result depends on batch, order or restart.
+"""A random generator for every draw, so that no result depends on batch, order or restart.
 
 A generator is made from (seed of the image, purpose, draw). The image's seed is made from the study's seed and the
 image's id. Nothing here is a stream that one image would advance for the next.
@@ -19,7 +19,7 @@ def image_seed(seed: int, image: str) -> int:
 
 
 def order(seed: int, ids: list[str], purpose: str) -> list[int]:
-    """Give the positions of ids in a seeded order that a new id only inserts itself into.
+    """Return the positions of ids in a seeded order that a new id only inserts itself into.
 
     Each id has its own sort key, so the order among old ids is unchanged when others come or go.
     """

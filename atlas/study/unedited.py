@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas.importing import LOADED
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 HOUSE = Path(__file__).parents[1]
 
@@ -59,7 +59,7 @@ def check() -> None:
     """Check that all that was read, and all code that was imported, is as it was.
 
     Raises:
-        Problem: a file was edited, so that what was computed may not be what its text says now.
+        UserError: a file was edited, so that what was computed may not be what its text says now.
     """
     for file, known in [*READ.items()]:
         state = _state(file)
@@ -90,16 +90,16 @@ def _compare(file: Path, digest: bytes, meaning: Callable[[bytes], bytes]) -> No
         raise _edited(file)
 
 
-def _edited(file: Path) -> Problem:
+def _edited(file: Path) -> UserError:
     try:
         shown = file.absolute().relative_to(HOUSE.parent)
     except ValueError:
         shown = file
-    return Problem(f"{shown} was edited while this was running; no row is lost: run again")
+    return UserError(f"{shown} was edited while this was running; no row is lost: run again")
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
-    """Give what changes with every edit: the time of the last change of the file's entry cannot be set back."""
+    """Return what changes with every edit: the time of the last change of the file's entry cannot be set back."""
     try:
         stat = os.stat(file)
     except OSError:

@@ -35,7 +35,7 @@ class Normalized(nn.Module):
         self.forwards = self.backwards = 0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Give logits of images in [0, 1]."""
+        """Return logits of images in [0, 1]."""
         self.forwards += len(images)
         return self.network((images - self.mean) / self.std)
 
@@ -76,7 +76,7 @@ def main(folder: Path) -> None:
 def peers(
     model: Normalized, images: np.ndarray, targets: np.ndarray, maps: np.ndarray, told: dict
 ) -> Iterator[tuple[str, str, Callable]]:
-    """Give, of each metric, whose it is, its name with us, and what is timed."""
+    """Return, for each metric, whose it is, its name with us, and what is timed."""
     device = told["device"]
     quiet = {"disable_warnings": True, "display_progressbar": False}
     # It flips single channel values, in three times our steps: it refuses a number that does not divide the pixels.
@@ -107,7 +107,7 @@ def peers(
 
 
 def gradients(model: Normalized, images: np.ndarray, targets: np.ndarray, device: str) -> np.ndarray:
-    """Give the absolute gradient of the target's logit, summed over channels."""
+    """Return the absolute gradient of the target's logit, summed over channels."""
     inputs = torch.from_numpy(np.asarray(images, np.float32)).to(device).requires_grad_()
     model.backwards += len(inputs)
     logits = model(inputs).gather(1, torch.from_numpy(targets).to(device)[:, None])
@@ -142,7 +142,7 @@ def causal(
 
 
 def timed(function: Callable) -> float:
-    """Give the seconds of a call."""
+    """Return the seconds of a call."""
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     wait()
     began = perf_counter()

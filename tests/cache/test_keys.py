@@ -9,7 +9,7 @@ from atlas.cache import keys
 from atlas.cache.fingerprint import packages, source
 from atlas.inputs import calls
 from atlas.study import params, unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema import signatures
 from tests.support.house import HELPER, forget, house
 
@@ -251,7 +251,7 @@ def test_a_file_edited_after_it_was_read_is_told(house, tmp_path):
     house()
     unedited.check()
     (tmp_path / "atlas/methods/_helper.py").write_text(HELPER.replace("2 * x", "x + x"))
-    with pytest.raises(Problem, match=r"atlas/methods/_helper\.py was edited while this was running"):
+    with pytest.raises(UserError, match=r"atlas/methods/_helper\.py was edited while this was running"):
         unedited.check()
 
 
@@ -669,7 +669,7 @@ def test_a_module_of_values_is_told_apart(house, tmp_path, text):
 )
 def test_files_that_are_declared_badly(house, tmp_path, declared, told):
     (tmp_path / "outside.txt").write_text("1")
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         house("methods/family.py", "FACTOR = 2", f"FACTOR = 2\nFILES = {declared}")
 
 
@@ -692,7 +692,7 @@ def test_a_package_that_is_not_installed_is_told_as_such():
 def test_a_module_beside_the_project_is_refused(house, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("def double(x):\n    return 2 * x\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Problem, match=r"imports mine \(.*mine\.py\), which belongs to no installed package"):
+    with pytest.raises(UserError, match=r"imports mine \(.*mine\.py\), which belongs to no installed package"):
         house("methods/family.py", "from atlas.methods._helper import double", "from mine import double")
 
 

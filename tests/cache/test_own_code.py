@@ -11,8 +11,8 @@ from atlas.cache import keys
 from atlas.inputs.audit import events, places
 from atlas.inputs.audit.building import building
 from atlas.model.loading import build
+from atlas.study.errors import UserError
 from atlas.study.params import bound_network, load
-from atlas.study.problem import Problem
 from stages import versions
 from tests.support.study import ROOT
 
@@ -200,7 +200,9 @@ def test_a_file_that_would_hide_a_module_is_refused(tmp_path, name, told):
     written(tmp_path, {f"{name}.py": NET})
     given = {**TOWER, "call": f"{name}.py:net"}
     before = {one: module for one, module in sys.modules.items() if one.partition(".")[0] == name}
-    with pytest.raises(Problem, match=rf"{name}\.py has the name of {told}, which it would hide: give it another name"):
+    with pytest.raises(
+        UserError, match=rf"{name}\.py has the name of {told}, which it would hide: give it another name"
+    ):
         build(given, classes=4, watch=building, study=tmp_path)
     assert {one: module for one, module in sys.modules.items() if one.partition(".")[0] == name} == before
 
@@ -223,7 +225,7 @@ def test_a_file_beside_that_is_named_as_a_standard_module_hides_it_from_no_packa
 def test_what_a_file_imports_beside_it_must_not_have_the_name_of_a_module_there_is(tmp_path, name):
     """Else it depends on what the process has imported before which of the two is taken."""
     written(tmp_path, {"tower.py": f"import {name}\n{NET}", f"{name}.py": "own = 1\n"})
-    with pytest.raises(Problem, match=rf"tower.py:net': .*{name}.py has the name of .*: give it another name"):
+    with pytest.raises(UserError, match=rf"tower.py:net': .*{name}.py has the name of .*: give it another name"):
         build({**TOWER, "call": "tower.py:net"}, classes=4, watch=building, study=tmp_path)
 
 
@@ -234,7 +236,7 @@ def test_a_package_s_network_that_reads_a_file_is_told_of_settings(tmp_path, kep
     (tmp_path / "widths.txt").write_text("8")
     given = {"family": "module", "call": "sonar:made", "settings": {"at": str(tmp_path / "widths.txt")}}
     told = "reads .*widths.txt, which its key does not hold: have the network take what is in it as a setting"
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         build(given, classes=4, watch=building, study=tmp_path)
     assert "FILES" not in str(raised.value)
 
@@ -257,7 +259,7 @@ UNHELD = [
 def test_what_cannot_be_held_is_told_in_terms_of_the_users_own_code(tmp_path, kept, line, told):
     text = f"from pathlib import Path\n{NET}\nHERE = Path(__file__).parent\n{line}\n"
     written(tmp_path / "data/raw", {"tower.py": text, "late.py": "", "widths.txt": "8"})
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         build(TOWER, classes=4, watch=building, study=tmp_path)
     assert "FILES" not in str(raised.value)
     assert "_called" not in str(raised.value)

@@ -15,7 +15,7 @@ from atlas.cache.rows import Rows
 from atlas.cache.stores import array, begin, group_at
 from atlas.cache.tables import Field, Memos, Table, keys_of
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 SIDE = 40
 
@@ -264,7 +264,7 @@ def test_small_arrays_are_spelled_as_zarr_writes_them(tmp_path, values, lead):
 
 
 def test_a_missing_store_is_named(tmp_path):
-    with pytest.raises(Problem, match=r"gone\.zarr/images: the maps of gone cannot be read"):
+    with pytest.raises(UserError, match=r"gone\.zarr/images: the maps of gone cannot be read"):
         keys_of(tmp_path / "gone.zarr", "images", "the maps of gone")
 
 
@@ -304,7 +304,7 @@ def test_an_output_set_aside_when_the_process_died_is_a_memo(tmp_path):
 def test_nothing_is_journaled_once_the_code_was_edited(tmp_path, monkeypatch):
     file = modules.file("atlas.cache.rows")
     monkeypatch.setitem(unedited.READ, file, unedited.Read((0, 0, 0, 0), b"another", unedited.plain))
-    with pytest.raises(Problem, match=r"atlas/cache/rows\.py was edited while this was running"):
+    with pytest.raises(UserError, match=r"atlas/cache/rows\.py was edited while this was running"):
         visit(tmp_path, NAMES[:5])
 
 
@@ -318,11 +318,11 @@ def test_an_output_that_lost_files_is_not_put_in_place(tmp_path, monkeypatch):
         shutil.rmtree(root / "method.zarr/images/attribution/c/1")
 
     monkeypatch.setattr(Rows, "draft", lossy)
-    with pytest.raises(Problem, match="rows of it are not there; nothing is lost"):
+    with pytest.raises(UserError, match="rows of it are not there; nothing is lost"):
         visit(tmp_path, NAMES[:20])
     monkeypatch.undo()
     monkeypatch.setattr("atlas.cache.stores._link", lambda source, target: None)
-    with pytest.raises(Problem, match="files of it were deleted while it was put in place; nothing is lost"):
+    with pytest.raises(UserError, match="files of it were deleted while it was put in place; nothing is lost"):
         visit(tmp_path, NAMES[:20])
     monkeypatch.undo()
     assert not (tmp_path / "data/maps/cell").exists()

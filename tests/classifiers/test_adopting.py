@@ -18,8 +18,8 @@ from atlas.inputs.splits import split
 from atlas.model import loading
 from atlas.model.comparing import check_no_sigmoids
 from atlas.networks.residual import small_resnet
+from atlas.study.errors import UserError
 from atlas.study.params import entries, load
-from atlas.study.problem import Problem
 from stages import collect, predict, prepare
 from tests.support.study import tiny, write
 
@@ -139,7 +139,7 @@ def test_a_normalizer_in_the_file_that_cannot_be_is_told_in_one_line(house, mean
     state = {"mean": torch.tensor(mean), "std": torch.tensor(std)}
     state |= {f"model.{name}": value for name, value in network().state_dict().items()}
     given(house, state, preprocess=False)
-    with pytest.raises(Problem, match=rf"data/raw/net.pth: its own normalization: {told}") as problem:
+    with pytest.raises(UserError, match=rf"data/raw/net.pth: its own normalization: {told}") as problem:
         prepare.main(house, C)
     assert "\n" not in str(problem.value)
 
@@ -181,7 +181,7 @@ def test_a_network_that_its_weights_do_not_hold_is_refused(house, case):
         prepare.main(house, C)
         return
     told = f"classifier {C}: its logits depend on numbers drawn when it is built, which its weights do not hold: make"
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         prepare.main(house, C)
     assert not (house / "data/classifiers" / C).exists()
 
@@ -190,7 +190,7 @@ def test_images_of_other_channels_than_a_network_takes_are_told_in_one_line(hous
     monkeypatch.setattr(adopting, "build", lambda *_, **__: torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)))
     given(house, torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3)).state_dict())
     told = rf"classifier {C}: its network does not take images of 3 x \d+ x \d+ \(channel, y, x\): RuntimeError: .*"
-    with pytest.raises(Problem, match=told) as problem:
+    with pytest.raises(UserError, match=told) as problem:
         prepare.main(house, C)
     assert "\n" not in str(problem.value)
 
@@ -242,7 +242,7 @@ def test_what_is_not_adopted_leaves_everything_as_it_was(house, case):
     changes, told = FAULTS[case]
     given(house, network().state_dict(), **changes)
     before = {file: file.read_bytes() for file in (house / "data").rglob("*") if file.is_file()}
-    with pytest.raises(Problem, match=told) as problem:
+    with pytest.raises(UserError, match=told) as problem:
         prepare.main(house, C)
     assert "\n" not in str(problem.value)
     assert before == {file: file.read_bytes() for file in (house / "data").rglob("*") if file.is_file()}
@@ -253,7 +253,7 @@ def test_a_network_of_other_classes(house):
     told = (
         r"net.pth: not the weights of classifiers.resnet_vanilla.network for the 10 classes of the dataset shapes: .*"
     )
-    with pytest.raises(Problem, match=told + r"head\.2\.weight is \(7, 8\), expected \(10, 8\)"):
+    with pytest.raises(UserError, match=told + r"head\.2\.weight is \(7, 8\), expected \(10, 8\)"):
         prepare.main(house, C)
 
 
@@ -261,7 +261,7 @@ def test_a_network_whose_number_of_logits_is_its_own(house, monkeypatch):
     monkeypatch.setattr(adopting, "build", lambda *_, **__: network(classes=7))
     given(house, network(classes=7).state_dict())
     with pytest.raises(
-        Problem, match="its network gives 7 logits, but the dataset shapes has 10 classes; expected one"
+        UserError, match="its network gives 7 logits, but the dataset shapes has 10 classes; expected one"
     ):
         prepare.main(house, C)
 
@@ -269,7 +269,7 @@ def test_a_network_whose_number_of_logits_is_its_own(house, monkeypatch):
 def test_outputs_by_sigmoid_are_told(house, monkeypatch):
     monkeypatch.setattr(adopting, "build", lambda *_, **__: Sigmoids(network()))
     given(house, {f"network.{name}": value for name, value in network().state_dict().items()})
-    with pytest.raises(Problem, match=r"all from 0 to 1, .* leave out the sigmoid at the network's end$") as problem:
+    with pytest.raises(UserError, match=r"all from 0 to 1, .* leave out the sigmoid at the network's end$") as problem:
         prepare.main(house, C)
     assert "\n" not in str(problem.value)
 
@@ -285,7 +285,7 @@ class Sigmoids(torch.nn.Module):
 
 def test_outputs_that_may_be_logits_pass():
     within = torch.rand(8, 3, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(Problem, match="its outputs for 8 images are all from 0 to 1"):
+    with pytest.raises(UserError, match="its outputs for 8 images are all from 0 to 1"):
         check_no_sigmoids("odd", within)
     check_no_sigmoids("odd", within[:2])  # too few to tell
     for other in (-0.01, 1.01):
@@ -293,7 +293,7 @@ def test_outputs_that_may_be_logits_pass():
         beside[5, 2] = other
         check_no_sigmoids("odd", beside)
     check_no_sigmoids("odd", torch.stack([-within[:, 0], within[:, 0]], 1))  # of z = 2 x, as `output: sigmoid` makes
-    with pytest.raises(Problem, match="its outputs for 8 images are all from 0 to 1"):
+    with pytest.raises(UserError, match="its outputs for 8 images are all from 0 to 1"):
         check_no_sigmoids("odd", torch.stack([-within[:, 0], within[:, 0]], 1) / 2)
 
 
@@ -313,7 +313,7 @@ def test_a_preprocessing_that_does_not_suit(house, preprocess, told):
     params = given(house, network().state_dict())
     params["classifiers"][C]["preprocess"] = preprocess
     write(house, params)
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         prepare.main(house, C)
 
 
@@ -344,7 +344,7 @@ def test_what_an_entry_must_not_say(tmp_path, changes, told):
     params = tiny()
     params["classifiers"][C] |= changes
     write(tmp_path, params)
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         load(tmp_path)
 
 
@@ -383,7 +383,7 @@ def test_a_file_that_no_key_holds_is_not_read_while_the_network_runs(house):
     told = (
         r"reads .*scale.txt, which its key does not hold: have .*net.py take what is in it as a setting of its network"
     )
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         prepare.main(house, C)
     assert "FILES" not in str(raised.value)
     of_own(house, "images = images * len(Path(__file__).read_text())")
@@ -399,7 +399,9 @@ def test_a_network_that_is_trained_here_reads_nothing_else_either(house, monkeyp
         params = tiny()
         params["classifiers"][C]["network"] = {"family": "module", "call": "data/raw/net.py:Net"}
         write(house, params)
-        with pytest.raises(Problem, match=r"reads .*scale.txt, .*have .*net.py take") if not passes else nullcontext():
+        with (
+            pytest.raises(UserError, match=r"reads .*scale.txt, .*have .*net.py take") if not passes else nullcontext()
+        ):
             prepare.main(house, C)
         assert done == (["fit"] if passes else [])
 
@@ -416,7 +418,9 @@ def test_what_a_key_holds_is_read_by_the_network_of_a_method_s_call(house):
     # What is read while a network is traced is a constant from then on.
     (house / "data/raw/net.py").write_text(OWN.format(f"if images.sum() > 0: {READING}"))
     found = loading.load(folder, C, params["classifiers"][C]["network"], params["engine"], building)
-    with pytest.raises(Problem, match=r"gradient reads .*scale.txt, .*: have .*net.py take what is in it as") as raised:
+    with pytest.raises(
+        UserError, match=r"gradient reads .*scale.txt, .*: have .*net.py take what is in it as"
+    ) as raised:
         calls.attributions(gradient, {**given, "classifier": found})
     assert "FILES" not in str(raised.value)
 

@@ -20,9 +20,9 @@ from atlas.inputs import splits
 from atlas.model import attacks
 from atlas.model.augmentation import augmented, check_recipe
 from atlas.model.classifier import Classifier
-from atlas.model.engine import start
+from atlas.model.runtime import start
 from atlas.networks.residual import Residual, small_resnet
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.seeds import generator
 from stages import collect, prepare
 from tests.support.study import tiny, write
@@ -31,12 +31,12 @@ ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 16}
 RECIPE = {
     "epochs": 2,
     "batch": 8,
-    "rate": 0.05,
-    "decay": 5e-4,
+    "learning_rate": 0.05,
+    "weight_decay": 5e-4,
     "shift": 2,
     "mirror": True,
     "exchanged": [0, 1, 2],
-    "after": 0.5,
+    "adversarial_start": 0.5,
 }
 ADVERSARY = {"norm": "l2", "epsilon": 1.0, "steps": 1, "step_size": 1.0}
 BALLS = [("l2", 1.5, 0.5), ("linf", 0.05, 0.02)]
@@ -184,7 +184,7 @@ def test_no_augmentation_leaves_images_as_they_are(data):
     ],
 )
 def test_a_recipe_that_the_images_do_not_suit(changes, told):
-    with pytest.raises(Problem, match=f"params.yaml: classifiers.c.train: {told}"):
+    with pytest.raises(UserError, match=f"params.yaml: classifiers.c.train: {told}"):
         check_recipe({**RECIPE, **changes}, (24, 3, 32, 48), "classifiers.c.train")
 
 
@@ -203,7 +203,7 @@ def test_a_channel_that_is_the_same_everywhere():
     pixels = torch.randint(0, 256, (4, 4, 6, 8)).byte()
     pixels[:, 3] = 255
     with pytest.raises(
-        Problem, match="dataset shapes: channel 3 has the value 255 in all pixels of all training images; expected"
+        UserError, match="dataset shapes: channel 3 has the value 255 in all pixels of all training images; expected"
     ):
         training.moments([pixels.numpy()], "shapes")
 
@@ -214,7 +214,7 @@ def test_fewer_images_than_a_batch(study, tmp_path):
     house = shutil.copytree(study, tmp_path / "house")
     write(house, params)
     with pytest.raises(
-        Problem, match=r"classifiers.resnet_vanilla.train: batch = 65, but there are 64 training images"
+        UserError, match=r"classifiers.resnet_vanilla.train: batch = 65, but there are 64 training images"
     ):
         prepare.main(house, "resnet_vanilla")
 
@@ -352,14 +352,14 @@ def card_of(house):
 def test_only_what_weights_depend_on_trains_them_again(known):
     house, before, done = known
     name, params = first_classifier(house), tiny()
-    params["judge"]["count"] = 7
+    params["robustness_eval"]["count"] = 7
     write(house, params)
     prepare.main(house, name)
     assert done == ["evaluated"]
     assert card_of(house)["attacked"] == 7
     weights = "weights.safetensors"
     assert (house / "data/classifiers" / name / weights).read_bytes() == (before / weights).read_bytes()
-    params["classifiers"][name]["train"]["rate"] = 0.3
+    params["classifiers"][name]["train"]["learning_rate"] = 0.3
     write(house, params)
     prepare.main(house, name)
     assert done == ["evaluated", "fit", "evaluated"]
@@ -380,7 +380,7 @@ def test_other_rules_for_images_and_grids_train_and_evaluate_nothing(known):
 
 def test_without_a_judge_no_classifier_is_attacked(study, tmp_path):
     house = shutil.copytree(study, tmp_path / "house")
-    write(house, {**tiny(), "judge": None})
+    write(house, {**tiny(), "robustness_eval": None})
     prepare.main(house, first_classifier(house))
     card = card_of(house)
     assert {"judged_on", "accuracy", "top5"} <= set(card)
@@ -404,5 +404,5 @@ def test_a_dataset_without_a_held_out_split_is_refused(tmp_path):
     params["datasets"]["shapes"]["test"] = 0
     write(tmp_path, params)
     collect.main(tmp_path, "shapes")
-    with pytest.raises(Problem, match="classifiers are evaluated on the split test, which has no image"):
+    with pytest.raises(UserError, match="classifiers are evaluated on the split test, which has no image"):
         prepare.main(tmp_path, first_classifier(tmp_path))

@@ -17,8 +17,8 @@ from pyarrow import parquet
 
 from atlas.datasets.shared.labels import imagenet
 from atlas.study import unedited
+from atlas.study.errors import UserError
 from atlas.study.params import dataset, load
-from atlas.study.problem import Problem
 from stages import collect
 from tests.support.study import ROOT, build, files, run, tiny, write
 
@@ -186,7 +186,7 @@ def test_whose_white_nobody_knows_is_left_out(study, values, said, bits):
     saved(study.raw / "cat" / "a.png", drawn())
     tags = {} if said is None else dict(zip(BITS, said, strict=True))
     saved(study.raw / "cat" / "b.tif", values, tiffinfo=tags)
-    told = f"values of {bits} bits, of which nobody knows which is white; expected 8, or 16 without a sign and with 0"
+    told = f"values of {bits} bits, of which it is unknown which is white; expected 8, or 16 without a sign and with 0"
     assert left_out(study()) == {"cat/b.tif": f"{told} for black"}
 
 
@@ -197,7 +197,7 @@ def test_of_12_bits_nothing_is_taken(study):
     saved(study.raw / "cat" / "a.png", drawn())
     content = b"II*\0\x08\0\0\0" + len(tags).to_bytes(2, "little") + entries + b"\0" * 4 + b"\xff\xff\xff"
     (study.raw / "cat" / "b.tif").write_bytes(content)
-    assert left_out(study())["cat/b.tif"].startswith("values of 12 bits, of which nobody")
+    assert left_out(study())["cat/b.tif"].startswith("values of 12 bits, of which it is")
 
 
 def test_colors_that_are_not_of_light_or_ink_are_left_out(study):
@@ -261,11 +261,11 @@ def test_what_cannot_be_used_is_left_out_by_name(study):
 
 
 def test_a_folder_without_any_picture_is_an_error(study):
-    with pytest.raises(Problem, match=r"^dataset photographs: its source has no image that can be used$"):
+    with pytest.raises(UserError, match=r"^dataset photographs: its source has no image that can be used$"):
         study()
     (study.raw / "cat").mkdir()
     (study.raw / "cat" / "a.jpg").touch()
-    with pytest.raises(Problem, match=r"left out: 1, the first cat/a\.jpg \(an empty file\)$"):
+    with pytest.raises(UserError, match=r"left out: 1, the first cat/a\.jpg \(an empty file\)$"):
         study()
 
 
@@ -273,7 +273,7 @@ def test_pictures_of_two_sizes_need_a_fit(study):
     saved(study.raw / "cat" / "a.png", drawn())
     saved(study.raw / "cat" / "b.png", drawn(side=(20, 10)))
     with pytest.raises(
-        Problem, match=r"image cat/b\.png: pixels are 3 × 20 × 10; .* 3 × 12 × 16 \(`fit` and `channels`"
+        UserError, match=r"image cat/b\.png: pixels are 3 × 20 × 10; .* 3 × 12 × 16 \(`fit` and `channels`"
     ):
         study()
     assert study(fit={"mode": "squash", "size": [9, 7]})["pixels"].shape == (2, 3, 9, 7)
@@ -291,7 +291,7 @@ def test_a_fit_may_be_that_of_weights_whose_file_is_not_here(study):
     assert "fit" not in store.attrs
     np.testing.assert_array_equal(store["pixels"][:], pixels)
     with pytest.raises(
-        Problem, match=r"^dataset photographs: .*datasets\.photographs\.fit: tag = 'V3': torchvision kn"
+        UserError, match=r"^dataset photographs: .*datasets\.photographs\.fit: tag = 'V3': torchvision kn"
     ):
         study(fit={**fit, "tag": "V3"})
 
@@ -299,7 +299,7 @@ def test_a_fit_may_be_that_of_weights_whose_file_is_not_here(study):
 def test_pictures_keep_their_channels_only_where_all_have_as_many(study):
     saved(study.raw / "cat" / "a.png", drawn())
     saved(study.raw / "cat" / "b.png", drawn(channels=1)[..., 0])
-    with pytest.raises(Problem, match=r"image cat/b\.png: pixels are 1 × 12 × 16; expected those .* 3 × 12 × 16"):
+    with pytest.raises(UserError, match=r"image cat/b\.png: pixels are 1 × 12 × 16; expected those .* 3 × 12 × 16"):
         study(channels="as_is")
     assert study()["pixels"].shape == (2, 3, *SIDE)
 
@@ -367,7 +367,7 @@ def test_what_a_folder_cannot_be_asked(study, settings, told):
     (study.raw / "twice.txt").write_text("cat\ndog\ncat\n")
     (study.raw / "blank.txt").write_text("\n")
     (study.raw / "gap.txt").write_text("cat\n\ndog\n")
-    with pytest.raises(Problem, match=rf"^dataset photographs: .*{told}") as problem:
+    with pytest.raises(UserError, match=rf"^dataset photographs: .*{told}") as problem:
         study(**settings)
     assert "\n" not in str(problem.value)
 
@@ -462,13 +462,13 @@ def test_classes_whose_names_are_numbers_are_told_by_their_names_alone(study):
     store = study(family="table", file=listed(study, rows), classes="n.txt")
     assert store["label"][:].tolist() == [0, 2]
     rows[0]["label"] = 0
-    with pytest.raises(Problem, match="label = '0'; expected one of the 3 classes"):
+    with pytest.raises(UserError, match="label = '0'; expected one of the 3 classes"):
         study(family="table", file=listed(study, rows), classes="n.txt")
 
 
 def test_a_table_with_a_column_twice(study):
     (study.raw / "photos.csv").write_text("path,label,label\na.png,1,2\n")
-    with pytest.raises(Problem, match=r"photos\.csv has the column 'label' twice"):
+    with pytest.raises(UserError, match=r"photos\.csv has the column 'label' twice"):
         study(family="table", file="photos.csv")
 
 
@@ -686,7 +686,7 @@ BAD = {
 def test_what_a_table_cannot_say(study, rows, told):
     for name in "ab":
         saved(study.raw / f"{name}.png", drawn())
-    with pytest.raises(Problem, match=rf"^dataset photographs: .*{told}") as problem:
+    with pytest.raises(UserError, match=rf"^dataset photographs: .*{told}") as problem:
         study("table", file=listed(study, rows))
     assert "\n" not in str(problem.value)
 
@@ -703,7 +703,7 @@ def test_what_is_no_table(study):
         ("d.csv", "file: .*d.csv cannot be read"),
         ("a.png", "file = 'a.png': expected a name that ends with .csv or .parquet"),
     ):
-        with pytest.raises(Problem, match=f"^dataset photographs: {told}"):
+        with pytest.raises(UserError, match=f"^dataset photographs: {told}"):
             study("table", file=file)
 
 
@@ -719,9 +719,9 @@ def test_places_in_a_csv_are_lines_of_the_file(study):
         (b'b.png,cat,"\nx",\n', "line 7 has 4 cells"),
     ):
         (study.raw / "photos.csv").write_bytes(begun + line)
-        with pytest.raises(Problem, match=rf"^dataset photographs: photos\.csv, {told}"):
+        with pytest.raises(UserError, match=rf"^dataset photographs: photos\.csv, {told}"):
             study("table", file="photos.csv")
-    with pytest.raises(Problem, match=r"photos\.parquet, row 2: no path"):
+    with pytest.raises(UserError, match=r"photos\.parquet, row 2: no path"):
         study("table", file=listed(study, [{"path": "a.png", "label": 1}, {"path": "", "label": 2}], "photos.parquet"))
 
 
@@ -797,14 +797,14 @@ def test_arrays_come_as_they_are(study, kind):
 @pytest.mark.parametrize("kind", ["npz", "zarr"])
 def test_arrays_that_are_not_as_they_should_be(study, kind, changes, told):
     given = {name: values for name, values in {**some_arrays(), **changes}.items() if values is not None}
-    with pytest.raises(Problem, match=rf"^dataset photographs: .*{told}"):
+    with pytest.raises(UserError, match=rf"^dataset photographs: .*{told}"):
         study("arrays", **kept(study, given, kind))
 
 
 def test_a_file_that_holds_no_arrays(study):
     (study.raw / "a.npz").write_text("nothing")
     for name in ("a.npz", ""):
-        with pytest.raises(Problem, match=r"path: .* is no \.npz file and no Zarr group"):
+        with pytest.raises(UserError, match=r"path: .* is no \.npz file and no Zarr group"):
             study("arrays", path=f"data/raw/photos/{name}")
 
 

@@ -26,8 +26,8 @@ from atlas.datasets.places365 import places365
 from atlas.datasets.shared.pictures import Unusable
 from atlas.datasets.shared.sample import made
 from atlas.datasets.shared.segments import drawn
+from atlas.study.errors import UserError
 from atlas.study.params import dataset
-from atlas.study.problem import Problem
 from stages import collect
 from tests.support.study import tiny, write
 
@@ -50,7 +50,7 @@ def paint(file: Path, values: np.ndarray | None = None) -> Path:
 
 
 def facts(source) -> dict:
-    """Give class, split, boxes and file of each picture by its id."""
+    """Return class, split, boxes and file of each picture by its id."""
     found = {}
     for one in source.pictures:
         label = source.classes[one.label] if isinstance(one.label, int) else one.label
@@ -102,19 +102,19 @@ def test_imagenet_by_folders_with_xml(tmp_path):
     for rules, taken in (({"boxes_exactly": 1}, ["1"]), ({"box_area_at_most": 0.8}, ["2", "1"])):
         chosen = imagenet(tmp_path, classes="LOC_synset_mapping.txt", boxes="Annotations", **rules)
         assert [one.id[-1] for one in chosen.pictures] == taken
-    with pytest.raises(Problem, match="need 'boxes'"):
+    with pytest.raises(UserError, match="need 'boxes'"):
         imagenet(tmp_path, boxes_exactly=1)
     voc(xml / "ILSVRC2012_val_00000001.xml", [(GOLDFISH, 111, 108, "", 193)])
-    with pytest.raises(Problem, match=r"00000001.xml: object 1: '111,108,,193'; expected numbers: xmin"):
+    with pytest.raises(UserError, match=r"00000001.xml: object 1: '111,108,,193'; expected numbers: xmin"):
         imagenet(tmp_path, classes="LOC_synset_mapping.txt", boxes="Annotations")
     put(xml / "ILSVRC2012_val_00000001.xml", "<annotation>")
-    with pytest.raises(Problem, match=r"00000001.xml: no element found: line 1.* expected XML"):
+    with pytest.raises(UserError, match=r"00000001.xml: no element found: line 1.* expected XML"):
         imagenet(tmp_path, classes="LOC_synset_mapping.txt", boxes="Annotations")
     paint(tmp_path / "val" / "ILSVRC2012_val_00000005.JPEG")
-    with pytest.raises(Problem, match="lies in the folder 'val'; expected a wnid, or a list as 'labels'"):
+    with pytest.raises(UserError, match="lies in the folder 'val'; expected a wnid, or a list as 'labels'"):
         imagenet(tmp_path)
     paint(tmp_path / "val" / TENCH / "ILSVRC2012_val_00000001.png")
-    with pytest.raises(Problem, match="have the same stem; expected each once"):
+    with pytest.raises(UserError, match="have the same stem; expected each once"):
         imagenet(tmp_path)
 
 
@@ -159,20 +159,20 @@ def test_imagenet_by_the_lists_of_wsolevaluation_counts_as_the_paper_does(tmp_pa
     assert facts(alone)[names[4]] == ("tench", "test", [[0, 0, 10, 10], [5, 5, 9, 9]], f"{names[4]}.JPEG")
     assert names[9] in facts(alone)
     put(lists / "image_sizes.txt", f"val/{names[1]}.JPEG,20,20\n")
-    with pytest.raises(Problem, match=f"image_sizes.txt: has no line of {names[2]}"):
+    with pytest.raises(UserError, match=f"image_sizes.txt: has no line of {names[2]}"):
         taken(box_area_at_most=0.5)
     put(file, f"val/{names[1]}.JPEG,0,0,10\n")
-    with pytest.raises(Problem, match=r"localization.txt: line 1: 'val.*'; expected at least 5 fields: a line a box"):
+    with pytest.raises(UserError, match=r"localization.txt: line 1: 'val.*'; expected at least 5 fields: a line a box"):
         taken()
     put(file, f"val/{names[1]}.JPEG,9,0,9,10\n")
-    with pytest.raises(Problem, match=r"localization.txt: line 1: .*; expected x0 < x1 and y0 < y1"):
+    with pytest.raises(UserError, match=r"localization.txt: line 1: .*; expected x0 < x1 and y0 < y1"):
         taken()
     put(file, f"val/{names[1]}.JPEG,0,0,9,10\n")
     put(lists / "class_labels.txt", f"val/{names[1]}.JPEG,4\n")
-    with pytest.raises(Problem, match=r"image_ids.txt: line 2: .*; expected a picture that class_labels.txt names"):
+    with pytest.raises(UserError, match=r"image_ids.txt: line 2: .*; expected a picture that class_labels.txt names"):
         taken()
     put(lists / "image_ids.txt", f"val/{names[1]}.JPEG\n")
-    with pytest.raises(Problem, match=r"class_labels.txt, line 1: 4; expected a number of a class, 0 to 3"):
+    with pytest.raises(UserError, match=r"class_labels.txt, line 1: 4; expected a number of a class, 0 to 3"):
         taken()
 
 
@@ -205,20 +205,20 @@ def test_imagenet_labels_of_other_sources(tmp_path):
     builtin = imagenet(tmp_path, labels="caffe.txt", classes="imagenet")
     assert (len(builtin.classes), builtin.classes[134]) == (1000, "crane bird")
     assert facts(builtin)["ILSVRC2012_val_00000002"][:2] == ("tench", "test")
-    with pytest.raises(Problem, match="the pictures are of 2 wnids; expected all 1000, or a file as 'classes'"):
+    with pytest.raises(UserError, match="the pictures are of 2 wnids; expected all 1000, or a file as 'classes'"):
         imagenet(tmp_path, labels="LOC_val_solution.csv", classes="imagenet")
     voc(tmp_path / "xml" / "ILSVRC2012_val_00000001.xml", [(GOLDFISH, 1, 2, 3, 4)])
-    with pytest.raises(Problem, match="classes = imagenet says no wnids, as the XML of ILSVRC2012_val_00000001 does"):
+    with pytest.raises(UserError, match="classes = imagenet says no wnids, as the XML of ILSVRC2012_val_00000001 does"):
         imagenet(tmp_path, labels="caffe.txt", classes="imagenet", boxes="xml")
-    with pytest.raises(Problem, match=r"caffe.txt, line 1: a number; expected 'classes'"):
+    with pytest.raises(UserError, match=r"caffe.txt, line 1: a number; expected 'classes'"):
         imagenet(tmp_path, labels="caffe.txt")
-    with pytest.raises(Problem, match=r"ground_truth.txt: numbers alone.*; expected the kit's meta.mat"):
+    with pytest.raises(UserError, match=r"ground_truth.txt: numbers alone.*; expected the kit's meta.mat"):
         imagenet(tmp_path, labels="ground_truth.txt", classes="index.json")
     put(tmp_path / "ground_truth.txt", "7\n1001\n")
-    with pytest.raises(Problem, match=r"ground_truth.txt: line 2: '1001'; expected a number of a class"):
+    with pytest.raises(UserError, match=r"ground_truth.txt: line 2: '1001'; expected a number of a class"):
         imagenet(tmp_path, labels="ground_truth.txt", classes="meta.mat")
     put(tmp_path / "caffe.txt", "ILSVRC2012_val_00000001.JPEG 1\nILSVRC2012_val_00000001.JPEG 0\n")
-    with pytest.raises(Problem, match=r"line 2: .*; expected each picture once; it is in caffe.txt, line 1 already"):
+    with pytest.raises(UserError, match=r"line 2: .*; expected each picture once; it is in caffe.txt, line 1 already"):
         imagenet(tmp_path, labels="caffe.txt", classes="index.json")
     for name, text, told in (
         ("names.txt", f"{TENCH} tench\n{TENCH} tench\n", f"names.txt: {TENCH} is there twice"),
@@ -228,7 +228,7 @@ def test_imagenet_labels_of_other_sources(tmp_path):
         ("meta.mat", "no mat", "meta.mat: .*; expected the table 'synsets'"),
     ):
         put(tmp_path / name, text)
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             imagenet(tmp_path, labels="LOC_val_solution.csv", classes=name)
 
 
@@ -261,13 +261,15 @@ def test_imagenet_s(tmp_path):
     assert facts(numbered) == {"ILSVRC2012_val_00000001": ("third", "test", None, "ILSVRC2012_val_00000001.JPEG")}
     assert numbered.classes == ["second", "third"]
     assert ("ILSVRC2012_val_00000002", f"its class {wnids[299]} is not in imagenet.txt") in numbered.left_out
-    with pytest.raises(Problem, match="2 folders of wnids; expected 50, 300 or 919 of them, or the list of all"):
+    with pytest.raises(UserError, match="2 folders of wnids; expected 50, 300 or 919 of them, or the list of all"):
         imagenet_s(tmp_path)
     put(tmp_path / "categories.txt", f"{wnids[2]}\n")
-    with pytest.raises(Problem, match="lies in the folder 'n00000300'; expected one of the 1 wnids"):
+    with pytest.raises(UserError, match="lies in the folder 'n00000300'; expected one of the 1 wnids"):
         imagenet_s(tmp_path, categories="categories.txt")
     put(tmp_path / "categories.txt", f"{wnids[2]}\n{wnids[2]}\n")
-    with pytest.raises(Problem, match=r"categories.txt: line 2: 'n00000003'; expected a wnid, as n01443537, each once"):
+    with pytest.raises(
+        UserError, match=r"categories.txt: line 2: 'n00000003'; expected a wnid, as n01443537, each once"
+    ):
         imagenet_s(tmp_path, categories="categories.txt")
     file = tmp_path / "validation-segmentation" / wnids[2] / "ILSVRC2012_val_00000001.png"
     paint(file, np.ones((2, 3), "uint8"))
@@ -335,7 +337,7 @@ def test_oxford_pet_with_a_bad_line(tmp_path, file, line, told):
     pets(tmp_path)
     with (tmp_path / "annotations" / f"{file}.txt").open("a") as listing:
         listing.write(f"{line}\n")
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         oxford_pet(tmp_path)
 
 
@@ -395,7 +397,7 @@ def test_chestxray8(tmp_path):
         ("00000003_000", [box]),
         ("00000004_000", [[900, 20, 1100, 50]]),  # beyond the picture: `collect` clips it
     ]
-    with pytest.raises(Problem, match=r"no picture of Data_Entry_2017.csv has 'Atelectasis'; they have: Effusion"):
+    with pytest.raises(UserError, match=r"no picture of Data_Entry_2017.csv has 'Atelectasis'; they have: Effusion"):
         chestxray8(tmp_path)
 
 
@@ -418,7 +420,7 @@ def test_chestxray8(tmp_path):
 def test_chestxray8_with_bad_lists(tmp_path, name, text, told):
     changed = {"train_val_list.txt": "00000001_000.png\n00000002_000.png\n"} if "patient" in told else {}
     rays(tmp_path, **{name: text, **changed})
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         chestxray8(tmp_path, findings=["Mass"])
 
 
@@ -452,10 +454,12 @@ def test_cifar10(tmp_path):
         ({"data": "none"}, "test_batch: 'data' is str; expected bytes"),
     ):
         batch(tmp_path / "test_batch", 3, **changed)
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             list(cifar10(tmp_path, splits=["test"]).pictures)
     (tmp_path / "test_batch").unlink()
-    with pytest.raises(Problem, match="test_batch: there is no such file; expected a batch of pictures, of the split"):
+    with pytest.raises(
+        UserError, match="test_batch: there is no such file; expected a batch of pictures, of the split"
+    ):
         list(cifar10(tmp_path, splits=["test"]).pictures)
 
 
@@ -471,7 +475,7 @@ def test_cifar10_runs_nothing_of_a_pickle(tmp_path, capsys):
         (pickle.dumps([1]), "has no 'label_names'; expected a batch of CIFAR-10"),
     ):
         (tmp_path / "batches.meta").write_bytes(content)
-        with pytest.raises(Problem, match=f"batches.meta: {told}"):
+        with pytest.raises(UserError, match=f"batches.meta: {told}"):
             cifar10(tmp_path)
     assert capsys.readouterr().out == ""
 
@@ -495,9 +499,9 @@ def test_places365(tmp_path):
         "Places365_val_00000001": ("airfield", "test", None, "Places365_val_00000001.jpg"),
     }
     assert source.left_out == [("Places365_val_00000002.jpg", "named in val.txt, line 1, and not in val_256")]
-    with pytest.raises(Problem, match="images names train and labels test; expected the same splits"):
+    with pytest.raises(UserError, match="images names train and labels test; expected the same splits"):
         places365(tmp_path, images={"train": "a"}, labels={"test": "b"})
-    with pytest.raises(Problem, match=r"images = {}; expected train, test or both"):
+    with pytest.raises(UserError, match=r"images = {}; expected train, test or both"):
         places365(tmp_path, images={}, labels={})
     for file, text, told in (
         ("val.txt", "a.jpg 2\n", "val.txt: line 1: 'a.jpg 2'; expected a picture and the number of its class, 0 to 1"),
@@ -505,7 +509,7 @@ def test_places365(tmp_path):
         ("categories_places365.txt", "/a/b 1\n", "line 1: '/a/b 1'; expected a class and its number, 0"),
     ):
         put(tmp_path / file, text)
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             places365(tmp_path, **at)
 
 
@@ -547,7 +551,7 @@ def test_isic(tmp_path):
         ("name,MEL\n", "test.csv: line 1: 'name,MEL'; expected a header with the columns image"),
     ):
         put(tmp_path / "test.csv", text)
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             isic(tmp_path, **at)
 
 
@@ -618,9 +622,9 @@ def test_coco(tmp_path):
 def test_coco_with_bad_annotations(tmp_path):
     photographs(tmp_path)
     file = tmp_path / "annotations" / "instances_val2017.json"
-    with pytest.raises(Problem, match=r"categories: 'cat' is not in .*; it has: person, stop sign, zebra"):
+    with pytest.raises(UserError, match=r"categories: 'cat' is not in .*; it has: person, stop sign, zebra"):
         coco(tmp_path, **AT, categories=["cat"])
-    with pytest.raises(Problem, match="expected names, each once"):
+    with pytest.raises(UserError, match="expected names, each once"):
         coco(tmp_path, **AT, categories=["zebra", "zebra"])
     image = {"id": 139, "file_name": "000000000139.jpg", "height": 6, "width": 8}
     one = {"image_id": 139, "category_id": 24, "bbox": [1, 1, 3, 3]}
@@ -639,10 +643,10 @@ def test_coco_with_bad_annotations(tmp_path):
         ({"annotations": [{**one, "segmentation": {"counts": [1.5]}}]}, r"annotations\[0\]: segmentation"),
     ):
         instances(file, **changed)
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             coco(tmp_path, **AT, categories=["zebra"])
     put(file, "{\n]")
-    with pytest.raises(Problem, match=r"instances_val2017.json: .*line 2.*; expected JSON"):
+    with pytest.raises(UserError, match=r"instances_val2017.json: .*line 2.*; expected JSON"):
         coco(tmp_path, **AT, categories=["zebra"])
 
 
@@ -717,24 +721,24 @@ def test_huggingface(tmp_path):
         ({"image": "label"}, "image = 'label': .*; expected a column of Image"),
         ({"splits": {"test": "test"}}, "has no dataset_dict.json; expected null for one dataset alone"),
     ):
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             huggingface(tmp_path / "plain", **settings)
-    with pytest.raises(Problem, match=r"splits = {'test': 'all'}, and .* has train, test; expected train, test"):
+    with pytest.raises(UserError, match=r"splits = {'test': 'all'}, and .* has train, test; expected train, test"):
         huggingface(tmp_path / "beans", splits={"test": "all"})
     saved(tmp_path / "plain", rows[:1], [2], names, pa.int64())
-    with pytest.raises(Problem, match="row 0: label = 2; expected 0 to 1"):
+    with pytest.raises(UserError, match="row 0: label = 2; expected 0 to 1"):
         huggingface(tmp_path / "plain")
     saved(tmp_path / "beans" / "train", rows[:1], [0], {"_type": "ClassLabel", "names": ["cat"]}, pa.int64())
-    with pytest.raises(Problem, match=r"its classes are \['cat', 'dog'\]; expected \['cat'\]"):
+    with pytest.raises(UserError, match=r"its classes are \['cat', 'dog'\]; expected \['cat'\]"):
         huggingface(tmp_path / "beans")
     put(tmp_path / "plain" / "data-00000-of-00001.arrow", "no arrow")
-    with pytest.raises(Problem, match=r"data-00000-of-00001.arrow: cannot be read \(.*\); expected an Arrow stream"):
+    with pytest.raises(UserError, match=r"data-00000-of-00001.arrow: cannot be read \(.*\); expected an Arrow stream"):
         huggingface(tmp_path / "plain")
     for name, text in (("state.json", "{}"), ("state.json", '{"_data_files": []}'), ("dataset_info.json", "[]")):
         put(tmp_path / "plain" / name, text)
-        with pytest.raises(Problem, match=f"{name}: .*expected the "):
+        with pytest.raises(UserError, match=f"{name}: .*expected the "):
             huggingface(tmp_path / "plain")
-    with pytest.raises(Problem, match="there is no such folder; expected a dataset that save_to_disk wrote"):
+    with pytest.raises(UserError, match="there is no such folder; expected a dataset that save_to_disk wrote"):
         huggingface(tmp_path / "none")
 
 
@@ -817,9 +821,11 @@ def test_settings_may_be_left_out_and_what_they_name_lies_in_the_folder(tmp_path
     store = stored(tmp_path, family="oxford_pet")
     assert store["split"][:].tolist() == ["train", "test"] * 2
     assert store.attrs["boxes_from"] == "mask"
-    with pytest.raises(Problem, match=r"dataset published: '../elsewhere' is not within .*raw; expected a file in it"):
+    with pytest.raises(
+        UserError, match=r"dataset published: '../elsewhere' is not within .*raw; expected a file in it"
+    ):
         stored(tmp_path, family="imagenet", images="../elsewhere")
-    with pytest.raises(Problem, match=r"datasets.published: 'splits.0' = 'val': expected .*test"):
+    with pytest.raises(UserError, match=r"datasets.published: 'splits.0' = 'val': expected .*test"):
         stored(tmp_path, family="oxford_pet", splits=["val"])
 
 

@@ -12,8 +12,8 @@ from torchvision.transforms import InterpolationMode, v2
 from atlas.datasets.shared import transforms
 from atlas.datasets.shared.fit import FILTERS, fitted
 from atlas.datasets.shared.transforms import transform
+from atlas.study.errors import UserError
 from atlas.study.params import dataset, side
-from atlas.study.problem import Problem
 from atlas.study.schema.fitting import fitting
 from tests.support.study import tiny
 
@@ -174,7 +174,7 @@ WRONG = {
 @pytest.mark.parametrize(("fit", "told"), WRONG.values(), ids=WRONG)
 def test_a_fit_that_makes_no_sense(fit, told):
     params = {"datasets": {"photographs": {"family": "folder", "path": "raw", "fit": fit}}}
-    with pytest.raises(Problem, match=rf"params\.yaml: datasets\.photographs.*{told}"):
+    with pytest.raises(UserError, match=rf"params\.yaml: datasets\.photographs.*{told}"):
         dataset(params, "photographs")
 
 
@@ -185,7 +185,7 @@ def test_a_fit_may_be_left_out_and_so_may_parts_of_it():
     assert bound.settings == {"label": "parent", "classes": None, "train": None}
     due = {"mode": "squash", "size": 8, "resize": None, "interpolation": "bilinear"}
     assert fitting({"mode": "squash", "size": 8}, "fit") == due
-    with pytest.raises(Problem, match=r"datasets\.photographs: the setting 'path' is missing"):
+    with pytest.raises(UserError, match=r"datasets\.photographs: the setting 'path' is missing"):
         dataset({"datasets": {"photographs": {"family": "folder"}}}, "photographs")
 
 
@@ -215,7 +215,7 @@ def photograph() -> Image.Image:
 
 
 def undone(normalized, mean, std):
-    """Give the intensities, 0 to 255, of what a library's transform made of a picture."""
+    """Return the intensities, 0 to 255, of what a library's transform made of a picture."""
     return (normalized * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)).mul(255).numpy()
 
 
@@ -280,7 +280,7 @@ def test_what_timm_says_of_weights_as_a_fit(changed, due):
 
 @pytest.mark.parametrize(("changed", "told"), NOT_OF_TIMM.values(), ids=NOT_OF_TIMM)
 def test_what_timm_does_and_no_fit_does_is_told(changed, told):
-    with pytest.raises(Problem, match=rf"^params\.yaml: fit: .*{told}"):
+    with pytest.raises(UserError, match=rf"^params\.yaml: fit: .*{told}"):
         transforms._of_timm(USUAL | changed, "params.yaml: fit")
 
 
@@ -296,11 +296,11 @@ UNKNOWN = {
 
 @pytest.mark.parametrize(("given", "told"), UNKNOWN.values(), ids=UNKNOWN)
 def test_a_fit_of_weights_that_nobody_knows(given, told):
-    with pytest.raises(Problem, match=rf"^params\.yaml: datasets\.a\.fit: {told}"):
+    with pytest.raises(UserError, match=rf"^params\.yaml: datasets\.a\.fit: {told}"):
         transform("datasets.a.fit", family="torchvision", **given)
 
 
 def test_a_fit_of_a_library_that_is_not_there(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(Problem, match=r"^params\.yaml: datasets\.a\.fit: family = 'timm': it cannot be imported"):
+    with pytest.raises(UserError, match=r"^params\.yaml: datasets\.a\.fit: family = 'timm': it cannot be imported"):
         transform("datasets.a.fit", family="timm", name="resnet18", tag="a1_in1k")

@@ -7,7 +7,7 @@ import torch
 from atlas.datasets.shapes import CLASSES, FORMS, _reach, shapes
 from atlas.methods import control
 from atlas.metrics import localization
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 SETTINGS = {
     "size": 64,
@@ -140,7 +140,7 @@ def test_no_control_finds_the_objects_that_are_judged(samples):
 
 
 def test_an_object_that_covers_no_pixel_is_refused():
-    with pytest.raises(Problem, match=r"^an object of train_\d+ covers no pixel of 16 a side"):
+    with pytest.raises(UserError, match=r"^an object of train_\d+ covers no pixel of 16 a side"):
         drawn(train=100, size=16, side=[0.01, 0.02])
 
 

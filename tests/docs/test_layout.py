@@ -10,7 +10,7 @@ SUPPORT = sorted((TESTS / "support").rglob("*.py"))
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Tell what of the tests a file imports, at its top and inside functions."""
+    """Yield what of the tests a file imports, at its top and inside functions."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             names = [one.name for one in node.names]

@@ -13,8 +13,8 @@ import yaml
 from PIL import Image
 
 from atlas.share import open_maps, open_results
+from atlas.study.errors import UserError
 from atlas.study.params import load
-from atlas.study.problem import Problem
 from stages import attribute, collect, predict, prepare, score, select, tile, versions
 from tests.support.forked import call
 from tests.support.study import ROOT, build, environment, run, tiny
@@ -54,7 +54,7 @@ def made(study: Path, shown: dict) -> tuple[str, dict[str, np.ndarray]]:
     classifier = given(study, shown)
     (dataset,) = shown["datasets"]
     collect.main(study, dataset)
-    with pytest.raises(Problem, match="sha256") as missing:
+    with pytest.raises(UserError, match="sha256") as missing:
         prepare.main(study, classifier)
     weights = shown["classifiers"][classifier]["weights"]
     weights["sha256"] = hashlib.sha256((study / weights["file"]).read_bytes()).hexdigest()

@@ -9,7 +9,7 @@ import yaml
 
 from atlas.study.params import entries, load
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import check_judging, smoothings
+from atlas.study.schema.smoothing import check_judging, read_smoothings
 from stages import aggregate
 from tests.support import made_up
 from tests.support.judging import FAMILIES
@@ -63,7 +63,7 @@ def test_entries_are_right(page):
         given = yaml.safe_load(block)
         if "classifiers" in given:
             continue  # of a study of one's own: tests/docs/test_own_images.py makes it
-        known = smoothings(given, METHODS) if "certify" in given else {}
+        known = read_smoothings(given, METHODS) if "certify" in given else {}
         for listed in entries(given, "metrics").values() if known else []:
             for metric in listed.values():
                 check_judging(metric, METHODS, known)

@@ -28,7 +28,7 @@ def certified() -> dict:
     """The tiny study with votes of two smoothings, and metrics of votes alone beside one of maps."""
     params = tiny()
     params["methods"] = {family: dict([*params["methods"][family].items()][:1]) for family in ("gradient", "control")}
-    votes = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "first": 2, "rest": 45}
+    votes = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "n0": 2, "n": 45}
     votes |= {"images": IMAGES, "grids": GRIDS, "tile": None, "methods": METHODS}
     # The second one's radii lie on both sides of the first one's.
     params["certify"] = {"noise_15": votes, "noise_25": {**votes, "sigma": 0.25, "grids": 0}}

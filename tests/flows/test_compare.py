@@ -37,7 +37,7 @@ def summary() -> xr.Dataset:
         "letters": (("classifier", "method", "metric"), np.array([[["a", "b"], ["a", "a"], ["b", "a"]]], object)),
         "metric_settings": ("metric", [json.dumps({"pixels": 8}), json.dumps({"pixels": 8, "blur": 3})]),
     }
-    attrs = {"bootstrap": {"resamples": 20, "level": 0.95, "seed": 0}, "fewest": 1, "weights": "families"}
+    attrs = {"bootstrap": {"resamples": 20, "level": 0.95, "seed": 0}, "min_count": 1, "weights": "families"}
     return xr.Dataset(cells | ranks, coords, attrs)
 
 
@@ -213,9 +213,9 @@ def test_settings_that_changed_are_listed_with_both_values():
 
 def test_a_setting_of_the_whole_that_an_older_summary_lacks_is_listed():
     older = summary()
-    del older.attrs["fewest"]
-    assert settings(older, summary()).to_numpy().tolist() == [["aggregate", "fewest", "", "1"]]
-    assert settings(summary(), older).to_numpy().tolist() == [["aggregate", "fewest", "1", ""]]
+    del older.attrs["min_count"]
+    assert settings(older, summary()).to_numpy().tolist() == [["aggregate", "min_count", "", "1"]]
+    assert settings(summary(), older).to_numpy().tolist() == [["aggregate", "min_count", "1", ""]]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import xarray as xr
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.draft import draft, untold
 from stages import score
 from tests.support.study import files, tiny, write
@@ -29,9 +29,9 @@ def broken(baseline, tmp_path_factory):
     write(house, with_a_metric_that_fails())
     for family in ("gradient", "control"):
         with pytest.raises(
-            Problem, match=r"these metrics failed, .*: top_k_intersection \(\w+\): ValueError: .*k is 5000"
+            UserError, match=r"these metrics failed, .*: top_k_intersection \(\w+\): ValueError: .*k is 5000"
         ):
-            score.fill(house, C, family)
+            score.compute_to_journal(house, C, family)
     return house
 
 
@@ -100,7 +100,7 @@ def test_rows_that_were_made_are_kept_for_the_next_run(drafted, broken):
 def test_a_study_without_a_classifier_has_no_draft(baseline, tmp_path):
     house = tmp_path / "house"
     shutil.copytree(baseline, house, symlinks=True, ignore=shutil.ignore_patterns("cache", "cells"))
-    with pytest.raises(Problem, match="there is nothing to draft a report from: failed: no memory"):
+    with pytest.raises(UserError, match="there is nothing to draft a report from: failed: no memory"):
         draft(house, {f"prepare@{C}": "failed: no memory"})
 
 

@@ -12,7 +12,7 @@ import yaml
 from dvc.repo import Repo
 
 from atlas.cache.recorded import cache, check, recorded
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from tests.support.forked import call
 from tests.support.study import ROOT, environment, run
 
@@ -125,7 +125,7 @@ def test_a_pull_writes_nothing_outside(project, tmp_path, unguarded):
 @pytest.mark.parametrize("name", CLIMBING)
 def test_a_recorded_output_is_laid_out_inside_or_not_at_all(project, tmp_path, name):
     file = plant(project, [{"md5": content(project), "relpath": "fine"}, {"md5": content(project), "relpath": name}])
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(UserError) as caught:
         recorded(project, "say", project / "out", tmp_path / "deep" / "place")
     assert str(caught.value).startswith(
         f"{file}: the listing names the file {name!r}; expected a path inside its folder"
@@ -136,7 +136,7 @@ def test_a_recorded_output_is_laid_out_inside_or_not_at_all(project, tmp_path, n
 @pytest.mark.parametrize("md5", ["../../../../secret", "ab", None, 3, "A" * 32])
 def test_a_digest_that_is_none_is_refused(project, tmp_path, md5):
     plant(project, [{"md5": md5, "relpath": "one"}])
-    with pytest.raises(Problem, match="expected 32 hexadecimal digits"):
+    with pytest.raises(UserError, match="expected 32 hexadecimal digits"):
         recorded(project, "say", project / "out", tmp_path / "place")
     assert not (tmp_path / "place").exists()
 
@@ -148,7 +148,7 @@ def test_a_link_out_of_the_cache_is_refused(project, tmp_path):
     file = project / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
     file.unlink()
     file.symlink_to(tmp_path / "secret")
-    with pytest.raises(Problem, match="is in DVC's cache a link out of it"):
+    with pytest.raises(UserError, match="is in DVC's cache a link out of it"):
         recorded(project, "say", project / "out", tmp_path / "place")
 
 
@@ -163,7 +163,7 @@ def test_a_link_in_place_of_the_scratch_is_not_followed(project, tmp_path):
 
 @pytest.mark.parametrize("names", [["a", "a"], ["a", "a/b"], ["a/b/c", "a/b"]])
 def test_a_file_stands_in_one_place(names):
-    with pytest.raises(Problem, match=r"twice; expected once|as a file and as a folder; expected one of them"):
+    with pytest.raises(UserError, match=r"twice; expected once|as a file and as a folder; expected one of them"):
         check(names)
 
 
@@ -203,5 +203,5 @@ def test_the_recorded_output_is_found_in_a_cache_of_the_users_own(project, tmp_p
 def test_a_configuration_that_cannot_be_read_is_told(project):
     for text in ("[core\n", "[core]\nno = 1\n", "[cache]\ndir = %(dir)s\n"):
         (project / ".dvc/config").write_text(text)
-        with pytest.raises(Problem, match=r"\.dvc/config: "):
+        with pytest.raises(UserError, match=r"\.dvc/config: "):
             cache(project)

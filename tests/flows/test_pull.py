@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from tests.support.forked import call
 from tests.support.study import GRIDS, IMAGES, environment, files, run, tiny, write
 
@@ -17,11 +17,11 @@ VISIT = """
 import os, sys
 from pathlib import Path
 from flows.plan import WARM, plan, verb
-from flows.workers import fill, record
+from flows.workers import compute_to_journal, record
 for cell in plan(Path()).needs:
     name, parts = verb(cell)
     if name in WARM:
-        fill(os.getcwd(), name, parts)
+        compute_to_journal(os.getcwd(), name, parts)
     if name != "report":
         record(os.getcwd(), cell)
 """
@@ -104,7 +104,7 @@ def test_a_remote_that_is_not_there_is_told(theirs, monkeypatch):
     from atlas.cache import remote
 
     run(theirs, "dvc", "remote", "remove", "shared")
-    with pytest.raises(Problem, match="--pull: the remote cannot be read"):
+    with pytest.raises(UserError, match="--pull: the remote cannot be read"):
         remote.bring(theirs, theirs / "kept", ["0" * 32])
 
 
@@ -114,6 +114,6 @@ def test_a_damaged_file_of_the_remote_is_not_taken(theirs):
     (theirs / "other/files/md5/ab").mkdir(parents=True)
     (theirs / "other/files/md5/ab" / ("0" * 30)).write_text("1\n")
     run(theirs, "dvc", "remote", "add", "--force", "--default", "shared", str(theirs / "other"))
-    with pytest.raises(Problem, match="the remote's file is damaged"):
+    with pytest.raises(UserError, match="the remote's file is damaged"):
         remote.bring(theirs, theirs / "kept", ["ab" + "0" * 30])
     assert not [one for one in (theirs / "kept").rglob("*") if one.is_file()]

@@ -21,7 +21,7 @@ from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
 from dvc.utils.strictyaml import YAMLValidationError
 from typer.testing import CliRunner
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows import cli, commands, lock
 from flows.plan import Plan
 from flows.workers import Killed, record
@@ -79,7 +79,7 @@ def project(tmp_path, monkeypatch):
 
 
 def plainly(project, *cells: str) -> str:
-    """Give the lock that DVC writes by itself."""
+    """Return the lock that DVC writes by itself."""
     run(project, "dvc", "repro", "-q", "-s", *cells)
     return (project / "dvc.lock").read_text()
 
@@ -210,7 +210,7 @@ def test_settings_edited_between_an_output_and_its_record_are_not_recorded(proje
     edit = params.unlink if text is None else lambda: params.write_text(text)
     called = commands._run
     monkeypatch.setattr(commands, "_run", lambda *given, **how: (called(*given, **how), edit()))
-    with pytest.raises(Problem) as told:
+    with pytest.raises(UserError) as told:
         record(str(project), "say@two")
     assert (project / "two.json").is_file()
     assert (project / "dvc.lock").read_text() == locked
@@ -234,7 +234,7 @@ def test_a_comment_in_settings_is_no_edit_of_them(project, monkeypatch):
 
 def test_a_command_that_fails_fails_the_cell_and_is_heard(project, capfd):
     commands._server.cache_clear()  # the next one's stderr is what is captured here
-    with pytest.raises(Problem, match=r"^bad is no number \(exit status 3\)$"):
+    with pytest.raises(UserError, match=r"^bad is no number \(exit status 3\)$"):
         record(str(project), "say@bad")
     assert "bad is no number" in capfd.readouterr().err  # as it comes, too
     with pytest.raises(StageCmdFailedError, match="exited with 3"):

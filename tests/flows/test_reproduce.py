@@ -13,7 +13,7 @@ import yaml
 
 from atlas.cache.fingerprint import packages
 from atlas.cache.rows import Rows
-from flows.plan import Visit, at_work, due, expected, plan, verb
+from flows.plan import Visit, at_work, count_missing, expected, plan, verb
 from tests.support.study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
 
@@ -82,7 +82,7 @@ def test_a_package_installed_past_the_lock_makes_the_versions_stale(house, monke
 
 
 def test_nothing_stale_starts_no_prefect(house):
-    env = {**environment(house[0]), "PREFECT_API_URL": "http://127.0.0.1:9/none"}  # where nobody answers
+    env = {**environment(house[0]), "PREFECT_API_URL": "http://127.0.0.1:9/none"}  # where nothing answers
     done = subprocess.run(["atlas", "reproduce"], cwd=house[0], env=env, capture_output=True, text=True, check=True)
     assert "Nothing is stale" in done.stdout
 
@@ -141,10 +141,10 @@ def test_status_says_what_is_stale_and_why(house):
         needed = [f"{name}@resnet_vanilla-noise" for name in ("attribute", "certify")]
         assert sorted(found.needs["score@resnet_vanilla-noise"]) == needed
         assert found.reasons["score@resnet_vanilla-noise"]
-        assert due(house[0], "attribute@resnet_vanilla-noise") == (IMAGES + 4 * GRIDS,) * 2
-        assert due(house[0], "attribute@resnet_vanilla-control")[1] == 0
-        assert due(house[0], "predict@resnet_vanilla") == (120, 0)
-        assert due(house[0], "cost@resnet_vanilla") == (5 + 4, 0)
+        assert count_missing(house[0], "attribute@resnet_vanilla-noise") == (IMAGES + 4 * GRIDS,) * 2
+        assert count_missing(house[0], "attribute@resnet_vanilla-control")[1] == 0
+        assert count_missing(house[0], "predict@resnet_vanilla") == (120, 0)
+        assert count_missing(house[0], "cost@resnet_vanilla") == (5 + 4, 0)
         said = run(house[0], "atlas", "status").stdout
         assert "attribute@resnet_vanilla-noise" in said
         assert f"{IMAGES + 4 * GRIDS} of {IMAGES + 4 * GRIDS}" in said
@@ -245,7 +245,7 @@ def test_cost_is_expected_by_row_where_rows_are_known():
 
 def test_a_cell_at_work_is_not_waited_for(house):
     with Rows(house[0], "attribute@resnet_vanilla-control", house[0] / "data/maps/resnet_vanilla/control", 5):
-        assert due(house[0], "attribute@resnet_vanilla-control") is None
+        assert count_missing(house[0], "attribute@resnet_vanilla-control") is None
 
 
 def test_a_cells_name_comes_apart():

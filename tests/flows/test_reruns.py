@@ -210,10 +210,10 @@ import shutil, sys
 from importlib import import_module
 from pathlib import Path
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 def edited():
-    raise Problem("edited")
+    raise UserError("edited")
 
 for verb, names, output in [
     ("versions", [], "versions"), ("collect", ["shapes"], "datasets/shapes.zarr"),
@@ -235,7 +235,7 @@ for verb, names, output in [
     before, unedited.check = unedited.check, edited
     try:
         stage.main(Path(), *names)
-    except Problem as problem:
+    except UserError as problem:
         assert str(problem) == "edited", (verb, problem)
     else:
         raise AssertionError(f"{verb} did not look whether anything was edited")

@@ -53,7 +53,7 @@ def settings(sha256: str) -> dict:
             "images": {"count": PICTURES},
         }
     }
-    params["judge"], params["certify"] = None, {}
+    params["robustness_eval"], params["certify"] = None, {}
     for kind, chosen in (("methods", METHODS), ("metrics", METRICS)):
         params[kind] = {
             family: {name: params[kind][family][name] for name in names} for family, names in chosen.items()

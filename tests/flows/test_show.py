@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.stats import binom
 from typer.testing import CliRunner
 
-from atlas.report.images import sheet
+from atlas.report.images import image_sheet
 from atlas.study import params
 from flows import show
 from flows.cli import app
@@ -39,9 +39,9 @@ def atlas(*words: object) -> tuple[int, str]:
 
 def size(tiles: int) -> tuple[int, int]:
     """What a sheet of so many maps beside one another, one below another, has in pixels."""
-    across, down = min(sheet.ACROSS, tiles), -(-tiles // sheet.ACROSS)
-    width = 2 * sheet.EDGE + across * (sheet.TILE + sheet.GAP) - sheet.GAP
-    height = 2 * sheet.EDGE + down * (sheet.TILE + sheet.GAP + sheet.TITLE) - sheet.GAP
+    across, down = min(image_sheet.ACROSS, tiles), -(-tiles // image_sheet.ACROSS)
+    width = 2 * image_sheet.EDGE + across * (image_sheet.TILE + image_sheet.GAP) - image_sheet.GAP
+    height = 2 * image_sheet.EDGE + down * (image_sheet.TILE + image_sheet.GAP + image_sheet.TITLE) - image_sheet.GAP
     return int(width * 130), int(height * 130)
 
 
@@ -69,7 +69,7 @@ def test_a_picture_is_the_same_in_every_run(study, tmp_path):
 def sheets(monkeypatch) -> list[Figure]:
     """The sheets that are drawn meanwhile."""
     found = []
-    monkeypatch.setattr(sheet, "png", lambda one: found.append(one) or b"")
+    monkeypatch.setattr(image_sheet, "png", lambda one: found.append(one) or b"")
     return found
 
 
@@ -150,7 +150,7 @@ def test_tiles_hold_the_colors_of_the_labels(study, tmp_path, sheets, monkeypatc
 def test_tiles_hold_pictures_or_say_that_there_is_none(study):
     given = params.load(study)
     (shown,) = report.chosen(study, given, "vanilla", report.first_rows(study, "vanilla", 1), METHODS)
-    drawn = sheet.figure(shown, METHODS, set(), sheet.Marks("", LEVELS, {}))
+    drawn = image_sheet.figure(shown, METHODS, set(), image_sheet.Marks("", LEVELS, {}))
     held = [axes for axes in drawn.axes if axes.images]
     none = [axes for axes in drawn.axes if any(text.get_text() == "n/a" for text in axes.texts)]
     assert len(held) == 1 + len(METHODS) - 1  # the image, and a map of all but cam

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from atlas.share import open_maps
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.compare import read
 from flows.plan import plan, visits
 from flows.pull import pull
@@ -70,7 +70,7 @@ def test_what_is_stale_of_one_says_nothing_of_the_other(house):
 def test_settings_of_one_that_cannot_be_read_are_not_in_the_others_way(house):
     (house / "params.yaml").write_text("datasets: [")
     assert set(plan(Path("studies/x")).needs) == {"report"}
-    with pytest.raises(Problem):
+    with pytest.raises(UserError):
         plan(Path())
 
 
@@ -121,7 +121,7 @@ def test_commands_take_it_from_anywhere(house, tmp_path):
     assert not (house / "studies/x/data/maps/resnet_vanilla/noise").exists()
     assert read(Path("studies/x"), "HEAD").sizes["method"] == 5
     shutil.copytree("studies/x", "studies/y")
-    with pytest.raises(Problem, match="HEAD has no studies/y/data/results"):
+    with pytest.raises(UserError, match="HEAD has no studies/y/data/results"):
         read(Path("studies/y"), "HEAD")
 
 

@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_takes_its_own_work_alone(monkeypatch):
 
 
 def test_a_cell_whose_process_is_killed_is_tried_again_a_set_number_of_times(capsys):
-    from atlas.study.problem import Problem
+    from atlas.study.errors import UserError
     from flows import reproduce
 
     deaths = [2]
@@ -132,7 +132,7 @@ def test_a_cell_whose_process_is_killed_is_tried_again_a_set_number_of_times(cap
         "prepare@a: its process was killed; again, 2 of 2 times",
     ]
     deaths[0] = 9
-    with pytest.raises(Problem, match="its process was killed, 3 times"):
+    with pytest.raises(UserError, match="its process was killed, 3 times"):
         reproduce._patiently("prepare@a", act)
 
 

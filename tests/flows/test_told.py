@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from atlas.cache import locks
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from flows.plan import at_work, clean
 from flows.workers import Workers
 from tests.support.forked import call
@@ -96,7 +96,7 @@ def test_what_a_command_cannot_take_is_one_line(ready, words, said):
 
 
 def test_no_workers_are_refused_where_a_schedule_asks_for_them():
-    with pytest.raises(Problem, match="workers: 0; expected at least 1"):
+    with pytest.raises(UserError, match="workers: 0; expected at least 1"):
         Workers(0)
 
 

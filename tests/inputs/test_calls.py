@@ -10,8 +10,8 @@ import pytest
 import torch
 import zarr
 
-from atlas.inputs import calls, evidence
-from atlas.study.problem import Problem
+from atlas.inputs import calls, row_inputs
+from atlas.study.errors import UserError
 from stages import attribute, certify, correlate, score, select, tile
 from tests.support import forms
 from tests.support.cells import C, last_line, study
@@ -93,7 +93,7 @@ import contextlib, os, sys
 from pathlib import Path
 from atlas.inputs.audit.building import building
 from atlas.model import loading
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 def suppressed(read):
     with contextlib.suppress(Exception):
@@ -114,7 +114,7 @@ for read in (
     try:
         loading.build(RESNET, classes=3, watch=building)
         print("nothing")
-    except Problem as told:
+    except UserError as told:
         print(told)
 """
 
@@ -140,7 +140,7 @@ METRICS = {
     "complexity": {"complexity": {}, "sparseness": {}},
     "stability": {"max_sensitivity": {"samples": 2, "noise": "uniform", "scale": 0.2}},
 }
-VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "first": 3, "rest": 12, "images": 4, "grids": 0}
+VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "n0": 3, "n": 12, "images": 4, "grids": 0}
 TEST = {"smoothings": ["noise"], "level": 30, "tau": [0.75], "alpha": 0.05, "correction": "none"}
 
 
@@ -197,7 +197,7 @@ def due(prepared, tmp_path):
 
 
 class TestCells:
-    """Whole cells in which one function does what it must not: nobody else's rows are lost, or wrong."""
+    """Whole cells in which one function does what it must not: no other rows are lost, or wrong."""
 
     def test_a_metric_that_writes_into_maps_changes_no_other_score(self, prepared, due, monkeypatch):
         attribute.main(prepared, C, "control")
@@ -208,7 +208,7 @@ class TestCells:
                 "pointing_game",
                 lambda found, *given, **settings: found(given[0].neg_(), *given[1:], **settings),
             )
-            with pytest.raises(Problem) as told:
+            with pytest.raises(UserError) as told:
                 score.main(prepared, C, "control")
         assert str(told.value).count("writes into maps") == 3
         for name in METHODS:
@@ -237,7 +237,7 @@ class TestCells:
             with monkeypatch.context() as broken:
                 instead(broken, "center", wrong)
                 with pytest.raises(
-                    Problem, match=rf"{named}: two: atlas/methods/control.py: center writes into images"
+                    UserError, match=rf"{named}: two: atlas/methods/control.py: center writes into images"
                 ):
                     verb.main(prepared, C, "control")
             others = last_line(prepared)["rows_computed"]
@@ -267,7 +267,7 @@ class TestCells:
         if not told:
             attribute.main(prepared, C, "control")
             return
-        with pytest.raises(Problem, match=f"two: {told}.*images test_"):
+        with pytest.raises(UserError, match=f"two: {told}.*images test_"):
             attribute.main(prepared, C, "control")
         computed = last_line(prepared)["computed"]
         assert computed == {f"{name}.zarr/{of}": 12 for name in ("one", "three") for of in ("images", "grids")}
@@ -275,8 +275,8 @@ class TestCells:
 
     def test_one_undefined_map_costs_its_image(self, prepared, due, monkeypatch):
         """The map of one image, and of the noisy copies of another, are not finite."""
-        shown = evidence.images(prepared, C, 0)
-        known = evidence.tensors(shown, np.arange(12), "cpu")["images"]
+        shown = row_inputs.images(prepared, C, 0)
+        known = row_inputs.tensors(shown, np.arange(12), "cpu")["images"]
 
         def other(found, images, **settings):
             made = found(images, **settings).clone()

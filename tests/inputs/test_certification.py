@@ -20,7 +20,7 @@ SINGLE, GRID = 224**2, 448**2
 
 
 def cast(first, rest, *, firsts=10, draws=90):
-    """Give votes of a level each, of whatever shape ends in (y, x)."""
+    """Return votes of a level each, of whatever shape ends in (y, x)."""
     first, rest = (np.asarray(one, np.uint8) for one in (first, rest))
     shape = (1,) * (4 - first.ndim) + first.shape
     tied = np.zeros(shape[:2], np.uint16)
@@ -28,7 +28,7 @@ def cast(first, rest, *, firsts=10, draws=90):
 
 
 def counts_of(votes):
-    """Give each pixel's tested label and how many of the rest voted for it."""
+    """Return each pixel's tested label and how many of the rest voted for it."""
     important = votes.first / votes.firsts > 0.5
     return important, np.where(important, votes.rest.astype(int), votes.draws - votes.rest.astype(int))
 

@@ -35,7 +35,7 @@ soundness = benchmark()
 
 
 def counted(first, rest):
-    """Give votes: a map a repetition, a column a pixel."""
+    """Return votes: a map a repetition, a column a pixel."""
     first, rest = (one.astype(np.uint8)[:, None, None] for one in (first, rest))
     return Votes(first, rest, np.zeros((len(first), 1), np.uint16), FIRSTS, DRAWS, SIGMA, [50], "strict")
 
@@ -48,17 +48,17 @@ def errors(cast, probability, correction):
 
 
 def allowed(repetitions):
-    """Give the most errors that a share of α makes but once in ten thousand."""
+    """Return the most errors that a share of α makes but once in ten thousand."""
     return binom.ppf(1 - 1e-4, repetitions, ALPHA)
 
 
 def hardest(pixels):
-    """Give what is hardest to tell from certain: each label has just the share τ, or the other one has."""
+    """Return what is hardest to tell from certain: each label has just the share τ, or the other one has."""
     return np.where(np.arange(pixels) % 2, TAU, 1 - TAU)
 
 
 def tight():
-    """Give a number of pixels for which the test of counts, which are whole, rejects nearly as often as it may."""
+    """Return a number of pixels for which the test of counts, which are whole, rejects nearly as often as it may."""
     return next(pixels for value in tails(DRAWS, TAU) if (pixels := int(ALPHA / value)) >= 200)
 
 
@@ -158,7 +158,7 @@ def half_spaces(probability, rows, *, shift=0.0, draws=DRAWS):
     given = (make_classifier(network(), batch=512), images, torch.zeros(rows, dtype=torch.int64))
     seeds = [image_seed(0, f"row {row}") for row in range(rows)]
     passes = {"own": {"forward": 0, "backward": 0, "head": 0}}
-    settings = {"form": "strict", "sigma": SIGMA, "levels": [50], "first": FIRSTS, "rest": draws}
+    settings = {"form": "strict", "sigma": SIGMA, "levels": [50], "n0": FIRSTS, "n": draws}
     cast = votes(*given, seeds, {"own": sides(threshold)}, passes, **settings)["own"]
     return Votes(**cast, firsts=FIRSTS, draws=draws, sigma=SIGMA, levels=[50], form="strict")
 
@@ -172,7 +172,7 @@ def test_the_radius_is_just_what_the_share_allows():
     assert shares[0] > 0.53 > 0.51 > shares[1] > 0.49 > 0.47 > shares[2]
 
 
-SMOOTHED = {"sigma": SIGMA, "levels": [50, 30, 10], "first": FIRSTS, "rest": DRAWS, "tau": TAU, "alpha": ALPHA}
+SMOOTHED = {"sigma": SIGMA, "levels": [50, 30, 10], "n0": FIRSTS, "n": DRAWS, "tau": TAU, "alpha": ALPHA}
 
 
 def gradients(classifier, images, targets, seeds):
@@ -180,9 +180,9 @@ def gradients(classifier, images, targets, seeds):
 
 
 def test_no_change_inside_the_radius_turns_a_pixel_of_a_network():
-    evidence = make_evidence(rows=2)
+    inputs = make_evidence(rows=2)
     classifier = make_classifier(network(), batch=32)
-    image, target = evidence["images"][1:], evidence["targets"][1:]
+    image, target = inputs["images"][1:], inputs["targets"][1:]
     own = soundness.certificate(classifier, image, target, gradients, **SMOOTHED)
     certified = own.labels != ABSTAINED
     assert 0.2 < certified.mean() < 0.95

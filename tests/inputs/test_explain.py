@@ -1,11 +1,11 @@
-"""Check how methods are lent to metrics: together, each once, and none hurt by another."""
+"""Check how methods are provided to metrics: together, each once, and none hurt by another."""
 
 import pytest
 import torch
 
 from atlas.inputs import calls, explain
 from atlas.inputs.calls import attributions
-from atlas.inputs.explain import Explain
+from atlas.inputs.explain import Explainer
 from atlas.study import params
 from atlas.study.schema.signatures import signature
 from tests.support.every import shaping
@@ -32,8 +32,8 @@ def listed(*names):
 
 @pytest.fixture
 def asked():
-    evidence = make_evidence(rows=20)
-    return tuple(evidence[name] for name in ("classifier", "images", "targets", "seeds"))
+    inputs = make_evidence(rows=20)
+    return tuple(inputs[name] for name in ("classifier", "images", "targets", "seeds"))
 
 
 @pytest.fixture
@@ -43,17 +43,17 @@ def background(asked):
 
 def alone(name, asked, background):
     (bound,) = listed(name)
-    return Explain([bound], background, "float32", attributions).by(name)(*asked)
+    return Explainer([bound], background, "float32", attributions).by(name)(*asked)
 
 
 @pytest.mark.parametrize("name", GIVEN)
 def test_maps_are_those_of_the_methods_function(name, asked, background):
     (bound,) = listed(name)
-    evidence = dict(zip(("classifier", "images", "targets", "seeds"), asked, strict=True)) | {"background": background}
-    classifier, seeds = evidence["classifier"], evidence["seeds"]
+    inputs = dict(zip(("classifier", "images", "targets", "seeds"), asked, strict=True)) | {"background": background}
+    classifier, seeds = inputs["classifier"], inputs["seeds"]
     function = params.find("methods", bound.family, bound.function)
-    names = signature("methods", bound.family, bound.function).evidence
-    attributions = function(*(evidence[name] for name in names), **bound.settings)
+    names = signature("methods", bound.family, bound.function).inputs
+    attributions = function(*(inputs[name] for name in names), **bound.settings)
     expected = explain.mapped(attributions, classifier.batched, (HEIGHT, WIDTH), seeds, **shaping(bound))
     made = alone(name, asked, background)
     assert made.shape == (20, HEIGHT, WIDTH)
@@ -62,8 +62,8 @@ def test_maps_are_those_of_the_methods_function(name, asked, background):
 
 def test_methods_that_share_work_cost_it_once(asked, background):
     names = ("smooth", "signed", "turned", "variance")
-    lent = Explain(listed(*names), background, "float32", attributions)
-    made = {name: lent.by(name)(*asked) for name in names}
+    provided = Explainer(listed(*names), background, "float32", attributions)
+    made = {name: provided.by(name)(*asked) for name in names}
     assert counted(asked[0]) == (3 * 20, 3 * 20)
     for name in names:
         assert torch.equal(made[name], alone(name, asked, background))
@@ -72,8 +72,8 @@ def test_methods_that_share_work_cost_it_once(asked, background):
 def test_the_order_of_asking_is_nothing(asked, background):
     names = ("smooth", "variance", "coarse")
     forth, back = (
-        Explain(listed(*names), background, "float32", attributions),
-        Explain(listed(*names), background, "float32", attributions),
+        Explainer(listed(*names), background, "float32", attributions),
+        Explainer(listed(*names), background, "float32", attributions),
     )
     one = {name: forth.by(name)(*asked) for name in names}
     other = {name: back.by(name)(*asked) for name in reversed(names)}
@@ -81,18 +81,18 @@ def test_the_order_of_asking_is_nothing(asked, background):
 
 
 def test_each_method_is_handed_its_maps_once(asked, background):
-    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
+    provided = Explainer(listed("smooth", "variance"), background, "float32", attributions)
     for name in ("smooth", "variance"):
-        lent.by(name)(*asked)
-    assert not lent._held, "what was given is not kept"
-    lent.by("smooth")(*asked)
+        provided.by(name)(*asked)
+    assert not provided._held, "what was given is not kept"
+    provided.by("smooth")(*asked)
     assert counted(asked[0]) == (2 * 60, 2 * 60)
 
 
 def test_other_images_classes_seeds_and_classifiers_are_other_requests(asked, background):
     classifier, images, targets, seeds = asked
-    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
-    first = lent.by("smooth")(*asked)
+    provided = Explainer(listed("smooth", "variance"), background, "float32", attributions)
+    first = provided.by("smooth")(*asked)
     others = [
         (classifier, images.flip(3), targets, seeds),
         (classifier, images, (targets + 1) % 4, seeds),
@@ -100,8 +100,8 @@ def test_other_images_classes_seeds_and_classifiers_are_other_requests(asked, ba
         (classifier.altered(lambda network: network.head[2].weight.data.mul_(-1).add_(1)), images, targets, seeds),
     ]
     for other in others:
-        assert not torch.equal(lent.by("smooth")(*other), first)
-    held = lent.by("variance")(*asked), *(lent.by("variance")(*other) for other in others)
+        assert not torch.equal(provided.by("smooth")(*other), first)
+    held = provided.by("variance")(*asked), *(provided.by("variance")(*other) for other in others)
     assert counted(classifier) == (5 * 60, 5 * 60), "the other method's were made with them"
     for maps, request in zip(held, [asked, *others], strict=True):
         assert torch.equal(maps, alone("variance", request, background))
@@ -117,13 +117,13 @@ def test_an_error_of_one_method_does_not_hurt_the_others(asked, background, monk
         return raises if function == "vargrad" else find(kind, family, function)
 
     monkeypatch.setattr(calls, "find", broken)
-    lent = Explain(listed("smooth", "variance", "coarse"), background, "float32", attributions)
+    provided = Explainer(listed("smooth", "variance", "coarse"), background, "float32", attributions)
     with pytest.raises(RuntimeError, match="out of luck"):
-        lent.by("variance")(*asked)
-    made = {name: lent.by(name)(*asked) for name in ("smooth", "coarse")}
+        provided.by("variance")(*asked)
+    made = {name: provided.by(name)(*asked) for name in ("smooth", "coarse")}
     before = counted(asked[0])
     with pytest.raises(RuntimeError, match="out of luck"):
-        lent.by("variance")(*asked)
+        provided.by("variance")(*asked)
     assert counted(asked[0]) == before, "it is told again without another try"
     monkeypatch.undo()
     assert all(torch.equal(made[name], alone(name, asked, background)) for name in made)
@@ -142,23 +142,23 @@ def test_an_error_in_a_later_batch_leaves_no_half_made_maps(asked, background, m
         return raises if function == "vargrad" else find(kind, family, function)
 
     monkeypatch.setattr(calls, "find", at_times)
-    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
-    assert len(lent.by("smooth")(*asked)) == 20
+    provided = Explainer(listed("smooth", "variance"), background, "float32", attributions)
+    assert len(provided.by("smooth")(*asked)) == 20
     with pytest.raises(RuntimeError, match="out of memory"):
-        lent.by("variance")(*asked)
+        provided.by("variance")(*asked)
 
 
 def test_the_function_is_the_same_whoever_asks(asked, background):
     """Metrics of one method know by it whether what they share is of this method."""
-    lent = Explain(listed("smooth", "variance"), background, "float32", attributions)
-    assert lent.by("smooth") is lent.by("smooth")
-    assert lent.by("smooth") is not lent.by("variance")
+    provided = Explainer(listed("smooth", "variance"), background, "float32", attributions)
+    assert provided.by("smooth") is provided.by("smooth")
+    assert provided.by("smooth") is not provided.by("variance")
 
 
 def test_maps_are_rounded_as_stored_ones_are(asked, background):
     (bound,) = listed("coarse")
-    exact = Explain([bound], background, "float32", attributions).by("coarse")(*asked)
-    rounded = Explain([bound], background, "float16", attributions).by("coarse")(*asked)
+    exact = Explainer([bound], background, "float32", attributions).by("coarse")(*asked)
+    rounded = Explainer([bound], background, "float16", attributions).by("coarse")(*asked)
     assert rounded.dtype == torch.float32
     assert torch.equal(rounded, exact.half().float())
     assert not torch.equal(rounded, exact)

@@ -1,14 +1,14 @@
-"""Check what the scores' stage lends to metrics, and that work, and keys, are shared as far as they may be."""
+"""Check what the stage of scores provides to metrics, and that work, and keys, are shared as far as they may be."""
 
 import numpy as np
 import pytest
 import torch
 import zarr
 
-from atlas.inputs import evidence, lending
-from atlas.inputs.lending import Lender
+from atlas.inputs import metric_inputs, row_inputs
+from atlas.inputs.metric_inputs import MetricInputs
+from atlas.study.errors import UserError
 from atlas.study.params import entries, load
-from atlas.study.problem import Problem
 from stages import attribute, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
 from tests.support.study import tiny, write
@@ -139,15 +139,15 @@ def test_an_error_of_one_method_is_told_and_the_rows_of_all_others_kept(study, m
 
     center = {"function": "center", "sigma": 0.25, "channels": "sum"}
     prepare(study, "control", good=center, bad={**center, "sigma": 0.3})
-    maps = explain.Explain._maps
+    maps = explain.Explainer._maps
 
     def failing(self, bound, given, made):
         if bound.name == "bad":
             raise RuntimeError("out of luck")
         return maps(self, bound, given, made)
 
-    monkeypatch.setattr(explain.Explain, "_maps", failing)
-    with pytest.raises(Problem, match=r"max_sensitivity \(bad\): RuntimeError: out of luck"):
+    monkeypatch.setattr(explain.Explainer, "_maps", failing)
+    with pytest.raises(UserError, match=r"max_sensitivity \(bad\): RuntimeError: out of luck"):
         score.main(study, C, "control")
     monkeypatch.undo()
     score.main(study, C, "control")
@@ -166,56 +166,56 @@ ASKS = {
 
 
 class TestLender:
-    """What is lent of 12 images, in batches of 8."""
+    """What is provided of 12 images, in batches of 8."""
 
-    def make(self, study, wanted, kind=evidence.images):
+    def make(self, study, wanted, kind=row_inputs.images):
         params = load(study)
         seen = kind(study, C, params["seed"])
         methods = entries(params, "methods")["control"]
-        return Lender(study, C, methods, seen, wanted, ASKS, params["engine"], "float32", {}), seen
+        return MetricInputs(study, C, methods, seen, wanted, ASKS, params["engine"], "float32", {}), seen
 
     def all_of(self, *methods, metrics=(0, 1, 2, 3)):
         return {(metric, method): np.arange(IMAGES) for method in methods for metric in metrics}
 
     def given(self, seen, positions):
-        return {**evidence.tensors(seen, positions, "cpu"), "background": torch.zeros(1, 3, 64, 64)}
+        return {**row_inputs.tensors(seen, positions, "cpu"), "background": torch.zeros(1, 3, 64, 64)}
 
     def stored(self, study, method, group="images"):
         return zarr.open_group(study / "data/maps" / C / f"control/{method}.zarr" / group, mode="r")["attribution"][:]
 
     def test_maps_of_the_rows_are_lent_and_nothing_that_is_not_asked_for(self, mapped):
-        lender, seen = self.make(mapped, self.all_of("uniform", "center"))
+        inputs, seen = self.make(mapped, self.all_of("uniform", "center"))
         rows = np.array([1, 4, 7])
-        lent = lender.lend(3, "uniform", IMAGES, rows, self.given(seen, rows))
-        assert torch.equal(lent["maps"], torch.from_numpy(self.stored(mapped, "uniform")[rows]))
-        assert not {"explain", "positions", "all_maps", "all_images", "all_targets", "all_seeds"} & set(lent)
+        provided = inputs.provide(3, "uniform", IMAGES, rows, self.given(seen, rows))
+        assert torch.equal(provided["maps"], torch.from_numpy(self.stored(mapped, "uniform")[rows]))
+        assert not {"explain", "positions", "all_maps", "all_images", "all_targets", "all_seeds"} & set(provided)
 
     def test_the_whole_set_is_lent_beside_the_rows_positions(self, mapped):
-        lender, seen = self.make(mapped, self.all_of("uniform", "center"))
+        inputs, seen = self.make(mapped, self.all_of("uniform", "center"))
         rows = np.arange(8, 10)
-        lent = lender.lend(2, "center", 10, rows, self.given(seen, rows))
-        assert lent["positions"] == [8, 9]
-        assert torch.equal(lent["all_maps"], torch.from_numpy(self.stored(mapped, "center")[:10]))
-        assert torch.equal(lent["all_images"], evidence.tensors(seen, np.arange(10), "cpu")["images"])
-        assert len(lent["all_seeds"]) == 10
-        assert torch.equal(lent["all_images"][lent["positions"]], lent["images"])
-        again = lender.lend(2, "uniform", 10, np.arange(8), self.given(seen, np.arange(8)))
-        assert again["all_images"] is lent["all_images"], "the same for all methods and batches"
+        provided = inputs.provide(2, "center", 10, rows, self.given(seen, rows))
+        assert provided["positions"] == [8, 9]
+        assert torch.equal(provided["all_maps"], torch.from_numpy(self.stored(mapped, "center")[:10]))
+        assert torch.equal(provided["all_images"], row_inputs.tensors(seen, np.arange(10), "cpu")["images"])
+        assert len(provided["all_seeds"]) == 10
+        assert torch.equal(provided["all_images"][provided["positions"]], provided["images"])
+        again = inputs.provide(2, "uniform", 10, np.arange(8), self.given(seen, np.arange(8)))
+        assert again["all_images"] is provided["all_images"], "the same for all methods and batches"
 
     def test_tiles_of_grids_are_rows_too(self, mapped):
-        lender, _ = self.make(mapped, {}, evidence.grids)
+        inputs, _ = self.make(mapped, {}, row_inputs.grids)
         rows = np.array([1, 6, 7])
-        found = lender.lend(3, "uniform", 12, rows, {})["maps"]
+        found = inputs.provide(3, "uniform", 12, rows, {})["maps"]
         assert torch.equal(found, torch.from_numpy(self.stored(mapped, "uniform", "grids").reshape(12, 128, 128)[rows]))
 
     def test_metrics_of_a_method_get_the_very_same(self, mapped):
-        lender, seen = self.make(mapped, self.all_of("uniform", "center"))
+        inputs, seen = self.make(mapped, self.all_of("uniform", "center"))
         first, later = np.arange(8), np.arange(8, 12)
-        one, other = (lender.lend(metric, "center", 12, first, self.given(seen, first)) for metric in (0, 1))
+        one, other = (inputs.provide(metric, "center", 12, first, self.given(seen, first)) for metric in (0, 1))
         assert one["maps"] is other["maps"]
         assert one["explain"] is other["explain"]
-        assert lender.lend(0, "uniform", 12, first, self.given(seen, first))["explain"] is not one["explain"]
-        assert lender.lend(0, "center", 12, later, self.given(seen, later))["explain"] is not one["explain"]
+        assert inputs.provide(0, "uniform", 12, first, self.given(seen, first))["explain"] is not one["explain"]
+        assert inputs.provide(0, "center", 12, later, self.given(seen, later))["explain"] is not one["explain"]
 
     def test_only_methods_that_will_ask_about_the_same_rows_are_made_together(self, mapped, monkeypatch):
         made = []
@@ -227,27 +227,27 @@ class TestLender:
             def by(self, method):
                 return method
 
-        monkeypatch.setattr("atlas.inputs.explain.Explain", Recorded)
+        monkeypatch.setattr("atlas.inputs.explain.Explainer", Recorded)
         some = np.array([0, 2, 3, 9])
         both = {(metric, method): some for metric in (0, 1) for method in ("uniform", "center")}
-        lender, seen = self.make(mapped, both | {(2, "center"): np.arange(IMAGES)})
+        inputs, seen = self.make(mapped, both | {(2, "center"): np.arange(IMAGES)})
         for metric, method in both:
-            assert lender.lend(metric, method, 12, some[:3], self.given(seen, some[:3]))["explain"] == method
+            assert inputs.provide(metric, method, 12, some[:3], self.given(seen, some[:3]))["explain"] == method
         assert made == [["uniform", "center"]], "for both metrics"
-        lender.lend(0, "uniform", 12, some[3:], self.given(seen, some[3:]))
+        inputs.provide(0, "uniform", 12, some[3:], self.given(seen, some[3:]))
         assert made == [["uniform", "center"]] * 2, "another batch"
         made.clear()
         wanted = {(0, "uniform"): some, (1, "uniform"): some, (1, "center"): some, (3, "center"): some}
-        lender, seen = self.make(mapped, wanted)
-        lender.lend(0, "uniform", 12, some[:3], self.given(seen, some[:3]))
+        inputs, seen = self.make(mapped, wanted)
+        inputs.provide(0, "uniform", 12, some[:3], self.given(seen, some[:3]))
         assert made == [["uniform"]], "the first metric does not judge the other method"
-        lender.lend(1, "center", 12, some[:3], self.given(seen, some[:3]))
+        inputs.provide(1, "center", 12, some[:3], self.given(seen, some[:3]))
         assert made == [["uniform"], ["uniform", "center"]]
         made.clear()
-        lender, seen = self.make(mapped, {(0, "uniform"): some, (0, "center"): some[:2]})
-        lender.lend(0, "uniform", 12, some[:3], self.given(seen, some[:3]))
+        inputs, seen = self.make(mapped, {(0, "uniform"): some, (0, "center"): some[:2]})
+        inputs.provide(0, "uniform", 12, some[:3], self.given(seen, some[:3]))
         assert made == [["uniform"]], "the other one is asked about others"
 
     def test_maps_are_lent_in_float32_whatever_they_are_stored_in(self):
-        lent = lending.tensor(np.ones((2, 3, 3), "float16"), "cpu")
-        assert lent.dtype == torch.float32
+        provided = metric_inputs.tensor(np.ones((2, 3, 3), "float16"), "cpu")
+        assert provided.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""Evidence of many images is read a few at a time, and is what it would be were it all held."""
+"""Inputs of many images is read a few at a time, and is what it would be were it all held."""
 
 import weakref
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from atlas.cache.stores import values, write
-from atlas.inputs import evidence
-from atlas.model.memory import shared
+from atlas.inputs import row_inputs
+from atlas.model.batch_cache import shared
 
 COUNT, SIDE = 12, (6, 8)
 
@@ -35,36 +35,36 @@ def study(tmp_path):
     return tmp_path
 
 
-def held(seen: evidence.Evidence) -> evidence.Evidence:
-    """The same evidence, all of it in memory."""
+def held(seen: row_inputs.Inputs) -> row_inputs.Inputs:
+    """The same inputs, all of it in memory."""
     arrays = {name: rows[np.arange(len(seen.ids))] for name, rows in seen.arrays.items()}
     return seen._replace(arrays=arrays, pixels=seen.pixels[np.arange(len(seen.pixels))])
 
 
-@pytest.mark.parametrize("gather", [evidence.images, evidence.grids])
+@pytest.mark.parametrize("gather", [row_inputs.images, row_inputs.grids])
 @pytest.mark.parametrize("read", [1, 5, 64])
 def test_what_is_read_is_what_would_be_held(study, monkeypatch, gather, read):
     whole = held(gather(study, "net", 0))
-    monkeypatch.setattr(evidence, "READ", read)
+    monkeypatch.setattr(row_inputs, "READ", read)
     seen = gather(study, "net", 0)
     assert seen.pictures == whole.pictures
     assert seen.side == whole.side == SIDE
     names = ["images", "masks", "boxes", "tiles", "targets", "seeds", "background"]
-    assert evidence.digests(seen, names) == evidence.digests(whole, names)
+    assert row_inputs.digests(seen, names) == row_inputs.digests(whole, names)
     for positions in (np.array([7, 2, 3]), np.arange(COUNT)):
-        one, other = (evidence.tensors(known, positions, "cpu") for known in (seen, whole))
+        one, other = (row_inputs.tensors(known, positions, "cpu") for known in (seen, whole))
         assert one.keys() == other.keys()
         assert one["seeds"] == other["seeds"]
         assert all(torch.equal(one[name], other[name]) for name in one if name != "seeds")
 
 
 def test_tiles_are_those_of_their_rows(study):
-    tiles = evidence.tensors(evidence.grids(study, "net", 0), np.array([0, 5, 11]), "cpu")["tiles"]
+    tiles = row_inputs.tensors(row_inputs.grids(study, "net", 0), np.array([0, 5, 11]), "cpu")["tiles"]
     for tile, mask in zip((0, 1, 3), tiles, strict=True):
-        assert torch.equal(mask, torch.from_numpy(evidence.tile_masks(SIDE, 4)[tile]))
+        assert torch.equal(mask, torch.from_numpy(row_inputs.tile_masks(SIDE, 4)[tile]))
 
 
-@pytest.mark.parametrize("gather", [evidence.images, evidence.grids])
+@pytest.mark.parametrize("gather", [row_inputs.images, row_inputs.grids])
 def test_no_more_is_read_than_a_batch_needs(study, monkeypatch, gather):
     asked: list[tuple[str, int]] = []
 
@@ -73,17 +73,17 @@ def test_no_more_is_read_than_a_batch_needs(study, monkeypatch, gather):
         asked.append((name, len(found)))
         return found
 
-    monkeypatch.setattr(evidence, "values", told)
-    monkeypatch.setattr(evidence, "READ", 3)
+    monkeypatch.setattr(row_inputs, "values", told)
+    monkeypatch.setattr(row_inputs, "READ", 3)
     seen = gather(study, "net", 0)
-    evidence.digests(seen, ["images", "masks", "tiles"])
-    batches = list(evidence.batches({"gradient": np.arange(COUNT)}, 4, seen, "cpu"))
+    row_inputs.digests(seen, ["images", "masks", "tiles"])
+    batches = list(row_inputs.batches({"gradient": np.arange(COUNT)}, 4, seen, "cpu"))
     assert len(batches) == 3
     assert max(count for name, count in asked if name in ("pixels", "mask")) <= 4
 
 
 def test_what_is_remembered_of_a_batch_is_held_as_long_as_it_lasts(study):
-    seen, alive, made = evidence.images(study, "net", 0), weakref.WeakSet(), []
+    seen, alive, made = row_inputs.images(study, "net", 0), weakref.WeakSet(), []
 
     @shared(calls=9)
     def work(images):
@@ -92,7 +92,7 @@ def test_what_is_remembered_of_a_batch_is_held_as_long_as_it_lasts(study):
         return made.pop()
 
     wanted = {"gradient": np.arange(COUNT), "cam": np.arange(COUNT), "lrp": np.arange(5)}
-    for _, _, given in evidence.batches(wanted, 4, seen, "cpu"):
+    for _, _, given in row_inputs.batches(wanted, 4, seen, "cpu"):
         first = work(given["images"])
         assert work(given["images"]) is first
         assert len(alive) <= 2  # the method judged on fewer images has a batch of its own

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas.inputs.sparsify import scale_of, sparsify
+from atlas.inputs.top_k import scale_of, top_k
 
 random = settings(deadline=None, max_examples=50, derandomize=True)
 LEVELS = [50, 30, 10]
@@ -24,7 +24,7 @@ def drawn(seed, *, rows=3, height=9, width=11, whole=False):
 
 def marks(maps, form, levels=LEVELS, scales=None):
     scales = torch.ones(len(maps)) if scales is None else scales
-    return sparsify(maps, levels=levels, form=form, scales=scales)
+    return top_k(maps, levels=levels, form=form, scales=scales)
 
 
 def ranked(values, level):

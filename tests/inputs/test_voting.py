@@ -9,12 +9,12 @@ from torch import nn
 
 from atlas.inputs.calls import attributions
 from atlas.inputs.certification import ABSTAINED, UNDEFINED, Votes, labels
-from atlas.inputs.explain import Explain
-from atlas.inputs.sparsify import scale_of, sparsify
+from atlas.inputs.explain import Explainer
+from atlas.inputs.top_k import scale_of, top_k
 from atlas.inputs.voting import copies, noised, votes
 from atlas.networks.residual import small_resnet
 from atlas.study import params
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 from atlas.study.seeds import generator, image_seed
 from tests.support.judging import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_evidence, network
 
@@ -29,13 +29,13 @@ def brightness(classifier, images, targets, seeds):
 
 
 def asked(rows):
-    evidence = make_evidence(rows)
-    return [evidence[name] for name in ("classifier", "images", "targets", "seeds")]
+    inputs = make_evidence(rows)
+    return [inputs[name] for name in ("classifier", "images", "targets", "seeds")]
 
 
 def cast(given, ways, form="strict", passes=None, **changed):
     passes = {name: dict.fromkeys(given[0].passes, 0) for name in ways} if passes is None else passes
-    settings = {"sigma": SIGMA, "levels": LEVELS, "first": FIRST, "rest": REST, **changed}
+    settings = {"sigma": SIGMA, "levels": LEVELS, "n0": FIRST, "n": REST, **changed}
     return votes(*given, ways, passes, form=form, **settings)
 
 
@@ -60,7 +60,7 @@ def slowly(given, method, form):
         for draw in range(FIRST + REST):
             noise = torch.randn(image.shape, generator=generator(seed, "certify", draw))
             one = method(classifier, (image + SIGMA * noise)[None], target[None], [seed])
-            tops, ties = sparsify(one, levels=LEVELS, form=form, scales=scale)
+            tops, ties = top_k(one, levels=LEVELS, form=form, scales=scale)
             found["first" if draw < FIRST else "rest"][row] += tops[0].byte().numpy()
             found["tied"][row] += ties[0].numpy()
     return found
@@ -169,7 +169,7 @@ def test_passes(form, rows):
     cast(given, {"one": explain}, form, passes)
     number = rows * (FIRST + REST + (form == "authors"))
     assert passes == {"one": {"forward": 7 + number, "backward": number, "head": 0}}, "added to what there was"
-    assert copies(form=form, first=FIRST, rest=REST, sigma=SIGMA) == number // rows
+    assert copies(form=form, n0=FIRST, n=REST, sigma=SIGMA) == number // rows
 
 
 class TestNoise:
@@ -202,7 +202,7 @@ class TestNoise:
             return brightness(classifier, images, targets, seeds)
 
         for number in (4, 9):
-            cast(given, {"one": watched}, first=1, rest=number - 1)
+            cast(given, {"one": watched}, n0=1, n=number - 1)
         few, many = (torch.cat(seen[number]).view(2, number, *given[1].shape[1:]) for number in (4, 9))
         assert torch.equal(many[:, :4], few)
 
@@ -219,16 +219,16 @@ class TestNoise:
 
 
 def ways_of(*listed):
-    """Give what makes maps, by name: entries as params.yaml has them."""
+    """Return what makes maps, by name: entries as params.yaml has them."""
     bound = [params.entry("methods", family, name, given, "the test") for family, name, given in listed]
-    lent = Explain(bound, torch.zeros(0, 3, HEIGHT, WIDTH), "float32", attributions)
-    return {one.name: lent.by(one.name) for one in bound}
+    provided = Explainer(bound, torch.zeros(0, 3, HEIGHT, WIDTH), "float32", attributions)
+    return {one.name: provided.by(one.name) for one in bound}
 
 
 @pytest.mark.parametrize("name", ["uniform", "center"])
 def test_what_ignores_the_image_is_certified_everywhere(name):
     settings = {"center": {"sigma": 0.25}}.get(name, {})
-    found = cast(asked(3), ways_of(("control", name, {**settings, "channels": "sum"})), first=10, rest=60)[name]
+    found = cast(asked(3), ways_of(("control", name, {**settings, "channels": "sum"})), n0=10, n=60)[name]
     assert set(np.unique(found["rest"])) == {0, 60}
     given = Votes(**found, firsts=10, draws=60, sigma=SIGMA, levels=LEVELS, form="strict")
     for correction in ("bonferroni", "holm"):
@@ -276,9 +276,9 @@ def test_on_a_linear_head_three_methods_cast_the_same_votes():
         return lambda *given: maps[name].append(ways[name](*given)) or maps[name][-1]
 
     classifier = make_classifier(residual(), batch=64)
-    found = cast([classifier, *pictures(3)], {name: watched(name) for name in ways}, first=10, rest=32)
+    found = cast([classifier, *pictures(3)], {name: watched(name) for name in ways}, n0=10, n=32)
     maps = {name: torch.cat(parts) for name, parts in maps.items()}
-    tops = {name: sparsify(of, levels=LEVELS, form="strict")[0] for name, of in maps.items()}
+    tops = {name: top_k(of, levels=LEVELS, form="strict")[0] for name, of in maps.items()}
     own = maps["input_x_gradient"].flatten(1)
     edges = own.sort(descending=True).values[:, [level * own.shape[1] // 100 - 1 for level in LEVELS]]
     distance = (maps["input_x_gradient"][:, None] - edges[:, :, None, None]).abs()

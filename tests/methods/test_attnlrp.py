@@ -7,7 +7,7 @@ from torchvision import models
 
 from atlas.methods import relevance
 from atlas.methods.shared.relevance import rules
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 
 CLASSES = 7
@@ -52,7 +52,7 @@ class ByGradient(nn.Module):
 def test_lrp_is_attnlrp(monkeypatch):
     """Where ε is all but 0, the rules of transformers are those of its authors, which slopes restate."""
     monkeypatch.setattr(rules, "LEAST", 1e-13)
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
     torch.manual_seed(4)
     whole = models.VisionTransformer(
         image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=CLASSES

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from atlas.methods import cam, cam_averaged
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
-from atlas.study.problem import Problem, Unsupported
+from atlas.study.errors import Unsupported, UserError
 from atlas.study.schema.signatures import signature
 from tests.support.methods import CLASSES, ENGINE, MEAN, STD, Whole, classified, close, network
 from tests.support.reference import methods as reference
@@ -53,7 +53,7 @@ BACKGROUND = torch.rand(4, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def attribute(name: str, classifier, images, targets, seeds, *, background=BACKG
     function, settings = EVERY[name]
     family = function.__module__.rpartition(".")[2]
     given = {"classifier": classifier, "images": images, "targets": targets, "seeds": seeds, "background": background}
-    evidence = signature("methods", family, function.__name__).evidence
-    return function(*(given[key] for key in evidence), **{"layer": "final", **settings, **others})
+    inputs = signature("methods", family, function.__name__).inputs
+    return function(*(given[key] for key in inputs), **{"layer": "final", **settings, **others})
 
 
 # The formulas again, slowly, in double precision.
@@ -463,5 +463,5 @@ def test_guided_gradcam_tells_that_relus_may_be_missed(images, targets):
     ],
 )
 def test_impossible_settings_are_explained(name, wrong, message, images, targets, seeds):
-    with pytest.raises(Problem, match=message):
+    with pytest.raises(UserError, match=message):
         attribute(name, classified(network("pooled")), images, targets, seeds, **wrong)

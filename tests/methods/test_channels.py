@@ -16,7 +16,7 @@ from atlas.methods.control import LUMINANCE
 from atlas.model.classifier import Classifier
 from atlas.report.images import pictures
 from atlas.study import params
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 from atlas.study.schema.signatures import signature
 from tests.support import every, judging
 
@@ -62,7 +62,7 @@ METHODS = methods()
 
 
 @pytest.fixture(scope="module", params=CHANNELS)
-def evidence(request):
+def inputs(request):
     channels = request.param
     draws = torch.Generator().manual_seed(0)
     images = nn.functional.interpolate(torch.rand(3, channels, 6, 4, generator=draws), (HEIGHT, WIDTH), mode="bilinear")
@@ -76,17 +76,17 @@ def evidence(request):
 
 
 @pytest.mark.parametrize("bound", METHODS, ids=lambda bound: f"{bound.family}-{bound.name}")
-def test_a_method_on_images_of_other_channels(bound, evidence):
-    channels = evidence["images"].shape[1]
-    asks = signature("methods", bound.family, bound.function).evidence
+def test_a_method_on_images_of_other_channels(bound, inputs):
+    channels = inputs["images"].shape[1]
+    asks = signature("methods", bound.family, bound.function).inputs
     function = params.find("methods", bound.family, bound.function)
     settings = {**bound.settings}
     if settings.get("layer", "final") not in ("final", "input"):
         settings["layer"] = "final"
 
     def run() -> torch.Tensor:
-        found = function(*(evidence[name] for name in asks), **settings)
-        return mapped(found, evidence["classifier"].batched, (HEIGHT, WIDTH), evidence["seeds"], **every.shaping(bound))
+        found = function(*(inputs[name] for name in asks), **settings)
+        return mapped(found, inputs["classifier"].batched, (HEIGHT, WIDTH), inputs["seeds"], **every.shaping(bound))
 
     if bound.function == "guided_backprop" and settings["layer"] == "final":
         pytest.skip("no ReLU follows it")
@@ -125,7 +125,7 @@ def test_a_channel_that_the_network_does_not_see_changes_nothing(bound):
     images = torch.rand(2, 4, HEIGHT, WIDTH, generator=draws)
     images[:, 3] = 0.4  # in the range of the others
     background = torch.rand(2, 4, HEIGHT, WIDTH, generator=draws)
-    asks = signature("methods", bound.family, bound.function).evidence
+    asks = signature("methods", bound.family, bound.function).inputs
     if "seeds" in asks:
         pytest.skip("its noise is drawn for all channels at once")
     found = []

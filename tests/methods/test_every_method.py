@@ -14,10 +14,10 @@ from atlas.inputs.explain import mapped, swapped
 from atlas.methods import cam, control, gradient, masking, noise, path
 from atlas.methods.shared.batches import pairs
 from atlas.methods.shared.masks.windows import covering
-from atlas.model import engine, memory
+from atlas.model import batch_cache, runtime
 from atlas.model.classifier import Classifier
+from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import entries, find, load
-from atlas.study.problem import Problem, Unsupported
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 from tests.support.every import EVERY, shaping
@@ -99,7 +99,7 @@ every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture
@@ -118,11 +118,11 @@ def seeds() -> list[int]:
 
 
 def attribute(entry, classifier, images, targets, seeds):
-    """Run an entry as the verb does: evidence by name, settings by keyword, channels reduced, enlarged."""
+    """Run an entry as the verb does: inputs by name, settings by keyword, channels reduced, enlarged."""
     given = {"classifier": classifier, "images": images, "targets": targets, "seeds": seeds, "background": BACKGROUND}
-    evidence = signature("methods", entry.family, entry.function).evidence
+    inputs = signature("methods", entry.family, entry.function).inputs
     function = find("methods", entry.family, entry.function)
-    found = function(*(given[name] for name in evidence), **entry.settings)
+    found = function(*(given[name] for name in inputs), **entry.settings)
     return mapped(found, classifier.batched, tuple(images.shape[-2:]), seeds, **shaping(entry))
 
 
@@ -172,7 +172,7 @@ def test_shape_dtype_finite_and_repeatable(entry, images, targets, seeds):
 @every_entry
 def test_the_map_changes_with_the_evidence_it_names_and_no_other(entry, images, targets, seeds):
     classifier = classified(network("deep" if entry.function != "cam" else "pooled"))
-    named = signature("methods", entry.family, entry.function).evidence
+    named = signature("methods", entry.family, entry.function).inputs
     before = attribute(entry, classifier, images, targets, seeds)
     other_targets = attribute(entry, classifier, images.clone(), (targets + 1) % CLASSES, seeds)
     other_seeds = attribute(entry, classifier, images.clone(), targets, [seed + 1 for seed in seeds])
@@ -275,7 +275,7 @@ def test_a_method_holds_nothing_of_the_images_it_is_done_with(entry, images, tar
     classifier, held = classified(network("pooled")), []
     for _ in range(4):
         attribute(entry, classifier, images.clone(), targets, seeds)
-        memory.forget(batch=True)
+        batch_cache.forget(batch=True)
         held.append(values_in_tensors())
     assert held[3] == held[1]
 
@@ -704,7 +704,7 @@ def test_a_reversed_map_swaps_the_lowest_values_with_those_next_to_the_highest(s
 
 def test_controls_know_no_classifier_and_no_target():
     for name in ("uniform", "canny", "center"):
-        assert set(signature("methods", "control", name).evidence) <= {"images", "seeds"}
+        assert set(signature("methods", "control", name).inputs) <= {"images", "seeds"}
 
 
 def test_uniform_is_uniform_and_each_image_has_its_own(images, seeds):
@@ -803,10 +803,10 @@ MASKED = {"masks": 2, "cells": 3, "probability": 0.5, "fill": "mean", "seed": 0}
     ],
 )
 def test_impossible_settings_are_explained(function, settings, message, images, targets, seeds):
-    evidence = [classified(linear()), images, targets]
-    evidence += [seeds] if function.__module__.endswith("noise") else []
-    with pytest.raises(Problem, match=message):
-        function(*evidence, **settings)
+    inputs = [classified(linear()), images, targets]
+    inputs += [seeds] if function.__module__.endswith("noise") else []
+    with pytest.raises(UserError, match=message):
+        function(*inputs, **settings)
 
 
 def test_pairs_fill_every_batch_but_the_last():

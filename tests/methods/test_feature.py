@@ -17,12 +17,12 @@ from torchcam.methods import ISCAM, SSCAM, ScoreCAM
 from atlas.methods import cam, feature
 from atlas.methods.shared.masks.cells import mask_maker
 from atlas.methods.shared.masks.feature import channel_masks, clean_features
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.model.layers import enlarged
 from atlas.networks.residual import small_resnet
 from atlas.study import seeds as draws
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.signatures import signature
 from tests.support.reference import methods as reference
 from tests.support.reference.networks import First, Tokens
@@ -114,7 +114,7 @@ def normalized(images: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture(autouse=True)
@@ -140,8 +140,8 @@ def seeds() -> list[int]:
 
 def attribute(name: str, settings: dict, classifier, images, targets, seeds):
     given = {"classifier": classifier, "images": images, "targets": targets, "seeds": seeds}
-    evidence = signature("methods", "feature", name).evidence
-    return getattr(feature, name)(**{part: given[part] for part in evidence}, **settings)
+    inputs = signature("methods", "feature", name).inputs
+    return getattr(feature, name)(**{part: given[part] for part in inputs}, **settings)
 
 
 def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 2e-6):
@@ -681,6 +681,6 @@ RISE = {"masks": 1, "cells": 1, "probability": 0.5, "seed": 0, "layer": "final"}
     ],
 )
 def test_settings_out_of_range(name, settings, message, images, targets, seeds):
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UserError) as problem:
         attribute(name, settings, classified(network("pooled")), images, targets, seeds)
     assert str(problem.value) == f"{name}: the setting {message}"

@@ -8,9 +8,9 @@ from torch import nn
 
 from atlas.methods import masking
 from atlas.methods.shared.masks.cells import mask_maker
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
@@ -21,7 +21,7 @@ TARGETS = torch.tensor([4, 2, 0])
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture
@@ -121,6 +121,6 @@ def test_of_a_constant_probability_rise_is_the_mean_mask(fill, images):
     ],
 )
 def test_settings_out_of_range(function, settings, message, images):
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UserError) as problem:
         function(classified(), images, TARGETS, **settings)
     assert str(problem.value) == message

@@ -11,9 +11,9 @@ from torch import nn
 
 from atlas.methods import optimized_mask
 from atlas.methods.shared.masks.optimized import Pooling, largest
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.signatures import signature
 from tests.support.methods import CLASSES, ENGINE, HEIGHT, MEAN, STD, WIDTH, Whole, classified, close, linear, network
 from tests.support.reference import optimized as reference
@@ -32,7 +32,7 @@ every = pytest.mark.parametrize("name", EVERY)
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def steep() -> nn.Sequential:
 
 def attribute(name: str, classifier, images, targets, seeds, **changed) -> torch.Tensor:
     function, settings = EVERY[name]
-    evidence = [classifier, images, targets] + ([seeds] if name == "meaningful_perturbation" else [])
-    return function(*evidence, **{**settings, **changed})
+    inputs = [classifier, images, targets] + ([seeds] if name == "meaningful_perturbation" else [])
+    return function(*inputs, **{**settings, **changed})
 
 
 # What every function promises.
@@ -144,7 +144,7 @@ def test_shape_range_and_evidence_left_alone(name, images, targets, seeds):
 
 
 def test_only_meaningful_perturbation_draws(images, targets):
-    named = {name: signature("methods", "optimized_mask", name).evidence for name in EVERY}
+    named = {name: signature("methods", "optimized_mask", name).inputs for name in EVERY}
     assert [name for name in EVERY if "seeds" in named[name]] == ["meaningful_perturbation"]
     classifier = classified(steep())
     one, two = (
@@ -341,5 +341,5 @@ def test_the_mask_of_a_linear_classifier_lies_where_the_image_differs_most_from_
     ],
 )
 def test_impossible_settings_are_explained(name, wrong, message, images, targets, seeds):
-    with pytest.raises(Problem, match=f"{name}: the setting {message}"):
+    with pytest.raises(UserError, match=f"{name}: the setting {message}"):
         attribute(name, classified(linear()), images, targets, seeds, **wrong)

@@ -6,7 +6,7 @@
 import pytest
 import torch
 
-from atlas.model import classifier, engine
+from atlas.model import classifier, runtime
 from tests.support.oracles import originals
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting (backward|forward)")
@@ -25,7 +25,7 @@ LOOSE = {"smoothgrad": 1e-3}  # single precision of noisy images moves random ne
 @pytest.fixture(autouse=True)
 def _double_precision_is_known(monkeypatch):
     monkeypatch.setitem(classifier.DTYPES, "float64", torch.float64)
-    engine.start({"device": "cpu", "threads": 1})
+    runtime.start({"device": "cpu", "threads": 1})
 
 
 @pytest.mark.parametrize("network", REFUSED)

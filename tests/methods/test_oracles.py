@@ -31,7 +31,7 @@ from atlas.methods import (
     relevance,
     superpixel,
 )
-from atlas.model import classifier, engine
+from atlas.model import classifier, runtime
 from atlas.model.classifier import Classifier
 from atlas.study.schema.signatures import signature
 from tests.support.oracles import captums as captum
@@ -256,7 +256,7 @@ def named(row: Row, network: str) -> str:
 @pytest.fixture(autouse=True)
 def _double_precision_is_known(monkeypatch):
     monkeypatch.setitem(classifier.DTYPES, "float64", DOUBLE)
-    engine.start({"device": "cpu", "threads": 1})
+    runtime.start({"device": "cpu", "threads": 1})
 
 
 @cache
@@ -273,8 +273,8 @@ def attribute(method: Callable, case: cases.Case, settings: dict) -> tuple[Tenso
     seeds = [case.seeds[0], *case.seeds]
     given = {"classifier": classified(case), "background": case.background}
     given |= {"images": images, "targets": targets % cases.CLASSES, "seeds": seeds}
-    evidence = signature("methods", method.__module__.rpartition(".")[2], method.__name__).evidence
-    found = method(*(given[name] for name in evidence), **settings).double()
+    inputs = signature("methods", method.__module__.rpartition(".")[2], method.__name__).inputs
+    found = method(*(given[name] for name in inputs), **settings).double()
     return found[0], found[1:]
 
 

@@ -13,10 +13,10 @@ from torch import nn
 from atlas.methods import gradient, path, path_variants
 from atlas.methods.shared import regions as _regions
 from atlas.methods.shared.regions import ranked, regions
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.signatures import signature
 from tests.support.methods import (
     CLASSES,
@@ -69,7 +69,7 @@ SEGMENTED = {}
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture(autouse=True)
@@ -115,8 +115,8 @@ def attribute(name: str, classifier, images, targets, seeds, background=BACKGROU
     function, settings = EVERY[name]
     family = function.__module__.rpartition(".")[2]
     given = {"classifier": classifier, "images": images, "targets": targets, "seeds": seeds, "background": background}
-    evidence = signature("methods", family, function.__name__).evidence
-    return function(*(given[key] for key in evidence), **{**settings, **others})
+    inputs = signature("methods", family, function.__name__).inputs
+    return function(*(given[key] for key in inputs), **{**settings, **others})
 
 
 def blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -132,13 +132,13 @@ def absent(image: torch.Tensor, baseline: str) -> torch.Tensor:
 
 
 def differentiable(module: nn.Module, output: str = "logit") -> Callable:
-    """Give an output of a network by images, both in double precision."""
+    """Return an output of a network by images, both in double precision."""
     whole = deepcopy(Whole(module)).double()
     return lambda images: OUTPUTS[output](whole(images))
 
 
 def change(module: nn.Module, starts, ends, targets: torch.Tensor, output: str = "logit") -> torch.Tensor:
-    """Give f(end) − f(start) of every row: in single precision its few digits would be lost."""
+    """Return f(end) − f(start) of every row: in single precision its few digits would be lost."""
     f = differentiable(module, output)
     with torch.no_grad():
         return (f(ends.double()) - f(starts.double())).gather(1, targets[:, None])[:, 0]
@@ -697,5 +697,5 @@ def test_every_path_of_a_linear_classifier_gives_the_weighted_difference(name, i
     ],
 )
 def test_impossible_settings_are_explained(name, wrong, message, images, targets, seeds):
-    with pytest.raises(Problem, match=message):
+    with pytest.raises(UserError, match=message):
         attribute(name, classified(linear()), images, targets, seeds, **wrong)

@@ -9,7 +9,7 @@ from torch import nn
 from atlas.methods import attention
 from atlas.metrics.shared.similarity import similarities
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}
 

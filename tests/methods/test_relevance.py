@@ -14,11 +14,11 @@ from atlas.methods import gradient, path, relevance
 from atlas.methods.shared.relevance.maximum import multipliers, windows
 from atlas.methods.shared.relevance.rescale import Rescaled
 from atlas.metrics.conservation import kept_share
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.model.outputs import NotFinite
 from atlas.networks.residual import small_resnet
-from atlas.study.problem import Problem, Unsupported
+from atlas.study.errors import Unsupported, UserError
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}
@@ -34,7 +34,7 @@ both_methods = pytest.mark.parametrize("method", [METHODS["lrp"], METHODS["deep_
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture
@@ -610,7 +610,7 @@ def test_logits_that_are_not_finite_are_an_error(method, images):
 
 @pytest.mark.parametrize("epsilon", [0.0, -0.1, float("nan")])
 def test_epsilon_is_above_zero(epsilon, images):
-    with pytest.raises(Problem, match=f"lrp: the setting 'epsilon' is {epsilon}, expected above 0"):
+    with pytest.raises(UserError, match=f"lrp: the setting 'epsilon' is {epsilon}, expected above 0"):
         relevance.lrp(classified(linear()), images, TARGETS, epsilon=epsilon, layer="input")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from atlas.methods import relevance
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 
 CHANNELS, SIDE, CLASSES = 4, 8, 5
@@ -19,7 +19,7 @@ TARGETS = torch.tensor([4, 2, 0])
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from sklearn.metrics import pairwise_distances
 from torch import nn
 
 from atlas.methods import superpixel
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.networks.residual import small_resnet
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.seeds import rng
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
@@ -25,7 +25,7 @@ SETTINGS = {"samples": 30, "superpixels": 12, "compactness": 10.0, "sigma": 1.0,
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 def smooth(count: int, side: int, seed: int) -> torch.Tensor:
@@ -173,5 +173,5 @@ def test_one_seed_one_map_and_more_samples_keep_the_first():
 )
 def test_settings_out_of_range(setting, value, expected):
     images, targets, seeds = made(1)
-    with pytest.raises(Problem, match=f"lime: the setting '{setting}' is {value}, expected {expected}"):
+    with pytest.raises(UserError, match=f"lime: the setting '{setting}' is {value}, expected {expected}"):
         superpixel.lime(classified(residual()), images, targets, seeds, **{**SETTINGS, setting: value})

@@ -8,12 +8,12 @@ from torchvision import models
 
 from atlas.inputs.explain import mapped
 from atlas.methods import attention
-from atlas.model import engine
+from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.networks.residual import small_resnet
 from atlas.networks.torchvision import torchvision
+from atlas.study.errors import Unsupported
 from atlas.study.params import find
-from atlas.study.problem import Unsupported
 from atlas.study.schema.signatures import HOUSE, signature
 from tests.support.every import EVERY, shaping
 
@@ -35,11 +35,11 @@ ALONE = ("xrai",)
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    engine.start(ENGINE)
+    runtime.start(ENGINE)
 
 
 def alive(network: models.VisionTransformer) -> models.VisionTransformer:
-    """Give the head, which torchvision begins with zeros, weights by which images differ."""
+    """Return the head, which torchvision begins with zeros, weights by which images differ."""
     torch.manual_seed(2)
     torch.nn.init.normal_(network.heads.head.weight, std=0.5)
     return network.eval()
@@ -74,11 +74,11 @@ def given(classifier: Classifier, count: int, side: int) -> dict:
     }
 
 
-def run(entry, evidence: dict) -> torch.Tensor:
-    named = signature("methods", entry.family, entry.function).evidence
-    found = find("methods", entry.family, entry.function)(*(evidence[name] for name in named), **entry.settings)
-    side = tuple(evidence["images"].shape[-2:])
-    return mapped(found, evidence["classifier"].batched, side, evidence["seeds"], **shaping(entry))
+def run(entry, inputs: dict) -> torch.Tensor:
+    named = signature("methods", entry.family, entry.function).inputs
+    found = find("methods", entry.family, entry.function)(*(inputs[name] for name in named), **entry.settings)
+    side = tuple(inputs["images"].shape[-2:])
+    return mapped(found, inputs["classifier"].batched, side, inputs["seeds"], **shaping(entry))
 
 
 def test_no_method_is_left_out():
@@ -92,12 +92,12 @@ def test_no_method_is_left_out():
     "entry", [one for one in EVERY if one.name not in (*DEAR, *LIKE_SCORECAM)], ids=lambda entry: entry.name
 )
 def test_vit_b_16(entry, classifier):
-    evidence = given(classifier, 2, SIDE)
+    inputs = given(classifier, 2, SIDE)
     if entry.function in REFUSED:
         with pytest.raises(Unsupported, match=REFUSED[entry.function]):
-            run(entry, evidence)
+            run(entry, inputs)
         return
-    found = run(entry, evidence)
+    found = run(entry, inputs)
     assert found.shape == (2, SIDE, SIDE)
     assert torch.isfinite(found).all()
     assert (found.flatten(1).std(1) > 0).all()
@@ -107,11 +107,11 @@ def test_vit_b_16(entry, classifier):
     "entry", [one for one in EVERY if one.function not in (*REFUSED, *ALONE)], ids=lambda entry: entry.name
 )
 def test_a_row_is_the_same_in_any_company(entry, small):
-    evidence = given(small, 6, 32)
-    whole = run(entry, evidence)
+    inputs = given(small, 6, 32)
+    whole = run(entry, inputs)
     assert torch.isfinite(whole).all()
     for rows in ([5], [4, 0, 3, 5, 1]):
-        part = {**evidence, **{name: evidence[name][rows] for name in ("images", "targets")}, "seeds": rows}
+        part = {**inputs, **{name: inputs[name][rows] for name in ("images", "targets")}, "seeds": rows}
         assert torch.equal(run(entry, part), whole[rows])
 
 
@@ -144,9 +144,9 @@ def transformers(request) -> tuple[Classifier, int]:
 
 def test_rollout_restated(transformers):
     classifier, side = transformers
-    evidence = given(classifier, 2, side)
-    found = attention.rollout(classifier, evidence["images"])
-    for image, target, map_ in zip(evidence["images"], evidence["targets"], found, strict=True):
+    inputs = given(classifier, 2, side)
+    found = attention.rollout(classifier, inputs["images"])
+    for image, target, map_ in zip(inputs["images"], inputs["targets"], found, strict=True):
         total = torch.eye(17, dtype=torch.float64)
         for weights, _ in held(classifier, image, target):
             mixed = torch.zeros(17, 17, dtype=torch.float64)
@@ -161,10 +161,10 @@ def test_rollout_restated(transformers):
 
 def test_gradient_rollout_restated(transformers):
     classifier, side = transformers
-    evidence = given(classifier, 2, side)
-    found = attention.gradient_rollout(classifier, evidence["images"], evidence["targets"])
+    inputs = given(classifier, 2, side)
+    found = attention.gradient_rollout(classifier, inputs["images"], inputs["targets"])
     assert found.min() >= 0
-    for image, target, map_ in zip(evidence["images"], evidence["targets"], found, strict=True):
+    for image, target, map_ in zip(inputs["images"], inputs["targets"], found, strict=True):
         total = torch.eye(17, dtype=torch.float64)
         for weights, slope in held(classifier, image, target):
             total = total + (weights * slope).clamp(min=0).mean(0) @ total
@@ -172,11 +172,11 @@ def test_gradient_rollout_restated(transformers):
 
 
 def test_passes_of_attention(small):
-    evidence = given(small, 3, 32)
+    inputs = given(small, 3, 32)
     small.passes = dict.fromkeys(small.passes, 0)
-    attention.rollout(small, evidence["images"])
+    attention.rollout(small, inputs["images"])
     assert small.passes == {"forward": 3, "backward": 0, "head": 0}
-    attention.gradient_rollout(small, evidence["images"], evidence["targets"])
+    attention.gradient_rollout(small, inputs["images"], inputs["targets"])
     assert small.passes == {"forward": 6, "backward": 3, "head": 0}
 
 

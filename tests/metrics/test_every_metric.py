@@ -69,14 +69,14 @@ class TestEveryMetric:
         ("family", "function"), [(f, name) for f, names in FAMILIES.items() for name in names if name in SLOW]
     )
     def test_it_equals_the_formula_in_loops(self, family, function):
-        evidence = make_evidence(rows=9)
+        inputs = make_evidence(rows=9)
         settings, names = SLOW[function]
-        scores = call(family, function, settings, evidence)
+        scores = call(family, function, settings, inputs)
         restated = next(getattr(module, function) for module in RESTATED if hasattr(module, function))
         for row in range(len(scores)):
-            witness = Witness(int(evidence["targets"][row]))
-            given = {"witness": witness, "votes": votes_of(evidence["votes"], row)} | {
-                name: evidence[name][row] if name == "seeds" else evidence[name][row].numpy()
+            witness = Witness(int(inputs["targets"][row]))
+            given = {"witness": witness, "votes": votes_of(inputs["votes"], row)} | {
+                name: inputs[name][row] if name == "seeds" else inputs[name][row].numpy()
                 for name in names
                 if name not in ("witness", "votes")
             }
@@ -89,10 +89,10 @@ class TestEveryMetric:
 
     @pytest.mark.parametrize("name", entries())
     def test_it_leaves_its_evidence_alone(self, name):
-        evidence = make_evidence(rows=12)
-        before = {key: value.clone() for key, value in evidence.items() if isinstance(value, torch.Tensor)}
-        score = call(*entries()[name], evidence)
-        assert all(same(evidence[key].float(), value.float()) for key, value in before.items())
+        inputs = make_evidence(rows=12)
+        before = {key: value.clone() for key, value in inputs.items() if isinstance(value, torch.Tensor)}
+        score = call(*entries()[name], inputs)
+        assert all(same(inputs[key].float(), value.float()) for key, value in before.items())
         assert score.dtype == torch.float32
 
     # The protocol of wsl takes a broken map for a black one.
@@ -101,27 +101,27 @@ class TestEveryMetric:
         [
             name
             for name, (family, function, _) in entries().items()
-            if function != "wsl" and "maps" in signatures.signature("metrics", family, function).evidence
+            if function != "wsl" and "maps" in signatures.signature("metrics", family, function).inputs
         ],
     )
     def test_a_map_that_is_not_finite_has_no_score(self, name):
-        evidence = take(make_evidence(), [11, 12])
+        inputs = take(make_evidence(), [11, 12])
         for broken in (torch.nan, torch.inf, -torch.inf):
-            evidence["maps"] = evidence["maps"].clone()
-            evidence["maps"][0, 3, 4] = broken
-            assert call(*entries()[name], evidence)[0].isnan().all()
+            inputs["maps"] = inputs["maps"].clone()
+            inputs["maps"][0, 3, 4] = broken
+            assert call(*entries()[name], inputs)[0].isnan().all()
 
     @pytest.mark.parametrize("name", sorted(set(SLOW) - UNLIKE))
     def test_the_scale_of_a_map_is_nothing(self, name):
         family = next(family for family, names in FAMILIES.items() if name in names)
-        evidence = make_evidence(rows=9)
-        scores = call(family, name, SLOW[name][0], evidence)
-        small = call(family, name, SLOW[name][0], {**evidence, "maps": evidence["maps"] * 2**-10})
+        inputs = make_evidence(rows=9)
+        scores = call(family, name, SLOW[name][0], inputs)
+        small = call(family, name, SLOW[name][0], {**inputs, "maps": inputs["maps"] * 2**-10})
         torch.testing.assert_close(small, scores, equal_nan=True)
 
 
 def object_map(rows=1):
-    """Give a mask of a box, the map that equals it, and the box."""
+    """Return a mask of a box, the map that equals it, and the box."""
     mask = torch.zeros(rows, HEIGHT, WIDTH, dtype=torch.bool)
     mask[:, 3:9, 2:7] = True
     return mask, mask.float(), torch.tensor([[[2, 3, 7, 9], [-1, -1, -1, -1]]]).expand(rows, -1, -1)
@@ -354,46 +354,46 @@ class TestCurves:
         torch.testing.assert_close(curve, torch.tensor(present).div(8).sigmoid())
 
     def test_the_true_map_is_at_no_point_worse(self):
-        evidence = make_evidence(rows=12)
+        inputs = make_evidence(rows=12)
         weights = torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(2))
-        evidence |= {"classifier": linear(weights / 40), "targets": torch.zeros(12, dtype=torch.int64)}
-        truth = evidence["images"].mean(dim=1) * weights
+        inputs |= {"classifier": linear(weights / 40), "targets": torch.zeros(12, dtype=torch.int64)}
+        truth = inputs["images"].mean(dim=1) * weights
         for metric, sign in ((faithfulness.deletion, -1), (faithfulness.insertion, 1)):
-            rest = [evidence[name] for name in ("images", "targets", "classifier", "seeds")]
+            rest = [inputs[name] for name in ("images", "targets", "classifier", "seeds")]
             best = metric(truth, *rest, pixels=44, baseline="black", relative=False)
-            other = metric(evidence["maps"], *rest, pixels=44, baseline="black", relative=False)[:11]
+            other = metric(inputs["maps"], *rest, pixels=44, baseline="black", relative=False)[:11]
             assert (sign * (best[:11] - other) >= -1e-6).all()
 
     def test_all_channels_of_a_pixel_go_together(self):
         seen = []
-        evidence = make_evidence(rows=3)
-        watched = evidence["classifier"]
+        inputs = make_evidence(rows=3)
+        watched = inputs["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
-        call("faithfulness", "deletion", {"pixels": 50, **BLACK}, evidence)
+        call("faithfulness", "deletion", {"pixels": 50, **BLACK}, inputs)
         images = torch.cat(seen[2:]).view(3, 4, 3, HEIGHT, WIDTH)
         black = images == 0
         pixels = (black.sum(dim=2) == 3).sum(dim=(2, 3))
         assert pixels.tolist() == [_curves.schedule(HEIGHT * WIDTH, 50)[1:-1]] * 3
-        changed = (images != evidence["images"][:, None]).any(dim=2)
+        changed = (images != inputs["images"][:, None]).any(dim=2)
         assert torch.equal(changed.sum(dim=(2, 3)), pixels)
 
     def test_one_step_has_two_points(self):
-        evidence = make_evidence(rows=3)
-        curves = call("faithfulness", "deletion", {"pixels": 216, **BLACK}, evidence)
+        inputs = make_evidence(rows=3)
+        curves = call("faithfulness", "deletion", {"pixels": 216, **BLACK}, inputs)
         assert curves.shape == (3, 2)
         with pytest.raises(ValueError, match="pixels is 0, expected 1 or more"):
-            call("faithfulness", "deletion", {"pixels": 0, **BLACK}, evidence)
+            call("faithfulness", "deletion", {"pixels": 0, **BLACK}, inputs)
 
     @pytest.mark.parametrize("baseline", ["black", "mean"])
     def test_the_ends_are_the_image_and_the_baseline(self, baseline):
-        evidence = make_evidence(rows=5)
+        inputs = make_evidence(rows=5)
         down, up = (
-            call("faithfulness", name, {"pixels": 72, "baseline": baseline, "relative": False}, evidence)
+            call("faithfulness", name, {"pixels": 72, "baseline": baseline, "relative": False}, inputs)
             for name in ("deletion", "insertion")
         )
-        blurred = call("faithfulness", "insertion", {"pixels": 72, "baseline": "blur", "relative": False}, evidence)
-        classifier, images, targets = (evidence[name] for name in ("classifier", "images", "targets"))
+        blurred = call("faithfulness", "insertion", {"pixels": 72, "baseline": "blur", "relative": False}, inputs)
+        classifier, images, targets = (inputs[name] for name in ("classifier", "images", "targets"))
         color = torch.tensor(MEAN if baseline == "mean" else [0.0, 0.0, 0.0])
         whole = _curves.target_probability(classifier, images, targets)
         empty = _curves.target_probability(classifier, color.view(1, 3, 1, 1).expand_as(images), targets)
@@ -405,20 +405,20 @@ class TestCurves:
     @pytest.mark.parametrize("baseline", ["black", "mean", "blur"])
     @pytest.mark.parametrize("name", ["deletion", "insertion"])
     def test_passes(self, name, baseline):
-        evidence = make_evidence(rows=10)
+        inputs = make_evidence(rows=10)
         settings = {"pixels": 36, "baseline": baseline, "relative": True}
-        passes = partial(counted, evidence["classifier"])
-        call("faithfulness", name, settings, evidence)
+        passes = partial(counted, inputs["classifier"])
+        call("faithfulness", name, settings, inputs)
         assert passes() == (10 * 7, 0)
         # The ends do not depend on the map: another map of the same batch does not look at them again.
-        call("faithfulness", name, settings, {**evidence, "maps": evidence["maps"].flip(2)})
+        call("faithfulness", name, settings, {**inputs, "maps": inputs["maps"].flip(2)})
         assert passes() == (10 * (7 + 5), 0)
 
     def test_a_relative_curve_begins_or_ends_at_one(self):
-        evidence = make_evidence(rows=5)
+        inputs = make_evidence(rows=5)
         for name, settings in (("deletion", {"pixels": 72}), ("insertion", {"pixels": 72})):
             plain, relative = (
-                call("faithfulness", name, {**settings, "baseline": "mean", "relative": how}, evidence)
+                call("faithfulness", name, {**settings, "baseline": "mean", "relative": how}, inputs)
                 for how in (False, True)
             )
             assert relative[:, 0 if name == "deletion" else -1].eq(1).all()
@@ -426,31 +426,31 @@ class TestCurves:
             torch.testing.assert_close(relative, plain / clean)
 
     def test_a_share_of_nothing_is_undefined(self, monkeypatch):
-        evidence = make_evidence(rows=4)
-        output = faithfulness.clean(*(evidence[name] for name in ("classifier", "images", "targets")))
+        inputs = make_evidence(rows=4)
+        output = faithfulness.clean(*(inputs[name] for name in ("classifier", "images", "targets")))
         nothing = output._replace(probability=torch.tensor([0.0, 1e-44, 0.5, 0.5]))
         monkeypatch.setattr(faithfulness, "clean", lambda *_: nothing)
         relative = {"pixels": 72, "baseline": "mean", "relative": True}
         for name in ("deletion", "insertion"):
-            curves = call("faithfulness", name, relative, evidence)
+            curves = call("faithfulness", name, relative, inputs)
             assert not curves.isinf().any()
             assert curves[0].isnan().any()
             assert curves[2:].isfinite().all()
 
     def test_the_difference_of_curves_costs_no_pass_beside_them(self):
-        evidence = make_evidence(rows=10)
+        inputs = make_evidence(rows=10)
         for name, baseline in (("insertion", "blur"), ("deletion", "mean")):
-            call("faithfulness", name, {"pixels": 36, "baseline": baseline, "relative": False}, evidence)
-        before = counted(evidence["classifier"])
+            call("faithfulness", name, {"pixels": 36, "baseline": baseline, "relative": False}, inputs)
+        before = counted(inputs["classifier"])
         both = {"inserted_into": "blur", "deleted_to": "mean", "relative": False}
-        call("faithfulness", "ins_minus_del", {"pixels": 36, **both}, evidence)
-        assert counted(evidence["classifier"]) == before == (10 * (1 + 2 * 6), 0)
+        call("faithfulness", "ins_minus_del", {"pixels": 36, **both}, inputs)
+        assert counted(inputs["classifier"]) == before == (10 * (1 + 2 * 6), 0)
 
     def test_a_broken_map_costs_nothing(self):
-        evidence = take(make_evidence(), [11])
-        evidence["classifier"] = make_classifier(network())
-        call("faithfulness", "deletion", {"pixels": 36, **BLACK}, evidence)
-        assert counted(evidence["classifier"]) == (2, 0)
+        inputs = take(make_evidence(), [11])
+        inputs["classifier"] = make_classifier(network())
+        call("faithfulness", "deletion", {"pixels": 36, **BLACK}, inputs)
+        assert counted(inputs["classifier"]) == (2, 0)
 
 
 class TestBlur:
@@ -477,84 +477,84 @@ class TestBlur:
 
 
 class TestPerturbation:
-    def attack(self, evidence, epsilon, iterations=1, step=None):
-        given = (evidence[name] for name in ("classifier", "images", "targets"))
+    def attack(self, inputs, epsilon, iterations=1, step=None):
+        given = (inputs[name] for name in ("classifier", "images", "targets"))
         return adversarial._attack(*given, epsilon, iterations, step or epsilon)
 
     @pytest.mark.parametrize("epsilon", [1, 4])
     def test_the_attack_moves_every_channel_by_whole_levels(self, epsilon):
-        evidence = make_evidence(rows=16)
-        attack = self.attack(evidence, epsilon)
+        inputs = make_evidence(rows=16)
+        attack = self.attack(inputs, epsilon)
         moved = (attack.attacked.images - attack.clean.images) * 255
-        assert torch.equal(attack.clean.images, evidence["images"])
+        assert torch.equal(attack.clean.images, inputs["images"])
         levels = moved.round()
         torch.testing.assert_close(moved, levels, rtol=0, atol=1e-4)
         assert 0 <= attack.attacked.images.min() <= attack.attacked.images.max() <= 1
-        inside = ((evidence["images"] * 255).round() >= epsilon) & ((evidence["images"] * 255).round() <= 255 - epsilon)
+        inside = ((inputs["images"] * 255).round() >= epsilon) & ((inputs["images"] * 255).round() <= 255 - epsilon)
         assert set(levels[inside].tolist()) <= {-float(epsilon), 0.0, float(epsilon)}
         assert (levels[inside] != 0).float().mean() > 0.9
         assert (attack.attacked.probability < attack.clean.probability).float().mean() > 0.9
 
     def test_more_steps_flip_more_and_stay_within_the_strength(self):
-        evidence = make_evidence(rows=64)
-        one, many = self.attack(evidence, 8), self.attack(evidence, 8, iterations=8, step=16)
+        inputs = make_evidence(rows=64)
+        one, many = self.attack(inputs, 8), self.attack(inputs, 8, iterations=8, step=16)
         assert one.succeeded.sum() < many.succeeded.sum()
         assert many.succeeded[one.succeeded].all()
-        moved = ((many.attacked.images - evidence["images"]) * 255).round()
-        inside = ((evidence["images"] * 255).round() >= 8) & ((evidence["images"] * 255).round() <= 247)
+        moved = ((many.attacked.images - inputs["images"]) * 255).round()
+        inside = ((inputs["images"] * 255).round() >= 8) & ((inputs["images"] * 255).round() <= 247)
         assert set(moved[inside].unique().tolist()) <= {-8.0, 0.0, 8.0}, "from twice epsilon on: one strength"
         assert (moved[inside] == 0).float().mean() < 0.1
 
     def test_an_image_that_is_flipped_is_attacked_no_more(self):
-        evidence = make_evidence(rows=32)
-        first = self.attack(evidence, 3)
-        before = counted(evidence["classifier"])
-        more = self.attack(evidence, 3, iterations=2, step=3)
+        inputs = make_evidence(rows=32)
+        first = self.attack(inputs, 3)
+        before = counted(inputs["classifier"])
+        more = self.attack(inputs, 3, iterations=2, step=3)
         flipped = first.succeeded
         assert torch.equal(more.attacked.images[flipped], first.attacked.images[flipped])
         left = int((~flipped).sum())
-        now = counted(evidence["classifier"])
+        now = counted(inputs["classifier"])
         assert (now[0] - before[0], now[1] - before[1]) == (2 * 32 + 2 * left, 32 + left)
 
     def test_curves_run_from_the_attacked_to_the_clean_image(self):
-        evidence = make_evidence(rows=16)
-        curves = call("adversarial", "perturbation", {"pixels": 54, **FGSM}, evidence)
-        attack = self.attack(evidence, 3)
-        kept = attack.succeeded & evidence["maps"].isfinite().all(dim=2).all(dim=1)
+        inputs = make_evidence(rows=16)
+        curves = call("adversarial", "perturbation", {"pixels": 54, **FGSM}, inputs)
+        attack = self.attack(inputs, 3)
+        kept = attack.succeeded & inputs["maps"].isfinite().all(dim=2).all(dim=1)
         assert 0 < kept.sum() < 15
         assert torch.equal(curves.isnan(), ~kept[:, None].expand(-1, 5))
-        clean = _curves.target_probability(evidence["classifier"], evidence["images"], evidence["targets"])
+        clean = _curves.target_probability(inputs["classifier"], inputs["images"], inputs["targets"])
         torch.testing.assert_close(curves[kept, -1], clean[kept], rtol=0, atol=1e-5)
         assert torch.equal(curves[kept, 0], attack.attacked.probability[kept])
 
     def test_an_attack_that_cannot_succeed_leaves_nothing_defined(self):
-        evidence = make_evidence(rows=3) | {"targets": torch.zeros(3, dtype=torch.int64)}
-        evidence["classifier"] = linear(torch.zeros(HEIGHT, WIDTH))
+        inputs = make_evidence(rows=3) | {"targets": torch.zeros(3, dtype=torch.int64)}
+        inputs["classifier"] = linear(torch.zeros(HEIGHT, WIDTH))
         assert (
-            call("adversarial", "perturbation", {"pixels": 54, "epsilon": 8, "iterations": 1, "step": 8}, evidence)
+            call("adversarial", "perturbation", {"pixels": 54, "epsilon": 8, "iterations": 1, "step": 8}, inputs)
             .isnan()
             .all()
         )
-        assert counted(evidence["classifier"]) == (9, 3)
+        assert counted(inputs["classifier"]) == (9, 3)
 
     def test_passes(self):
-        evidence = make_evidence(rows=10)
-        passes = partial(counted, evidence["classifier"])
-        curves = call("adversarial", "perturbation", {"pixels": 36, **FGSM}, evidence)
+        inputs = make_evidence(rows=10)
+        passes = partial(counted, inputs["classifier"])
+        curves = call("adversarial", "perturbation", {"pixels": 36, **FGSM}, inputs)
         kept = int((~curves[:, 0].isnan()).sum())
         assert 0 < kept < 10
         assert passes() == (10 * 3 + kept * 5, 10)
         # The attack does not depend on the map.
-        call("adversarial", "perturbation", {"pixels": 36, **FGSM}, {**evidence, "maps": evidence["maps"].flip(2)})
+        call("adversarial", "perturbation", {"pixels": 36, **FGSM}, {**inputs, "maps": inputs["maps"].flip(2)})
         assert passes() == (10 * 3 + 2 * kept * 5, 10)
 
     def test_images_are_attacked_once_for_any_number_of_strengths(self):
-        evidence = make_evidence(rows=8)
+        inputs = make_evidence(rows=8)
         kinds = [{"epsilon": k, "iterations": 1, "step": k} for k in (1, 2, 3, 4, 6, 8)]
-        for maps in (evidence["maps"], evidence["maps"].flip(2), evidence["maps"] * 2):
+        for maps in (inputs["maps"], inputs["maps"].flip(2), inputs["maps"] * 2):
             for kind in kinds:
-                call("adversarial", "perturbation", {"pixels": 108, **kind}, {**evidence, "maps": maps})
-        assert counted(evidence["classifier"])[1] == 8 * len(kinds)
+                call("adversarial", "perturbation", {"pixels": 108, **kind}, {**inputs, "maps": maps})
+        assert counted(inputs["classifier"])[1] == 8 * len(kinds)
 
     def test_the_strength_is_at_least_a_grey_level(self):
         with pytest.raises(ValueError, match="perturbation: epsilon is 0, expected 1 or more"):

@@ -13,7 +13,7 @@ from torch import nn
 
 from atlas.metrics.shared import neighbors
 from atlas.metrics.shared import segments as _segments
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 from tests.support.judging import (
     HEIGHT,
     SLOW,
@@ -39,7 +39,7 @@ QUANTUS = {"patch": 4, "samples": 1, "baseline": "black"}
 
 
 def weighing(weights):
-    """Give a classifier, one that normalizes, whose first logit is Σ w x once normalized, each channel its own w."""
+    """Return a classifier, one that normalizes, whose first logit is Σ w x once normalized, each channel its own w."""
     same_again = nn.Conv2d(3, 3, 1, bias=False)
     same_again.weight.data = torch.eye(3).view(3, 3, 1, 1)
     head = nn.Linear(weights.numel(), 2, bias=False)
@@ -49,18 +49,18 @@ def weighing(weights):
 
 
 def linear_evidence(rows=6, height=HEIGHT, width=WIDTH):
-    """Give images, and the weights of a linear classifier whose target is its first class."""
+    """Return images, and the weights of a linear classifier whose target is its first class."""
     draw = torch.Generator().manual_seed(8)
     weights = torch.randn(height, width, generator=draw)
-    evidence = make_evidence(rows)
+    inputs = make_evidence(rows)
     images = torch.randint(256, (rows, 3, height, width), generator=draw) / 255
     targets = torch.zeros(rows, dtype=torch.int64)
-    return evidence | {"images": images, "targets": targets, "classifier": linear(weights)}, weights
+    return inputs | {"images": images, "targets": targets, "classifier": linear(weights)}, weights
 
 
 def square_evidence(rows=6):
-    evidence = make_evidence(rows)
-    return evidence | {"images": evidence["images"][:, :, :WIDTH], "maps": evidence["maps"][:, :WIDTH]}
+    inputs = make_evidence(rows)
+    return inputs | {"images": inputs["images"][:, :, :WIDTH], "maps": inputs["maps"][:, :WIDTH]}
 
 
 def watch(classifier):
@@ -73,58 +73,56 @@ class TestFaithfulnessEstimate:
     @pytest.mark.parametrize("baseline", ["black", "mean"])
     def test_the_contributions_of_a_linear_classifier_are_perfect(self, baseline):
         weights = torch.randn(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(8))
-        evidence = make_evidence(rows=4)
+        inputs = make_evidence(rows=4)
         classifier = weighing(weights)
         absent = classifier.mean.view(3, 1, 1) if baseline == "mean" else 0
-        true = (weights / classifier.std.view(3, 1, 1) * (evidence["images"] - absent)).sum(dim=1)
-        evidence |= {"classifier": classifier, "targets": torch.zeros(4, dtype=torch.int64)}
+        true = (weights / classifier.std.view(3, 1, 1) * (inputs["images"] - absent)).sum(dim=1)
+        inputs |= {"classifier": classifier, "targets": torch.zeros(4, dtype=torch.int64)}
         for sign in (1, -1):
-            scores = score(
-                "faithfulness_estimate", {**ESTIMATE, "baseline": baseline}, evidence | {"maps": sign * true}
-            )
+            scores = score("faithfulness_estimate", {**ESTIMATE, "baseline": baseline}, inputs | {"maps": sign * true})
             torch.testing.assert_close(scores, torch.full((4,), float(sign)), rtol=0, atol=1e-4)
 
     def test_logits(self):
-        evidence = make_evidence(rows=5)
-        scores = score("faithfulness_estimate", ESTIMATE, evidence)
+        inputs = make_evidence(rows=5)
+        scores = score("faithfulness_estimate", ESTIMATE, inputs)
         for row in range(5):
-            given = (evidence["maps"][row].numpy(), evidence["images"][row].numpy(), evidence["seeds"][row])
-            restated = slow.faithfulness_estimate(*given, Witness(int(evidence["targets"][row])), **ESTIMATE)
+            given = (inputs["maps"][row].numpy(), inputs["images"][row].numpy(), inputs["seeds"][row])
+            restated = slow.faithfulness_estimate(*given, Witness(int(inputs["targets"][row])), **ESTIMATE)
             assert scores[row].item() == pytest.approx(restated, abs=2e-5)
 
     def test_blocks_are_taken_away_alone_and_whole(self):
-        evidence = make_evidence(rows=2)
-        seen = watch(evidence["classifier"])
-        score("faithfulness_estimate", ESTIMATE, evidence)
+        inputs = make_evidence(rows=2)
+        seen = watch(inputs["classifier"])
+        score("faithfulness_estimate", ESTIMATE, inputs)
         blocks = math.ceil(HEIGHT * WIDTH / 31)
         images = torch.cat(seen)[: 2 * blocks].view(2, blocks, 3, HEIGHT, WIDTH)
         black = (images == 0).all(dim=2)
         assert black.sum(dim=(2, 3)).tolist() == [[31] * (blocks - 1) + [HEIGHT * WIDTH % 31]] * 2
         assert torch.equal(black.sum(dim=1), torch.ones(2, HEIGHT, WIDTH, dtype=torch.int64))
-        kept = (images != 0) | black[:, :, None] | (evidence["images"][:, None] == 0)
+        kept = (images != 0) | black[:, :, None] | (inputs["images"][:, None] == 0)
         assert kept.all(), "no channel goes without the others"
 
     def test_passes(self):
-        evidence = make_evidence(rows=10)
-        score("faithfulness_estimate", {**ESTIMATE, "pixels": 50}, evidence)
-        assert counted(evidence["classifier"]) == (10 * (1 + 5), 0)
-        score("faithfulness_estimate", {**ESTIMATE, "pixels": 50}, {**evidence, "maps": evidence["maps"].flip(2)})
-        assert counted(evidence["classifier"]) == (10 * (1 + 2 * 5), 0)
+        inputs = make_evidence(rows=10)
+        score("faithfulness_estimate", {**ESTIMATE, "pixels": 50}, inputs)
+        assert counted(inputs["classifier"]) == (10 * (1 + 5), 0)
+        score("faithfulness_estimate", {**ESTIMATE, "pixels": 50}, {**inputs, "maps": inputs["maps"].flip(2)})
+        assert counted(inputs["classifier"]) == (10 * (1 + 2 * 5), 0)
 
     def test_a_broken_map_costs_nothing(self):
-        evidence = take(make_evidence(), [11])
-        evidence["classifier"] = make_classifier(network())
-        assert score("faithfulness_estimate", ESTIMATE, evidence).isnan().all()
-        assert counted(evidence["classifier"]) == (1, 0)
+        inputs = take(make_evidence(), [11])
+        inputs["classifier"] = make_classifier(network())
+        assert score("faithfulness_estimate", ESTIMATE, inputs).isnan().all()
+        assert counted(inputs["classifier"]) == (1, 0)
 
     def test_what_is_constant_correlates_with_nothing(self):
-        evidence, _ = linear_evidence()
+        inputs, _ = linear_evidence()
         settings = {**ESTIMATE, "pixels": 27}
-        flat = score("faithfulness_estimate", settings, evidence | {"maps": torch.full((6, HEIGHT, WIDTH), 0.1)})
+        flat = score("faithfulness_estimate", settings, inputs | {"maps": torch.full((6, HEIGHT, WIDTH), 0.1)})
         assert flat.isnan().all()
-        blind = evidence | {"classifier": linear(torch.zeros(HEIGHT, WIDTH))}
+        blind = inputs | {"classifier": linear(torch.zeros(HEIGHT, WIDTH))}
         assert score("faithfulness_estimate", settings, blind).isnan().all()
-        assert score("faithfulness_estimate", {**ESTIMATE, "pixels": 216}, evidence).isnan().all()
+        assert score("faithfulness_estimate", {**ESTIMATE, "pixels": 216}, inputs).isnan().all()
 
     def test_a_block_has_a_pixel(self):
         with pytest.raises(ValueError, match="faithfulness_estimate: pixels is 0, expected 1 or more"):
@@ -139,17 +137,17 @@ class TestIrof:
 
     @pytest.mark.parametrize(("form", "expected"), [("share", 0), ("quantus", 1)])
     def test_where_nothing_matters(self, form, expected):
-        evidence, _ = linear_evidence()
-        evidence["classifier"] = linear(torch.zeros(HEIGHT, WIDTH))
+        inputs, _ = linear_evidence()
+        inputs["classifier"] = linear(torch.zeros(HEIGHT, WIDTH))
         # r = 1 throughout: 1 − L / L, and L − (L − 1).
-        assert score("irof", {**IROF, "form": form}, evidence)[:5].tolist() == [expected] * 5
+        assert score("irof", {**IROF, "form": form}, inputs)[:5].tolist() == [expected] * 5
 
     def test_the_form_of_quantus(self):
-        evidence = make_evidence(rows=5)
-        scores = score("irof", {**IROF, "form": "quantus"}, evidence)
+        inputs = make_evidence(rows=5)
+        scores = score("irof", {**IROF, "form": "quantus"}, inputs)
         for row in range(5):
-            given = (evidence["maps"][row].numpy(), evidence["images"][row].numpy(), evidence["seeds"][row])
-            witness = Witness(int(evidence["targets"][row]))
+            given = (inputs["maps"][row].numpy(), inputs["images"][row].numpy(), inputs["seeds"][row])
+            witness = Witness(int(inputs["targets"][row]))
             restated = slow.irof(*given, witness, **{**IROF, "form": "quantus"})
             # What nine ratios near 1, in single precision, leave of 9.
             assert scores[row].item() == pytest.approx(restated, rel=2e-5, abs=4e-5)
@@ -164,28 +162,28 @@ class TestIrof:
         # A quarter's pixels together are worth 6, 1, 0.5 and 0.5 of the logit; the target is the first class.
         worth = torch.tensor([6, 1, 0.5, 0.5]) / image.mean(dim=1)[0, ::8, ::8].flatten() / 64
         one = torch.tensor([4.0, 3, 2, 1]) if best == 0 else torch.tensor([1.0, 2, 3, 4])
-        evidence = make_evidence(rows=1) | {"images": image, "targets": torch.tensor([0])}
-        evidence |= {"classifier": linear(worth[quarters]), "maps": one[quarters][None]}
+        inputs = make_evidence(rows=1) | {"images": image, "targets": torch.tensor([0])}
+        inputs |= {"classifier": linear(worth[quarters]), "maps": one[quarters][None]}
         # The last quarter that goes leaves black, the mean color of this classifier.
         ratios = torch.tensor([*kept, 0.0]).sigmoid() / torch.tensor(8.0).sigmoid()
         expected = 1 - torch.trapezoid(ratios).item() / 4
-        assert score("irof", settings, evidence).item() == pytest.approx(expected, rel=1e-5)
+        assert score("irof", settings, inputs).item() == pytest.approx(expected, rel=1e-5)
 
     def test_segments_are_cut_once_an_image(self, monkeypatch):
-        evidence, cut = make_evidence(rows=4), []
+        inputs, cut = make_evidence(rows=4), []
         slic = _segments.slic
         monkeypatch.setattr(_segments, "slic", lambda *args, **options: cut.append(1) or slic(*args, **options))
-        for maps in (evidence["maps"], evidence["maps"].flip(1)):
-            score("irof", IROF, evidence | {"maps": maps})
+        for maps in (inputs["maps"], inputs["maps"].flip(1)):
+            score("irof", IROF, inputs | {"maps": maps})
         assert len(cut) == 4
 
     def test_passes(self):
-        evidence = make_evidence(rows=5)
-        counts = _segments.segmented(evidence["images"], 9, 10.0, 1.0).amax(dim=(1, 2)) + 1
+        inputs = make_evidence(rows=5)
+        counts = _segments.segmented(inputs["images"], 9, 10.0, 1.0).amax(dim=(1, 2)) + 1
         assert len(counts.unique()) > 1, "images of one batch have unlike numbers of segments"
-        score("irof", IROF, evidence)
+        score("irof", IROF, inputs)
         # The clean image and each step; the last, all mean color, is one for all images.
-        assert counted(evidence["classifier"]) == (5 + int((counts - 1).sum()) + 1, 0)
+        assert counted(inputs["classifier"]) == (5 + int((counts - 1).sum()) + 1, 0)
 
     def test_equal_means_are_ordered_by_the_image_s_key(self):
         segments = torch.arange(12).repeat(3, 1).view(3, 2, 6)
@@ -201,44 +199,44 @@ class TestIrof:
         assert found == {(1,), (2,)}
 
     def test_a_class_without_probability_has_no_share_of_it(self):
-        evidence, _ = linear_evidence()
-        evidence["classifier"] = linear(torch.full((HEIGHT, WIDTH), -100.0))
-        assert score("irof", IROF, evidence).isnan().all()
+        inputs, _ = linear_evidence()
+        inputs["classifier"] = linear(torch.full((HEIGHT, WIDTH), -100.0))
+        assert score("irof", IROF, inputs).isnan().all()
 
 
 class TestInfidelity:
     @pytest.mark.parametrize("baseline", ["black", "mean", "uniform"])
     def test_the_weights_of_a_linear_classifier_are_perfect(self, baseline):
-        evidence, weights = linear_evidence()
+        inputs, weights = linear_evidence()
         maps = (weights / 3).repeat(6, 1, 1)
         settings = {**INFIDELITY, "baseline": baseline, "samples": 3 if baseline == "uniform" else 1}
-        assert score("infidelity", settings, evidence | {"maps": maps}).max() < 1e-9
-        assert score("infidelity", settings, evidence | {"maps": 7 * maps}).min() > 1
-        assert score("infidelity", {**settings, "scaled": True}, evidence | {"maps": -7 * maps}).max() < 1e-9
+        assert score("infidelity", settings, inputs | {"maps": maps}).max() < 1e-9
+        assert score("infidelity", settings, inputs | {"maps": 7 * maps}).min() > 1
+        assert score("infidelity", {**settings, "scaled": True}, inputs | {"maps": -7 * maps}).max() < 1e-9
 
     def test_an_empty_map_is_charged_with_all_that_is_lost(self):
-        evidence, weights = linear_evidence()
-        empty = evidence | {"maps": torch.zeros(6, HEIGHT, WIDTH)}
-        lost = (evidence["images"].mean(dim=1) * weights).unfold(1, 6, 6).unfold(2, 6, 6).sum(dim=(3, 4))
+        inputs, weights = linear_evidence()
+        empty = inputs | {"maps": torch.zeros(6, HEIGHT, WIDTH)}
+        lost = (inputs["images"].mean(dim=1) * weights).unfold(1, 6, 6).unfold(2, 6, 6).sum(dim=(3, 4))
         for how in (False, True):
             scores = score("infidelity", {**INFIDELITY, "scaled": how}, empty)
             torch.testing.assert_close(scores, lost.square().mean(dim=(1, 2)))
 
     def test_scaled_no_map_is_worse_than_an_empty_one(self):
-        evidence = make_evidence(rows=11)
+        inputs = make_evidence(rows=11)
         scores, most = (
-            score("infidelity", {**INFIDELITY, "scaled": True}, evidence | {"maps": maps})
-            for maps in (evidence["maps"], torch.zeros(11, HEIGHT, WIDTH))
+            score("infidelity", {**INFIDELITY, "scaled": True}, inputs | {"maps": maps})
+            for maps in (inputs["maps"], torch.zeros(11, HEIGHT, WIDTH))
         )
         assert (scores <= most).all()
 
     @pytest.mark.parametrize("how", [False, True])
     def test_captum_agrees(self, how):
-        evidence = make_evidence(rows=4)
-        scores = score("infidelity", {**INFIDELITY, "patch": 5, "scaled": how}, evidence)
+        inputs = make_evidence(rows=4)
+        scores = score("infidelity", {**INFIDELITY, "patch": 5, "scaled": how}, inputs)
         for row in range(4):
             corners = [(y, x) for y in range(0, HEIGHT, 5) for x in range(0, WIDTH, 5)]
-            witness = Witness(int(evidence["targets"][row]))
+            witness = Witness(int(inputs["targets"][row]))
 
             def replaced(images, corners=corners):
                 lost = torch.zeros_like(images)
@@ -252,8 +250,8 @@ class TestInfidelity:
             theirs = captum.metrics.infidelity(
                 forward,
                 replaced,
-                evidence["images"][row][None],
-                evidence["maps"][row].expand(1, 3, -1, -1),
+                inputs["images"][row][None],
+                inputs["maps"][row].expand(1, 3, -1, -1),
                 n_perturb_samples=len(corners),
                 normalize=how,
             )
@@ -261,27 +259,27 @@ class TestInfidelity:
 
     @pytest.mark.parametrize("patch", [5, 6, 18, 40])
     def test_patches_cover_the_image_once_and_alone_where_they_do_not_divide_it(self, patch):
-        evidence = make_evidence(rows=2)
-        seen = watch(evidence["classifier"])
-        assert score("infidelity", {**INFIDELITY, "patch": patch}, evidence).isfinite().all()
+        inputs = make_evidence(rows=2)
+        seen = watch(inputs["classifier"])
+        assert score("infidelity", {**INFIDELITY, "patch": patch}, inputs).isfinite().all()
         count = math.ceil(HEIGHT / patch) * math.ceil(WIDTH / patch)
         black = (torch.cat(seen)[: 2 * count] == 0).all(dim=1).view(2, count, HEIGHT, WIDTH)
         assert torch.equal(black.sum(dim=1), torch.ones(2, HEIGHT, WIDTH, dtype=torch.int64))
         assert black.sum(dim=(2, 3)).max() == min(patch, HEIGHT) * min(patch, WIDTH)
 
     def test_passes_are_shared_by_all_maps(self):
-        evidence = make_evidence(rows=10)
-        score("infidelity", INFIDELITY, evidence)
-        assert counted(evidence["classifier"]) == (10 * (1 + 6), 0)
-        score("infidelity", {**INFIDELITY, "scaled": True}, evidence | {"maps": evidence["maps"].flip(1)})
-        assert counted(evidence["classifier"]) == (10 * (1 + 6), 0)
-        score("infidelity", {**INFIDELITY, "baseline": "uniform", "samples": 4}, evidence)
-        assert counted(evidence["classifier"]) == (10 * (1 + 6 + 4 * 6), 0)
+        inputs = make_evidence(rows=10)
+        score("infidelity", INFIDELITY, inputs)
+        assert counted(inputs["classifier"]) == (10 * (1 + 6), 0)
+        score("infidelity", {**INFIDELITY, "scaled": True}, inputs | {"maps": inputs["maps"].flip(1)})
+        assert counted(inputs["classifier"]) == (10 * (1 + 6), 0)
+        score("infidelity", {**INFIDELITY, "baseline": "uniform", "samples": 4}, inputs)
+        assert counted(inputs["classifier"]) == (10 * (1 + 6 + 4 * 6), 0)
 
     def test_more_draws_keep_the_first(self):
-        evidence = make_evidence(rows=3)
+        inputs = make_evidence(rows=3)
         settings = {**INFIDELITY, "baseline": "uniform"}
-        one, two = (score("infidelity", {**settings, "samples": samples}, evidence) for samples in (1, 2))
+        one, two = (score("infidelity", {**settings, "samples": samples}, inputs) for samples in (1, 2))
         second = 2 * two - one
         assert (second > 0).all()
         assert not torch.allclose(one, second)
@@ -295,41 +293,41 @@ class TestInfidelity:
             score(name, {**settings, "patch": 0}, square_evidence())
 
     def test_a_broken_map_has_no_score(self):
-        evidence = make_evidence(rows=2)
+        inputs = make_evidence(rows=2)
         for broken in (torch.nan, torch.inf):
-            evidence["maps"] = evidence["maps"].clone()
-            evidence["maps"][1, 0, 0] = broken
+            inputs["maps"] = inputs["maps"].clone()
+            inputs["maps"][1, 0, 0] = broken
             for how in (False, True):
-                assert score("infidelity", {**INFIDELITY, "scaled": how}, evidence).isnan().tolist() == [False, True]
+                assert score("infidelity", {**INFIDELITY, "scaled": how}, inputs).isnan().tolist() == [False, True]
 
 
 class TestInfidelityOfQuantus:
     @pytest.mark.parametrize(("baseline", "samples"), [("black", 1), ("uniform", 2)])
     def test_it_is_its_loops(self, baseline, samples):
-        evidence, settings = square_evidence(), {"patch": 4, "samples": samples, "baseline": baseline}
-        scores = score("infidelity_quantus", settings, evidence)
+        inputs, settings = square_evidence(), {"patch": 4, "samples": samples, "baseline": baseline}
+        scores = score("infidelity_quantus", settings, inputs)
         for row in range(6):
-            given = (evidence["maps"][row].numpy(), evidence["images"][row].numpy(), evidence["seeds"][row])
-            restated = slow.infidelity_quantus(*given, Witness(int(evidence["targets"][row])), **settings)
+            given = (inputs["maps"][row].numpy(), inputs["images"][row].numpy(), inputs["seeds"][row])
+            restated = slow.infidelity_quantus(*given, Witness(int(inputs["targets"][row])), **settings)
             assert scores[row].item() == pytest.approx(restated, rel=2e-5)
 
     def test_its_product_is_of_columns_by_rows(self):
-        evidence, weights = linear_evidence(height=12, width=12)
-        true = evidence | {"maps": (weights / 3).repeat(6, 1, 1)}
+        inputs, weights = linear_evidence(height=12, width=12)
+        true = inputs | {"maps": (weights / 3).repeat(6, 1, 1)}
         assert score("infidelity", {**INFIDELITY, "scaled": False}, true).max() < 1e-9
         assert score("infidelity_quantus", {**QUANTUS, "patch": 6}, true).min() > 1
         # A column of the map meets the row of the same number: only the map's column sums count.
         columns = true["maps"].mean(dim=1, keepdim=True).expand(-1, 12, -1)
-        other = score("infidelity_quantus", {**QUANTUS, "patch": 6}, evidence | {"maps": columns})
+        other = score("infidelity_quantus", {**QUANTUS, "patch": 6}, inputs | {"maps": columns})
         torch.testing.assert_close(other, score("infidelity_quantus", {**QUANTUS, "patch": 6}, true))
 
     def test_its_patches_stay_and_leave_the_last_pixels(self):
-        evidence = square_evidence(rows=1)
-        classifier = evidence["classifier"]
+        inputs = square_evidence(rows=1)
+        classifier = inputs["classifier"]
         seen = watch(classifier)
-        score("infidelity_quantus", QUANTUS, evidence)
+        score("infidelity_quantus", QUANTUS, inputs)
         images = torch.cat(seen)[:9]
-        changed = ((images - evidence["images"]).abs() > 1e-4).any(dim=1)
+        changed = ((images - inputs["images"]).abs() > 1e-4).any(dim=1)
         assert changed[0].nonzero().tolist() == [[0, 0]], "the first patch of 4 x 4 is one pixel"
         assert all((after | ~before).all() for before, after in pairwise(changed))
         assert not changed[:, -3:].any()
@@ -345,21 +343,21 @@ class TestInfidelityOfQuantus:
             score("infidelity_quantus", {**QUANTUS, "patch": 5}, square_evidence())
 
     def test_passes(self):
-        evidence = square_evidence()
-        score("infidelity_quantus", QUANTUS, evidence)
-        score("infidelity_quantus", QUANTUS, evidence | {"maps": evidence["maps"].flip(1)})
-        assert counted(evidence["classifier"]) == (6 * (1 + 9), 0)
+        inputs = square_evidence()
+        score("infidelity_quantus", QUANTUS, inputs)
+        score("infidelity_quantus", QUANTUS, inputs | {"maps": inputs["maps"].flip(1)})
+        assert counted(inputs["classifier"]) == (6 * (1 + 9), 0)
 
     def test_a_broken_map_has_no_score(self):
-        evidence = square_evidence()
-        evidence["maps"] = evidence["maps"].clone()
-        evidence["maps"][3, 0, 0], evidence["maps"][4, 0, 0] = torch.nan, torch.inf
-        assert score("infidelity_quantus", QUANTUS, evidence).isnan().tolist() == [False] * 3 + [True] * 2 + [False]
+        inputs = square_evidence()
+        inputs["maps"] = inputs["maps"].clone()
+        inputs["maps"][3, 0, 0], inputs["maps"][4, 0, 0] = torch.nan, torch.inf
+        assert score("infidelity_quantus", QUANTUS, inputs).isnan().tolist() == [False] * 3 + [True] * 2 + [False]
 
 
 class TestSufficiency:
     def set_of(self, maps, classes):
-        """Give the evidence of a set whose classes are predicted: a red, green or blue image of each."""
+        """Return the inputs of a set whose classes are predicted: a red, green or blue image of each."""
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         made = nn.Sequential(OrderedDict(features=nn.Sequential(nn.Identity()), head=head))
         images = torch.zeros(len(maps), 3, *maps.shape[1:])
@@ -388,9 +386,9 @@ class TestSufficiency:
         assert 0 < score("sufficiency", {"threshold": 0.5}, self.set_of(maps, classes)).isnan().sum() < 30
 
     def test_batches_see_the_whole_set(self):
-        evidence = make_evidence()
-        together = score("sufficiency", {"threshold": 0.6}, evidence)
-        parts = [score("sufficiency", {"threshold": 0.6}, take(evidence, range(at, at + 16))) for at in (0, 16, 32, 48)]
+        inputs = make_evidence()
+        together = score("sufficiency", {"threshold": 0.6}, inputs)
+        parts = [score("sufficiency", {"threshold": 0.6}, take(inputs, range(at, at + 16))) for at in (0, 16, 32, 48)]
         assert same(torch.cat(parts), together)
         assert len(together[~together.isnan()].unique()) > 3
 
@@ -421,14 +419,14 @@ class TestSufficiency:
         assert score("sufficiency", {"threshold": 0.8}, self.set_of(broken[9:], [0, 0])).isnan().all()
 
     def test_the_set_is_looked_at_once_for_all_maps_and_batches(self, monkeypatch):
-        evidence, measured = make_evidence(rows=20), []
+        inputs, measured = make_evidence(rows=20), []
         cdist = torch.cdist
         monkeypatch.setattr(neighbors.torch, "cdist", lambda *args, **how: measured.append(1) or cdist(*args, **how))
-        for maps in (evidence["maps"], evidence["maps"].flip(1)):
+        for maps in (inputs["maps"], inputs["maps"].flip(1)):
             for at in (0, 10):
-                score("sufficiency", {"threshold": 0.6}, take(evidence | {"all_maps": maps}, range(at, at + 10)))
+                score("sufficiency", {"threshold": 0.6}, take(inputs | {"all_maps": maps}, range(at, at + 10)))
         assert len(measured) == 2
-        assert counted(evidence["classifier"]) == (20, 0)
+        assert counted(inputs["classifier"]) == (20, 0)
 
     def test_a_threshold_is_a_share(self):
         with pytest.raises(ValueError, match=r"sufficiency: threshold is 1\.5, expected 0 to 1"):
@@ -447,18 +445,18 @@ class TestSufficiency:
     ids=["estimate", "irof", "infidelity drawn", "infidelity", "infidelity_quantus"],
 )
 def test_a_row_knows_no_other(name, settings):
-    evidence = square_evidence(16) if name == "infidelity_quantus" else make_evidence(16)
-    assert_no_company(partial(score, name, settings), evidence)
+    inputs = square_evidence(16) if name == "infidelity_quantus" else make_evidence(16)
+    assert_no_company(partial(score, name, settings), inputs)
 
 
 @pytest.mark.parametrize("name", ["faithfulness_estimate", "irof", "infidelity"])
 def test_metrics_share_the_clean_image(name):
-    evidence = make_evidence(rows=3)
-    score("faithfulness_estimate", {**ESTIMATE, "pixels": 216}, evidence)
-    before = counted(evidence["classifier"])[0]
+    inputs = make_evidence(rows=3)
+    score("faithfulness_estimate", {**ESTIMATE, "pixels": 216}, inputs)
+    before = counted(inputs["classifier"])[0]
     settings = {"faithfulness_estimate": ESTIMATE, "irof": IROF, "infidelity": {**INFIDELITY, "patch": 18}}[name]
-    score(name, settings, evidence)
-    segments = _segments.segmented(evidence["images"], 9, 10.0, 1.0).amax(dim=(1, 2))
+    score(name, settings, inputs)
+    segments = _segments.segmented(inputs["images"], 9, 10.0, 1.0).amax(dim=(1, 2))
     own = {"faithfulness_estimate": 3 * 7, "irof": int(segments.sum()) + 1, "infidelity": 3}[name]
-    assert counted(evidence["classifier"])[0] - before == own
+    assert counted(inputs["classifier"])[0] - before == own
     assert np.isfinite(own)

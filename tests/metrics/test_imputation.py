@@ -14,7 +14,7 @@ from torch import nn
 from atlas.metrics.shared.curves import target_probability
 from atlas.metrics.shared.imputed import imputed
 from atlas.study import params
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.seeds import normal
 from tests.support.judging import (
     HEIGHT,
@@ -49,7 +49,7 @@ def removed_at(share, height, width, sigma):
 
 
 def seen_by(classifier, judged):
-    """Give the images on which a classifier is asked while something is judged."""
+    """Return the images on which a classifier is asked while something is judged."""
     seen, looked = [], classifier.logits
     classifier.logits = lambda images: seen.append(images) or looked(images)
     judged()
@@ -131,13 +131,13 @@ class TestSolver:
 class TestRoad:
     def test_pytorch_grad_cam_has_the_same_scores(self, monkeypatch):
         monkeypatch.setattr(peer.NoisyLinearImputer.__init__, "__defaults__", (0, peer.neighbors_weights))
-        evidence = take(make_evidence(), [0, 1, 4, 8, 9, 12])
+        inputs = take(make_evidence(), [0, 1, 4, 8, 9, 12])
         maps = torch.randn(6, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(4))
-        targets = [ClassifierOutputSoftmaxTarget(int(target)) for target in evidence["targets"]]
+        targets = [ClassifierOutputSoftmaxTarget(int(target)) for target in inputs["targets"]]
         # Its network sees normalized images, which imputation does not mind; its percentiles are what is kept.
-        normalized = (evidence["images"] - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+        normalized = (inputs["images"] - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
         expected = peer.ROADCombined([30, 70])(normalized, maps.numpy(), targets, network().eval())
-        scores = road({"shares": [0.7, 0.3], "noise": 0.0}, {**evidence, "maps": maps})
+        scores = road({"shares": [0.7, 0.3], "noise": 0.0}, {**inputs, "maps": maps})
         assert np.abs(expected).max() > 0.01
         torch.testing.assert_close(scores, torch.from_numpy(expected), rtol=0, atol=2e-5)
 
@@ -146,63 +146,63 @@ class TestRoad:
         plateau[0, 0] = -1
         kept = RemoveMostRelevantFirst(50, lambda image, mask: mask)(None, plateau)
         assert kept.sum() == 1, "of 16, where 8 are asked for"
-        evidence = make_evidence(rows=3)
+        inputs = make_evidence(rows=3)
         seen = seen_by(
-            evidence["classifier"],
+            inputs["classifier"],
             lambda: call(
                 "imputation",
                 "road_morf",
                 {"shares": [0.5], "noise": 0.01},
-                {**evidence, "maps": evidence["maps"] * 0, "seeds": [7, 7, 8]},
+                {**inputs, "maps": inputs["maps"] * 0, "seeds": [7, 7, 8]},
             ),
         )
-        changed = (seen != evidence["images"]).any(dim=1)
+        changed = (seen != inputs["images"]).any(dim=1)
         assert changed.sum(dim=(1, 2)).tolist() == [PIXELS // 2] * 3
         assert torch.equal(changed[0], changed[1])
         assert not torch.equal(changed[0], changed[2])
 
     def test_quantus_knows_the_first_batch_alone(self):
-        evidence = make_evidence(rows=24)  # three batches of the classifier
-        scores = road(SETTINGS, evidence)
+        inputs = make_evidence(rows=24)  # three batches of the classifier
+        scores = road(SETTINGS, inputs)
         assert len(scores[~scores.isnan()].unique()) > 20
-        changed = evidence["targets"].clone()
+        changed = inputs["targets"].clone()
         changed[20:] = (changed[20:] + 1) % 4
-        others = road(SETTINGS, {**evidence, "targets": changed})
+        others = road(SETTINGS, {**inputs, "targets": changed})
         assert same(others[:20], scores[:20])
         assert (others[20:] != scores[20:]).all()
 
     def test_quantus_cannot_judge_color_images(self):
-        evidence = take(make_evidence(), [0, 1])
-        seen = seen_by(evidence["classifier"], lambda: road(SETTINGS, evidence)).view(2, 2, 2, 3, HEIGHT, WIDTH)
-        changed = seen != evidence["images"][:, None]
+        inputs = take(make_evidence(), [0, 1])
+        seen = seen_by(inputs["classifier"], lambda: road(SETTINGS, inputs)).view(2, 2, 2, 3, HEIGHT, WIDTH)
+        changed = seen != inputs["images"][:, None]
         assert torch.equal(changed.any(dim=3), changed.all(dim=3)), "all channels of a pixel"
         assert changed.any(dim=3).sum(dim=(3, 4)).eq(torch.tensor([65, 151])).all(), "of the pixels, not the channels"
 
     def test_the_most_relevant_go_first(self):
-        evidence = take(make_evidence(), [0, 4])
+        inputs = take(make_evidence(), [0, 4])
         for name, largest in (("road_morf", True), ("road_lerf", False)):
-            evidence["classifier"] = make_classifier(network())
-            judged = partial(call, "imputation", name, {"shares": [0.25], "noise": 0.01}, evidence)
-            changed = (seen_by(evidence["classifier"], judged) != evidence["images"]).any(dim=1)
-            expected = evidence["maps"].flatten(1).topk(54, largest=largest).indices
+            inputs["classifier"] = make_classifier(network())
+            judged = partial(call, "imputation", name, {"shares": [0.25], "noise": 0.01}, inputs)
+            changed = (seen_by(inputs["classifier"], judged) != inputs["images"]).any(dim=1)
+            expected = inputs["maps"].flatten(1).topk(54, largest=largest).indices
             assert changed.flatten(1).gather(1, expected).all()
             assert changed.sum(dim=(1, 2)).eq(54).all()
 
     def test_the_opposite_map_has_the_opposite_score(self):
-        evidence = take(make_evidence(), [0, 4, 8, 12])  # without equal values
-        opposite = {**evidence, "maps": -evidence["maps"]}
-        assert torch.equal(road(SETTINGS, opposite), -road(SETTINGS, evidence))
-        first, last = (call("imputation", name, SETTINGS, evidence) for name in ("road_morf", "road_lerf"))
+        inputs = take(make_evidence(), [0, 4, 8, 12])  # without equal values
+        opposite = {**inputs, "maps": -inputs["maps"]}
+        assert torch.equal(road(SETTINGS, opposite), -road(SETTINGS, inputs))
+        first, last = (call("imputation", name, SETTINGS, inputs) for name in ("road_morf", "road_lerf"))
         assert torch.equal(call("imputation", "road_lerf", SETTINGS, opposite), first)
-        torch.testing.assert_close(road(SETTINGS, evidence), (last - first) / 2)
+        torch.testing.assert_close(road(SETTINGS, inputs), (last - first) / 2)
 
     def test_an_image_of_one_color_loses_nothing(self):
-        evidence = make_evidence(rows=3)
-        evidence["images"] = evidence["images"][:, :, :1, :1].expand(-1, -1, HEIGHT, WIDTH).contiguous()
-        clean = target_probability(evidence["classifier"], evidence["images"], evidence["targets"])
+        inputs = make_evidence(rows=3)
+        inputs["images"] = inputs["images"][:, :, :1, :1].expand(-1, -1, HEIGHT, WIDTH).contiguous()
+        clean = target_probability(inputs["classifier"], inputs["images"], inputs["targets"])
         quiet = {"shares": [0.2, 0.8], "noise": 0.0}
-        assert road(quiet, evidence).eq(0).all()
-        torch.testing.assert_close(call("imputation", "road_morf", quiet, evidence), clean)
+        assert road(quiet, inputs).eq(0).all()
+        torch.testing.assert_close(call("imputation", "road_morf", quiet, inputs), clean)
 
     def test_a_map_of_what_matters_beats_its_opposite(self):
         # The class is the brightness of a square: filled in from around it, a white square on black is gone.
@@ -214,7 +214,7 @@ class TestRoad:
         made = nn.Sequential()
         made.add_module("features", nn.Sequential(mix))
         made.add_module("head", nn.Sequential(nn.Flatten(), head))
-        evidence = {
+        inputs = {
             "maps": square[None],
             "images": square.expand(1, 3, -1, -1).contiguous(),
             "targets": torch.tensor([0]),
@@ -222,56 +222,56 @@ class TestRoad:
             "seeds": [3],
         }
         quiet = {"shares": [36 / PIXELS], "noise": 0.0}
-        assert call("imputation", "road_morf", quiet, evidence).item() == pytest.approx(0.5)
-        assert call("imputation", "road_lerf", quiet, evidence).item() == pytest.approx(1)
-        assert road(quiet, evidence).item() == pytest.approx(0.25)
+        assert call("imputation", "road_morf", quiet, inputs).item() == pytest.approx(0.5)
+        assert call("imputation", "road_lerf", quiet, inputs).item() == pytest.approx(1)
+        assert road(quiet, inputs).item() == pytest.approx(0.25)
 
     def test_noise_is_that_of_the_image_and_the_number_of_pixels(self):
-        evidence = take(make_evidence(), [0, 4])
-        classifier, images = evidence["classifier"], evidence["images"]
+        inputs = take(make_evidence(), [0, 4])
+        classifier, images = inputs["classifier"], inputs["images"]
 
         def filled(shares, noise):
             watched = make_classifier(network())
-            given = {**evidence, "classifier": watched}
+            given = {**inputs, "classifier": watched}
             settings = {"shares": shares, "noise": noise}
             return seen_by(watched, lambda: call("imputation", "road_morf", settings, given))
 
         quiet, loud = filled([0.5], 0.0), filled([0.5], 0.2)
         changed = (loud != images).any(dim=1, keepdim=True)
-        drawn = normal(evidence["seeds"], "road", PIXELS // 2, tuple(images.shape[1:]))
+        drawn = normal(inputs["seeds"], "road", PIXELS // 2, tuple(images.shape[1:]))
         torch.testing.assert_close(loud - quiet, changed * drawn * 0.2 * torch.tensor(STD).view(3, 1, 1))
         assert torch.equal(filled([0.1, 0.5], 0.2).view(2, 2, *images.shape[1:])[:, 1], loud)
         assert classifier.passes["forward"] == 0
 
     @pytest.mark.parametrize("share", [0.99, 0.9999])
     def test_nearly_all_removed(self, share):
-        evidence = take(make_evidence(), [0, 1, 2, 3])
-        judged = partial(call, "imputation", "road_morf", {"shares": [share], "noise": 0.0}, evidence)
-        seen = seen_by(evidence["classifier"], judged)
-        same_as = (seen == evidence["images"]).all(dim=1).sum(dim=(1, 2))
+        inputs = take(make_evidence(), [0, 1, 2, 3])
+        judged = partial(call, "imputation", "road_morf", {"shares": [share], "noise": 0.0}, inputs)
+        seen = seen_by(inputs["classifier"], judged)
+        same_as = (seen == inputs["images"]).all(dim=1).sum(dim=(1, 2))
         assert same_as.tolist() == [2 if share == 0.99 else 1] * 4
         if share == 0.9999:
             assert torch.equal(seen, seen[:, :, :1, :1].expand_as(seen))
         assert judged().isfinite().all()
 
     def test_passes(self):
-        evidence = make_evidence(rows=10)
+        inputs = make_evidence(rows=10)
         settings = {"shares": [0.1, 0.5, 0.9], "noise": 0.01}
-        passes = partial(counted, evidence["classifier"])
-        call("imputation", "road_morf", settings, evidence)
+        passes = partial(counted, inputs["classifier"])
+        call("imputation", "road_morf", settings, inputs)
         assert passes() == (10 * 3, 0)
-        road(settings, evidence)
+        road(settings, inputs)
         assert passes() == (10 * 2 * 3, 0)
-        call("imputation", "road_lerf", settings, evidence)
-        road(settings, evidence)
+        call("imputation", "road_lerf", settings, inputs)
+        road(settings, inputs)
         assert passes() == (10 * 2 * 3, 0)
 
     def test_a_broken_map_costs_nothing(self):
-        evidence = take(make_evidence(), [11])
-        evidence["classifier"] = make_classifier(network())
+        inputs = take(make_evidence(), [11])
+        inputs["classifier"] = make_classifier(network())
         for name in ("road", "road_morf", "road_lerf"):
-            assert call("imputation", name, SETTINGS, evidence).isnan().all()
-        assert counted(evidence["classifier"]) == (0, 0)
+            assert call("imputation", name, SETTINGS, inputs).isnan().all()
+        assert counted(inputs["classifier"]) == (0, 0)
 
     @pytest.mark.parametrize("shares", [[], [0.0], [0.5, 1.0], [-0.1], [float("nan")]])
     def test_shares_lie_between_none_and_all(self, shares):
@@ -286,5 +286,5 @@ class TestRoad:
         entry = partial(params.entry, "metrics", "imputation", "road", where="metrics.imputation.road")
         assert entry({"shares": [0.5], "noise": 0.0}).settings["shares"] == [0.5]
         for wrong in (0.5, ["half"]):
-            with pytest.raises(Problem, match=r"shares.*expected list\[float\]"):
+            with pytest.raises(UserError, match=r"shares.*expected list\[float\]"):
                 entry({"shares": wrong, "noise": 0.0})

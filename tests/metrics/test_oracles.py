@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from atlas.inputs.evidence import tile_masks
+from atlas.inputs.row_inputs import tile_masks
 from atlas.metrics import faithfulness, grid, localization
 from atlas.metrics.localization import relevance_mass
 from atlas.metrics.shared import curves as _curves
@@ -35,13 +35,13 @@ def scored():
     maps = torch.randn(12, HEIGHT, WIDTH, generator=draw) + torch.tensor([0.0, 0.3, -0.3]).repeat(4)[:, None, None]
     maps = maps * torch.logspace(-3, 3, 12)[:, None, None]
     assert all(len(one.abs().unique()) == one.numel() for one in maps)
-    evidence = take(make_evidence(), list(range(12)))
+    inputs = take(make_evidence(), list(range(12)))
     masks = torch.zeros(12, HEIGHT, WIDTH, dtype=torch.bool)
-    for mask, box in zip(masks, evidence["boxes"].tolist(), strict=True):
+    for mask, box in zip(masks, inputs["boxes"].tolist(), strict=True):
         for left, top, right, bottom in box:
             mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
     kept = masks.any(dim=2).any(dim=1).nonzero().flatten().tolist()
-    return take({**evidence, "maps": maps, "masks": masks}, kept)
+    return take({**inputs, "maps": maps, "masks": masks}, kept)
 
 
 # A metric with its settings, and Quantus's with its own.
@@ -83,7 +83,7 @@ class TestQuantus:
 
 
 def blobs(rows, height, width):
-    """Give maps with hills, valleys and noise, and boxes around some of the hills."""
+    """Return maps with hills, valleys and noise, and boxes around some of the hills."""
     draw = torch.Generator().manual_seed(11)
     noise = torch.randn(rows, 1, height, width, generator=draw)
     maps = nn.functional.avg_pool2d(noise, 17, stride=1, padding=8)[:, 0] + noise[:, 0] / 80

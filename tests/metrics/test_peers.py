@@ -42,15 +42,15 @@ def score(function, found):
 
 
 def boxed(rows, box=(2, 3, 7, 9)):
-    """Give RGB images that are not square, maps without ties, masks of a box, and the box."""
-    evidence = take(make_evidence(), [row % 64 for row in range(rows)])
+    """Return RGB images that are not square, maps without ties, masks of a box, and the box."""
+    inputs = take(make_evidence(), [row % 64 for row in range(rows)])
     left, top, right, bottom = box
     masks = torch.zeros(rows, HEIGHT, WIDTH, dtype=torch.bool)
     masks[:, top:bottom, left:right] = True
     boxes = torch.tensor([[box, (-1, -1, -1, -1)]]).expand(rows, -1, -1)
     noise = torch.randn(rows, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(9))
     maps = nn.functional.avg_pool2d(noise, 5, stride=1, padding=2)
-    return {**evidence, "maps": maps, "masks": masks, "boxes": boxes}
+    return {**inputs, "maps": maps, "masks": masks, "boxes": boxes}
 
 
 class TestQuantus:

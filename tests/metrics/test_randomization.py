@@ -34,10 +34,10 @@ logit = partial(call, "randomization", "random_logit")
 
 
 @pytest.fixture
-def evidence():
+def inputs():
     """Ten images whose maps are those of the method: gradients, or constant where their seed says so."""
-    evidence = make_evidence(rows=10)
-    return {**evidence, "maps": explain(*(evidence[name] for name in ("classifier", "images", "targets", "seeds")))}
+    inputs = make_evidence(rows=10)
+    return {**inputs, "maps": explain(*(inputs[name] for name in ("classifier", "images", "targets", "seeds")))}
 
 
 def by_hand(classifier, image, target, seed):
@@ -73,8 +73,8 @@ def drawn_by_hand(names):
         ("independent", [["head.2"], ["features.2"], ["features.0"]]),
     ],
 )
-def test_redrawing_equals_the_formula_in_loops(order, steps, similarity, evidence):
-    rows = take(evidence, [0, 2, 3])
+def test_redrawing_equals_the_formula_in_loops(order, steps, similarity, inputs):
+    rows = take(inputs, [0, 2, 3])
     curves = model({**MODEL, "order": order, "similarity": similarity}, rows)
     assert curves.shape == (3, 4)
     for row in range(3):
@@ -85,8 +85,8 @@ def test_redrawing_equals_the_formula_in_loops(order, steps, similarity, evidenc
 
 
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_another_class_equals_the_formula_in_loops(similarity, evidence):
-    others, rows = [], take(evidence, [0, 2, 3])
+def test_another_class_equals_the_formula_in_loops(similarity, inputs):
+    others, rows = [], take(inputs, [0, 2, 3])
 
     def method(classifier, images, targets, seeds):
         others.append(targets)
@@ -102,8 +102,8 @@ def test_another_class_equals_the_formula_in_loops(similarity, evidence):
 class TestSimilarity:
     @pytest.mark.parametrize("similarity", SIMILARITIES)
     def test_it_equals_the_formula_in_loops(self, similarity):
-        evidence = make_evidence(rows=9)
-        maps, others = evidence["maps"], evidence["maps"].roll(2, dims=0)
+        inputs = make_evidence(rows=9)
+        maps, others = inputs["maps"], inputs["maps"].roll(2, dims=0)
         found = similarities(maps, others, similarity)
         for row in range(9):
             expected = getattr(slow, similarity)(maps[row].numpy(), others[row].numpy())
@@ -135,28 +135,28 @@ class TestSimilarity:
 
 
 class TestModel:
-    def test_a_method_that_does_not_look_at_the_classifier_stays_the_same_throughout(self, evidence):
-        given = {**evidence, "maps": evidence["images"][:, 0], "explain": lambda classifier, images, *_: images[:, 0]}
+    def test_a_method_that_does_not_look_at_the_classifier_stays_the_same_throughout(self, inputs):
+        given = {**inputs, "maps": inputs["images"][:, 0], "explain": lambda classifier, images, *_: images[:, 0]}
         for similarity in SIMILARITIES:
             assert model({**MODEL, "similarity": similarity}, given).eq(1).all()
 
-    def test_what_depends_on_parameters_falls_from_one(self, evidence):
-        curves = model(MODEL, evidence)
+    def test_what_depends_on_parameters_falls_from_one(self, inputs):
+        curves = model(MODEL, inputs)
         defined = curves.isfinite().all(dim=1)
         assert defined.sum() > 5
         assert curves[defined, 0].eq(1).all()
         assert (curves[defined, 1:] < 0.999).any(dim=1).all()
 
     def altered(self, classifier, **settings):
-        """Give the networks' parameters of every step."""
+        """Return the networks' parameters of every step."""
         seen = []
 
         def method(other, images, targets, seeds):
             seen.append(other)
             return torch.zeros_like(images[:, 0])
 
-        evidence = {**make_evidence(rows=1), "classifier": classifier, "explain": method}
-        model({**MODEL, **settings}, evidence)
+        inputs = {**make_evidence(rows=1), "classifier": classifier, "explain": method}
+        model({**MODEL, **settings}, inputs)
         return [{name: value.clone() for name, value in one._network.state_dict().items()} for one in seen]
 
     def test_parts_go_from_the_logits_down(self):
@@ -216,121 +216,121 @@ class TestModel:
         vit = VisionTransformer(8, 4, 2, 2, 8, 16, num_classes=3)
         nn.init.normal_(vit.heads.head.weight)
         classifier = make_classifier(vit)
-        evidence = {**make_evidence(rows=3), "classifier": classifier}
-        evidence |= {"images": evidence["images"][:, :, :8, :8].contiguous(), "targets": torch.tensor([0, 1, 2])}
-        evidence |= {"seeds": [1, 2, 3]}
-        evidence["maps"] = explain(*(evidence[name] for name in ("classifier", "images", "targets", "seeds")))
-        curves = model({**MODEL, "parts": 5}, evidence)
+        inputs = {**make_evidence(rows=3), "classifier": classifier}
+        inputs |= {"images": inputs["images"][:, :, :8, :8].contiguous(), "targets": torch.tensor([0, 1, 2])}
+        inputs |= {"seeds": [1, 2, 3]}
+        inputs["maps"] = explain(*(inputs[name] for name in ("classifier", "images", "targets", "seeds")))
+        curves = model({**MODEL, "parts": 5}, inputs)
         assert curves[:, 0].eq(1).all()
         assert curves[:, 5].lt(0.9).all()
 
-    def test_torchs_own_stream_goes_on_undisturbed(self, evidence):
+    def test_torchs_own_stream_goes_on_undisturbed(self, inputs):
         before = torch.get_rng_state()
-        model(MODEL, evidence)
+        model(MODEL, inputs)
         assert torch.equal(before, torch.get_rng_state())
 
-    def test_passes_and_the_classifiers_that_all_methods_and_batches_share(self, evidence):
+    def test_passes_and_the_classifiers_that_all_methods_and_batches_share(self, inputs):
         seen = []
 
         def method(classifier, *asked):
             seen.append(classifier)
             return explain(classifier, *asked)
 
-        before = counted(evidence["classifier"])
-        model(MODEL, {**evidence, "explain": method})
-        assert [now - then for now, then in zip(counted(evidence["classifier"]), before, strict=True)] == [30, 30]
+        before = counted(inputs["classifier"])
+        model(MODEL, {**inputs, "explain": method})
+        assert [now - then for now, then in zip(counted(inputs["classifier"]), before, strict=True)] == [30, 30]
         for similarity in SIMILARITIES:
-            model({**MODEL, "similarity": similarity}, {**evidence, "explain": method})
+            model({**MODEL, "similarity": similarity}, {**inputs, "explain": method})
         assert len(seen) == 3, "entries of other similarities have the same maps"
-        model(MODEL, {**take(evidence, [1, 2]), "explain": method})
-        model({**MODEL, "order": "independent"}, {**evidence, "explain": method})
-        model(MODEL, {**evidence, "explain": lambda *asked: method(*asked)})
+        model(MODEL, {**take(inputs, [1, 2]), "explain": method})
+        model({**MODEL, "order": "independent"}, {**inputs, "explain": method})
+        model(MODEL, {**inputs, "explain": lambda *asked: method(*asked)})
         assert seen[:3] == seen[3:6] == seen[9:12], "the very same, so that they are made once"
         assert not set(seen[:3]) & set(seen[6:9])
 
-    def test_a_map_that_is_constant_before_or_after_has_no_curve(self, evidence):
+    def test_a_map_that_is_constant_before_or_after_has_no_curve(self, inputs):
         def flat(classifier, images, targets, seeds):
             maps = explain(classifier, images, targets, seeds)
-            if classifier is not evidence["classifier"]:
+            if classifier is not inputs["classifier"]:
                 maps[2] = 0.5
             return maps
 
-        maps = evidence["maps"].clone()
+        maps = inputs["maps"].clone()
         maps[0] = 1.0
-        constant = {0, 2} | {row for row in range(10) if evidence["seeds"][row] % 7 == 0}
-        curves = model(MODEL, {**evidence, "maps": maps, "explain": flat})
+        constant = {0, 2} | {row for row in range(10) if inputs["seeds"][row] % 7 == 0}
+        curves = model(MODEL, {**inputs, "maps": maps, "explain": flat})
         assert {row for row in range(10) if curves[row].isnan().all()} == constant
         assert curves.isnan().any(dim=1).sum() == len(constant)
 
     @pytest.mark.parametrize(
         ("parts", "told"), [(0, "parts is 0, expected 1 or more"), (4, "expected at most the 3 modules")]
     )
-    def test_parts_that_cannot_be(self, parts, told, evidence):
+    def test_parts_that_cannot_be(self, parts, told, inputs):
         with pytest.raises(ValueError, match=f"model_randomization: .*{told}"):
-            model({**MODEL, "parts": parts}, evidence)
+            model({**MODEL, "parts": parts}, inputs)
 
 
 class TestLogit:
     def test_the_other_class_is_never_the_target_and_may_be_any_other(self):
-        evidence, seen = make_evidence(rows=64), []
+        inputs, seen = make_evidence(rows=64), []
 
         def method(classifier, images, targets, seeds):
             seen.extend(targets.tolist())
-            assert images is evidence["images"]
-            assert seeds == evidence["seeds"]
+            assert images is inputs["images"]
+            assert seeds == inputs["seeds"]
             return explain(classifier, images, targets, seeds)
 
-        logit({"similarity": "spearman"}, {**evidence, "explain": method})
-        pairs = set(zip(evidence["targets"].tolist(), seen, strict=True))
+        logit({"similarity": "spearman"}, {**inputs, "explain": method})
+        pairs = set(zip(inputs["targets"].tolist(), seen, strict=True))
         assert pairs == {(one, other) for one in range(4) for other in range(4) if one != other}
 
-    def test_a_map_that_does_not_depend_on_the_class_scores_one(self, evidence):
-        given = {**evidence, "maps": evidence["images"][:, 0], "explain": lambda classifier, images, *_: images[:, 0]}
+    def test_a_map_that_does_not_depend_on_the_class_scores_one(self, inputs):
+        given = {**inputs, "maps": inputs["images"][:, 0], "explain": lambda classifier, images, *_: images[:, 0]}
         for similarity in SIMILARITIES:
             assert logit({"similarity": similarity}, given).eq(1).all()
 
-    def test_of_two_classes_one_is_the_others_opposite(self, evidence):
+    def test_of_two_classes_one_is_the_others_opposite(self, inputs):
         """A linear classifier: what speaks for a class in the probability speaks against the other."""
 
         def method(classifier, images, targets, seeds):
             return classifier.gradient(images, targets, "probability").sum(dim=1)
 
         weights = torch.randn(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
-        evidence |= {"classifier": linear(weights / 100), "targets": evidence["targets"] % 2}
-        evidence["maps"] = method(*(evidence[name] for name in ("classifier", "images", "targets", "seeds")))
-        found = logit({"similarity": "spearman"}, {**evidence, "explain": method})
+        inputs |= {"classifier": linear(weights / 100), "targets": inputs["targets"] % 2}
+        inputs["maps"] = method(*(inputs[name] for name in ("classifier", "images", "targets", "seeds")))
+        found = logit({"similarity": "spearman"}, {**inputs, "explain": method})
         torch.testing.assert_close(found, torch.full((10,), -1.0), rtol=0, atol=1e-4)
-        found = logit({"similarity": "absolute_spearman"}, {**evidence, "explain": method})
+        found = logit({"similarity": "absolute_spearman"}, {**inputs, "explain": method})
         torch.testing.assert_close(found, torch.full((10,), 1.0), rtol=0, atol=1e-4)
 
-    def test_passes(self, evidence):
-        before = counted(evidence["classifier"])
+    def test_passes(self, inputs):
+        before = counted(inputs["classifier"])
         for similarity in SIMILARITIES:
-            logit({"similarity": similarity}, evidence)
+            logit({"similarity": similarity}, inputs)
         # One more says how many classes there are.
-        assert [now - then for now, then in zip(counted(evidence["classifier"]), before, strict=True)] == [11, 10]
-        logit({"similarity": "spearman"}, {**evidence, "explain": lambda *asked: explain(*asked)})
-        assert [now - then for now, then in zip(counted(evidence["classifier"]), before, strict=True)] == [21, 20]
+        assert [now - then for now, then in zip(counted(inputs["classifier"]), before, strict=True)] == [11, 10]
+        logit({"similarity": "spearman"}, {**inputs, "explain": lambda *asked: explain(*asked)})
+        assert [now - then for now, then in zip(counted(inputs["classifier"]), before, strict=True)] == [21, 20]
 
-    def test_a_constant_map_has_no_score(self, evidence):
-        found = logit({"similarity": "spearman"}, evidence)
-        constant = torch.tensor([seed % 7 == 0 for seed in evidence["seeds"]])
+    def test_a_constant_map_has_no_score(self, inputs):
+        found = logit({"similarity": "spearman"}, inputs)
+        constant = torch.tensor([seed % 7 == 0 for seed in inputs["seeds"]])
         assert constant.any()
         assert torch.equal(found.isnan(), constant)
 
-    def test_a_classifier_of_one_class(self, evidence):
+    def test_a_classifier_of_one_class(self, inputs):
         made = network()
         made.head[2] = nn.Linear(8, 1)
         with pytest.raises(ValueError, match="random_logit: the number of classes is 1, expected 2 or more"):
-            logit({"similarity": "spearman"}, {**evidence, "classifier": make_classifier(made)})
+            logit({"similarity": "spearman"}, {**inputs, "classifier": make_classifier(made)})
 
 
 @pytest.mark.parametrize(
     ("function", "settings"), [(model, {**MODEL, "similarity": "ssim"}), (logit, {"similarity": "ssim"})]
 )
-def test_a_row_is_the_same_in_any_company(function, settings, evidence):
-    together = function(settings, evidence)
-    parts = [function(settings, take(evidence, rows)) for rows in ([0], [1, 2, 3], [4, 5, 6, 7, 8, 9])]
+def test_a_row_is_the_same_in_any_company(function, settings, inputs):
+    together = function(settings, inputs)
+    parts = [function(settings, take(inputs, rows)) for rows in ([0], [1, 2, 3], [4, 5, 6, 7, 8, 9])]
     assert same(torch.cat(parts), together)
 
 

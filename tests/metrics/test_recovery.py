@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from atlas.inputs.judging import _along
+from atlas.inputs.score_plan import _along
 from atlas.metrics import faithfulness, recovery
 from atlas.study.schema.settings import Entry
 from tests.support.judging import (
@@ -28,11 +28,11 @@ from tests.support.judging import (
 from tests.support.reference import recovery as slow
 
 FIVE = {"lower": 0.5, "interval": 0.1}
-BAD = [5, 6, 11]  # constant, zero and broken among the maps of the evidence
+BAD = [5, 6, 11]  # constant, zero and broken among the maps of the inputs
 
 
 def on_white(values):
-    """Give the evidence of one white image, its map, and a linear classifier whose weights are the map's values / 8."""
+    """Return the inputs of one white image, its map, and a linear classifier whose weights are the map's values / 8."""
     one = torch.tensor(values).float().view(1, 2, -1)
     return {
         "maps": one,
@@ -44,28 +44,28 @@ def on_white(values):
 
 class TestPixelFlipping:
     def test_on_a_linear_classifier(self):
-        evidence = on_white([1, 2, 3, 4, 5, 6, 7, 8]) | {"seeds": [4]}
-        score = call("faithfulness", "pixel_flipping", {"pixels": 2, "baseline": "black"}, evidence)
+        inputs = on_white([1, 2, 3, 4, 5, 6, 7, 8]) | {"seeds": [4]}
+        score = call("faithfulness", "pixel_flipping", {"pixels": 2, "baseline": "black"}, inputs)
         # 8 + 7, 6 + 5, 4 + 3 and 2 + 1 eighths are taken away; the clean image is no point.
         after = torch.tensor([21, 10, 3, 0]).div(8).sigmoid()
         assert score.item() == pytest.approx(after.sum().item() - (after[0] + after[-1]).item() / 2)
 
     def test_beside_deletion_it_costs_nothing(self):
-        evidence = make_evidence(rows=10)
-        call("faithfulness", "deletion", {"pixels": 36, "baseline": "black", "relative": False}, evidence)
-        before = counted(evidence["classifier"])
-        call("faithfulness", "pixel_flipping", {"pixels": 36, "baseline": "black"}, evidence)
-        assert counted(evidence["classifier"]) == before == (10 * 7, 0)
+        inputs = make_evidence(rows=10)
+        call("faithfulness", "deletion", {"pixels": 36, "baseline": "black", "relative": False}, inputs)
+        before = counted(inputs["classifier"])
+        call("faithfulness", "pixel_flipping", {"pixels": 36, "baseline": "black"}, inputs)
+        assert counted(inputs["classifier"]) == before == (10 * 7, 0)
 
     def test_pixels_are_flipped_not_single_channel_values(self):
-        evidence, seen = make_evidence(rows=2), []
-        watched = evidence["classifier"]
+        inputs, seen = make_evidence(rows=2), []
+        watched = inputs["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
-        call("faithfulness", "pixel_flipping", {"pixels": 72, "baseline": "black"}, evidence)
+        call("faithfulness", "pixel_flipping", {"pixels": 72, "baseline": "black"}, inputs)
         flipped = torch.cat(seen) == 0
         assert len(flipped) == 2 * 2 + 2 * 2, "HW / 72 = 3 steps of each image, not 9; both ends are shared"
-        partly = flipped.any(dim=1) & ~flipped.all(dim=1) & (evidence["images"][:1] > 0).all(dim=1)
+        partly = flipped.any(dim=1) & ~flipped.all(dim=1) & (inputs["images"][:1] > 0).all(dim=1)
         assert not partly[[4, 5]].any()
 
     def test_one_step_has_no_area(self):
@@ -75,8 +75,8 @@ class TestPixelFlipping:
 
 class TestRcap:
     def test_on_a_linear_classifier(self):
-        evidence = on_white([1, 2, 3, 4, 5, 6, 7, 8])
-        score = call("recovery", "rcap", {"lower": 0.5, "interval": 0.25}, evidence)
+        inputs = on_white([1, 2, 3, 4, 5, 6, 7, 8])
+        score = call("recovery", "rcap", {"lower": 0.5, "interval": 0.25}, inputs)
         # M is (value - 1) / 7: above t = 5/7 lie two pixels with 13 of 28 sevenths, above 3/7 four with 22.
         shown = torch.tensor([8 + 7, 8 + 7 + 6 + 5]).div(8).sigmoid()
         assert score.item() == pytest.approx((13 / 28 * shown[0] + 22 / 28 * shown[1]).item() / 2)
@@ -94,12 +94,12 @@ class TestRcap:
         ids=["dropped", "zero", "plain"],
     )
     def test_a_threshold_of_one(self, values, masses, shown):
-        evidence = on_white(values)
-        score = call("recovery", "rcap", FIVE, evidence)
+        inputs = on_white(values)
+        score = call("recovery", "rcap", FIVE, inputs)
         probabilities = torch.tensor(shown).div(8).sigmoid()
         expected = (torch.tensor(masses) / sum(values) * probabilities).mean()
         assert score.item() == pytest.approx(expected.item(), rel=1e-6)
-        assert counted(evidence["classifier"])[0] == len(set(shown)), "equal images are looked at once"
+        assert counted(inputs["classifier"])[0] == len(set(shown)), "equal images are looked at once"
 
     @pytest.mark.parametrize(
         ("lower", "interval", "rates"),
@@ -114,23 +114,23 @@ class TestRcap:
         assert recovery._rates(lower, interval) == rates
 
     def test_a_single_level_is_not_dropped(self):
-        evidence = on_white([0, 0, 0, 9, 9, 9, 9, 9])
-        score = call("recovery", "rcap", {"lower": 0.5, "interval": 0.5}, evidence)
+        inputs = on_white([0, 0, 0, 9, 9, 9, 9, 9])
+        score = call("recovery", "rcap", {"lower": 0.5, "interval": 0.5}, inputs)
         assert score.item() == pytest.approx(torch.tensor(45 / 8).sigmoid().item())
 
     def test_it_starts_from_black_and_passes_are_levels(self):
-        evidence, seen = make_evidence(rows=4), []
-        watched = evidence["classifier"]
+        inputs, seen = make_evidence(rows=4), []
+        watched = inputs["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
-        evidence["maps"] = torch.rand(4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5))
-        call("recovery", "rcap", FIVE, evidence)
+        inputs["maps"] = torch.rand(4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5))
+        call("recovery", "rcap", FIVE, inputs)
         images = torch.cat(seen).view(4, 5, 3, HEIGHT, WIDTH)
         shown = (images != 0).any(dim=2)
         pixels = HEIGHT * WIDTH
         expected = [pixels - int(pixels * rate) for rate in (0.9, 0.8, 0.7, 0.6, 0.5)]
         assert (shown.sum(dim=(2, 3)) - torch.tensor(expected)).abs().max() <= 1, "black pixels of the image"
-        assert torch.equal(images * shown[:, :, None], evidence["images"][:, None] * shown[:, :, None])
+        assert torch.equal(images * shown[:, :, None], inputs["images"][:, None] * shown[:, :, None])
         assert counted(watched) == (20, 0)
 
     @pytest.mark.parametrize("lower", [0.0, 1.0, -0.5])
@@ -145,11 +145,11 @@ class TestRcap:
 
 class TestLevels:
     def test_on_a_linear_classifier(self):
-        evidence = on_white([1, 2, 3, 4, 5, 6, 7, 8])
-        down = call("recovery", "dauc", {"levels": 4}, evidence)[0]
+        inputs = on_white([1, 2, 3, 4, 5, 6, 7, 8])
+        down = call("recovery", "dauc", {"levels": 4}, inputs)[0]
         # The mean color of this classifier is black; blurred, a white image is white.
         torch.testing.assert_close(down, torch.tensor([36, 21, 10, 3]).div(8).sigmoid())
-        up = call("recovery", "iauc", {"levels": 4}, evidence)[0]
+        up = call("recovery", "iauc", {"levels": 4}, inputs)[0]
         torch.testing.assert_close(up, torch.tensor([36.0] * 4).div(8).sigmoid())
 
     def test_the_area_of_a_perfect_curve_is_nine_tenths(self):
@@ -160,28 +160,28 @@ class TestLevels:
 
     @pytest.mark.parametrize("name", ["dauc", "iauc"])
     def test_passes(self, name):
-        evidence = make_evidence(rows=4)
-        evidence["maps"] = torch.rand(4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5))
-        call("recovery", name, {"levels": 10}, evidence)
-        assert counted(evidence["classifier"]) == (4 * 10, 0)
+        inputs = make_evidence(rows=4)
+        inputs["maps"] = torch.rand(4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5))
+        call("recovery", name, {"levels": 10}, inputs)
+        assert counted(inputs["classifier"]) == (4 * 10, 0)
         # The first point does not depend on the map.
-        call("recovery", name, {"levels": 10}, {**evidence, "maps": evidence["maps"].flip(2)})
-        assert counted(evidence["classifier"]) == (4 * 19, 0)
+        call("recovery", name, {"levels": 10}, {**inputs, "maps": inputs["maps"].flip(2)})
+        assert counted(inputs["classifier"]) == (4 * 19, 0)
 
     @pytest.mark.parametrize("name", ["dauc", "iauc"])
     def test_equal_levels_are_one_image(self, name):
-        evidence = make_evidence(rows=2)
-        evidence["maps"] = (evidence["maps"] > evidence["maps"].median()).float()
-        curves = call("recovery", name, {"levels": 10}, evidence)
-        assert counted(evidence["classifier"]) == (2 * 2, 0)
+        inputs = make_evidence(rows=2)
+        inputs["maps"] = (inputs["maps"] > inputs["maps"].median()).float()
+        curves = call("recovery", name, {"levels": 10}, inputs)
+        assert counted(inputs["classifier"]) == (2 * 2, 0)
         assert all(len(curve.unique()) == 2 for curve in curves)
 
     def test_the_first_points_are_the_clean_and_the_blurred_image(self):
-        evidence = make_evidence(rows=4)
-        down, up = (call("recovery", name, {"levels": 5}, evidence)[:, 0] for name in ("dauc", "iauc"))
-        classifier, images = evidence["classifier"], evidence["images"]
+        inputs = make_evidence(rows=4)
+        down, up = (call("recovery", name, {"levels": 5}, inputs)[:, 0] for name in ("dauc", "iauc"))
+        classifier, images = inputs["classifier"], inputs["images"]
         for first, looked_at in ((down, images), (up, recovery.blur(images))):
-            expected = classifier.probabilities(looked_at).gather(1, evidence["targets"][:, None])[:, 0]
+            expected = classifier.probabilities(looked_at).gather(1, inputs["targets"][:, None])[:, 0]
             assert torch.equal(first, expected)
 
     def test_one_point_has_no_area(self):
@@ -207,19 +207,19 @@ class TestBlur:
 @pytest.mark.parametrize("name", ["rcap", "dauc", "iauc"])
 class TestAll:
     def test_a_map_that_cannot_be_scaled_has_no_score_and_costs_nothing(self, name):
-        evidence = take(make_evidence(), BAD)
-        evidence["classifier"] = make_classifier(network())
-        scores = call("recovery", name, SLOW[name][0], evidence)
+        inputs = take(make_evidence(), BAD)
+        inputs["classifier"] = make_classifier(network())
+        scores = call("recovery", name, SLOW[name][0], inputs)
         assert scores.isnan().all()
-        assert counted(evidence["classifier"])[0] == (0 if name == "rcap" else 3)
+        assert counted(inputs["classifier"])[0] == (0 if name == "rcap" else 3)
 
     def test_a_row_knows_no_other(self, name):
         assert_no_company(partial(call, "recovery", name, SLOW[name][0]), take(make_evidence(), list(range(16))))
 
 
 def test_pixel_flipping_is_the_area_of_deletion_without_its_first_point():
-    evidence = make_evidence(rows=9)
-    curves = call("faithfulness", "deletion", {"pixels": 31, "baseline": "blur", "relative": False}, evidence)
-    given = (evidence[name] for name in ("maps", "images", "targets", "classifier", "seeds"))
+    inputs = make_evidence(rows=9)
+    curves = call("faithfulness", "deletion", {"pixels": 31, "baseline": "blur", "relative": False}, inputs)
+    given = (inputs[name] for name in ("maps", "images", "targets", "classifier", "seeds"))
     areas = faithfulness.pixel_flipping(*given, pixels=31, baseline="blur")
     torch.testing.assert_close(areas, torch.trapezoid(curves[:, 1:]), equal_nan=True)

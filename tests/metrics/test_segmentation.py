@@ -23,7 +23,7 @@ def object_mask():
 
 
 def two(inside, outside):
-    """Give a map of two pixels, the first of them the object."""
+    """Return a map of two pixels, the first of them the object."""
     return torch.tensor([[[inside, outside]]]), torch.tensor([[[True, False]]])
 
 
@@ -58,8 +58,8 @@ class TestRelevanceMass:
         assert relevance_mass(one, mask, sign="both").item() == pytest.approx(1 / 3)
 
     def test_on_a_map_without_negatives_it_is_the_share_of_absolute_values(self):
-        evidence = make_evidence()
-        maps, masks = evidence["maps"].abs(), evidence["masks"]
+        inputs = make_evidence()
+        maps, masks = inputs["maps"].abs(), inputs["masks"]
         expected = attribution_localization(maps, masks)
         for sign in SIGNS:
             torch.testing.assert_close(relevance_mass(maps, masks, sign=sign), expected, equal_nan=True)
@@ -106,9 +106,9 @@ class TestLosses:
         assert sqrt_mae(maps, mask).tolist() == [0, 0.5]
 
     def test_they_keep_within_their_bounds(self):
-        evidence = make_evidence()
+        inputs = make_evidence()
         for loss, most in zip(LOSSES, (math.log(math.cosh(1)), 1, 1), strict=True):
-            scores = loss(evidence["maps"], evidence["masks"])
+            scores = loss(inputs["maps"], inputs["masks"])
             defined = scores[scores.isfinite()]
             assert len(defined) > 50
             assert 0 < defined.min() < defined.max() < most

@@ -19,10 +19,10 @@ from atlas.methods import attention, cam, relevance
 from atlas.methods.gradient import guided_backprop
 from atlas.model.classifier import Classifier
 from atlas.model.comparing import compared
-from atlas.model.engine import start
 from atlas.model.loading import build
+from atlas.model.runtime import start
+from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import bound_network
-from atlas.study.problem import Problem, Unsupported
 
 CLASSES = 5
 ENGINE = {"device": "cpu", "precision": "float64", "threads": 1, "batch": 3}
@@ -446,7 +446,7 @@ def test_a_wrong_call_is_told_in_one_line(file, given, told):
     given = {"family": "module", **given}
     if isinstance(given["call"], str):
         given["call"] = given["call"].replace("FILE", str(file))
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         build(given, classes=CLASSES, watch=building)
     assert "\n" not in str(raised.value)
 
@@ -506,7 +506,7 @@ def test_of_one_logit_both_classes_can_be_explained(monkeypatch):
 def test_logarithms_of_probabilities_are_no_logits():
     about = {"mean": [0.5] * 3, "std": [0.25] * 3, "engine": ENGINE}
     network = Parts(lambda z: z.log_softmax(1)).eval()
-    with pytest.raises(Problem, match=r"expected logits: leave out the log_softmax at the network's end$"):
+    with pytest.raises(UserError, match=r"expected logits: leave out the log_softmax at the network's end$"):
         compared("any", network, images_of((3, 12, 12)).float(), **about)
 
 
@@ -516,9 +516,11 @@ def test_an_output_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: Parts(lambda z: {"logits": z}))
     for output, told in (("logit", "output = 'logit': .* gives a dict of \\['logits'\\]"), (0, "output = 0: ")):
         network = build({"family": "module", "call": "x.py:y", "output": output}, classes=CLASSES, watch=building)
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             network(torch.rand(2, 3, 12, 12))
-    with pytest.raises(Problem, match=r"its network gives a dict; .*: `output` of its network's entry .*, of 'logits'"):
+    with pytest.raises(
+        UserError, match=r"its network gives a dict; .*: `output` of its network's entry .*, of 'logits'"
+    ):
         classified(Parts(lambda z: {"logits": z}).double()).logits(images_of((3, 12, 12)))
 
 
@@ -529,17 +531,17 @@ def test_a_sigmoid_of_several_logits_an_image_is_told(wrap, monkeypatch):
     made = Parts(wrap).double()
     monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: made)
     network = build({"family": "module", "call": "x.py:y", "output": "sigmoid"}, classes=2, watch=building).eval()
-    with pytest.raises(Problem, match=r"output = 'sigmoid': .* for 2 images, expected one logit an image$"):
+    with pytest.raises(UserError, match=r"output = 'sigmoid': .* for 2 images, expected one logit an image$"):
         network(torch.rand(2, 3, 12, 12).double())
 
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_logits_have_a_row_for_every_image(plain):
     folded = classified(Parts(lambda z: z[:, :4].reshape(-1, 2)).double(), plain=plain)
-    with pytest.raises(Problem, match=r"its network gives \(6, 2\) for 3 images; expected one tensor of logits"):
+    with pytest.raises(UserError, match=r"its network gives \(6, 2\) for 3 images; expected one tensor of logits"):
         folded.logits(images_of((3, 12, 12)))
     scalar = classified(Parts(lambda z: z.sum()).double(), plain=plain)
-    with pytest.raises(Problem, match=r"its network gives \(\) for 3 images; expected one tensor of logits"):
+    with pytest.raises(UserError, match=r"its network gives \(\) for 3 images; expected one tensor of logits"):
         scalar.logits(images_of((3, 12, 12)))
 
 
@@ -592,10 +594,10 @@ def test_of_a_long_head_the_last_steps_are_told():
 
 
 def test_a_name_that_torchvision_has_not_is_told():
-    with pytest.raises(Problem, match=re.escape("torchvision has no such network; near it: resnet1")):
+    with pytest.raises(UserError, match=re.escape("torchvision has no such network; near it: resnet1")):
         build({"family": "torchvision", "name": "resnet19"}, classes=CLASSES, watch=building)
     with pytest.raises(
-        Problem, match=r"torchvision: name = 'resnet18': settings = .*unexpected keyword argument 'width'"
+        UserError, match=r"torchvision: name = 'resnet18': settings = .*unexpected keyword argument 'width'"
     ):
         build({"family": "torchvision", "name": "resnet18", "settings": {"width": 2}}, classes=CLASSES, watch=building)
 
@@ -630,7 +632,7 @@ def test_a_file_may_read_what_its_key_holds_and_nothing_else(file):
     assert build(entry(file), classes=CLASSES, watch=building)
     (file.parent / "widths.txt").write_text("8")
     file.write_text(FILE + "\nfrom pathlib import Path\n(Path(__file__).parent / 'widths.txt').read_text()\n")
-    with pytest.raises(Problem, match=r"reads .*widths.txt, which its key does not hold"):
+    with pytest.raises(UserError, match=r"reads .*widths.txt, which its key does not hold"):
         build(entry(file), classes=CLASSES, watch=building)
 
 
@@ -642,7 +644,7 @@ def test_a_folder_of_pytorch_hub(file):
     given = {"family": "torch_hub", "folder": file.parent.name, "name": "one"}
     given["settings"] = {"entering": 3, "leaving": 4}
     assert isinstance(build(given, classes=CLASSES, watch=building, study=file.parent.parent), nn.Conv2d)
-    with pytest.raises(Problem, match="hubconf has no 'two'; it has: step, one"):
+    with pytest.raises(UserError, match="hubconf has no 'two'; it has: step, one"):
         build({**given, "name": "two"}, classes=CLASSES, watch=building, study=file.parent.parent)
     first = keyed(given, file.parent.parent)
     (file.parent / "parts.py").write_text(BESIDE.replace("padding=1", "padding=2"))
@@ -665,5 +667,5 @@ def test_a_network_of_transformers_is_built_from_its_configuration(tmp_path):
     first = keyed(given, tmp_path.parent)
     (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace("16", "24"))
     assert keyed(given, tmp_path.parent) != first
-    with pytest.raises(Problem, match=r"there is no file config.json in it"):
+    with pytest.raises(UserError, match=r"there is no file config.json in it"):
         build({**given, "folder": "nowhere"}, classes=CLASSES, watch=building, study=tmp_path)

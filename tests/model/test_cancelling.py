@@ -8,12 +8,12 @@ from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 
 from atlas.inputs.calls import attributions
-from atlas.inputs.explain import Explain
+from atlas.inputs.explain import Explainer
 from atlas.methods import cam
 from atlas.model.classifier import Classifier
 from atlas.networks.residual import small_resnet
+from atlas.study.errors import Unsupported
 from atlas.study.params import entry
-from atlas.study.problem import Unsupported
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
 TARGETS = torch.tensor([0, 2, 1])
@@ -83,48 +83,48 @@ MANY = {
 SIGNED = ("gradient", {"sign": "both", **AT})
 
 
-def summed(evidence, name, family, settings, channels="sum"):
+def summed(inputs, name, family, settings, channels="sum"):
     bound = entry("methods", family, name, {**settings, "channels": channels}, "tests")
-    explain = Explain([bound], evidence[1], "float32", attributions).by(name)
-    return explain(*evidence, [0, 1, 2])
+    explain = Explainer([bound], inputs[1], "float32", attributions).by(name)
+    return explain(*inputs, [0, 1, 2])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("network", CANCELLING.values(), ids=CANCELLING)
 def test_a_sum_that_cancels_is_refused(network, precision):
-    evidence = given(network, precision)
+    inputs = given(network, precision)
     with pytest.raises(Unsupported, match="the terms of its sum over features cancel"):
-        cam.hirescam(*evidence, layer="final")
-    assert cam.layercam(*evidence, layer="final").any()
-    assert cam.gradcam(*evidence, layer="final").any()
+        cam.hirescam(*inputs, layer="final")
+    assert cam.layercam(*inputs, layer="final").any()
+    assert cam.gradcam(*inputs, layer="final").any()
     for name, about in MANY.items():
-        assert summed(evidence, name, *about, "abs_sum").any()
+        assert summed(inputs, name, *about, "abs_sum").any()
         with pytest.raises(Unsupported, match="the terms of its sum over features cancel"):
-            summed(evidence, name, *about)
+            summed(inputs, name, *about)
 
 
 def test_a_sum_of_gradients_cancels_where_a_shift_changes_nothing():
     for network in (CANCELLING["a layer normalization"], SOUND["pooled before the normalization"]):
-        evidence = given(network)
+        inputs = given(network)
         with pytest.raises(Unsupported, match="the terms of its sum over features cancel"):
-            summed(evidence, "gradient", *SIGNED)
-        assert summed(evidence, "gradient", "gradient", {**SIGNED[1], "sign": "positive"}).any()
+            summed(inputs, "gradient", *SIGNED)
+        assert summed(inputs, "gradient", "gradient", {**SIGNED[1], "sign": "positive"}).any()
 
 
 @pytest.mark.parametrize("network", SOUND.values(), ids=SOUND)
 def test_a_sum_that_does_not_cancel_is_not_refused(network):
     torch.manual_seed(0)
-    evidence = given(network)
-    assert cam.hirescam(*evidence, layer="final").any()
-    assert evidence[0].passes == {"forward": 3, "backward": 3, "head": 0}
-    assert cam.gradcam(*evidence, layer="final").any()
+    inputs = given(network)
+    assert cam.hirescam(*inputs, layer="final").any()
+    assert inputs[0].passes == {"forward": 3, "backward": 3, "head": 0}
+    assert cam.gradcam(*inputs, layer="final").any()
     for name, about in MANY.items():
-        assert summed(evidence, name, *about).any()
+        assert summed(inputs, name, *about).any()
     if network is not SOUND["pooled before the normalization"]:
-        assert summed(evidence, "gradient", *SIGNED).any()
+        assert summed(inputs, "gradient", *SIGNED).any()
 
 
 def test_grad_cam_of_one_place_before_a_layer_normalization_is_refused():
-    evidence = given(SOUND["pooled before the normalization"])
+    inputs = given(SOUND["pooled before the normalization"])
     with pytest.raises(Unsupported, match="the terms of its sum over features cancel"):
-        cam.gradcam(*evidence, layer="head.0")
+        cam.gradcam(*inputs, layer="head.0")

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.engine import start
-from atlas.model.memory import shared
 from atlas.model.outputs import NotFinite
+from atlas.model.runtime import start
 from atlas.networks.residual import small_resnet
-from atlas.study.problem import Problem, Unsupported
+from atlas.study.errors import Unsupported, UserError
 from tests.support.reference.networks import First, Tokens
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
@@ -290,7 +290,7 @@ def test_a_network_that_gives_nan_is_named(images):
 
 def test_a_device_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Problem, match=r"engine\.device = cuda, but torch sees no CUDA device"):
+    with pytest.raises(UserError, match=r"engine\.device = cuda, but torch sees no CUDA device"):
         start({**ENGINE, "device": "cuda"})
 
 

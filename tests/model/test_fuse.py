@@ -14,7 +14,7 @@ from atlas.model import comparing, loading
 from atlas.model.classifier import Classifier
 from atlas.model.comparing import compared
 from atlas.networks.residual import small_resnet
-from atlas.study.problem import Problem, Unsupported
+from atlas.study.errors import Unsupported, UserError
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}
 ABOUT = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "engine": ENGINE}
@@ -332,7 +332,7 @@ UNSTEADY = {
 @pytest.mark.parametrize("kind", UNSTEADY)
 def test_logits_that_are_not_an_images_alone_are_refused(kind, images):
     told = "classifier odd: an image's logits depend on the other images of its batch, or on earlier calls"
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         compared("odd", Unsteady(UNSTEADY[kind]).eval(), images, **ABOUT)
     assert "\n" not in str(raised.value)
 
@@ -353,7 +353,7 @@ def test_a_network_that_changes_its_input_in_place_is_not_refused(images):
 def test_images_that_a_network_does_not_take_are_told_in_one_line(images):
     told = r"classifier odd: its network does not take images of 1 x 12 x 12 \(channel, y, x\): Runtime"
     about = {**ABOUT, "mean": [0.5], "std": [0.5]}
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         compared("odd", networks(nn.Conv2d(3, 3, 3)), images[:, :1], **about)
     assert "\n" not in str(raised.value)
 
@@ -427,12 +427,12 @@ WRONG = {
 def test_what_is_no_logits_is_told_in_one_line(kind, images):
     wrap, told = WRONG[kind]
     network = networks(nn.Conv2d(3, 3, 3), Wrapped(wrap))
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         compared("odd", network, images, **ABOUT)
     assert "\n" not in str(raised.value)
     assert "classifier odd" in str(raised.value)
     if kind not in ("a softmax", "one logit"):
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             Classifier("odd", network, **ABOUT).logits(images)
 
 
@@ -476,7 +476,7 @@ def cards():
 def test_a_broken_card_is_told_in_one_line(tmp_path, told, text):
     network = small(tmp_path)
     (tmp_path / "card.json").write_text(text)
-    with pytest.raises(Problem, match=told) as raised:
+    with pytest.raises(UserError, match=told) as raised:
         loading.load(tmp_path, "odd", network, ENGINE, building)
     assert "\n" not in str(raised.value)
     assert f"{tmp_path}/card.json" in str(raised.value)
@@ -487,7 +487,7 @@ def test_truncated_weights_are_told_in_one_line(tmp_path, kept):
     network = small(tmp_path)
     path = tmp_path / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(Problem, match="cut off or damaged") as raised:
+    with pytest.raises(UserError, match="cut off or damaged") as raised:
         loading.load(tmp_path, "odd", network, ENGINE, building)
     assert "\n" not in str(raised.value)
     assert str(path) in str(raised.value)
@@ -495,9 +495,9 @@ def test_truncated_weights_are_told_in_one_line(tmp_path, kept):
 
 def test_missing_weights_and_those_of_another_network_are_told_in_one_line(tmp_path):
     network = small(tmp_path)
-    with pytest.raises(Problem, match=r"not the weights of classifiers\.odd\.network") as raised:
+    with pytest.raises(UserError, match=r"not the weights of classifiers\.odd\.network") as raised:
         loading.load(tmp_path, "odd", {**network, "widths": [8, 8]}, ENGINE, building)
     assert "\n" not in str(raised.value)
     (tmp_path / "weights.safetensors").unlink()
-    with pytest.raises(Problem, match=r"weights.safetensors: cannot be read"):
+    with pytest.raises(UserError, match=r"weights.safetensors: cannot be read"):
         loading.load(tmp_path, "odd", network, ENGINE, building)

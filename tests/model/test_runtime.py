@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from atlas.model import engine, memory  # noqa: F401  # the engine's, as where something was computed
+from atlas.model import batch_cache, runtime  # noqa: F401  # the engine's, as where something was computed
 from flows import workers
 from tests.support.study import ROOT
 
 PLACES = """
 import torch
-from atlas.model.engine import start
+from atlas.model.runtime import start
 
 start({"device": "cpu", "threads": 1})
 draws = torch.Generator().manual_seed(0)
@@ -40,7 +40,7 @@ def test_a_worker_lets_go_of_what_functions_remember(monkeypatch, tmp_path):
     """Else the batches of one cell stay in memory while the next one's are made."""
     kept = []
 
-    @memory.shared
+    @batch_cache.shared
     def made(number: int) -> Tensor:
         kept.append(weakref.ref(found := torch.zeros(number)))
         return found

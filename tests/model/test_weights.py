@@ -13,7 +13,7 @@ from torchvision import models
 
 from atlas.model import tags, weights
 from atlas.networks.torchvision import torchvision
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 
 IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -114,7 +114,7 @@ def test_weights_of_half_precision_are_loaded_as_numbers_of_the_network(tmp_path
 def test_weights_of_another_kind_of_numbers_are_refused(tmp_path, kind):
     torch.save({name: value.to(kind) for name, value in network().state_dict().items()}, tmp_path / "file.pt")
     told = rf"not the weights of .*: 8 hold another kind of numbers: conv.weight is of {kind}, expected torch.float32"
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         adopted(tmp_path / "file.pt")
 
 
@@ -167,7 +167,9 @@ def test_a_folder_of_transformers_has_other_names_than_its_modules(tmp_path):
     state = weights.read(tmp_path / "model.safetensors", None)
     del state["classifier.bias"]
     save_file({**state, "other": torch.zeros(2)}, tmp_path / "less.safetensors")
-    with pytest.raises(Problem, match=r"1 of its \d+ weights are missing .*classifier.bias; 1 of the file .*: other$"):
+    with pytest.raises(
+        UserError, match=r"1 of its \d+ weights are missing .*classifier.bias; 1 of the file .*: other$"
+    ):
         adopted(tmp_path / "less.safetensors", into=into)
 
 
@@ -239,7 +241,7 @@ def test_a_file_that_will_not_do_is_told_in_one_line_with_its_name(tmp_path, cas
     make, about, told = BROKEN[case]
     file = tmp_path / "file.pth"
     torch.save(make(network().state_dict()), file)
-    with pytest.raises(Problem, match=rf"file\.pth: .*{told}") as problem:
+    with pytest.raises(UserError, match=rf"file\.pth: .*{told}") as problem:
         adopted(file, **about)
     assert "\n" not in str(problem.value)
 
@@ -262,7 +264,7 @@ def test_a_file_of_something_else(tmp_path, name, content, told):
         torch.save(network().state_dict(), file)
         content = file.read_bytes()[:1000]
     file.write_bytes(content)
-    with pytest.raises(Problem, match=told) as problem:
+    with pytest.raises(UserError, match=told) as problem:
         weights.read(file, None)
     assert "\n" not in str(problem.value)
 
@@ -282,7 +284,7 @@ def test_a_file_is_what_its_content_is_whatever_its_name(tmp_path, name):
 def test_the_digest_is_that_of_the_file(tmp_path):
     (tmp_path / "file").write_bytes(b"weights" * 1000)
     assert weights.digest_of(tmp_path / "file") == hashlib.sha256(b"weights" * 1000).hexdigest()
-    with pytest.raises(Problem, match="nowhere: cannot be read"):
+    with pytest.raises(UserError, match="nowhere: cannot be read"):
         weights.digest_of(tmp_path / "nowhere")
 
 
@@ -293,7 +295,7 @@ def bound(family: str, name: str, **settings) -> Entry:
 def test_a_tag_without_its_file_says_where_to_put_which(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     place = tmp_path / "hub/checkpoints/resnet18-f37072fd.pth"
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UserError) as problem:
         tags.tagged(bound("torchvision", "resnet18"), "IMAGENET1K_V1", "classifiers.c.weights")
     assert str(problem.value) == (
         "params.yaml: classifiers.c.weights.tag = 'IMAGENET1K_V1': its file is not here, and nothing is downloaded: "
@@ -315,7 +317,7 @@ def test_a_tag_without_its_file_says_where_to_put_which(tmp_path, monkeypatch):
     ],
 )
 def test_a_tag_that_nobody_knows(family, name, tag, told):
-    with pytest.raises(Problem, match=rf"params.yaml: classifiers.c.weights.tag = '{tag}': {told}"):
+    with pytest.raises(UserError, match=rf"params.yaml: classifiers.c.weights.tag = '{tag}': {told}"):
         tags.tagged(bound(family, name), tag, "classifiers.c.weights")
 
 
@@ -353,11 +355,11 @@ def normalized(images, mean, std):
 def test_the_weights_of_a_tag_of_timm(tmp_path, monkeypatch):
     timm = pytest.importorskip("timm")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(Problem, match=r"timm knows no such weights of resnet18; it knows: .*a1_in1k"):
+    with pytest.raises(UserError, match=r"timm knows no such weights of resnet18; it knows: .*a1_in1k"):
         tags.tagged(bound("timm", "resnet18"), "no_such", "classifiers.c.weights")
     place = tmp_path / "hub/checkpoints/resnet18.a1_in1k.safetensors"
     told = f"put https://huggingface.co/timm/resnet18.a1_in1k/resolve/main/model.safetensors at {place}"
-    with pytest.raises(Problem, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(told)):
         tags.tagged(bound("timm", "resnet18"), "a1_in1k", "classifiers.c.weights")
     place.parent.mkdir(parents=True)
     theirs = timm.create_model("resnet18").eval()

@@ -15,7 +15,7 @@ from atlas.model.classifier import Classifier
 from atlas.networks.shared.adapted import sized
 from atlas.networks.torchvision import torchvision
 from atlas.study import params
-from atlas.study.problem import Problem, Unsupported
+from atlas.study.errors import Unsupported, UserError
 
 CLASSES = 5
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 2}
@@ -134,7 +134,7 @@ def test_a_transformer_sees_larger_images_averaged(times):
 def test_a_transformer_says_which_images_it_accepts(size):
     own = sized(tiny(), 32)
     for run in (own, Classifier("tiny", own, **ABOUT).logits):
-        with pytest.raises(Problem, match=rf"an image is {size[0]} x {size[1]} pixels; .* accepts 32 x 32, and n"):
+        with pytest.raises(UserError, match=rf"an image is {size[0]} x {size[1]} pixels; .* accepts 32 x 32, and n"):
             run(torch.rand(1, 3, *size))
 
 
@@ -159,7 +159,7 @@ def test_a_transformer_says_which_images_it_accepts(size):
     ],
 )
 def test_names_and_sides_that_do_not_fit_are_told(name, side, message):
-    with torch.device("meta"), pytest.raises(Problem, match=re.escape(message)):
+    with torch.device("meta"), pytest.raises(UserError, match=re.escape(message)):
         torchvision(classes=CLASSES, name=name, side=side, settings={})
 
 
@@ -177,7 +177,7 @@ def test_an_entry_of_params_is_bound_and_keyed():
     assert not found.whole
     assert ("atlas.model.resizing", "reduced") in found.texts
     for network in ({"name": 18}, {"name": "resnet18", "side": "64"}, {"side": None}, {"name": "a", "output": 0.5}):
-        with pytest.raises(Problem, match=r"classifiers\.a\.network"):
+        with pytest.raises(UserError, match=r"classifiers\.a\.network"):
             bound(**network)
 
 

@@ -18,11 +18,19 @@ from PIL import Image
 
 from atlas.inputs.certification import ABSTAINED, IMPORTANT, UNIMPORTANT, Votes
 from atlas.report import template
-from atlas.report.certification import certificates, certified, games, protocol, published, steps, voted
-from atlas.report.charts import bands, tradeoff
+from atlas.report.certification import (
+    certificates,
+    certified,
+    certified_curves,
+    certified_results,
+    grid_localization,
+    protocol,
+    published,
+)
+from atlas.report.charts import curve_plot, tradeoff
 from atlas.report.images.pictures import Picture
 from atlas.study import params
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import radius
 from stages import aggregate, report
@@ -50,8 +58,8 @@ def table(study) -> xr.Dataset:
 
 
 @pytest.fixture(scope="module")
-def known(study, table) -> voted.Found:
-    return voted.found(table, params.load(study), SIZES)
+def known(study, table) -> certified_results.Found:
+    return certified_results.found(table, params.load(study), SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +67,18 @@ def text(study) -> str:
     return (study / "data/report/index.html").read_text()
 
 
-def among(known: voted.Found, *entries: Entry, **ways: dict) -> voted.Found:
+def among(known: certified_results.Found, *entries: Entry, **ways: dict) -> certified_results.Found:
     """What is known, as if it were of these entries, and of smoothings of 100 images and grids with other settings."""
     changed = {
-        name: known.ways[name]._replace(
-            settings={**known.ways[name].settings, **ways[name]}, pictures={"images": 100, "grids": 100}
+        name: known.smoothings[name]._replace(
+            settings={**known.smoothings[name].settings, **ways[name]}, pictures={"images": 100, "grids": 100}
         )
         for name in ways
     }
-    return known._replace(metrics=list(entries), ways={**known.ways, **changed})
+    return known._replace(metrics=list(entries), smoothings={**known.smoothings, **changed})
 
 
-def entry(known: voted.Found, name: str, **changes: object) -> Entry:
+def entry(known: certified_results.Found, name: str, **changes: object) -> Entry:
     """An entry with other settings and options."""
     (one,) = (one for one in known.metrics if one.name == name)
     settings = {key: changes.get(key, value) for key, value in one.settings.items()}
@@ -198,7 +206,7 @@ def processes() -> Iterator[Executor]:
 
 
 def test_shares_by_level_by_noise_and_by_votes(known, processes):
-    found = dict(steps.swept(known, processes))
+    found = dict(certified_curves.swept(known, processes))
     assert [(what, [one["entry"] for one in found[what]]) for what in found] == [
         ("level", ["certified_important", "sweep"]),
         ("sigma", ["sweep"]),
@@ -226,7 +234,7 @@ def test_shares_by_level_by_noise_and_by_votes(known, processes):
 
 
 def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
-    (one,) = dict(steps.swept(known, processes))["sigma"]
+    (one,) = dict(certified_curves.swept(known, processes))["sigma"]
     _, chart, numbers = one["charts"][0]
     assert numbers.heads == [
         ("sweep", "important, σ 0.15, τ 0.75 → radius 0.101"),
@@ -248,20 +256,20 @@ def test_a_radius_that_the_results_do_not_have_has_no_mean(known):
     (test,) = known.tests(metric)
     assert known.point(metric, "robust", "rise", known.where(test), 30).known
     (test,) = known.tests(entry(known, "certified_important", tau=[0.7501]))
-    assert known.point(metric, "robust", "rise", known.where(test), 30) == voted.NOWHERE
+    assert known.point(metric, "robust", "rise", known.where(test), 30) == certified_results.NOWHERE
 
 
 def test_one_radius_and_one_part_are_not_swept_over(known, processes):
     few = [one for one in known.metrics if one.name == "certified_unimportant"]
-    ((what, (one,)),) = steps.swept(known._replace(metrics=few), processes)
+    ((what, (one,)),) = certified_curves.swept(known._replace(metrics=few), processes)
     assert (what, one["entry"], one["parts"]) == ("level", "certified_unimportant", ["unimportant"])
     none = [one for one in known.metrics if one.name == "abstained"]
-    assert steps.swept(known._replace(metrics=none), processes) == []
-    assert steps.removed(known._replace(metrics=none), processes) == []
+    assert certified_curves.swept(known._replace(metrics=none), processes) == []
+    assert certified_curves.removed(known._replace(metrics=none), processes) == []
 
 
 def test_the_targets_probability_by_what_is_removed(known, table, processes):
-    (one,) = steps.removed(known, processes)
+    (one,) = certified_curves.removed(known, processes)
     assert (one["entry"], one["at"]) == ("certified_deletion", "σ = 0.15, τ = 0.75 → radius 0.101")
     shown = {name: (dict(charts), numbers) for name, charts, numbers in one["shown"]}
     charts, numbers = shown["vanilla"]
@@ -288,14 +296,16 @@ def test_the_targets_probability_by_what_is_removed(known, table, processes):
 
 
 def test_the_game_by_level_has_the_numbers_of_its_test(known, table, study, processes):
-    ((what, (one,)),) = games.swept(known, params.load(study), processes)  # of one σ and τ there is no sweep
-    assert (what, one["entry"], one["at"]) == ("level", games.GAME, "σ = 0.15, τ = 0.75 → radius 0.101")
+    ((what, (one,)),) = grid_localization.swept(
+        known, params.load(study), processes
+    )  # of one σ and τ there is no sweep
+    assert (what, one["entry"], one["at"]) == ("level", grid_localization.GAME, "σ = 0.15, τ = 0.75 → radius 0.101")
     assert [name for name, _, _ in one["shown"]] == made_up.CLASSIFIERS
     for classifier, charts, numbers in one["shown"]:
-        assert numbers.heads == [(games.GAME, f"top {level}%") for level in (10, 30, 50)]
+        assert numbers.heads == [(grid_localization.GAME, f"top {level}%") for level in (10, 30, 50)]
         assert [name for name, _, _ in numbers.rows] == VOTED
         for name, _, cells in numbers.rows:
-            here = table.sel({"classifier": classifier, "metric": games.GAME, "method": name})
+            here = table.sel({"classifier": classifier, "metric": grid_localization.GAME, "method": name})
             for level, cell in zip((10, 30, 50), cells, strict=True):
                 there = here.sel(level=level).sel(radius=0.101173, method="nearest")
                 there = [float(there[column]) for column in ("mean", "low", "high", "count")]
@@ -309,7 +319,7 @@ def test_the_game_by_level_has_the_numbers_of_its_test(known, table, study, proc
 
 def test_the_game_by_noise_and_by_votes(known, study, processes):
     """Of a mean without an interval there is a dot alone."""
-    game = entry(known, games.GAME, smoothings=["noise_15", "noise_25"], tau=[0.75, 0.6])
+    game = entry(known, grid_localization.GAME, smoothings=["noise_15", "noise_25"], tau=[0.75, 0.6])
     numbers = np.zeros_like(known.values)
     numbers[..., 3] = 8
     places = known.table["radius"].values.tolist()
@@ -317,7 +327,7 @@ def test_the_game_by_noise_and_by_votes(known, study, processes):
         numbers[:, :, :, place, :, 0] = 0.1 * (place + 1)
     numbers[..., 1:3] = np.nan
     full = known._replace(values=numbers)
-    found = dict(games.swept(among(full, game), params.load(study), processes))
+    found = dict(grid_localization.swept(among(full, game), params.load(study), processes))
     assert list(found) == ["level", "sigma", "tau"]
     for what, at, radii, titles in (
         ("sigma", "τ = 0.75", (0.101173, 0.168622), ["0.15", "0.25"]),
@@ -338,9 +348,9 @@ def test_the_game_by_noise_and_by_votes(known, study, processes):
 
 def test_steps_beside_those_without_an_interval_have_theirs():
     nan = np.nan
-    line = bands.Line("one", np.array([0.2, 0.4, 0.6]), np.array([nan, 0.3, nan]), np.array([nan, 0.5, nan]))
-    frame = bands.Frame(np.arange(3), ["a", "b", "c"], "", "", 0, 1, chance=0.25)
-    chart = bands.chart(frame, [line], [], "lone", "")
+    line = curve_plot.Line("one", np.array([0.2, 0.4, 0.6]), np.array([nan, 0.3, nan]), np.array([nan, 0.5, nan]))
+    frame = curve_plot.Frame(np.arange(3), ["a", "b", "c"], "", "", 0, 1, chance=0.25)
+    chart = curve_plot.chart(frame, [line], [], "lone", "")
     (upright,) = re.findall(r'<g id="LineCollection_1">(.*?)</g>', chart, flags=re.DOTALL)
     ((x, low), (end, high)) = [map(float, one) for one in re.findall(r"[ML] ([\d.]+) ([\d.]+)", upright)]
     assert x == end
@@ -354,20 +364,24 @@ def test_steps_beside_those_without_an_interval_have_theirs():
 
 
 def test_a_game_of_one_level_is_not_swept(known, study, processes):
-    (game,) = known.of(games.GAME)
+    (game,) = known.of(grid_localization.GAME)
     one = among(known, game, noise_15={"levels": [30]})
-    assert games.swept(one, params.load(study), processes) == []
+    assert grid_localization.swept(one, params.load(study), processes) == []
 
 
 def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
-    game = entry(known, games.GAME, tile=0)._replace(name="sweep")
+    game = entry(known, grid_localization.GAME, tile=0)._replace(name="sweep")
     several = known._replace(metrics=[*known.metrics, game])
-    (first, every), (second, tile) = games.tests(several)
+    (first, every), (second, tile) = grid_localization.tests(several)
     assert (first, every, tile) == (second, None, 0)
-    found = games.numbers(several, "robust", first, every)
+    found = grid_localization.numbers(several, "robust", first, every)
     assert [one["level"] for one in found] == LEVELS
     for one in found:
-        assert one["heads"] == [(games.GAME, "game"), (games.GRIDS, "abstained, %"), (games.TIES, "copies with ties")]
+        assert one["heads"] == [
+            (grid_localization.GAME, "game"),
+            (grid_localization.GRIDS, "abstained, %"),
+            (grid_localization.TIES, "copies with ties"),
+        ]
         for method, _, cells in one["rows"]:
             here = table.sel({"classifier": "robust", "method": method, "level": one["level"]})
             here = here.sel(radius=0.101173, method="nearest")
@@ -375,8 +389,10 @@ def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
                 there = [float(here.sel(metric=name)[column]) for column in ("mean", "low", "high", "count")]
                 assert list(cell) == pytest.approx(there, nan_ok=True)
                 assert cell.count == made_up_votes.GRIDS * 4  # tiles
-    assert [one["heads"] for one in games.numbers(several, "robust", second, tile)] == [[("sweep", "game")]] * 3
-    assert games.numbers(several, "robust", second, tile)[0]["test"].endswith("bonferroni, tile 0")
+    assert [one["heads"] for one in grid_localization.numbers(several, "robust", second, tile)] == [
+        [("sweep", "game")]
+    ] * 3
+    assert grid_localization.numbers(several, "robust", second, tile)[0]["test"].endswith("bonferroni, tile 0")
 
 
 def test_numbers_are_of_every_test(known):
@@ -387,7 +403,7 @@ def test_numbers_are_of_every_test(known):
     assert [name for name, _ in certificates.numbers(known, "robust", second)[0]["heads"]] == ["sweep"]
 
 
-def drawn(known: voted.Found, given: dict, processes: Executor) -> tuple[dict, str]:
+def drawn(known: certified_results.Found, given: dict, processes: Executor) -> tuple[dict, str]:
     """The section's values, and its HTML."""
     values = {
         **certificates.section(known, given, processes),
@@ -422,7 +438,7 @@ def test_the_tests_shown_stand_in_a_table_with_the_votes_they_take(known, text):
 
 def test_images_of_two_sizes_take_votes_of_their_own(known, study):
     given = params.load(study)
-    two = voted.found(known.table, given, {"vanilla": 64**2, "robust": 224**2})
+    two = certified_results.found(known.table, given, {"vanilla": 64**2, "robust": 224**2})
     first, *_ = certificates.tested(two, two.test(two.metrics[0]))
     assert first["images"] == [(64**2, "58 of 60", ["vanilla"]), (224**2, "59 of 60", ["robust"])]
 
@@ -430,9 +446,9 @@ def test_images_of_two_sizes_take_votes_of_their_own(known, study):
 def test_where_no_count_of_votes_certifies_it_is_said_in_place_of_bars(known, study, processes):
     """At τ = 0.85 all 60 votes are enough for images of one classifier, and for grids of none."""
     strict = {"alpha": 0.15, "correction": "bonferroni", "smoothings": ["noise_15"], "tau": [0.6, 0.85]}
-    share, game = entry(known, "sweep", **strict), entry(known, games.GAME, **strict)
+    share, game = entry(known, "sweep", **strict), entry(known, grid_localization.GAME, **strict)
     sizes = {"vanilla": 48**2, "robust": 64**2}
-    known = voted.found(known.table, params.load(study), sizes)._replace(metrics=[share, game])
+    known = certified_results.found(known.table, params.load(study), sizes)._replace(metrics=[share, game])
     assert [one.reaches(sizes[name]) for one in known.tests(share) for name in sizes] == [True, True, True, False]
     values, html = drawn(known, params.load(study), processes)
     place = "σ = 0.15, τ = 0.85 → radius 0.155"
@@ -450,14 +466,14 @@ def test_where_no_count_of_votes_certifies_it_is_said_in_place_of_bars(known, st
 
 def test_certificates_of_ties_are_flagged(known, study, processes, text):
     given = params.load(study)
-    (game,) = known.of(games.GAME)
+    (game,) = known.of(grid_localization.GAME)
     found = certificates.traded(known, given, game, "robust")
     assert {one.method for one in found["rows"] if one.tied} == set(made_up_votes.TIED)
     numbers = {one.method: place for place, one in enumerate(found["rows"], 1)}
     marks = re.findall(r">(\d+)†</text>", found["chart"])
     assert sorted(map(int, marks)) == sorted(numbers[name] for name in made_up_votes.TIED)
     values = known.values.copy()
-    values[:, :, known.table.indexes["metric"].get_loc(games.TIES)] = 0.5
+    values[:, :, known.table.indexes["metric"].get_loc(grid_localization.TIES)] = 0.5
     loose = certificates.traded(known._replace(values=values), given, game, "robust")
     assert not any(one.tied for one in loose["rows"])
     # Its mark is hollow: one more than of controls, and one filled less.
@@ -466,7 +482,7 @@ def test_certificates_of_ties_are_flagged(known, study, processes, text):
     assert "hollow, number with †: ties" in text
     assert "†: in more than half of the noisy copies equal scores lay at the edge of the top" in text
     assert text.count('<button type="button">copies with ties</button>') > 2
-    others = [one for one in known.metrics if one.function != games.TIES]
+    others = [one for one in known.metrics if one.function != grid_localization.TIES]
     _, html = drawn(known._replace(metrics=others), given, processes)
     assert "†" not in html
     assert "Whether what is certified comes from ties was not measured" in html
@@ -487,7 +503,7 @@ def test_what_a_column_is_biased_by_stands_above_it(known, study, processes):
 
 def test_one_classifier_is_enough(table, study, processes):
     given = params.load(study)
-    known = voted.found(table.isel(classifier=[1]), given, SIZES)
+    known = certified_results.found(table.isel(classifier=[1]), given, SIZES)
     values, html = drawn(known, given, processes)
     assert [one["classifier"] for one in values["tradeoffs"]] == ["robust"]
     assert {name for _, listed in values["sweeps"] for one in listed for name, _, _ in one["charts"]} == {"robust"}
@@ -516,9 +532,9 @@ def test_the_section_speaks_of_the_test_of_images_though_one_of_grids_stands_fir
     given = params.load(study)
     grids = {name: {**one, "alpha": 0.2} for name, one in made_up_votes.METRICS["certified_grid"].items()}
     given["metrics"] = {"certified_grid": grids, "certified": given["metrics"]["certified"]}
-    assert voted.first_test(given).alpha == 0.05
+    assert certified_results.first_test(given).alpha == 0.05
     del given["metrics"]["certified"]
-    assert voted.first_test(given).alpha == 0.2
+    assert certified_results.first_test(given).alpha == 0.2
 
 
 def test_each_entry_of_the_game_has_its_chart_where_its_test_has_a_share(known, study, processes):
@@ -534,8 +550,8 @@ def test_each_entry_of_the_game_has_its_chart_where_its_test_has_a_share(known, 
 
 
 def test_the_key_names_the_families_of_all_smoothings(known, study, processes):
-    few = known.ways["noise_15"]._replace(methods=["saliency"])
-    values, _ = drawn(known._replace(ways={**known.ways, "noise_15": few}), params.load(study), processes)
+    few = known.smoothings["noise_15"]._replace(methods=["saliency"])
+    values, _ = drawn(known._replace(smoothings={**known.smoothings, "noise_15": few}), params.load(study), processes)
     assert [name for name, _, _ in values["families"]] == ["gradient", "cam"]
 
 
@@ -584,7 +600,7 @@ def test_votes_that_are_gone_are_an_error_and_in_a_draft_not_applicable(study, k
     other = Path(shutil.copytree(study, tmp_path / "study"))
     shutil.rmtree(other / "data/votes/robust/cam/gradcam.zarr")
     given, test, rows = params.load(other), known.test(known.metrics[0]), np.arange(2)
-    with pytest.raises(Problem, match=r"gradcam\.zarr.*the votes on the maps of gradcam cannot be read"):
+    with pytest.raises(UserError, match=r"gradcam\.zarr.*the votes on the maps of gradcam cannot be read"):
         report.votes(other, given, "robust", test.smoothing, rows)
     (other / "missing.json").write_text('{"certify@robust-perturbation": "it failed"}')
     cast = report.votes(other, given, "robust", test.smoothing, rows)
@@ -611,7 +627,7 @@ def test_panels_show_the_images_of_the_gallery_that_have_votes(study, table, pro
     last = [one for one in panels if one["classifier"] == "robust"][-1]
     (shown,) = report.chosen(other, given, "robust", np.array([2]), [])
     assert pixels(last["picture"]).tolist() == np.moveaxis(shown.pixels, 0, -1).tolist()
-    test = voted.first_test(given)
+    test = certified_results.first_test(given)
     marks = test.labels(report.votes(other, given, "robust", test.smoothing, np.array([2]))["rise"])[0]
     drawn = dict(last["rows"])["rise"][0]
     assert drawn == certified.overlay(marks, drawn.alt, side=96)
@@ -665,7 +681,7 @@ def test_no_other_noise_or_share_of_votes_is_compared(known, paper, sigma, tau):
     assert {(one.test.smoothing.settings["sigma"], one.test.tau) for one in rows} == {(0.15, 0.75)}
 
 
-AUTHORS = {"form": "authors", "first": 10, "rest": 90}
+AUTHORS = {"form": "authors", "n0": 10, "n": 90}
 
 
 @pytest.mark.parametrize(
@@ -677,12 +693,12 @@ AUTHORS = {"form": "authors", "first": 10, "rest": 90}
         (AUTHORS, {"tile": 3}, ["tile 3"]),
         (AUTHORS, {"nothing": "undefined"}, ["empty maps left out"]),
         ({**AUTHORS, "first": 20}, {}, ["20 + 90 votes"]),
-        ({**AUTHORS, "rest": 100}, {}, ["10 + 100 votes"]),
+        ({**AUTHORS, "n": 100}, {}, ["10 + 100 votes"]),
         (AUTHORS, {"alpha": 0.05}, ["α = 0.05"]),
         (AUTHORS, {"correction": "holm"}, ["Holm’s correction"]),
         (AUTHORS, {"correction": "none"}, ["uncorrected"]),
         (
-            {"form": "strict_rectified", "first": 5, "rest": 50},
+            {"form": "strict_rectified", "n0": 5, "n": 50},
             {"alpha": 0.01, "tile": None, "correction": "none"},
             ["form strict_rectified", "all tiles", "5 + 50 votes", "α = 0.01", "uncorrected"],
         ),
@@ -1001,8 +1017,8 @@ def test_all_text_can_be_read(page, scheme):
 
 @pytest.mark.parametrize(("sigma", "tau", "told"), [(0.25, 0.75, "0.168"), (0.15, 0.75, "0.101"), (0.15, 0.5, "0")])
 def test_no_more_is_told_than_is_certified(known, sigma, tau, told):
-    way = known.ways["noise_15"]
-    test = voted.Test(way._replace(settings={**way.settings, "sigma": sigma}), tau, 0.001, "holm")
+    way = known.smoothings["noise_15"]
+    test = certified_results.Test(way._replace(settings={**way.settings, "sigma": sigma}), tau, 0.001, "holm")
     assert test.reach == told
     assert float(test.reach) <= test.radius < float(test.reach) + 0.001
     assert test.place.endswith(f"radius {told}")

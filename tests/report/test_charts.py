@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from atlas.report.charts import bands, dots
+from atlas.report.charts import curve_plot, dot_plot
 from atlas.report.charts.theme import fit, style
 from tests.support.drawn import inside, renderer
 
@@ -22,7 +22,9 @@ def test_all_text_lies_inside(names, label, scale, end):
         axes.plot([end / 1000, end], [-abs(end), abs(end)])
         axes.set_xlim(*sorted((end / 1000, end)))
         if scale == "log":
-            dots.scale(axes, np.array([end / 1000, end]))  # no chart has matplotlib's own powers, which are mathematics
+            dot_plot.scale(
+                axes, np.array([end / 1000, end])
+            )  # no chart has matplotlib's own powers, which are mathematics
             assert axes.get_xscale() == "log"
         axes.set_xlabel("mean rank over metrics  (1 is best)")
         axes.set_ylabel(label)
@@ -37,14 +39,14 @@ def test_all_text_lies_inside(names, label, scale, end):
 @pytest.mark.parametrize("number", [1, 2, 13])
 def test_a_legend_names_all_lines_beneath_the_axes(number):
     with style("legend"):
-        beneath = bands.LINE * -(-number // bands.COLUMNS)
-        figure = Figure(figsize=(bands.WIDTH, bands.HEIGHT + beneath))
+        beneath = curve_plot.LINE * -(-number // curve_plot.COLUMNS)
+        figure = Figure(figsize=(curve_plot.WIDTH, curve_plot.HEIGHT + beneath))
         axes = figure.add_subplot()
         axes.set_xlabel("fraction of pixels changed")
         fit(axes, beneath=beneath)
         names = [f"guided_gradcam_{place}" for place in range(number)]
-        columns = [names[place :: min(number, bands.COLUMNS)] for place in range(min(number, bands.COLUMNS))]
-        bands._legend(figure, dict.fromkeys(names, LOOK), columns)
+        columns = [names[place :: min(number, curve_plot.COLUMNS)] for place in range(min(number, curve_plot.COLUMNS))]
+        curve_plot._legend(figure, dict.fromkeys(names, LOOK), columns)
         assert inside(figure)
         boxes = [text.get_window_extent(renderer(figure)) for text in figure.texts]
         assert len(boxes) == number

@@ -104,7 +104,7 @@ def test_families_of_controls_are_known_by_their_methods_not_by_a_name():
 
 
 def test_what_is_scored_on_few_images_is_not_ranked_and_that_is_the_reason():
-    few = made_up().assign_attrs(fewest=8)
+    few = made_up().assign_attrs(min_count=8)
     few["rank"].loc[{"classifier": "robust"}] = np.nan
     why = "no method is ranked on both: that takes 8 or more images, or grids, with a score"
     assert set(cells(few).values()) == {heat.Cell("", 0, False, why)}

@@ -13,13 +13,13 @@ import xarray as xr
 import yaml
 import zarr
 
-from atlas.report import order
+from atlas.report import sorting
 from atlas.report.charts.theme import SMALL, breadth
 from atlas.report.charts.tradeoff import LINE, box, free
-from atlas.report.sections import costs, enough
+from atlas.report.sections import costs, sample_size
 from atlas.report.sections.costs import Costly
 from atlas.study import params
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from stages import aggregate, report
 from tests.support import made_up, reported
 from tests.support.reported import CONTRAST, beyond, find, housed, look, visit
@@ -73,7 +73,7 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     given = yaml.safe_load((alone / "params.yaml").read_text())
     del given["classifiers"]["vanilla"], given["metrics"]["faithfulness"]
     given["report"]["title"] = "<Alone> & well"
-    given["aggregate"] |= {"weights": "metrics", "fewest": 2}
+    given["aggregate"] |= {"weights": "metrics", "min_count": 2}
     for family in made_up.METHODS:
         grids = params.path(alone, "scores", "robust", family) / "grid_pointing_game"
         zarr.open_array(grids / "score", mode="r+")[:, 4:] = float("nan")
@@ -211,10 +211,10 @@ def test_results_of_other_names_are_not_reported(study, tmp_path, section, name,
     given = yaml.safe_load((other / "params.yaml").read_text())
     del given[section][name]
     (other / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
-    with pytest.raises(Problem, match=rf"made for other {kind}s than params\.yaml's; run stages\.aggregate"):
+    with pytest.raises(UserError, match=rf"made for other {kind}s than params\.yaml's; run stages\.aggregate"):
         report.main(other)
     shutil.rmtree(other / "data/results/agreement.zarr")
-    with pytest.raises(Problem, match=r"agreement\.zarr: cannot be read"):
+    with pytest.raises(UserError, match=r"agreement\.zarr: cannot be read"):
         report.main(other)
 
 
@@ -344,7 +344,7 @@ def test_why_no_number_is_enough_is_told(study):
         other = precision.copy(deep=True)
         for name, value in {"enough": np.nan, **numbers}.items():
             other[name].loc[at] = value
-        (rows,) = (one["rows"] for one in enough.enough(other, summary) if one["classifier"] == "robust")
+        (rows,) = (one["rows"] for one in sample_size.enough(other, summary) if one["classifier"] == "robust")
         (row,) = (row for row in rows if row["metric"] == "deletion")
         return row
 
@@ -358,27 +358,27 @@ def test_why_no_number_is_enough_is_told(study):
     none = {"spread": np.nan, "spread_count": 0, "width_count": 0, "units": 0}
     assert told(**none)["reason"] == "it ranks no method but controls"
     summary["rank"].loc[at] = np.nan
-    assert told(**none)["reason"] == "it ranks nobody: no method is before another"
+    assert told(**none)["reason"] == "it ranks no method: no method is before another"
     summary["rank_count"].loc[at] = 0
     for number, words in ((24, "at most 24 images have"), (1, "at most 1 image has"), (0, "no image has")):
         summary["count"].loc[at] = number
-        assert told(**none)["reason"] == f"it ranks nobody: {words} a score"
+        assert told(**none)["reason"] == f"it ranks no method: {words} a score"
         assert told(**none)["units"] == number
 
 
 def test_metrics_that_rank_nobody_are_told_with_the_number_of_their_scores(study):
     summary = opened(study, "summary")
-    assert order.unranked(summary) == {}
+    assert sorting.unranked(summary) == {}
     for metric in ("deletion", "grid_pointing_game"):
         summary["rank"].loc[{"classifier": "robust", "metric": metric}] = np.nan
     tied = dict.fromkeys(("deletion", "grid_pointing_game"), "no method is before another")
-    assert order.unranked(summary) == {"robust": tied}
+    assert sorting.unranked(summary) == {"robust": tied}
     for metric in tied:
         summary["rank_count"].loc[{"classifier": "robust", "metric": metric}] = 0
     told = {"deletion": "at most 24 images have a score", "grid_pointing_game": "at most 24 tiles have a score"}
-    assert order.unranked(summary) == {"robust": told}
+    assert sorting.unranked(summary) == {"robust": told}
     summary["asked"].loc[{"classifier": "robust", "metric": "deletion"}] = 0
-    assert list(order.unranked(summary)["robust"]) == ["grid_pointing_game"]
+    assert list(sorting.unranked(summary)["robust"]) == ["grid_pointing_game"]
 
 
 @pytest.mark.parametrize("column", [0, 1])

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from atlas.report import papers
-from atlas.report.order import ranking_metrics, shared
+from atlas.report.sorting import ranking_metrics, shared
 from atlas.study.schema import signatures
 from stages import aggregate
 from tests.support import made_up
@@ -167,7 +167,7 @@ def test_too_few_scores_are_told(summary):
     at = {"classifier": "robust", "metric": "deletion", "method": "rise"}
     few["count"].loc[at] = 3
     few["rank"].loc[at] = np.nan
-    made = papers.tables(few.assign_attrs(fewest=10))
+    made = papers.tables(few.assign_attrs(min_count=10))
     line = next(line for line in made["robust/deletion.md"].splitlines() if "`rise`" in line)
     alike = str(few["letters"].sel(at).values)
     assert line.endswith(f"<sup>a</sup> | 3 of 24 | n/a<sup>a</sup> | {alike} |")

@@ -14,7 +14,7 @@ import yaml
 from atlas.cache.stores import group_at
 from atlas.report import template
 from atlas.report.images import pictures
-from atlas.report.sections import inputs, refused, words
+from atlas.report.sections import inputs, refused, summary_text
 from atlas.study import params
 from atlas.study.schema import signatures
 from stages import aggregate, report
@@ -68,7 +68,7 @@ def study(tmp_path_factory) -> Iterator[Path]:
 def adopted(folder: Path) -> None:
     """Make the classifiers such as others have trained, without grids and without an attack to be judged by."""
     given = yaml.safe_load((folder / "params.yaml").read_text())
-    given["judge"] = None
+    given["robustness_eval"] = None
     given["report"] |= {"pixels": 224, "images": 2}
     for name, entry in given["classifiers"].items():
         del entry["train"]
@@ -232,11 +232,11 @@ def test_few_images_are_said_to_be_few_beside_the_answer(text):
 
     def told(reached: int) -> list[str]:
         rows = [{"ranks": True}] * 3
-        return words.few([{"reached": reached, "rows": [*rows, {"ranks": True}]}, {"reached": 0, "rows": rows}])
+        return summary_text.few([{"reached": reached, "rows": [*rows, {"ranks": True}]}, {"reached": 0, "rows": rows}])
 
     assert told(3)[0].startswith("Only 3 of the 7 rankings are by enough")
     assert told(1)[0].startswith("Only 1 of the 7 rankings is by enough")
-    assert told(4) == words.few([{"reached": 0, "rows": [{"ranks": False}]}]) == []
+    assert told(4) == summary_text.few([{"reached": 0, "rows": [{"ranks": False}]}]) == []
 
 
 # In a browser

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from atlas.inputs.calls import attributions
-from atlas.inputs.explain import Explain
-from atlas.inputs.sparsify import sparsify
+from atlas.inputs.explain import Explainer
+from atlas.inputs.top_k import top_k
 from atlas.report.certification import protocol, published
 from atlas.study import params
 from atlas.study.schema.settings import Entry
@@ -70,8 +70,8 @@ def test_settings_that_leave_the_order_of_maps_alone_are_not_named(family, funct
         options = {"channels": own["channels"], "reverse": None}
         set_to = {name: value for name, value in own.items() if name != "channels"} | at
         entries.append(Entry("methods", family, "one", function, set_to, options))
-        maps = Explain(entries[-1:], images, "float32", attributions).by("one")(*asked)
-        tops.append(sparsify(maps, levels=[50], form="strict")[0])
+        maps = Explainer(entries[-1:], images, "float32", attributions).by("one")(*asked)
+        tops.append(top_k(maps, levels=[50], form="strict")[0])
     # Where they are alike equal scores may be parted by rounding.
     assert (float((tops[0] != tops[1]).float().mean()) < 0.01) == alike
     assert (protocol.unlike_settings(entries[1], theirs, "resnet18") == []) == alike

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from atlas.report.sections import words
+from atlas.report.sections import summary_text
 from atlas.results.plots import write
 from atlas.statistics.costs import cost_table
 from atlas.statistics.rankings.overall import lacking, orders
@@ -46,7 +46,7 @@ def test_a_ranking_that_others_have_is_lacked_and_a_controls_is_not(summary):
     assert lacking(alone)["overall_rank_lacking"].values.tolist() == [0, 0, 0, 1, 0]
 
 
-def test_who_lacks_most_rankings_is_not_on_the_front_and_beats_nobody(summary):
+def test_who_lacks_most_rankings_is_not_on_the_front_and_beats_no_other(summary):
     passes = xr.Dataset({kind: ("method", [1.0] * 5) for kind in ("forward", "backward", "head")}, {"method": METHODS})
     assert cost_table({"one": passes}, {}, summary, [])["front"].values.tolist() == [[0, 0, 0, 1, 0], [0] * 5]
     summary["mean_rank_mostly"].loc[{"method": "part"}] = 0
@@ -54,31 +54,31 @@ def test_who_lacks_most_rankings_is_not_on_the_front_and_beats_nobody(summary):
 
 
 def test_only_a_method_that_has_most_rankings_leads(summary):
-    first, other = words._leader(summary)
+    first, other = summary_text._leader(summary)
     assert first == (
         "first has the best mean rank: 1.2 of 5 methods over 4 rankings by 2 metrics on 2 classifiers "
         "(95% interval 1.1 to 1.4)."
     )
     assert other == "No other method’s interval overlaps with its own."
-    assert words.partly(summary) == ["part (1 of 4 rankings)"]
+    assert summary_text.partly(summary) == ["part (1 of 4 rankings)"]
 
 
 def test_a_method_that_lacks_a_ranking_or_two_leads_all_the_same(summary):
     assert summary["overall_rank_mostly"].values.tolist() == [1, 1, 1, 0, 1]
     summary["overall_rank_lacking"].loc[{"method": "first"}] = 4
-    assert words._leader(summary)[0].startswith("first has the best mean rank: 1.2 of 5 methods over 4 rankings")
+    assert summary_text._leader(summary)[0].startswith("first has the best mean rank: 1.2 of 5 methods over 4 rankings")
     summary["overall_rank_mostly"].loc[{"method": "first"}] = 0
-    assert words._leader(summary)[0].startswith("second has the best mean rank")
+    assert summary_text._leader(summary)[0].startswith("second has the best mean rank")
 
 
 def test_it_is_told_how_much_the_order_depends_on_what_counts_the_same(summary):
-    assert words._weights(summary) == [
+    assert summary_text._weights(summary) == [
         "In a mean rank all families of metrics count the same; if single metrics did, its order would agree with this "
         "one with a Kendall τ of 1.0 and first would come first."
     ]
     ranks = summary["overall_rank"].values
     turned = summary.assign(overall_rank_otherwise=("method", 6 - ranks))
-    said = words._weights(turned.assign(orders(turned)).assign_attrs(weights="metrics"))
+    said = summary_text._weights(turned.assign(orders(turned)).assign_attrs(weights="metrics"))
     assert said[0].startswith("In a mean rank all single metrics count the same; if families of metrics did,")
     assert said[0].endswith("a Kendall τ of −1.0 and null would come first.")
 
@@ -86,7 +86,7 @@ def test_it_is_told_how_much_the_order_depends_on_what_counts_the_same(summary):
 def test_where_all_methods_lack_most_rankings_none_leads(summary):
     summary["overall_rank_lacking"] = summary["overall_rank_metrics"] + 4
     summary["overall_rank_mostly"] = 0 * summary["overall_rank_mostly"]
-    assert words._leader(summary) == [
+    assert summary_text._leader(summary) == [
         "No method has half of the 6 rankings, so that none can be said to lead. part has the best mean rank: 1.0 over "
         "1 of them (95% interval 0.8 to 1.2)."
     ]
@@ -94,13 +94,13 @@ def test_where_all_methods_lack_most_rankings_none_leads(summary):
 
 def test_intervals_overlap_and_nothing_follows_from_it(summary):
     summary["overall_rank_high"].loc[{"method": "first"}] = 2.1
-    assert words._leader(summary)[1] == "The interval of second overlaps with its own."
+    assert summary_text._leader(summary)[1] == "The interval of second overlaps with its own."
     summary["overall_rank_high"].loc[{"method": "first"}] = 3.3
-    assert words._leader(summary)[1] == "The intervals of second and third overlap with its own."
+    assert summary_text._leader(summary)[1] == "The intervals of second and third overlap with its own."
 
 
 def test_places_are_shared_and_who_lacks_rankings_has_none(summary):
-    lines = [line.split(" | ") for line in words.leaderboard(summary).splitlines()[2:]]
+    lines = [line.split(" | ") for line in summary_text.leaderboard(summary).splitlines()[2:]]
     assert [(line[0], line[1], line[4]) for line in lines] == [
         ("| ", "`part`", "1 of 4"),
         ("| 1", "`first`", "4"),
@@ -109,7 +109,7 @@ def test_places_are_shared_and_who_lacks_rankings_has_none(summary):
         ("| 4", "`null`", "4"),
     ]
     summary["overall_rank"].loc[{"method": "second"}] = summary["overall_rank"].sel({"method": "first"}) * (1 + 1e-15)
-    lines = [line.split(" | ") for line in words.leaderboard(summary).splitlines()[2:]]
+    lines = [line.split(" | ") for line in summary_text.leaderboard(summary).splitlines()[2:]]
     assert [line[0] for line in lines] == ["| ", "| 1", "| 1", "| 3", "| 4"]
 
 
@@ -117,7 +117,7 @@ def test_a_difference_of_mean_ranks_is_told_where_there_is_one_at_all(summary):
     numbers = {"friedman_p": [0.003, 0.2], "friedman_metrics": [30, 1], "friedman_methods": [12, 13]}
     numbers["critical_difference"] = [3.14, 2.0]
     table = summary.assign({name: ("classifier", values) for name, values in numbers.items()})
-    assert words.omnibus(table) == [
+    assert summary_text.omnibus(table) == [
         "On one the ranks of the 12 methods, controls left out, that each of 30 metrics ranks differ by more than "
         "chance (Friedman’s test, "
         "p = 0.0030); two of their mean ranks over these metrics, ties at the average of their ranks, differ where "
@@ -132,7 +132,7 @@ def test_agreement_below_zero_has_a_minus(summary):
     tau = np.array([[[1.0, -0.25], [-0.25, 1.0]]])
     dims = ("classifier", "metric", "metric_other")
     agreement = xr.Dataset({"kendall": (dims, tau), "kendall_classifiers_mean_off_diagonal": ("metric", [-0.5, -0.5])})
-    assert words._agreement(agreement) == [
+    assert summary_text._agreement(agreement) == [
         "Two metrics order the methods alike with a Kendall τ of −0.25 on average (−0.25 to −0.25).",
         "Two classifiers order them alike with a τ of −0.50 on average over metrics.",
     ]

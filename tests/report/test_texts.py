@@ -11,8 +11,8 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
-from atlas.report.charts import bands, dots, theme
-from atlas.report.images import sheet
+from atlas.report.charts import curve_plot, dot_plot, theme
+from atlas.report.images import image_sheet
 from atlas.report.images.gallery import Shown
 from atlas.study import params
 from stages import aggregate, report
@@ -122,10 +122,10 @@ def test_names_of_any_length_leave_room_for_what_they_name(text):
     names = [name for name in re.findall(">([^<]+)</text>", chart) if name.startswith("method_")]
     assert {name[-1] for name in names} == set("abc")
     assert all("…" in name and theme.breadth(name, theme.TEXT) <= theme.LONGEST for name in names)
-    line = bands.Line(LONG, *np.tile([0.2, 0.4, 0.3], (3, 1)))
-    frame = bands.Frame(np.array([0, 0.5, 1]), [], "x", "", 0, 1)
-    drawn = bands.chart(frame, [line, line._replace(name=f"{LONG}b")], [], "long", "alt")
-    assert float(re.search(r'viewBox="0 0 ([\d.]+)', drawn)[1]) / 72 == pytest.approx(bands.WIDTH)
+    line = curve_plot.Line(LONG, *np.tile([0.2, 0.4, 0.3], (3, 1)))
+    frame = curve_plot.Frame(np.array([0, 0.5, 1]), [], "x", "", 0, 1)
+    drawn = curve_plot.chart(frame, [line, line._replace(name=f"{LONG}b")], [], "long", "alt")
+    assert float(re.search(r'viewBox="0 0 ([\d.]+)', drawn)[1]) / 72 == pytest.approx(curve_plot.WIDTH)
     assert theme.shortened("short", theme.TEXT, 2) == "short"
     cut = theme.shortened(LONG, theme.TEXT, 2)
     assert theme.breadth(cut, theme.TEXT) <= 2
@@ -136,7 +136,7 @@ def test_powers_of_ten_on_an_axis_are_no_mathematics_either():
     with theme.style("powers"):
         axes = Figure().add_subplot()
         axes.plot([1e-3, 10.0], [0, 1])
-        dots.scale(axes, np.array([1e-3, 10.0]))
+        dot_plot.scale(axes, np.array([1e-3, 10.0]))
         told = theme.ticks(axes.xaxis)
     assert {"10⁻³", "10⁰", "10¹"} <= set(told)
     assert not any("$" in one for one in told)
@@ -144,7 +144,7 @@ def test_powers_of_ten_on_an_axis_are_no_mathematics_either():
 
 def test_a_sheet_of_maps_bears_a_strange_class_and_long_names():
     shown = Shown("y" * 80, STRANGE, np.zeros((3, 8, 8), np.uint8), {LONG: np.eye(8)})
-    assert sheet.png(sheet.figure(shown, [LONG, "x" * 80], set(), None)).startswith(b"\x89PNG")
+    assert image_sheet.png(image_sheet.figure(shown, [LONG, "x" * 80], set(), None)).startswith(b"\x89PNG")
 
 
 def test_long_names_do_not_break_the_page(browser, study):  # noqa: F811

@@ -11,8 +11,8 @@ import xarray as xr
 
 from atlas.cache.stores import array, begin, group_at
 from atlas.share import open_maps, open_results
+from atlas.study.errors import UserError
 from atlas.study.params import path
-from atlas.study.problem import Problem
 from tests.support.forked import call
 from tests.support.study import environment, files, run, tiny, write
 
@@ -40,16 +40,16 @@ def test_results_open_labelled(baseline):
 
 
 def test_names_that_are_not_there(baseline):
-    with pytest.raises(Problem, match="names no method 'gradcamm'; it names: gradient"):
+    with pytest.raises(UserError, match="names no method 'gradcamm'; it names: gradient"):
         open_maps("resnet_vanilla", "gradcamm", study=baseline)
-    with pytest.raises(Problem, match="names no classifier 'vgg'; it names: resnet_vanilla"):
+    with pytest.raises(UserError, match="names no classifier 'vgg'; it names: resnet_vanilla"):
         open_maps("vgg", "gradient", study=baseline)
 
 
 def test_maps_that_are_not_here(baseline, tmp_path):
     shutil.copy(baseline / "params.yaml", tmp_path)
     told = f"is not here: `atlas pull --study {tmp_path}` brings it .*, `atlas reproduce --study {tmp_path}` makes it"
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         open_maps("resnet_vanilla", "gradient", study=tmp_path)
 
 
@@ -60,7 +60,7 @@ def test_what_is_advised_are_commands(baseline, tmp_path, monkeypatch):
 
     shutil.copy(baseline / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Problem) as raised:
+    with pytest.raises(UserError) as raised:
         open_results()
     for command in re.findall("`atlas ([^`]*)`", str(raised.value)):
         assert CliRunner().invoke(app, [*command.split(), "--help"]).exit_code == 0

@@ -1,4 +1,5 @@
-"""Studies without grids, boxes, masks, background images, or a judge; methods on some of the images alone."""
+"""Studies without grids, boxes, masks, background images, or an attack to evaluate by; methods on some of the images
+alone."""
 
 import json
 import shutil
@@ -12,13 +13,13 @@ from safetensors.torch import save_file
 
 from atlas.networks.residual import small_resnet
 from atlas.share import open_maps
+from atlas.study.errors import UserError
 from atlas.study.params import load
-from atlas.study.problem import Problem
 from stages import aggregate, attribute, certify, collect, correlate, cost, predict, score, select, tile
 from tests.support.study import GRIDS, IMAGES, tiny, write
 
 C = "resnet_vanilla"
-VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "first": 3, "rest": 40, "images": 4, "grids": 1}
+VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "n0": 3, "n": 40, "images": 4, "grids": 1}
 TEST = {"smoothings": ["noise"], "level": 30, "tau": [0.75], "alpha": 0.05, "correction": "none"}
 
 
@@ -31,7 +32,7 @@ def settings() -> dict:
     params["metrics"]["certified"] = {"abstained": TEST, "certified_localization": TEST}
     params["metrics"]["certified_grid"] = {"grid_abstained": TEST}
     params["metrics"]["segmentation"] = {"mae": {}}
-    params["judge"] = None
+    params["robustness_eval"] = None
     return params
 
 
@@ -91,7 +92,7 @@ def test_without_grids_all_that_needs_none_is_made(house):
     assert np.isfinite(summary["mean"].sel(metric="deletion")).all()
     assert (house / "data/maps" / C / "gradient/gradient.zarr/images").is_dir()
     assert not (house / "data/maps" / C / "gradient/gradient.zarr/grids").exists()
-    with pytest.raises(Problem, match=rf"classifiers\.{C}\.grids is null: there are no maps of grids"):
+    with pytest.raises(UserError, match=rf"classifiers\.{C}\.grids is null: there are no maps of grids"):
         open_maps(C, "gradient", on="grids", study=house)
     for family in params["methods"]:
         score.main(house, C, family)
@@ -130,7 +131,9 @@ def test_without_boxes_and_masks_what_asks_for_them_is_refused_once(house):
 
 def test_a_rule_on_boxes_that_nobody_knows(house):
     without_boxes(house)
-    with pytest.raises(Problem, match="images: boxes_exactly = 1, but the dataset shapes has neither boxes nor masks"):
+    with pytest.raises(
+        UserError, match="images: boxes_exactly = 1, but the dataset shapes has neither boxes nor masks"
+    ):
         select.main(house, C)
 
 
@@ -165,7 +168,7 @@ def test_a_method_on_more_images_than_there_are(house):
     write(house, params)
     select.main(house, C)
     tile.main(house, C)
-    with pytest.raises(Problem, match=r"methods.control.uniform: count = 13: there are 12 images; expected at most"):
+    with pytest.raises(UserError, match=r"methods.control.uniform: count = 13: there are 12 images; expected at most"):
         attribute.main(house, C, "control")
 
 
@@ -176,7 +179,7 @@ def test_sections_that_may_be_left_out(tmp_path):
         del params["classifiers"][C][section]
     write(tmp_path, params)
     found = load(tmp_path)
-    assert (found["certify"], found["judge"]) == ({}, None)
+    assert (found["certify"], found["robustness_eval"]) == ({}, None)
     assert found["classifiers"][C]["grids"] is found["classifiers"][C]["preprocess"] is None
     assert found["classifiers"][C]["images"] == {
         "boxes_exactly": None, "box_area_at_most": 1.0, "correct_by": [], "confidence_at_least": 0.0, "count": None,
@@ -190,5 +193,7 @@ def test_a_classifier_of_another_dataset_cannot_say_which_images_are_right(tmp_p
     params["classifiers"]["other"] = {**params["classifiers"][C], "dataset": "others"}
     params["classifiers"][C]["images"] = {"correct_by": ["other"]}
     write(tmp_path, params)
-    with pytest.raises(Problem, match="correct_by names 'other', which is of the dataset others; expected classifiers"):
+    with pytest.raises(
+        UserError, match="correct_by names 'other', which is of the dataset others; expected classifiers"
+    ):
         load(tmp_path)

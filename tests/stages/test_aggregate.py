@@ -19,7 +19,7 @@ from atlas.results import parquet
 from atlas.statistics import labels
 from atlas.statistics.intervals import means
 from atlas.study import params
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from stages import aggregate
 from tests.support import labelled, made_up
 from tests.support.reported import housed
@@ -58,7 +58,7 @@ def change(study: Path, **sections: dict) -> None:
 
 
 def placed(ranks: xr.DataArray, last: int) -> xr.DataArray:
-    """Give the places that ranks by method and metric are, ties at the average, from 1 to the last of so many."""
+    """Return the places that ranks by method and metric are, ties at the average, from 1 to the last of so many."""
     table = ranks.transpose("method", "metric").to_pandas()
     places = (table.rank() - 1) * (last - 1) / (table.notna().sum() - 1) + 1
     coords = {"method": ranks["method"].values, "metric": ranks["metric"].values}
@@ -260,7 +260,7 @@ def test_families_of_metrics_rank_methods_by_the_mean_over_their_metrics(study):
 
 
 def paired(study: Path, metric: str, classifier: str = "robust") -> pd.DataFrame:
-    """Give scores by unit and method, those of a grid averaged."""
+    """Return scores by unit and method, those of a grid averaged."""
     listed = [name for names in made_up.METHODS.values() for name in names]
     columns = {}
     for name in listed:
@@ -300,7 +300,7 @@ def test_methods_are_compared_in_pairs_image_by_image(study, metric, better):
 
 
 def scored(study: Path, metric: str, classifier: str = "robust") -> dict[str, np.ndarray]:
-    """Give scores by unit and part, of each method that has some."""
+    """Return scores by unit and part, of each method that has some."""
     listed = [name for names in made_up.METHODS.values() for name in names]
     served = [name for name in listed if name not in made_up.EXCLUDED.get(metric, [])]
     found = {name: stored(study, classifier, metric, name).values.astype(float) for name in served}
@@ -327,7 +327,7 @@ def test_differences_of_means_are_paired_and_have_intervals(study, metric):
 
 
 def test_means_over_too_few_images_count_nowhere(copy):
-    change(copy, aggregate={"resamples": 200, "level": 0.95, "weights": "families", "fewest": 11})
+    change(copy, aggregate={"resamples": 200, "level": 0.95, "weights": "families", "min_count": 11})
     aggregate.main(copy)
     few, many = {"metric": "max_sensitivity"}, {"metric": "sparseness"}
     assert opened(copy, "summary")["mean"].sel(few).notnull().any()
@@ -354,7 +354,7 @@ def test_intervals_say_by_which_papers_they_are(study):
 
 
 def test_the_mean_rank_counts_metrics_the_same_where_that_is_asked_for(study, copy):
-    change(copy, aggregate={"resamples": 200, "level": 0.95, "weights": "metrics", "fewest": 1})
+    change(copy, aggregate={"resamples": 200, "level": 0.95, "weights": "metrics", "min_count": 1})
     aggregate.main(copy)
     before, after = opened(study, "summary").load(), opened(copy, "summary").load()
     for name in ("mean_rank", "overall_rank"):
@@ -514,7 +514,7 @@ def test_classifiers_are_side_by_side_in_the_results(study):
 def test_a_missing_card_is_named(copy):
     path = params.path(copy, "classifiers", "robust") / "card.json"
     path.unlink()
-    with pytest.raises(Problem, match=r"robust.card\.json: cannot be read .*; run stages\.prepare again"):
+    with pytest.raises(UserError, match=r"robust.card\.json: cannot be read .*; run stages\.prepare again"):
         aggregate.main(copy)
 
 
@@ -590,11 +590,11 @@ def test_costs_of_others_or_none_are_not_taken(copy, kind):
     names = zarr.open_group(path / f"{kind}s", mode="r+")[kind]
     names[0] = "another"
     with pytest.raises(
-        Problem, match=rf"robust\.zarr: made for other {kind}s than params\.yaml's; run stages\.cost again"
+        UserError, match=rf"robust\.zarr: made for other {kind}s than params\.yaml's; run stages\.cost again"
     ):
         aggregate.main(copy)
     shutil.rmtree(path)
-    with pytest.raises(Problem, match=r"robust\.zarr: cannot be read .* run stages\.cost again"):
+    with pytest.raises(UserError, match=r"robust\.zarr: cannot be read .* run stages\.cost again"):
         aggregate.main(copy)
 
 
@@ -676,7 +676,7 @@ def test_methods_are_taken_from_params_and_never_from_a_listing(copy):
 def test_a_missing_store_is_named(copy):
     path = params.path(copy, "scores", "robust", "cam")
     shutil.rmtree(path)
-    with pytest.raises(Problem, match=r"robust/cam\.zarr: no scores of .* run stages\.score again"):
+    with pytest.raises(UserError, match=r"robust/cam\.zarr: no scores of .* run stages\.score again"):
         aggregate.main(copy)
 
 
@@ -684,7 +684,7 @@ def test_an_infinite_score_is_no_score(copy):
     import zarr
 
     zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "score", mode="r+")[0, 0] = np.inf
-    with pytest.raises(Problem, match=r"cam\.zarr: sparseness holds an infinite score"):
+    with pytest.raises(UserError, match=r"cam\.zarr: sparseness holds an infinite score"):
         aggregate.main(copy)
 
 
@@ -692,20 +692,20 @@ def test_families_scored_on_other_images_are_not_joined(copy):
     import zarr
 
     zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "image", mode="r+")[0] = "other"
-    with pytest.raises(Problem, match="robust: sparseness: families were scored on different rows"):
+    with pytest.raises(UserError, match="robust: sparseness: families were scored on different rows"):
         aggregate.main(copy)
 
 
 def test_senseless_settings_are_refused(copy):
-    change(copy, aggregate={"resamples": 200, "level": 95.0, "weights": "families", "fewest": 1})
-    with pytest.raises(Problem, match=r"aggregate: 'level' = 95\.0: expected more than 0 and less than 1"):
+    change(copy, aggregate={"resamples": 200, "level": 95.0, "weights": "families", "min_count": 1})
+    with pytest.raises(UserError, match=r"aggregate: 'level' = 95\.0: expected more than 0 and less than 1"):
         aggregate.main(copy)
 
 
 def test_weights_that_there_are_not_are_refused(copy):
-    change(copy, aggregate={"resamples": 200, "level": 0.95, "weights": "normal", "fewest": 1})
+    change(copy, aggregate={"resamples": 200, "level": 0.95, "weights": "normal", "min_count": 1})
     with pytest.raises(
-        Problem, match=r"params\.yaml: aggregate: 'weights' = 'normal': expected Literal\['families', 'metrics'\]"
+        UserError, match=r"params\.yaml: aggregate: 'weights' = 'normal': expected Literal\['families', 'metrics'\]"
     ):
         aggregate.main(copy)
 
@@ -713,6 +713,6 @@ def test_weights_that_there_are_not_are_refused(copy):
 def test_a_failed_run_leaves_the_last_results(copy):
     before = digests(copy / "data" / "results")
     shutil.rmtree(params.path(copy, "similarity", "robust"))
-    with pytest.raises(Problem, match=r"run stages\.correlate again"):
+    with pytest.raises(UserError, match=r"run stages\.correlate again"):
         aggregate.main(copy)
     assert digests(copy / "data" / "results") == before

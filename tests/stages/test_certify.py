@@ -5,9 +5,9 @@ import pytest
 import zarr
 
 from atlas.cache import keys
-from atlas.inputs import evidence, explain, voting
+from atlas.inputs import explain, row_inputs, voting
+from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import load
-from atlas.study.problem import Problem, Unsupported
 from stages import attribute, certify, score, select, tile
 from tests.support.cells import C, last_line, study
 from tests.support.study import tiny, write
@@ -23,10 +23,10 @@ def given(**changes):
     """The tiny study with one family and metrics of votes, its smoothing changed."""
     params = tiny()
     params["methods"] = {FAMILY: params["methods"][FAMILY]}
-    smoothing = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "first": 2, "rest": 30}
+    smoothing = {"form": "strict", "sigma": 0.15, "levels": [50, 30, 10], "n0": 2, "n": 30}
     smoothing |= {"images": 4, "grids": 1, "tile": None, "methods": ["gradient", "input_x_gradient"]}
     params["certify"] = {"noise_15": {**smoothing, **changes}}
-    test = TEST if params["certify"]["noise_15"]["rest"] >= smoothing["rest"] else FEW
+    test = TEST if params["certify"]["noise_15"]["n"] >= smoothing["n"] else FEW
     params["metrics"] = {
         "localization": {"pointing_game": {"tolerance": 4}},
         "certified": {"certified_important": test},
@@ -87,7 +87,7 @@ def test_tiles_of_a_grid_share_its_noise(selected, monkeypatch):
     drawn = []
     noised = voting.noised
     monkeypatch.setattr(voting, "noised", lambda *args: drawn.append(noised(*args)) or drawn[-1])
-    visit(selected, given(images=0, grids=1, first=1, rest=1))
+    visit(selected, given(images=0, grids=1, n0=1, n=1))
     copies = np.concatenate([one.numpy() for one in drawn])
     assert (copies[0] == copies[2]).all()
     assert (copies[1] == copies[3]).all()
@@ -95,7 +95,7 @@ def test_tiles_of_a_grid_share_its_noise(selected, monkeypatch):
 
 
 def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
-    seen = evidence.images(selected, C, 0)
+    seen = row_inputs.images(selected, C, 0)
     few = np.random.default_rng(0).integers(256, size=(103, 3, 16, 16), dtype=np.uint8)
     ids = [f"image_{i:03}" for i in range(103)]
     many = seen._replace(
@@ -107,8 +107,8 @@ def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
         arrays={"targets": np.arange(103) % 8},
         pictures=[keys.digest(one.tobytes()) for one in few],
     )
-    monkeypatch.setattr(evidence, "images", lambda *_: many)
-    params = given(images=103, grids=0, first=1, rest=2, methods=["gradient"])
+    monkeypatch.setattr(row_inputs, "images", lambda *_: many)
+    params = given(images=103, grids=0, n0=1, n=2, methods=["gradient"])
     params["engine"]["batch"] = 16
     by_shards = {}
     for shard_rows in (5, 25, 64):
@@ -133,8 +133,8 @@ def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
         arrays={"targets": (np.arange(103) % 8)[rows]},
         pictures=[many.pictures[row] for row in rows],
     )
-    monkeypatch.setattr(evidence, "images", lambda *_: alone)
-    assert visit(selected, {**params, "certify": given(images=3, grids=0, first=1, rest=2)["certify"]}) != {}
+    monkeypatch.setattr(row_inputs, "images", lambda *_: alone)
+    assert visit(selected, {**params, "certify": given(images=3, grids=0, n0=1, n=2)["certify"]}) != {}
     again = arrays(selected)
     for name in ("first", "rest", "tied", "key"):
         np.testing.assert_array_equal(again[name], found[name][rows])
@@ -177,7 +177,7 @@ def test_more_images_and_methods_take_the_votes_that_are_added(selected):
 
 @pytest.mark.parametrize(
     "change",
-    [{"sigma": 0.16}, {"levels": [50, 30]}, {"first": 3}, {"rest": 31}, {"form": "strict_rectified"}],
+    [{"sigma": 0.16}, {"levels": [50, 30]}, {"n0": 3}, {"n": 31}, {"form": "strict_rectified"}],
 )
 def test_whatever_the_votes_depend_on_takes_them_again(selected, change):
     visit(selected, given(grids=0))
@@ -290,14 +290,14 @@ def test_scores_stand_by_radius_and_level_and_one_tile_where_asked(selected):
 
 
 def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monkeypatch):
-    maps = explain.Explain._maps
+    maps = explain.Explainer._maps
 
     def refusing(self, bound, given, made):
         if bound.name == "gradient":
             raise Unsupported("cannot be differentiated")
         return maps(self, bound, given, made)
 
-    monkeypatch.setattr(explain.Explain, "_maps", refusing)
+    monkeypatch.setattr(explain.Explainer, "_maps", refusing)
     assert visit(selected, given(grids=0)) == {"input_x_gradient.zarr/noise_15/images": 4}
     group = zarr.open_group(selected / "data/votes" / C / FAMILY / "gradient.zarr/noise_15/images", mode="r")
     assert group.attrs["unsupported"] == "cannot be differentiated"
@@ -309,7 +309,7 @@ def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monk
 
 
 def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch):
-    maps = explain.Explain._maps
+    maps = explain.Explainer._maps
 
     def failing(self, bound, given, made):
         if bound.name == "gradient":
@@ -317,10 +317,10 @@ def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch
         return maps(self, bound, given, made)
 
     with monkeypatch.context() as broken:
-        broken.setattr(explain.Explain, "_maps", failing)
+        broken.setattr(explain.Explainer, "_maps", failing)
         told = r"certify@resnet_vanilla-gradient: the votes on these methods failed, those on all others are kept: "
         told += r"gradient \(noise_15\): ValueError: no map \(images test_\d+"
-        with pytest.raises(Problem, match=told):
+        with pytest.raises(UserError, match=told):
             visit(selected, given(grids=0))
     assert not (selected / "data/votes").exists()
     assert last_line(selected)["computed"] == {"input_x_gradient.zarr/noise_15/images": 4}
@@ -332,8 +332,8 @@ def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch
     ("change", "told"),
     [
         ({"sigma": 0.0}, "certify.noise_15: 'sigma' = 0.0: expected more than 0"),
-        ({"rest": 256}, "certify.noise_15: rest = 256: expected 1 to 255 noisy copies"),
-        ({"first": 0}, "certify.noise_15: first = 0: expected 1 to 255 noisy copies"),
+        ({"n": 256}, "certify.noise_15: n = 256: expected 1 to 255 noisy copies"),
+        ({"n0": 0}, "certify.noise_15: n0 = 0: expected 1 to 255 noisy copies"),
         ({"levels": [10, 30]}, r"certify.noise_15: levels = \[10, 30\]: expected falling whole percentages"),
         ({"levels": [100, 30]}, r"'levels' = \[100, 30\]: expected each at least 1 and at most 99"),
         ({"methods": ["grad"]}, "certify.noise_15: methods names grad, which is no method"),
@@ -342,7 +342,7 @@ def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch
 )
 def test_a_senseless_smoothing_is_refused(selected, change, told):
     write(selected, given(**change))
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         load(selected)
 
 
@@ -359,7 +359,7 @@ def test_a_metric_of_votes_names_what_there_is(selected, change, told):
     params = given()
     params["metrics"]["certified"]["certified_important"] = {**TEST, **change}
     write(selected, params)
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         load(selected)
 
 
@@ -367,7 +367,7 @@ def test_a_metric_of_maps_has_no_smoothing(selected):
     params = given()
     params["metrics"]["localization"]["pointing_game"]["smoothings"] = ["noise_15"]
     write(selected, params)
-    with pytest.raises(Problem, match="pointing_game: smoothings and level are of metrics of votes"):
+    with pytest.raises(UserError, match="pointing_game: smoothings and level are of metrics of votes"):
         load(selected)
 
 
@@ -386,9 +386,9 @@ def test_a_metric_of_maps_has_no_smoothing(selected):
     ],
 )
 def test_what_a_metric_of_votes_cannot_judge_is_told(selected, family, name, change, told):
-    params = given(first=1, rest=1)
+    params = given(n0=1, n=1)
     params["metrics"][family][name] = {**params["metrics"][family][name], **change}
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         scored(selected, params)
 
 
@@ -398,12 +398,12 @@ def test_votes_that_can_certify_nothing_are_told_where_the_size_of_images_is_kno
     params = given(grids=0)
     params["metrics"]["certified"]["certified_important"] = {**TEST, "tau": [0.75]}
     monkeypatch.setattr("atlas.study.params.side", lambda *_: None)
-    with pytest.raises(Problem, match=r"tau = 0\.75: on \w+ no pixel can be certified, not by all 30 votes .* 4096"):
+    with pytest.raises(UserError, match=r"tau = 0\.75: on \w+ no pixel can be certified, not by all 30 votes .* 4096"):
         scored(selected, params)
 
 
 def test_more_images_than_there_are_cannot_be_certified(selected):
-    with pytest.raises(Problem, match=r"certify\.noise_15\.images = 99: there are 12 images; expected at most that"):
+    with pytest.raises(UserError, match=r"certify\.noise_15\.images = 99: there are 12 images; expected at most that"):
         visit(selected, given(images=99))
 
 

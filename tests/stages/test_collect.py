@@ -10,9 +10,9 @@ import zarr
 
 from atlas.datasets.shared import stream
 from atlas.datasets.shared.source import Picture, Source
-from atlas.inputs.evidence import Evidence, digests
+from atlas.inputs.row_inputs import Inputs, digests
 from atlas.metrics.localization import pointing_game
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 from stages import collect
 from tests.support.study import files, tiny, write
@@ -109,7 +109,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("changes", "told"), WRONG.values(), ids=WRONG)
 def test_a_sample_that_is_not_as_the_contract_has_it(collected, tmp_path, changes, told):
-    with pytest.raises(Problem, match=rf"^dataset shapes: image photo_1: .*{told}") as problem:
+    with pytest.raises(UserError, match=rf"^dataset shapes: image photo_1: .*{told}") as problem:
         collected(sample(0), sample(1, **changes), sample(2))
     assert "\n" not in str(problem.value)
     assert not list((tmp_path / "data/datasets").iterdir())  # nothing half-written stays
@@ -117,33 +117,34 @@ def test_a_sample_that_is_not_as_the_contract_has_it(collected, tmp_path, change
 
 @pytest.mark.parametrize("name", ["", " ", "a\0", "a\nb", 3, None, b"cat"])
 def test_an_id_is_printable_text(collected, name):
-    with pytest.raises(Problem, match=r"dataset shapes: an image has the id .*; expected printable text"):
+    with pytest.raises(UserError, match=r"dataset shapes: an image has the id .*; expected printable text"):
         collected(sample(0), sample(1, id=name))
 
 
 def test_ids_are_unique(collected):
-    with pytest.raises(Problem, match="dataset shapes: two images have the id photo_0; expected an id of its own"):
+    with pytest.raises(UserError, match="dataset shapes: two images have the id photo_0; expected an id of its own"):
         collected(sample(0), sample(1), sample(0))
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 6), (1, 6, 8), (3, 6, 9)])
 def test_all_images_are_of_one_size(collected, shape):
     with pytest.raises(
-        Problem, match=r"image photo_1: pixels are .*; expected those of the dataset's first image, 3 × 6 × 8 \(`fit` "
+        UserError,
+        match=r"image photo_1: pixels are .*; expected those of the dataset's first image, 3 × 6 × 8 \(`fit` ",
     ):
         collected(sample(0), sample(1, image=np.ones(shape, "uint8"), mask=np.ones(shape[1:], bool)))
 
 
 def test_what_is_no_sample(collected):
-    with pytest.raises(Problem, match=r"dataset shapes: yields \('photo_0', .* expected a Picture"):
+    with pytest.raises(UserError, match=r"dataset shapes: yields \('photo_0', .* expected a Picture"):
         collected(tuple(sample(0)))
-    with pytest.raises(Problem, match=r"dataset shapes: its source has no image that can be used$"):
+    with pytest.raises(UserError, match=r"dataset shapes: its source has no image that can be used$"):
         collected()
 
 
 @pytest.mark.parametrize("classes", [("cat", "cat"), (), (1, 2), "cat", ("", "dog")])
 def test_classes_are_different_names(collected, classes):
-    with pytest.raises(Problem, match=r"dataset shapes: its classes (are|name) .*; expected"):
+    with pytest.raises(UserError, match=r"dataset shapes: its classes (are|name) .*; expected"):
         collected(sample(0), classes=classes)
 
 
@@ -162,7 +163,7 @@ def test_a_corrected_box_is_in_the_key_of_whoever_is_given_boxes():
 
     def key(boxes):
         given = {"boxes": np.array([boxes])}
-        one = Evidence("images", ("image",), (1,), {}, np.zeros((1, 3, *SIDE), "uint8"), np.arange(1), ["a"], given,
+        one = Inputs("images", ("image",), (1,), {}, np.zeros((1, 3, *SIDE), "uint8"), np.arange(1), ["a"], given,
                        np.zeros((1, 3, *SIDE), "uint8"), 0, [b""])  # fmt: skip
         return digests(one, ["boxes"])[0]
 
@@ -222,7 +223,7 @@ def test_labels_are_the_classes_where_there_are_none(collected):
     store = collected(*(sample(n, label=label) for n, label in enumerate(["10", 9, "b", "a", "10"])), classes=None)
     assert store.attrs["classes"] == ["9", "10", "a", "b"]
     assert store["label"][:].tolist() == [1, 0, 3, 2, 1]
-    with pytest.raises(Problem, match="image photo_0: label = ' '; expected a name, or a whole number"):
+    with pytest.raises(UserError, match="image photo_0: label = ' '; expected a name, or a whole number"):
         collected(sample(0, label=" "), classes=None)
 
 
@@ -234,7 +235,7 @@ def test_what_a_source_leaves_out_is_listed(collected, tmp_path):
     told = (
         r"^dataset shapes: its source has no image that can be used; left out: 1, the first photo_0 \(an empty file\)$"
     )
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         collected(sample(0, image=tmp_path / "empty.jpg"))
 
 
@@ -282,9 +283,9 @@ def test_the_store_is_the_same_for_any_number_of_threads(collected, monkeypatch,
 def test_a_fault_of_the_source_names_the_dataset(collected):
     def pictures():
         yield sample(0)
-        raise Problem("photos.csv, row 3: no")
+        raise UserError("photos.csv, row 3: no")
 
-    with pytest.raises(Problem, match=r"^dataset shapes: photos\.csv, row 3: no$"):
+    with pytest.raises(UserError, match=r"^dataset shapes: photos\.csv, row 3: no$"):
         collected(pictures=pictures())
 
 

@@ -7,8 +7,8 @@ import zarr
 
 from atlas.inputs import calls
 from atlas.model import loading
+from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import load
-from atlas.study.problem import Problem, Unsupported
 from stages import attribute, certify, cost, score, select, tile
 from tests.support.cells import C, last_line
 from tests.support.study import tiny, write
@@ -40,7 +40,7 @@ METRICS = {
     "certified": {"certified_important": TEST, "certified_deletion": {**TEST, "baseline": "mean"},
                   "certified_unimportant": {**TEST, "smoothings": ["clipped"]}},
 }  # fmt: skip
-VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "first": 3, "rest": 40, "images": 2, "grids": 0}
+VOTES = {"form": "strict", "sigma": 0.15, "levels": [50, 30], "n0": 3, "n": 40, "images": 2, "grids": 0}
 
 
 def settings() -> dict:
@@ -160,7 +160,7 @@ def test_a_score_that_is_undefined_is_not_what_a_cost_is_measured_on(study):
 
 
 def test_what_is_known_is_not_measured_again(study):
-    assert cost.due(study, C) == (16, 0)
+    assert cost.count_missing(study, C) == (16, 0)
     shutil.rmtree(study / "data/cost")
     cost.main(study, C)
     assert last_line(study)["rows_computed"] == 0
@@ -173,8 +173,8 @@ def test_another_setting_of_a_method_has_it_and_what_is_measured_on_it_measured_
     params["methods"]["path"]["integrated_gradients"]["steps"] = 4
     write(study, params)
     run(study, "path")
-    assert cost.due(study, C) == (16, 2)
-    cost.fill(study, C)
+    assert cost.count_missing(study, C) == (16, 2)
+    cost.compute_to_journal(study, C)
     assert last_line(study)["computed"] == {"methods": 1, "metrics": 1}
     assert set(last_line(study)["passes"]) == {"integrated_gradients", "grid_pointing_game (integrated_gradients)"}
     cost.main(study, C)
@@ -188,12 +188,12 @@ def test_another_setting_of_a_metric_has_it_alone_measured_again(study):
     params["metrics"]["faithfulness"]["deletion"]["pixels"] = 2048
     write(study, params)
     score.main(study, C, "gradient")
-    cost.fill(study, C)
+    cost.compute_to_journal(study, C)
     assert last_line(study)["passes"] == {"deletion (gradient)": of(3, explained=0)}
 
 
 def refusing(*names):
-    """Give a `find` whose functions of these names cannot serve."""
+    """Return a `find` whose functions of these names cannot serve."""
     find = calls.find
 
     def refuses(*_, **__):
@@ -230,7 +230,7 @@ def test_what_raises_is_named_and_loses_no_other_costs(study, monkeypatch, funct
 
     monkeypatch.setattr(calls, "find", lambda *asked: broken if asked[2] == function else find(*asked))
     with pytest.raises(
-        Problem, match=rf"these could not be measured, all other costs are kept: {told}: ValueError: of no use"
+        UserError, match=rf"these could not be measured, all other costs are kept: {told}: ValueError: of no use"
     ):
         cost.main(study, C)
     assert not (study / "data/cost").exists()
@@ -241,5 +241,5 @@ def test_what_raises_is_named_and_loses_no_other_costs(study, monkeypatch, funct
 
 def test_scores_that_are_not_there_are_named(study):
     shutil.rmtree(study / "data/scores" / C / "gradient.zarr/deletion")
-    with pytest.raises(Problem, match=r"gradient\.zarr/deletion: the scores of deletion cannot be read"):
+    with pytest.raises(UserError, match=r"gradient\.zarr/deletion: the scores of deletion cannot be read"):
         cost.main(study, C)

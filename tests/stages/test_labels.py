@@ -20,8 +20,8 @@ from atlas.report.images.gallery import Predicted
 from atlas.report.sections.inputs import predicted
 from atlas.report.template import environment
 from atlas.share import open_maps
+from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import find, load
-from atlas.study.problem import Problem, Unsupported
 from atlas.study.schema.signatures import signature
 from stages import attribute, collect, predict, prepare, score, select, tile
 from tests.support.every import EVERY
@@ -77,17 +77,17 @@ def test_every_method_explains_the_label_as_one_of_two_classes(bound):
     images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(6))
     found = []
     for classifier, target in ((of_several(), LABEL), (of_two(), 1)):
-        evidence = {
+        inputs = {
             "classifier": classifier,
             "images": images,
             "targets": torch.full((3,), target),
             "seeds": [11, 12, 13],
             "background": images.flip(0, 3),
         }
-        asked = signature("methods", bound.family, bound.function).evidence
+        asked = signature("methods", bound.family, bound.function).inputs
         try:
             method = find("methods", bound.family, bound.function)
-            found.append(method(*(evidence[name] for name in asked), **bound.settings))
+            found.append(method(*(inputs[name] for name in asked), **bound.settings))
         except Unsupported as reason:
             found.append(str(reason))
     if isinstance(found[0], str):
@@ -112,31 +112,31 @@ JUDGED = [
     (family, name)
     for family, names in FAMILIES.items()
     for name in names
-    if "classifier" in signature("metrics", family, name).evidence and name in SETTINGS and name not in APART
+    if "classifier" in signature("metrics", family, name).inputs and name in SETTINGS and name not in APART
 ]
 
 
 @pytest.mark.parametrize(("family", "name"), JUDGED, ids=[name for _, name in JUDGED])
 def test_every_metric_judges_the_label_as_one_of_two_classes(family, name):
-    evidence, found = make_evidence(12), []
+    inputs, found = make_evidence(12), []
     for classifier, target in ((of_several(), LABEL), (of_two(), 1)):
         targets = torch.full((12,), target)
-        given = {**evidence, "classifier": classifier, "targets": targets, "all_targets": targets}
+        given = {**inputs, "classifier": classifier, "targets": targets, "all_targets": targets}
         found.append(call(family, name, SETTINGS[name], given))
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4, equal_nan=True)
     assert not found[0].isnan().all()
 
 
 def test_no_class_is_that_of_an_image_of_several_labels():
-    evidence = {**make_evidence(12), "classifier": of_several()}
+    inputs = {**make_evidence(12), "classifier": of_several()}
     with pytest.raises(Unsupported, match=r"^its images may have several labels: whether two are of the same class"):
-        call("faithfulness_regions", "sufficiency", {"threshold": 0.6}, evidence)
+        call("faithfulness_regions", "sufficiency", {"threshold": 0.6}, inputs)
 
 
 def test_there_is_no_other_class_for_an_image_of_several_labels():
-    evidence = {**make_evidence(12), "classifier": of_several()}
+    inputs = {**make_evidence(12), "classifier": of_several()}
     with pytest.raises(Unsupported, match=r"another label may be one that the image has too$"):
-        call("randomization", "random_logit", SETTINGS.get("random_logit", {"similarity": "spearman"}), evidence)
+        call("randomization", "random_logit", SETTINGS.get("random_logit", {"similarity": "spearman"}), inputs)
 
 
 def test_accuracy_is_the_share_of_labels_that_are_found():
@@ -168,7 +168,7 @@ def test_sigmoids_come_last(monkeypatch):
     assert classifier.reading.several
     assert classifier.altered(lambda network: None).reading.several
     entry["output"] = ["sigmoids", "logits"]
-    with pytest.raises(Problem, match=r"^params\.yaml: network\.output = .*: expected 'sigmoids' last$"):
+    with pytest.raises(UserError, match=r"^params\.yaml: network\.output = .*: expected 'sigmoids' last$"):
         build(entry, classes=4, watch=building)
 
 
@@ -304,7 +304,7 @@ def test_what_needs_one_class_an_image_is_refused(study, changed, told):
         changed = {**changed, "train": tiny()["classifiers"]["resnet_vanilla"]["train"]}
     params["classifiers"]["net"].update(changed)
     write(study, params)
-    with pytest.raises(Problem, match=rf"^params\.yaml: classifiers\.{told}"):
+    with pytest.raises(UserError, match=rf"^params\.yaml: classifiers\.{told}"):
         load(study)
 
 
@@ -314,5 +314,5 @@ def test_a_picture_has_one_row_for_each_id(study):
     table = study / "data/raw/photos/labels.csv"
     table.write_text("\n".join(line.partition(",")[2] for line in table.read_text().splitlines()))
     write(study, params)
-    with pytest.raises(Problem, match=r"line 3: label = 'dog'; a row above says 'cat' of the same path"):
+    with pytest.raises(UserError, match=r"line 3: label = 'dog'; a row above says 'cat' of the same path"):
         collect.main(study, "photos")

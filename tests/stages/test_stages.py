@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from atlas.cache.rows import Rows
 from atlas.inputs import calls
-from atlas.inputs.evidence import tile_masks
+from atlas.inputs.row_inputs import tile_masks
 from atlas.networks.residual import small_resnet
+from atlas.study.errors import UserError
 from atlas.study.params import entry, load
-from atlas.study.problem import Problem
 from stages import attribute, correlate, predict, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
 from tests.support.study import ROOT, tiny, write
@@ -172,7 +172,7 @@ def test_the_target_may_be_the_prediction(study):
 
 def test_a_count_larger_than_what_the_rules_leave(study):
     change(study, count=1000)
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UserError) as problem:
         select.main(study, C)
     message = str(problem.value)
     assert message.startswith(
@@ -184,7 +184,7 @@ def test_a_count_larger_than_what_the_rules_leave(study):
 def test_a_classifier_that_is_none(study):
     change(study, correct_by=["resnet_vanila"])
     with pytest.raises(
-        Problem, match="correct_by names 'resnet_vanila', which is no classifier; known: resnet_vanilla"
+        UserError, match="correct_by names 'resnet_vanila', which is no classifier; known: resnet_vanilla"
     ):
         select.main(study, C)
 
@@ -227,7 +227,7 @@ def test_grids_that_cannot_be_filled(study):
     params = tiny()
     params["classifiers"][C]["grids"]["confidence_at_least"] = 0.999
     write(study, params)
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UserError) as problem:
         tile.main(study, C)
     message = str(problem.value)
     assert message.startswith(
@@ -244,7 +244,7 @@ def test_tiles_cover_the_grid_once():
 
 def test_a_missing_dataset(study):
     shutil.rmtree(study / "data/datasets")
-    with pytest.raises(Problem, match=r"data/datasets/shapes\.zarr: the dataset shapes cannot be read"):
+    with pytest.raises(UserError, match=r"data/datasets/shapes\.zarr: the dataset shapes cannot be read"):
         select.main(study, C)
 
 
@@ -252,7 +252,9 @@ def test_weights_of_another_network(study):
     params = tiny()
     params["classifiers"][C]["network"]["widths"] = [4, 4, 4]
     write(study, params)
-    with pytest.raises(Problem, match=r"weights\.safetensors: not the weights of classifiers\.resnet_vanilla\.network"):
+    with pytest.raises(
+        UserError, match=r"weights\.safetensors: not the weights of classifiers\.resnet_vanilla\.network"
+    ):
         predict.main(study, C)
 
 
@@ -263,7 +265,8 @@ def test_a_network_that_gives_nan_stops_its_cell_and_names_the_images(study):
     network.head[2].weight.data.fill_(float("nan"))
     save_file(network.state_dict(), study / "data/classifiers" / C / "weights.safetensors")
     with pytest.raises(
-        Problem, match=r"attribute@resnet_vanilla-gradient: .*: gradient: .*logits are not finite.*\(images test_\d+, "
+        UserError,
+        match=r"attribute@resnet_vanilla-gradient: .*: gradient: .*logits are not finite.*\(images test_\d+, ",
     ):
         attribute.main(study, C, "gradient")
     assert not (study / "data/maps").exists()
@@ -271,7 +274,7 @@ def test_a_network_that_gives_nan_stops_its_cell_and_names_the_images(study):
 
 def test_a_corrupt_store_of_maps_is_named(mapped):
     (mapped / "data/maps" / C / "control/center.zarr/images/digest/zarr.json").write_text("{")
-    with pytest.raises(Problem, match=r"control/center\.zarr/images/digest: cannot be read"):
+    with pytest.raises(UserError, match=r"control/center\.zarr/images/digest: cannot be read"):
         score.main(mapped, C, "control")
 
 
@@ -289,7 +292,7 @@ def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, to
 
     monkeypatch.setattr(calls, "find", broken)
     with pytest.raises(
-        Problem,
+        UserError,
         match=rf"these metrics failed, the rows of all others are kept: relevance_rank \(uniform\): ValueError: {told}",
     ):
         score.main(mapped, C, "control")
@@ -299,7 +302,7 @@ def test_a_metric_that_fails_loses_no_other_metrics_rows(mapped, monkeypatch, to
 
 
 def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypatch):
-    from atlas.study.problem import Unsupported
+    from atlas.study.errors import Unsupported
 
     find = calls.find
 
@@ -323,7 +326,7 @@ def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypa
 
 
 def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypatch):
-    from atlas.study.problem import Unsupported
+    from atlas.study.errors import Unsupported
 
     select.main(study, C)
     tile.main(study, C)
@@ -378,7 +381,7 @@ def flip(file) -> None:
 
 def test_a_flipped_byte_of_a_map_is_told_with_its_store(mapped):
     flip(mapped / "data/maps" / C / "control/center.zarr/images/attribution/c/0/0/0")
-    with pytest.raises(Problem, match=r"center\.zarr/images/attribution: cannot be read .*make it again"):
+    with pytest.raises(UserError, match=r"center\.zarr/images/attribution: cannot be read .*make it again"):
         score.main(mapped, C, "control")
 
 
@@ -396,7 +399,7 @@ def test_a_flipped_byte_is_told_with_its_array(mapped, store, array, verb):
     for file in place.glob("c/**/*"):
         if file.is_file():
             flip(file)
-    with pytest.raises(Problem, match=rf"{store}\.zarr/{array}: cannot be read .*make it again"):
+    with pytest.raises(UserError, match=rf"{store}\.zarr/{array}: cannot be read .*make it again"):
         verb.main(mapped, C)
 
 
@@ -404,7 +407,7 @@ def test_a_metric_on_more_images_than_there_are(mapped):
     params = tiny()
     params["metrics"]["localization"]["pointing_game"]["count"] = 13
     write(mapped, params)
-    with pytest.raises(Problem, match=r"pointing_game: count = 13: there are 12 images; expected at most that"):
+    with pytest.raises(UserError, match=r"pointing_game: count = 13: there are 12 images; expected at most that"):
         score.main(mapped, C, "control")
 
 
@@ -414,7 +417,7 @@ def test_correlation_refuses_maps_of_other_images(mapped):
     params["classifiers"][C]["images"]["count"] += 1
     write(mapped, params)
     select.main(mapped, C)
-    with pytest.raises(Problem, match=r"center\.zarr/images: has \d+ maps, \d+ are due; make it again"):
+    with pytest.raises(UserError, match=r"center\.zarr/images: has \d+ maps, \d+ are due; make it again"):
         correlate.main(mapped, C)
 
 

@@ -16,17 +16,17 @@ from atlas.statistics.tables import Judged, summary_table
 
 
 def intervals(scores: np.ndarray, *, level: float = 0.95, binary: bool = False):
-    """Give the interval of scores by unit, part and cell."""
+    """Return the interval of scores by unit, part and cell."""
     return means.intervals(*bootstrap.pool(scores), binary=binary, level=level)
 
 
 def p_values(scores: np.ndarray) -> np.ndarray:
-    """Give the p-values of means of 0."""
+    """Return the p-values of means of 0."""
     return means.mean_test(means.moments(*bootstrap.pool(scores)))
 
 
 def restated(units: list[np.ndarray], level: float) -> tuple[float, float, float]:
-    """Give the interval of the mean over units, each an array of its defined scores, and p, by solving for them."""
+    """Return the interval of the mean over units, each an array of its defined scores, and p, by solving for them."""
     number, mean = len(units), np.concatenate(units).mean()
     parts = np.mean([len(unit) for unit in units])
     away = np.array([(unit - mean).sum() for unit in units]) / parts
@@ -224,7 +224,7 @@ def test_methods_of_equal_means_are_told_apart_no_more_often_than_at_chance(numb
 
 
 def test_no_more_is_said_than_that_all_images_agree():
-    """Eight images of one sign come of coins once in 128 times: among many pairs they tell nobody apart."""
+    """Eight images of one sign come of coins once in 128 times: among many pairs they tell no two apart."""
     scores = np.stack([np.arange(8) * 1e-3 + 100, np.arange(8.0)], axis=-1)[:, None]
     assert compare_pairs(scores, binary=False, level=0.95).p[0, 1] == 2.0**-7
     scores = np.stack([np.ones(8), np.zeros(8)], axis=-1)[:, None]
@@ -271,7 +271,7 @@ def test_rank_intervals_hold_the_true_rank():
             bootstrap.draw(60, resamples=200, seed=1),
             better="higher",
             level=0.9,
-            fewest=1,
+            min_count=1,
         )
         held += (table.rank_low <= [1, 2, 3, 4, 5]) & (table.rank_high >= [1, 2, 3, 4, 5])
     assert (held / 200 >= 0.88).all()
@@ -283,7 +283,7 @@ def test_rank_intervals_of_equal_methods_hold_every_rank():
     width = []
     for _ in range(100):
         weights = bootstrap.draw(50, resamples=200, seed=1)
-        table, _ = summarize(rng.exponential(size=(50, 1, 4)), weights, better="lower", level=0.95, fewest=1)
+        table, _ = summarize(rng.exponential(size=(50, 1, 4)), weights, better="lower", level=0.95, min_count=1)
         width.append(table.rank_high - table.rank_low)
         assert (table.rank_low <= table.rank).all()
         assert (table.rank <= table.rank_high).all()
@@ -377,10 +377,10 @@ def ranked(*metrics: np.ndarray, families: str) -> xr.Dataset:
         scores = xr.DataArray(values, coords, ("method", "image"))
         attrs = {"better": "higher", "family": families[at]}
         judged.append(Judged("one", f"metric_{at}", attrs, scores, scores.notnull()))
-    return summary_table(judged, resamples=50, level=0.95, seed=0, fewest=5, weights="families")
+    return summary_table(judged, resamples=50, level=0.95, seed=0, min_count=5, weights="families")
 
 
-def test_a_metric_on_which_all_tie_ranks_nobody():
+def test_a_metric_on_which_all_tie_ranks_no_method():
     rng = np.random.default_rng(0)
     good = rng.normal(size=(3, 12)) + np.array([[9], [6], [3]])
     found = ranked(good, np.full((3, 12), 0.25), families="ab").sel(classifier="one")
@@ -449,7 +449,7 @@ def test_where_most_methods_have_one_score_no_number_of_images_is_enough(constan
     coords = {"method": ["a", "b", "c"], "image": [f"image_{number}" for number in range(40)]}
     scores = xr.DataArray(values, coords, ("method", "image"))
     judged = Judged("one", "hit", {"better": "higher", "family": "localization"}, scores, scores.notnull())
-    summary = summary_table([judged], resamples=50, level=0.95, seed=0, fewest=5, weights="families")
+    summary = summary_table([judged], resamples=50, level=0.95, seed=0, min_count=5, weights="families")
     summary = summary.assign_coords(control=("method", [False] * 3))
     found = precision.precision_table([judged], summary, level=0.95).sel(classifier="one", metric="hit")
     assert (float(found["width_now"]) == 0) is (constant == 2)
@@ -462,7 +462,7 @@ def test_it_is_told_from_how_many_images_on_intervals_of_skewed_scores_hold():
         coords = {"method": list("abcd"), "image": [f"image_{number}" for number in range(40)]}
         scores = xr.DataArray(values, coords, ("method", "image"))
         judged = Judged("one", "m", {"better": "higher", "family": "f"}, scores, scores.notnull())
-        summary = summary_table([judged], resamples=9, level=0.95, seed=0, fewest=5, weights="families")
+        summary = summary_table([judged], resamples=9, level=0.95, seed=0, min_count=5, weights="families")
         summary = summary.assign_coords(control=("method", [False] * 4))
         found = precision.precision_table([judged], summary, level=0.95).sel(classifier="one", metric="m")
         skewness = np.median(np.abs(scipy.stats.skew(values, axis=1, bias=False)))

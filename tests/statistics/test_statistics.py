@@ -79,7 +79,7 @@ def test_best_threshold_prefers_the_lowest_of_equals_and_bears_nothing_defined()
 
 
 def single(scores: np.ndarray) -> np.ndarray:
-    """Give image scores (image method) the part axis of a grid's tiles."""
+    """Return image scores (image method) the part axis of a grid's tiles."""
     return scores[:, None, :]
 
 
@@ -131,7 +131,7 @@ def test_a_constant_lead_is_certain_though_the_means_are_not():
         bootstrap.draw(30, resamples=300, seed=0),
         better="higher",
         level=0.95,
-        fewest=1,
+        min_count=1,
     )
     assert table.low[0] < table.high[1]
     np.testing.assert_array_equal([table.rank_low, table.rank_high], [[1, 2], [1, 2]])
@@ -147,7 +147,7 @@ def test_rank_intervals_cover_ties():
         bootstrap.draw(40, resamples=400, seed=0),
         better="higher",
         level=0.95,
-        fewest=1,
+        min_count=1,
     )
     np.testing.assert_array_equal(resampled[:, 0], resampled[:, 1])
     assert table.rank[0] == table.rank[1]
@@ -161,7 +161,7 @@ def test_rank_intervals_of_methods_that_are_always_tied_hold_both_of_their_ranks
     lead = np.random.default_rng(0).normal(size=(30, 1))
     scores = single(np.concatenate([lead, lead, lead - 1], axis=1))
     weights = bootstrap.draw(30, resamples=100, seed=0)
-    table, resampled = summarize(scores, weights, better="higher", level=0.95, fewest=1)
+    table, resampled = summarize(scores, weights, better="higher", level=0.95, min_count=1)
     np.testing.assert_array_equal(np.unique(resampled, axis=0), [[1.5, 1.5, 3]])
     np.testing.assert_array_equal([table.rank, table.rank_low, table.rank_high], [[1, 1, 3], [1, 1, 3], [2, 2, 3]])
 
@@ -169,7 +169,7 @@ def test_rank_intervals_of_methods_that_are_always_tied_hold_both_of_their_ranks
 def test_a_method_without_scores_is_unranked_and_takes_no_rank():
     nan = np.nan
     scores = single(np.array([[nan, 1.0, 2], [nan, 2, 3]]))
-    table, _ = summarize(scores, bootstrap.draw(2, resamples=50, seed=0), better="lower", level=0.95, fewest=1)
+    table, _ = summarize(scores, bootstrap.draw(2, resamples=50, seed=0), better="lower", level=0.95, min_count=1)
     np.testing.assert_array_equal(table.count, [0, 2, 2])
     np.testing.assert_array_equal(table.rank, [nan, 1, 2])
     assert np.isnan([table.mean[0], table.low[0], table.rank_low[0], table.rank_high[0]]).all()
@@ -396,10 +396,10 @@ def test_alpha_is_one_for_agreement_and_undefined_without_comparison():
         assert np.isnan(agreement.krippendorff(np.ones((2, 3)), scale=scale)[0])
 
 
-def test_a_mean_over_a_few_images_ranks_nobody():
+def test_a_mean_over_a_few_images_ranks_no_method():
     scores = np.array([[0.9, 0.1, 0.0], [np.nan, 0.2, 0.1], [np.nan, 0.3, 0.2]])
     weights = bootstrap.draw(3, resamples=50, seed=0)
-    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, fewest=2)
+    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, min_count=2)
     np.testing.assert_array_equal(table.rank, [np.nan, 1, 2])
     np.testing.assert_allclose(table.mean, [0.9, 0.2, 0.1])
     assert np.isnan(resampled[:, 0]).all()
@@ -411,7 +411,7 @@ def test_ranks_are_over_the_images_that_all_ranked_methods_have_scores_of():
     one = np.concatenate([easy, hard])
     scores = np.stack([one, np.concatenate([easy - 0.1, np.full(6, np.nan)]), one - 0.3, np.full(12, np.nan)], axis=1)
     weights = bootstrap.draw(12, resamples=50, seed=0)
-    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, fewest=5)
+    table, resampled = summarize(single(scores), weights, better="higher", level=0.95, min_count=5)
     assert table.mean[1] > table.mean[0]
     np.testing.assert_array_equal(table.count, [12, 6, 12, 0])
     np.testing.assert_array_equal(table.rank, [1, 2, 3, np.nan])
@@ -420,7 +420,7 @@ def test_ranks_are_over_the_images_that_all_ranked_methods_have_scores_of():
     np.testing.assert_array_equal(np.unique(resampled[~np.isnan(resampled[:, 0])][:, :3], axis=0), [[1, 2, 3]])
     # Where too few are shared, the method with the fewest scores is not ranked, and the others are by all of theirs.
     scores[0, 0] = np.nan
-    table, _ = summarize(single(scores), weights, better="higher", level=0.95, fewest=6)
+    table, _ = summarize(single(scores), weights, better="higher", level=0.95, min_count=6)
     np.testing.assert_array_equal(table.rank, [1, np.nan, 2, np.nan])
     np.testing.assert_array_equal(table.rank_count, [11, 0, 11, 0])
 
@@ -431,16 +431,16 @@ def test_tiles_that_a_method_lacks_are_left_out_of_ranks_alone():
     scores[:4, 1, 0] = -9
     scores[:4, 1, 1] = np.nan
     weights = bootstrap.draw(8, resamples=50, seed=0)
-    table, _ = summarize(scores, weights, better="higher", level=0.95, fewest=8)
+    table, _ = summarize(scores, weights, better="higher", level=0.95, min_count=8)
     assert table.mean[0] < table.mean[1]
     np.testing.assert_array_equal([table.rank, table.rank_count, table.count], [[1, 2], [12, 12], [16, 12]])
 
 
-def test_methods_that_share_no_image_rank_nobody():
+def test_methods_that_share_no_image_rank_no_method():
     scores = np.full((12, 2), np.nan)
     scores[:6, 0], scores[6:, 1] = 1, 2
     weights = bootstrap.draw(12, resamples=50, seed=0)
-    table, _ = summarize(single(scores), weights, better="higher", level=0.95, fewest=5)
+    table, _ = summarize(single(scores), weights, better="higher", level=0.95, min_count=5)
     np.testing.assert_array_equal([table.rank, table.rank_count], [[np.nan] * 2, [0, 0]])
 
 

@@ -13,12 +13,12 @@ import pytest
 import scipy.stats
 import yaml
 
+from atlas.study.errors import UserError
 from atlas.study.params import entries, load, network, path, settings
 from atlas.study.parsing import parsed
-from atlas.study.problem import Problem
 from atlas.study.schema import ranges, signatures
 from atlas.study.schema.signatures import attributes, signature
-from atlas.study.schema.smoothing import check_judging, radius, smoothings
+from atlas.study.schema.smoothing import check_judging, radius, read_smoothings
 
 STUDY = Path(__file__).parents[2]
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -31,7 +31,7 @@ def given():
 
 def told(tmp_path, given) -> str:
     (tmp_path / "params.yaml").write_text(yaml.dump(given, Dumper=DUMPER, sort_keys=False))
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UserError) as problem:
         load(tmp_path)
     return str(problem.value)
 
@@ -103,7 +103,7 @@ def test_a_missing_section(tmp_path, given):
     assert told(tmp_path, given).endswith("params.yaml: the section 'engine' is missing")
 
 
-@pytest.mark.parametrize("section", ["certify", "judge"])
+@pytest.mark.parametrize("section", ["certify", "robustness_eval"])
 def test_a_missing_section_that_may_say_nothing(tmp_path, given, section):
     del given[section]
     due = f"params.yaml: the section '{section}' is missing; write `{section}: null` where it is to say nothing"
@@ -141,25 +141,25 @@ def test_a_dataset_from_elsewhere(tmp_path, given, at):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(Problem, match=r"params\.yaml: there is no such file"):
+    with pytest.raises(UserError, match=r"params\.yaml: there is no such file"):
         load(tmp_path)
 
 
 def test_no_yaml(tmp_path):
     (tmp_path / "params.yaml").write_text("seed: [1\n")
-    with pytest.raises(Problem, match=r"params\.yaml: not YAML"):
+    with pytest.raises(UserError, match=r"params\.yaml: not YAML"):
         load(tmp_path)
 
 
 def test_a_verbs_settings(given):
     rules = {**given["classifiers"]["resnet_vanilla"]["images"], "cout": 3}
-    with pytest.raises(Problem, match=r"classifiers\.x\.images: unknown setting 'cout' = 3\. Accepted by eligible"):
+    with pytest.raises(UserError, match=r"classifiers\.x\.images: unknown setting 'cout' = 3\. Accepted by eligible"):
         settings("classifiers.x.images", rules, "stages/select", "eligible")
 
 
 def test_a_networks_settings(given):
     given["classifiers"]["resnet_vanilla"]["network"]["width"] = 3
-    with pytest.raises(Problem, match=r"classifiers\.resnet_vanilla\.network: unknown setting 'width' = 3"):
+    with pytest.raises(UserError, match=r"classifiers\.resnet_vanilla\.network: unknown setting 'width' = 3"):
         network(given, "resnet_vanilla")
 
 
@@ -174,7 +174,7 @@ def test_one_entry_may_name_another_function(given):
 
 def test_signatures_are_read_from_source():
     found = signature("methods", "noise", "smoothgrad")
-    assert found.evidence == ["classifier", "images", "targets", "seeds"]
+    assert found.inputs == ["classifier", "images", "targets", "seeds"]
     assert list(found.settings) == ["samples", "spread", "extent", "output", "sign"]
     assert found.settings["spread"] is float
     assert found.settings["extent"] == Literal["image", "batch"]
@@ -229,7 +229,7 @@ def test_a_misspelt_section_of_a_classifier(tmp_path, given):
     )
 
 
-def test_a_metric_on_no_image_and_one_that_excludes_nobody(tmp_path, given):
+def test_a_metric_on_no_image_and_one_that_excludes_no_method(tmp_path, given):
     given["metrics"]["faithfulness"]["deletion"]["count"] = 0
     assert "metrics.faithfulness.deletion: 'count' = 0: expected at least 1" in told(tmp_path, given)
     given["metrics"]["faithfulness"]["deletion"].update(count=3, exclude=["rize"])
@@ -272,7 +272,7 @@ def test_what_should_be_a_mapping(tmp_path, given, names, value):
         (("classifiers", "resnet_robust", "grids", "tiles_per_side"), 0, 1),
         (("methods", "noise", "smoothgrad", "samples"), 0, 1),
         (("methods", "noise", "gag_85", "percentile"), -1, 0),
-        (("aggregate", "fewest"), -1, 0),
+        (("aggregate", "min_count"), -1, 0),
     ],
 )
 def test_least_values(tmp_path, given, names, value, least):
@@ -301,7 +301,7 @@ DEFAULTS = yaml.safe_load((STUDY / "params.yaml").read_text())
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, True, 2**70, 1e300])
 def test_every_number_of_the_default_study_has_a_range(tmp_path, value):
     """Whatever number is replaced by what no setting takes, one line names the entry, the setting and what is due."""
-    takes_negative = {"unmoved"}
+    takes_negative = {"sanity_threshold"}
     for names in places(DEFAULTS):
         if value == -1 and names[-1] in takes_negative:
             continue
@@ -333,7 +333,11 @@ def test_every_number_of_the_default_study_has_a_range(tmp_path, value):
         (("datasets", "shapes", "side"), [0.5, 0.4], "'side' = [0.5, 0.4]: expected the least, then the greatest"),
         (("datasets", "shapes", "chroma"), 0.81, "'chroma' = 0.81: expected at least 0 and at most 0.8"),
         (("classifiers", "resnet_vanilla", "network", "widths"), [], "'widths' = []: expected a list of at least 1"),
-        (("classifiers", "resnet_robust", "train", "after"), 1.1, "'after' = 1.1: expected at least 0 and at most 1"),
+        (
+            ("classifiers", "resnet_robust", "train", "adversarial_start"),
+            1.1,
+            "'adversarial_start' = 1.1: expected at least 0 and at most 1",
+        ),
         (("classifiers", "resnet_robust", "train", "adversary", "step_size"), -1.0, "expected more than 0"),
         (("seed",), -1, "seed: 'seed' = -1: expected at least 0"),
         (("seed",), 2**63, "seed: 'seed' = 9223372036854775808: expected at most 9223372036854775807"),
@@ -417,10 +421,12 @@ def test_a_key_that_stands_twice(tmp_path):
     first, second = (number + 1 for number, line in enumerate(twice.splitlines()) if line.startswith("    gradcam: "))
     (tmp_path / "params.yaml").write_text(twice)
     told = f"the key 'gradcam' of methods.cam stands on line {first} and on line {second}; expected once"
-    with pytest.raises(Problem, match=rf"params\.yaml: {told}"):
+    with pytest.raises(UserError, match=rf"params\.yaml: {told}"):
         load(tmp_path)
     (tmp_path / "params.yaml").write_text(text + "\nseed: 1\n")
-    with pytest.raises(Problem, match=r"params\.yaml: the key 'seed' stands on line 2 and on line \d+; expected once"):
+    with pytest.raises(
+        UserError, match=r"params\.yaml: the key 'seed' stands on line 2 and on line \d+; expected once"
+    ):
         load(tmp_path)
 
 
@@ -446,14 +452,14 @@ def test_merges_and_anchors_are_as_they_always_are():
 )
 def test_what_is_no_study(tmp_path, content, shown):
     (tmp_path / "params.yaml").write_bytes(content)
-    with pytest.raises(Problem, match=rf"params\.yaml: ({shown})") as problem:
+    with pytest.raises(UserError, match=rf"params\.yaml: ({shown})") as problem:
         load(tmp_path)
     assert "\n" not in str(problem.value)
 
 
 def test_a_folder_in_place_of_params(tmp_path):
     (tmp_path / "params.yaml").mkdir()
-    with pytest.raises(Problem, match=r"params\.yaml: cannot be read \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"params\.yaml: cannot be read \(Is a directory\)"):
         load(tmp_path)
 
 
@@ -525,16 +531,16 @@ def test_what_a_metric_asks_for(tmp_path, given, monkeypatch, arguments, expecte
 )
 def test_shares_of_a_reversed_map(given, reverse, told):
     given["methods"]["control"]["center"]["reverse"] = reverse
-    with pytest.raises(Problem, match=told):
+    with pytest.raises(UserError, match=told):
         entries(given, "methods")
 
 
 def test_what_the_default_study_judges_is_enough_to_be_ranked(given):
-    fewest, classifier = given["aggregate"]["fewest"], given["classifiers"]["resnet_vanilla"]
+    fewest, classifier = given["aggregate"]["min_count"], given["classifiers"]["resnet_vanilla"]
     tiles = classifier["grids"]["tiles_per_side"] ** 2
     for listed in entries(given, "metrics").values():
         for metric in listed.values():
-            grids = "tiles" in signature("metrics", metric.family, metric.function).evidence
+            grids = "tiles" in signature("metrics", metric.family, metric.function).inputs
             kind, each = ("grids", tiles) if grids else ("images", 1)
             voted = [given["certify"][name][kind] for name in metric.options["smoothings"]]
             assert (metric.options["count"] or min([classifier[kind]["count"], *voted])) * each > fewest
@@ -553,12 +559,12 @@ CASE += "{} votes of certify.noise_15 (alpha = {}, correction {}, 4096 pixels); 
             0.05,
             "bonferroni",
             39,
-            "at least 40 copies (noise_15.rest), or tau of at most 0.748, or a higher alpha",
+            "at least 40 copies (noise_15.n), or tau of at most 0.748, or a higher alpha",
         ),
-        (0.75, 0.05, "holm", 39, "at least 40 copies (noise_15.rest), or tau of at most 0.748, or a higher alpha"),
-        (0.75, 0.05, "none", 10, "at least 11 copies (noise_15.rest), or tau of at most 0.741, or a higher alpha"),
+        (0.75, 0.05, "holm", 39, "at least 40 copies (noise_15.n), or tau of at most 0.748, or a higher alpha"),
+        (0.75, 0.05, "none", 10, "at least 11 copies (noise_15.n), or tau of at most 0.741, or a higher alpha"),
         (0.99, 0.05, "holm", 60, "tau of at most 0.828, or a higher alpha"),
-        (0.5, 0.05, "holm", 10, "at least 17 copies (noise_15.rest), or a higher alpha"),
+        (0.5, 0.05, "holm", 10, "at least 17 copies (noise_15.n), or a higher alpha"),
         (0.99, 1e-6, "holm", 10, "a higher alpha"),
     ],
 )
@@ -567,12 +573,12 @@ def test_votes_that_certify_nothing_even_if_they_agree(tmp_path, given, tau, alp
     test = {"smoothings": ["noise_15"], "tau": [tau, 0.6], "alpha": alpha, "correction": correction}
     given["metrics"]["certified"] = {"abstained": {**given["metrics"]["certified"]["abstained"], **test}}
     for one in given["certify"].values():
-        one["rest"] = rest
+        one["n"] = rest
     assert told(tmp_path, given) == CASE.format(tau, rest, alpha, correction, expected)
     assert fewest(tau, alpha / (1 if correction == "none" else 4096)) > rest
     if "copies" in expected:
         for one in given["certify"].values():
-            one["rest"] = int(expected.split()[2])
+            one["n"] = int(expected.split()[2])
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
         load(tmp_path)
 
@@ -594,7 +600,7 @@ def test_a_grid_has_the_pixels_of_its_tiles(tmp_path, given):
     """45 votes are enough for an image of 64 × 64 pixels, and for four, but not for nine."""
     del given["metrics"]["certified"]
     for one in given["certify"].values():
-        one["rest"] = 45
+        one["n"] = 45
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     load(tmp_path)
     given["classifiers"]["resnet_robust"]["grids"] = {
@@ -640,7 +646,7 @@ def test_what_the_paper_certifies_is_judged_at_its_radii():
         name: yaml.safe_load((folder / f"{name}.yaml").read_text())[name] for name in ("methods", "certify", "metrics")
     }
     names = {name for listed in said["methods"].values() for name in listed}
-    known = smoothings(said, names)
+    known = read_smoothings(said, names)
     for metric in (one for listed in entries(said, "metrics").values() for one in listed.values()):
         check_judging(metric, names, known)
     assert [radius(known[f"authors_{number}"].settings["sigma"], 0.75) for number in (15, 25, 33)] == pytest.approx(

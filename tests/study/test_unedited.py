@@ -10,7 +10,7 @@ import pytest
 
 from atlas.cache import stores
 from atlas.study import params
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,14 +37,14 @@ def test_an_output_is_put_in_place_where_nothing_was_edited(study):
 def test_params_edited_meanwhile_end_the_stage(study, old, new):
     file = study / "params.yaml"
     file.write_text(file.read_text().replace(old, new, 1))
-    with pytest.raises(Problem, match=r"params\.yaml was edited while this was running; no row is lost: run again"):
+    with pytest.raises(UserError, match=r"params\.yaml was edited while this was running; no row is lost: run again"):
         put(study)
     assert not (study / "data/out.zarr").exists()
 
 
 def test_params_that_went_end_the_stage(study):
     (study / "params.yaml").unlink()
-    with pytest.raises(Problem, match="was edited while this was running"):
+    with pytest.raises(UserError, match="was edited while this was running"):
         put(study)
 
 
@@ -54,7 +54,7 @@ def test_an_edit_that_keeps_size_and_time_is_seen(study):
     file.write_text(file.read_text().replace("seed: 0", "seed: 1", 1))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert os.stat(file).st_size == before.st_size
-    with pytest.raises(Problem, match="was edited while this was running"):
+    with pytest.raises(UserError, match="was edited while this was running"):
         put(study)
 
 
@@ -77,7 +77,7 @@ def project(folder: Path, text: str) -> Path:
     (folder / "stages").mkdir()
     for name in (
         "stages/__init__.py",
-        *(f"atlas/{one}.py" for one in ("__init__", "importing", "study/__init__", "study/problem", "study/unedited")),
+        *(f"atlas/{one}.py" for one in ("__init__", "importing", "study/__init__", "study/errors", "study/unedited")),
     ):
         (folder / name).write_text((ROOT / name).read_text())
     (folder / "stages/one.py").write_text(text)
@@ -130,13 +130,13 @@ EDITED = """
 from pathlib import Path
 from stages import one
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 file = Path("stages/one.py")
 file.write_text("VALUE = 2\\n")
 {reading}
 try:
     unedited.check()
-except Problem as problem:
+except UserError as problem:
     print(problem)
 """
 

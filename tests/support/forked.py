@@ -45,11 +45,11 @@ class Running(NamedTuple):
         os.kill(self.number, signal.SIGKILL)
 
     def ended(self) -> bool:
-        """Tell whether it has ended by itself or by a signal."""
+        """Return whether it has ended by itself or by a signal."""
         return self.server.poll()
 
     def wait(self, timeout: float | None = None) -> int:
-        """Give its exit status, the negative of a signal's number where one ended it.
+        """Return its exit status, the negative of a signal's number where one ended it.
 
         Raises:
             subprocess.TimeoutExpired: it did not end within the time, in seconds, and was killed.
@@ -92,7 +92,7 @@ def call(
 
 
 def _forked(words: list[str]) -> bool:
-    """Tell whether a command is run in a fork: those that start processes of their own for long are not."""
+    """Return whether a command is run in a fork: those that start processes of their own for long are not."""
     if words[0] in SCRIPTS:
         return words[1] not in ("reproduce", "serve")
     return words[0] == sys.executable and (words[1] in ("-m", "-c") or words[1].endswith(".py"))

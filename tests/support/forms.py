@@ -252,30 +252,30 @@ def write(house: Path) -> None:
 
 
 def main() -> None:
-    """Call every form on the same evidence; after each fault the evidence is made anew."""
+    """Call every form on the same inputs; after each fault the inputs are made anew."""
     import cv2  # noqa: F401 - what changes while it is first imported is no fault
     import torch
     from judging_forms import given, wrote
 
     from atlas.inputs import calls
-    from atlas.study.problem import Fault
+    from atlas.study.errors import Fault
     from atlas.study.schema.settings import Entry
 
     stderr, told = sys.stderr, {}
-    evidence, settings = given(), {"shares": [0.5, 0.7]}
+    inputs, settings = given(), {"shares": [0.5, 0.7]}
     for name in {**FAULTS, **SOUND, **RESULTS}:
         bound = Entry("metrics", name, "form", "form", settings, {})
         try:
-            calls.scores(bound, evidence, (6,))
+            calls.scores(bound, inputs, (6,))
             told[name] = ""
         except Fault as fault:
             told[name] = f"Fault: {fault}"
             calls.forget()
             import_module("atlas.metrics.recovery"), import_module("atlas.metrics.grid")
-            evidence, settings = given(), {"shares": [0.5, 0.7]}
+            inputs, settings = given(), {"shares": [0.5, 0.7]}
         except Exception as error:
             told[name] = f"{type(error).__name__}: {error}"
-        if after := wrote(evidence):
+        if after := wrote(inputs):
             told[name] += f" AND AFTERWARDS {after}"
         print(name, told[name][:150], file=stderr, flush=True)
     torch.set_num_threads(1)

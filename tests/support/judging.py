@@ -1,4 +1,4 @@
-"""Evidence, classifiers and slow restatements with which every metric is tested."""
+"""Inputs, classifiers and slow restatements with which every metric is tested."""
 
 import ast
 import inspect
@@ -33,7 +33,7 @@ PGD = {"epsilon": 2, "iterations": 3, "step": 1}
 
 TEST = {"tau": [0.5, 0.75], "alpha": 0.05, "correction": "bonferroni"}
 
-# For each metric: the settings of the comparison, and the evidence of one image as its slow restatement takes it.
+# For each metric: the settings of the comparison, and the inputs of one image as its slow restatement takes it.
 SLOW = {
     "pointing_game": ({"tolerance": 3}, ["maps", "boxes"]),
     "wsl": ({"thresholds": 100, "iou": 0.4}, ["maps", "boxes"]),
@@ -101,7 +101,7 @@ def entries():
 
 
 def network():
-    """Give a network whose logits are even on noise, so that a grey level changes some of its predictions."""
+    """Return a network whose logits are even on noise, so that a grey level changes some of its predictions."""
     torch.manual_seed(3)
     # The normalization leaves everything as it is: a module with parameters more.
     features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(8, eps=0.0).eval())
@@ -122,7 +122,7 @@ def counted(classifier):
 
 
 def linear(weights):
-    """Give a classifier whose first probability is sigmoid(Σ w · mean over channels of x)."""
+    """Return a classifier whose first probability is sigmoid(Σ w · mean over channels of x)."""
     height, width = weights.shape
     mix, head = nn.Conv2d(3, 1, 1, bias=False), nn.Linear(height * width, 2, bias=False)
     nn.init.constant_(mix.weight, 1 / 3)
@@ -154,7 +154,7 @@ def make_evidence(rows=64):
     targets = classifier.logits(images).argmax(dim=1)
     targets[::6] = (targets[::6] + 1) % 4
     classifier.passes.update(forward=0)
-    evidence = {
+    inputs = {
         "maps": maps,
         "images": images,
         "targets": targets,
@@ -166,8 +166,8 @@ def make_evidence(rows=64):
         "explain": explain,
         "votes": make_votes(count),
     }
-    evidence = take(evidence, list(range(rows)))
-    return evidence | {"positions": list(range(rows))} | {f"all_{name}": evidence[name] for name in WHOLE}
+    inputs = take(inputs, list(range(rows)))
+    return inputs | {"positions": list(range(rows))} | {f"all_{name}": inputs[name] for name in WHOLE}
 
 
 def make_votes(count):
@@ -184,7 +184,7 @@ def make_votes(count):
 
 
 def votes_of(votes, rows):
-    """Give some rows' votes."""
+    """Return some rows' votes."""
     return [one._replace(**{name: getattr(one, name)[rows] for name in ("first", "rest", "tied")}) for one in votes]
 
 
@@ -194,13 +194,13 @@ def explain(classifier, images, targets, seeds, alone=False):
     return torch.stack([one * 0 + 1 if seed % 7 == 0 else one for one, seed in zip(gradients, seeds, strict=True)])
 
 
-def call(family, function, settings, evidence):
+def call(family, function, settings, inputs):
     found = params.find("metrics", family, function)
-    return found(*(evidence[name] for name in inspect.signature(found).parameters if name in evidence), **settings)
+    return found(*(inputs[name] for name in inspect.signature(found).parameters if name in inputs), **settings)
 
 
-def take(evidence, rows):
-    """Give some rows' evidence; what is said of all rows stays."""
+def take(inputs, rows):
+    """Return some rows' inputs; what is said of all rows stays."""
 
     def of(name, value):
         if isinstance(value, Classifier) or name == "explain" or name.startswith("all_"):
@@ -209,17 +209,17 @@ def take(evidence, rows):
             return votes_of(value, rows)
         return [value[row] for row in rows] if isinstance(value, list) else value[rows]
 
-    return {name: of(name, value) for name, value in evidence.items()}
+    return {name: of(name, value) for name, value in inputs.items()}
 
 
-def assert_no_company(score, evidence):
+def assert_no_company(score, inputs):
     """Ask that rows score the same bits alone, in batches of 7, and in another order."""
-    together, count = score(evidence), len(evidence["maps"])
+    together, count = score(inputs), len(inputs["maps"])
     for rows in (1, 7):
-        parts = [score(take(evidence, list(range(at, min(at + rows, count))))) for at in range(0, count, rows)]
+        parts = [score(take(inputs, list(range(at, min(at + rows, count))))) for at in range(0, count, rows)]
         assert same(torch.cat(parts), together), f"in batches of {rows}"
     shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(1)).tolist()
-    assert same(score(take(evidence, shuffled)), together[shuffled]), "in another order"
+    assert same(score(take(inputs, shuffled)), together[shuffled]), "in another order"
 
 
 def same(one, other):

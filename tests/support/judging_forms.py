@@ -1,4 +1,4 @@
-"""Evidence for `forms`, and whether the process is as it was."""
+"""Inputs for `forms`, and whether the process is as it was."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from torch import nn
 
 from atlas.inputs.calls import attributions
 from atlas.inputs.certification import Votes
-from atlas.inputs.explain import Explain
+from atlas.inputs.explain import Explainer
 from atlas.model.classifier import Classifier
 from atlas.study.schema.settings import Entry
 
@@ -21,7 +21,7 @@ ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}
 
 
 def given() -> dict:
-    """Make evidence of six images; the same every time."""
+    """Make inputs of six images; the same every time."""
     draw = torch.Generator().manual_seed(0)
     maps, images = torch.randn(6, 16, 12, generator=draw), torch.rand(6, 3, 16, 12, generator=draw)
     with torch.random.fork_rng(devices=[]):
@@ -44,18 +44,18 @@ def given() -> dict:
         "masks": torch.rand(6, 16, 12, generator=draw) < 0.5,
         "votes": votes,
         "classifier": Classifier("x", nn.Sequential(parts), mean=[0.5] * 3, std=[0.2] * 3, engine=ENGINE),
-        "explain": Explain([gradient], images[:0], "float32", attributions).by("gradient"),
+        "explain": Explainer([gradient], images[:0], "float32", attributions).by("gradient"),
     }
 
 
-def wrote(evidence: dict) -> str:
-    """Say what is not as it is to be."""
+def wrote(inputs: dict) -> str:
+    """Return what is not as it is to be."""
     fresh, found = given(), []
     for name, value in fresh.items():
-        if isinstance(value, torch.Tensor) and not torch.equal(value, evidence[name]):
+        if isinstance(value, torch.Tensor) and not torch.equal(value, inputs[name]):
             found.append(name)
-    same = torch.equal(fresh["classifier"].logits(fresh["images"]), evidence["classifier"].logits(fresh["images"]))
-    cut = [one.features(fresh["images"], "features.block")[0] for one in (fresh["classifier"], evidence["classifier"])]
+    same = torch.equal(fresh["classifier"].logits(fresh["images"]), inputs["classifier"].logits(fresh["images"]))
+    cut = [one.features(fresh["images"], "features.block")[0] for one in (fresh["classifier"], inputs["classifier"])]
     found += [] if same and torch.equal(*cut) else ["classifier"]
     now = process()
     found += [name for name, value in BEFORE.items() if now[name] != value]

@@ -89,14 +89,20 @@ def settings() -> dict:
         "seed": 0,
         "engine": {"device": "cpu", "precision": "float32", "threads": 1, "batch": 32},
         "stores": {"dtype": "float32", "shard_rows": 64},
-        "judge": shipped["judge"],
+        "robustness_eval": shipped["robustness_eval"],
         "datasets": {"shapes": {"path": "here", "number": 100}},
         "classifiers": {name: {**like, "dataset": "shapes", "network": {"family": "residual"}} for name in CLASSIFIERS},
         "methods": {family: {name: {"channels": "sum"} for name in names} for family, names in METHODS.items()},
         "certify": {},
         "metrics": metrics,
-        "aggregate": {"resamples": 200, "level": 0.95, "weights": "families", "fewest": 1},
-        "report": {"title": "Made up", "question": "Which method is best?", "images": 3, "pixels": 96, "unmoved": 0.9},
+        "aggregate": {"resamples": 200, "level": 0.95, "weights": "families", "min_count": 1},
+        "report": {
+            "title": "Made up",
+            "question": "Which method is best?",
+            "images": 3,
+            "pixels": 96,
+            "sanity_threshold": 0.9,
+        },
     }
 
 

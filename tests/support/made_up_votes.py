@@ -57,7 +57,7 @@ def study(folder: Path) -> Path:
     """Write the made-up study, votes on its first images, and the scores of metrics that judge them."""
     made_up.study(folder)
     given = yaml.safe_load((folder / "params.yaml").read_text())
-    settings = {"form": "strict", "levels": LEVELS, "first": FIRST, "rest": REST, "images": IMAGES}
+    settings = {"form": "strict", "levels": LEVELS, "n0": FIRST, "n": REST, "images": IMAGES}
     given["certify"] = {
         name: {
             **settings,

@@ -41,7 +41,7 @@ def summary(
     same = {"role": "metric", "metric_family": "some", "metric_units": "1", "metric_long_name": "Some"}
     coords |= {name: ("metric", [value] * len(better)) for name, value in same.items()}
     variables = {name: (("classifier", "method", "metric"), values) for name, values in cells.items()}
-    return xr.Dataset(variables, coords, {"fewest": 1})
+    return xr.Dataset(variables, coords, {"min_count": 1})
 
 
 def printed() -> xr.Dataset:

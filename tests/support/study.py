@@ -25,9 +25,9 @@ if os.fork() == 0:
     sys.exit()
 theirs.close()
 commands._server = cache(lambda: ours)
-commands.quicken()
-hashes.quicken()
-lock.quicken()
+commands.patch()
+hashes.patch()
+lock.patch()
 from dvc.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -62,7 +62,7 @@ def tiny() -> dict:
     }
     params["metrics"]["faithfulness"]["deletion"] = {"pixels": 2048, "baseline": "black", "relative": False, "count": 8}
     params["certify"] = {}
-    params["aggregate"].update(resamples=20, fewest=1)
+    params["aggregate"].update(resamples=20, min_count=1)
     return params
 
 
@@ -79,7 +79,7 @@ def build(house: Path, params: dict) -> Path:
 
 
 def beside(house: Path, name: str) -> Path:
-    """Give a repository a study beside the root's, with the root's stages, and no settings yet."""
+    """Return a repository a study beside the root's, with the root's stages, and no settings yet."""
     study = house / "studies" / name
     study.mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", house / "Makefile")

@@ -1,4 +1,4 @@
-"""Tell what code of a user's own, or of a package, a network's entry names: what its classifier's key is to hold."""
+"""Find the code of a user's own, or of a package, that a network's entry names: its classifier's key holds it."""
 
 import ast
 import os
@@ -9,7 +9,7 @@ from typing import Any
 from atlas.cache.fingerprint import packages
 from atlas.cache.fingerprint.modules import is_project
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def placed(settings: dict[str, Any], study: Path) -> dict[str, Any]:
@@ -24,13 +24,13 @@ def placed(settings: dict[str, Any], study: Path) -> dict[str, Any]:
 
 
 def beside(file: Path) -> list[Path]:
-    """Give the folders where a network's file finds what it imports: its own; of a link, then that of its target."""
+    """Return the folders where a network's file finds what it imports: its own; of a link, then that of its target."""
     target = file.resolve().parent
     return [file.parent] if target == file.parent.resolve() else [file.parent, target]
 
 
 def files(settings: dict[str, Any]) -> list[Path]:
-    """Give the files that make a network: the one that is named and what it imports beside it, or those of a folder.
+    """Return the files that make a network: the one that is named and what it imports beside it, or those of a folder.
 
     Args:
         settings: Of the network, their paths in place.
@@ -42,7 +42,7 @@ def files(settings: dict[str, Any]) -> list[Path]:
 
 
 def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
-    """Give what a network depends on beside its settings and code of this project, by name.
+    """Return what a network depends on beside its settings and code of this project, by name.
 
     Returns:
         The bytes of files, in hexadecimal digits, by their path as the settings have it, each with the place where it
@@ -64,7 +64,7 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
         try:
             found.setdefault(name, []).append(f"{bases.index(base)} {unedited.read(file).hex()}")
         except OSError as error:
-            raise Problem(f"{file}: cannot be read ({error.strerror})") from None
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     asked = {name for file in own if file.suffix == ".py" for name in _outside(file, starts)}
     if call and not call.endswith(".py"):
         asked |= {call.partition(".")[0]}
@@ -75,7 +75,7 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
 
 
 def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = ()) -> list[Path]:
-    """Give the files of a folder and of those in it, links to folders followed but where they lead back."""
+    """Return the files of a folder and of those in it, links to folders followed but where they lead back."""
     full = folder.resolve()
     if full in above or not folder.is_dir():
         return []
@@ -87,7 +87,8 @@ def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = (
 
 
 def _with_imports(file: Path) -> list[Path]:
-    """Give a file and those beside it that it imports, and that these do; of a folder of modules all that is in it."""
+    """Return a file and those beside it that it imports, and that these do; of a folder of modules all that is in
+    it."""
     found, waiting, starts = set(), [file], beside(file)
     while waiting:
         at = waiting.pop()
@@ -98,7 +99,8 @@ def _with_imports(file: Path) -> list[Path]:
 
 
 def _modules(starts: list[Path], name: str) -> list[Path]:
-    """Give the files in some folders that an import of a name may take: a folder of modules needs no `__init__.py`."""
+    """Return the files in some folders that an import of a name may take: a folder of modules needs no
+    `__init__.py`."""
     found: list[Path] = []
     for start in starts:
         file = start / f"{name}.py"
@@ -109,7 +111,7 @@ def _modules(starts: list[Path], name: str) -> list[Path]:
 
 
 def stands(start: Path, name: str) -> bool:
-    """Say whether a folder has a module that is taken before any other: a file, or a folder with `__init__.py`."""
+    """Return whether a folder has a module that is taken before any other: a file, or a folder with `__init__.py`."""
     return any(one.is_file() for one in (start / f"{name}.py", start / name / "__init__.py"))
 
 
@@ -120,7 +122,7 @@ def _outside(file: Path, starts: list[Path]) -> set[str]:
 
 
 def _gives_way(starts: list[Path], name: str) -> bool:
-    """Say whether an installed package is taken instead of what lies in the folders: one without `__init__.py`."""
+    """Return whether an installed package is taken instead of what lies in the folders: one without `__init__.py`."""
     return not any(stands(start, name) for start in starts) and bool(packages.distributions(name))
 
 

@@ -1,4 +1,4 @@
-"""Tell whether what a module does can be read off its source: what it runs when imported, what it looks up by name."""
+"""Whether what a module does can be read off its source: what it runs when imported, what it looks up by name."""
 
 import ast
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ from atlas.cache.fingerprint.known import (
 
 
 def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
-    """Say what a module holds beyond imports, constants, functions and classes; empty where that is all.
+    """Return what a module holds beyond imports, constants, functions and classes; empty where that is all.
 
     Args:
         tree: Of the module, without docstrings.
@@ -36,7 +36,7 @@ def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
 
 
 def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
-    """Say how a definition looks code up by name, or changes its module; empty where it does neither.
+    """Return how a definition looks code up by name, or changes its module; empty where it does neither.
 
     Args:
         node: The definition.
@@ -91,7 +91,7 @@ def dotted(node: ast.expr, imports: dict[str, tuple[str, str]], defined: set[str
 
 
 def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
-    """Say what a statement does when its module is imported, beyond defining a name."""
+    """Return what a statement does when its module is imported, beyond defining a name."""
     if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
         return ""
     line = f"line {node.lineno}"
@@ -130,7 +130,7 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
 
 
 def _values(nodes: Iterable[ast.expr], imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
-    """Say what evaluating expressions does, beyond making a value."""
+    """Return what evaluating expressions does, beyond making a value."""
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
@@ -166,7 +166,7 @@ def _makes_a_value(call: ast.Call, imports: dict[str, tuple[str, str]], defined:
 
 
 def _calls_nothing(call: ast.Call, name: str, imports: dict[str, tuple[str, str]], defined: set[str]) -> bool:
-    """Say whether what a function that makes values calls in turn, if anything, makes values too."""
+    """Return whether what a function that makes values calls in turn, if anything, makes values too."""
     if name not in CALLING:
         return True
     named = {key.arg: key.value for key in call.keywords}
@@ -205,13 +205,13 @@ def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]])
 
 
 def _spelled(value: object) -> str:
-    """Give what looks code up by name where a text spells it, for getattr or an attrgetter."""
+    """Return what looks code up by name where a text spells it, for getattr or an attrgetter."""
     parts = value.split(".") if isinstance(value, str) else []
     return next((one for one in parts if one in LOOKUP_ATTRIBUTES and one.startswith("__")), "")
 
 
 def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:
-    """Say whether a statement defines a class of named fields, of which making one does nothing else."""
+    """Return whether a statement defines a class of named fields, of which making one does nothing else."""
     if not isinstance(node, ast.ClassDef) or node.decorator_list:
         return False
     if any(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for one in ast.walk(node)):
@@ -238,7 +238,7 @@ def _plain(tree: ast.Module, known: dict[str, tuple[str, str]]) -> set[str]:
 
 
 def _properties(node: ast.ClassDef, imports: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """Give the names of a class that stand for properties alone, as if they were imported."""
+    """Return the names of a class that stand for properties alone, as if they were imported."""
     found: dict[str, bool] = {}
     for one in node.body:
         made = isinstance(one, ast.FunctionDef) and [ast.unparse(decorator) for decorator in one.decorator_list]
@@ -253,14 +253,14 @@ def _properties(node: ast.ClassDef, imports: dict[str, tuple[str, str]]) -> dict
 
 
 def _imported(node: ast.stmt) -> list[str]:
-    """Give the names that a statement binds, if it is an import."""
+    """Return the names that a statement binds, if it is an import."""
     if not isinstance(node, ast.Import | ast.ImportFrom):
         return []
     return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
 
 
 def _never(test: ast.expr, imports: dict[str, tuple[str, str]]) -> bool:
-    """Say whether a condition is TYPE_CHECKING or that the module is a program: false where it is imported."""
+    """Return whether a condition is TYPE_CHECKING or that the module is a program: false where it is imported."""
     if dotted(test, imports, set()) == "typing.TYPE_CHECKING":
         return True
     return ast.unparse(test) == "__name__ == '__main__'"

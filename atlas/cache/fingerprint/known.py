@@ -53,7 +53,7 @@ DECORATORS = {
     "functools.lru_cache",
     "functools.total_ordering",
     "functools.wraps",
-    "atlas.model.memory.shared",
+    "atlas.model.batch_cache.shared",
     "torch.enable_grad",
     "torch.fx.wrap",
     "torch.inference_mode",

@@ -7,7 +7,7 @@ from sys import stdlib_module_names
 
 from atlas.cache.fingerprint.inert import bound
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.signatures import HOUSE
 
 PROJECT = ("atlas", "stages", "flows")
@@ -19,7 +19,7 @@ def text(module: str) -> str:
     try:
         return unedited.read(file(module)).decode()
     except OSError as error:
-        raise Problem(f"{file(module)}: cannot be read ({error.strerror}): code imports {module}") from None
+        raise UserError(f"{file(module)}: cannot be read ({error.strerror}): code imports {module}") from None
 
 
 def tree(module: str) -> ast.Module:
@@ -27,22 +27,22 @@ def tree(module: str) -> ast.Module:
     try:
         return ast.parse(text(module), str(file(module)))
     except SyntaxError as error:
-        raise Problem(f"{file(module)}: line {error.lineno}: {error.msg}") from None
+        raise UserError(f"{file(module)}: line {error.lineno}: {error.msg}") from None
 
 
 @cache
 def file(module: str) -> Path:
-    """Say in which file a module of this project stands."""
+    """Return in which file a module of this project stands."""
     parts = HOUSE.parent.joinpath(*module.split("."))
     return parts / "__init__.py" if parts.is_dir() else parts.with_suffix(".py")
 
 
 @cache
 def declared(module: str) -> list[Path]:
-    """Give the data files that a module says it reads: `FILES = ["palette.npy"]`, beside the module.
+    """Return the data files that a module says it reads: `FILES = ["palette.npy"]`, beside the module.
 
     Raises:
-        Problem: it is no literal list, or a file is not there, or lies outside of `atlas/`.
+        UserError: it is no literal list, or a file is not there, or lies outside of `atlas/`.
     """
     for node in tree(module).body:
         if "FILES" not in bound(node):
@@ -52,10 +52,10 @@ def declared(module: str) -> list[Path]:
             names = ast.literal_eval(node.value)  # type: ignore[attr-defined]
             found = [(file(module).parent / name).resolve() for name in names]
         except (ValueError, TypeError):
-            raise Problem(f"{where} = {ast.unparse(node.value)}: expected a literal list of file names") from None
+            raise UserError(f"{where} = {ast.unparse(node.value)}: expected a literal list of file names") from None
         for name, one in zip(names, found, strict=True):
             if not one.is_file() or HOUSE.resolve() not in one.parents:
-                raise Problem(f"{where} names '{name}': expected a file beside the module, in a folder of atlas/")
+                raise UserError(f"{where} names '{name}': expected a file beside the module, in a folder of atlas/")
         return found
     return []
 
@@ -81,7 +81,7 @@ def packages_of(modules: set[str]) -> set[str]:
 
 @cache
 def _imports_of(module: str, *, everywhere: bool) -> tuple[frozenset[str], frozenset[str]]:
-    """Give the project's modules, and the packages outside, that a module imports."""
+    """Return the project's modules, and the packages outside, that a module imports."""
     modules: set[str] = set()
     packages: set[str] = set()
     top = tree(module)
@@ -94,13 +94,13 @@ def _imports_of(module: str, *, everywhere: bool) -> tuple[frozenset[str], froze
 
 
 def imports_in(node: ast.AST, module: str) -> list[tuple[str, tuple[str, str]]]:
-    """Give the imports anywhere in a syntax tree, each with the name that it binds; several may bind one name."""
+    """Return the imports anywhere in a syntax tree, each with the name that it binds; several may bind one name."""
     inner = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
     return [pair for one in inner for pair in bindings(one, module).items()]
 
 
 def bindings(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, tuple[str, str]]:
-    """Give (module, name) by the name that an import binds; a module's own name is empty."""
+    """Return (module, name) by the name that an import binds; a module's own name is empty."""
     if isinstance(node, ast.Import):
         # `import a.b` binds a and imports a.b, `import a.b as c` binds a.b.
         return {alias.asname or alias.name: (alias.name, "") for alias in node.names} | {
@@ -115,12 +115,12 @@ def bindings(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, tuple[
 
 
 def is_project(imported: tuple[str, str]) -> bool:
-    """Say whether what is imported is of this project."""
+    """Return whether what is imported is of this project."""
     return imported[0].split(".")[0] in PROJECT
 
 
 def is_module(imported: tuple[str, str]) -> bool:
-    """Say whether what is imported is a module of this project, not a name of one."""
+    """Return whether what is imported is a module of this project, not a name of one."""
     origin, name = imported
     return is_project(imported) and (not name or file(f"{origin}.{name}").is_file())
 

@@ -1,4 +1,4 @@
-"""Tell the versions of installed packages, and of all that they require in turn."""
+"""Find the versions of installed packages, and of all that they require in turn."""
 
 import json
 from functools import cache
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 # Imported under another name than they are installed under. Any package may be looked up, which opens the files of all
 # that is installed; a process of a stage does not wait for that for these few (a test compares the two).
@@ -21,14 +21,14 @@ ANY = "*"  # instead of a package: all that are installed
 
 
 def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
-    """Give the version of each installed distribution that imported packages belong to or require, directly or not.
+    """Return the version of each installed distribution that imported packages belong to or require, directly or not.
 
     Requirements are read off what is installed: those that an environment marker or an extra leaves out are not in it.
     An import that is tried and fails is told as such. One that is installed from a folder in which it is edited has the
     digest of its code beside its version.
 
     Raises:
-        Problem: a package is there and belongs to nothing that is installed, so that nothing tells its edits.
+        UserError: a package is there and belongs to nothing that is installed, so that nothing tells its edits.
     """
     found: dict[str, str] = {}
     if ANY in packages:
@@ -36,7 +36,7 @@ def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
     for package in sorted(packages - {ANY}):
         own = distributions(package)
         if not own and find_spec(package) is not None:
-            raise Problem(
+            raise UserError(
                 f"code of a stage imports {package} ({find_spec(package).origin}), which belongs to no installed "
                 "package: no key would tell its edits; put it into a folder of atlas/, or install it"
             )
@@ -80,7 +80,7 @@ def _required(distribution: str) -> dict[str, str]:
 
 @cache
 def version(distribution: str) -> str:
-    """Give the version of an installed distribution, with the digest of its code where that can be edited.
+    """Return the version of an installed distribution, with the digest of its code where that can be edited.
 
     Raises:
         PackageNotFoundError: it is not installed.
@@ -99,7 +99,7 @@ def version(distribution: str) -> str:
 
 @cache
 def edited() -> tuple[str, ...]:
-    """Give the folders that packages are installed from and edited in: of their modules `version` has the digest."""
+    """Return the folders that packages are installed from and edited in: of their modules `version` has the digest."""
     found = set()
     for installed in metadata.distributions():
         origin = json.loads(installed.read_text("direct_url.json") or "{}")

@@ -77,7 +77,7 @@ def reach(*roots: tuple[str, str]) -> Reach:
     """Walk from (module, name) pairs to all code of this project that they reach.
 
     Raises:
-        Problem: a module or a declared file is not there.
+        UserError: a module or a declared file is not there.
     """
     return _reach(tuple(dict.fromkeys(roots)))
 
@@ -214,7 +214,7 @@ def _names(
 
 
 def _free(node: ast.stmt) -> set[str]:
-    """Give the names that a statement may take from its module, or from Python: no argument, local or attribute.
+    """Return the names that a statement may take from its module, or from Python: no argument, local or attribute.
 
     The body of a class takes a name from its module until it has bound it itself.
     """

@@ -50,7 +50,7 @@ UNSEEDED = "draws random numbers that no key holds ({}() without a seed): take t
 
 
 def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> list[str]:
-    """Say what a definition asks that no key can hold.
+    """Return what a definition asks that no key can hold.
 
     Args:
         node: The definition.
@@ -71,12 +71,12 @@ def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str
 
 @cache
 def _told(name: str) -> str:
-    """Say how a name is told, if at all."""
+    """Return how a name is told, if at all."""
     listed = ((known, told) for told, names in NAMES.items() for known in names.split())
     return next((told for known, told in listed if name == known or (known[-1] == "." and name.startswith(known))), "")
 
 
 def _says(given: ast.expr | ast.keyword) -> bool:
-    """Say whether an argument gives a seed: any that is not None."""
+    """Return whether an argument gives a seed: any that is not None."""
     value = given.value if isinstance(given, ast.keyword) else given
     return not (isinstance(value, ast.Constant) and value.value is None)

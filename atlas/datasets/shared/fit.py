@@ -19,7 +19,7 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 class Placement(NamedTuple):
-    """Say to what size a source of `height, width` is resized, and what of that is kept."""
+    """Return the size to which a source of `height, width` is resized, and what of that is kept."""
 
     source: tuple[int, int]
     resized: tuple[int, int]
@@ -63,7 +63,7 @@ def fitted(
 
 
 def placement(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> Placement:
-    """Say how a source comes to a size: its shorter side resized and its middle cropped, or both sides resized."""
+    """Return how a source comes to a size: its shorter side resized and its middle cropped, or both sides resized."""
     if resize is None:
         return Placement(source, size, 0, 0, size)
     # As torchvision: the longer side is rounded down, and the crop's corner to the nearest even number of two.
@@ -85,7 +85,7 @@ def _pixels(image: Image.Image | np.ndarray, at: Placement, interpolation: str) 
 
 
 def channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
-    """Give bytes `channel y x`."""
+    """Return bytes `channel y x`."""
     if isinstance(image, np.ndarray):
         return image
     values = np.asarray(image)

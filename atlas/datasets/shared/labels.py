@@ -6,18 +6,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def class_names(classes: str | None, folder: Path) -> list[str] | None:
-    """Give the names of classes in the order of their numbers.
+    """Return the names of classes in the order of their numbers.
 
     Args:
         classes: `imagenet`; or a file within the folder, one name a line; None where labels name themselves.
         folder: The place of the dataset's source, on which `collect` depends.
 
     Raises:
-        Problem: there is no such file, or it names no class.
+        UserError: there is no such file, or it names no class.
     """
     if classes is None:
         return None
@@ -27,34 +27,34 @@ def class_names(classes: str | None, folder: Path) -> list[str] | None:
     try:
         names = [line.strip() for line in unedited.read(file).decode("utf-8-sig").rstrip().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"classes: {file} cannot be read ({error}); expected 'imagenet' or a file of names") from None
+        raise UserError(f"classes: {file} cannot be read ({error}); expected 'imagenet' or a file of names") from None
     if not names:
-        raise Problem(f"classes: {file} has no name; expected one a line")
+        raise UserError(f"classes: {file} has no name; expected one a line")
     if "" in names:  # its number would be the next name's
-        raise Problem(f"classes: {file}, line {names.index('') + 1} is empty; expected a name on every line")
+        raise UserError(f"classes: {file}, line {names.index('') + 1} is empty; expected a name on every line")
     return names
 
 
 def imagenet() -> list[str]:
-    """Give the 1000 names of ImageNet's classes as torchvision has them; one that several have with its number.
+    """Return the 1000 names of ImageNet's classes as torchvision has them; one that several have with its number.
 
     They are read from torchvision's text: to import it takes seconds.
 
     Raises:
-        Problem: torchvision is not installed, or has them elsewhere.
+        UserError: torchvision is not installed, or has them elsewhere.
     """
     found = find_spec("torchvision")
     file = Path(found.origin if found and found.origin else "torchvision").parent / "models" / "_meta.py"
     try:
         tree = ast.parse(unedited.read(file))
     except OSError as error:
-        raise Problem(f"classes: imagenet: {file} cannot be read ({error.strerror}); is torchvision there?") from None
+        raise UserError(f"classes: imagenet: {file} cannot be read ({error.strerror}); is torchvision there?") from None
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_IMAGENET_CATEGORIES":
             names = ast.literal_eval(node.value)
             count = Counter(names)
             return [name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(names)]
-    raise Problem(f"classes: imagenet: {file} has no names of classes")
+    raise UserError(f"classes: imagenet: {file} has no names of classes")
 
 
 def numbered(label: str, classes: list[str] | None) -> str | int:
@@ -64,11 +64,11 @@ def numbered(label: str, classes: list[str] | None) -> str | int:
 
 
 def within(folder: Path, name: str) -> Path:
-    """Give a file of a folder by its name in it.
+    """Return a file of a folder by its name in it.
 
     Raises:
-        Problem: it lies elsewhere, where DVC sees no change of it.
+        UserError: it lies elsewhere, where DVC sees no change of it.
     """
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise Problem(f"{name!r} is not within {folder}; expected a file in it (a link will do)")
+        raise UserError(f"{name!r} is not within {folder}; expected a file in it (a link will do)")
     return folder / name

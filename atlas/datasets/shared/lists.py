@@ -17,28 +17,28 @@ from typing import Any, Literal
 import numpy as np
 
 from atlas.study import unedited
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 WNID = re.compile(r"n\d{8}")  # a class of ImageNet, as WordNet numbers it
 
 
-def fault(file: Path, line: int, given: object, due: str) -> Problem:
-    """Tell what is wrong in a line of a list."""
-    return Problem(f"{file}: line {line}: {given!r:.100}; expected {due}")
+def fault(file: Path, line: int, given: object, due: str) -> UserError:
+    """Return what is wrong in a line of a list."""
+    return UserError(f"{file}: line {line}: {given!r:.100}; expected {due}")
 
 
 def content(file: Path, holds: str) -> bytes:
     """Read a file that a dataset cannot do without.
 
     Raises:
-        Problem: it cannot be read; the message says what it is to hold.
+        UserError: it cannot be read; the message says what it is to hold.
     """
     try:
         return unedited.read(file)
     except FileNotFoundError:
-        raise Problem(f"{file}: there is no such file; expected {holds}") from None
+        raise UserError(f"{file}: there is no such file; expected {holds}") from None
     except OSError as error:
-        raise Problem(f"{file}: cannot be read ({error.strerror}); expected {holds}") from None
+        raise UserError(f"{file}: cannot be read ({error.strerror}); expected {holds}") from None
 
 
 def text(file: Path, holds: str) -> str:
@@ -46,7 +46,7 @@ def text(file: Path, holds: str) -> str:
     try:
         return content(file, holds).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Problem(f"{file}: byte {error.start} is no text in UTF-8; expected {holds}") from None
+        raise UserError(f"{file}: byte {error.start} is no text in UTF-8; expected {holds}") from None
 
 
 def lines(file: Path, holds: str) -> Iterator[tuple[int, str]]:
@@ -60,7 +60,7 @@ def records(file: Path, columns: int, holds: str) -> Iterator[tuple[int, list[st
     """Return the numbers and fields of the lines of a CSV file, its header first.
 
     Raises:
-        Problem: a line has fewer fields than `columns`.
+        UserError: a line has fewer fields than `columns`.
     """
     reader = csv.reader(StringIO(text(file, holds)))
     for row in reader:
@@ -75,7 +75,7 @@ def table(file: Path, columns: list[str], holds: str) -> Iterator[tuple[int, dic
     """Return the numbers and fields of the lines of a CSV file, by the names of its header.
 
     Raises:
-        Problem: a column is missing, or a line has fewer fields than the header.
+        UserError: a column is missing, or a line has fewer fields than the header.
     """
     found = records(file, 1, holds)
     line, header = next(found, (1, []))
@@ -93,12 +93,12 @@ def tree(file: Path, holds: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        Problem: it is none; the message names the line.
+        UserError: it is none; the message names the line.
     """
     try:
         return json.loads(text(file, holds))
     except ValueError as error:
-        raise Problem(f"{file}: {error}; expected JSON: {holds}") from None
+        raise UserError(f"{file}: {error}; expected JSON: {holds}") from None
 
 
 def files(folder: Path, holds: str, key: Literal["path", "name", "stem"]) -> dict[str, Path]:
@@ -110,17 +110,17 @@ def files(folder: Path, holds: str, key: Literal["path", "name", "stem"]) -> dic
         key: What they are called by: their `path` in the folder, their `name`, or its `stem`, which has no ending.
 
     Raises:
-        Problem: there is no such folder, or two files are called alike.
+        UserError: there is no such folder, or two files are called alike.
     """
     if not folder.is_dir():
-        raise Problem(f"{folder}: there is no such folder; expected {holds}")
+        raise UserError(f"{folder}: there is no such folder; expected {holds}")
     found: dict[str, Path] = {}
     for at, below, names in os.walk(folder):
         below[:] = sorted(name for name in below if not name.startswith("."))
         for file in [Path(at, name) for name in sorted(names) if not name.startswith(".")]:
             called = file.relative_to(folder).as_posix() if key == "path" else getattr(file, key)
             if called in found:
-                raise Problem(f"{folder}: {found[called]} and {file} have the same {key}; expected each once")
+                raise UserError(f"{folder}: {found[called]} and {file} have the same {key}; expected each once")
             found[called] = file
     return found
 
@@ -147,14 +147,14 @@ def same_splits(**settings: dict[str, str]) -> list[str]:
     """Return the splits that several settings name a file or folder for, training first.
 
     Raises:
-        Problem: they name different ones, or none.
+        UserError: they name different ones, or none.
     """
     (first, split), *others = settings.items()
     for name, given in others:
         if set(given) != set(split):
-            raise Problem(f"{first} names {_named(split)} and {name} {_named(given)}; expected the same splits")
+            raise UserError(f"{first} names {_named(split)} and {name} {_named(given)}; expected the same splits")
     if not split:
-        raise Problem(f"{first} = {{}}; expected train, test or both, each with what it is of")
+        raise UserError(f"{first} = {{}}; expected train, test or both, each with what it is of")
     return [name for name in ("train", "test") if name in split]
 
 

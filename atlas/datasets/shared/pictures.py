@@ -100,7 +100,7 @@ def mask(file: Path, turned: bool) -> np.ndarray:
 
 
 def is_lossy(image: Image.Image, content: bytes) -> bool:
-    """Say whether a format may have changed values: that of an image as it was opened, and what the file holds."""
+    """Return whether a format may have changed values: that of an image as it was opened, and what the file holds."""
     if image.format == "TIFF":
         return image.info.get("compression") in LOSSY_TIFF
     if image.format != "WEBP":
@@ -160,5 +160,5 @@ def _bytes(image: Image.Image) -> Image.Image:
     # Pillow's mode I holds the 16 bits of a PGM, and of a TIFF those with a sign, or 32.
     if not (black and bits == 16 and (image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"))):
         due = "expected 8, or 16 without a sign and with 0 for black"
-        raise Unusable(f"values of {bits} bits, of which nobody knows which is white; {due}")
+        raise Unusable(f"values of {bits} bits, of which it is unknown which is white; {due}")
     return Image.fromarray((np.asarray(image).astype("int32") >> 8).astype("uint8"))

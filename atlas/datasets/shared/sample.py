@@ -8,7 +8,7 @@ import numpy as np
 from atlas.datasets.shared import pictures
 from atlas.datasets.shared.fit import channels_first, fitted
 from atlas.datasets.shared.source import Picture
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 class Sample(NamedTuple):
@@ -16,7 +16,7 @@ class Sample(NamedTuple):
 
     pixels: np.ndarray  # bytes, `channel y x`
     boxes: np.ndarray  # half-open `x0 y0 x1 y1`, 64-bit integers inside the image, one row per object
-    mask: np.ndarray | None  # booleans, `y x`; None where nobody knows where the objects are
+    mask: np.ndarray | None  # booleans, `y x`; None where the objects' places are unknown
     known: frozenset[str]  # which of boxes and mask the source has: the other is made of it
 
 
@@ -24,20 +24,20 @@ def checked(given: object) -> Picture:
     """Check what is known of a picture before it is decoded.
 
     Raises:
-        Problem: with what was given and what is accepted; the caller knows the dataset's name.
+        UserError: with what was given and what is accepted; the caller knows the dataset's name.
     """
     if not isinstance(given, Picture):
-        raise Problem(f"yields {_shown(given)}; expected a Picture of atlas/datasets/shared/source.py")
+        raise UserError(f"yields {_shown(given)}; expected a Picture of atlas/datasets/shared/source.py")
     name = given.id
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise Problem(f"an image has the id {name!r}; expected printable text that is not empty")
+        raise UserError(f"an image has the id {name!r}; expected printable text that is not empty")
     if not isinstance(given.split, str) or given.split not in ("train", "test"):
-        raise Problem(f"image {name}: split = {given.split!r}; expected 'train' or 'test'")
+        raise UserError(f"image {name}: split = {given.split!r}; expected 'train' or 'test'")
     return given
 
 
 def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int]) -> int:
-    """Give the number of a picture's label.
+    """Return the number of a picture's label.
 
     Args:
         picture: Whose label.
@@ -45,7 +45,7 @@ def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int])
         numbers: Of labels by name; one that is new is added where there are no classes.
 
     Raises:
-        Problem: the label is none of the classes.
+        UserError: the label is none of the classes.
     """
     given = picture.label
     whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
@@ -59,7 +59,7 @@ def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int])
         due = "expected a name, or a whole number"
     else:
         due = f"expected one of the {len(classes)} classes, or a whole number, 0 to {len(classes) - 1}"
-    raise Problem(f"image {picture.id}: label = {given!r:.80}; {due}")
+    raise UserError(f"image {picture.id}: label = {given!r:.80}; {due}")
 
 
 def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample | str:
@@ -70,7 +70,7 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
     leaves the picture out; of pixels that come as an array, whose size the source knows, it is an error of the source.
 
     Raises:
-        Problem: pixels, mask or boxes are not as the contract has them.
+        UserError: pixels, mask or boxes are not as the contract has them.
     """
     try:
         given = _called(picture.image)
@@ -86,7 +86,7 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
         if outside := _outside(boxes, width, height):
             if is_file:
                 return outside
-            raise Problem(f"image {picture.id}: {outside}")
+            raise UserError(f"image {picture.id}: {outside}")
         boxes = boxes.clip(0, np.array([width, height, width, height], "int64"))
     if fit is None:
         pixels = channels_first(image)
@@ -105,7 +105,7 @@ def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample 
 def _array(given: object, name: str) -> np.ndarray:
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3 or not given.size:
         due = "expected bytes, uint8 from 0 to 255, 'channel y x'"
-        raise Problem(f"image {name}: pixels are {_shown(given)}; {due}")
+        raise UserError(f"image {name}: pixels are {_shown(given)}; {due}")
     return given
 
 
@@ -125,7 +125,7 @@ def _mask(picture: Picture, side: tuple[int, int]) -> np.ndarray:
     fits = isinstance(found, np.ndarray) and found.dtype.kind in "biu" and found.shape == side
     if not fits or found.min() < 0 or found.max() > 1:
         due = f"expected booleans, or integers 0 and 1, 'y x', of the image's {_spelled(side)}"
-        raise Problem(f"image {name}: mask is {_shown(found)}; {due}")
+        raise UserError(f"image {name}: mask is {_shown(found)}; {due}")
     return found.astype(bool)
 
 
@@ -136,18 +136,18 @@ def _called(given: object) -> object:
 def _boxes(given: object, name: str) -> np.ndarray:
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or given.ndim != 2 or given.shape[1] != 4:
         due = "expected integers, 'box corner', four corners x0 y0 x1 y1 a row"
-        raise Problem(f"image {name}: boxes are {_shown(given)}; {due}")
+        raise UserError(f"image {name}: boxes are {_shown(given)}; {due}")
     for x0, y0, x1, y1 in given.tolist():
         where = f"image {name}: a box is {[x0, y0, x1, y1]}"
         if not (x0 < x1 and y0 < y1):
-            raise Problem(f"{where}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
+            raise UserError(f"{where}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
         if max(map(abs, (x0, y0, x1, y1))) > np.iinfo("int32").max:
-            raise Problem(f"{where}; expected pixels")
+            raise UserError(f"{where}; expected pixels")
     return given.astype("int64")
 
 
 def _outside(boxes: np.ndarray, width: int, height: int) -> str:
-    """Tell of a box all of which is outside of an image; nothing where there is none."""
+    """Return a message on boxes that lie outside of their image; an empty one where none does."""
     for x0, y0, x1, y1 in boxes.tolist():
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             due = f"expected x 0 to {width}, y 0 to {height}"

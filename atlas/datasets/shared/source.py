@@ -14,7 +14,7 @@ class Picture(NamedTuple):
     content of an encoded file. Boxes are half-open `x0 y0 x1 y1` in pixels of the source picture, turned upright unless
     `turned` is False, one row per object of the label's class. A mask is where these objects are, `y x`, of the source
     picture's size: an encoded file in which all that is not 0 is object (of a lossy one, all that is at least 128), or
-    an array of booleans or of 0 and 1, or a function that returns one. None says that nobody knows.
+    an array of booleans or of 0 and 1, or a function that returns one. None where it is unknown.
     """
 
     id: str  # unique in the dataset
@@ -35,4 +35,4 @@ class Source(NamedTuple):
 
     classes: list[str] | None
     pictures: Iterable[Picture]
-    left_out: list[tuple[str, str]] = []  # noqa: RUF012 - of a tuple, and nobody adds to it
+    left_out: list[tuple[str, str]] = []  # noqa: RUF012 - a tuple's default that is never added to

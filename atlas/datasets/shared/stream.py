@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from atlas.datasets.shared.sample import Sample, checked, made, number
 from atlas.datasets.shared.source import Picture
 from atlas.study.cores import cores
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 AHEAD_BYTES = 4 * 2**20
 
@@ -26,13 +26,13 @@ def labelled(pictures: Iterable, classes: list[str] | None, numbers: dict[str, i
     """Check pictures one after the other, none of them decoded, and number their labels.
 
     Raises:
-        Problem: one is not as the contract has it, or has the id of another.
+        UserError: one is not as the contract has it, or has the id of another.
     """
     ids = set()
     for given in pictures:
         picture = checked(given)
         if picture.id in ids:
-            raise Problem(f"two images have the id {picture.id}; expected an id of its own for each")
+            raise UserError(f"two images have the id {picture.id}; expected an id of its own for each")
         ids.add(picture.id)
         yield picture, number(picture, classes, numbers)
 
@@ -43,7 +43,7 @@ def decoded(
     """Decode pictures in threads, some ahead of who writes them; what cannot be used is added to `left_out`.
 
     Raises:
-        Problem: one is not as the contract has it, or of another size than the first.
+        UserError: one is not as the contract has it, or of another size than the first.
     """
     shape = None
     for picture, label, sample in ahead(pictures, partial(made, channels=options["channels"], fit=options["fit"])):
@@ -53,12 +53,12 @@ def decoded(
         if shape is not None and sample.pixels.shape != shape:
             got, due = (" × ".join(map(str, one)) for one in (sample.pixels.shape, shape))
             told = f"pixels are {got}; expected those of the dataset's first image, {due}"
-            raise Problem(f"image {picture.id}: {told} (`fit` and `channels` in params.yaml make pictures alike)")
+            raise UserError(f"image {picture.id}: {told} (`fit` and `channels` in params.yaml make pictures alike)")
         shape = sample.pixels.shape
         yield Row(picture, label, sample)
     if shape is None:
         few = f"; left out: {len(left_out)}, the first {left_out[0][0]} ({left_out[0][1]})" if left_out else ""
-        raise Problem(f"its source has no image that can be used{few}")
+        raise UserError(f"its source has no image that can be used{few}")
 
 
 def ahead(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas.datasets.shared.lists import WNID, content, fault, lines, tree
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def synsets(file: Path) -> dict[str, str]:
@@ -18,7 +18,7 @@ def synsets(file: Path) -> dict[str, str]:
             `{"0": ["n01440764", "tench"]}` (`imagenet_class_index.json`), or the `meta.mat` of ILSVRC2012's kit.
 
     Raises:
-        Problem: it is none of these, or a wnid is there twice.
+        UserError: it is none of these, or a wnid is there twice.
     """
     if file.suffix == ".mat":
         named = [(wnid, words) for _, wnid, words in _meta(file)]
@@ -29,9 +29,9 @@ def synsets(file: Path) -> dict[str, str]:
     called = {wnid: words.partition(",")[0].strip() or wnid for wnid, words in sorted(named)}
     if len(called) < len(named):
         twice = next(wnid for wnid, count in Counter(wnid for wnid, _ in named).items() if count > 1)
-        raise Problem(f"{file}: {twice} is there twice; expected each wnid once")
+        raise UserError(f"{file}: {twice} is there twice; expected each wnid once")
     if not called:
-        raise Problem(f"{file}: names no class; expected a line a class: its wnid and its name")
+        raise UserError(f"{file}: names no class; expected a line a class: its wnid and its name")
     times = Counter(called.values())
     return {wnid: name if times[name] == 1 else f"{name} ({wnid})" for wnid, name in called.items()}
 
@@ -57,7 +57,7 @@ def _indexed(file: Path) -> list[tuple[str, str]]:
     for row in rows:
         plain = isinstance(row, list) and len(row) == 2 and all(isinstance(one, str) for one in row)
         if not plain or not WNID.fullmatch(row[0]):
-            raise Problem(f'{file}: {row!r:.100}; expected a wnid and a name, as ["n01440764", "tench"]')
+            raise UserError(f'{file}: {row!r:.100}; expected a wnid and a name, as ["n01440764", "tench"]')
     return [(wnid, words) for wnid, words in rows]
 
 
@@ -72,7 +72,7 @@ def _meta(file: Path) -> list[tuple[int, str, str]]:
         rows = loadmat(BytesIO(content(file, holds)), squeeze_me=True)["synsets"]
         fields = rows[["ILSVRC2012_ID", "WNID", "words", "num_children"]]
         return [(int(number), str(wnid), str(words)) for number, wnid, words, below in fields if int(below) == 0]
-    except Problem:
+    except UserError:
         raise
     except Exception as error:  # a damaged file fails in whatever it is read by
-        raise Problem(f"{file}: {error}; expected {holds}") from None
+        raise UserError(f"{file}: {error}; expected {holds}") from None

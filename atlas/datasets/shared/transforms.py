@@ -5,13 +5,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 
 def transform(where: str, *, family: Literal["torchvision", "timm"], name: str, tag: str) -> dict[str, Any]:
-    """Give the settings of `fitted` that do what a library does to pictures before its network; no weights are read.
+    """Return the settings of `fitted` that do what a library does to pictures before its network; no weights are read.
 
     Args:
         where: The entry of params.yaml.
@@ -20,23 +20,25 @@ def transform(where: str, *, family: Literal["torchvision", "timm"], name: str, 
         tag: Its name of the weights.
 
     Raises:
-        Problem: the library is not installed or does not know them, or its transform is none that `fitted` does.
+        UserError: the library is not installed or does not know them, or its transform is none that `fitted` does.
     """
     told = f"params.yaml: {where}: tag = {tag!r}"
     try:
         return LIBRARIES[family](name, tag, told)
     except ImportError as error:
-        raise Problem(f"params.yaml: {where}: family = {family!r}: it cannot be imported ({error})") from None
+        raise UserError(f"params.yaml: {where}: family = {family!r}: it cannot be imported ({error})") from None
 
 
 def _torchvision(name: str, tag: str, told: str) -> dict[str, Any]:
     # By name: who has a fit of numbers depends on no version of these libraries (stages.versions).
     models = import_module("torchvision.models")
     if name not in models.list_models(module=models):
-        raise Problem(f"{told}: torchvision has no network {name!r} that classifies")
+        raise UserError(f"{told}: torchvision has no network {name!r} that classifies")
     known = models.get_model_weights(name)
     if tag not in known.__members__:
-        raise Problem(f"{told}: torchvision knows no such weights of {name}; it knows: {', '.join(known.__members__)}")
+        raise UserError(
+            f"{told}: torchvision knows no such weights of {name}; it knows: {', '.join(known.__members__)}"
+        )
     made = known[tag].transforms()
     return {
         "mode": "crop",
@@ -50,7 +52,7 @@ def _timm(name: str, tag: str, told: str) -> dict[str, Any]:
     timm, data = import_module("timm"), import_module("timm.data")
     known = [one.partition(".")[2] for one in timm.list_pretrained(f"{name}.*")]
     if tag not in known:
-        raise Problem(f"{told}: timm knows no such weights of {name}; it knows: {', '.join(known) or 'none'}")
+        raise UserError(f"{told}: timm knows no such weights of {name}; it knows: {', '.join(known) or 'none'}")
     about = timm.models.get_pretrained_cfg(f"{name}.{tag}").to_dict()
     return _of_timm(data.resolve_data_config(pretrained_cfg=about, use_test_size=True), told)
 
@@ -66,14 +68,14 @@ def _of_timm(about: dict[str, Any], told: str) -> dict[str, Any]:
     else:
         given = f"crop_mode {mode!r} with crop_pct {share:g} to {height} x {width} pixels"
         due = "expected 'center' to a square, or 'squash' with 1; give mode and size yourself"
-        raise Problem(f"{told}: timm prepares its pictures by {given}: {due}")
+        raise UserError(f"{told}: timm prepares its pictures by {given}: {due}")
     return {**sizes, "interpolation": _known(about["interpolation"], told)}
 
 
 def _known(interpolation: str, told: str) -> str:
     if interpolation not in INTERPOLATIONS:
         due = f"expected one of {', '.join(INTERPOLATIONS)}; give mode and size yourself"
-        raise Problem(f"{told}: its pictures are resized by the interpolation {interpolation!r}: {due}")
+        raise UserError(f"{told}: its pictures are resized by the interpolation {interpolation!r}: {due}")
     return interpolation
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from atlas.datasets.shared.lists import content, numbers
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -21,20 +21,20 @@ def annotation(file: Path) -> Annotation:
     """Read the objects of one picture.
 
     Raises:
-        Problem: the file is no XML, or a corner is no number.
+        UserError: the file is no XML, or a corner is no number.
     """
     holds = "XML with an 'object' for each box: its 'name' and its 'bndbox' of xmin, ymin, xmax and ymax"
     try:
         root = ElementTree.fromstring(content(file, holds))
     except ElementTree.ParseError as error:
-        raise Problem(f"{file}: {error}; expected {holds}") from None
+        raise UserError(f"{file}: {error}; expected {holds}") from None
     objects = []
     for number, one in enumerate(root.iter("object"), 1):
         corners = [one.findtext(f"bndbox/{name}", "") for name in CORNERS]
         where = f"{file}: object {number}"
         box = _read(corners, where, "xmin, ymin, xmax, ymax")
         if not (box[0] < box[2] and box[1] < box[3]):
-            raise Problem(f"{where}: {','.join(corners)}; expected xmin < xmax and ymin < ymax")
+            raise UserError(f"{where}: {','.join(corners)}; expected xmin < xmax and ymin < ymax")
         objects.append((one.findtext("name", ""), box))
     size = [root.findtext(f"size/{name}") for name in ("width", "height")]
     return Annotation(objects, None if None in size else _read(size, f"{file}: size", "width, height"))
@@ -44,4 +44,4 @@ def _read(fields: list, where: str, due: str) -> list[float]:
     try:
         return numbers(fields)
     except ValueError:
-        raise Problem(f"{where}: {','.join(fields)!r:.100}; expected numbers: {due}") from None
+        raise UserError(f"{where}: {','.join(fields)!r:.100}; expected numbers: {due}") from None

@@ -13,8 +13,8 @@ from atlas.cache import keys
 from atlas.inputs.audit import reads
 from atlas.inputs.audit.reading import OF_NETWORKS, Held, Reading
 from atlas.inputs.calls import NETWORK
+from atlas.study.errors import UserError
 from atlas.study.params import path
-from atlas.study.problem import Problem
 from atlas.study.schema.settings import Entry
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def load_classifier(study: Path, params: dict, name: str) -> "Classifier":
         params: What it says.
         name: Of the classifier.
     """
-    from atlas.model.engine import start
     from atlas.model.loading import load
+    from atlas.model.runtime import start
 
     start(params["engine"])
     network = params["classifiers"][name]["network"]
@@ -47,7 +47,7 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
         files: That it may read: its classifier's key holds them.
 
     Raises:
-        Problem: it reads what no key of its classifier holds; also where the function has caught what was raised.
+        UserError: it reads what no key of its classifier holds; also where the function has caught what was raised.
     """
     held = _held(family, function)
     own = {one for file in files for one in (file.resolve(), file.parent.resolve() / file.name)}  # links, bytecode too
@@ -61,11 +61,11 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
         if not reading.faults:
             raise
     if reading.faults:
-        raise Problem(f"atlas/networks/{family}.py: {function} {reading.faults[0]}")
+        raise UserError(f"atlas/networks/{family}.py: {function} {reading.faults[0]}")
 
 
 @cache
 def _held(family: str, function: str) -> Held:
-    """Say what a classifier's key holds of the code of its network."""
+    """Return what a classifier's key holds of the code of its network."""
     roots = ((f"atlas.networks.{family}", function), *NETWORK)
     return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))

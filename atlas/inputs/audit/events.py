@@ -76,13 +76,13 @@ def _file(reading: Reading, path: Any) -> str | None:
 
 
 def _is_of_package(full: str) -> bool:
-    """Say whether a file is a module of a package that is installed from the folder in which it is edited."""
+    """Return whether a file is a module of a package that is installed from the folder in which it is edited."""
     folders = tuple(folder for folder in edited() if not within(str(ROOT), (folder,)))
     return full.endswith((".py", ".pyc")) and within(full, folders)
 
 
 def _source_of(full: str) -> str:
-    """Give the source of a file of bytecode, where Python keeps it."""
+    """Return the source of a file of bytecode, where Python keeps it."""
     path = Path(full)
     kept = path.suffix == ".pyc" and path.parent.name == "__pycache__"
     return str(path.parents[1] / f"{path.name.partition('.')[0]}.py") if kept else ""
@@ -100,7 +100,8 @@ def _users_file(reading: Reading) -> str:
 
 
 def _is_network() -> bool:
-    """Say whether what reads is a network of a package: it was called to be built or run, and by no other code here."""
+    """Return whether what reads is a network of a package: it was called to be built or run, and by no other code
+    here."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (
         frame.f_globals.get("__name__") in WATCHING or not _is_of_project(os.path.realpath(frame.f_code.co_filename))
@@ -114,7 +115,7 @@ def _is_of_project(full: str) -> bool:
 
 
 def _looks_for_code() -> bool:
-    """Say whether it is this project itself that looks where a user's code lies, not that code."""
+    """Return whether it is this project itself that looks where a user's code lies, not that code."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (frame.f_globals.get("__name__") in WATCHING or not is_own(frame.f_code.co_filename)):
         frame = frame.f_back
@@ -122,7 +123,7 @@ def _looks_for_code() -> bool:
 
 
 def _declaring(reading: Reading, full: str) -> str:
-    """Say how a data file is declared: beside the module that reads it, where it is in a folder of `atlas/`."""
+    """Return how a data file is declared: beside the module that reads it, where it is in a folder of `atlas/`."""
     taken = "take what is in it as a setting of its network in params.yaml"
     if user := _users_file(reading):
         return f"have {user} {taken}, import that from a .py file beside it, or hold that in a buffer of its weights"
@@ -231,7 +232,7 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
 
 
 def _shown(*others: str) -> bool:
-    """Say whether it is Python that reads source, to show it."""
+    """Return whether it is Python that reads source, to show it."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (frame.f_globals.get("__name__") in WATCHING or not is_own(frame.f_code.co_filename)):
         if frame.f_globals.get("__name__") in (*SHOWING, *others):

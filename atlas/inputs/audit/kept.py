@@ -1,7 +1,7 @@
-"""Tell whether functions have kept something from call to call: in their modules, their classes, their own defaults.
+"""Check whether functions have kept something from call to call: in their modules, their classes, their own defaults.
 
 What a call leaves there the next one may find, so that a value would depend on the calls before it. What functions
-remember by their arguments (`functools.cache`, `atlas.model.memory.shared`) is not looked at.
+remember by their arguments (`functools.cache`, `atlas.model.batch_cache.shared`) is not looked at.
 """
 
 import random
@@ -21,7 +21,7 @@ from atlas.inputs.audit.reading import NAMED
 
 DEEP, LONG = 5, 1000  # how far what lies in one another is looked at, and how many values of a collection
 STEPPING = ("builtins", "itertools")  # of whose iterators it can be told what is left
-REMEMBERING = "atlas.model.memory"
+REMEMBERING = "atlas.model.batch_cache"
 
 
 def state(modules: Iterable[str]) -> dict[str, object]:

@@ -1,4 +1,5 @@
-"""Tell files by where they lie: this project's and its users' own, or those of Python, its packages and the system."""
+"""Classify files by where they lie: this project's and its users' own, or those of Python, its packages and the
+system."""
 
 import os
 import sys
@@ -17,7 +18,7 @@ SYSTEM = ("/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/Library",
 
 @cache
 def is_own(file: str) -> bool:
-    """Say whether a file is no package's, and neither Python's nor the system's."""
+    """Return whether a file is no package's, and neither Python's nor the system's."""
     if not file or file.startswith("<"):
         return False
     full = os.path.realpath(file)
@@ -40,7 +41,7 @@ def _prefixes() -> tuple[str, ...]:
 
 
 def is_scratch(full: str) -> bool:
-    """Say whether a file is where packages keep things of their own, or where what is not kept lies."""
+    """Return whether a file is where packages keep things of their own, or where what is not kept lies."""
     return within(full, _scratch()) and not within(full, (str(ROOT),))
 
 
@@ -59,12 +60,12 @@ def prepare() -> None:
 
 
 def within(path: str, folders: tuple[str, ...]) -> bool:
-    """Say whether a path is a folder, or lies in it."""
+    """Return whether a path is a folder, or lies in it."""
     return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
 
 
 def module_of(full: str) -> str:
-    """Give the module of this project that a file is the source, or the bytecode, of."""
+    """Return the module of this project that a file is the source, or the bytecode, of."""
     path = Path(full)
     if path.suffix == ".pyc" and path.parent.name == "__pycache__":
         path = path.parents[1] / f"{path.name.partition('.')[0]}.py"

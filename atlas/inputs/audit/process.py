@@ -1,4 +1,4 @@
-"""Tell whether a process is as it was, and set it back: torch's modes, random numbers, NumPy's, Python's own state."""
+"""Check that a process stays as it was, and set it back: torch's modes, random numbers, NumPy's, Python's own state."""
 
 import builtins
 import ctypes
@@ -55,7 +55,7 @@ class Names:
         return added + [name for name, value in before.held.items() if held.get(name, before) is not value]
 
     def is_own(self, before: "Names") -> bool:
-        """Say whether anything of this project has."""
+        """Return whether anything of this project has."""
         kinds = [getattr(self.held.get(name), "__module__", None) for name in self.replaced(before)]
         return any(str(kind).partition(".")[0] in PROJECT for kind in kinds)
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from atlas.inputs.audit.places import is_own
-from atlas.study.problem import Fault
+from atlas.study.errors import Fault
 from atlas.study.schema.settings import Entry
 
 # Modules of functions that params.yaml names.
@@ -70,7 +70,7 @@ class Reading:
 
     @property
     def imported(self) -> bool:
-        """Say whether packages have been imported since it began, which change some things of the process."""
+        """Return whether packages have been imported since it began, which change some things of the process."""
         return _packages() != self.packages
 
 

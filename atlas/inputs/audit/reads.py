@@ -1,4 +1,4 @@
-"""Tell what a function reads while it is called: modules of this project, files, the environment, programs, networks.
+"""Record what a function reads while it is called: modules of this project, files, the environment, programs, networks.
 
 What its rows' keys do not hold is a fault: were it changed, the old values would stand. Python tells of most reading
 (PEP 578), whichever thread does it. Not seen are files that compiled code opens by itself, as `cv2.imread`:
@@ -17,7 +17,7 @@ from typing import Any
 from atlas.inputs.audit import events, places
 from atlas.inputs.audit.places import is_own, relative
 from atlas.inputs.audit.reading import Reading
-from atlas.study.problem import Fault
+from atlas.study.errors import Fault
 
 # Modules of Python's through which the environment is asked.
 MAPPINGS = ("os", "collections.abc", "_collections_abc")
@@ -107,7 +107,7 @@ def _judged(function: Callable) -> Callable:
 
 
 def _asking(through: tuple[str, ...]) -> FrameType | None:
-    """Give the frame of this project's code that asks, itself or through modules of Python's."""
+    """Return the frame of this project's code that asks, itself or through modules of Python's."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (frame.f_globals.get("__name__") in (__name__, *through) or frame.f_code.co_name == "expandvars"):
         frame = frame.f_back
@@ -133,7 +133,7 @@ def _judge(reading: Reading, judge: Callable[[Reading, Any], str | None], given:
 
 
 def _concerned() -> Reading | None:
-    """Give the call under way, if this thread works for it, and not at judging it."""
+    """Return the call under way, if this thread works for it, and not at judging it."""
     reading, thread = ACTIVE[-1] if ACTIVE else None, threading.get_ident()
     return reading if reading is not None and thread not in reading.others | reading.judging else None
 

@@ -1,4 +1,4 @@
-"""Tell whether what a function is given is as it was: tensors, arrays, lists, and the network of a classifier.
+"""Check that what a function is given stays as it was: tensors, arrays, lists, and the network of a classifier.
 
 Version counters see what writes through torch. What goes around them (`.data`, `.numpy()`) changes bytes, which are
 digested: all of them up to a size, else blocks spread over them, so that a change of few values in a large tensor that
@@ -43,7 +43,7 @@ class OnDevice(NamedTuple):
 
 
 def first(value: Any) -> object:
-    """Give the state of a value when it was first given, or its present one if this is the first time."""
+    """Return the state of a value when it was first given, or its present one if this is the first time."""
     if isinstance(value, list | tuple):
         return [first(one) for one in value]
     if not isinstance(value, np.ndarray) and not is_tensor(value) and not hasattr(value, COUNTS):
@@ -81,7 +81,7 @@ def renew(classifier: "Classifier") -> None:
 
 
 def same(before: object, after: object) -> bool:
-    """Say whether a state is still as it was; what has been added to a mapping since is not looked at."""
+    """Return whether a state is still as it was; what has been added to a mapping since is not looked at."""
     if isinstance(before, dict) and isinstance(after, dict):
         return all(name in after and same(old, after[name]) for name, old in before.items())
     return before == after
@@ -104,7 +104,7 @@ def of_classifier(classifier: "Classifier") -> dict[str | int, object]:
 
 
 def networks(classifier: "Classifier") -> list["nn.Module"]:
-    """Give all networks of a classifier: the plain one, and its halves at every cut."""
+    """Return all networks of a classifier: the plain one, and its halves at every cut."""
     parts: dict[str, nn.Module] = {}
     for name, value in vars(classifier).items():
         _gather(name, value, {}, parts)
@@ -207,6 +207,6 @@ def _places(size: int) -> list[int]:
 
 
 def is_tensor(value: object) -> bool:
-    """Say whether a value is a tensor."""
+    """Return whether a value is a tensor."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)

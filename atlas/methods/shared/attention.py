@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from atlas.methods.shared.relevance.graph import FUSED
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 TOLD = "its attention is fused ({}), so that its weights cannot be read"
 
@@ -56,12 +56,12 @@ def _fused(graph: GraphModule, node: Node) -> str | None:
 
 
 def attended(graph: GraphModule, normalized: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Give the logits of normalized images, and the attention of every block."""
+    """Return the logits of normalized images, and the attention of every block."""
     run = Attended(graph)
     logits = run.run(normalized)
     return logits, run.weights
 
 
 def identity(weights: Tensor) -> Tensor:
-    """Give the identity over tokens, which stands for the residual connection, for every image."""
+    """Return the identity over tokens, which stands for the residual connection, for every image."""
     return torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device).expand(len(weights), -1, -1)

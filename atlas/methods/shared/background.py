@@ -4,32 +4,32 @@ from torch import Tensor
 
 from atlas.model.arrays import Background, Images, Seeds
 from atlas.study import seeds as draws
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 class Ways:
     """Hold a row's draws: of a background image, with replacement, and of a share of the way, from its own seed.
 
     Raises:
-        Problem: there is no background image.
+        UserError: there is no background image.
     """
 
     def __init__(self, images: Images, seeds: Seeds, background: Background, samples: int):
         if not len(background):
-            raise Problem("it draws from the background set, which has no image (`background` of the selection)")
+            raise UserError("it draws from the background set, which has no image (`background` of the selection)")
         self._images, self._background = images, background
         self._drawn = [[_drawn(seed, sample, len(background)) for sample in range(samples)] for seed in seeds]
 
     def start(self, row: int, number: int) -> int:
-        """Give the place of a draw's image in the background set."""
+        """Return the place of a draw's image in the background set."""
         return self._drawn[row][number][0]
 
     def starts(self, rows: list[int], numbers: list[int]) -> Tensor:
-        """Give the background images of some draws."""
+        """Return the background images of some draws."""
         return self._background[[self.start(row, number) for row, number in zip(rows, numbers, strict=True)]]
 
     def points(self, rows: list[int], numbers: list[int]) -> Tensor:
-        """Give b + α (x − b) for some draws."""
+        """Return b + α (x − b) for some draws."""
         starts = self.starts(rows, numbers)
         shares = [self._drawn[row][number][1] for row, number in zip(rows, numbers, strict=True)]
         return starts + starts.new_tensor(shares).view(-1, 1, 1, 1) * (self._images[rows] - starts)

@@ -25,7 +25,7 @@ def gradients(
     """Yield (row, sample, gradient at that perturbed image), a row's samples in order.
 
     No more than one batch of perturbed images exists at a time. Whoever adds up a row's gradients one by one gets
-    the same bits in any company.
+    the same bits in any batch.
 
     Args:
         targets: The class of every row.

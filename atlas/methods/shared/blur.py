@@ -1,4 +1,4 @@
-"""Blur images with Gaussians: each its own, any standard deviation, the same bits in any company."""
+"""Blur images with Gaussians: each its own, any standard deviation, the same bits in any batch."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from atlas.model.classifier import Classifier
 
 
 def profiles(sigmas: list[float], length: int) -> Tensor:
-    """Give the weight of every distance below length, per standard deviation in pixels: float64, on the CPU.
+    """Return the weight of every distance below length, per standard deviation in pixels: float64, on the CPU.
 
     A Gaussian is cut off beyond 4 σ, rounded, and scaled so that the weights to both sides sum to 1. At σ = 0 it
     leaves the image alone.

@@ -1,24 +1,24 @@
 """Refuse settings that make no sense, in one message."""
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def check_at_least(function: str, setting: str, value: float | int, least: int) -> None:
     """Refuse a setting that is too small.
 
     Raises:
-        Problem: it is.
+        UserError: it is.
     """
     if value < least:
-        raise Problem(f"{function}: the setting '{setting}' is {value}, expected at least {least}")
+        raise UserError(f"{function}: the setting '{setting}' is {value}, expected at least {least}")
 
 
 def check_baseline(function: str, baseline: str, layer: str) -> None:
     """Refuse a color for a layer's baseline, and the activations `zero` for the image's.
 
     Raises:
-        Problem: so it is.
+        UserError: so it is.
     """
     if (baseline == "zero") == (layer == "input"):
         due = "a color" if layer == "input" else "zero"
-        raise Problem(f"{function}: the setting 'baseline' is {baseline}, expected {due} at layer {layer}")
+        raise UserError(f"{function}: the setting 'baseline' is {baseline}, expected {due} at layer {layer}")

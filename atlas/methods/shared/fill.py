@@ -9,6 +9,6 @@ from atlas.model.classifier import Classifier
 
 
 def color(classifier: Classifier, fill: Literal["black", "mean"]) -> Tensor:
-    """Give a color that broadcasts over images: intensity 0, or the classifier's mean, which it normalizes to 0."""
+    """Return a color that broadcasts over images: intensity 0, or the classifier's mean, which it normalizes to 0."""
     mean = classifier.mean.view(-1, 1, 1)
     return {"black": torch.zeros_like(mean), "mean": mean}[fill]

@@ -5,14 +5,14 @@ from typing import Literal
 from torch import Tensor
 
 from atlas.model.arrays import Images
-from atlas.model.memory import shared
-from atlas.study.problem import Problem
+from atlas.model.batch_cache import shared
+from atlas.study.errors import UserError
 
 Floor = Literal["raw", "minmax", "zero"]
 
 
 def guide(variance: Images, percentile: int, floor: Floor) -> Images:
-    """Give 1 where the variance exceeds its percentile over the pixels of an image's channel, else the floor.
+    """Return 1 where the variance exceeds its percentile over the pixels of an image's channel, else the floor.
 
     Args:
         variance: Of the maps that are to be guided.
@@ -31,12 +31,12 @@ def check_guide(function: str, percentile: int, terms: str, count: int) -> None:
     """Refuse a percentile outside 0 to 100, and a variance of fewer than 2 terms.
 
     Raises:
-        Problem: so it is; the message names the setting `terms` that says how many there are.
+        UserError: so it is; the message names the setting `terms` that says how many there are.
     """
     if not 0 <= percentile <= 100:
-        raise Problem(f"{function}: the setting 'percentile' is {percentile}, expected 0 to 100")
+        raise UserError(f"{function}: the setting 'percentile' is {percentile}, expected 0 to 100")
     if percentile and count < 2:
-        raise Problem(f"{function}: the setting '{terms}' is {count}, expected at least 2: it takes a variance")
+        raise UserError(f"{function}: the setting '{terms}' is {count}, expected at least 2: it takes a variance")
 
 
 @shared

@@ -68,7 +68,7 @@ def _advance(
         towards = torch.where(part > 1, high, lifted + (high - lifted) * part.clamp(max=1.0))
         moved = towards.where(chosen & ~arrived, lifted)
 
-        # A path that has ended waits for the others, so that no image depends on its company.
+        # A path that has ended waits for the others, so that no image depends on the others of its batch.
         places = moved.where(going, places)
         going = going & ~arrived & (part > 1) & (reach > 0)
     return places

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from atlas.methods.shared.batches import gradients
 from atlas.model.arrays import Images, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 from atlas.study import seeds as draws
 
 
@@ -27,7 +27,7 @@ class Moments(NamedTuple):
     """Σ min(g, 0) / samples"""
 
     def signed(self, sign: str) -> Images:
-        """Give the mean of the gradients that `kept` keeps."""
+        """Return the mean of the gradients that `kept` keeps."""
         of = {"both": self.mean, "positive": self.positive, "negative": self.negative}
         return self.positive - self.negative if sign == "absolute" else of[sign]
 
@@ -85,6 +85,7 @@ def by_normalized(classifier: Classifier, variance: Images) -> Images:
 
 
 def _photographs(classifier: Classifier) -> Tensor:
-    """Give the range of normalized images in which some values are black and some white, as intensities by channel."""
+    """Return the range of normalized images in which some values are black and some white, as intensities by
+    channel."""
     low, high = ((end - classifier.mean) / classifier.std for end in (0.0, 1.0))
     return ((high.max() - low.min()) * classifier.std).view(1, -1, 1, 1)

@@ -18,7 +18,7 @@ BLUR = 0.1
 
 
 def baselines(classifier: Classifier, images: Images, baseline: str) -> Images:
-    """Give the image that stands for the absence of each: black, the classifier's mean color, or a blurred copy.
+    """Return the image that stands for the absence of each: black, the classifier's mean color, or a blurred copy.
 
     What the blur would take from beyond the border is left out, so that an image of one color stays itself.
     """
@@ -78,12 +78,12 @@ def integrate(
 
 
 def by_images(classifier: Classifier, output: str) -> Callable[[Tensor, Tensor, list[int], list[int]], Tensor]:
-    """Give the function that differentiates an output by images, for `integrate` and `gradients`."""
+    """Return the function that differentiates an output by images, for `integrate` and `gradients`."""
     return lambda points, classes, *_: classifier.gradient(points, classes, output)
 
 
 def quadrature(rule: str, steps: int) -> tuple[list[float], list[float]]:
-    """Give points in [0, 1] and weights that sum to 1."""
+    """Return points in [0, 1] and weights that sum to 1."""
     if rule == "midpoint":
         return [(step + 0.5) / steps for step in range(steps)], [1 / steps] * steps
     if rule == "endpoints":

@@ -15,7 +15,7 @@ SMALLEST = 150
 
 
 def regions(image: np.ndarray, dilation: int) -> np.ndarray:
-    """Give the masks of all of Felzenszwalb and Huttenlocher's segments, dilated by a disk: bool, region y x.
+    """Return the masks of all of Felzenszwalb and Huttenlocher's segments, dilated by a disk: bool, region y x.
 
     The image (y x channel) is stretched to the range −1 to 1 and to 224 × 224 pixels, on which the scales depend;
     the segments are brought back to its own size, where they are dilated and may overlap.

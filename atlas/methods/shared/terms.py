@@ -46,7 +46,7 @@ class Terms:
             self._deviations[sign][row] += step * (term - mean[row])
 
     def total(self, sign: str, percentile: int, floor: str) -> Images:
-        """Give Σ t, or W · Σ t where a percentile guides it.
+        """Return Σ t, or W · Σ t where a percentile guides it.
 
         Args:
             sign: both: the terms; positive, negative: of gradients of one sign alone; absolute: Σ |t|, of absolute

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from atlas.inputs.certification import Correction, Votes, labels
 from atlas.model.arrays import Certified, Labels
-from atlas.model.memory import shared
+from atlas.model.batch_cache import shared
 
 
 def certified(votes: Sequence[Votes], tau: list[float], alpha: float, correction: Correction, device: str) -> Labels:
@@ -23,20 +23,20 @@ def _labels(votes: Votes, tau: float, alpha: float, correction: Correction) -> n
 
 
 def share(of: Tensor, among: Tensor) -> Certified:
-    """Give which share of one kind of pixels are of another, by image, radius and level; NaN where there are none."""
+    """Return which share of one kind of pixels are of another, by image, radius and level; NaN where there are none."""
     number = _count(among)
     found = _count(of & among) / number
     return torch.where(number > 0, found, torch.nan).float()
 
 
 def parted(votes: Sequence[Votes], tau: list[float]) -> Certified:
-    """Give in which share of all copies equal scores lay at the edge of the top."""
+    """Return in which share of all copies equal scores lay at the edge of the top."""
     found = [torch.from_numpy(one.tied / (one.firsts + one.draws)).float() for one in votes for _ in tau]
     return torch.stack(found, dim=1)
 
 
 def share_of(votes: Sequence[Votes], label: int, tau: list[float], alpha: float, correction: Correction) -> Certified:
-    """Give which share of all pixels has a label."""
+    """Return which share of all pixels has a label."""
     marks = certified(votes, tau, alpha, correction, "cpu") == label
     return (_count(marks) / marks[0, 0, 0].numel()).float()
 

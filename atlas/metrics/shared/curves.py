@@ -37,12 +37,13 @@ def _end(classifier: Classifier, images: Images, logits: Logits, targets: Target
 
 
 def target_probability(classifier: Classifier, images: Images, targets: Targets) -> Scores:
-    """Give the probability of each image's target."""
+    """Return the probability of each image's target."""
     return end(classifier, images, targets).probability
 
 
 def schedule(pixels: int, step: int) -> list[int]:
-    """Say how many of an image's pixels are exchanged at each point of a curve: 0, step, 2 step … and all of them."""
+    """Return how many of an image's pixels are exchanged at each point of a curve: 0, step, 2 step … and all of
+    them."""
     return [*range(0, pixels, step), pixels]
 
 

@@ -35,8 +35,8 @@ def imputed(images: Images, removed: Masks) -> Images:
 
     The system is symmetric and positive definite: conjugate gradients solve it, from the middle between the lowest and
     the highest intensity left, preconditioned by a multigrid cycle, since what is removed may be wider than a hundred
-    pixels. No row knows its company: all is done element by element but for sums and matrices, which are of one row
-    each, and what is found of a row does not change any more.
+    pixels. No row depends on the others of its batch: all is done element by element but for sums and matrices, which
+    are of one row each, and what is found of a row does not change any more.
     """
     together = len(images) if images.is_cuda else max(1, CACHED // images[0].numel())
     parts = zip(images.split(together), removed[:, None].split(together), strict=True)
@@ -171,7 +171,7 @@ def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
 
 
 def _shrink() -> Tensor:
-    """Give the weights [to, from, 3, 3] by which the numbers of a system around pixels make those around a node.
+    """Return the weights [to, from, 3, 3] by which the numbers of a system around pixels make those around a node.
 
     Of one dimension: Σ_i p(i) a_o(i) p(i + o − 2d), where p is 1 at a node and 1/2 beside it, a_o(i) is the system's
     number from pixel i to i + o, and d leads to the other node.
@@ -235,7 +235,7 @@ def _spread(level: Level, to: Level) -> None:
 
 
 def _around(planes: Tensor) -> list[Tensor]:
-    """Give planes moved by a pixel each way, in rows of three."""
+    """Return planes moved by a pixel each way, in rows of three."""
     field = Field(planes, *planes.shape[2:])
     field.planes.copy_(planes)
     return field.around

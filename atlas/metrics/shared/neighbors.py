@@ -5,9 +5,9 @@ from torch import Tensor
 
 from atlas.metrics.shared.rows import finite
 from atlas.model.arrays import AllImages, AllMaps
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 
 @shared(calls=2, lasting=True)  # metrics on all images and metrics on fewer take turns
@@ -24,7 +24,7 @@ def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
 
 @shared(calls=2, lasting=True)
 def agreeing(all_maps: AllMaps, classes: Tensor, threshold: float) -> Tensor:
-    """Give the share of each map's neighbors that have its class, NaN where it has none; once for the set."""
+    """Return the share of each map's neighbors that have its class, NaN where it has none; once for the set."""
     whole = finite(all_maps)
     sizes, of_known = all_maps[whole].flatten(1).double().abs(), classes.to(all_maps.device)[whole]
     largest = sizes.amax(dim=1, keepdim=True)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from atlas.model.arrays import Maps, Seeds
-from atlas.model.memory import shared
+from atlas.model.batch_cache import shared
 from atlas.study.seeds import uniform
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from atlas.model.arrays import Images, Logits, Scores, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 
 @shared(calls=4)  # metrics on all images and metrics on fewer take turns
@@ -33,7 +33,7 @@ def outputs(
     made: Callable[[Tensor, Tensor], Images],
     output: Literal["logit", "probability"],
 ) -> Tensor:
-    """Give the target's output on one image for each pair of a row and a step, in filled batches over the pairs.
+    """Return the target's output on one image for each pair of a row and a step, in filled batches over the pairs.
 
     Args:
         targets: Of all rows.
@@ -54,5 +54,5 @@ def pairs(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def color(classifier: Classifier, name: Literal["black", "mean"]) -> Tensor:
-    """Give the color of absent pixels, to broadcast over images: 0, or the mean, which the classifier makes 0."""
+    """Return the color of absent pixels, to broadcast over images: 0, or the mean, which the classifier makes 0."""
     return (classifier.mean if name == "mean" else torch.zeros_like(classifier.mean)).view(-1, 1, 1)

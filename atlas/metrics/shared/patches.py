@@ -9,8 +9,8 @@ from torch import Tensor
 from atlas.metrics.shared.outputs import clean_logits, color, output_of, outputs, pairs
 from atlas.metrics.shared.rows import at_least
 from atlas.model.arrays import Images, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 from atlas.study.seeds import uniform
 
 
@@ -124,7 +124,7 @@ def _drops(
     replaced: Callable[[Tensor, Tensor], Tensor],
     other: Tensor,
 ) -> Tensor:
-    """Say by how much the output drops where those patches are replaced whose number is, or is at most, the step."""
+    """Return by how much the output drops where those patches are replaced whose number is, or is at most, the step."""
     whole = images.to(classifier.device)
     row, step = pairs(torch.arange(len(whole), device=whole.device), count)
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from atlas.metrics.shared.outputs import clean_logits
 from atlas.metrics.shared.rows import at_least, by_row
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 from atlas.study import seeds as draws
 
-Explain = Callable[[Classifier, Images, Targets, Seeds], Maps]
+Explainer = Callable[[Classifier, Images, Targets, Seeds], Maps]
 
 
 class Copies:
@@ -48,18 +48,18 @@ class Copies:
             of_draw.copy_(drawn).mul_(spread).add_(offset).mul_(self._std).add_(self._clean)
         self._images, self._targets, self._seeds = copies.flatten(0, 1), targets.repeat(samples), seeds * samples
         self._own_targets = targets
-        self._explained: tuple[Explain, Maps] | None = None
+        self._explained: tuple[Explainer, Maps] | None = None
         self._known: dict[tuple, Tensor] = {}
 
-    def maps(self, explain: Explain) -> Tensor:
-        """Give a method's maps of the copies."""
+    def maps(self, explain: Explainer) -> Tensor:
+        """Return a method's maps of the copies."""
         if self._explained is None or self._explained[0] is not explain:
             self._explained = None  # the maps of one method go before those of another come
             self._explained = explain, explain(self._classifier, self._images, self._targets, self._seeds)
         return self._by_image(self._explained[1])
 
     def agree(self) -> Tensor:
-        """Say of which copies the same is predicted as of their image."""
+        """Return of which copies the prediction is that of their image."""
         copies, clean = (
             self._classifier.reading.predicted(self._logits(copies=copies), self._own_targets)
             for copies in (True, False)
@@ -67,15 +67,15 @@ class Copies:
         return copies == clean[:, None]
 
     def apart(self) -> Tensor:
-        """Give the distance ‖x − x'‖₂ of normalized images."""
+        """Return the distance ‖x − x'‖₂ of normalized images."""
         return self._once(("apart",), lambda: by_row(self._distance, self._clean, self._by_image(self._images)))
 
     def logits_apart(self) -> Tensor:
-        """Give the distance ‖f(x) − f(x')‖₂ of logits."""
+        """Return the distance ‖f(x) − f(x')‖₂ of logits."""
         return by_row(distances, self._logits(copies=False), self._logits(copies=True))
 
     def images_changed(self, floor: float) -> Tensor:
-        """Give the relative change of intensities."""
+        """Return the relative change of intensities."""
 
         def make() -> Tensor:
             return by_row(relative(floor), self._clean, self._by_image(self._images))
@@ -83,7 +83,7 @@ class Copies:
         return self._once(("images", floor), make)
 
     def features_changed(self, layer: str, floor: float) -> Tensor:
-        """Give the relative change of a layer's activations."""
+        """Return the relative change of a layer's activations."""
 
         def make() -> Tensor:
             clean = self._classifier.features(self._clean, layer)[0]
@@ -95,7 +95,7 @@ class Copies:
         return self._once((layer, floor), make)
 
     def normalized_changed(self, nothing: float) -> Tensor:
-        """Give ‖(x − x') / x‖₂ of normalized images, values of 0 in the divisor replaced."""
+        """Return ‖(x − x') / x‖₂ of normalized images, values of 0 in the divisor replaced."""
 
         def change(one: Tensor, copies: Tensor) -> Tensor:
             mean = self._classifier.mean.view(-1, 1, 1)
@@ -115,7 +115,7 @@ class Copies:
             return clean_logits(self._classifier, self._given)
 
         def make() -> Tensor:
-            # From features, as where these are asked for: the digits are the same in any company.
+            # From features, as where these are asked for: the digits are the same in any batch.
             features = self._classifier.features(self._images, "final")
             return self._by_image(self._classifier.head(*features, "final"))
 
@@ -140,13 +140,13 @@ def copies(
     noise: str,
     scale: float,
 ) -> Copies:
-    """Give the copies of a batch with noise in ± scale, or Gaussian of that standard deviation."""
+    """Return the copies of a batch with noise in ± scale, or Gaussian of that standard deviation."""
     check(function, samples, scale=scale)
     return of_noise(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))
 
 
 def ends(noise: str, scale: float) -> tuple[float, float]:
-    """Give the offset and the spread of noise of a scale."""
+    """Return the offset and the spread of noise of a scale."""
     return (-scale, 2 * scale) if noise == "uniform" else (0.0, scale)
 
 
@@ -160,7 +160,7 @@ def of_noise(
     offset: float,
     spread: float,
 ) -> Copies:
-    """Give the copies of a batch of one noise: entries that set it alike share them, whatever stands between."""
+    """Return the copies of a batch of one noise: entries that set it alike share them, whatever stands between."""
     made = _of_batch(classifier, images, targets, seeds)
     known = samples, noise, offset, spread
     if known not in made:
@@ -187,7 +187,7 @@ def check(function: str, samples: int, **above: float) -> None:
 
 
 def distances(one: Tensor, copies: Tensor) -> Scores:
-    """Give the Euclidean distance of every copy from one."""
+    """Return the Euclidean distance of every copy from one."""
     return torch.linalg.vector_norm((copies - one).flatten(1), dim=1)
 
 

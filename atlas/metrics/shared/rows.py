@@ -11,14 +11,14 @@ def by_row(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
 
     Torch sums and takes logarithms along another path (a vectorized body and a scalar tail, another split of a sum
     on a GPU, another path for unaligned memory) when the number of rows or the place of a row changes, and the last
-    digit with it. A row that is computed alone cannot know its company.
+    digit with it. A row that is computed alone cannot depend on the others.
     """
     rows = zip(*tensors, strict=True)
     return torch.stack([function(*(part.clone(memory_format=torch.contiguous_format) for part in row)) for row in rows])
 
 
 def finite(tensor: Tensor) -> Tensor:
-    """Say which rows hold only finite numbers. A map that does not has no order, and no score that needs one."""
+    """Return which rows hold only finite numbers. A map that does not has no order, and no score that needs one."""
     return tensor.isfinite().flatten(1).all(dim=1)
 
 

@@ -6,7 +6,7 @@ from skimage.segmentation import slic
 from torch import Tensor
 
 from atlas.model.arrays import Images, Maps, Seeds
-from atlas.model.memory import shared
+from atlas.model.batch_cache import shared
 from atlas.study.seeds import uniform
 
 
@@ -23,7 +23,7 @@ def segmented(images: Images, superpixels: int, compactness: float, sigma: float
 
 
 def turns(maps: Maps, segments: Tensor, seeds: Seeds) -> Tensor:
-    """Say of each pixel at which turn its segment comes, from 1: the segment of the highest mean first.
+    """Return for each pixel the turn of its segment, from 1: the segment of the highest mean first.
 
     Equal means are put in order by a random key of the image.
     """

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Maps, Scores
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 WINDOW = 11  # of structural similarity, in pixels: Gaussian weights of σ 1.5, cut off at 3.5 σ
 

@@ -15,14 +15,14 @@ class Kind(NamedTuple):
 
 
 def described(value: Any, rows: int) -> Kind:
-    """Say what a value is, which was computed for so many images."""
+    """Return what a value is, which was computed for so many images."""
     if isinstance(value, Tensor) and value.dim() and len(value) == rows:
         return Kind(tuple(value.shape[1:]), value.dtype, None)
     return Kind(None, None, value)
 
 
 def packed(values: list, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Give those values that are tensors of the images as (image, number)."""
+    """Return those values that are tensors of the images as (image, number)."""
     of_images = [one.flatten(1).to(dtype) for one in values if described(one, rows).shape is not None]
     return torch.cat(of_images, dim=1) if of_images else torch.empty(rows, 0, dtype=dtype, device=device)
 

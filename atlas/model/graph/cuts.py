@@ -10,10 +10,10 @@ from torch.fx import GraphModule, Node
 
 from atlas.model.graph import probing
 from atlas.model.graph.cutting import Halves, Start, Whole, graph_of, hooked, split
-from atlas.model.graph.folding import folded
+from atlas.model.graph.fuse import folded
 from atlas.model.graph.tracing import Trace, traced
 from atlas.model.layers import Layout
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 
 class Cuts:
@@ -54,7 +54,7 @@ class Cuts:
         return Halves(*map(folded, split(self.trace, self._step(place), of_rows)))
 
     def place(self, layer: str, shape: tuple[int, ...] | None) -> str:
-        """Say which step, or which module where steps are not known, a layer is.
+        """Return which step, or which module where steps are not known, a layer is.
 
         Args:
             layer: `final`, or the path of a module.
@@ -105,7 +105,7 @@ class Cuts:
             raise Unsupported(f"the forward of {opaque[0]} cannot be traced, {hidden}")
 
     def layout(self, layer: str, found: tuple[int, ...], shape: tuple[int, ...]) -> Layout:
-        """Say how the activations of a layer, of the size `found`, hold rows and columns, of images of a shape.
+        """Return how the activations of a layer, of the size `found`, hold rows and columns, of images of a shape.
 
         A network on tokens may say by its attribute `grid` in how many rows and columns the last of these lie.
 
@@ -135,7 +135,7 @@ class Cuts:
         return HOOKED + probing.last_module(self._network, run, size[-2:], size)
 
     def _has_features_and_head(self, shape: tuple[int, ...] | None) -> bool:
-        """Say whether the network is a sequence of `features`, which end with rows and columns, and `head`."""
+        """Return whether the network is a sequence of `features`, which end with rows and columns, and `head`."""
         chain = [name for name, _ in self._network.named_children()]
         if not isinstance(self._network, nn.Sequential) or chain != ["features", "head"]:
             return False
@@ -151,7 +151,7 @@ class Cuts:
             return False
 
     def _any_run(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
-        """Give a shape of images that the network takes, and what it gives for them, tried out once."""
+        """Return a shape of images that the network takes, and what it gives for them, tried out once."""
         return self._once(("any", shape), lambda: self._tried(shape))
 
     def _tried(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from atlas.model.graph.tracing import Trace, regrouped
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 
 class Halves(NamedTuple):
@@ -25,7 +25,7 @@ class Start(nn.Module):
     """What comes before the input: nothing."""
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Give what is given."""
+        """Return what is given."""
         return (images,)
 
 
@@ -37,7 +37,7 @@ class Whole(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Any:
-        """Give what the network gives."""
+        """Return what the network gives."""
         return self.network(images.clone())
 
 
@@ -49,7 +49,7 @@ class Until(Whole):
         self.layer = layer
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give these, and the images, with which the network has to begin again."""
+        """Return these, and the images, with which the network has to begin again."""
 
         def stop(layer: nn.Module, entering: tuple, leaving: Any) -> None:
             raise _Reached(leaving)
@@ -68,7 +68,7 @@ class After(Until):
     """Run a whole network, one of whose modules gives activations that are at hand."""
 
     def forward(self, activations: Tensor, images: Tensor) -> Any:
-        """Give what the network gives."""
+        """Return what the network gives."""
         calls: list[int] = []
 
         def exchange(layer: nn.Module, entering: tuple, leaving: Any) -> Tensor:
@@ -155,7 +155,7 @@ def _names(handed: list[Node]) -> list[str]:
 
 
 def following(nodes: list[Node], start: Node) -> set[Node]:
-    """Give the steps that depend on one, itself left out."""
+    """Return the steps that depend on one, itself left out."""
     found = {start}
     for node in nodes:
         if not found.isdisjoint(node.all_input_nodes):
@@ -164,7 +164,7 @@ def following(nodes: list[Node], start: Node) -> set[Node]:
 
 
 def leading(ends: Iterable[Node]) -> set[Node]:
-    """Give the steps that others depend on, these among them."""
+    """Return the steps that others depend on, these among them."""
     found, waiting = set(), [*ends]
     while waiting:
         node = waiting.pop()
@@ -175,7 +175,7 @@ def leading(ends: Iterable[Node]) -> set[Node]:
 
 
 def _counted(node: Node) -> Node | None:
-    """Give the step of whose values a step gives the first size."""
+    """Return the step of whose values a step gives the first size."""
     if node.op == "call_method" and node.target == "size":
         return node.args[0] if node.args[1:] == (0,) else None
     if node.op != "call_function" or node.args[1:] != (0,) or not isinstance(node.args[0], Node):
@@ -193,7 +193,7 @@ def _tensor(found: Any, layer: str) -> Tensor:
 
 
 def graph_of(half: nn.Module) -> GraphModule:
-    """Give a half as a new graph over the same layers."""
+    """Return a half as a new graph over the same layers."""
     steps = Graph()
     steps.output(steps.graph_copy(half.graph, {}))
     return GraphModule(half, steps)

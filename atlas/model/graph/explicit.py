@@ -29,7 +29,7 @@ class Attention(nn.Module):
         self.out_proj = _linear(of.out_proj.weight, of.out_proj.bias)
 
     def forward(self, query: Any, key: Any, value: Any, **options: Any) -> tuple[Any, None]:
-        """Give mixed tokens of the same shape, and no weights.
+        """Return mixed tokens of the same shape, and no weights.
 
         They are tensors, or a trace's stand-ins for such.
 
@@ -64,7 +64,7 @@ class WindowAttention(nn.Module):
         self.qkv, self.proj, self.softmax = of.qkv, of.proj, nn.Softmax(dim=-1)
 
     def forward(self, tokens: Any) -> Any:
-        """Give mixed tokens (image, row, column, feature), a tensor or a trace's stand-in for one."""
+        """Return mixed tokens (image, row, column, feature), a tensor or a trace's stand-in for one."""
         (down, across), sizes = self.window, (tokens.size(1), tokens.size(2))
         sides = [size + (side - size % side) % side for size, side in zip(sizes, self.window, strict=True)]
         filled = nn.functional.pad(tokens, (0, 0, 0, sides[1] - sizes[1], 0, sides[0] - sizes[0]))

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from atlas.model.graph.cutting import leading
 from atlas.model.graph.tracing import Trace
 from atlas.model.layers import Layout
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 ROWS = 2  # images of noise
 BESIDE = 16  # tokens of no place: class, distillation and register tokens are at most as many
@@ -79,7 +79,7 @@ class Sizes(Interpreter):
 
 
 def noise(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
-    """Give images of noise, as normalized ones are, of the kind of number that a network computes with."""
+    """Return images of noise, as normalized ones are, of the kind of number that a network computes with."""
     held = next((one for one in network.parameters() if one.is_floating_point()), torch.zeros(()))
     draws = torch.Generator().manual_seed(0)
     return torch.randn(ROWS, *shape, generator=draws).to(held.device, held.dtype)
@@ -116,7 +116,7 @@ def module_sizes(network: nn.Module, shape: tuple[int, ...]) -> Run:
 
 
 def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool) -> Layout:
-    """Say how a layer's activations hold features of rows and columns.
+    """Return how a layer's activations hold features of rows and columns.
 
     Args:
         found: Their shape.
@@ -137,7 +137,7 @@ def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple
 
 
 def _misfit(rows_columns: tuple[int, ...], side: tuple[int, int]) -> float:
-    """Say how far from the images' ratio of sides that of two dimensions is, as the distance of the logarithms."""
+    """Return how far from the images' ratio of sides that of two dimensions is, as the distance of the logarithms."""
     rows, columns = rows_columns
     return abs(math.log(max(rows, 1) / side[0]) - math.log(max(columns, 1) / side[1]))
 
@@ -145,7 +145,7 @@ def _misfit(rows_columns: tuple[int, ...], side: tuple[int, int]) -> float:
 def _grid(
     found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool
 ) -> tuple[int, int] | None:
-    """Give the rows and columns of tokens: those of a layer before that fit best, or what the ratio of sides says."""
+    """Return the rows and columns of tokens: those of a layer before that fit best, or what the ratio of sides says."""
     grids = [layout_of(shape, [], side, last).grid for shape in before if len(shape) == 4 and shape[0] == found[0]]
     fits = [grid for grid in grids if 1 < math.prod(grid) <= found[1] <= math.prod(grid) + BESIDE]
     best = min(fits, key=lambda grid: (_misfit(grid, side), found[1] - math.prod(grid)), default=None)
@@ -159,14 +159,14 @@ def _grid(
 
 
 def takes_features_last(network: nn.Module) -> bool:
-    """Say whether a network has layers that normalize over its last dimension, as those with features last do."""
+    """Return whether a network has layers that normalize over its last dimension, as those with features last do."""
     return any(
         isinstance(layer, nn.LayerNorm) or "layernorm" in type(layer).__name__.lower() for layer in network.modules()
     )
 
 
 def shapes_to_try(network: nn.Module, channels: int, known: tuple[int, ...] | None) -> Iterator[tuple[int, ...]]:
-    """Give shapes of images that a network may take: of what it says itself, of those at hand, then of usual ones."""
+    """Yield shapes of images that a network may take: of what it says itself, of those at hand, then of usual ones."""
     told = getattr(network, "image_size", None) or (getattr(network, "default_cfg", None) or {}).get("input_size")
     if told is not None:
         side = tuple(told)[-2:] if isinstance(told, tuple | list) else (told, told)
@@ -248,7 +248,7 @@ def last_module(network: nn.Module, run: Run, side: tuple[int, int], shape: tupl
 
 @torch.no_grad()
 def _decides(network: nn.Module, path: str, shape: tuple[int, ...]) -> bool:
-    """Tell a module through which all goes: with what it gives for another image, the logits are that image's."""
+    """Return whether all goes through a module: with what it gives for another image, the logits are that image's."""
     images, given = noise(network, shape), []
     layer = network.get_submodule(path)
     hook = layer.register_forward_hook(lambda *seen: given.append(seen[2].clone()))
@@ -269,14 +269,14 @@ def _spatial(shape: tuple[int, ...] | None, side: tuple[int, int], last: bool) -
 
 
 def _pools(trace: Trace, node: Node) -> bool:
-    """Tell average pooling, and what does nothing."""
+    """Return whether a step is average pooling, or does nothing."""
     if node.op == "call_module":
         return isinstance(trace.graph.get_submodule(node.target), POOLING)
     return node.target in POOLED
 
 
 def _attends(trace: Trace, node: Node, run: Sizes) -> bool:
-    """Tell the weights of attention, and what computes attention at once."""
+    """Return whether a step gives the weights of attention, or computes attention at once."""
     if node.op == "call_module":
         layer = trace.graph.get_submodule(node.target)
         fused = isinstance(layer, nn.MultiheadAttention | nn.TransformerEncoderLayer)

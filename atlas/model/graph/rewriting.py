@@ -78,7 +78,7 @@ def _out_of_place(node: Node) -> None:
 
 
 def _replaced(graph: GraphModule, node: Node, number: int) -> Node | None:
-    """Give the step that stands for another, or None."""
+    """Return the step that stands for another, or None."""
     if _idle(node):
         return node.args[0]
     if node.target is functional.scaled_dot_product_attention:
@@ -92,7 +92,7 @@ def _replaced(graph: GraphModule, node: Node, number: int) -> Node | None:
 
 
 def _idle(node: Node) -> bool:
-    """Tell a step that does nothing once a network is trained."""
+    """Return whether a step does nothing once a network is trained."""
     name = getattr(node.target, "__name__", "")
     random = node.target in (functional.dropout, functional.dropout2d, functional.dropout3d) or (
         name == "stochastic_depth" and getattr(node.target, "__module__", "").startswith("torchvision")
@@ -103,7 +103,7 @@ def _idle(node: Node) -> bool:
 
 
 def _layer(graph: GraphModule, node: Node) -> nn.Module | None:
-    """Give the layer that a call of a function is."""
+    """Return the layer that a call of a function is."""
     relu = _relu(node)
     if relu is not None:
         return relu()
@@ -120,7 +120,7 @@ def _layer(graph: GraphModule, node: Node) -> nn.Module | None:
 
 
 def _relu(node: Node) -> type[nn.Module] | None:
-    """Give the ReLU that a call of a function is."""
+    """Return the ReLU that a call of a function is."""
     bounds = (*node.args[1:], *(bound for name, bound in node.kwargs.items() if name != "input"))
     if node.target in CLAMPS and bounds in ((0,), (0, None)) and "max" not in node.kwargs:
         return nn.ReLU
@@ -132,7 +132,7 @@ def _given(names: tuple[str, ...], node: Node) -> dict[str, Any]:
 
 
 def _held(graph: GraphModule, given: object) -> Any:
-    """Give the network's own tensor that an argument is; None for none; NotImplemented for one that is computed."""
+    """Return the network's own tensor that an argument is; None for none; NotImplemented for one that is computed."""
     if given is None:
         return None
     if not isinstance(given, Node) or given.op != "get_attr":
@@ -172,7 +172,7 @@ def _linear(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
 
 
 def _normalization(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
-    """Give a batch normalization by running statistics, where a convolution comes before it."""
+    """Return a batch normalization by running statistics, where a convolution comes before it."""
     source = given["input"]
     before = graph.get_submodule(source.target) if isinstance(source, Node) and source.op == "call_module" else None
     held = {name: _held(graph, given.get(name)) for name in NORMALIZATION[1:5]}

@@ -16,7 +16,7 @@ from torch import nn
 
 from atlas.cache.fingerprint.called import beside, files, stands
 from atlas.networks.shared.made import made
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 SHOWN = 12  # names in a message
 PROJECT = {"atlas", "stages", "flows"}  # which are imported as they are, wherever a file lies
@@ -26,23 +26,23 @@ def called(family: str, call: str, settings: dict[str, Any]) -> nn.Module:
     """Call what 'package.module:Name.attribute', or 'path/to/file.py:Name', names.
 
     Raises:
-        Problem: there is no such module or attribute, it does not take the settings, or it gives no network.
+        UserError: there is no such module or attribute, it does not take the settings, or it gives no network.
     """
     place, _, name = call.rpartition(":")
     told = f"{family}: call = {call!r}"
     if not place or not name:
-        raise Problem(f"{told}: expected 'package.module:Name', or 'path/to/file.py:Name'")
+        raise UserError(f"{told}: expected 'package.module:Name', or 'path/to/file.py:Name'")
     if not place.endswith(".py"):
         return made(f"{told}:", _attribute(_package(place, told), name, told), settings)
     file = Path(place)
     if not file.is_file():
-        raise Problem(f"{told}: there is no file {file}")
+        raise UserError(f"{told}: there is no file {file}")
     starts = beside(file)
     for one in files({"call": call}):
         start = next(start for start in starts if one.is_relative_to(start))
         module = one.relative_to(start).parts[0].removesuffix(".py")
         if stands(start, module) and (hidden := _hidden(module)):
-            raise Problem(f"{told}: {one} has the name of {hidden}, which it would hide: give it another name")
+            raise UserError(f"{told}: {one} has the name of {hidden}, which it would hide: give it another name")
     with _reachable(starts):
         return made(f"{told}:", _attribute(_loaded(file, told), name, told), settings)
 
@@ -51,7 +51,7 @@ def _package(name: str, told: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise Problem(f"{told}: the module {name} cannot be imported ({error}); is its package installed?") from None
+        raise UserError(f"{told}: the module {name} cannot be imported ({error}); is its package installed?") from None
 
 
 def _loaded(file: Path, told: str) -> ModuleType:
@@ -60,16 +60,16 @@ def _loaded(file: Path, told: str) -> ModuleType:
     sys.modules[file.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Problem:
+    except UserError:
         raise
     except Exception as error:
         said = " ".join(str(error).split())
-        raise Problem(f"{told}: it cannot be imported: {type(error).__name__}: {said:.300}") from None
+        raise UserError(f"{told}: it cannot be imported: {type(error).__name__}: {said:.300}") from None
     return module
 
 
 def _hidden(name: str) -> str:
-    """Say what would not be found any more if a module of a user's own had a name; empty where that is free."""
+    """Return what would not be found any more if a module of a user's own had a name; empty where that is free."""
     if name in PROJECT:
         return "this project's code"
     if name in sys.stdlib_module_names:
@@ -85,10 +85,10 @@ def _attribute(found: Any, path: str, told: str) -> Any:
             public = [one for one, value in vars(found).items() if not one.startswith("_") and callable(value)]
             more = f" and {len(public) - SHOWN} more" if len(public) > SHOWN else ""
             known = ", ".join(public[:SHOWN]) or "nothing that can be called"
-            raise Problem(f"{told}: {owner} has no '{name}'; it has: {known}{more}")
+            raise UserError(f"{told}: {owner} has no '{name}'; it has: {known}{more}")
         found = getattr(found, name)
     if not callable(found):
-        raise Problem(f"{told}: '{path}' is a {type(found).__name__}, expected a class or a function")
+        raise UserError(f"{told}: '{path}' is a {type(found).__name__}, expected a class or a function")
     return found
 
 

@@ -5,22 +5,22 @@ from typing import Any
 
 from torch import nn
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def made(told: str, function: Callable[..., Any], settings: dict[str, Any]) -> nn.Module:
     """Call something that makes a network with settings by keyword.
 
     Raises:
-        Problem: it does not take them, fails, or gives no network; `told` says in front of the message who is meant.
+        UserError: it does not take them, fails, or gives no network; `told` says in front of the message who is meant.
     """
     try:
         network = function(**settings)
-    except Problem:
+    except UserError:
         raise
     except Exception as error:
         said = " ".join(str(error).split())
-        raise Problem(f"{told} settings = {settings}: it raises {type(error).__name__}: {said:.300}") from None
+        raise UserError(f"{told} settings = {settings}: it raises {type(error).__name__}: {said:.300}") from None
     if not isinstance(network, nn.Module):
-        raise Problem(f"{told} it gives a {type(network).__name__}, expected a torch.nn.Module")
+        raise UserError(f"{told} it gives a {type(network).__name__}, expected a torch.nn.Module")
     return network

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from atlas.inputs.certification import Votes
-from atlas.report.certification import certified, games, published, steps
-from atlas.report.certification.games import GAME, GRIDS, NOTHING, TIES
-from atlas.report.certification.voted import Found, Test, first_test, group, on_grids
+from atlas.report.certification import certified, certified_curves, grid_localization, published
+from atlas.report.certification.certified_results import Found, Test, first_test, group, on_grids
+from atlas.report.certification.grid_localization import GAME, GRIDS, NOTHING, TIES
 from atlas.report.charts import tradeoff
 from atlas.report.charts.theme import keys
 from atlas.report.charts.tradeoff import Point, Traded
@@ -19,8 +19,8 @@ from atlas.study.schema.settings import Entry
 ABSTAINED = "abstained"
 # What a column is called.
 COLUMNS = {
-    steps.IMPORTANT: "important, %",
-    steps.UNIMPORTANT: "unimportant, %",
+    certified_curves.IMPORTANT: "important, %",
+    certified_curves.UNIMPORTANT: "unimportant, %",
     ABSTAINED: "abstained, %",
     "certified_localization": "localization",
     "certified_consistency": "as in the clean map",
@@ -33,12 +33,12 @@ SAID = {
     "certified_consistency": "As in the clean map: over the images alone of which a pixel is certified; at a small K "
     "most of these are unimportant, so that it is high (1 − 2 K / 100 or more where all are certified) whatever the "
     "important ones do.",
-    "parted_ties": games.TIED,
+    "parted_ties": grid_localization.TIED,
 }
 
 
 def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
-    """Give what the section shows of the results; charts are drawn in other processes."""
+    """Return what the section shows of the results; charts are drawn in other processes."""
     test, table = first_test(given), known.table
     classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
     ways = {name: known.voted(name) for name in methods}
@@ -52,19 +52,19 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
             for name in known.classifiers(game)
             if (one := traded(known, given, game, name))
         ],
-        "sweeps": steps.swept(known, processes),
-        "games": games.swept(known, given, processes),
-        "removals": steps.removed(known, processes),
+        "sweeps": certified_curves.swept(known, processes),
+        "games": grid_localization.swept(known, given, processes),
+        "removals": certified_curves.removed(known, processes),
         "numbers": [one for test in tests(known) for name in classifiers for one in numbers(known, name, test)],
         "on_grids": [
             one
-            for test, tile in games.tests(known)
+            for test, tile in grid_localization.tests(known)
             for name in classifiers
             if "grids" in known.pixels[name]
-            for one in games.numbers(known, name, test, tile)
+            for one in grid_localization.numbers(known, name, test, tile)
         ],
         "families": keys(families(known)),
-        "partly": [(name, of) for name, of in ways.items() if 0 < len(of) < len(known.ways)],
+        "partly": [(name, of) for name, of in ways.items() if 0 < len(of) < len(known.smoothings)],
         "uncertified": [name for name, of in ways.items() if not of],
     }
 
@@ -93,7 +93,7 @@ def tested(known: Found, first: Test) -> list[dict[str, Any]]:
 
 
 def legend(levels: list[int]) -> list[tuple[int, str]]:
-    """Give each level's color in the pictures."""
+    """Return each level's color in the pictures."""
     return [
         (level, certified.spelled(color)) for level, color in zip(levels, certified.colors(len(levels)), strict=True)
     ]
@@ -106,7 +106,7 @@ def families(known: Found) -> list[str]:
 
 
 def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str, Any] | None:
-    """Give the chart and table of how much is certified on grids against whether it lies in the tile explained.
+    """Return the chart and table of how much is certified on grids against whether it lies in the tile explained.
 
     The certified share is of grids, or of images where that was not measured; what was published is of grids.
 
@@ -135,7 +135,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
         ties = known.point(parted, classifier, method, radius, level)
         listed.append(Traded(*about, place, certain, ties, filled, theirs.get(method)))
     listed.sort(key=lambda one: np.hypot(1 - one.game.mean, 1 - one.share.mean) if one.known else np.inf)
-    chance = games.chance(given, classifier)
+    chance = grid_localization.chance(given, classifier)
     return {
         "entry": game.name,
         "classifier": classifier,
@@ -164,7 +164,7 @@ def columns(known: Found, test: Test) -> list[Entry]:
 
 
 def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
-    """Give a table a level of what is certified by a test."""
+    """Return a table a level of what is certified by a test."""
     listed, methods = columns(known, test), test.smoothing.methods
     heads = [(one.name, COLUMNS[one.function]) for one in listed]
     about = {"test": test.name, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
@@ -181,7 +181,7 @@ def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
 
 
 def panels(shown: dict[str, list[Shown]], votes: dict[str, dict[str, Votes]], test: Test, *, side: int) -> list[dict]:
-    """Give the pictures of each image: what is certified of every certified method's map, None where there is none.
+    """Return the pictures of each image: what is certified of every certified method's map, None where there is none.
 
     Args:
         shown: The first images by classifier.

@@ -16,7 +16,7 @@ GRAY = (217, 217, 217)  # 0.85
 
 
 def colors(number: int) -> UInt8[np.ndarray, "level 3"]:
-    """Give each level's color, from the largest level to the smallest, which is black."""
+    """Return each level's color, from the largest level to the smallest, which is black."""
     anchors = np.array([[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in ANCHORS])
     places = np.linspace(len(ANCHORS) - 1, 0, number)[::-1]
     channels = [np.interp(places, np.arange(len(ANCHORS)), channel) for channel in anchors.T]
@@ -29,12 +29,12 @@ def spelled(color: tuple[int, ...] | np.ndarray) -> str:
 
 
 def labelled(labels: Int8[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x"]:
-    """Give the place of each pixel of one level in white, its color, gray: unimportant, important, abstained."""
+    """Return the place of each pixel of one level in white, its color, gray: unimportant, important, abstained."""
     return np.where(labels == ABSTAINED, 2, labels == IMPORTANT).astype(np.uint8)
 
 
 def overlaid(labels: Int8[np.ndarray, "level y x"]) -> UInt8[np.ndarray, "y x"]:
-    """Give each pixel 1 + the place of the smallest level at which it is certified important, 0 where it is at none.
+    """Assign each pixel 1 + the place of the smallest level at which it is certified important, 0 where it is at none.
 
     Args:
         labels: Of falling levels.
@@ -46,7 +46,7 @@ def overlaid(labels: Int8[np.ndarray, "level y x"]) -> UInt8[np.ndarray, "y x"]:
 
 
 def smoothed(votes: Votes, row: int, level: int) -> Float[np.ndarray, "y x"]:
-    """Give the smoothed sparsified map: the share of all copies in whose map a pixel is at the top.
+    """Return the smoothed sparsified map: the share of all copies in whose map a pixel is at the top.
 
     (first + rest) / (firsts + draws)
 
@@ -75,10 +75,10 @@ def average(votes: Votes, row: int, level: int, alt: str, *, side: int) -> Pictu
 
 
 def palette(number: int) -> UInt8[np.ndarray, "color 3"]:
-    """Give the colors of an overlay: white, then those of the levels."""
+    """Return the colors of an overlay: white, then those of the levels."""
     return np.concatenate([np.array([WHITE], np.uint8), colors(number)])
 
 
 def three(number: int, place: int) -> UInt8[np.ndarray, "color 3"]:
-    """Give the colors of one of a number of levels: unimportant, important, abstained."""
+    """Return the colors of one of a number of levels: unimportant, important, abstained."""
     return np.array([WHITE, colors(number)[place], GRAY], np.uint8)

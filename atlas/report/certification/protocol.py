@@ -5,7 +5,7 @@ Settings of methods are those of the paper; where its code has others, published
 
 from typing import Any
 
-from atlas.report.certification.voted import CORRECTED, Test, on_grids
+from atlas.report.certification.certified_results import CORRECTED, Test, on_grids
 from atlas.study.params import side
 from atlas.study.schema.settings import Entry
 
@@ -69,7 +69,7 @@ LINEAR = {"resnet18", "wide_resnet50_2", "resnet152"}
 
 
 def settings(method: str, layer: str, network: str) -> dict[str, Any]:
-    """Give the settings of a published method at a layer of a network."""
+    """Return the settings of a published method at a layer of a network."""
     own = OF_TRANSFORMERS.get((method, layer), {}) if network in TRANSFORMERS else {}
     return {**SETTINGS[method, layer], **own}
 
@@ -104,7 +104,7 @@ def _plain(function: str, given: dict[str, Any], network: str) -> dict[str, Any]
 
 
 def differs(metric: Entry, test: Test, given: dict, classifier: str, method: list[str]) -> list[str]:
-    """Say what a metric measures otherwise than the authors, what weighs most first.
+    """Return what a metric measures otherwise than the authors, what weighs most first.
 
     Args:
         metric: An entry of a metric of votes.
@@ -129,8 +129,8 @@ def differs(metric: Entry, test: Test, given: dict, classifier: str, method: lis
         )
     if metric.function == GAME:
         found += [] if metric.settings["nothing"] == EMPTY else ["empty maps left out"]
-    if (of["first"], of["rest"]) != (FIRST, REST):
-        found.append(f"{of['first']} + {of['rest']} votes")
+    if (of["n0"], of["n"]) != (FIRST, REST):
+        found.append(f"{of['n0']} + {of['n']} votes")
     found += [] if test.alpha == ALPHA else [f"α = {test.alpha:g}"]
     found += [] if test.correction == CORRECTION else [CORRECTED[test.correction] or "uncorrected"]
     asked = metric.options["count"] or COUNT, about[group]["count"] or COUNT

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas.report.certification import protocol
-from atlas.report.certification.voted import Found, Test, on_grids
+from atlas.report.certification.certified_results import Found, Test, on_grids
 from atlas.report.charts.tradeoff import Point
 from atlas.study.params import entries
 from atlas.study.schema.settings import Entry
@@ -99,7 +99,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _methods(given: dict) -> dict[tuple[str, str], list[Entry]]:
-    """Give the entries that are a method at a layer, whatever else they set."""
+    """Return the entries that are a method at a layer, whatever else they set."""
     found: dict[tuple[str, str], list[Entry]] = {}
     for one in [one for family in entries(given, "methods").values() for one in family.values()]:
         at = NAMED.get(one.function, one.function), one.settings.get("layer", "input")
@@ -117,7 +117,7 @@ def _network(given: dict, classifier: str) -> str:
 
 
 def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[str, str]) -> Compared | None:
-    """Give our mean of a fact by the metric that is measured most alike, one with a mean before one without."""
+    """Return our mean of a fact by the metric that is measured most alike, one with a mean before one without."""
     level, found, name = int(fact["level"]), [], method.name
     theirs = protocol.settings(fact["method"], fact["layer"], fact["network"])
     other = protocol.unlike_settings(method, theirs, fact["network"])
@@ -141,7 +141,7 @@ def _unlike(one: Compared) -> tuple[bool, bool, bool, int]:
 
 
 def _alike(known: Found, metric: Entry, fact: dict[str, str]) -> Test | None:
-    """Give the test of a metric at a fact's σ and τ, if any."""
+    """Return the test of a metric at a fact's σ and τ, if any."""
     return next((one for one in known.tests(metric) if _tested(one, fact)), None)
 
 

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from atlas.report.charts.dots import scale
+from atlas.report.charts.dot_plot import scale
 from atlas.report.charts.theme import FAINT, SMALL, SOFT, TEXT, fit, marker, series, style, svg
-from atlas.report.order import digits
+from atlas.report.sorting import digits
 
 # With fewer values a group, the Mann-Whitney test cannot fall below 0.05, and quartiles lie between two of them.
 FEWEST = 4
@@ -53,7 +53,7 @@ def rows(summary: xr.Dataset, comparison: xr.Dataset, metric: str, classifiers: 
     """Take the boxes of one metric: of all methods but the controls, then of each family of which it ranks a method.
 
     Args:
-        summary: Mean scores and ranks; a mean over so few scores that it ranks nobody is left out.
+        summary: Mean scores and ranks; a mean over so few scores that it is not ranked is left out.
         comparison: Their quartiles and the tests between classifiers.
         metric: By which metric.
         classifiers: Whose boxes, in their order.
@@ -135,7 +135,7 @@ def _draw(axes: Axes, boxes: list[Box], middles: np.ndarray, height: float, plac
 
 
 def _aside(number: int) -> float:
-    """Tell how far the n-th point of a box lies aside, from -0.5 to 0.5, that equal ones do not hide one another."""
+    """Return how far the n-th point of a box lies aside, from -0.5 to 0.5, that equal ones do not hide one another."""
     return (number * 0.618 + 0.5) % 1 - 0.5
 
 

@@ -47,12 +47,12 @@ BENEATH, LABEL = 0.39, 0.23  # inches that ticks and a label take below axes, an
 
 
 def series(number: int) -> str:
-    """Give the color of the n-th series; after seven they come round again, with another marker."""
+    """Return the color of the n-th series; after seven they come round again, with another marker."""
     return SERIES[number % len(SERIES)]
 
 
 def marker(number: int) -> str:
-    """Give the marker of the n-th series."""
+    """Return the marker of the n-th series."""
     return MARKERS[(number + number // len(SERIES)) % len(MARKERS)]
 
 
@@ -120,7 +120,7 @@ def fit(axes: Axes, *, names: list[str] | None = None, beneath: float = 0) -> No
 
 @cache
 def breadth(text: str, size: int) -> float:
-    """Give the inches that a text takes."""
+    """Return the inches that a text takes."""
     font = FontProperties(family=FONT, size=size)
     return text_to_path.get_text_width_height_descent(text, font, False)[0] / 72
 
@@ -140,7 +140,7 @@ def ticks(axis: Axis) -> list[str]:
 
 
 def svg(figure: Figure, alt: str) -> str:
-    """Give a figure as an SVG element for the page, with an alternative text; equal figures give equal text."""
+    """Return a figure as an SVG element for the page, with an alternative text; equal figures give equal text."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
@@ -157,10 +157,10 @@ def svg(figure: Figure, alt: str) -> str:
 
 
 def keys(names: list[str]) -> list[tuple[str, str, str]]:
-    """Give name, color and shape of each series, for a key outside of charts."""
+    """Return name, color and shape of each series, for a key outside of charts."""
     return [(name, f"var({VARIABLES[series(place)]})", SHAPES[marker(place)]) for place, name in enumerate(names)]
 
 
 def plain(color: str) -> str:
-    """Give the color that stands for a stand-in where there is no style sheet."""
+    """Return the color that stands for a stand-in where there is no style sheet."""
     return PLAIN[color]

@@ -162,7 +162,7 @@ def centers(
 
 
 def box(center: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
-    """Give left, bottom, right and top."""
+    """Return left, bottom, right and top."""
     x, y = center
     return np.array([x - half_width, y - half_height, x + half_width, y + half_height])
 
@@ -175,7 +175,7 @@ def _around(dot: np.ndarray) -> list[np.ndarray]:
 
 
 def free(own: np.ndarray, taken: list[np.ndarray], size: tuple[float, float]) -> bool:
-    """Say whether a box lies inside axes of a size and apart from those that are taken."""
+    """Return whether a box lies inside axes of a size and apart from those that are taken."""
     inside = own[0] >= 0 and own[1] >= 0 and own[2] <= size[0] and own[3] <= size[1]
     apart = (own[2] <= one[0] or one[2] <= own[0] or own[3] <= one[1] or one[3] <= own[1] for one in taken)
     return bool(inside) and all(apart)

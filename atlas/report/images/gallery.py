@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 def gallery(
     shown: dict[str, list[Shown]], methods: list[dict[str, Any]], *, side: int, processes: Executor
 ) -> list[dict[str, Any]]:
-    """Give each chosen image with its maps by every method; a method's maps are signed if one of them is.
+    """Return each chosen image with its maps by every method; a method's maps are signed if one of them is.
 
     Args:
         shown: Images by classifier.
@@ -72,7 +72,7 @@ def gallery(
 
 
 def signed(listed: list[Shown], methods: list[str]) -> set[str]:
-    """Give the methods one of whose maps has a value below 0."""
+    """Return the methods one of whose maps has a value below 0."""
     return {name for name in methods if any(one.maps[name].min() < 0 for one in listed if name in one.maps)}
 
 

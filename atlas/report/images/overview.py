@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from atlas.report.charts import dots
+from atlas.report.charts import dot_plot
 from atlas.report.charts.theme import (
     BENEATH,
     EDGE,
@@ -27,7 +27,7 @@ from atlas.report.charts.theme import (
 )
 from atlas.report.images import pictures
 from atlas.report.images.gallery import Shown
-from atlas.report.order import overall
+from atlas.report.sorting import overall
 
 WIDTH, MIDDLE, TITLE = 11, 4.95, 0.36  # inches: of the picture, where ranks end, what the title takes
 NAMES = 8  # points
@@ -65,15 +65,15 @@ def png(summary: xr.Dataset, shown: Shown, title: str) -> bytes:
 def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
     classifiers = summary["classifier"].values.tolist()
     step = min(0.24, 0.6 / len(classifiers))
-    listed = dots.rows(summary, "mean_rank", "mean_rank_low", "mean_rank_high", order)
+    listed = dot_plot.rows(summary, "mean_rank", "mean_rank_low", "mean_rank_high", order)
     for which, classifier in enumerate(classifiers):
         at = np.arange(len(order)) + (which - (len(classifiers) - 1) / 2) * step
         color = plain(SERIES[which % len(SERIES)])
         look = {"marker": marker(which), "ms": 4.5}
-        dots.lines(axes, listed, which, at, color=color, lw=1.6)
-        dots.marks(axes, listed, which, at, color, plain(PAPER), zorder=3, **look)
+        dot_plot.lines(axes, listed, which, at, color=color, lw=1.6)
+        dot_plot.marks(axes, listed, which, at, color, plain(PAPER), zorder=3, **look)
         axes.plot([], [], ls="none", color=color, label=shortened(classifier, TEXT, LONGEST), **look)
-    dots.blanks(axes, listed, plain(SOFT))
+    dot_plot.blanks(axes, listed, plain(SOFT))
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.set_yticks(
         range(len(order)), [shortened(name, NAMES, LONGEST) for name in order], color=plain(INK), fontsize=NAMES

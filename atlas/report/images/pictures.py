@@ -33,7 +33,8 @@ def image(pixels: UInt8[np.ndarray, "channel y x"], alt: str, *, side: int) -> P
 
 
 def visible(pixels: UInt8[np.ndarray, "channel y x"]) -> Float[np.ndarray, "channel y x"]:
-    """Give an image as it can be shown: three channels as colors, one as gray, the mean of any other number as gray."""
+    """Return an image as it can be shown: three channels as colors, one as gray, the mean of any other number as
+    gray."""
     values = pixels.astype(np.float64)
     return values if len(values) == 3 else values.mean(axis=0, keepdims=True)
 
@@ -78,25 +79,25 @@ def shrink(values: Float[np.ndarray, "channel y x"], *, side: int) -> Float[np.n
 
 
 def reduced(shape: tuple[int, ...], *, side: int) -> tuple[int, int]:
-    """Give the height and width of a picture no side of which is to be longer than `side`."""
+    """Return the height and width of a picture no side of which is to be longer than `side`."""
     longest = max(*shape, side)
     height, width = (max(1, round(size * side / longest)) for size in shape)
     return height, width
 
 
 def _covered(size: int, to: int) -> Float[np.ndarray, "to size"]:
-    """Give the share that each of `size` pixels has in the mean of each of `to` larger ones."""
+    """Return the share that each of `size` pixels has in the mean of each of `to` larger ones."""
     edges, at = np.linspace(0, size, to + 1)[:, None], np.arange(size)
     return np.clip(np.minimum(edges[1:], at + 1) - np.maximum(edges[:-1], at), 0, None) * (to / size)
 
 
 def palette(name: str) -> UInt8[np.ndarray, "color 3"]:
-    """Give the 256 colors of a color map."""
+    """Return the 256 colors of a color map."""
     return (mpl.colormaps[name](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def legend(name: str) -> str:
-    """Give a color map as a CSS gradient."""
+    """Return a color map as a CSS gradient."""
     colors = mpl.colormaps[name](np.linspace(0, 1, 9))[:, :3]
     return "linear-gradient(90deg," + ",".join(mpl.colors.to_hex(color) for color in colors) + ")"
 

@@ -6,7 +6,7 @@ from typing import Any
 import xarray as xr
 
 from atlas.report.charts import boxes, fronts, heat
-from atlas.report.order import digits, ranking_metrics
+from atlas.report.sorting import digits, ranking_metrics
 
 FIELDS = ("change", "better_count", "worse_count", "apart", "count", "p")
 # Of the columns of an accuracy and of its front; an accuracy that no classifier has takes none.
@@ -15,7 +15,7 @@ ABOUT = {"better": "better", "units": "metric_units", "family": "metric_family",
 
 
 def section(summary: xr.Dataset, comparison: xr.Dataset, processes: Executor) -> dict[str, Any] | None:
-    """Give what the section shows; nothing where no two classifiers are judged on the same images.
+    """Return what the section shows; nothing where no two classifiers are judged on the same images.
 
     Args:
         summary: Mean scores.
@@ -52,14 +52,14 @@ def section(summary: xr.Dataset, comparison: xr.Dataset, processes: Executor) ->
         "classifiers": together,
         "boards": shown,
         "families": list(dict.fromkeys(one["family"] for one in shown)),
-        "fewest": boxes.FEWEST,
+        "min_count": boxes.FEWEST,
         "reach": comparison.attrs["reach"],
         "traded": any(one["fronts"] for one in shown),
     }
 
 
 def board(summary: xr.Dataset, comparison: xr.Dataset, metric: str, together: list[str]) -> dict[str, Any]:
-    """Give one metric's boxes and standings, and the methods that it does not rank, by classifier."""
+    """Return one metric's boxes and standings, and the methods that it does not rank, by classifier."""
     one = summary.sel(metric=metric)
     about = {name: str(one[label].values) for name, label in ABOUT.items()}
     rows = boxes.rows(summary, comparison, metric, together)
@@ -81,16 +81,16 @@ def pairs(summary: xr.Dataset, comparison: xr.Dataset, metrics: list[str]) -> li
         table = comparison.sel({"comparison": label, "metric": metrics, "method_family": families})
         columns = [table[name].transpose("metric", "method_family").values.tolist() for name in FIELDS]
         rows = [
-            (metric, [_change(*cell, fewest=summary.attrs["fewest"]) for cell in zip(*numbers, strict=True)])
+            (metric, [_change(*cell, min_count=summary.attrs["min_count"]) for cell in zip(*numbers, strict=True)])
             for metric, *numbers in zip(metrics, *columns, strict=True)
         ]
         found.append({"compared": label, "families": families, "rows": rows})
     return found
 
 
-def _change(change: float, better: int, worse: int, apart: int, number: int, p: float, *, fewest: int) -> heat.Cell:
+def _change(change: float, better: int, worse: int, apart: int, number: int, p: float, *, min_count: int) -> heat.Cell:
     if not number:
-        why = f"no method is ranked on both: that takes {fewest} or more images, or grids, with a score"
+        why = f"no method is ranked on both: that takes {min_count} or more images, or grids, with a score"
         return heat.Cell("", 0, False, why)
     text = f"{change:+.3g}".replace("-", "−") + f"\n{better} of {number}"
     text += f"\np {digits(p, 2)}" if number >= boxes.FEWEST else ""

@@ -60,7 +60,7 @@ class Costly(NamedTuple):
 
 
 def section(cost: xr.Dataset, summary: xr.Dataset, processes: Executor) -> dict[str, Any]:
-    """Give a chart, a table of methods and one of metrics for each classifier on which a cost is known."""
+    """Return a chart, a table of methods and one of metrics for each classifier on which a cost is known."""
     controls, of = (summary[column].values.tolist() for column in ("control", "method_family"))
     families = list(dict.fromkeys(family for family, control in zip(of, controls, strict=True) if not control))
     listed = {name: costly(cost, summary, name) for name in summary["classifier"].values.tolist()}
@@ -136,7 +136,7 @@ def chart(listed: list[Costly], families: list[str], classifier: str) -> str:
 
 
 def place(passes: float) -> float:
-    """Say where a number of passes stands along the chart: its power of ten, and 0 apart from the scale."""
+    """Return where a number of passes stands along the chart: its power of ten, and 0 apart from the scale."""
     return float(np.log10(passes)) if passes else ZERO
 
 

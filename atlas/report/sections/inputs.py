@@ -9,7 +9,7 @@ from atlas.cache.stores import read, values
 from atlas.report.images.gallery import Predicted
 from atlas.report.sections.page import spelled
 from atlas.study import cards, params
-from atlas.study.gaps import is_draft, missing
+from atlas.study.missing import is_draft, missing
 from atlas.study.schema.signatures import signature
 
 DIGITS = 12  # of a SHA-256
@@ -55,7 +55,7 @@ def datasets(study: Path, given: dict) -> list[dict[str, Any]]:
 
 
 def evidence(study: Path, given: dict) -> dict[str, list[str]]:
-    """Say of each metric that asks for boxes, or masks, whether a dataset has them from the other."""
+    """Return for each metric that asks for boxes, or masks, whether a dataset has them from the other."""
     found: dict[str, list[str]] = {}
     attrs = {name: _attrs(study, name) for name in _used(given)}
     for one in [one for listed in params.entries(given, "metrics").values() for one in listed.values()]:
@@ -69,7 +69,7 @@ def evidence(study: Path, given: dict) -> dict[str, list[str]]:
 
 
 def predicted(study: Path, classifier: str, images: list[str]) -> dict[str, Predicted]:
-    """Give what a classifier says of some images of its dataset, by image; nothing in a draft that lacks it."""
+    """Return what a classifier says of some images of its dataset, by image; nothing in a draft that lacks it."""
     if f"predict@{classifier}" in missing(study):
         return {}
     path = params.path(study, "predictions", classifier)

@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from atlas.report.charts import bands, dots, heat, theme
-from atlas.report.order import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
-from atlas.report.sections import agreed, compared, refused, sanity, words
-from atlas.report.sections.enough import enough, few
+from atlas.report.charts import curve_plot, dot_plot, heat, theme
+from atlas.report.sections import agreement as agreed
+from atlas.report.sections import compared, refused, sanity, summary_text
+from atlas.report.sections.sample_size import enough, few
+from atlas.report.sorting import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
 
 # Diagnostics of a curve metric, after its name.
 OF_CURVES = ("monotonicity", "smoothness")
 
 
-def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: float) -> dict[str, Any]:
-    """Give the sections that come from the results alone.
+def results(tables: dict[str, xr.Dataset], processes: Executor, *, sanity_threshold: float) -> dict[str, Any]:
+    """Return the sections that come from the results alone.
 
     Args:
         tables: summary, agreement, contrasts, precision, comparison, controls and, where there are any, curves.
         processes: In which charts are drawn, side by side with all else.
-        unmoved: Similarity of maps above which a randomization check flags a method.
+        sanity_threshold: Similarity of maps above which a randomization check flags a method.
     """
     summary, agreement = tables["summary"], tables["agreement"]
     order, metrics = overall(summary), ranking_metrics(summary)
@@ -31,25 +32,25 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
     curved = [] if curves is None else curves["metric"].values.tolist()
     # The longest first, so that no process waits for another in the end.
     charts = processes.map(curve_charts, repeat(curves), curved)
-    across = processes.submit(dots.mean_ranks, summary, order)
+    across = processes.submit(dot_plot.mean_ranks, summary, order)
     boards = processes.map(leaderboard, repeat(behind(summary, tables["contrasts"])), metrics)
     side_by_side = compared.section(summary, tables["comparison"], processes)
-    checked = sanity.checks(summary, curves, unmoved)
+    checked = sanity.checks(summary, curves, sanity_threshold)
     images = enough(tables["precision"], summary)
     found = {
-        "answer": [*words.answer(summary, agreement), *words.few(images)],
-        "partly": words.partly(summary),
+        "answer": [*summary_text.answer(summary, agreement), *summary_text.few(images)],
+        "partly": summary_text.partly(summary),
         "ranks": ranks(summary, order),
         "family_ranks": family_ranks(summary, order),
         "family_boards": [family_board(summary, family) for family in summary["family"].values.tolist()],
         "metrics": metrics,
         "ranked": ranked(summary),
         "apart": apart(summary),
-        "fewest": summary.attrs["fewest"],
-        "omnibus": words.omnibus(summary),
+        "min_count": summary.attrs["min_count"],
+        "omnibus": summary_text.omnibus(summary),
         "places": places(tables["controls"], metrics),
         "sanity": checked,
-        "unmoved": unmoved,
+        "sanity_threshold": sanity_threshold,
         "flagged": sanity.flagged(checked),
         "keys": theme.keys(summary["classifier"].values.tolist()),
         "compared": side_by_side,
@@ -75,7 +76,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, unmoved: floa
 
 
 def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
-    """Give the rank of every method by every metric that can apply, a matrix a classifier."""
+    """Return the rank of every method by every metric that can apply, a matrix a classifier."""
     apart, found = refused.inapplicable(summary), []
     for classifier in summary["classifier"].values.tolist():
         metrics = [name for name in ranking_metrics(summary) if name not in apart.get(classifier, {})]
@@ -86,7 +87,7 @@ def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]
 
 
 def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
-    """Give the mean rank of every method by the metrics of each family, a matrix a classifier."""
+    """Return the mean rank of every method by the metrics of each family, a matrix a classifier."""
     families = summary["family"].values.tolist()
     found = []
     for classifier in summary["classifier"].values.tolist():
@@ -97,7 +98,7 @@ def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.
 
 
 def family_board(summary: xr.Dataset, family: str) -> dict[str, Any]:
-    """Give the mean ranks by the metrics of one family, over how many of them, by classifier; in the order of all."""
+    """Return the mean ranks by the metrics of one family, over how many of them, by classifier; in the order of all."""
     names = overall(summary)
     one = summary.sel({"family": family, "method": names})
     ends = ("", "_low", "_high", "_metrics", "_lacking")
@@ -111,7 +112,7 @@ def family_board(summary: xr.Dataset, family: str) -> dict[str, Any]:
 
 
 def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
-    """Give one metric's chart and table, best first; the summary says how far behind the best methods are."""
+    """Return one metric's chart and table, best first; the summary says how far behind the best methods are."""
     order = by_metric(summary, metric)
     one = summary.sel({"metric": metric, "method": order})
     fields = ("mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high", "letters")
@@ -129,7 +130,7 @@ def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
     counts = one["count"].values[one["asked"].values > 0]
     spread = (int(counts.min()), int(counts.max())) if counts.size else (0, 0)
     missing = int((one["asked"] - one["count"]).sum())
-    chart = dots.metric(summary, metric, order)
+    chart = dot_plot.metric(summary, metric, order)
     found = {**about, "name": metric, "chart": chart, "rows": rows, "counts": spread, "undefined": missing}
     classifiers = one["classifier"].values.tolist()
     return {**found, "shared": [(name, over) for name in classifiers if (over := shared(one.sel(classifier=name)))]}
@@ -167,9 +168,9 @@ def diagnostics(summary: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def curve_charts(curves: xr.Dataset, metric: str) -> dict[str, Any]:
-    """Give one curve metric's charts, by classifier."""
+    """Return one curve metric's charts, by classifier."""
     one = curves.sel(metric=metric)
-    charts = [(name, bands.curves(curves, metric, name)) for name in curves["classifier"].values.tolist()]
+    charts = [(name, curve_plot.curves(curves, metric, name)) for name in curves["classifier"].values.tolist()]
     about = {"long_name": str(one["metric_long_name"].values), "better": str(one["better"].values)}
     return {"metric": metric, **about, "charts": charts}
 

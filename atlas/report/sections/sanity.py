@@ -8,8 +8,8 @@ import xarray as xr
 FAMILY = "randomization"
 
 
-def checks(summary: xr.Dataset, curves: xr.Dataset | None, unmoved: float) -> list[dict[str, Any]]:
-    """Give each randomization check with the similarity it leaves, method by method, and which methods are flagged.
+def checks(summary: xr.Dataset, curves: xr.Dataset | None, sanity_threshold: float) -> list[dict[str, Any]]:
+    """Return each randomization check with the similarity it leaves, method by method, and which methods are flagged.
 
     A method without an interval is not judged; how many are is told.
 
@@ -19,7 +19,7 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None, unmoved: float) -> li
     Args:
         summary: Mean scores with their intervals.
         curves: Mean curves with theirs, if there are any.
-        unmoved: Similarity above which the whole interval of a flagged method lies.
+        sanity_threshold: Similarity above which the whole interval of a flagged method lies.
     """
     found = []
     for metric in summary["metric"].values[summary["metric_family"].values == FAMILY].tolist():
@@ -45,7 +45,7 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None, unmoved: float) -> li
                     "high": high,
                     "count": int(count),
                 }
-                cells.append({**cell, "flagged": low > unmoved})
+                cells.append({**cell, "flagged": low > sanity_threshold})
             known = {"metric": metric, "long_name": str(summary["metric_long_name"].sel(metric=metric).values)}
             judged = sum(not np.isnan(cell["low"]) for cell in cells)
             found.append({**known, "classifier": classifier, "cells": cells, "judged": judged})
@@ -53,7 +53,7 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None, unmoved: float) -> li
 
 
 def flagged(found: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Give the checks that flag a method, by method."""
+    """Return the checks that flag a method, by method."""
     by_method: dict[str, list[str]] = {}
     for check in found:
         for cell in check["cells"]:

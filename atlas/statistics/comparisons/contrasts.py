@@ -47,7 +47,7 @@ def contrast_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -
 
 
 def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) -> xr.DataArray:
-    """Give the letters of every leaderboard: methods that share one do not differ significantly.
+    """Return the letters of every leaderboard: methods that share one do not differ significantly.
 
     Args:
         contrasts: Adjusted p-values.

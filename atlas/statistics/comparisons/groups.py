@@ -11,14 +11,14 @@ EVERY = "all"  # methods of any family but the controls
 
 
 def members(summary: xr.Dataset) -> dict[str, Bool[np.ndarray, " method"]]:
-    """Tell which methods are of each family; of `all` is every method but the controls."""
+    """Return which methods are of each family; of `all` is every method but the controls."""
     families = summary["method_family"].values
     own = {family: families == family for family in dict.fromkeys(families.tolist())}
     return {**own, EVERY: ~summary["control"].values}
 
 
 def ranked_means(summary: xr.Dataset) -> xr.DataArray:
-    """Give the mean scores of what is ranked; NaN where a mean is over so few scores that it ranks nobody."""
+    """Return the mean scores of what is ranked; NaN where a mean is over so few scores that it is not ranked."""
     return summary["mean"].where(summary["rank"].notnull())
 
 
@@ -26,7 +26,7 @@ def compare(summary: xr.Dataset, groups: list[list[str]], *, rule: Rule) -> xr.D
     """Compare the first classifier of each group with the second, the third and so on, by metric and method family.
 
     Args:
-        summary: Mean scores with their intervals and ranks; means that rank nobody are left out.
+        summary: Mean scores with their intervals and ranks; means that are not ranked are left out.
         groups: Classifiers judged on the same images, as a plain one and one that was trained to be robust.
         rule: How the Mann–Whitney test finds p: permutation, or wilcox_test, by which the paper's tables come out.
 

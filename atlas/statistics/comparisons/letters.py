@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 
 def letters(adjusted: Float[np.ndarray, "method method"], *, alpha: float) -> list[str]:
-    """Give each method letters, such that two methods share one exactly where they do not differ significantly.
+    """Assign each method letters, such that two methods share one exactly where they do not differ significantly.
 
     A letter is a set of methods no two of which differ. Sets are grown from the best method on until every such pair
     is in one, and a set whose pairs are all in others is dropped. That not differing is not transitive does not

@@ -94,7 +94,7 @@ def _tested(
 
 
 def _larger(sums: Sums, counts: Counts, coarse: PerCell) -> PerCell:
-    """Give the share of units on which a sum of differences is above 0, equal ones counted half."""
+    """Return the share of units on which a sum of differences is above 0, equal ones counted half."""
     shared = (counts > 0).sum(axis=0)
     least = coarse / 2 * counts
     signs = (sums > least).sum(axis=0) - (sums < -least).sum(axis=0)
@@ -102,7 +102,7 @@ def _larger(sums: Sums, counts: Counts, coarse: PerCell) -> PerCell:
 
 
 def _unit(scores: Float[np.ndarray, "unit part method"]) -> PerCell:
-    """Give, by method, the last bit that a score of usual size is trusted to.
+    """Return, by method, the last bit that a score of usual size is trusted to.
 
     The usual size is the median of those that are not 0. Of the largest, one image could turn all others to ties.
     """

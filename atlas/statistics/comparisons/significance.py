@@ -66,7 +66,7 @@ def mann_whitney(
 
 
 def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " second"]) -> float:
-    """Give the probability that a value of one group is larger than one of the other, equal ones counted half.
+    """Return the probability that a value of one group is larger than one of the other, equal ones counted half.
 
         P(X > Y) + P(X = Y) / 2
 
@@ -133,7 +133,7 @@ def friedman(values: Float[np.ndarray, "case method"], *, better: Literal["highe
 
 
 def nemenyi(methods: int, cases: int, *, alpha: float) -> float:
-    """Give the critical difference: mean ranks that are further apart differ significantly.
+    """Return the critical difference: mean ranks that are further apart differ significantly.
 
         q / √2 · √(k (k + 1) / (6 n)), q the studentized range of k means and infinitely many degrees of freedom
 
@@ -152,7 +152,7 @@ def nemenyi(methods: int, cases: int, *, alpha: float) -> float:
 
 
 def _dealt(ranks: Float[np.ndarray, " value"], first: int) -> float:
-    """Give the two-sided p-value of the sum of the first ranks, over all choices of as many of them."""
+    """Return the two-sided p-value of the sum of the first ranks, over all choices of as many of them."""
     whole = (2 * ranks).astype(np.int64)  # ranks of ties are halves
     whole -= whole.min()
     whole //= np.gcd.reduce(whole)

@@ -64,7 +64,7 @@ def resampled_means(weights: Weights, sums: Sums, counts: Counts) -> Float[np.nd
 def rank_interval(
     samples: Float[np.ndarray, "end resample cell"], ranks: Float[np.ndarray, "end cell"], *, level: float
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """Give the percentile interval of resampled ranks, widened where it must be to hold the ranks themselves.
+    """Return the percentile interval of resampled ranks, widened where it must be to hold the ranks themselves.
 
     Args:
         samples: The best rank that ties leave in each resample, and the worst: equal values are anywhere between.
@@ -87,7 +87,7 @@ def rank_interval(
 def mean_rank_interval(
     samples: Samples, ranks: PerCell, last: int, *, level: float
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """Give the interval of mean ranks: of the mean rank that as many other images of the same kind would give.
+    """Return the interval of mean ranks: of the mean rank that as many other images of the same kind would give.
 
         r̄ + √2 · (quantiles of r̄* at (1 ∓ level) / 2 − mean of r̄*), within 1 to the last place
 

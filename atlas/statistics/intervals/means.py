@@ -40,7 +40,7 @@ class Hits(NamedTuple):
 
 
 def moments(sums: Sums, counts: Counts) -> Moments:
-    """Give mean, standard error and skewness of the mean over all parts of all units.
+    """Return mean, standard error and skewness of the mean over all parts of all units.
 
         m = Σ Sᵤ / Σ cᵤ,   eᵤ = (Sᵤ − m cᵤ) / c̄,   error = √(Σ eᵤ² / (n (n − 1)))
         G₁ = √(n (n − 1)) / (n − 2) · (Σ eᵤ³ / n) / (Σ eᵤ² / n)^1.5
@@ -71,14 +71,14 @@ def moments(sums: Sums, counts: Counts) -> Moments:
 
 
 def hits(sums: Sums, counts: Counts) -> Hits:
-    """Give the shares of hits and misses of scores of 0 and 1."""
+    """Return the shares of hits and misses of scores of 0 and 1."""
     total = counts.sum(axis=0)
     up = _over(sums.sum(axis=0), total)
     return Hits(up, 1 - up, total.astype(np.float64))
 
 
 def mean_interval(found: Moments, *, level: float) -> tuple[PerCell, PerCell]:
-    """Give the interval of the mean: Student's, its end on the side of the long tail moved outward by the skewness.
+    """Return the interval of the mean: Student's, its end on the side of the long tail moved outward by the skewness.
 
         z(t) = t + a t² + a² t³ / 3 + a / 2,   a = 1.25 · G₁ / (3 √n),   t = (m − μ) / error
         all μ with |t| ≤ q or |z(t)| ≤ q,   q the (1 + level) / 2 quantile of Student's t with n − 1 degrees of freedom
@@ -130,7 +130,7 @@ def mean_test(found: Moments) -> PerCell:
 
 
 def hit_interval(found: Moments, hits: Hits, *, pseudo: float, level: float) -> tuple[PerCell, PerCell]:
-    """Give the interval of a mean of hits, or of a mean difference of hits.
+    """Return the interval of a mean of hits, or of a mean difference of hits.
 
         p± = (N s± + k) / (N + 2k),   d = p₊ − p₋ ± q √((p₊ + p₋ − d²) / (N + 2k)),   q the normal quantile
 
@@ -174,12 +174,12 @@ def hit_test(found: Moments, hits: Hits) -> PerCell:
 
 
 def are_hits(scores: Float[np.ndarray, "..."]) -> bool:
-    """Tell whether every defined score is 0 or 1."""
+    """Return whether every defined score is 0 or 1."""
     return bool(((scores == 0) | (scores == 1) | np.isnan(scores)).all())
 
 
 def intervals(sums: Sums, counts: Counts, *, binary: bool, level: float, times: float = 1) -> tuple[PerCell, PerCell]:
-    """Give the interval of each mean: of hits where all scores are 0 or 1, else of any scores.
+    """Return the interval of each mean: of hits where all scores are 0 or 1, else of any scores.
 
     Args:
         sums: Sums of the defined scores by unit.
@@ -197,7 +197,7 @@ def intervals(sums: Sums, counts: Counts, *, binary: bool, level: float, times: 
 
 
 def _hit_rate(found: Moments, hits: Hits, pseudo: float) -> tuple[PerCell, PerCell]:
-    """Give p₊ − p₋ and its standard error."""
+    """Return p₊ − p₋ and its standard error."""
     scale = 2 if pseudo == HITS else 1  # of hits the mean is of 0 and 1, not of −1 and 1
     variance = hits.up + hits.down - (hits.up - hits.down) ** 2
     number = np.clip(_over(variance, (scale * found.error) ** 2), found.units, np.maximum(hits.count, found.units))
@@ -207,19 +207,19 @@ def _hit_rate(found: Moments, hits: Hits, pseudo: float) -> tuple[PerCell, PerCe
 
 
 def _bend(found: Moments) -> PerCell:
-    """Give a."""
+    """Return a."""
     return MORE * found.skewness / (3 * np.sqrt(np.maximum(found.units, 1)))
 
 
 def _back(value: PerCell, bend: PerCell) -> PerCell:
-    """Give the t at which z is a value; z is monotone."""
+    """Return the t at which z is a value; z is monotone."""
     small = np.abs(bend) < 1e-6
     scale = np.where(small, 1, bend)
     return np.where(small, value, (np.cbrt(1 + 3 * scale * (value - scale / 2)) - 1) / scale)
 
 
 def _bounded(p: PerCell, found: Moments) -> PerCell:
-    """Give p-values that are not below what a toss of coins gives, nor of fewer units than an interval needs."""
+    """Return p-values that are not below what a toss of coins gives, nor of fewer units than an interval needs."""
     return np.where(found.units >= LEAST, np.maximum(p, 2.0 ** (1 - found.units)), np.nan)
 
 

@@ -12,7 +12,8 @@ SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
-    """Say by every metric how many images (or grids) tell methods apart: intervals narrow beside what they differ by.
+    """Return for every metric how many images (or grids) tell methods apart: intervals narrow beside what they differ
+    by.
 
         enough = the smallest size from which on width < spread / 2
 
@@ -82,7 +83,7 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) 
 def widths(
     scores: Float[np.ndarray, "unit part cell"], sizes: Int[np.ndarray, " size"], *, binary: bool, level: float
 ) -> Float[np.ndarray, "size cell"]:
-    """Give the width of the mean's interval if there were so many images, with variance and skewness as they are.
+    """Return the width of the mean's interval if there were so many images, with variance and skewness as they are.
 
     Args:
         scores: NaN where undefined; an image has one part, a grid one a tile.
@@ -108,7 +109,7 @@ def widths(
 def enough(
     widths: Float[np.ndarray, "size cell"], sizes: Int[np.ndarray, " size"], *, wish: float
 ) -> Float[np.ndarray, " cell"]:
-    """Give the smallest size from which on the interval is narrow enough.
+    """Return the smallest size from which on the interval is narrow enough.
 
     Args:
         widths: Of the intervals.

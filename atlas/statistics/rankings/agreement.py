@@ -14,7 +14,7 @@ Matrix = Float[np.ndarray, "case case"]
 
 
 def kendall(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
-    """Give Kendall's τ-b between every two rankings of the same items.
+    """Return Kendall's τ-b between every two rankings of the same items.
 
         τ = (concordant − discordant) / √((pairs not tied in one) · (pairs not tied in the other))
 
@@ -40,7 +40,7 @@ def kendall(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
 
 
 def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
-    """Give Spearman's ρ between every two rows: Pearson's r between their ranks, ties at their average.
+    """Return Spearman's ρ between every two rows: Pearson's r between their ranks, ties at their average.
 
     Args:
         values: One row a case, one column an item; NaN where an item has no value.
@@ -75,7 +75,7 @@ def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
 def spearman_between_metrics(
     scores: Float[np.ndarray, "method metric image"],
 ) -> tuple[Float[np.ndarray, "metric metric"], Int[np.ndarray, "metric metric"]]:
-    """Give Spearman's ρ between every two metrics over images: whether they find the same maps of one method good.
+    """Return Spearman's ρ between every two metrics over images: whether they find the same maps of one method good.
 
     Args:
         scores: All metrics pointing the same way; NaN where undefined.
@@ -93,7 +93,7 @@ def spearman_between_metrics(
 
 
 def krippendorff(values: Table, *, scale: Literal["ordinal", "interval"]) -> tuple[float, int]:
-    """Give Krippendorff's α: how far all cases agree on the values of the items.
+    """Return Krippendorff's α: how far all cases agree on the values of the items.
 
         α = 1 − (disagreement within items) / (disagreement expected if values were dealt to items by chance)
 
@@ -156,7 +156,7 @@ def _average(order: Int[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
 
 
 def _pearson(ranks: Table) -> Matrix:
-    """Give Pearson's r between every two rows of ranks, all with the same mean, which is exact."""
+    """Return Pearson's r between every two rows of ranks, all with the same mean, which is exact."""
     away = ranks - (ranks.shape[1] + 1) / 2
     products = away @ away.T
     squares = np.diag(products)

@@ -138,7 +138,7 @@ def lacking(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
 
 
 def orders(summary: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Say how far the order of methods depends on what counts the same: Kendall's τ-b between both mean ranks.
+    """Return how far the order of methods depends on what counts the same: Kendall's τ-b between both mean ranks.
 
     Args:
         summary: Mean ranks, and those by the other weights.

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 def front(
     columns: Float[np.ndarray, "column item"], *, better: Sequence[Literal["higher", "lower"]]
 ) -> Bool[np.ndarray, " item"]:
-    """Tell which items are on the Pareto front: none is at least as good in every column and better in one.
+    """Return which items are on the Pareto front: none is at least as good in every column and better in one.
 
     Args:
         columns: One row a column, as the mean by a metric, or the accuracy of a classifier.

@@ -46,7 +46,7 @@ def rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Flo
 
 
 def larger(one: Float[np.ndarray, "..."], other: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    """Tell where one value is larger than the other, and not tied with it; false where one is NaN."""
+    """Return where one value is larger than the other, and not tied with it; false where one is NaN."""
     return one > other + TIE * np.abs(other)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import mapping, settings
 
 REQUIRED = {"dataset", "network"}
@@ -18,7 +18,7 @@ def completed(params: dict, name: str) -> dict[str, Any]:
     `train` and `weights` that the entry does not have is None.
 
     Raises:
-        Problem: a section is missing or unknown, one is wrong, or not exactly one of `train` and `weights` is there.
+        UserError: a section is missing or unknown, one is wrong, or not exactly one of `train` and `weights` is there.
     """
     where = f"classifiers.{name}"
     spec = mapping(params["classifiers"][name], where)
@@ -26,22 +26,22 @@ def completed(params: dict, name: str) -> dict[str, Any]:
         missing = ", ".join(sorted(REQUIRED - set(spec))) or "nothing"
         unknown = ", ".join(sorted(set(spec) - REQUIRED - OPTIONAL)) or "nothing"
         known = ", ".join(sorted(REQUIRED | OPTIONAL))
-        raise Problem(f"params.yaml: {where}: missing: {missing}; unknown: {unknown}; expected: {known}")
+        raise UserError(f"params.yaml: {where}: missing: {missing}; unknown: {unknown}; expected: {known}")
     if not isinstance(spec["dataset"], str) or spec["dataset"] not in params["datasets"]:
         known = ", ".join(params["datasets"])
-        raise Problem(f"params.yaml: {where}.dataset: no dataset '{spec['dataset']}'; known: {known}")
+        raise UserError(f"params.yaml: {where}.dataset: no dataset '{spec['dataset']}'; known: {known}")
     found = {**dict.fromkeys(sorted(OPTIONAL)), **spec}
     given = [source for source in SOURCES if found[source] is not None]
     if len(given) != 1:
         got = " and ".join(given) or "neither"
-        raise Problem(f"params.yaml: {where}: expected exactly one of {' and '.join(SOURCES)}, got {got}")
+        raise UserError(f"params.yaml: {where}: expected exactly one of {' and '.join(SOURCES)}, got {got}")
     found["images"] = _images(params, found, where)
     if found["grids"] is not None:
         found["grids"] = settings(f"{where}.grids", found["grids"], "stages/tile", "members")
     if found["preprocess"] is not None:
         if found["weights"] is None:
             told = "what is trained here is normalized by what is measured on its training images; leave it out"
-            raise Problem(f"params.yaml: {where}.preprocess = {found['preprocess']}: {told}")
+            raise UserError(f"params.yaml: {where}.preprocess = {found['preprocess']}: {told}")
         found["preprocess"] = settings(
             f"{where}.preprocess", found["preprocess"], "atlas/classifiers/adopting", "normalization"
         )
@@ -60,11 +60,11 @@ def _images(params: dict, spec: dict, where: str) -> dict[str, Any]:
         if other not in params["classifiers"]:
             known = ", ".join(params["classifiers"])
             told = f"correct_by names '{other}', which is no classifier; known: {known}"
-            raise Problem(f"params.yaml: {where}.images: {told}")
+            raise UserError(f"params.yaml: {where}.images: {told}")
         about = params["classifiers"][other]
         if isinstance(about, dict) and about.get("dataset") in params["datasets"].keys() - {spec["dataset"]}:
             told = f"correct_by names '{other}', which is of the dataset {about.get('dataset')}"
-            raise Problem(f"params.yaml: {where}.images: {told}; expected classifiers of {spec['dataset']}")
+            raise UserError(f"params.yaml: {where}.images: {told}; expected classifiers of {spec['dataset']}")
     return rules
 
 
@@ -72,12 +72,12 @@ def _weights(given: object, where: str) -> dict[str, Any]:
     found = settings(where, mapping(given, where), "atlas/classifiers/adopting", "adopted")
     named = [source for source in ("file", "tag") if found[source] is not None]
     if len(named) != 1:
-        raise Problem(
+        raise UserError(
             f"params.yaml: {where}: expected exactly one of file and tag, got {' and '.join(named) or 'none'}"
         )
     digest = found["sha256"]
     if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
-        raise Problem(
+        raise UserError(
             f"params.yaml: {where}.sha256 = {digest!r:.80}: expected 64 hexadecimal digits, a-f in lower case"
         )
     return found

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import check, mapping
 from atlas.study.schema.signatures import signature_in
 
@@ -16,7 +16,7 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
     that library's to say (`atlas.datasets.shared.transforms`), which takes seconds to import: `collect` asks.
 
     Raises:
-        Problem: a setting is unknown, missing or out of range, or does not go with another.
+        UserError: a setting is unknown, missing or out of range, or does not go with another.
     """
     if given is None:
         return None
@@ -28,14 +28,14 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
     fit = check(asked, taken.settings, where, "fitted of atlas/datasets/shared/fit.py")
     size, resize = fit["size"], fit["resize"]
     if fit["mode"] == "squash" and resize is not None:
-        raise Problem(f"params.yaml: {where}: resize = {resize}: expected with mode 'crop' alone")
+        raise UserError(f"params.yaml: {where}: resize = {resize}: expected with mode 'crop' alone")
     sides = size if isinstance(size, list) else [size]
     if fit["mode"] == "crop" and (resize is None or resize < max(sides)):
         due = "expected the shorter side before the crop, at least as long as the crop"
-        raise Problem(f"params.yaml: {where}: resize = {resize}, size = {size}: {due}")
+        raise UserError(f"params.yaml: {where}: resize = {resize}, size = {size}: {due}")
     return fit
 
 
 def of_weights(fit: dict[str, Any] | None) -> bool:
-    """Say whether a dataset's `fit` names the weights whose own preprocessing is taken."""
+    """Return whether a dataset's `fit` names the weights whose own preprocessing is taken."""
     return bool(fit) and not {"family", "name", "tag"}.isdisjoint(fit)

@@ -1,22 +1,22 @@
-"""Say whether an image may have several labels, each by a sigmoid, and what a classifier's entry may ask for then."""
+"""Whether an image may have several labels, each by a sigmoid, and what a classifier's entry may ask for then."""
 
 from typing import Any
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 SIGMOIDS = "sigmoids"  # the last of what `output` says of a network
 PRESENT = 0.5  # a label of several is predicted where its probability is at least this
 
 
 def several_labels(output: int | str | list[int | str] | None) -> bool:
-    """Say whether a network's `output` makes each of its logits that of a label of its own.
+    """Return whether a network's `output` makes each of its logits that of a label of its own.
 
     Raises:
-        Problem: something is to follow that.
+        UserError: something is to follow that.
     """
     steps = output if isinstance(output, list) else [output]
     if SIGMOIDS in steps[:-1]:
-        raise Problem(f"params.yaml: network.output = {output!r}: expected {SIGMOIDS!r} last")
+        raise UserError(f"params.yaml: network.output = {output!r}: expected {SIGMOIDS!r} last")
     return steps[-1:] == [SIGMOIDS]
 
 
@@ -28,17 +28,17 @@ def check_labels(spec: dict[str, Any], where: str) -> None:
         where: The entry's name.
 
     Raises:
-        Problem: it is to be trained here, to have grids, or to have its prediction explained.
+        UserError: it is to be trained here, to have grids, or to have its prediction explained.
     """
     output = spec["network"].get("output")
     if not several_labels(output):
         return
     told = f"its network's output = {output!r} gives several labels an image"
     if spec["train"] is not None:
-        raise Problem(f"params.yaml: {where}.train: {told}, which are not trained here; expected weights")
+        raise UserError(f"params.yaml: {where}.train: {told}, which are not trained here; expected weights")
     if spec["grids"] is not None:
         due = "expected null: a tile may show what another one's target is"
-        raise Problem(f"params.yaml: {where}.grids: {told}; {due}")
+        raise UserError(f"params.yaml: {where}.grids: {told}; {due}")
     if spec["images"]["target"] != "label":
         due = "expected 'label': a row is of one label"
-        raise Problem(f"params.yaml: {where}.images.target = {spec['images']['target']!r}: {told}; {due}")
+        raise UserError(f"params.yaml: {where}.images.target = {spec['images']['target']!r}: {told}; {due}")

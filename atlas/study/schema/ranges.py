@@ -1,4 +1,4 @@
-"""Say between which values the numbers of params.yaml lie.
+"""The values between which the numbers of params.yaml lie.
 
 One table for all of them: a number is looked up as `function.setting`, then as `setting`, then by its type. What
 depends on more than the number itself (other settings, the images) is checked where that is known.
@@ -33,7 +33,7 @@ PART = Range(0, 1, open_below=True, open_above=True)
 
 RANGES = {
     "accuracy": SHARE,
-    "after": SHARE,
+    "adversarial_start": SHARE,
     "alpha": PART,
     "area_weight": NOT_NEGATIVE,
     "areas": PART,
@@ -47,7 +47,7 @@ RANGES = {
     "compactness": POSITIVE,
     "confidence_at_least": SHARE,
     "count": COUNT,
-    "decay": NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
     "deviation": NOT_NEGATIVE,
     "epochs": COUNT,
     "epsilon": POSITIVE,
@@ -83,6 +83,7 @@ RANGES = {
     "power": Range(1, GREATEST),
     "probability": SOME_SHARE,
     "rate": POSITIVE,
+    "learning_rate": POSITIVE,
     "remain": SHARE,
     "resamples": COUNT,
     "resize": COUNT,
@@ -115,7 +116,7 @@ RANGES = {
     "thresholds": COUNT,
     "tiles_per_side": COUNT,
     "turn": Range(0, 180),
-    "unmoved": Range(-1, 1),
+    "sanity_threshold": Range(-1, 1),
     "vargrad.samples": Range(2, GREATEST_WHOLE),
     "variation_weight": NOT_NEGATIVE,
     "width": POSITIVE,
@@ -138,7 +139,7 @@ RISING = ("large_side", "pair_side", "side")
 
 
 def fault(function: str, setting: str, value: object) -> str | None:
-    """Say what is wrong with the numbers of a setting of the right type, None where nothing is.
+    """Return what is wrong with the numbers of a setting of the right type, None where nothing is.
 
     Args:
         function: That takes it, or the section's name.

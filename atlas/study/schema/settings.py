@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.ranges import fault
 from atlas.study.schema.signatures import signature_in
 
@@ -36,7 +36,7 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
         owner: Who takes them, the function's name first.
 
     Raises:
-        Problem: with every fault of the entry, what was given and what is accepted.
+        UserError: with every fault of the entry, what was given and what is accepted.
     """
     from pydantic import ValidationError
 
@@ -45,10 +45,10 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
     except ValidationError as error:
         faults = "; ".join(_told(one, accepted) for one in error.errors())
         takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
-        raise Problem(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
+        raise UserError(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
     function = owner.split()[0]
     if faults := [told for name, value in checked.items() if (told := fault(function, name, value))]:
-        raise Problem(f"params.yaml: {where}: {'; '.join(faults)}")
+        raise UserError(f"params.yaml: {where}: {'; '.join(faults)}")
     return checked
 
 
@@ -63,16 +63,16 @@ def mapping(value: object, where: str, *, empty: bool = False) -> dict:
     """Check that something is a mapping, and not an empty one unless that will do.
 
     Raises:
-        Problem: with what was given.
+        UserError: with what was given.
     """
     if not isinstance(value, dict) or not (value or empty):
         shown = f"{value!r}"[:80]
         got = "an empty one" if value == {} else type(value).__name__
-        raise Problem(f"params.yaml: {where} = {shown}: expected a mapping of names, got {got}")
+        raise UserError(f"params.yaml: {where} = {shown}: expected a mapping of names, got {got}")
     for name in value:
         if not isinstance(name, str):
             got = f"{name!r} of type {type(name).__name__}"
-            raise Problem(f"params.yaml: {where}: expected names that are text, got {got}; put it in quotes")
+            raise UserError(f"params.yaml: {where}: expected names that are text, got {got}; put it in quotes")
     return value
 
 
@@ -80,10 +80,10 @@ def named(name: str, where: str) -> None:
     """Check a name that params.yaml gives.
 
     Raises:
-        Problem: DVC could not join it with others.
+        UserError: DVC could not join it with others.
     """
     if not NAME.fullmatch(name):
-        raise Problem(
+        raise UserError(
             f"params.yaml: {where}: the name '{name}' must be of a-z, 0-9 and _, beginning with a letter "
             "(DVC joins names with '-')"
         )
@@ -93,7 +93,7 @@ def outside(study: Path, file: str, where: str) -> Path:
     """Return where something that a user brings lies, if that is not among what the stages make; data/raw is not.
 
     Raises:
-        Problem: it is, by its name or by where a link leads, or what the stages make lies in it.
+        UserError: it is, by its name or by where a link leads, or what the stages make lies in it.
     """
     place = study / file
     for spelled in (os.path.abspath, os.path.realpath):
@@ -102,7 +102,7 @@ def outside(study: Path, file: str, where: str) -> Path:
         if full in (made, *made.parents) or (made in above and made / "raw" not in above):
             told = "lies among" if made in full.parents else "holds"
             told += " what the stages make and delete"
-            raise Problem(f"params.yaml: {where} = {file!r}: {told}; expected another place: data/raw, for example")
+            raise UserError(f"params.yaml: {where} = {file!r}: {told}; expected another place: data/raw, for example")
     return place
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 HOUSE = Path(__file__).parents[2]
 # What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
@@ -28,13 +28,13 @@ OF_MAPS = (
     "all_targets",
     "all_seeds",
 )
-EVIDENCE = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}, "datasets": {"path"}}
+INPUTS = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}, "datasets": {"path"}}
 
 
 class Signature(NamedTuple):
-    """What a function takes: evidence by position, settings by keyword, some of which may be left out."""
+    """What a function takes: inputs by position, settings by keyword, some of which may be left out."""
 
-    evidence: list[str]
+    inputs: list[str]
     settings: dict[str, Any]
     defaults: dict[str, Any]
 
@@ -44,18 +44,18 @@ def signature(kind: str, family: str, function: str, where: str = "") -> Signatu
     """Read what a function takes from its source.
 
     Raises:
-        Problem: there is no such family or function; the message lists those there are.
+        UserError: there is no such family or function; the message lists those there are.
     """
     folder = HOUSE / kind
     path = folder / f"{family}.py"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("[a-z]*.py")))
-        raise Problem(f"params.yaml: {where}: atlas/{kind} has no family '{family}'; there are: {known}")
+        raise UserError(f"params.yaml: {where}: atlas/{kind} has no family '{family}'; there are: {known}")
     found = _read(path, function)
     if found is None:
         public = [node.name for node in _tree(path).body if isinstance(node, ast.FunctionDef)]
         known = ", ".join(name for name in public if not name.startswith("_"))
-        raise Problem(f"params.yaml: {where}: atlas/{kind}/{family}.py has no function '{function}'; it has: {known}")
+        raise UserError(f"params.yaml: {where}: atlas/{kind}/{family}.py has no function '{function}'; it has: {known}")
     return found
 
 
@@ -67,15 +67,15 @@ def signature_in(module: str, function: str) -> Signature:
     return found
 
 
-def askable(kind: str, family: str, function: str, evidence: list[str]) -> None:
+def askable(kind: str, family: str, function: str, inputs: list[str]) -> None:
     """Check that there is what a function asks for."""
-    unknown = sorted(set(evidence) - EVIDENCE.get(kind, set()))
+    unknown = sorted(set(inputs) - INPUTS.get(kind, set()))
     if unknown:
-        known = ", ".join(sorted(EVIDENCE.get(kind, set()))) or "nothing"
+        known = ", ".join(sorted(INPUTS.get(kind, set()))) or "nothing"
         asks = f"atlas/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
-        raise Problem(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
-    if "tiles" in evidence and {"masks", "boxes"} & set(evidence):
-        raise Problem(f"atlas/{kind}/{family}.py: {function} asks for tiles, and grids have no masks and no boxes")
+        raise UserError(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
+    if "tiles" in inputs and {"masks", "boxes"} & set(inputs):
+        raise UserError(f"atlas/{kind}/{family}.py: {function} asks for tiles, and grids have no masks and no boxes")
 
 
 @cache
@@ -102,18 +102,18 @@ def _read(path: Path, function: str) -> Signature | None:
     known = {"Literal": Literal}
     for node in _tree(path).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
-            evidence = [argument.arg for argument in node.args.posonlyargs + node.args.args]
+            inputs = [argument.arg for argument in node.args.posonlyargs + node.args.args]
             kinds = {argument.arg: _annotation(argument, known, path) for argument in node.args.kwonlyargs}
             given = zip(kinds, node.args.kw_defaults, strict=True)
-            return Signature(evidence, kinds, {name: ast.literal_eval(one) for name, one in given if one is not None})
+            return Signature(inputs, kinds, {name: ast.literal_eval(one) for name, one in given if one is not None})
     return None
 
 
 def _annotation(argument: ast.arg, known: dict, path: Path) -> Any:
     where = f"{path.relative_to(HOUSE.parent)}: the setting '{argument.arg}'"
     if argument.annotation is None:
-        raise Problem(f"{where} has no type")
+        raise UserError(f"{where} has no type")
     try:
         return eval(ast.unparse(argument.annotation), dict(known))
     except NameError as error:
-        raise Problem(f"{where}: settings are typed with builtins and Literal alone: {error}") from None
+        raise UserError(f"{where}: settings are typed with builtins and Literal alone: {error}") from None

@@ -4,7 +4,7 @@ from math import ceil, floor, log
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry, check, mapping, named
 from atlas.study.schema.signatures import signature, signature_in
 
@@ -26,15 +26,15 @@ class Smoothing(NamedTuple):
     tile: int | None  # of grids, the one that is explained; None for all
 
 
-def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
-    """Give the entries of certify, checked.
+def read_smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
+    """Return the entries of certify, checked.
 
     Args:
         params: What params.yaml says.
         methods: The names there are.
 
     Raises:
-        Problem: a bad name, setting or number, or an unknown method.
+        UserError: a bad name, setting or number, or an unknown method.
     """
     found = {}
     for name, given in mapping(params["certify"], "certify", empty=True).items():
@@ -43,15 +43,15 @@ def smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
         accepted = signature_in("atlas/inputs/voting", "votes").settings
         checked = check(given, {**accepted, **CERTIFIED}, where, "votes of atlas/inputs/voting.py")
         if unknown := set(checked["methods"]) - methods:
-            raise Problem(f"params.yaml: {where}: methods names {', '.join(sorted(unknown))}, which is no method")
+            raise UserError(f"params.yaml: {where}: methods names {', '.join(sorted(unknown))}, which is no method")
         if len(set(checked["methods"])) < len(checked["methods"]):
-            raise Problem(f"params.yaml: {where}: methods names one twice: {', '.join(checked['methods'])}")
+            raise UserError(f"params.yaml: {where}: methods names one twice: {', '.join(checked['methods'])}")
         levels = checked["levels"]
         if levels != sorted(set(levels), reverse=True):
-            raise Problem(f"params.yaml: {where}: levels = {levels}: expected falling whole percentages, 99 to 1")
-        for draws in ("first", "rest"):
+            raise UserError(f"params.yaml: {where}: levels = {levels}: expected falling whole percentages, 99 to 1")
+        for draws in ("n0", "n"):
             if not 0 < checked[draws] <= MOST:
-                raise Problem(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to {MOST} noisy copies")
+                raise UserError(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to {MOST} noisy copies")
         pictures = {group: checked[group] for group in ("images", "grids")}
         settings = {key: checked[key] for key in sorted(accepted)}
         found[name] = Smoothing(name, settings, checked["methods"], pictures, checked["tile"])
@@ -62,79 +62,80 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
     """Check what a metric's entry says of methods, smoothings, levels and tiles."""
     where = f"params.yaml: metrics.{metric.family}.{metric.name}"
     if unknown := set(metric.options["exclude"]) - methods:
-        raise Problem(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
+        raise UserError(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
     if methods <= set(metric.options["exclude"]):
-        raise Problem(f"{where}: exclude names all methods; expected at least one that is judged")
-    asks = signature("metrics", metric.family, metric.function).evidence
+        raise UserError(f"{where}: exclude names all methods; expected at least one that is judged")
+    asks = signature("metrics", metric.family, metric.function).inputs
     named, level = metric.options["smoothings"], metric.options["level"]
     if metric.options["tile"] is not None and "tiles" not in asks:
-        raise Problem(f"{where}: tile = {metric.options['tile']}, but {metric.function} does not judge grids")
+        raise UserError(f"{where}: tile = {metric.options['tile']}, but {metric.function} does not judge grids")
     if "votes" not in asks:
         if named or level is not None:
-            raise Problem(f"{where}: smoothings and level are of metrics of votes; {metric.function} is none")
+            raise UserError(f"{where}: smoothings and level are of metrics of votes; {metric.function} is none")
         return
     if not named or (unknown := set(named) - set(certified)):
         known = ", ".join(certified) or "none"
-        raise Problem(f"{where}: smoothings = {named}: expected names of the section certify; there are: {known}")
-    ways = [certified[name] for name in named]
-    for alike in ("levels", "form", "first", "rest"):
-        if any(one.settings[alike] != ways[0].settings[alike] for one in ways):
-            raise Problem(
+        raise UserError(f"{where}: smoothings = {named}: expected names of the section certify; there are: {known}")
+    smoothings = [certified[name] for name in named]
+    for alike in ("levels", "form", "n0", "n"):
+        if any(one.settings[alike] != smoothings[0].settings[alike] for one in smoothings):
+            raise UserError(
                 f"{where}: smoothings = {named}: their {alike} differ; expected smoothings alike but in sigma"
             )
     group = "grids" if "tiles" in asks else "images"
-    if empty := [one.name for one in ways if not one.pictures[group]]:
-        raise Problem(f"{where}: smoothings = {named}: {', '.join(empty)} certifies no {group}, which it judges")
-    for one in ways if group == "grids" else []:
+    if empty := [one.name for one in smoothings if not one.pictures[group]]:
+        raise UserError(f"{where}: smoothings = {named}: {', '.join(empty)} certifies no {group}, which it judges")
+    for one in smoothings if group == "grids" else []:
         if one.tile not in (None, metric.options["tile"]):
             given = metric.options["tile"]
-            raise Problem(f"{where}: tile = {given}: {one.name} certifies tile {one.tile} alone; expected {one.tile}")
-    voted = {name for one in ways for name in one.methods}
+            raise UserError(f"{where}: tile = {given}: {one.name} certifies tile {one.tile} alone; expected {one.tile}")
+    voted = {name for one in smoothings for name in one.methods}
     if voted and voted <= set(metric.options["exclude"]):
-        raise Problem(f"{where}: exclude names all methods that its smoothings certify; expected at least one judged")
-    levels, tau = ways[0].settings["levels"], metric.settings["tau"]
+        raise UserError(f"{where}: exclude names all methods that its smoothings certify; expected at least one judged")
+    levels, tau = smoothings[0].settings["levels"], metric.settings["tau"]
     if level not in levels:
-        raise Problem(f"{where}: level = {level}: expected the one to rank by, of {levels}")
-    radii = [stored(radius(one.settings["sigma"], share)) for one in ways for share in tau]
+        raise UserError(f"{where}: level = {level}: expected the one to rank by, of {levels}")
+    radii = [stored(radius(one.settings["sigma"], share)) for one in smoothings for share in tau]
     if len(set(radii)) < len(radii):
-        raise Problem(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
+        raise UserError(f"{where}: two of its smoothings and tau have the same radius; expected each radius once")
 
 
-def check_reach(metric: Entry, way: Smoothing, classifier: str, pixels: int) -> None:
+def check_reach(metric: Entry, smoothing: Smoothing, classifier: str, pixels: int) -> None:
     """Check that votes that all agree certify a pixel at the share by which a metric of votes ranks.
 
     Of the other shares of a sweep some may be out of reach.
 
     Args:
         metric: The entry.
-        way: The first of its smoothings; the others have as many votes.
+        smoothing: The first of its smoothings; the others have as many votes.
         classifier: Whose pictures are judged.
         pixels: Of a map of one.
 
     Raises:
-        Problem: no pixel of any map can be certified.
+        UserError: no pixel of any map can be certified.
     """
     tau, alpha, correction = metric.settings["tau"][0], metric.settings["alpha"], metric.settings["correction"]
-    rest, threshold = way.settings["rest"], strictest(alpha, correction, pixels)
+    rest, threshold = smoothing.settings["n"], strictest(alpha, correction, pixels)
     if tau**rest <= threshold:
         return
     due, most = ceil(log(threshold) / log(tau)), floor(1000 * threshold ** (1 / rest)) / 1000
-    ways = [f"at least {due} copies ({way.name}.rest)"] if due <= MOST else []
-    ways += [f"tau of at most {most:g}"] if most >= 0.5 else []
-    raise Problem(
+    remedies = [f"at least {due} copies ({smoothing.name}.n)"] if due <= MOST else []
+    remedies += [f"tau of at most {most:g}"] if most >= 0.5 else []
+    raise UserError(
         f"params.yaml: metrics.{metric.family}.{metric.name}: tau = {tau}: on {classifier} no pixel can be certified, "
-        f"not by all {rest} votes of certify.{way.name} (alpha = {alpha}, correction {correction}, {pixels} pixels); "
-        f"expected {', or '.join([*ways, 'a higher alpha'])}"
+        f"not by all {rest} votes of certify.{smoothing.name} "
+        f"(alpha = {alpha}, correction {correction}, {pixels} pixels); "
+        f"expected {', or '.join([*remedies, 'a higher alpha'])}"
     )
 
 
 def strictest(alpha: float, correction: str, pixels: int) -> float:
-    """Give the p-value that the first of a map's pixels to be certified must not exceed: α, or α / pixels."""
+    """Return the p-value that the first of a map's pixels to be certified must not exceed: α, or α / pixels."""
     return alpha if correction == "none" else alpha / pixels
 
 
 def radius(sigma: float, tau: float) -> float:
-    """Give the L2 radius of a certificate, in intensities: σ · Φ⁻¹(τ).
+    """Return the L2 radius of a certificate, in intensities: σ · Φ⁻¹(τ).
 
     Raises:
         ValueError: τ is not in [0.5, 1).
@@ -145,5 +146,5 @@ def radius(sigma: float, tau: float) -> float:
 
 
 def stored(exact: float) -> float:
-    """Give a radius as it is stored: never more than what is certified."""
+    """Return a radius as it is stored: never more than what is certified."""
     return floor(exact * 10**DIGITS) / 10**DIGITS

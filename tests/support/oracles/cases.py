@@ -81,11 +81,11 @@ class Case:
             return self.halves(layer)[0](self.normalized().to(precision(self.network)))
 
     def copied(self) -> "Case":
-        """Give a network to change."""
+        """Return a network to change."""
         return replace(self, network=deepcopy(self.network))
 
     def rows(self) -> Iterator["Case"]:
-        """Give each image a case of its own."""
+        """Assign each image a case of its own."""
         for row in range(len(self.images)):
             part = slice(row, row + 1)
             yield replace(self, images=self.images[part], targets=self.targets[part], seeds=self.seeds[part])

@@ -15,7 +15,7 @@ from torchvision.models.inception import BasicConv2d as InceptionConv2d
 
 from atlas.methods import attention, cam, gradient, masking, noise, path, relevance
 from atlas.model.classifier import Classifier
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 from atlas.study.schema.signatures import signature
 from tests.support.oracles import attentions, cases, others, torchcams
 from tests.support.oracles import captums as captum
@@ -102,7 +102,8 @@ class Result(NamedTuple):
 
 @cache
 def pair(name: str, dtype: torch.dtype = torch.float64) -> tuple[Classifier, cases.Case]:
-    """Give a classifier of a network as it is built, and the case that another package is given, made to be hooked."""
+    """Return a classifier of a network as it is built, and the case that another package is given, made to be
+    hooked."""
     spec = NETWORKS[name]
     built = _built(name, spec)
     inplace = {path for path, layer in built.named_modules() if getattr(layer, "inplace", False)}
@@ -130,9 +131,9 @@ def compare(name: str, method: str) -> Result:
     classifier, case = pair(name)
     function, settings, oracle = METHODS[method]
     given = {"classifier": classifier, "images": case.images, "targets": case.targets, "seeds": case.seeds}
-    evidence = signature("methods", function.__module__.rpartition(".")[2], function.__name__).evidence
+    inputs = signature("methods", function.__module__.rpartition(".")[2], function.__name__).inputs
     try:
-        found = function(*(given[part] for part in evidence), **settings).double()
+        found = function(*(given[part] for part in inputs), **settings).double()
     except Unsupported as reason:
         return Result(None, f"n/a: {reason}")
     told = _told(method, classifier, case, found)
@@ -148,7 +149,7 @@ def compare(name: str, method: str) -> Result:
 
 
 def error(found: Tensor, expected: Tensor) -> float:
-    """Give the largest difference as a share of the image's largest value, where the oracle has one."""
+    """Return the largest difference as a share of the image's largest value, where the oracle has one."""
     assert found.shape == expected.shape, (found.shape, expected.shape)
     shares = []
     for one, other in zip(found, expected, strict=True):
@@ -159,7 +160,7 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 
 def _told(method: str, classifier: Classifier, case: cases.Case, found: Tensor) -> str:
-    """Say by how much DeepLIFT's maps miss the change of the logit, or how much of the logit LRP's keep."""
+    """Return by how much DeepLIFT's maps miss the change of the logit, or how much of the logit LRP's keep."""
     rows, total = range(len(found)), found.flatten(1).sum(1)
     logits = classifier.logits(case.images)[rows, case.targets]
     if method == "deep_lift":

@@ -68,7 +68,7 @@ def _masked(case: Case, fill: str) -> Whole:
 
 
 def _fed(make: Callable, noise: list[Tensor]) -> Callable:
-    """Give noise in the place of an extractor's own draws."""
+    """Return noise in the place of an extractor's own draws."""
 
     def fed(network: Whole, layer: nn.Module) -> object:
         extractor, left = make(network, layer), iter(noise)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from atlas.methods.shared.checks import check_at_least
 from atlas.model.arrays import Images
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 from atlas.study.seeds import generator
 
 
@@ -35,13 +35,13 @@ def mask_maker(images: Images, masks: int, cells: int, probability: float, seed:
 
 
 def stacked(make: Callable[[int], Tensor], numbers: list[int]) -> Tensor:
-    """Give the masks of these numbers, with one channel; one that is wanted more than once is made once."""
+    """Return the masks of these numbers, with one channel; one that is wanted more than once is made once."""
     made = {number: make(number) for number in set(numbers)}
     return torch.stack([made[number] for number in numbers])[:, None]
 
 
 def averaged(make: Callable[[int], Tensor], weights: Tensor, probability: float) -> Tensor:
-    """Give (1/(n p)) Σᵢ wᵢ Mᵢ of every row's weights w of the first n masks, with one channel."""
+    """Return (1/(n p)) Σᵢ wᵢ Mᵢ of every row's weights w of the first n masks, with one channel."""
     masks = weights.shape[1]
     # One mask after the other, not a matrix product, whose order of sums depends on the number of images.
     total = sum(weights[:, number, None, None, None] * make(number) for number in range(masks))
@@ -52,16 +52,16 @@ def check_cells(function: str, masks: int, cells: int, probability: float) -> No
     """Refuse no masks, no cells, and a probability that is none or 0.
 
     Raises:
-        Problem: so it is.
+        UserError: so it is.
     """
     if not 0 < probability <= 1:
-        raise Problem(f"{function}: the setting 'probability' is {probability}, expected above 0 and up to 1")
+        raise UserError(f"{function}: the setting 'probability' is {probability}, expected above 0 and up to 1")
     check_at_least(function, "masks", masks, 1)
     check_at_least(function, "cells", cells, 1)
 
 
 def _enlargement(cells: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Say between which two cells each pixel lies, and how near to the second."""
+    """Return between which two cells each pixel lies, and how near to the second."""
     pixels = (cells + 1) * step
     last = cells - 1
     place = (np.arange(pixels) + 0.5) * cells / pixels - 0.5

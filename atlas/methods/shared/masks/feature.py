@@ -11,8 +11,8 @@ from atlas.methods.shared.batches import pairs
 from atlas.methods.shared.fill import color
 from atlas.methods.shared.masks.masking import alike, answers
 from atlas.model.arrays import Features, Images, LayerAttributions, Logits, Seeds, Targets
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 from atlas.study import seeds as draws
 
 Order = Literal["normalize_first", "enlarge_first"]
@@ -20,7 +20,7 @@ Order = Literal["normalize_first", "enlarge_first"]
 
 @shared(calls=2)  # entries of two layers take turns
 def clean_features(classifier: Classifier, images: Images, layer: str) -> tuple[Features, Tensor]:
-    """Give the features of the images as they are, and what the head needs beside them, once for the family."""
+    """Return the features of the images as they are, and what the head needs beside them, once for the family."""
     return classifier.features(images, layer)
 
 
@@ -51,7 +51,7 @@ def masked_logits(
     layer: str,
     alter: Callable[[Tensor, list[int], list[int], list[int]], Tensor],
 ) -> Tensor:
-    """Give the target's logit of every image (rows) masked by each of its features (columns), averaged over samples.
+    """Return the target's logit of every image (rows) masked by each of its features (columns), averaged over samples.
 
     Rows of the same pixels, and seeds where there are any, are asked about once. No more than one batch of masked
     images exists at a time.
@@ -80,7 +80,7 @@ def masked_logits(
         places = [(place, row, number) for place, (group, number) in enumerate(batched) for row in groups[group]]
         place, row, number = (list(numbers) for numbers in zip(*places, strict=True))
         found[row, number] = outputs[place, targets[row]].to(found.dtype)
-    # Sample by sample: a sum over a dimension may take another order in other company.
+    # Sample by sample: a sum over a dimension may take another order in another batch.
     return sum(found.split(channels, dim=1)) / samples
 
 
@@ -99,7 +99,8 @@ def mask_noise(
 def logits_without(
     classifier: Classifier, features: Features, beside: Tensor, targets: Targets, places: list[tuple], layer: str
 ) -> Tensor:
-    """Give the head's logit of the target for every image (rows) with each place set to 0 (columns), last with none."""
+    """Return the head's logit of the target for every image (rows) with each place set to 0 (columns), last with
+    none."""
 
     def remove(copies: Features, numbers: list[int]) -> Features:
         for copy, number in zip(copies, numbers, strict=True):
@@ -122,7 +123,7 @@ def head_probabilities(
     count: int,
     perturb: Callable[..., Features],
 ) -> Tensor:
-    """Give the head's probability of the target for every image (rows) and perturbation of its features (columns)."""
+    """Return the head's probability of the target for every image (rows) and perturbation of its features (columns)."""
 
     def ask(features: Features, rows: list[int]) -> Logits:
         return classifier.reading.probabilities(classifier.head(features, beside[rows], layer))
@@ -139,7 +140,7 @@ def softmax_weighted(classifier: Classifier, images: Images, layer: str, logits:
 def score_weighted(
     classifier: Classifier, features: Features, weigh: Callable[[Tensor], Tensor], scores: Tensor
 ) -> LayerAttributions:
-    """Give ReLU(Σₖ wₖ Aₖ), the weights made of a score per feature."""
+    """Return ReLU(Σₖ wₖ Aₖ), the weights made of a score per feature."""
 
     def of(features: Tensor, scores: Tensor) -> Tensor:
         return (weigh(scores)[:, :, None, None] * features).sum(1, keepdim=True).relu()
@@ -148,7 +149,7 @@ def score_weighted(
 
 
 def kernel(side: int, spread: bool) -> Tensor:
-    """Give for every place along a side (rows) what shows of it at each: itself, or ½ of it and ¼ beside it."""
+    """Return for every place along a side (rows) what shows of it at each: itself, or ½ of it and ¼ beside it."""
     own = torch.eye(side)
     if not spread:
         return own

@@ -17,7 +17,7 @@ def answers(
     ask: Callable[[Images, list[int]], Logits],
     beside: Tensor | None = None,
 ) -> Tensor:
-    """Give the target's output of every image (rows) under every mask (columns).
+    """Return the target's output of every image (rows) under every mask (columns).
 
     Rows of the same pixels, as the tiles of a grid are, are asked about once, where what lies beside them is the same
     too. No more than one batch of masked images exists at a time.

@@ -48,11 +48,11 @@ class Pooling(NamedTuple):
 
     @property
     def image(self) -> tuple[int, int]:
-        """Say where in a mask the image begins."""
+        """Return where in a mask the image begins."""
         return 2 * (self.margin * self.kernel.shape[-1],)
 
     def masks(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the masks of cells (row y x), and the sums of weights that they were divided by.
+        """Return the masks of cells (row y x), and the sums of weights that they were divided by.
 
             m = Σ v exp(20 v) / Σ exp(20 v),    v = k(d) · cell, over the cells of a window
 
@@ -88,7 +88,7 @@ class Pooling(NamedTuple):
         return _added(total) / COLDNESS
 
     def _windows(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Give the places of a window, and the kernel times 20 there for the pixels of a block."""
+        """Yield the places of a window, and the kernel times 20 there for the pixels of a block."""
         for down, across in product(range(len(self.kernel)), repeat=2):
             yield down, across, COLDNESS * self.kernel[down, across].reshape(-1, 1, 1, 1)
 
@@ -142,7 +142,7 @@ class Pyramid(NamedTuple):
 
 
 def largest(masks: Tensor, counts: list[int]) -> Tensor:
-    """Say which pixels are the given number of a mask's largest: 1 for these, 0 for the others.
+    """Return which pixels are the given number of a mask's largest: 1 for these, 0 for the others.
 
     Pixels tied for the last of these places share them evenly.
     """

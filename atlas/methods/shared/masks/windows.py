@@ -4,20 +4,20 @@ from itertools import product
 
 from torch import Tensor
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 
 def covering(function: str, size: tuple[int, int], window: int, stride: int) -> list[tuple[slice, slice]]:
-    """Give the windows that cover a map and overhang its border, cut to it.
+    """Return the windows that cover a map and overhang its border, cut to it.
 
     They start a stride apart from half a window before the border; the last one is the first that reaches half a
     window beyond the other, or, where windows hardly overlap, covers what is left.
 
     Raises:
-        Problem: they are further apart than they are wide, or not apart.
+        UserError: they are further apart than they are wide, or not apart.
     """
     if not 1 <= stride <= window:
-        raise Problem(f"{function}: the setting 'stride' is {stride}, expected 1 to window = {window}")
+        raise UserError(f"{function}: the setting 'stride' is {stride}, expected 1 to window = {window}")
     # Half a window beyond the border, and over the whole map.
     starts = [
         range(-(window // 2), min(max(side - window // 2, side - window + stride - 1), side - 1) + 1, stride)

@@ -10,7 +10,7 @@ from torch.fx.node import map_arg
 from zennit.types import Activation, AvgPool
 
 from atlas.model.resizing import reduced
-from atlas.study.problem import Unsupported
+from atlas.study.errors import Unsupported
 
 MODULES = (
     ("convolution", nn.Conv2d),
@@ -57,7 +57,7 @@ FUSED = ("scaled_dot_product_attention", "multi_head_attention_forward", "shifte
 
 
 def kinds(graph: GraphModule) -> dict[Node, str]:
-    """Give the kind of every step of a graph.
+    """Return the kind of every step of a graph.
 
     `ends` are input and output, `fixed` what does not depend on the image's values: weights, sizes. A `shift` adds what
     is fixed and a `scale` multiplies by it, where a `sum` and a `product` are of two that depend on the image.
@@ -100,7 +100,7 @@ class Steps(Interpreter):
         return _given(node, self.kinds)
 
     def function(self, node: Node) -> Callable[..., Any]:
-        """Give a step, while it is run, as a function of what it is given that depends on the image's values."""
+        """Return a step, while it is run, as a function of what it is given that depends on the image's values."""
         fixed = {source: self.env[source] for source in node.all_input_nodes if self.kinds[source] == "fixed"}
 
         def of(*given: Tensor) -> Any:
@@ -111,20 +111,21 @@ class Steps(Interpreter):
         return of
 
     def pooling(self, node: Node) -> nn.MaxPool2d:
-        """Give a step of pooling as a layer."""
+        """Return a step of pooling as a layer."""
         if node.op == "call_module":
             return self.module.get_submodule(node.target)
         args, settings = self.fetch_args_kwargs_from_env(node)
         return nn.MaxPool2d(*args[1:], **{name: value for name, value in settings.items() if name != "input"})
 
     def dimension(self, node: Node) -> int:
-        """Give the dimension over which a softmax sums to 1."""
+        """Return the dimension over which a softmax sums to 1."""
         if node.op == "call_module":
             return self.module.get_submodule(node.target).dim
         return node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
 
     def gate(self, node: Node) -> int | None:
-        """Say which factor of a product is a gate, if one of the two is: a sigmoid, whatever shape it is brought to."""
+        """Return which factor of a product is a gate, if one of the two is: a sigmoid, whatever shape it is brought
+        to."""
         gates = [place for place, factor in enumerate(self.given(node)) if self._gates(factor)]
         return gates[0] if len(gates) == 1 and _name(self.module, node) not in MATRICES else None
 
@@ -137,7 +138,7 @@ class Steps(Interpreter):
 
 
 def normalization(steps: Steps, node: Node) -> tuple[tuple[int, ...], Tensor | None, Tensor | None, float]:
-    """Give a layer normalization's dimensions, weight, bias and ε."""
+    """Return a layer normalization's dimensions, weight, bias and ε."""
     if node.op == "call_module":
         layer = steps.module.get_submodule(node.target)
         shape, weight, bias, epsilon = layer.normalized_shape, layer.weight, layer.bias, layer.eps
@@ -176,7 +177,7 @@ def _kind(graph: GraphModule, node: Node, found: dict[Node, str]) -> str:
 
 
 def _checked(node: Node, name: str, kind: str, given: list[Node]) -> str:
-    """Give the kind of a function's call with what it is given."""
+    """Return the kind of a function's call with what it is given."""
     one, leading = len(given) == 1, bool(given) and node.args[:1] == (given[0],)
     if name == "getattr":
         return {"T": "shape", "mT": "shape"}.get(node.args[1], "fixed")

@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 
 def multipliers(values: Tensor, referred: Tensor) -> Tensor:
-    """Give how much of each element's own change the maximum of its window takes over.
+    """Return how much of each element's own change the maximum of its window takes over.
 
         m = φ / (x − r),    φ the Shapley values of max, an element being x in a coalition and r outside
 
@@ -74,6 +74,6 @@ def windows(layer: nn.MaxPool2d, entering: Tensor, outer: torch.Size, beyond: fl
 
 
 def _weights(count: int) -> Tensor:
-    """Give a! b! / (a + b + 1)! for a and b up to count."""
+    """Return a! b! / (a + b + 1)! for a and b up to count."""
     table = [[factorial(a) * factorial(b) / factorial(a + b + 1) for b in range(count + 1)] for a in range(count + 1)]
     return torch.tensor(table, dtype=torch.float64)

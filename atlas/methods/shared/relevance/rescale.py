@@ -28,7 +28,7 @@ class Rescaled(Steps):
         self.held: dict[Node, list[Tensor]] = {}
 
     def reference(self, images: Tensor) -> Tensor:
-        """Give the logits of the reference, and remember what comes by."""
+        """Return the logits of the reference, and remember what comes by."""
         self.held = {}
         with torch.no_grad():
             return self.run(images)
@@ -96,7 +96,7 @@ def _multiplied(function: Callable[..., Tensor], one: Tensor, other: Tensor, *re
 
 
 class _Valued(torch.autograd.Function):
-    """Give a value, and pass down what is of another of that shape."""
+    """Return a value, and pass down the gradient of another of that shape."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, slopes: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def _shared(layer: nn.MaxPool2d, entering: Tensor, reference: Tensor, above: Ten
 
 
 def _pulled(layer: Callable[[Tensor], Tensor], entering: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-    """Give a layer's output and the gradient that it passes down."""
+    """Return a layer's output and the gradient that it passes down."""
     with torch.enable_grad():
         point = entering.detach().requires_grad_()
         outer = layer(point)

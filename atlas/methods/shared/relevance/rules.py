@@ -9,8 +9,8 @@ from torch.func import functional_call
 from torch.fx import GraphModule, Node
 
 from atlas.methods.shared.relevance.graph import Steps, normalization
+from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
-from atlas.model.memory import shared
 
 # Kinds of steps of which the bounds of what goes in give those of what comes out.
 BOXED = ("shape", "normalization", "scale", "shift", "sum", "average", "maximum", "activation")
@@ -21,7 +21,7 @@ Function = Callable[..., Tensor]
 
 @shared(lasting=True)
 def ruled(classifier: Classifier, epsilon: float, layer: str, shape: tuple[int, ...]) -> "Propagated":
-    """Give the network behind a layer with a rule for every step. It is traced but once.
+    """Return the network behind a layer with a rule for every step. It is traced but once.
 
     Raises:
         Unsupported: the network cannot be traced, or holds a step without a rule.
@@ -96,7 +96,7 @@ def _passed(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
 
 
 def _product(steps: Propagated, node: Node, *given: Tensor) -> Tensor:
-    """Give all to what a gate lets through, and halves to two factors neither of which is a gate."""
+    """Pass all to what a gate lets through, and halves to two factors neither of which is a gate."""
     function, gate = steps.function(node), steps.gate(node)
     if gate is None:
         return _Shares.apply(function, LEAST, 2, *given)
@@ -220,7 +220,7 @@ class _Softmax(torch.autograd.Function):
 
 
 def _weighted(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Function:
-    """Give a convolution of other weights; of a bias it has what is positive."""
+    """Return a convolution of other weights; of a bias it has what is positive."""
     given = {"weight": weight}
     if layer.bias is not None:
         given["bias"] = torch.zeros_like(layer.bias) if bias is None else bias.clamp(min=0)

@@ -150,7 +150,7 @@ def _columns(names: list[str]) -> list[list[str]]:
 
 
 def _across(column: list[str]) -> float:
-    """Give the inches that a column of the legend takes."""
+    """Return the inches that a column of the legend takes."""
     return KEY + 2 * GAP + max(breadth(shortened(name, SMALL, LONGEST), SMALL) for name in column)
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from atlas.report.certification import steps
-from atlas.report.certification.steps import Numbers, Step
-from atlas.report.certification.voted import Found, Test, on_grids
-from atlas.report.charts import bands
-from atlas.report.charts.bands import Frame
+from atlas.report.certification import certified_curves
+from atlas.report.certification.certified_curves import Numbers, Step
+from atlas.report.certification.certified_results import Found, Test, on_grids
+from atlas.report.charts import curve_plot
+from atlas.report.charts.curve_plot import Frame
 from atlas.study.schema.settings import Entry
 
 GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
@@ -23,7 +23,7 @@ TIED = (
 
 
 def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Give charts of the certified grid pointing game by level, by σ at one τ, and by τ at one σ.
+    """Return charts of the certified grid pointing game by level, by σ at one τ, and by τ at one σ.
 
     Args:
         known: The results.
@@ -35,10 +35,11 @@ def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, lis
         of methods, and a table.
     """
     found = {
-        what: [one for game in known.of(GAME) if (one := _swept(known, given, game, what))] for what in steps.SPELLED
+        what: [one for game in known.of(GAME) if (one := _swept(known, given, game, what))]
+        for what in certified_curves.SPELLED
     }
     calls = [call for listed in found.values() for one in listed for call in one.pop("calls")]
-    drawn = processes.map(bands.chart, *zip(*calls, strict=True))
+    drawn = processes.map(curve_plot.chart, *zip(*calls, strict=True))
     for listed in found.values():
         for one in listed:
             one["shown"] = [
@@ -49,12 +50,12 @@ def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, lis
 
 
 def chance(given: dict, classifier: str) -> float:
-    """Give the game by chance: 1 / tiles."""
+    """Return the game by chance: 1 / tiles."""
     return 1 / given["classifiers"][classifier]["grids"]["tiles_per_side"] ** 2
 
 
 def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] | None:
-    ranks, there, methods = known.test(game), steps.steps(known, game, what), known.judged(game)
+    ranks, there, methods = known.test(game), certified_curves.steps(known, game, what), known.judged(game)
     if len(there) < 2 or not methods:
         return None
     at = {"level": ranks.place, "sigma": f"τ = {ranks.tau:g}", "tau": f"σ = {ranks.smoothing.settings['sigma']:g}"}
@@ -70,16 +71,18 @@ def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] 
             for name in methods
         ]
         places = [_place(step, what) for step in there]
-        across = "the top …" if what == "level" else steps.SPELLED[what]
-        frame = Frame(np.arange(len(there)), places, across, "game", steps.BENEATH, 1, chance=chance(given, classifier))
-        alt = f"Certified grid pointing game on {classifier} by {steps.SPELLED[what]} at {at[what]}, from {places[0]} "
-        alt += f"to {places[-1]}, {frame.chance:.3g} by chance"
-        charts = steps.lines(known, rows, frame, f"game_{what}_{game.name}_{classifier}", alt)
+        across = "the top …" if what == "level" else certified_curves.SPELLED[what]
+        frame = Frame(
+            np.arange(len(there)), places, across, "game", certified_curves.BENEATH, 1, chance=chance(given, classifier)
+        )
+        alt = f"Certified grid pointing game on {classifier} by {certified_curves.SPELLED[what]} at {at[what]}, "
+        alt += f"from {places[0]} to {places[-1]}, {frame.chance:.3g} by chance"
+        charts = certified_curves.lines(known, rows, frame, f"game_{what}_{game.name}_{classifier}", alt)
         calls += charts.values()
         shown.append((classifier, list(charts), Numbers(heads, rows)))
     about = {"entry": game.name, "level": game.options["level"], "at": at[what], "how": ranks.how}
     about |= {"tile": game.options["tile"], "nothing": game.settings["nothing"]}
-    return {**about, "beyond": steps.beyond(known, game, there), "calls": calls, "shown": shown}
+    return {**about, "beyond": certified_curves.beyond(known, game, there), "calls": calls, "shown": shown}
 
 
 def _place(step: Step, what: str) -> str:
@@ -95,7 +98,7 @@ def tests(known: Found) -> list[tuple[Test, int | None]]:
 
 
 def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list[dict[str, Any]]:
-    """Give a table a level of what is certified on grids by a test."""
+    """Return a table a level of what is certified on grids by a test."""
     listed = [one for function in COLUMNS for one in known.of(function) if known.judges(one, test, tile)]
     functions = [one.function for one in listed]
     heads = [(one.name, COLUMNS[one.function] if functions.count(one.function) == 1 else one.name) for one in listed]

@@ -12,8 +12,8 @@ HELD: list[tuple[list[tuple], bool]] = []
 def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = False) -> Callable:
     """Remember a function's last calls, so that functions of one family do common work once per batch.
 
-    Tensors and objects are compared by identity, everything else by value. What it gives is given to others too: nobody
-    may write into it.
+    Tensors and objects are compared by identity, everything else by value. Several callers get the same result: no
+    caller may write into it.
 
     Args:
         function: What is decorated.

@@ -1,4 +1,4 @@
-"""Say which pixels of a map are at its top: the form in which noisy copies vote on them."""
+"""Which pixels of a map are at its top: the form in which noisy copies vote on them."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ Form = Literal["strict", "strict_rectified", "authors"]
 CLIPPED = 0.995
 
 
-def sparsify(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None = None) -> tuple[Tops, Ties]:
+def top_k(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None = None) -> tuple[Tops, Ties]:
     """Mark the top K% of each map's pixels, for every level K.
 
     strict marks the pixels that are among the highest ⌊K · pixels / 100⌋ signed scores however equal ones are ordered:
@@ -54,7 +54,7 @@ def sparsify(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None
 
 
 def scale_of(maps: Maps) -> Tensor:
-    """Give what the authors' code divides the maps of noisy copies by: a quantile of the clean image's signed map."""
+    """Return what the authors' code divides the maps of noisy copies by: a quantile of the clean image's signed map."""
     return _quantile(maps.flatten(1), CLIPPED)
 
 

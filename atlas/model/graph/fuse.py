@@ -73,7 +73,8 @@ def folded(graph: GraphModule) -> GraphModule:
 
 
 def _flat(graph: GraphModule, node: Node) -> bool:
-    """Tell a step behind a flattening: of tokens, a linear layer's features are not those that are normalized."""
+    """Return whether a step is behind a flattening: of tokens, a linear layer's features are not those that are
+    normalized."""
     while node.op == "call_module" and isinstance(graph.get_submodule(node.target), FLAT):
         node = node.args[0]
     if node.op == "call_module":
@@ -83,10 +84,11 @@ def _flat(graph: GraphModule, node: Node) -> bool:
 
 
 def _fixed(normalization: nn.Module) -> bool:
-    """Tell a normalization by running statistics from one by those of the batch."""
+    """Return whether a normalization is by running statistics, not by those of the batch."""
     return not normalization.training and normalization.running_mean is not None
 
 
 def _hooked(*layers: nn.Module) -> bool:
-    """Tell layers whose hooks compute weights, as weight normalization does, or change what is given or given back."""
+    """Return whether a layer has hooks that compute weights, as weight normalization does, or change what is given or
+    given back."""
     return any(layer._forward_pre_hooks or layer._forward_hooks for layer in layers)

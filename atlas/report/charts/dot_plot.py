@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from atlas.report.charts.theme import INK, LONGEST, PAPER, SOFT, TEXT, fit, marker, series, shortened, style, svg
-from atlas.report.order import RAISED, leading
+from atlas.report.sorting import RAISED, leading
 
 WIDTH, ROW = 4.5, 0.225
 BLANK = 7  # points

@@ -1,4 +1,4 @@
-"""Say which cells of a study are not there, and why: none, unless it is the draft of one that failed.
+"""Which cells of a study are missing, and why: none, unless it is the draft of one that failed.
 
 A verb that reads many cells' outputs goes on without those that are known to be missing, and says so; any other that
 it does not find is an error.
@@ -11,10 +11,10 @@ FILE = "missing.json"
 
 
 def is_draft(study: Path) -> bool:
-    """Say whether a study is the draft of one that failed."""
+    """Return whether a study is the draft of one that failed."""
     return (study / FILE).is_file()
 
 
 def missing(study: Path) -> dict[str, str]:
-    """Give the reason for every cell that is not there."""
+    """Return the reason for every cell that is not there."""
     return json.loads((study / FILE).read_text()) if is_draft(study) else {}

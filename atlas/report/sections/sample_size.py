@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from atlas.report import order
+from atlas.report import sorting
 from atlas.report.sections import refused
 
 
 def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
-    """Give, for each classifier, a sentence and a row for each metric: what was judged, and how many would be enough.
+    """Return, for each classifier, a sentence and a row for each metric: what was judged, and how many would be enough.
 
     Args:
         precision: Widths of intervals by size, the methods' spread, and the size that is enough.
@@ -30,7 +30,7 @@ def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
             row = {"metric": metric, "unit": unit, **dict(zip(names, numbers, strict=True))}
             board = summary.sel(classifier=classifier, metric=metric)
             if not row["spread_count"]:  # units are those of ranked methods
-                row |= dict(zip(("units", "unit"), order.scores(board), strict=True))
+                row |= dict(zip(("units", "unit"), sorting.scores(board), strict=True))
             share = row["width_now"] / row["spread"] if row["spread"] else np.nan
             reason = _reason(row, board, most, precision.attrs["least"])
             ranks = bool(board["rank"].notnull().any())
@@ -41,11 +41,11 @@ def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> str:
-    """Say why no number is enough; nothing where one is."""
+    """Return why no number is enough; nothing where one is."""
     if not np.isnan(row["enough"]):
         return ""
     if not board["rank"].notnull().any():
-        return f"it ranks nobody: {order.nobody(board)}"
+        return f"it ranks no method: {sorting.unranked_reason(board)}"
     if not row["spread_count"]:
         return "it ranks no method but controls"
     if not row["width_count"]:

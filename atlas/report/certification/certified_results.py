@@ -9,11 +9,11 @@ import xarray as xr
 from atlas.inputs import certification
 from atlas.inputs.certification import Votes
 from atlas.report.charts.tradeoff import Point
+from atlas.study.errors import UserError
 from atlas.study.params import entries
-from atlas.study.problem import Problem
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import DIGITS, Smoothing, radius, smoothings
+from atlas.study.schema.smoothing import DIGITS, Smoothing, radius, read_smoothings
 
 NOWHERE = Point(np.nan, np.nan, np.nan, 0)
 CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}
@@ -61,25 +61,25 @@ class Test(NamedTuple):
         return f"{self.smoothing.name}, τ = {self.tau:g}, α = {self.alpha:g}, {self.correction}"
 
     def said(self) -> dict[str, Any]:
-        """Give the numbers of the certificate's two sentences."""
+        """Return the numbers of the certificate's two sentences."""
         of = self.smoothing.settings
-        numbers = {name: of[name] for name in ("sigma", "first", "rest", "form")}
-        numbers |= {"levels": len(of["levels"]), "copies": of["first"] + of["rest"]}
+        numbers = {name: of[name] for name in ("sigma", "n0", "n", "form")}
+        numbers |= {"levels": len(of["levels"]), "copies": of["n0"] + of["n"]}
         numbers |= {"tau": self.tau, "reach": self.reach, "alpha": self.alpha}
         return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
 
     def needed(self, pixels: int) -> tuple[int, int]:
-        """Give the fewest votes that certify a pixel of a map of so many: the first of them, and the last."""
+        """Return the fewest votes that certify a pixel of a map of so many: the first of them, and the last."""
         about = {"alpha": self.alpha, "correction": self.correction, "pixels": pixels}
-        return certification.needed(self.smoothing.settings["rest"], self.tau, **about)
+        return certification.needed(self.smoothing.settings["n"], self.tau, **about)
 
     def reaches(self, pixels: int) -> bool:
-        """Say whether votes that all agree certify a pixel of a map of so many."""
-        return self.needed(pixels)[0] <= self.smoothing.settings["rest"]
+        """Return whether votes that all agree certify a pixel of a map of so many."""
+        return self.needed(pixels)[0] <= self.smoothing.settings["n"]
 
     def votes(self, pixels: int) -> str:
-        """Say how many votes certify a pixel of a map of so many."""
-        (first, last), rest = self.needed(pixels), self.smoothing.settings["rest"]
+        """Return how many votes certify a pixel of a map of so many."""
+        (first, last), rest = self.needed(pixels), self.smoothing.settings["n"]
         if not self.reaches(pixels):
             return f"none: not even all {rest}"
         return f"{first} of {rest}" if first == last else f"{first} of {rest}, down to {last} as others are certified"
@@ -95,66 +95,70 @@ class Found(NamedTuple):
     table: xr.Dataset
     values: np.ndarray  # mean, low, high and count by classifier, method, metric, radius and level
     metrics: list[Entry]
-    ways: dict[str, Smoothing]
+    smoothings: dict[str, Smoothing]
     pixels: dict[str, dict[str, int]]  # of a map, by classifier, of `images` and, where it has any, of `grids`
 
     def of(self, function: str) -> list[Entry]:
-        """Give the entries of a function."""
+        """Return the entries of a function."""
         return [one for one in self.metrics if one.function == function]
 
     def alike(self, function: str, test: Test, tile: int | None = None) -> Entry | None:
-        """Give the first entry of a function that is judged by a test, among others, and on the same tiles."""
+        """Return the first entry of a function that is judged by a test, among others, and on the same tiles."""
         return next((one for one in self.of(function) if self.judges(one, test, tile)), None)
 
     def judges(self, metric: Entry, test: Test, tile: int | None) -> bool:
-        """Say whether a metric is judged by a test, among others, and on the same tiles."""
+        """Return whether a metric is judged by a test, among others, and on the same tiles."""
         settings, options = metric.settings, metric.options
         same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)
         return same and test.tau in settings["tau"] and test.smoothing.name in options["smoothings"]
 
     def where(self, test: Test) -> float:
-        """Give the label of a test's radius, NaN where the results have none."""
+        """Return the label of a test's radius, NaN where the results have none."""
         labels = self.table["radius"].values
         nearest = float(labels[np.abs(labels - test.radius).argmin()])
         return nearest if abs(nearest - test.radius) <= 10**-DIGITS else np.nan
 
     def test(self, metric: Entry) -> Test:
-        """Give the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
-        return _test(metric, self.ways)
+        """Return the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
+        return _test(metric, self.smoothings)
 
     def tests(self, metric: Entry) -> list[Test]:
-        """Give the tests of a metric, the one by which it ranks first."""
-        of, settings = [self.ways[name] for name in metric.options["smoothings"]], metric.settings
-        return [Test(way, tau, settings["alpha"], settings["correction"]) for way in of for tau in settings["tau"]]
+        """Return the tests of a metric, the one by which it ranks first."""
+        of, settings = [self.smoothings[name] for name in metric.options["smoothings"]], metric.settings
+        return [
+            Test(smoothing, tau, settings["alpha"], settings["correction"])
+            for smoothing in of
+            for tau in settings["tau"]
+        ]
 
     def classifiers(self, metric: Entry) -> list[str]:
-        """Give the classifiers that have what a metric judges: images, or grids."""
+        """Return the classifiers that have what a metric judges: images, or grids."""
         return [name for name in self.table["classifier"].values.tolist() if group(metric) in self.pixels[name]]
 
     def judged(self, metric: Entry) -> list[str]:
-        """Give the methods that a metric judges: those that all of its smoothings certify and it does not exclude."""
-        ways = [self.ways[name] for name in metric.options["smoothings"]]
+        """Return the methods that a metric judges: those that all of its smoothings certify and it does not exclude."""
+        smoothings = [self.smoothings[name] for name in metric.options["smoothings"]]
         return [
             name
             for name in self.table["method"].values.tolist()
-            if name not in metric.options["exclude"] and all(name in way.methods for way in ways)
+            if name not in metric.options["exclude"] and all(name in smoothing.methods for smoothing in smoothings)
         ]
 
     def reaches(self, metric: Entry, test: Test, classifier: str) -> bool:
-        """Say whether a test of a metric can certify a pixel of a classifier's maps."""
+        """Return whether a test of a metric can certify a pixel of a classifier's maps."""
         return test.reaches(self.pixels[classifier][group(metric)])
 
     def control(self, method: str) -> bool:
-        """Say whether a method is a control."""
+        """Return whether a method is a control."""
         return bool(self.table["control"].values[self.table.indexes["method"].get_loc(method)])
 
     def family(self, method: str) -> str:
-        """Give a method's family."""
+        """Return a method's family."""
         return str(self.table["method_family"].values[self.table.indexes["method"].get_loc(method)])
 
     def voted(self, method: str) -> list[str]:
-        """Give the names of the smoothings that certify a method."""
-        return [way.name for way in self.ways.values() if method in way.methods]
+        """Return the names of the smoothings that certify a method."""
+        return [smoothing.name for smoothing in self.smoothings.values() if method in smoothing.methods]
 
     def point(self, metric: Entry | None, classifier: str, method: str, radius: float, level: int) -> Point:
         """Look up a mean with its interval and count."""
@@ -168,7 +172,7 @@ class Found(NamedTuple):
 
 
 def on_grids(metric: Entry) -> bool:
-    """Say whether a metric judges grids, not images."""
+    """Return whether a metric judges grids, not images."""
     return "tiles" in signature("metrics", metric.family, metric.function).evidence
 
 
@@ -178,24 +182,24 @@ def group(metric: Entry) -> str:
 
 
 def first_test(given: dict) -> Test:
-    """Give the test by which the first metric of votes on images ranks, or of votes on grids where there is no other.
+    """Return the test by which the first metric of votes on images ranks, or of votes on grids where there is no other.
 
     Raises:
-        Problem: there is no such metric.
+        UserError: there is no such metric.
     """
-    return _test(_of_votes(given)[0], _ways(given))
+    return _test(_of_votes(given)[0], _smoothings(given))
 
 
 def test_of(given: dict, name: str) -> Test:
-    """Give the test by which a metric of votes ranks.
+    """Return the test by which a metric of votes ranks.
 
     Raises:
-        Problem: there is no such metric.
+        UserError: there is no such metric.
     """
     listed = {one.name: one for one in _of_votes(given)}
     if name not in listed:
-        raise Problem(f"params.yaml names no metric of votes '{name}'; it names: {', '.join(listed)}")
-    return _test(listed[name], _ways(given))
+        raise UserError(f"params.yaml names no metric of votes '{name}'; it names: {', '.join(listed)}")
+    return _test(listed[name], _smoothings(given))
 
 
 def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
@@ -214,7 +218,7 @@ def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
     for name, of in pixels.items():
         if grids := given["classifiers"][name]["grids"]:
             of["grids"] = sizes[name] * grids["tiles_per_side"] ** 2
-    return Found(table, values, [one for one in judged if one.name in there], _ways(given), pixels)
+    return Found(table, values, [one for one in judged if one.name in there], _smoothings(given), pixels)
 
 
 def _of_votes(given: dict) -> list[Entry]:
@@ -222,14 +226,14 @@ def _of_votes(given: dict) -> list[Entry]:
     judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
     judged = sorted((one for one in judged if one.options["smoothings"]), key=on_grids)
     if not judged:
-        raise Problem("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
+        raise UserError("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
     return judged
 
 
-def _test(metric: Entry, ways: dict[str, Smoothing]) -> Test:
+def _test(metric: Entry, smoothings: dict[str, Smoothing]) -> Test:
     of = metric.settings
-    return Test(ways[metric.options["smoothings"][0]], of["tau"][0], of["alpha"], of["correction"])
+    return Test(smoothings[metric.options["smoothings"][0]], of["tau"][0], of["alpha"], of["correction"])
 
 
-def _ways(given: dict) -> dict[str, Smoothing]:
-    return smoothings(given, {name for listed in entries(given, "methods").values() for name in listed})
+def _smoothings(given: dict) -> dict[str, Smoothing]:
+    return read_smoothings(given, {name for listed in entries(given, "methods").values() for name in listed})

@@ -11,7 +11,7 @@ AGREEMENT = ("mean", "sd", "mean_off_diagonal", "sd_off_diagonal", "mean_count")
 
 
 def agreements(agreement: xr.Dataset) -> dict[str, Any]:
-    """Give agreement between metrics, by means and by images, between classifiers and between images."""
+    """Return agreement between metrics, by means and by images, between classifiers and between images."""
     metrics, classifiers = (agreement[name].values.tolist() for name in ("metric", "classifier"))
     by_classifier = [(name, agreement.sel(classifier=name)) for name in classifiers]
     between = [(name, _matrix(one, "kendall", metrics, "methods")) for name, one in by_classifier]
@@ -29,7 +29,7 @@ def agreements(agreement: xr.Dataset) -> dict[str, Any]:
 
 
 def similarities(agreement: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
-    """Give the mean similarity between the maps of any two methods, a matrix a classifier."""
+    """Return the mean similarity between the maps of any two methods, a matrix a classifier."""
     methods = summary["method"].values.tolist()
     found = []
     for classifier in agreement["classifier"].values.tolist():

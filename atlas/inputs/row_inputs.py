@@ -1,6 +1,6 @@
-"""Give what methods and metrics are judged on, row by row: images and grids, targets, masks, boxes, tiles, seeds.
+"""The inputs of methods and metrics, row by row: images and grids, targets, masks, boxes, tiles, seeds.
 
-A function names the evidence it needs; its rows' keys hold the digests of just that. Pixels and masks are read where
+A function names the inputs it needs; its rows' keys hold the digests of just that. Pixels and masks are read where
 they are needed, a batch at a time: no stage holds those of all rows.
 """
 
@@ -13,7 +13,7 @@ import zarr
 
 from atlas.cache.keys import digest
 from atlas.cache.stores import read, values
-from atlas.model.memory import forget
+from atlas.model.batch_cache import forget
 from atlas.study.params import path
 from atlas.study.seeds import image_seed
 
@@ -37,7 +37,7 @@ class Rows:
         return self.take(positions)
 
 
-class Evidence(NamedTuple):
+class Inputs(NamedTuple):
     """Rows of one kind, flattened: one per image, or one per tile of each grid."""
 
     group: str
@@ -47,18 +47,18 @@ class Evidence(NamedTuple):
     pixels: np.ndarray | Rows  # of the picture that `picture` points to, one per row
     picture: np.ndarray
     ids: list[str]
-    arrays: dict[str, np.ndarray | Rows]  # evidence by name, one per row
+    arrays: dict[str, np.ndarray | Rows]  # inputs by name, one per row
     background: np.ndarray  # pixels of the background set, the same for all rows
     seed: int
     pictures: list[bytes]  # digests of `pixels`
 
     @property
     def side(self) -> tuple[int, int]:
-        """Give the pictures' height and width."""
+        """Return the pictures' height and width."""
         return self.pixels.shape[-2:]
 
 
-def gathered(study: Path, classifier: str, seed: int) -> dict[str, Evidence]:
+def gathered(study: Path, classifier: str, seed: int) -> dict[str, Inputs]:
     """Read the evaluation images of a classifier, and its grids where it has any, by group."""
     found = {"images": images(study, classifier, seed)}
     place = path(study, "grids", classifier)
@@ -66,11 +66,11 @@ def gathered(study: Path, classifier: str, seed: int) -> dict[str, Evidence]:
 
 
 def lacking(study: Path, classifier: str, names: list[str]) -> str | None:
-    """Say which of the evidence that a method or metric names a classifier has none of; None where it has all.
+    """Return which of the inputs that a method or metric names a classifier has none of; None where it has all.
 
     Args:
-        study, classifier: The folder of params.yaml, and whose evidence.
-        names: Evidence, as functions name it.
+        study, classifier: The folder of params.yaml, and whose inputs.
+        names: Inputs, as functions name it.
     """
     if "tiles" in names and (absent := read(path(study, "grids", classifier), "the grids").attrs.get("absent")):
         return f"the classifier {classifier} has no grids: {absent}"
@@ -82,7 +82,7 @@ def lacking(study: Path, classifier: str, names: list[str]) -> str | None:
     return None
 
 
-def images(study: Path, classifier: str, seed: int) -> Evidence:
+def images(study: Path, classifier: str, seed: int) -> Inputs:
     """Read the evaluation images of a classifier, with masks and boxes where the dataset has any."""
     place = path(study, "images", classifier)
     store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
@@ -93,10 +93,10 @@ def images(study: Path, classifier: str, seed: int) -> Evidence:
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
     rows, pixels, background = np.arange(len(ids)), _stored(store, "pixels"), values(apart, "pixels")
     known = ids.tolist(), arrays, background, seed, _each(pixels)
-    return Evidence("images", ("image",), (len(ids),), coords, pixels, rows, *known)
+    return Inputs("images", ("image",), (len(ids),), coords, pixels, rows, *known)
 
 
-def grids(study: Path, classifier: str, seed: int) -> Evidence:
+def grids(study: Path, classifier: str, seed: int) -> Inputs:
     """Read the grids of a classifier: a row for each tile, whose class is its target."""
     place = path(study, "grids", classifier)
     store, apart = read(place / "grids", "the grids"), read(place / "background", "the background grids")
@@ -113,7 +113,7 @@ def grids(study: Path, classifier: str, seed: int) -> Evidence:
     of_rows = Rows((count * tiles, *places.shape[1:]), lambda rows: places[rows % tiles])
     arrays = {"targets": targets.reshape(-1), "tiles": of_rows}
     known = names[picture].tolist(), arrays, values(apart, "pixels"), seed, _each(pixels)
-    return Evidence("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
+    return Inputs("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
 
 
 def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
@@ -127,21 +127,21 @@ def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
     return masks
 
 
-def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
-    """Digest the named evidence of each row; names that are no row's own (classifier, maps) are left to the caller."""
-    background = digest(*_each(evidence.background)) if "background" in names else b""
+def digests(inputs: Inputs, names: list[str]) -> list[bytes]:
+    """Digest the named inputs of each row; names that are no row's own (classifier, maps) are left to the caller."""
+    background = digest(*_each(inputs.background)) if "background" in names else b""
     parts = []
-    for rows in _blocks(len(evidence.ids)):
-        held = {name: evidence.arrays[name][rows] for name in names if name in evidence.arrays}
+    for rows in _blocks(len(inputs.ids)):
+        held = {name: inputs.arrays[name][rows] for name in names if name in inputs.arrays}
         for at, i in enumerate(rows):
             row: list[object] = []
             for name in sorted(names):
                 if name == "images":
-                    row += [name, evidence.pictures[evidence.picture[i]]]
+                    row += [name, inputs.pictures[inputs.picture[i]]]
                 elif name == "background":
                     row += [name, background]
                 elif name == "seeds":
-                    row += [name, evidence.seed, evidence.ids[i]]
+                    row += [name, inputs.seed, inputs.ids[i]]
                 elif name in held:
                     value = held[name][at]
                     if name == "boxes":  # without the padding, as long as the image with most boxes needs
@@ -152,16 +152,16 @@ def digests(evidence: Evidence, names: list[str]) -> list[bytes]:
 
 
 def batches(
-    wanted: dict[Any, np.ndarray], size: int, evidence: Evidence, device: str, whole: frozenset = frozenset()
+    wanted: dict[Any, np.ndarray], size: int, inputs: Inputs, device: str, whole: frozenset = frozenset()
 ) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
-    """Give wanted rows batch by batch: who wants them, which, and their evidence.
+    """Yield wanted rows batch by batch: who wants them, which, and their inputs.
 
     All who want the same rows of a batch are given the very same tensors, so that work they share is done once. Who is
     in `whole` gets all its rows at once, first.
     """
-    background = intensities(evidence.background, device)
-    everything = (0, max(1, len(evidence.ids)), whole)
-    parts = [(start, size, wanted.keys() - whole) for start in range(0, len(evidence.ids), size)]
+    background = intensities(inputs.background, device)
+    everything = (0, max(1, len(inputs.ids)), whole)
+    parts = [(start, size, wanted.keys() - whole) for start in range(0, len(inputs.ids), size)]
     for start, length, names in [everything, *parts]:
         forget(batch=True)
         made: dict[bytes, dict] = {}
@@ -169,36 +169,36 @@ def batches(
             part = positions[(positions >= start) & (positions < start + length)]
             if len(part) and name in names:
                 if part.tobytes() not in made:
-                    made[part.tobytes()] = {**tensors(evidence, part, device), "background": background}
+                    made[part.tobytes()] = {**tensors(inputs, part, device), "background": background}
                 yield name, part, made[part.tobytes()]
 
 
-def tensors(evidence: Evidence, positions: np.ndarray, device: str) -> dict[str, Any]:
-    """Give the evidence of some rows as tensors on a device, by name."""
+def tensors(inputs: Inputs, positions: np.ndarray, device: str) -> dict[str, Any]:
+    """Return the inputs of some rows as tensors on a device, by name."""
     import torch
 
-    pictures = intensities(evidence.pixels[evidence.picture[positions]], device)
-    found = {name: torch.from_numpy(values[positions]).to(device) for name, values in evidence.arrays.items()}
-    seeds = [image_seed(evidence.seed, evidence.ids[i]) for i in positions]
+    pictures = intensities(inputs.pixels[inputs.picture[positions]], device)
+    found = {name: torch.from_numpy(values[positions]).to(device) for name, values in inputs.arrays.items()}
+    seeds = [image_seed(inputs.seed, inputs.ids[i]) for i in positions]
     return {**found, "images": pictures, "seeds": seeds}
 
 
-def of_row(evidence: Evidence, row: int, device: str) -> dict[str, Any]:
-    """Give the evidence of one row as tensors of its own, of which nothing has been made before."""
-    background = intensities(evidence.background, device)
-    return {**tensors(evidence, np.array([row]), device), "background": background}
+def of_row(inputs: Inputs, row: int, device: str) -> dict[str, Any]:
+    """Return the inputs of one row as tensors of its own, of which nothing has been made before."""
+    background = intensities(inputs.background, device)
+    return {**tensors(inputs, np.array([row]), device), "background": background}
 
 
 def intensities(pixels: np.ndarray, device: str) -> "Tensor":
-    """Give bytes as intensities in [0, 1] on a device."""
+    """Return bytes as intensities in [0, 1] on a device."""
     import torch
 
     return torch.from_numpy(pixels).to(device).float().div(255)
 
 
-def some(evidence: Evidence, positions: np.ndarray) -> str:
+def some(inputs: Inputs, positions: np.ndarray) -> str:
     """Name a few of some rows' images, for a message."""
-    ids = [evidence.ids[i] for i in positions]
+    ids = [inputs.ids[i] for i in positions]
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 

@@ -32,7 +32,7 @@ def ranking_metrics(summary: xr.Dataset) -> list[str]:
 
 
 def behind(summary: xr.Dataset, contrasts: xr.Dataset) -> xr.Dataset:
-    """Say how far methods are behind the best of their leaderboard, by the difference of their paired means.
+    """Return how far methods are behind the best of their leaderboard, by the difference of their paired means.
 
     Args:
         summary: Ranks.
@@ -73,7 +73,7 @@ def scores(board: xr.Dataset) -> tuple[int, str]:
 
 
 def scored(board: xr.Dataset) -> str:
-    """Say in words how many images, or tiles, have a score by a metric on a classifier."""
+    """Return in words how many images, or tiles, have a score by a metric on a classifier."""
     number, unit = scores(board)
     if number == 0:
         return f"no {unit[:-1]} has a score"
@@ -81,28 +81,28 @@ def scored(board: xr.Dataset) -> str:
 
 
 def tied(board: xr.Dataset) -> bool:
-    """Tell whether methods were compared by a metric on a classifier and none is before another."""
+    """Return whether methods were compared by a metric on a classifier and none is before another."""
     return int(board["rank_count"].max()) > 0 and not board["rank"].notnull().any()
 
 
-def nobody(board: xr.Dataset) -> str:
-    """Say why a metric ranks no method on a classifier: all tie, or few scores are defined."""
+def unranked_reason(board: xr.Dataset) -> str:
+    """Return why a metric ranks no method on a classifier: all tie, or few scores are defined."""
     return TIED if tied(board) else scored(board)
 
 
 def unranked(summary: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Say by classifier which metrics rank nobody though they were asked to judge, and why."""
+    """Return by classifier the metrics that rank no method though they have scores asked for, and why."""
     found: dict[str, dict[str, str]] = {}
     for classifier in summary["classifier"].values.tolist():
         for metric in ranking_metrics(summary):
             board = summary.sel({"classifier": classifier, "metric": metric})
             if board["asked"].any() and not board["rank"].notnull().any():
-                found.setdefault(classifier, {})[metric] = nobody(board)
+                found.setdefault(classifier, {})[metric] = unranked_reason(board)
     return found
 
 
 def shared(board: xr.Dataset) -> int:
-    """Give over how many scores the ranks of a leaderboard are, where some ranked method has others too; else 0."""
+    """Return over how many scores the ranks of a leaderboard are, where some ranked method has others too; else 0."""
     over = int(board["rank_count"].max())
     return over if bool((board["count"].where(board["rank"].notnull(), over) != over).any()) else 0
 

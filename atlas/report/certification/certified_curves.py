@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atlas.report.certification.voted import Found, Test
-from atlas.report.charts import bands, sweeps
-from atlas.report.charts.bands import Frame, Line
+from atlas.report.certification.certified_results import Found, Test
+from atlas.report.charts import curve_plot, sweeps
+from atlas.report.charts.curve_plot import Frame, Line
 from atlas.report.charts.sweeps import Bar, Facet
 from atlas.report.charts.tradeoff import Point
 from atlas.study.schema.settings import Entry
@@ -35,7 +35,7 @@ class Numbers(NamedTuple):
 
 
 def swept(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Give charts of the certified shares by level, by σ at one τ, and by τ at one σ.
+    """Return charts of the certified shares by level, by σ at one τ, and by τ at one σ.
 
     Args:
         known: The results; of every entry its levels are swept, and its σ and τ where it has more than one.
@@ -54,7 +54,8 @@ def swept(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, A
 
 
 def pairs(known: Found) -> list[Pair]:
-    """Give the entries of pixels certified important and of those certified unimportant, by part; alike ones together.
+    """Return the entries of pixels certified important and of those certified unimportant, by part; alike ones
+    together.
 
     Of entries of one part that are alike the first is given.
     """
@@ -72,7 +73,7 @@ def pairs(known: Found) -> list[Pair]:
 
 
 def steps(known: Found, metric: Entry, what: str) -> list[Step]:
-    """Give the steps of a sweep, rising: levels at the test that ranks, or σ or τ at the level that ranks.
+    """Return the steps of a sweep, rising: levels at the test that ranks, or σ or τ at the level that ranks.
 
     Returns:
         Nothing where there is but one σ or τ.
@@ -140,7 +141,7 @@ def _facets(
 
 
 def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
-    """Give charts of the target's probability as the pixels certified important are removed, at the test that ranks.
+    """Return charts of the target's probability as the pixels certified important are removed, at the test that ranks.
 
     Args:
         known: The results.
@@ -174,7 +175,7 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
             shown.append((classifier, list(charts), Numbers(heads, rows)))
         about = {"entry": metric.name, "at": test.place, "how": test.how, "baseline": metric.settings["baseline"]}
         found.append({**about, "shown": shown})
-    drawn = processes.map(bands.chart, *zip(*calls, strict=True))
+    drawn = processes.map(curve_plot.chart, *zip(*calls, strict=True))
     for one in found:
         one["shown"] = [
             (name, [(family, next(drawn)) for family in families], numbers) for name, families, numbers in one["shown"]
@@ -185,7 +186,7 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
 def lines(
     known: Found, rows: list[tuple[str, bool, list[Point]]], frame: Frame, name: str, alt: str
 ) -> dict[str, tuple[Any, ...]]:
-    """Give what a chart of each family's methods is drawn of; methods without a mean are left out.
+    """Return what a chart of each family's methods is drawn of; methods without a mean are left out.
 
     Args:
         known: The results.

@@ -90,7 +90,7 @@ def figure(shown: Shown, methods: list[str], signed: set[str], marks: Marks | No
 
 
 def _size(across: int, height: float, marks: Marks | None) -> tuple[tuple[float, float], float]:
-    """Give a sheet's width and height, and where its tiles start."""
+    """Return a sheet's width and height, and where its tiles start."""
     tiles = across * (TILE + GAP) - GAP
     if marks is None:
         return (2 * EDGE + tiles, 2 * EDGE + height - GAP), EDGE
@@ -99,12 +99,12 @@ def _size(across: int, height: float, marks: Marks | None) -> tuple[tuple[float,
 
 
 def _keys(marks: Marks) -> list[float]:
-    """Give the inches that each key takes with its name."""
+    """Return the inches that each key takes with its name."""
     return [KEY + breadth(name, SMALL) + 2 * GAP for name, _ in marks.keys]
 
 
 def _words(sheet: Figure, marks: Marks, top: float) -> None:
-    """Say below the tiles by which test they are, and what their colors say."""
+    """Write below the tiles which test they are by, and what their colors mean."""
     width, height = sheet.get_size_inches()
     look = {"color": plain(INK), "fontsize": SMALL, "va": "center"}
     sheet.text(EDGE / width, 1 - (top + LINE / 2) / height, marks.said, **look)

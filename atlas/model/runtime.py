@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from atlas.study.problem import Problem
+from atlas.study.errors import UserError
 
 # Of glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
@@ -17,17 +17,17 @@ def start(engine: dict) -> None:
     """Set torch to the engine's threads and, where it has them, to deterministic algorithms, once per process.
 
     Raises:
-        Problem: the engine's device is not there.
+        UserError: the engine's device is not there.
     """
     if engine["device"] == "cuda" and not torch.cuda.is_available():
-        raise Problem("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
+        raise UserError("params.yaml: engine.device = cuda, but torch sees no CUDA device here; accepted: cpu")
     keep_memory()
     # Else MKL's matrix products of some widths give a row other bits in another place. It is read at the first product.
     os.environ.setdefault("MKL_CBWR", "AUTO")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic matrix products need
     torch.set_num_threads(engine["threads"])
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler: seconds
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors nobody reads
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, for tensors that are never read
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -1,15 +1,15 @@
 """The kinds of error that are the user's to mend."""
 
 
-class Problem(Exception):
+class UserError(Exception):
     """Something the user can mend, told in one message that names the file, the entry, what was given, what is due."""
 
 
 class Unsupported(Exception):
-    """Say why a method or metric cannot serve a classifier; the report prints n/a with this reason."""
+    """Why a method or metric cannot serve a classifier; the report prints n/a with this reason."""
 
 
-class Fault(Problem):
+class Fault(UserError):
     """A function wrote, or read, what it must not: what it may have spoiled is to be made anew, or the run ends.
 
     Args:

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from atlas.report.order import digits, leading, overall
+from atlas.report.sorting import digits, leading, overall
 
 # Relative.
 TIE = 1e-12
@@ -12,12 +12,12 @@ SAME = {"families": "families of metrics", "metrics": "single metrics"}
 
 
 def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
-    """Say who leads and how surely, how the controls fare, and whether metrics and classifiers agree."""
+    """Return who leads and how surely, how the controls fare, and whether metrics and classifiers agree."""
     return [*_leader(summary), *_controls(summary), *_weights(summary), *_agreement(agreement)]
 
 
 def few(enough: list[dict]) -> list[str]:
-    """Say so where fewer than half of all rankings are by enough images to tell the methods apart.
+    """Return a warning where fewer than half of all rankings are by enough images to tell the methods apart.
 
     Args:
         enough: By classifier, `reached` and `rows`: how many metrics are judged on enough images, and of
@@ -37,7 +37,7 @@ def few(enough: list[dict]) -> list[str]:
 
 
 def omnibus(summary: xr.Dataset) -> list[str]:
-    """Say of each classifier whether its metrics rank methods otherwise than by chance, and if so, what differs."""
+    """Return for each classifier whether its metrics rank methods otherwise than by chance, and if so, what differs."""
     said = []
     for classifier in summary["classifier"].values.tolist():
         names = ("friedman_p", "friedman_metrics", "friedman_methods", "critical_difference")
@@ -115,7 +115,7 @@ def _controls(summary: xr.Dataset) -> list[str]:
 
 
 def _weights(summary: xr.Dataset) -> list[str]:
-    """Say how much the order depends on what counts the same."""
+    """Return how much the order depends on what counts the same."""
     tau, weights = float(summary["overall_rank_kendall"]), summary.attrs["weights"]
     if np.isnan(tau):
         return []
@@ -146,7 +146,7 @@ def _agreement(agreement: xr.Dataset) -> list[str]:
 
 
 def leaderboard(summary: xr.Dataset) -> str:
-    """Give the mean ranks as a Markdown table, best first; equal ones share a place.
+    """Return the mean ranks as a Markdown table, best first; equal ones share a place.
 
     A method that lacks more rankings than it has has no place; how many of them it has is told.
     """
@@ -183,7 +183,7 @@ def _ends(summary: xr.Dataset, method: str) -> tuple[float, float]:
 
 
 def _rankings(summary: xr.Dataset, method: str) -> tuple[int, int]:
-    """Say how many rankings a method has, and how many there are with those that it lacks."""
+    """Return how many rankings a method has, and how many there are with those that it lacks."""
     one = summary.sel({"method": method})
     has = int(one["overall_rank_metrics"])
     return has, has + int(one["overall_rank_lacking"])
