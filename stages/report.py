@@ -66,7 +66,7 @@ def report(
         "percent": f"{100 * sections['bootstrap']['level']:.3g}%",
         "cards": inputs.classifiers(study, given),
         "datasets": inputs.datasets(study, given),
-        "evidence": inputs.evidence(study, given),
+        "made_of_the_other": inputs.made_of_the_other(study, given),
         "inapplicable": inapplicable,
         "panels": panels,
         "ramps": [pictures.legend(pictures.SEQUENTIAL), pictures.legend(pictures.DIVERGING)],

@@ -32,7 +32,7 @@ Roots = tuple[tuple[str, str], ...]
 
 MAPPED: Roots = (("atlas.inputs.explain", "mapped"), ("atlas.inputs.summing", "check_sum"))
 SCORED: Roots = (("atlas.inputs.metric_inputs", "tensor"), ("stages.score", "judged"))
-# What a key holds of the code that a metric's inputs brings along, by the inputs.
+# What a key holds of the code that comes with a metric's inputs, by input.
 BROUGHT: dict[str, Roots] = {
     "explain": (("atlas.inputs.explain", "Explainer"),),
     "votes": (("atlas.inputs.metric_inputs", "counted"),),

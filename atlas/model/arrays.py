@@ -13,7 +13,7 @@ Images = Float[Tensor, "image channel y x"]
 Background = Float[Tensor, "other channel y x"]
 # The class whose logit is explained.
 Targets = Int[Tensor, " image"]
-# Where inputs may lie: an object, or a tile of a grid.
+# Where a map is to be high: on an object, or a tile of a grid.
 Masks = Bool[Tensor, "image y x"]
 # x0 y0 x1 y1 in pixels, half-open: x1 and y1 are one past the last pixel. Unused rows are -1.
 Boxes = Int[Tensor, "image box 4"]

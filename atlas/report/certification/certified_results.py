@@ -173,7 +173,7 @@ class Found(NamedTuple):
 
 def on_grids(metric: Entry) -> bool:
     """Return whether a metric judges grids, not images."""
-    return "tiles" in signature("metrics", metric.family, metric.function).evidence
+    return "tiles" in signature("metrics", metric.family, metric.function).inputs
 
 
 def group(metric: Entry) -> str:

@@ -13,7 +13,7 @@ from atlas.study.missing import is_draft, missing
 from atlas.study.schema.signatures import signature
 
 DIGITS = 12  # of a SHA-256
-# What is said where the evidence of a metric was made of the other kind.
+# What is said where boxes or masks that a metric asks for were made from the other kind.
 MADE = {
     "masks": ("mask_from", "boxes", "The mask of an image is the union of its boxes, as the dataset has no masks"),
     "boxes": ("boxes_from", "mask", "The box of an image is the one around its mask, as the dataset has no boxes"),
@@ -54,12 +54,12 @@ def datasets(study: Path, given: dict) -> list[dict[str, Any]]:
     return [{"name": name, "left_out": known["left_out"]} for name, known in attrs.items() if known.get("left_out")]
 
 
-def evidence(study: Path, given: dict) -> dict[str, list[str]]:
+def made_of_the_other(study: Path, given: dict) -> dict[str, list[str]]:
     """Return for each metric that asks for boxes, or masks, whether a dataset has them from the other."""
     found: dict[str, list[str]] = {}
     attrs = {name: _attrs(study, name) for name in _used(given)}
     for one in [one for listed in params.entries(given, "metrics").values() for one in listed.values()]:
-        for asked in signature("metrics", one.family, one.function).evidence:
+        for asked in signature("metrics", one.family, one.function).inputs:
             key, value, words = MADE.get(asked, ("", "", ""))
             of = [name for name, known in attrs.items() if known.get(key) == value]
             if of:

@@ -8,7 +8,7 @@ import xarray as xr
 def inapplicable(summary: xr.Dataset) -> dict[str, dict[str, str]]:
     """Return by classifier the metrics that can judge no method, and why.
 
-    There is none of the evidence that they name, or they refuse every method for the same reason. Methods that no
+    There are none of the inputs that they declare, or they refuse every method for the same reason. Methods that no
     metric judges have a reason of their own, and count for nothing here.
     """
     found = {name: dict(reasons) for name, reasons in summary.attrs["absent"].items()}
