@@ -5,6 +5,7 @@ written with `to_zarr` and `to_netcdf`; attributes that are more than text or a 
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -34,9 +35,7 @@ def open_maps(
     """
     params = load(Path(study))
     families = {name: family for family, listed in entries(params, "methods").items() for name in listed}
-    for kind, name, known in (("classifier", classifier, params["classifiers"]), ("method", method, families)):
-        if name not in known:
-            raise UserError(f"{Path(study) / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(known)}")
+    _check_known(Path(study), ("classifier", classifier, params["classifiers"]), ("method", method, families))
     store = path(Path(study), "maps", classifier, families[method], method)
     if on == "grids" and params["classifiers"][classifier]["grids"] is None:
         raise UserError(
@@ -47,6 +46,36 @@ def open_maps(
     if "unsupported" in opened.attrs:
         maps.attrs["unsupported"] = opened.attrs["unsupported"]
     return maps
+
+
+def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.DataArray:
+    """Open the scores of all methods by a metric; only those that are asked for are read.
+
+    Args:
+        classifier: A key of `classifiers` of params.yaml.
+        metric: A name of one of the families of `metrics`.
+        study: The folder of params.yaml.
+
+    Returns:
+        `score` over `method image`, or `method grid tile`, and over what the metric gives a curve by, as `fraction`.
+        NaN where a score is undefined; of methods that have none the attribute `unsupported`, JSON, says why.
+
+    Raises:
+        UserError: no such classifier or metric, there are no scores by it, or they are not here.
+    """
+    params = load(Path(study))
+    metrics = {name for listed in entries(params, "metrics").values() for name in listed}
+    _check_known(Path(study), ("classifier", classifier, params["classifiers"]), ("metric", metric, sorted(metrics)))
+    stores = [path(Path(study), "scores", classifier, family) for family in params["methods"]]
+    opened = [_opened(Path(study), store, metric) for store in stores]
+    if "absent" in opened[0].attrs:
+        raise UserError(f"there are no scores of {classifier} by {metric}: {opened[0].attrs['absent']}")
+    told: dict[str, str] = {}
+    for one in opened:
+        told |= json.loads(one.attrs["unsupported"])
+    some = [one["score"] for one in opened if one.sizes["method"]]
+    scores = xr.concat(some or [opened[0]["score"]], "method", coords="minimal", compat="override", join="exact")
+    return scores.assign_attrs(unsupported=json.dumps(told))
 
 
 def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:
@@ -61,6 +90,12 @@ def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Datase
         UserError: there is no such result here.
     """
     return _opened(Path(study), Path(study) / "data" / "results" / f"{name}.zarr", None)
+
+
+def _check_known(study: Path, *named: tuple[str, str, Iterable[str]]) -> None:
+    for kind, name, known in named:
+        if name not in known:
+            raise UserError(f"{study / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(known)}")
 
 
 def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from atlas.cache import keys
 from atlas.inputs.audit import kept, places, process, reads, watched
 from atlas.inputs.audit.reading import NAMED, OF_NETWORKS, OWN, SERVING, Held, Reading
+from atlas.inputs.returned import checked_attributions, checked_scores
 from atlas.model import batch_cache
 from atlas.study.errors import Fault, UserError
 from atlas.study.params import find
@@ -67,13 +68,7 @@ def attributions(bound: Entry, given: dict[str, Any]) -> "Tensor":
         Fault: it did what it must not.
         ValueError: it gives something else.
     """
-    found = _number(call(bound, given), "attributions")
-    rows, side = len(given["images"]), tuple(given["images"].shape[-2:])
-    sound = found.dim() == 4 and len(found) == rows and 0 not in found.shape
-    if not sound or found.shape[2] > side[0] or found.shape[3] > side[1]:
-        due = f"({rows}, channels, at most {side[0]}, at most {side[1]})"
-        raise ValueError(f"attributions of the shape {tuple(found.shape)}; expected {due}")
-    return found
+    return checked_attributions(call(bound, given), given["images"])
 
 
 def scores(bound: Entry, given: dict[str, Any], shape: tuple[int, ...]) -> "Tensor":
@@ -88,12 +83,7 @@ def scores(bound: Entry, given: dict[str, Any], shape: tuple[int, ...]) -> "Tens
         Fault: it did what it must not.
         ValueError: it gives something else.
     """
-    found = _number(call(bound, given), "scores")
-    if tuple(found.shape) != shape:
-        raise ValueError(f"scores of the shape {tuple(found.shape)}; expected {shape}")
-    if found.isinf().any():
-        raise ValueError("an infinite score; a score is a number, or NaN where it is undefined")
-    return found
+    return checked_scores(call(bound, given), shape)
 
 
 def call(bound: Entry, given: dict[str, Any]) -> Any:
@@ -264,16 +254,6 @@ def _layers(classifier: "Classifier | None") -> Roots:
         found = NETWORK + tuple(sorted(root for root in own if root[0].startswith("atlas.")))
         LAYERS[place] = weakref.ref(classifier, lambda _: LAYERS.pop(place, None)), found
     return LAYERS[place][1]
-
-
-def _number(found: Any, what: str) -> "Tensor":
-    torch = sys.modules["torch"]
-    if not isinstance(found, torch.Tensor):
-        kind = f"{type(found).__module__}.{type(found).__qualname__}".removeprefix("builtins.")
-        raise TypeError(f"{what} that are a {kind}; expected a torch.Tensor")
-    if not found.is_floating_point() or found.layout != torch.strided:
-        raise TypeError(f"{what} of {found.dtype}, {found.layout}; expected floating-point numbers, torch.strided")
-    return found.detach()
 
 
 def _ended(raised: BaseException) -> BaseException:

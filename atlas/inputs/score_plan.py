@@ -176,16 +176,16 @@ def table(
     judged = count(metric, seen, smoothings)
     of_methods = [table_keys for table_keys, _ in found.values()]
     stacked = np.stack(of_methods) if found else np.zeros((0, judged, *seen.lead[1:], keys.SIZE), "uint8")
-    along = _along(metric, known.get("dim"), seen.side, smoothings)
+    points = along(metric, known.get("dim"), seen.side, smoothings)
     coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
     for name, (dims, labels) in seen.coords.items():
         coords[name] = (dims, labels[:judged] if dims[0] == seen.dims[0] else labels)
-    coords |= {dim: ((dim,), points) for dim, points in along.items()}
+    coords |= {dim: ((dim,), values) for dim, values in points.items()}
     attrs = {**known, "family": metric.family, "settings": canonical(metric.settings)}
     if smoothings:
         voted = {smoothing.name: smoothing.settings for smoothing in smoothings}
         attrs |= {"settings": canonical({**metric.settings, **voted}), "level": metric.options["level"]}
-    field = Field(tuple(along), tuple(map(len, along.values())), "float32", attrs)
+    field = Field(tuple(points), tuple(map(len, points.values())), "float32", attrs)
     unsupported = {name: reason for name, (_, reason) in found.items() if reason is not None}
     return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
 
@@ -196,7 +196,7 @@ def _of_whole(seen: Inputs, asks: list[str], rows: int) -> bytes:
     return keys.digest(*row_inputs.digests(seen, named)[:rows]) if named else b""
 
 
-def _along(metric: Entry, dim: str | None, side: tuple[int, int], smoothings: list[Smoothing]) -> dict[str, np.ndarray]:
+def along(metric: Entry, dim: str | None, side: tuple[int, int], smoothings: list[Smoothing]) -> dict[str, np.ndarray]:
     """Return the coordinates of what a metric stores beside the image: a curve's points, thresholds, radii and
     levels."""
     set_to, pixels = metric.settings, side[0] * side[1]

@@ -37,6 +37,8 @@ from atlas.study import unedited
 
 # Its whole text is part of every key: it decides how all other modules are loaded.
 FIRST = "atlas.importing"
+# It imports names when they are asked for. None is defined there: code that takes one is taken by whole modules.
+PUBLIC = ("atlas", ("__dir__", "__getattr__"))
 # What they look up by name, or evaluate, is the text of functions that their callers give among the roots, or what
 # `atlas.cache.fingerprint.called` has of a network's settings.
 KNOWN = {("atlas.study.params", "find"), ("atlas.study.schema.signatures", "_annotation")} | {
@@ -168,6 +170,8 @@ def read(module: str) -> Source:
     imports: dict[str, tuple[str, str]] = {}
     twice = ""
     bare = _bare(tree(module))
+    if module == PUBLIC[0]:
+        bare.body = [node for node in bare.body if not set(bound(node)) & set(PUBLIC[1])]
     for node in bare.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             fresh = bindings(node, module)

@@ -1,0 +1,186 @@
+"""Score maps in memory: any network, any metric whose inputs are at hand, no study."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from atlas.in_memory.explaining import call, explainer
+from atlas.in_memory.functions import bound
+from atlas.in_memory.given import (
+    LARGEST,
+    Array,
+    boxes_of,
+    check_targets,
+    classes,
+    classifier_of,
+    maps_of,
+    masks_of,
+    pictures,
+    seeds_of,
+    undisturbed,
+)
+from atlas.inputs.returned import checked_scores
+from atlas.inputs.score_plan import along
+from atlas.model.classifier import Classifier
+from atlas.study.errors import Unsupported, UserError
+from atlas.study.schema.settings import Entry, canonical
+from atlas.study.schema.signatures import attributes, signature
+
+# What a caller gives, by the input that a metric names.
+GIVEN = {
+    "classifier": "module",
+    "images": "images",
+    "targets": "targets",
+    "masks": "masks",
+    "boxes": "boxes",
+    "tiles": "tiles",
+    "explain": "method",
+}
+
+
+def score(
+    module: nn.Module | Classifier | None,
+    images: Array | None,
+    targets: Array | None,
+    maps: Array,
+    metric: str,
+    *,
+    masks: Array | None = None,
+    boxes: Array | None = None,
+    tiles: Array | None = None,
+    method: str | None = None,
+    method_settings: Mapping[str, Any] | None = None,
+    background: Array | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: str | torch.device | None = None,
+    batch: int | None = None,
+    seeds: Sequence[int] | None = None,
+    **settings: Any,
+) -> xr.DataArray:
+    """Score maps by a metric: the numbers that a study with the same settings stores.
+
+        scores = atlas.score(network, images, targets, maps, "deletion", pixels=224, mean=MEAN, std=STD)
+
+    Args:
+        module, images, targets: As of `atlas.explain`; None where the metric looks at none of them.
+        maps: (image, y, x), of the images' height and width: a tensor, an array, or what `atlas.explain` returned.
+        metric: The name of a function of `atlas/metrics`, as `deletion` or `relevance_mass`.
+        masks: (image, y, x), bool: the object's pixels.
+        boxes: (image, box, 4), whole numbers: x0, y0, x1, y1 in pixels, x1 and y1 one past the last; -1 for no box.
+        tiles: (image, y, x), bool: of images that are grids, the target's tile.
+        method, method_settings: What made the maps, for metrics that have it make others.
+        background: As of `atlas.explain`, for that method.
+        mean, std, device, batch, seeds: As of `atlas.explain`.
+        settings: The metric's own. Those that are missing are those of the default study's entry of the same name,
+            where there is one.
+
+    Returns:
+        `score` over `image`, and over `fraction` or `threshold` where the metric gives a curve, float32. NaN where
+        it is undefined, as it is of a map that is not finite throughout. Its attributes have `long_name`, `units`,
+        which scores are `better`, `reference`, and the `settings`.
+
+    Raises:
+        UserError: what is given is not what is expected, or the metric needs what is not given, in one line.
+        Unsupported: the metric cannot serve this network, or the method cannot; why.
+    """
+    entry = bound("metrics", metric, settings)
+    asks = signature("metrics", entry.family, metric).inputs
+    said = {"module": module, "images": images, "targets": targets, "masks": masks, "boxes": boxes, "tiles": tiles}
+    _check_given(entry, asks, said | {"method": method})
+    found = maps_of(maps)
+    shape = tuple(found.shape)
+    given: dict[str, Any] = {"maps": found, "seeds": seeds_of(seeds, len(found)), "boxes": boxes_of(boxes, len(found))}
+    given |= {"masks": masks_of(masks, "masks", shape), "tiles": masks_of(tiles, "tiles", shape)}
+    if images is not None:
+        given["images"] = pictures(images)
+        if (due := (len(given["images"]), *given["images"].shape[2:])) != shape:
+            raise UserError(f"maps: got the shape {shape}; expected {due}, a value for each pixel of each image")
+    given |= {} if targets is None else {"targets": classes(targets, len(found))}
+    with undisturbed():
+        classifier, place, size = None, torch.device(device or "cpu"), batch or LARGEST
+        if "classifier" in asks and module is not None:
+            classifier = classifier_of(module, given["images"], mean=mean, std=std, device=device, batch=batch)
+            place, size = classifier.device, classifier.batch
+        given = {name: value.to(place) if isinstance(value, Tensor) else value for name, value in given.items()}
+        if classifier is not None and targets is not None:
+            check_targets(classifier, given["images"], given["targets"])
+        maker = None
+        if "explain" in asks and classifier is not None:
+            maker = bound("methods", str(method), method_settings or {})
+            explainer(maker, classifier, background)  # which tells at once what is missing
+        known = attributes("metrics", entry.family, metric)
+        points = along(entry, known.get("dim"), (shape[1], shape[2]), [])
+        scores = np.full((len(found), *map(len, points.values())), np.nan, "float32")
+        try:
+            for rows, part in _batches(given | {"classifier": classifier}, asks, size):
+                scores[rows] = _scored(entry, part, maker, background, scores.shape[1:]).cpu().numpy()
+        except Unsupported as reason:
+            raise Unsupported(f"{metric}: {reason}") from None
+    return xr.DataArray(
+        scores,
+        dims=("image", *points),
+        coords={"image": np.arange(len(scores)), **points},
+        name="score",
+        attrs={**known, "family": entry.family, "metric": metric, "settings": canonical(entry.settings)},
+    )
+
+
+def _check_given(entry: Entry, asks: list[str], said: dict[str, Any]) -> None:
+    """Check that there is what a metric names.
+
+    Raises:
+        UserError: there is not.
+    """
+    if "votes" in asks:
+        raise UserError(f"{entry.name}: needs votes of noisy copies of each image, which only a study has: `certify`")
+    wanted = [GIVEN[name] for one in asks if (name := one.removeprefix("all_")) in GIVEN]
+    if missing := [name for name in dict.fromkeys(wanted) if said[name] is None]:
+        raise UserError(f"{entry.name}: needs {', '.join(missing)}, which is not given")
+
+
+def _batches(given: dict[str, Any], asks: list[str], size: int) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Return rows whose maps are defined, and their inputs: batch by batch, or all where a metric looks at all."""
+    defined = given["maps"].isfinite().flatten(1).all(dim=1).cpu().numpy()
+    every = np.arange(len(defined))
+    whole = any(name.startswith("all_") for name in asks)
+    everything = {f"all_{name}": value for name, value in _of(given, every[defined]).items()} if whole else {}
+    for start in [0] if whole else range(0, len(every), size):
+        rows = every[start : len(every) if whole else start + size]
+        rows = rows[defined[rows]]
+        if len(rows):
+            positions = np.searchsorted(every[defined], rows).tolist()
+            yield rows, {**everything, **_of(given, rows), "positions": positions}
+
+
+def _of(given: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    """Take some rows of all inputs that have rows."""
+    at = torch.from_numpy(rows)
+    found = {name: value[at.to(value.device)] for name, value in given.items() if isinstance(value, Tensor)}
+    return {**given, **found, "seeds": [given["seeds"][row] for row in rows]}
+
+
+def _scored(
+    entry: Entry, given: dict[str, Any], maker: Entry | None, background: Array | None, shape: tuple[int, ...]
+) -> Tensor:
+    """Score some rows: each by itself where the method, asked for other maps, gave one that is not finite."""
+    count = len(given["maps"])
+    explain = None if maker is None else explainer(maker, given["classifier"], background)
+    inputs = given if explain is None or maker is None else {**given, "explain": explain.by(maker.name)}
+    try:
+        found = checked_scores(call(entry, inputs), (count, *shape))
+    except Unsupported:
+        raise
+    except Exception:
+        if explain is None or not explain.undefined:
+            raise
+    if explain is None or not explain.undefined:
+        return found
+    if count == 1:
+        return torch.full((1, *shape), torch.nan)
+    alone = [_of(given, np.array([row])) | {"positions": [given["positions"][row]]} for row in range(count)]
+    return torch.cat([_scored(entry, one, maker, background, shape).cpu() for one in alone])
