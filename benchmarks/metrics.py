@@ -222,7 +222,7 @@ def ours(name: str, family: str, classifier: Classifier, inputs: dict, given: Na
         return None
     metric = params.find("metrics", family, name)
     known = {**given.settings, **given.own.get(name, {})}
-    settings = check({key: known[key] for key in taken.settings}, taken.settings, name, "the metric")
+    settings = check({key: known[key] for key in taken.types}, taken.types, name, "the metric")
 
     def judge(rows: int) -> Tensor:
         # Fresh tensors: nothing that another metric has done is taken over.

@@ -11,6 +11,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from atlas.study.schema.ranges import accepted, description
+from atlas.study.schema.signatures import signature
+
 ROOT = Path(__file__).parent.parent
 # Texts that stand elsewhere in the repository, by page.
 TEXTS = {
@@ -69,7 +72,7 @@ def modules(kind: str) -> list[str]:
 
 
 def family(kind: str, name: str) -> str:
-    """Write the page of a family: its facts, its entries in the default study, the docstrings of its functions."""
+    """Write the page of a family: its facts, its entries in the default study, docstrings and settings of functions."""
     package = FAMILIES[kind]
     source = f"{package.replace('.', '/')}/{name}.py"
     tree = ast.parse((ROOT / source).read_text())
@@ -97,8 +100,17 @@ def family(kind: str, name: str) -> str:
         lines.append(f"| [`{function}`](#{package}.{name}.{function}) | " + " | ".join(cells) + " |")
     lines += ["", *entries(kind, name)]
     for function in functions:
-        lines += [f"::: {package}.{name}.{function}", ""]
+        lines += [f"::: {package}.{name}.{function}", "", *settings(kind, name, function)]
     return "\n".join(lines)
+
+
+def settings(kind: str, name: str, function: str) -> list[str]:
+    """List which values each setting of a function accepts, and what its type says of it."""
+    types = signature(kind, name, function).types
+    if not types:
+        return []
+    rows = [f"| `{setting}` | {accepted(known)} | {description(known)} |" for setting, known in types.items()]
+    return ["| setting | accepts | |", "| --- | --- | --- |", *rows, ""]
 
 
 def entries(kind: str, name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -23,6 +23,7 @@ from atlas.study import cards, params
 from atlas.study.errors import UserError
 from atlas.study.missing import missing
 from atlas.study.schema.settings import Entry, canonical
+from atlas.study.schema.types import Count, PartShare, Weights
 
 Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
 Absent = dict[str, dict[str, str]]  # by classifier and metric: what inputs there is none of
@@ -36,7 +37,7 @@ def main(study: Path) -> None:
 
 
 def aggregate(
-    study: Path, given: dict, *, resamples: int, level: float, min_count: int, weights: Literal["families", "metrics"]
+    study: Path, given: dict, *, resamples: Count, level: PartShare, min_count: int, weights: Weights
 ) -> None:
     """Write data/results/, data/metrics/ and data/plots/.
 
@@ -46,7 +47,6 @@ def aggregate(
         resamples: Bootstrap resamples of the images, for the intervals of ranks.
         level: How often an interval is to hold what it is of.
         min_count: Images, or grids, with a defined score that a method needs to be ranked by a metric.
-        weights: What counts the same in a mean rank: families of metrics, or each metric, whatever its family.
     """
     if resamples < 1 or not 0 < level < 1:
         raise UserError(

@@ -4,7 +4,7 @@ import math
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,7 @@ from atlas.study import cards, params
 from atlas.study.errors import UserError
 from atlas.study.missing import is_draft, missing
 from atlas.study.schema.smoothing import Smoothing
+from atlas.study.schema.types import Count, Range
 
 
 def main(study: Path) -> None:
@@ -30,7 +31,14 @@ def main(study: Path) -> None:
 
 
 def report(
-    study: Path, given: dict, *, title: str, question: str, images: int, pixels: int, sanity_threshold: float
+    study: Path,
+    given: dict,
+    *,
+    title: str,
+    question: str,
+    images: int,
+    pixels: Count,
+    sanity_threshold: Annotated[float, Range(-1, 1)],
 ) -> None:
     """Write data/report/: index.html, atlas.png, leaderboard.md and, for papers, tables/.
 

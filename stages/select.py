@@ -16,6 +16,7 @@ from atlas.cache.stores import Streamed, read, values, write
 from atlas.study.errors import UserError
 from atlas.study.params import command, load, path
 from atlas.study.schema.labels import PRESENT, several_labels
+from atlas.study.schema.types import Count, Share
 from atlas.study.seeds import order
 
 READ_BYTES = 2**24  # of pixels that are in memory at a time
@@ -89,10 +90,10 @@ def eligible(
     reserved: np.ndarray,
     *,
     boxes_exactly: int | None = None,
-    box_area_at_most: float = 1.0,
+    box_area_at_most: Share = 1.0,
     correct_by: list[str] = [],  # noqa: B006 - it is never added to
-    confidence_at_least: float = 0.0,
-    count: int | None = None,
+    confidence_at_least: Share = 0.0,
+    count: Count | None = None,
     background: int = 0,
     target: Literal["label", "prediction"] = "label",
 ) -> tuple[np.ndarray, str]:

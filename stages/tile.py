@@ -13,6 +13,7 @@ import zarr
 from atlas.cache.stores import Streamed, read, values, write
 from atlas.study.errors import UserError
 from atlas.study.params import command, load, path
+from atlas.study.schema.types import Count, Share
 
 
 def main(study: Path, classifier: str) -> None:
@@ -51,7 +52,7 @@ def main(study: Path, classifier: str) -> None:
 
 
 def members(
-    labels: np.ndarray, confidence: np.ndarray, *, tiles_per_side: int, confidence_at_least: float, count: int
+    labels: np.ndarray, confidence: np.ndarray, *, tiles_per_side: Count, confidence_at_least: Share, count: Count
 ) -> np.ndarray:
     """Take, grid by grid, the next unused images of classes the grid does not have yet.
 

@@ -23,6 +23,7 @@ from atlas.model.weights import digest_of, fill, read, renamed, unwrapped
 from atlas.study.errors import UserError
 from atlas.study.params import network as params_network
 from atlas.study.schema.settings import Entry, outside
+from atlas.study.schema.types import Positive, Share
 
 # Between which a mean lies: that of 0 to 1, and of what some networks take in place of it.
 MEANS = (-1, 2)
@@ -83,7 +84,7 @@ def adopted(
     sha256: str | None = None,
     entry: str | None = None,
     rename: dict[str, str | None] | None = None,
-    accuracy: float | None = None,
+    accuracy: Share | None = None,
 ) -> Adopted:
     """Find weights, check that they are those that are meant, and load them into a network.
 
@@ -116,7 +117,9 @@ def adopted(
     return Adopted(preprocess, place, accuracy if accuracy is not None or about is None else about.accuracy)
 
 
-def normalization(channels: int, says: str, *, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+def normalization(
+    channels: int, says: str, *, mean: list[float], std: list[Positive]
+) -> tuple[list[float], list[float]]:
     """Return the mean and the standard deviation by which images are normalized, if they can be.
 
     Args:

@@ -18,6 +18,7 @@ from atlas.model.comparing import compared
 from atlas.model.loading import build, watched_logits
 from atlas.model.runtime import start
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Count, NotNegative, Positive, Share
 from atlas.study.seeds import generator
 
 
@@ -68,15 +69,15 @@ def fit(
     mean: list[float],
     std: list[float],
     *,
-    epochs: int,
-    batch: int,
-    learning_rate: float,
-    weight_decay: float,
+    epochs: Count,
+    batch: Count,
+    learning_rate: Positive,
+    weight_decay: NotNegative,
     shift: int,
     mirror: bool,
     exchanged: list[int],
     adversary: dict | None,
-    adversarial_start: float,
+    adversarial_start: Share,
 ) -> None:
     """Train in place by stochastic gradient descent with Nesterov momentum and one cycle of the learning rate.
 

@@ -1,12 +1,12 @@
 """ChestX-ray8 and ChestX-ray14: chest radiographs with the findings of their reports, and boxes of some."""
 
 from pathlib import Path
-from typing import Literal
 
 from atlas.datasets.shared.labels import within
 from atlas.datasets.shared.lists import fault, files, lines, numbers, records, table, whole_boxes
 from atlas.datasets.shared.source import Picture, Source
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Split
 
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 BOXES = "BBox_List_2017.csv"
@@ -21,7 +21,7 @@ def chestxray8(
     findings: list[str] | None = None,
     single: bool = True,
     boxed: bool = False,
-    splits: list[Literal["train", "test"]] | None = None,
+    splits: list[Split] | None = None,
 ) -> Source:
     """List chest radiographs by their findings.
 

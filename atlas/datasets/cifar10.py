@@ -4,13 +4,14 @@ import pickle
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from atlas.datasets.shared.lists import content
 from atlas.datasets.shared.source import Picture, Source
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Split
 
 BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 SHAPE = (3, 32, 32)
@@ -23,7 +24,7 @@ ARRAYS = {
 }
 
 
-def cifar10(path: Path, *, splits: list[Literal["train", "test"]] | None = None) -> Source:
+def cifar10(path: Path, *, splits: list[Split] | None = None) -> Source:
     """List CIFAR-10 from its batches for Python.
 
     cifar-10-batches-py/

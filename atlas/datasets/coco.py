@@ -11,6 +11,7 @@ from atlas.datasets.shared.lists import files, same_splits, tree, whole_boxes
 from atlas.datasets.shared.segments import drawn
 from atlas.datasets.shared.source import Picture, Source
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Split
 
 HOLDS = "an object with the lists 'images', 'annotations' and 'categories'"
 FIELDS = {
@@ -23,8 +24,8 @@ FIELDS = {
 def coco(
     path: Path,
     *,
-    images: dict[Literal["train", "test"], str],
-    annotations: dict[Literal["train", "test"], str],
+    images: dict[Split, str],
+    annotations: dict[Split, str],
     categories: list[str],
     several: Literal["largest", "each", "leave_out"] = "largest",
 ) -> Source:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from atlas.datasets.shared.lists import tree
 from atlas.datasets.shared.source import Picture, Source
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Split
 
 
 def huggingface(
@@ -17,7 +18,7 @@ def huggingface(
     *,
     image: str = "image",
     label: str = "label",
-    splits: dict[Literal["train", "test"], str] | None = None,
+    splits: dict[Split, str] | None = None,
 ) -> Source:
     """List the rows of a dataset, or of a dictionary of datasets, that lies in a folder.
 

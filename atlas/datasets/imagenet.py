@@ -11,6 +11,7 @@ from atlas.datasets.shared.source import Picture, Source
 from atlas.datasets.shared.synsets import numbered, synsets
 from atlas.datasets.shared.voc import annotation
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Share
 
 LABELED = "a line a picture: its name and the number or the wnid of its class"
 BOXED = "a line a box: the picture's name, x0, y0, x1, y1"
@@ -25,7 +26,7 @@ def imagenet(
     classes: str | None = None,
     boxes: str | None = None,
     boxes_exactly: int | None = None,
-    box_area_at_most: float | None = None,
+    box_area_at_most: Share | None = None,
 ) -> Source:
     """List the validation split of ImageNet, its pictures in folders of wnids or in none.
 

@@ -1,11 +1,11 @@
 """ISIC: dermoscopic pictures of skin lesions, as the challenges of 2018 (task 3) and 2019 publish them."""
 
 from pathlib import Path
-from typing import Literal
 
 from atlas.datasets.shared.labels import within
 from atlas.datasets.shared.lists import fault, files, numbers, same_splits, table
 from atlas.datasets.shared.source import Picture, Source
+from atlas.study.schema.types import Split
 
 LESION = "_segmentation"
 
@@ -13,8 +13,8 @@ LESION = "_segmentation"
 def isic(
     path: Path,
     *,
-    images: dict[Literal["train", "test"], str],
-    truth: dict[Literal["train", "test"], str],
+    images: dict[Split, str],
+    truth: dict[Split, str],
     masks: str | None = None,
 ) -> Source:
     """List pictures of skin lesions from their ground truth.

@@ -12,6 +12,7 @@ from atlas.datasets.shared.pictures import Unusable
 from atlas.datasets.shared.source import Picture, Source
 from atlas.datasets.shared.voc import annotation
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Split
 
 PET, BACKGROUND, BORDER = 1, 2, 3  # of a trimap
 
@@ -22,7 +23,7 @@ def oxford_pet(
     classes: Literal["breed", "species"] = "breed",
     border: bool = False,
     heads: bool = False,
-    splits: list[Literal["train", "test"]] | None = None,
+    splits: list[Split] | None = None,
 ) -> Source:
     """List the Oxford-IIIT Pet dataset.
 

@@ -1,18 +1,18 @@
 """Places365: photographs of 365 kinds of places."""
 
 from pathlib import Path
-from typing import Literal
 
 from atlas.datasets.shared.labels import within
 from atlas.datasets.shared.lists import fault, files, lines, same_splits
 from atlas.datasets.shared.source import Picture, Source
+from atlas.study.schema.types import Split
 
 
 def places365(
     path: Path,
     *,
-    images: dict[Literal["train", "test"], str],
-    labels: dict[Literal["train", "test"], str],
+    images: dict[Split, str],
+    labels: dict[Split, str],
     categories: str = "categories_places365.txt",
 ) -> Source:
     """List Places365 from its lists.

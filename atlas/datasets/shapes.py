@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
+from typing import Annotated
 
 import numpy as np
 
 from atlas.datasets.shared.source import Picture, Source
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Items, Range, Seed, Share, Sizes
 from atlas.study.seeds import image_seed, rng
 
 # Means of red, green and blue: what texture and grain add stays within a byte for almost all pixels.
@@ -20,18 +22,18 @@ def shapes(
     *,
     train: int,
     test: int,
-    size: int,
-    seed: int,
-    turn: int,
-    side: list[float],
-    pair: float,
-    pair_side: list[float],
-    large: float,
-    large_side: list[float],
+    size: Annotated[int, Range(16, 4096)],
+    seed: Seed,
+    turn: Annotated[int, Range(0, 180)],
+    side: Sizes,
+    pair: Share,
+    pair_side: Annotated[list[Annotated[float, Range(0, 0.45, open_below=True)]], Items(2, 2, rising=True)],
+    large: Share,
+    large_side: Sizes,
     cuts: int,
-    chroma: float,
-    texture: float,
-    grain: float,
+    chroma: Annotated[float, Range(0, 0.8)],
+    texture: Share,
+    grain: Share,
 ) -> Source:
     """Draw images of one object, or of two of the same class, in front of a mosaic.
 

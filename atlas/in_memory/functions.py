@@ -43,7 +43,7 @@ def bound(kind: Kind, name: str, given: Mapping[str, Any]) -> Entry:
     family = known[name]
     taken = signature(kind, family, name)
     shaping = {option: OPTIONS[kind][option] for option in SHAPING[kind]}
-    accepted = {**taken.settings, **shaping}
+    accepted = {**taken.types, **shaping}
     default = {key: value for key, value in defaults(kind, family, name).items() if key in accepted}
     owner = f"{name} of atlas/{kind}/{family}.py"
     try:

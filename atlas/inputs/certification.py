@@ -9,19 +9,18 @@ takes the top of a map by the clean image too (atlas.inputs.top_k), so that wher
 Reference: anani2025pixel, after fischer2021scalable.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int8, UInt8, UInt16
 from scipy.special import bdtrc
 
 from atlas.study.schema.smoothing import radius, strictest
+from atlas.study.schema.types import Correction
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
 # Stands for `tied` of an image whose votes are undefined, as a map of one of its copies is; no count is as high.
 UNDEFINED = 2**16 - 1
-
-Correction = Literal["bonferroni", "holm", "none"]
 
 
 class Votes(NamedTuple):

@@ -1,18 +1,16 @@
 """Which pixels of a map are at its top: the form in which noisy copies vote on them."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from atlas.model.arrays import Maps, Ties, Tops
+from atlas.study.schema.types import Top
 
-Form = Literal["strict", "strict_rectified", "authors"]
 # Of the map of the clean image, beyond which the authors' code clips the maps of its noisy copies.
 CLIPPED = 0.995
 
 
-def top_k(maps: Maps, *, levels: list[int], form: Form, scales: Tensor | None = None) -> tuple[Tops, Ties]:
+def top_k(maps: Maps, *, levels: list[int], form: Top, scales: Tensor | None = None) -> tuple[Tops, Ties]:
     """Mark the top K% of each map's pixels, for every level K.
 
     strict marks the pixels that are among the highest ⌊K · pixels / 100⌋ signed scores however equal ones are ordered:

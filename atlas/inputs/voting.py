@@ -1,7 +1,7 @@
 """Let noisy copies of images vote on which pixels are at the top of their maps (Anani et al. 2025)."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from atlas.inputs.top_k import scale_of, top_k
 from atlas.model.arrays import Images, Seeds, Targets
 from atlas.model.classifier import Classifier
 from atlas.study.errors import Fault
+from atlas.study.schema.types import Items, Positive, Range, Top
 from atlas.study.seeds import generator
 
 
@@ -23,9 +24,9 @@ def votes(
     explain: dict[str, Callable],
     passes: dict[str, dict[str, int]],
     *,
-    form: Literal["strict", "strict_rectified", "authors"],
-    sigma: float,
-    levels: list[int],
+    form: Top,
+    sigma: Positive,
+    levels: Annotated[list[Annotated[int, Range(1, 99)]], Items(1)],
     n0: int,
     n: int,
 ) -> dict[str, Any]:
@@ -39,7 +40,6 @@ def votes(
         classifier, images, targets, seeds: Of the rows.
         explain: What makes maps, by method.
         passes: Those that each method takes are added.
-        form: How the top of a map is told (atlas.inputs.top_k).
         sigma: Standard deviation of the noise, in intensities.
         levels: Shares of the pixels that are the top, in percent.
         n0: Copies that say which label is tested.

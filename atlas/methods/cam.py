@@ -16,6 +16,7 @@ from atlas.model.arrays import Attributions, Features, Images, LayerAttributions
 from atlas.model.cancelling import check_terms
 from atlas.model.classifier import Classifier
 from atlas.model.layers import enlarged
+from atlas.study.schema.types import Layer
 
 ATTRS = {
     "cam": {
@@ -61,7 +62,9 @@ ATTRS = {
 }
 
 
-def cam(classifier: Classifier, images: Images, targets: Targets, *, rectified: bool, layer: str) -> LayerAttributions:
+def cam(
+    classifier: Classifier, images: Images, targets: Targets, *, rectified: bool, layer: Layer
+) -> LayerAttributions:
     """Weight the activations by the target's row of the final linear layer.
 
         Σₖ w_ck Aₖ
@@ -84,7 +87,7 @@ def cam(classifier: Classifier, images: Images, targets: Targets, *, rectified: 
     return found.relu() if rectified else found
 
 
-def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: Layer) -> LayerAttributions:
     """Weight the activations by their mean gradients.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = (1/hw) Σᵢⱼ gₖ
@@ -104,7 +107,7 @@ def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: 
 
 
 def gradcam_pp(
-    classifier: Classifier, images: Images, targets: Targets, *, form: Literal["paper", "torchcam"], layer: str
+    classifier: Classifier, images: Images, targets: Targets, *, form: Literal["paper", "torchcam"], layer: Layer
 ) -> LayerAttributions:
     """Weight the activations by their positive gradients, each location by a share of its own.
 
@@ -133,7 +136,7 @@ def gradcam_pp(
     return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
-def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer: Layer) -> LayerAttributions:
     """Multiply activations and gradients at every location.
 
         ReLU(Σₖ gₖ Aₖ)
@@ -156,7 +159,7 @@ def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer:
     return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
-def xgradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+def xgradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: Layer) -> LayerAttributions:
     """Weight the activations by their gradients' mean, each location counting by its activation.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ gₖ Aₖ / Σᵢⱼ Aₖ
@@ -182,7 +185,7 @@ def xgradcam(classifier: Classifier, images: Images, targets: Targets, *, layer:
     return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
-def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> LayerAttributions:
+def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer: Layer) -> LayerAttributions:
     """Multiply activations and positive gradients at every location.
 
         ReLU(Σₖ ReLU(gₖ) Aₖ)
@@ -202,7 +205,7 @@ def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer:
     return classifier.batched(combine, *activations(classifier, images, targets, layer))
 
 
-def eigencam(classifier: Classifier, images: Images, *, layer: str) -> LayerAttributions:
+def eigencam(classifier: Classifier, images: Images, *, layer: Layer) -> LayerAttributions:
     """Project the activations on their first principal component.
 
         ReLU(± Ã v),    Ã the activations (places × features) less each feature's mean, v their first right singular
@@ -223,7 +226,7 @@ def eigencam(classifier: Classifier, images: Images, *, layer: str) -> LayerAttr
     return classifier.batched(combine, clean_features(classifier, images, layer)[0])
 
 
-def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: str) -> Attributions:
+def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: Layer) -> Attributions:
     """Multiply guided backpropagation by the enlarged Grad-CAM.
 
         A = GuidedBackprop · enlarged(Grad-CAM)

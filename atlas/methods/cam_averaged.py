@@ -20,6 +20,7 @@ from atlas.model.arrays import Background, Features, Images, LayerAttributions, 
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
+from atlas.study.schema.types import Color, Count, Layer, NotNegative
 
 ATTRS = {
     "smooth_gradcam_pp": {
@@ -46,10 +47,10 @@ def smooth_gradcam_pp(
     targets: Targets,
     seeds: Seeds,
     *,
-    samples: int,
-    deviation: float,
+    samples: Count,
+    deviation: NotNegative,
     form: Literal["paper", "torchcam"],
-    layer: str,
+    layer: Layer,
 ) -> LayerAttributions:
     """Weight the activations as Grad-CAM++ does, by powers of the gradient averaged over noisy copies of the image.
 
@@ -107,10 +108,10 @@ def integrated_gradcam(
     images: Images,
     targets: Targets,
     *,
-    steps: int,
-    baseline: Literal["black", "mean"],
+    steps: Count,
+    baseline: Color,
     difference: bool,
-    layer: str,
+    layer: Layer,
 ) -> LayerAttributions:
     """Average Grad-CAM along the line from a baseline to the image.
 
@@ -118,7 +119,7 @@ def integrated_gradcam(
 
     Args:
         steps: Points n on the line, one pass each; the image itself is none of them.
-        baseline: Where the line begins: black, or the classifier's mean color (0 for the normalized image).
+        baseline: Where the line begins.
         difference: Whether the baseline's activations are taken off A(xₛ), as in the paper, which costs a pass more.
             The authors' code takes none off unless asked.
         layer: Of the activations.
@@ -151,11 +152,11 @@ def expected_gradcam(
     seeds: Seeds,
     background: Background,
     *,
-    samples: int,
+    samples: Count,
     difference: Literal["latent", "image"],
     smoothing: Literal["uniform", "gaussian"],
-    scale: float,
-    layer: str,
+    scale: NotNegative,
+    layer: Layer,
 ) -> LayerAttributions:
     """Weight the activations by expected gradients of them, on the way from images of a background set.
 

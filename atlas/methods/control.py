@@ -8,6 +8,7 @@ from torch import Tensor
 from atlas.model.arrays import Attributions, Images, Seeds
 from atlas.study import seeds as draws
 from atlas.study.errors import Unsupported
+from atlas.study.schema.types import NotNegative, Positive
 
 ATTRS = {
     "uniform": {
@@ -44,7 +45,7 @@ def uniform(images: Images, seeds: Seeds) -> Attributions:
     return draws.uniform(seeds, "uniform", 0, (1, *images.shape[-2:])).to(images.device)
 
 
-def canny(images: Images, *, sigma: float) -> Attributions:
+def canny(images: Images, *, sigma: NotNegative) -> Attributions:
     """Mark the edges of the gray image.
 
     Args:
@@ -72,7 +73,7 @@ def intensity(images: Images) -> Attributions:
     return _gray(images)[:, None]
 
 
-def center(images: Images, *, sigma: float) -> Attributions:
+def center(images: Images, *, sigma: Positive) -> Attributions:
     """Put a Gaussian at the middle of the image.
 
         A = exp(−((y − y₀)² / (σh)² + (x − x₀)² / (σw)²) / 2)

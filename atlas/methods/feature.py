@@ -25,6 +25,7 @@ from atlas.methods.shared.masks.feature import (
 from atlas.methods.shared.masks.windows import covering, spread_over
 from atlas.model.arrays import Features, Images, LayerAttributions, Seeds, Targets
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Color, Count, Layer, NotNegative, Order, Seed, SomeShare
 
 ATTRS = {
     "scorecam": {
@@ -70,9 +71,9 @@ def scorecam(
     images: Images,
     targets: Targets,
     *,
-    order: Literal["normalize_first", "enlarge_first"],
-    fill: Literal["black", "mean"],
-    layer: str,
+    order: Order,
+    fill: Color,
+    layer: Layer,
 ) -> LayerAttributions:
     """Weight the features by the target's logit when all is hidden but where they are active.
 
@@ -82,7 +83,6 @@ def scorecam(
     hides the whole image, and has its share of the softmax.
 
     Args:
-        order: Whether features are scaled at their own size or at the image's, where their range is smaller.
         fill: What shows where a mask is 0; `mean` is the masking of the normalized image of all common code.
         layer: Whose features.
 
@@ -102,11 +102,11 @@ def ss_cam(
     targets: Targets,
     seeds: Seeds,
     *,
-    samples: int,
-    deviation: float,
-    order: Literal["normalize_first", "enlarge_first"],
-    fill: Literal["black", "mean"],
-    layer: str,
+    samples: Count,
+    deviation: NotNegative,
+    order: Order,
+    fill: Color,
+    layer: Layer,
 ) -> LayerAttributions:
     """Weight the features as Score-CAM does, with logits averaged over noisy masks.
 
@@ -141,11 +141,11 @@ def is_cam(
     images: Images,
     targets: Targets,
     *,
-    samples: int,
+    samples: Count,
     ramp: Literal["cumulative", "linear"],
-    order: Literal["normalize_first", "enlarge_first"],
-    fill: Literal["black", "mean"],
-    layer: str,
+    order: Order,
+    fill: Color,
+    layer: Layer,
 ) -> LayerAttributions:
     """Weight the features as Score-CAM does, with logits averaged over masks of growing strength.
 
@@ -175,7 +175,7 @@ def is_cam(
 
 
 def ablation_cam(
-    classifier: Classifier, images: Images, targets: Targets, *, divisor: Literal["logit", "magnitude"], layer: str
+    classifier: Classifier, images: Images, targets: Targets, *, divisor: Literal["logit", "magnitude"], layer: Layer
 ) -> LayerAttributions:
     """Weight the features by how much the target's logit drops without them.
 
@@ -204,7 +204,7 @@ def ablation_cam(
 
 
 def recipro_cam(
-    classifier: Classifier, images: Images, targets: Targets, *, spread: bool, layer: str
+    classifier: Classifier, images: Images, targets: Targets, *, spread: bool, layer: Layer
 ) -> LayerAttributions:
     """Keep the features of one location at a time and take the target's probability.
 
@@ -237,11 +237,11 @@ def rise_features(
     images: Images,
     targets: Targets,
     *,
-    masks: int,
-    cells: int,
-    probability: float,
-    seed: int,
-    layer: str,
+    masks: Count,
+    cells: Count,
+    probability: SomeShare,
+    seed: Seed,
+    layer: Layer,
 ) -> LayerAttributions:
     """Average random masks of the features, weighted by the target's probability when the others are 0.
 
@@ -275,7 +275,7 @@ def rise_features(
 
 
 def occlusion_features(
-    classifier: Classifier, images: Images, targets: Targets, *, window: int, stride: int, layer: str
+    classifier: Classifier, images: Images, targets: Targets, *, window: Count, stride: Count, layer: Layer
 ) -> LayerAttributions:
     """Set one square window of the features to 0 after another and spread the drop of the target's logit over it.
 

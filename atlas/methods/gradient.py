@@ -9,6 +9,7 @@ from atlas.methods.shared.fill import color
 from atlas.model.arrays import Images, LayerAttributions, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Layer, Output, Sign
 
 ATTRS = {
     "gradient": {
@@ -34,18 +35,13 @@ def gradient(
     images: Images,
     targets: Targets,
     *,
-    sign: Literal["both", "positive", "negative", "absolute"],
-    output: Literal["logit", "probability", "loss"],
-    layer: str,
+    sign: Sign,
+    output: Output,
+    layer: Layer,
 ) -> LayerAttributions:
     """Differentiate the target's output by the image, or by a layer's activations.
 
         A = ∇f(x)
-
-    Args:
-        sign: Which gradients are kept: both signs, those above 0, those below 0 (the others 0), or absolute values.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
-        layer: `input`, `final`, or the path of a module.
 
     Returns:
         Signed attributions in the output's unit per unit of intensity, or of activation.
@@ -65,8 +61,8 @@ def input_x_gradient(
     targets: Targets,
     *,
     baseline: Literal["black", "mean", "zero"],
-    output: Literal["logit", "probability", "loss"],
-    layer: str,
+    output: Output,
+    layer: Layer,
 ) -> LayerAttributions:
     """Multiply the image, or a layer's activations, by the gradient of the target's output.
 
@@ -75,8 +71,6 @@ def input_x_gradient(
     Args:
         baseline: What gets nothing: black, or the classifier's mean color, which is 0 for the normalized image; at a
             layer other than `input`, the activations `zero`.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
-        layer: `input`, `final`, or the path of a module.
 
     Returns:
         Signed attributions in the output's unit. On a linear classifier they sum to f(x) − f(b).
@@ -98,7 +92,7 @@ def guided_backprop(
     targets: Targets,
     *,
     sign: Literal["positive", "negative", "absolute"],
-    layer: str,
+    layer: Layer,
 ) -> LayerAttributions:
     """Differentiate the target's logit, letting only gradients of one sign back through every ReLU.
 
@@ -107,7 +101,6 @@ def guided_backprop(
     Args:
         sign: The gradients that pass: `positive` is the method of the paper, the others are variants of Guided
             AbsoluteGrad's authors.
-        layer: `input`, `final`, or the path of a module.
 
     Returns:
         Signed attributions in logits per unit of intensity, or of activation.

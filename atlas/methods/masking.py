@@ -1,7 +1,6 @@
 """Methods that hide parts of the image and watch the output."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from atlas.methods.shared.masks.windows import covering, spread_over
 from atlas.model.arrays import Attributions, Images, Logits, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Color, Count, Seed, SomeShare
 
 ATTRS = {
     "occlusion": {
@@ -33,9 +33,9 @@ def occlusion(
     images: Images,
     targets: Targets,
     *,
-    window: int,
-    stride: int,
-    fill: Literal["black", "mean"],
+    window: Count,
+    stride: Count,
+    fill: Color,
 ) -> Attributions:
     """Hide one square window after another and spread the drop of the target's logit over it.
 
@@ -76,11 +76,11 @@ def rise(
     images: Images,
     targets: Targets,
     *,
-    masks: int,
-    cells: int,
-    probability: float,
-    fill: Literal["black", "mean"],
-    seed: int,
+    masks: Count,
+    cells: Count,
+    probability: SomeShare,
+    fill: Color,
+    seed: Seed,
 ) -> Attributions:
     """Average random masks, weighted by the target's probability when all else is hidden.
 

@@ -7,6 +7,7 @@ from atlas.methods.shared.noise import by_normalized, noisy_gradients
 from atlas.model.arrays import Attributions, Images, Seeds, Targets
 from atlas.model.classifier import Classifier
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Count, Extent, Floor, Output, Percentile, Several, Sign, Spread
 
 ATTRS = {
     "smoothgrad": {
@@ -38,11 +39,11 @@ def smoothgrad(
     targets: Targets,
     seeds: Seeds,
     *,
-    samples: int,
-    spread: float,
-    extent: Literal["image", "batch"],
-    output: Literal["logit", "probability", "loss"],
-    sign: Literal["both", "positive", "negative", "absolute"],
+    samples: Count,
+    spread: Spread,
+    extent: Extent,
+    output: Output,
+    sign: Sign,
 ) -> Attributions:
     """Average the gradient over noisy copies of the image.
 
@@ -50,11 +51,7 @@ def smoothgrad(
 
     Args:
         samples: Noisy copies n.
-        spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
-        sign: Which gradients of a copy are kept before they are averaged: both signs, those above 0, those below 0
-            (the others 0), or absolute values.
+        sign: Of gradients of a copy, before they are averaged.
 
     Returns:
         Signed attributions in the output's unit per unit of intensity. Without spread this is the gradient.
@@ -71,10 +68,10 @@ def smoothgrad_squared(
     targets: Targets,
     seeds: Seeds,
     *,
-    samples: int,
-    spread: float,
-    extent: Literal["image", "batch"],
-    output: Literal["logit", "probability", "loss"],
+    samples: Count,
+    spread: Spread,
+    extent: Extent,
+    output: Output,
 ) -> Attributions:
     """Average the squared gradient over noisy copies of the image.
 
@@ -82,9 +79,6 @@ def smoothgrad_squared(
 
     Args:
         samples: Noisy copies n.
-        spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
 
     Returns:
         Attributions of at least 0, in squared logits per unit of intensity.
@@ -100,20 +94,17 @@ def vargrad(
     targets: Targets,
     seeds: Seeds,
     *,
-    samples: int,
-    spread: float,
-    extent: Literal["image", "batch"],
-    output: Literal["logit", "probability", "loss"],
+    samples: Several,
+    spread: Spread,
+    extent: Extent,
+    output: Output,
 ) -> Attributions:
     """Take the variance of the gradient over noisy copies of the image.
 
         A = (1/(n − 1)) Σₛ (gₛ − ḡ)²,    gₛ the gradients that SmoothGrad averages
 
     Args:
-        samples: Noisy copies n, at least 2.
-        spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
+        samples: Noisy copies n.
 
     Returns:
         Attributions of at least 0. Without spread, and by its own extent for an image of one color, they are 0.
@@ -129,13 +120,13 @@ def gag(
     targets: Targets,
     seeds: Seeds,
     *,
-    samples: int,
-    spread: float,
-    extent: Literal["image", "batch"],
-    output: Literal["logit", "probability", "loss"],
+    samples: Count,
+    spread: Spread,
+    extent: Extent,
+    output: Output,
     sign: Literal["both", "absolute"],
-    percentile: int,
-    floor: Literal["raw", "minmax", "zero"],
+    percentile: Percentile,
+    floor: Floor,
 ) -> Attributions:
     """Average absolute gradients over noisy copies, guided by where their variance is large.
 
@@ -145,13 +136,8 @@ def gag(
 
     Args:
         samples: Noisy copies n, at least 2 where percentile is above 0.
-        spread: Standard deviation of the noise, as a share of a range of intensities.
-        extent: Of the range: the image's own, or that of a `batch` of normalized photographs, black and white in it.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
         sign: `absolute` averages absolute gradients, the method; `both` averages the gradients themselves, its authors'
             variant G of SmoothGrad.
-        percentile: Share of pixels that the guide holds down, 0 to 100; at 0 it holds down none (W = 1).
-        floor: Guide of those pixels: V (raw), V scaled to [0, 1] in its channel (minmax), or 0.
 
     Returns:
         Attributions in the output's unit per unit of intensity, of at least 0 where gradients are absolute. Where

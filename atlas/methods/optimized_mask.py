@@ -1,5 +1,7 @@
 """Methods that search for the mask that hides, or keeps, what a class is seen by."""
 
+from typing import Annotated
+
 import cv2
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from atlas.model.arrays import Attributions, Images, Seeds, Targets
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
 from atlas.study.errors import UserError
+from atlas.study.schema.types import GREATEST, Count, NotNegative, Positive, Range, Several, Shares
 
 ATTRS = {
     "meaningful_perturbation": {
@@ -42,14 +45,14 @@ def meaningful_perturbation(
     targets: Targets,
     seeds: Seeds,
     *,
-    steps: int,
-    cells: int,
-    window: int,
-    area_weight: float,
-    variation_weight: float,
-    power: float,
-    noise: float,
-    rate: float,
+    steps: Count,
+    cells: Several,
+    window: Count,
+    area_weight: NotNegative,
+    variation_weight: NotNegative,
+    power: Annotated[float, Range(1, GREATEST)],
+    noise: NotNegative,
+    rate: Positive,
 ) -> Attributions:
     """Search for the smallest and smoothest part of the image that, blurred, takes the target's probability away.
 
@@ -127,11 +130,11 @@ def extremal_perturbation(
     images: Images,
     targets: Targets,
     *,
-    steps: int,
-    areas: list[float],
-    stride: int,
-    sigma: float,
-    smoothing: float,
+    steps: Count,
+    areas: Shares,
+    stride: Count,
+    sigma: Positive,
+    smoothing: NotNegative,
 ) -> Attributions:
     """Search for the smooth masks of given areas that keep the target's logit highest, and add them up.
 

@@ -17,6 +17,7 @@ from atlas.model.arrays import Attributions, Background, Images, LayerAttributio
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
+from atlas.study.schema.types import Count, Floor, Layer, Output, Percentile, Rule, Sign
 
 ATTRS = {
     "integrated_gradients": {
@@ -42,12 +43,12 @@ def integrated_gradients(
     images: Images,
     targets: Targets,
     *,
-    steps: int,
+    steps: Count,
     baseline: Literal["black", "mean", "blur", "zero"],
-    rule: Literal["gauss_legendre", "midpoint", "endpoints"],
-    sign: Literal["both", "positive", "negative", "absolute"],
-    output: Literal["logit", "probability", "loss"],
-    layer: str,
+    rule: Rule,
+    sign: Sign,
+    output: Output,
+    layer: Layer,
 ) -> LayerAttributions:
     """Integrate the gradient along the line from a baseline to the image, or to a layer's activations.
 
@@ -57,11 +58,7 @@ def integrated_gradients(
         steps: Points on the line, one pass each: of the whole network, or of what follows the layer.
         baseline: What stands for an absent image: black, the classifier's mean color, or the image under a Gaussian
             of a tenth of its shorter side; at a layer other than `input`, the activations `zero`.
-        rule: Where the points lie and what they weigh.
-        sign: `both` is the method. Which gradients count: those above 0, those below 0, or absolute ones, whose map is
-            taken by absolute value too.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
-        layer: `input`, `final`, or the path of a module.
+        sign: `both` is the method; the map of `absolute` is taken by absolute value too.
 
     Returns:
         Signed attributions in the output's unit. They sum to f(x) − f(b) (completeness), up to the rule's error:
@@ -88,13 +85,13 @@ def integrated_gradients_random(
     targets: Targets,
     seeds: Seeds,
     *,
-    steps: int,
-    baselines: int,
-    rule: Literal["gauss_legendre", "midpoint", "endpoints"],
-    sign: Literal["both", "positive", "negative", "absolute"],
-    output: Literal["logit", "probability", "loss"],
-    percentile: int,
-    floor: Literal["raw", "minmax", "zero"],
+    steps: Count,
+    baselines: Count,
+    rule: Rule,
+    sign: Sign,
+    output: Output,
+    percentile: Percentile,
+    floor: Floor,
 ) -> Attributions:
     """Average integrated gradients over baselines of uniform noise.
 
@@ -103,13 +100,8 @@ def integrated_gradients_random(
     Args:
         steps: Points on every line, one pass each.
         baselines: Baselines n of every image, from its own seed; more of them keep the first.
-        rule: Where the points lie and what they weigh.
-        sign: `both` is the method. Which gradients count: those above 0, those below 0, or absolute ones, of whose
-            terms absolute values are averaged.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
-        percentile: Share of pixels that Guided AbsoluteGrad's guide W holds down, by the variance of the n terms; at 0
-            there is no guide (W = 1).
-        floor: Guide of those pixels: the variance, the variance scaled to [0, 1] in its channel, or 0.
+        sign: `both` is the method; the absolute values of the terms of `absolute` are averaged.
+        percentile: Of the variance of the n terms.
 
     Returns:
         Signed attributions in the output's unit. They sum to f(x) − (1/n) Σₖ f(bₖ), up to the rule's error.
@@ -131,8 +123,8 @@ def expected_gradients(
     seeds: Seeds,
     background: Background,
     *,
-    samples: int,
-    output: Literal["logit", "probability", "loss"],
+    samples: Count,
+    output: Output,
 ) -> Attributions:
     """Average the gradient on the way from images of a background set.
 
@@ -141,7 +133,6 @@ def expected_gradients(
     Args:
         samples: Draws n of a background image, with replacement, and of a place on the line to it, one pass each, from
             the image's own seed; more of them keep the first.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
 
     Returns:
         Signed attributions in the output's unit. Their sum is an unbiased estimate of f(x) less the mean of f over the

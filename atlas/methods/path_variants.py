@@ -1,7 +1,5 @@
 """Relatives of integrated gradients: paths that are not a line, and regions in place of pixels."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +16,7 @@ from atlas.model.arrays import Attributions, Images, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Baseline, Count, Floor, Output, Percentile, Positive, Rule, Share, Sign
 
 ATTRS = {
     "guided_ig": {
@@ -46,14 +45,14 @@ def guided_ig(
     images: Images,
     targets: Targets,
     *,
-    steps: int,
-    baseline: Literal["black", "mean", "blur"],
-    fraction: float,
-    max_distance: float,
-    sign: Literal["both", "positive", "negative", "absolute"],
-    output: Literal["logit", "probability", "loss"],
-    percentile: int,
-    floor: Literal["raw", "minmax", "zero"],
+    steps: Count,
+    baseline: Baseline,
+    fraction: Share,
+    max_distance: Share,
+    sign: Sign,
+    output: Output,
+    percentile: Percentile,
+    floor: Floor,
 ) -> Attributions:
     """Integrate the gradient along a path that changes first what has little gradient.
 
@@ -65,16 +64,11 @@ def guided_ig(
 
     Args:
         steps: Steps n, one pass each.
-        baseline: What stands for an absent image b: black, the classifier's mean color, or the image under a Gaussian
-            of a tenth of its shorter side.
+        baseline: What stands for an absent image b; the blur is a Gaussian of a tenth of the shorter side.
         fraction: Share of values that a move takes, 0 (one value) to 1.
         max_distance: How far a value may be off the line, as a share of it, 0 (the line) to 1 (anywhere).
-        sign: `both` is the method. Which products of step and gradient count: those above 0, those below 0, or absolute
-            ones.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
-        percentile: Share of pixels that Guided AbsoluteGrad's guide W holds down, by the variance of the n terms; at 0
-            there is no guide (W = 1).
-        floor: Guide of those pixels: the variance, the variance scaled to [0, 1] in its channel, or 0.
+        sign: Of products of step and gradient; `both` is the method.
+        percentile: Of the variance of the n terms.
 
     Returns:
         Signed attributions in the output's unit. They sum to about f(x) − f(b), up to O(steps⁻¹) where the output is
@@ -98,12 +92,12 @@ def blur_ig(
     images: Images,
     targets: Targets,
     *,
-    steps: int,
-    max_sigma: float,
-    sign: Literal["both", "positive", "negative", "absolute"],
-    output: Literal["logit", "probability", "loss"],
-    percentile: int,
-    floor: Literal["raw", "minmax", "zero"],
+    steps: Count,
+    max_sigma: Positive,
+    sign: Sign,
+    output: Output,
+    percentile: Percentile,
+    floor: Floor,
 ) -> Attributions:
     """Integrate the gradient along the path of ever more blurred images.
 
@@ -114,12 +108,8 @@ def blur_ig(
     Args:
         steps: Points n on the path, one pass each.
         max_sigma: Standard deviation s of the end of the path, in pixels.
-        sign: `both` is the method. Which gradients count: those above 0, those below 0, or absolute ones, of whose
-            terms absolute values are added.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
-        percentile: Share of pixels that Guided AbsoluteGrad's guide W holds down, by the variance of the n terms; at 0
-            there is no guide (W = 1).
-        floor: Guide of those pixels: the variance, the variance scaled to [0, 1] in its channel, or 0.
+        sign: `both` is the method; the absolute values of the terms of `absolute` are added.
+        percentile: Of the variance of the n terms.
 
     Returns:
         Signed attributions in the output's unit. They sum to about f(x) − f(x_s), up to O(steps⁻¹) where the output
@@ -140,11 +130,11 @@ def xrai(
     images: Images,
     targets: Targets,
     *,
-    steps: int,
-    rule: Literal["gauss_legendre", "midpoint", "endpoints"],
-    output: Literal["logit", "probability", "loss"],
+    steps: Count,
+    rule: Rule,
+    output: Output,
     dilation: int,
-    min_pixels: int,
+    min_pixels: Count,
 ) -> Attributions:
     """Return whole regions of the image the mean of their integrated gradients.
 
@@ -155,8 +145,6 @@ def xrai(
 
     Args:
         steps: Points on each of the two lines, one pass each.
-        rule: Where the points lie and what they weigh.
-        output: f: the target's logit, its probability, or the cross-entropy loss.
         dilation: Radius of the disk, in pixels of the image; 0 leaves the segments as they are.
         min_pixels: Regions that would add fewer pixels are left out, at least 1.
 

@@ -5,7 +5,6 @@ sums, products, normalizations, attention, padding and reshapes. A step without 
 """
 
 import sys
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from atlas.methods.shared.relevance.rules import ruled
 from atlas.model.arrays import Attributions, Images, LayerAttributions, Targets
 from atlas.model.classifier import Classifier
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Color, Layer, Positive
 
 ATTRS = {
     "lrp": {
@@ -33,7 +33,9 @@ ATTRS = {
 FAR = 2.0  # times the logit, or that part of it, beyond which a map's sum is told
 
 
-def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: float, layer: str) -> LayerAttributions:
+def lrp(
+    classifier: Classifier, images: Images, targets: Targets, *, epsilon: Positive, layer: Layer
+) -> LayerAttributions:
     """Propagate the target's logit down, every layer sharing out what it got by what its inputs contributed.
 
         Rᵢ = Σⱼ zᵢⱼ / Σₖ zₖⱼ Rⱼ,    z⁺ in convolutions: zᵢⱼ = (xᵢ wᵢⱼ)⁺, in the first: xᵢ wᵢⱼ − lᵢ wᵢⱼ⁺ − hᵢ wᵢⱼ⁻,
@@ -50,8 +52,8 @@ def lrp(classifier: Classifier, images: Images, targets: Targets, *, epsilon: fl
     by its summands; a layer normalization divides by a number; of a softmax s, Rᵢ = xᵢ (Rᵢ − sᵢ Σⱼ Rⱼ).
 
     Args:
-        epsilon: What is added to the sums of linear layers, above 0.
-        layer: Where relevance is taken: `input`, `final`, or the path of a module.
+        epsilon: What is added to the sums of linear layers.
+        layer: Where relevance is taken.
 
     Returns:
         Signed attributions in logits. Without biases, and for epsilon → 0, they sum to the logit but for what is lost:
@@ -93,9 +95,7 @@ def _tell(classifier: Classifier, layer: str, epsilon: float, kept: Tensor) -> N
         print(f"warning: classifier {classifier.name}: {told}: its maps share out that much of it", file=sys.stderr)
 
 
-def deep_lift(
-    classifier: Classifier, images: Images, targets: Targets, *, baseline: Literal["black", "mean"]
-) -> Attributions:
+def deep_lift(classifier: Classifier, images: Images, targets: Targets, *, baseline: Color) -> Attributions:
     """Share out the logit's change from a baseline by the changes of what enters every layer.
 
         A = (x − b) · m,    m the chain of multipliers: weights, and Δout / Δin of every activation (rescale rule)
@@ -108,7 +108,7 @@ def deep_lift(
     decides nothing. Where Δin is 0 the slope stands for Δout / Δin.
 
     Args:
-        baseline: What stands for an absent image: black, or the classifier's mean color.
+        baseline: What stands for an absent image.
 
     Returns:
         Signed attributions in logits. They sum to f(x) − f(b). On a linear classifier: (x − b) · ∇f(x).

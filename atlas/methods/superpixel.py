@@ -1,7 +1,5 @@
 """Methods that ask about superpixels: parts of an image that border on its own edges."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from skimage.segmentation import slic
@@ -14,6 +12,7 @@ from atlas.methods.shared.masks.masking import alike
 from atlas.model.arrays import Attributions, Images, Seeds, Targets
 from atlas.model.classifier import Classifier
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Color, Count, NotNegative, Positive
 from atlas.study.seeds import rng
 
 ATTRS = {
@@ -33,12 +32,12 @@ def lime(
     targets: Targets,
     seeds: Seeds,
     *,
-    samples: int,
-    superpixels: int,
-    compactness: float,
-    sigma: float,
-    width: float,
-    fill: Literal["black", "mean"],
+    samples: Count,
+    superpixels: Count,
+    compactness: Positive,
+    sigma: NotNegative,
+    width: Positive,
+    fill: Color,
 ) -> Attributions:
     """Fit a linear model of the target's probability to which superpixels are shown.
 

@@ -1,6 +1,6 @@
 """Judge a map by how fast it undoes an adversarial attack."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from torch import Tensor
 
@@ -9,6 +9,7 @@ from atlas.metrics.shared.rows import at_least
 from atlas.model.arrays import Curves, Images, Maps, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Count, Range
 
 ATTRS = {
     "perturbation": {
@@ -37,10 +38,10 @@ def perturbation(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    pixels: int,
-    epsilon: int,
-    iterations: int,
-    step: int,
+    pixels: Count,
+    epsilon: Annotated[int, Range(1, 255)],
+    iterations: Count,
+    step: Count,
 ) -> Curves:
     """Attack the image, undo the attack at the pixels of highest attribution first, record the target's probability.
 

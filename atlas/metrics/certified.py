@@ -3,15 +3,9 @@
 A map is the votes of the noisy copies of its image (stages.certify); its labels are certified important, certified
 unimportant or abstained (atlas.inputs.certification), at every radius σ · Φ⁻¹(τ) of the smoothings and τ, and every
 level K.
-All metrics share these settings:
-
-    tau: shares of the votes that a label needs, 0.5 or more; each gives a radius.
-    alpha: bound of the probability that any label of a map is wrong inside the radius.
-    correction: over the pixels of a map: bonferroni, holm, or none: alpha bounds each pixel's error.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
@@ -22,6 +16,7 @@ from atlas.metrics.shared.outputs import clean_logits, color, output_of, outputs
 from atlas.metrics.shared.rows import finite
 from atlas.model.arrays import Certified, Images, Maps, Masks, Targets
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Alpha, Color, Correction, Taus
 
 ATTRS = {
     "certified_important": {
@@ -93,9 +88,9 @@ ATTRS = {
 def certified_important(
     votes: Sequence[Votes],
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure how many pixels are certified to be at the top of the map.
 
@@ -112,9 +107,9 @@ def certified_important(
 def certified_unimportant(
     votes: Sequence[Votes],
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure how many pixels are certified not to be at the top of the map.
 
@@ -131,9 +126,9 @@ def certified_unimportant(
 def abstained(
     votes: Sequence[Votes],
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure how many pixels get no certificate.
 
@@ -151,9 +146,9 @@ def certified_localization(
     votes: Sequence[Votes],
     masks: Masks,
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure which share of the pixels certified important lies on the object.
 
@@ -177,10 +172,10 @@ def certified_deletion(
     targets: Targets,
     classifier: Classifier,
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
-    baseline: Literal["black", "mean"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
+    baseline: Color,
 ) -> Certified:
     """Follow the target's probability while pixels certified important are removed, those of the smallest level first.
 
@@ -189,7 +184,7 @@ def certified_deletion(
     Args:
         votes, images, targets, classifier: Of the images; the classifier is not smoothed.
         tau, alpha, correction: Of the test.
-        baseline: What removed pixels show; the mean color is 0 once normalized.
+        baseline: What removed pixels show.
 
     Returns:
         A probability, 0 to 1, lower is better. Never undefined; where nothing is certified it stays. As many
@@ -222,9 +217,9 @@ def certified_consistency(
     votes: Sequence[Votes],
     maps: Maps,
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure how many of the certified pixels have in the map of the image itself the label that is certified.
 
@@ -251,9 +246,9 @@ def certified_consistency(
 def parted_ties(
     votes: Sequence[Votes],
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure in how many noisy copies equal scores lay at the edge of the top, so that the test says little.
 

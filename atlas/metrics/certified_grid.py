@@ -1,7 +1,4 @@
-"""How much of the maps of grids is certified, and whether it lies in the tile that is explained (Anani et al. 2025).
-
-The settings are those of the family certified.
-"""
+"""How much of the maps of grids is certified, and whether it lies in the tile that is explained (Anani et al. 2025)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -9,6 +6,7 @@ from typing import Literal
 from atlas.inputs.certification import ABSTAINED, IMPORTANT, Votes
 from atlas.metrics.shared.certified import certified, parted, share, share_of
 from atlas.model.arrays import Certified, Masks
+from atlas.study.schema.types import Alpha, Correction, Taus
 
 ATTRS = {
     "grid_abstained": {
@@ -54,9 +52,9 @@ def grid_abstained(
     votes: Sequence[Votes],
     tiles: Masks,
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure how many pixels of a grid get no certificate when one of its tiles is explained.
 
@@ -72,9 +70,9 @@ def certified_grid_pointing_game(
     votes: Sequence[Votes],
     tiles: Masks,
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
     nothing: Literal["zero", "undefined"],
 ) -> Certified:
     """Measure which share of the pixels certified important lies in the tile whose class is explained.
@@ -101,9 +99,9 @@ def certified_nothing(
     votes: Sequence[Votes],
     tiles: Masks,
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Return which maps of grids have no pixel certified important.
 
@@ -119,9 +117,9 @@ def grid_parted_ties(
     votes: Sequence[Votes],
     tiles: Masks,
     *,
-    tau: list[float],
-    alpha: float,
-    correction: Literal["bonferroni", "holm", "none"],
+    tau: Taus,
+    alpha: Alpha,
+    correction: Correction,
 ) -> Certified:
     """Measure in how many noisy copies of a grid equal scores lay at the edge of the top: `parted_ties` on grids.
 

@@ -1,10 +1,13 @@
 """Judge how concentrated a map is, whatever it shows."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from atlas.metrics.shared.rows import by_row, finite
 from atlas.model.arrays import Maps, Scores
+from atlas.study.schema.types import Range
 
 ATTRS = {
     "complexity": {
@@ -61,7 +64,7 @@ def sparseness(maps: Maps) -> Scores:
     return by_row(_gini, maps)
 
 
-def effective_complexity(maps: Maps, *, epsilon: float) -> Scores:
+def effective_complexity(maps: Maps, *, epsilon: Annotated[float, Range(0, 1, open_above=True)]) -> Scores:
     """Count the pixels that are more than nothing.
 
         #{|a| / max |a| > ε}

@@ -1,7 +1,5 @@
 """Judge a map by what its pixels do to the classifier when they are taken away or put back."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
@@ -12,6 +10,7 @@ from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Baseline, Count
 
 ATTRS = {
     "deletion": {
@@ -56,8 +55,8 @@ def deletion(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    pixels: int,
-    baseline: Literal["black", "mean", "blur"],
+    pixels: Count,
+    baseline: Baseline,
     relative: bool,
 ) -> Curves:
     """Delete the pixels of highest attribution first and record the target's probability.
@@ -68,8 +67,7 @@ def deletion(
 
     Args:
         pixels: n, deleted at each step; the last step has what is left.
-        baseline: What a deleted pixel becomes: black, the classifier's mean color (0 once normalized), or the pixel of
-            the blurred image (see `insertion`).
+        baseline: What a deleted pixel becomes; for the blur see `insertion`.
         relative: Whether the curve is divided by p(x).
 
     Returns:
@@ -93,8 +91,8 @@ def insertion(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    pixels: int,
-    baseline: Literal["black", "mean", "blur"],
+    pixels: Count,
+    baseline: Baseline,
     relative: bool,
 ) -> Curves:
     """Insert the pixels of highest attribution first into an empty image and record the target's probability.
@@ -128,9 +126,9 @@ def ins_minus_del(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    pixels: int,
-    inserted_into: Literal["black", "mean", "blur"],
-    deleted_to: Literal["black", "mean", "blur"],
+    pixels: Count,
+    inserted_into: Baseline,
+    deleted_to: Baseline,
     relative: bool,
 ) -> Scores:
     """Take the area under the deletion curve off that under the insertion curve.
@@ -165,8 +163,8 @@ def pixel_flipping(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    pixels: int,
-    baseline: Literal["black", "mean", "blur"],
+    pixels: Count,
+    baseline: Baseline,
 ) -> Scores:
     """Delete the pixels of highest attribution first and sum up the target's probability over the steps.
 

@@ -1,7 +1,7 @@
 """Judge a map by what the classifier, and the method, make of the image seen through it."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from atlas.metrics.shared.scaled import pearson, scaled
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Color
 
 ATTRS = {
     "average_drop": {
@@ -54,9 +55,7 @@ class Masked(NamedTuple):
     clean: Scores
 
 
-def average_drop(
-    maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, fill: Literal["black", "mean"]
-) -> Scores:
+def average_drop(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, fill: Color) -> Scores:
     """Measure the share of the target's probability that is lost where the image is seen through the map.
 
         max(0, p(x) − p(x ∘ M + fill ∘ (1 − M))) / p(x)
@@ -64,7 +63,7 @@ def average_drop(
     M is the map scaled to [0, 1].
 
     Args:
-        fill: What lies behind the map: black, or the classifier's mean color, which is 0 once normalized.
+        fill: What lies behind the map.
 
     Returns:
         0 to 1, lower is better.
@@ -78,7 +77,7 @@ def average_drop(
 
 
 def increase_in_confidence(
-    maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, fill: Literal["black", "mean"]
+    maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, fill: Color
 ) -> Scores:
     """Ask whether the target's probability rises where the image is seen through the map.
 
@@ -87,7 +86,7 @@ def increase_in_confidence(
     M is the map scaled to [0, 1].
 
     Args:
-        fill: What lies behind the map: black, or the classifier's mean color.
+        fill: What lies behind the map.
 
     Returns:
         1 or 0, higher is better.
@@ -108,7 +107,7 @@ def coherency(
     seeds: Seeds,
     explain: Callable,
     *,
-    fill: Literal["black", "mean"],
+    fill: Color,
 ) -> Scores:
     """Compare the map with that of the image seen through it.
 
@@ -117,7 +116,7 @@ def coherency(
     M is the map scaled to [0, 1]; the method draws what it draws from the image's seed both times.
 
     Args:
-        fill: What lies behind the map: black, or the classifier's mean color.
+        fill: What lies behind the map.
 
     Returns:
         0 to 1, higher is better. 1/2: the two have nothing in common.
@@ -137,7 +136,7 @@ def adcc(
     seeds: Seeds,
     explain: Callable,
     *,
-    fill: Literal["black", "mean"],
+    fill: Color,
 ) -> Scores:
     """Take the harmonic mean of coherency, simplicity and what is left of the target's probability.
 
@@ -146,7 +145,7 @@ def adcc(
     M is the map scaled to [0, 1]. With the family's other metrics of the same fill, this costs no pass of its own.
 
     Args:
-        fill: What lies behind the map: black, or the classifier's mean color.
+        fill: What lies behind the map.
 
     Returns:
         0 to 1, higher is better; 0 where one of the three is.

@@ -16,6 +16,7 @@ from atlas.model.arrays import AllImages, AllMaps, Images, Maps, Scores, Seeds, 
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 from atlas.study.errors import Unsupported
+from atlas.study.schema.types import Color, Count, NotNegative, Positive, Response, Share
 
 ATTRS = {
     "faithfulness_estimate": {
@@ -58,9 +59,9 @@ def faithfulness_estimate(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    pixels: int,
-    baseline: Literal["black", "mean"],
-    output: Literal["logit", "probability"],
+    pixels: Count,
+    baseline: Color,
+    output: Response,
 ) -> Scores:
     """Correlate the attribution of blocks of pixels with what the output loses when a block alone is taken away.
 
@@ -71,8 +72,7 @@ def faithfulness_estimate(
 
     Args:
         pixels: Of a block; the last one has what is left.
-        baseline: What an absent pixel becomes: black, or the classifier's mean color.
-        output: f, the target's logit or its probability.
+        baseline: What an absent pixel becomes.
 
     Returns:
         −1 to 1, higher is better. 1 on a linear classifier for the map of its weights times x − baseline.
@@ -109,9 +109,9 @@ def irof(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    superpixels: int,
-    compactness: float,
-    sigma: float,
+    superpixels: Count,
+    compactness: Positive,
+    sigma: NotNegative,
     form: Literal["share", "quantus"],
 ) -> Scores:
     """Remove superpixels, the one of the highest mean attribution first, and measure the area over the curve.
@@ -164,10 +164,10 @@ def infidelity(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    patch: int,
-    samples: int,
+    patch: Count,
+    samples: Count,
     baseline: Literal["black", "mean", "uniform"],
-    output: Literal["logit", "probability"],
+    output: Response,
     scaled: bool,
 ) -> Scores:
     """Compare what the output loses with each patch to what the map says it does.
@@ -181,7 +181,6 @@ def infidelity(
         samples: Draws of the baseline; more than 1 only where it is drawn.
         baseline: What a patch is replaced by: black, the classifier's mean color, or noise uniform in [0, 1], the
             image's own for each draw.
-        output: f, the target's logit or its probability.
         scaled: Whether β is what makes the score least for this image, as Yeh et al. compare maps of unlike scales;
             otherwise it is 1, and the map must be in the output's units per intensity.
 
@@ -216,8 +215,8 @@ def infidelity_quantus(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    patch: int,
-    samples: int,
+    patch: Count,
+    samples: Count,
     baseline: Literal["black", "uniform"],
 ) -> Scores:
     """Compute what Quantus 0.4.4 calls infidelity, with its faults, for comparison with tables made by it.
@@ -259,7 +258,7 @@ def infidelity_quantus(
 
 
 def sufficiency(
-    all_maps: AllMaps, all_images: AllImages, classifier: Classifier, positions: list[int], *, threshold: float
+    all_maps: AllMaps, all_images: AllImages, classifier: Classifier, positions: list[int], *, threshold: Share
 ) -> Scores:
     """Measure the share of images with a like map that the classifier takes for the same class.
 

@@ -10,6 +10,7 @@ from atlas.metrics.shared.rows import finite
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import NotNegative, Shares
 from atlas.study.seeds import normal
 
 ATTRS = {
@@ -41,8 +42,8 @@ def road(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    shares: list[float],
-    noise: float,
+    shares: Shares,
+    noise: NotNegative,
 ) -> Scores:
     """Compare what is left of the target without the least and without the most relevant pixels.
 
@@ -52,7 +53,7 @@ def road(
     images, this costs no pass of its own.
 
     Args:
-        shares: Of the pixels, removed at a time; above 0 and below 1.
+        shares: Of the pixels, removed at a time.
         noise: Standard deviation of the noise on removed pixels, of the normalized image; the paper's is 0.01.
 
     Returns:
@@ -74,8 +75,8 @@ def road_morf(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    shares: list[float],
-    noise: float,
+    shares: Shares,
+    noise: NotNegative,
 ) -> Scores:
     """Remove the most relevant pixels, fill them in, and take the target's probability.
 
@@ -87,7 +88,7 @@ def road_morf(
     nearest number of pixels, and one pixel is always left. Equal attributions are ordered by a random key of the image.
 
     Args:
-        shares: Of the pixels, removed at a time; above 0 and below 1.
+        shares: Of the pixels, removed at a time.
         noise: Standard deviation of the noise on removed pixels, of the normalized image; the paper's is 0.01.
 
     Returns:
@@ -108,8 +109,8 @@ def road_lerf(
     classifier: Classifier,
     seeds: Seeds,
     *,
-    shares: list[float],
-    noise: float,
+    shares: Shares,
+    noise: NotNegative,
 ) -> Scores:
     """Remove the least relevant pixels, fill them in, and take the target's probability.
 
@@ -118,7 +119,7 @@ def road_lerf(
     Pixels are removed as `road_morf` says, in its order from the end.
 
     Args:
-        shares: Of the pixels, removed at a time; above 0 and below 1.
+        shares: Of the pixels, removed at a time.
         noise: Standard deviation of the noise on removed pixels, of the normalized image; the paper's is 0.01.
 
     Returns:

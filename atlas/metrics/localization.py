@@ -10,6 +10,7 @@ from torch import Tensor
 from atlas.metrics.shared.order import ranking
 from atlas.metrics.shared.rows import at_least, by_row, finite
 from atlas.model.arrays import Boxes, Hits, Maps, Masks, Scores, Seeds
+from atlas.study.schema.types import Count, Share
 
 ATTRS = {
     "pointing_game": {
@@ -84,7 +85,7 @@ def pointing_game(maps: Maps, boxes: Boxes, seeds: Seeds, *, tolerance: int) -> 
     return hit.to(maps.dtype).where(used.any(dim=1) & finite(maps), torch.nan)
 
 
-def wsl(maps: Maps, boxes: Boxes, *, thresholds: int, iou: float) -> Hits:
+def wsl(maps: Maps, boxes: Boxes, *, thresholds: Count, iou: Share) -> Hits:
     """Ask, at each threshold, whether the box around the map's largest contour is that of an object.
 
     The map is scaled to [0, 1] and to whole grey levels 0 ... 255, and cut at the level int(t max), t = 0, 1/T, ...
@@ -171,7 +172,7 @@ def relevance_rank(maps: Maps, masks: Masks, seeds: Seeds) -> Scores:
     return share.where(finite(maps), torch.nan)
 
 
-def top_k_intersection(maps: Maps, masks: Masks, seeds: Seeds, *, k: int) -> Scores:
+def top_k_intersection(maps: Maps, masks: Masks, seeds: Seeds, *, k: Count) -> Scores:
     """Measure the share of the top k pixels that lie on the object.
 
     Equal attributions are ordered by a random key of the image.

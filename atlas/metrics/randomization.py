@@ -16,6 +16,7 @@ from atlas.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 from atlas.study.errors import Unsupported
+from atlas.study.schema.types import Count, Seed, Similarity
 from atlas.study.seeds import generator, uniform
 
 ATTRS = {
@@ -44,10 +45,10 @@ def model_randomization(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    parts: int,
+    parts: Count,
     order: Literal["cascading", "independent"],
-    similarity: Literal["spearman", "absolute_spearman", "ssim"],
-    seed: int,
+    similarity: Similarity,
+    seed: Seed,
 ) -> Curves:
     """Draw the classifier's parameters anew, from the logits down, and compare the map with that of what is left.
 
@@ -61,8 +62,6 @@ def model_randomization(
     Args:
         parts: Of the classifier.
         order: `cascading`, all parts from the first to the k-th; or `independent`, the k-th alone.
-        similarity: spearman, the correlation of ranks, of the values or of their absolute values; or ssim, structural
-            similarity of maps scaled to [0, 1], in a Gaussian window of 1.5 pixels (11 wide).
         seed: Of the new parameters, the same for all images.
 
     Returns:
@@ -88,14 +87,11 @@ def random_logit(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    similarity: Literal["spearman", "absolute_spearman", "ssim"],
+    similarity: Similarity,
 ) -> Scores:
     """Compare the map with that of another class.
 
         similarity(a, a of a class drawn from the image's seed among all but the target)
-
-    Args:
-        similarity: As in `model_randomization`.
 
     Returns:
         -1 to 1, lower is better; 1 is a map that does not depend on the class.

@@ -1,6 +1,7 @@
 """Judge a map by what its highest shares of pixels bring back, or take away, as Guided AbsoluteGrad does."""
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from atlas.metrics.shared.scaled import scaled
 from atlas.model.arrays import Curves, Images, Maps, Scores, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import PartShare, Range, Several
 
 ATTRS = {
     "rcap": {
@@ -44,7 +46,13 @@ SIGMA = 16
 
 
 def rcap(
-    maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, lower: float, interval: float
+    maps: Maps,
+    images: Images,
+    targets: Targets,
+    classifier: Classifier,
+    *,
+    lower: PartShare,
+    interval: Annotated[float, Range(0.01, 1)],
 ) -> Scores:
     """Weigh the probability that the highest shares of pixels bring back by the attribution that lies in them.
 
@@ -82,7 +90,7 @@ def rcap(
     return by_row(_recovered, share, thresholds, used, brought)
 
 
-def dauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, levels: int) -> Curves:
+def dauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, levels: Several) -> Curves:
     """Delete the highest shares of pixels and record the target's probability.
 
         s_k = p(x with the mean color where M > t_k), k = 0 ... levels − 1
@@ -105,7 +113,7 @@ def dauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *
     return _exchanged(maps, targets, classifier, levels, clean(classifier, images, targets), _mean(classifier, images))
 
 
-def iauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, levels: int) -> Curves:
+def iauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, levels: Several) -> Curves:
     """Insert the highest shares of pixels into the blurred image and record the target's probability.
 
         s_k = p(blurred x with the pixels of x where M > t_k), k = 0 ... levels − 1

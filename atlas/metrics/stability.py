@@ -7,7 +7,6 @@ once more for each sample, whatever the number of metrics.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from atlas.metrics.shared.perturbed import Copies, check, copies, distances, rel
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Count, Layer, Noise, Positive
 
 ATTRS = {
     "max_sensitivity": {
@@ -65,9 +65,9 @@ def max_sensitivity(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    samples: int,
-    noise: Literal["uniform", "gaussian"],
-    scale: float,
+    samples: Count,
+    noise: Noise,
+    scale: Positive,
 ) -> Scores:
     """Measure the largest change of the map among noisy copies of the image, as a share of the map.
 
@@ -75,7 +75,6 @@ def max_sensitivity(
 
     Args:
         samples: Copies of the image.
-        noise: `uniform` in ± scale, or `gaussian`.
         scale: Of the noise of the normalized image: its bound, or its standard deviation.
 
     Returns:
@@ -97,9 +96,9 @@ def avg_sensitivity(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    samples: int,
-    noise: Literal["uniform", "gaussian"],
-    scale: float,
+    samples: Count,
+    noise: Noise,
+    scale: Positive,
 ) -> Scores:
     """Measure the mean change of the map among noisy copies of the image, as a share of the map.
 
@@ -107,7 +106,6 @@ def avg_sensitivity(
 
     Args:
         samples: Copies n of the image.
-        noise: `uniform` in ± scale, or `gaussian`.
         scale: Of the noise of the normalized image: its bound, or its standard deviation.
 
     Returns:
@@ -129,9 +127,9 @@ def local_lipschitz(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    samples: int,
-    noise: Literal["uniform", "gaussian"],
-    scale: float,
+    samples: Count,
+    noise: Noise,
+    scale: Positive,
 ) -> Scores:
     """Measure the largest change of the map by the distance that the image was moved.
 
@@ -141,7 +139,6 @@ def local_lipschitz(
 
     Args:
         samples: Copies of the image.
-        noise: `uniform` in ± scale, or `gaussian`.
         scale: Of the noise of the normalized image: its bound, or its standard deviation.
 
     Returns:
@@ -165,10 +162,10 @@ def relative_input_stability(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    samples: int,
-    noise: Literal["uniform", "gaussian"],
-    scale: float,
-    floor: float,
+    samples: Count,
+    noise: Noise,
+    scale: Positive,
+    floor: Positive,
 ) -> Scores:
     """Compare the relative change of the map with that of the image.
 
@@ -179,7 +176,6 @@ def relative_input_stability(
 
     Args:
         samples: Copies of the image.
-        noise: `uniform` in ± scale, or `gaussian`.
         scale: Of the noise of the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
 
@@ -205,10 +201,10 @@ def relative_output_stability(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    samples: int,
-    noise: Literal["uniform", "gaussian"],
-    scale: float,
-    floor: float,
+    samples: Count,
+    noise: Noise,
+    scale: Positive,
+    floor: Positive,
 ) -> Scores:
     """Compare the relative change of the map with the change of the logits.
 
@@ -219,7 +215,6 @@ def relative_output_stability(
 
     Args:
         samples: Copies of the image.
-        noise: `uniform` in ± scale, or `gaussian`.
         scale: Of the noise of the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
 
@@ -243,11 +238,11 @@ def relative_representation_stability(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    samples: int,
-    noise: Literal["uniform", "gaussian"],
-    scale: float,
-    floor: float,
-    layer: str,
+    samples: Count,
+    noise: Noise,
+    scale: Positive,
+    floor: Positive,
+    layer: Layer,
 ) -> Scores:
     """Compare the relative change of the map with that of a layer's activations.
 
@@ -258,7 +253,6 @@ def relative_representation_stability(
 
     Args:
         samples: Copies of the image.
-        noise: `uniform` in ± scale, or `gaussian`.
         scale: Of the noise of the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
         layer: Whose activations.

@@ -4,7 +4,6 @@ What x', a and a' are, and which seed a copy is explained by, is told in `atlas.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Count, Noise, Positive
 
 ATTRS = {
     "relative_input_stability_quantus": {
@@ -43,7 +43,7 @@ def relative_input_stability_quantus(
     seeds: Seeds,
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     *,
-    samples: int,
+    samples: Count,
     low: float,
     high: float,
 ) -> Scores:
@@ -81,9 +81,9 @@ def local_lipschitz_quantus(
     explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
     positions: list[int],
     *,
-    samples: int,
-    noise: Literal["uniform", "gaussian"],
-    scale: float,
+    samples: Count,
+    noise: Noise,
+    scale: Positive,
 ) -> Scores:
     """Compute the local Lipschitz estimate as Quantus 0.4.4 does: new maps are divided by one number for all images.
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Count, Norm, Positive
 from atlas.study.seeds import generator
 
 TOP = 5
@@ -19,10 +20,10 @@ def attack(
     targets: Tensor,
     draws: torch.Generator,
     *,
-    norm: Literal["l2", "linf"],
-    epsilon: float,
-    steps: int,
-    step_size: float,
+    norm: Norm,
+    epsilon: Positive,
+    steps: Count,
+    step_size: Positive,
 ) -> Tensor:
     """Raise the loss within a ball around each image: projected gradient ascent from a random start.
 
@@ -31,7 +32,6 @@ def attack(
         images: In [0, 1].
         targets: Their labels.
         draws: Of the random start.
-        norm: Of the ball, over all values of an image.
         epsilon: Its radius, in units of intensity.
         steps: Of gradient ascent.
         step_size: Length of a step, in the norm.
@@ -80,11 +80,11 @@ def attacked(
     labels: Tensor,
     seed: int,
     *,
-    count: int,
-    norm: Literal["l2", "linf"],
-    epsilon: float,
-    steps: int,
-    step_size: float,
+    count: Count,
+    norm: Norm,
+    epsilon: Positive,
+    steps: Count,
+    step_size: Positive,
 ) -> dict[str, Any]:
     """Measure the share of images that a classifier gets right under an attack.
 
@@ -94,7 +94,6 @@ def attacked(
         labels: Theirs.
         seed: Of the attack's random start.
         count: How many of the images are attacked.
-        norm: Of the attack's ball.
         epsilon: Its radius.
         steps: Of gradient ascent.
         step_size: Length of a step.

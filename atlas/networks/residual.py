@@ -1,8 +1,11 @@
 """Small residual networks, for images of a few dozen pixels a side."""
 
 from collections import OrderedDict
+from typing import Annotated
 
 from torch import Tensor, nn
+
+from atlas.study.schema.types import Count, Items
 
 
 class Residual(nn.Module):
@@ -27,7 +30,7 @@ class Residual(nn.Module):
         return self.relu2(features + self.shortcut(entering))
 
 
-def small_resnet(*, classes: int, widths: list[int], blocks: int) -> nn.Sequential:
+def small_resnet(*, classes: int, widths: Annotated[list[Count], Items(1)], blocks: Count) -> nn.Sequential:
     """Build a residual network whose stem and every stage but the first halve the resolution.
 
     Three widths and 64 pixels a side give stages of 32, 16 and 8 pixels a side. Every ReLU is a module of its own,

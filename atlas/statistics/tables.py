@@ -11,8 +11,9 @@ from atlas.statistics.comparisons.groups import ranked_means
 from atlas.statistics.intervals.bootstrap import draw, mean, pool
 from atlas.statistics.intervals.means import are_hits, intervals
 from atlas.statistics.rankings.agreement import kendall, mean_and_sd, spearman
-from atlas.statistics.rankings.overall import Weights, mean_ranks
+from atlas.statistics.rankings.overall import mean_ranks
 from atlas.statistics.summary import Summary, summarize
+from atlas.study.schema.types import Weights
 
 # What a metric is for: to rank methods; to rank those that it judges, apart from the mean ranks; to rank none.
 METRIC = "metric"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from inspect import signature as python_signature
 from pathlib import Path
 from signal import SIGINT
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from atlas.study import unedited
 from atlas.study.errors import UserError
@@ -23,17 +23,18 @@ from atlas.study.schema.labels import check_labels
 from atlas.study.schema.settings import NAME, Entry, check, mapping, named, outside, settings
 from atlas.study.schema.signatures import askable, signature
 from atlas.study.schema.smoothing import check_judging, check_reach, read_smoothings
+from atlas.study.schema.types import Count, Range, Seed, Share
 
 # Keys of an entry that are not settings of its function.
 OPTIONS: dict[str, dict[str, Any]] = {
     "methods": {
         "channels": Literal["sum", "abs_sum", "max_abs"],
         "reverse": dict[str, float] | None,
-        "count": int | None,
+        "count": Count | None,
         "grids": bool,
     },
     "metrics": {
-        "count": int | None,
+        "count": Count | None,
         "exclude": list[str],
         "smoothings": list[str],
         "level": int | None,
@@ -47,7 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "networks": {},
 }
 # Of pixels: the highest, which stay, and those that change places (atlas.inputs.explain.swapped).
-REVERSE = {"remain": float, "swap": float}
+REVERSE = {"remain": Share, "swap": Share}
 OPTIONAL: dict[str, Any] = {
     "count": None,
     "exclude": [],
@@ -68,10 +69,10 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "engine": {
         "device": Literal["cpu", "cuda"],
         "precision": Literal["float32", "bfloat16"],
-        "threads": int,
-        "batch": int,
+        "threads": Annotated[int, Range(1, 1024)],
+        "batch": Count,
     },
-    "stores": {"dtype": Literal["float32", "float16"], "shard_rows": int},
+    "stores": {"dtype": Literal["float32", "float16"], "shard_rows": Count},
 }
 WORK = ("datasets", "classifiers", "methods", "certify", "metrics")
 DUE = ("seed", "engine", "stores", "robustness_eval", *WORK, "aggregate", "report")
@@ -116,7 +117,7 @@ def load(study: Path) -> dict:
         check_judging(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
         outside(study, dataset(params, name).options["path"], f"datasets.{name}.path")
-    check({"seed": params["seed"]}, {"seed": int}, "seed", "the kernel")
+    check({"seed": params["seed"]}, {"seed": Seed}, "seed", "the kernel")
     if params["robustness_eval"] is not None:
         settings("robustness_eval", params["robustness_eval"], "atlas/model/attacks", "attacked")
     settings("aggregate", params["aggregate"], "stages/aggregate", "aggregate")
@@ -190,7 +191,7 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
     options = {**{key: OPTIONAL[key] for key in accepted if key in OPTIONAL}, **options}
     taken = signature(kind, family, function, where)
     askable(kind, family, function, taken.inputs)
-    both = {**taken.settings, **accepted}
+    both = {**taken.types, **accepted}
     checked = check({**taken.defaults, **given, **options}, both, where, f"{function} of atlas/{kind}/{family}.py")
     if checked.get("reverse"):
         shares = check(checked["reverse"], REVERSE, f"{where}.reverse", "every method")

@@ -231,6 +231,101 @@ def test_options_that_choose_rows_are_not_in_an_entrys_digest():
         assert keys.entry(bound(), {**study, **changed}) != plain
 
 
+TYPES = """
+from typing import Annotated, Literal, NamedTuple
+
+class Range(NamedTuple):
+    least: float
+    most: float
+
+Count = Annotated[int, Range(1, 9), "How many."]
+Output = Annotated[Literal["logit", "loss"], "Of what."]
+"""
+TYPED = """
+from typing import Annotated, Literal
+
+from atlas.study.schema.types import Count, Output, Range
+
+
+def first(images, *, steps: Count, output: Output, turn: Annotated[float, Range(0, 180), "Of an image."]):
+    return images * steps
+"""
+IMPORTED = "import Count, Output, Range\n"
+
+
+@pytest.fixture
+def typed(house, tmp_path):
+    (tmp_path / "atlas/study/schema").mkdir(parents=True)
+    (tmp_path / "atlas/study/schema/types.py").write_text(TYPES)
+    (tmp_path / "atlas/methods/family.py").write_text(TYPED)
+    return house
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("study/schema/types.py", "Range(1, 9)", "Range(2, 99)"),
+        ("study/schema/types.py", "How many.", "How many steps."),
+        ("study/schema/types.py", '"loss"]', '"loss", "margin"]'),
+        ("study/schema/types.py", "    most: float", "    most: float\n    open_above: bool = False"),
+        ("methods/family.py", "Range(0, 180)", "Range(-180, 180)"),
+        ("methods/family.py", "Of an image.", "In degrees."),
+        ("methods/family.py", 'Annotated[float, Range(0, 180), "Of an image."]', "float"),
+    ],
+)
+def test_what_a_setting_accepts_is_in_no_digest(typed, name, old, new):
+    """It says which settings there may be; those there are have their values in the key."""
+    before = typed()
+    assert not source.reach(("atlas.methods.family", "first")).whole
+    assert typed(name, old, new) == before
+    assert typed("methods/family.py", "* steps", "/ steps") != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("steps: Count", "steps: int"),
+        ("steps: Count", "steps: Output"),
+        ("turn: Annotated[float", "turn: Annotated[int"),
+    ],
+)
+def test_another_type_of_a_setting_changes_the_digest(typed, old, new):
+    before = typed()
+    assert typed("methods/family.py", old, new) != before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("return images * steps", "return images * Count.__metadata__[0].most"),
+        ("return images * steps", "return images * _steps(steps)\n\n\ndef _steps(n: Count = Count):\n    return n"),
+        ("return images * steps", "return images * Own.__metadata__[0].most\n\n\nOwn = Annotated[int, Count]"),
+        ("return images * steps", "return images * first.__annotations__['steps'].__metadata__[0].most"),
+    ],
+)
+def test_a_type_that_is_used_beside_signatures_is_followed(typed, old, new):
+    typed("methods/family.py", old, new)
+    before = typed()
+    assert typed("study/schema/types.py", "Range(1, 9)", "Range(1, 8)") != before
+
+
+def test_marks_that_are_not_the_projects_stay_in_the_digest(typed):
+    typed("methods/family.py", IMPORTED, f"{IMPORTED}\n\ndef wide(x, y):\n    return x + y\n")
+    typed("methods/family.py", "Range(0, 180)", "wide(0, 180)")
+    before = typed()
+    assert typed("methods/family.py", "wide(0, 180)", "wide(0, 90)") != before
+
+
+def test_no_method_and_no_metric_of_the_default_study_has_ranges_in_its_key():
+    given = params.load(signatures.HOUSE.parent)
+    for kind in ("methods", "metrics"):
+        for listed in params.entries(given, kind).values():
+            for bound in listed.values():
+                reached = source.reach((f"atlas.{kind}.{bound.family}", bound.function))
+                assert not reached.whole, bound.name
+                assert "atlas.study.schema.types" not in {module for module, _ in reached.texts}, bound.name
+
+
 def test_docstrings_of_fields_are_no_code():
     with_text = source._bare(source.ast.parse('class A:\n    x: int\n    """Of what."""\n    y: int'))
     without = source._bare(source.ast.parse("class A:\n    x: int\n    y: int"))
@@ -486,6 +581,11 @@ FORMS = {
     "__doc__": (
         "def first(images):\n    '''2'''\n    return int(first.__doc__) * images\n",
         ("methods/family.py", "'''2'''", "'''3'''"),
+    ),
+    "__annotations__": (
+        "from typing import Annotated\n\ndef first(images, *, n: Annotated[int, '2']):\n"
+        "    return int(first.__annotations__['n'].__metadata__[0]) * images\n",
+        ("methods/family.py", "'2'", "'3'"),
     ),
     "the source text itself": (
         "import inspect\n\ndef first(images):\n    return len(inspect.getsource(first)) * images  # ab\n",

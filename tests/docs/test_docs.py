@@ -12,6 +12,7 @@ import yaml
 
 import atlas
 from atlas.datasets.shared.source import Source
+from atlas.study.schema import ranges, types
 from flows.cli import app
 from tests.support.study import ROOT
 
@@ -57,6 +58,15 @@ def test_every_function_has_its_docstring_on_its_familys_page(site, kind):
                 assert f'id="{FAMILIES[kind].replace("/", ".")}.{file.stem}.{node.name}"' in page, node.name
                 first = re.match(r"[^.`<>&'\"\n]*", ast.get_docstring(node))[0]
                 assert first in known, node.name
+
+
+def test_a_familys_page_says_what_settings_accept_and_mean(site):
+    page = re.sub(r"<[^>]+>", "", (site / "methods/noise.html").read_text())
+    assert "at least 1" in page
+    assert "at least 2" in page  # of VarGrad
+    assert "logit, probability, loss" in page
+    assert ranges.description(types.Extent).partition("`")[0] in page
+    assert "and less than 1" in (site / "metrics/certified.html").read_text()
 
 
 def test_no_page_loads_anything_from_elsewhere(site):

@@ -13,10 +13,11 @@ import pytest
 import scipy.stats
 import yaml
 
+from atlas.study import params
 from atlas.study.errors import UserError
 from atlas.study.params import entries, load, network, path, settings
 from atlas.study.parsing import parsed
-from atlas.study.schema import ranges, signatures
+from atlas.study.schema import ranges, signatures, types
 from atlas.study.schema.signatures import attributes, signature
 from atlas.study.schema.smoothing import check_judging, radius, read_smoothings
 
@@ -354,15 +355,95 @@ def test_ranges(tmp_path, given, names, value, due):
     assert due in told(tmp_path, given)
 
 
-def test_every_range_is_of_a_setting_that_there_is():
-    """A misspelt line of the table would hold nothing in check."""
-    known = {"remain", "swap", "batch", "threads", "shard_rows", "seed", "count"}
+def every_setting():
+    """The types of all settings that a function of the library or a stage takes, by function and name."""
     for file in [file for name in ("atlas", "stages") for file in signatures.HOUSE.with_name(name).rglob("*.py")]:
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                known |= {name.arg for name in node.args.kwonlyargs}
-                known |= {f"{node.name}.{name.arg}" for name in node.args.kwonlyargs}
-    assert {*ranges.RANGES, *ranges.LENGTHS, *ranges.RISING} <= known
+        module = file.relative_to(STUDY).with_suffix("").as_posix()
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.args.kwonlyargs and module.count("/") < 3:
+                try:
+                    taken = signatures.signature_in(module, node.name)
+                except (
+                    UserError,
+                    ValueError,
+                ):  # of a function that params.yaml does not call, or of what is no literal
+                    continue
+                yield from ((f"{module}: {node.name}.{name}", kind) for name, kind in taken.types.items())
+
+
+def shared_types():
+    return {name: kind for name, kind in vars(types).items() if hasattr(kind, "__metadata__")}
+
+
+def test_numbers_of_a_setting_have_one_range():
+    """Of `Count | list[Share]` one of both would hold nothing in check."""
+    known = dict(every_setting())
+    assert len(known) > 300
+    assert [name for name, kind in known.items() if len(set(ranges._marks(kind, types.Range))) > 1] == []
+
+
+def test_every_shared_type_is_used_and_says_what_it_is():
+    used = repr([kind for _, kind in every_setting()])
+    for name, kind in shared_types().items():
+        assert ranges.description(kind).endswith("."), name
+        assert repr(kind.__metadata__[-1]) in used, name
+
+
+def test_what_is_accepted_is_told():
+    assert ranges.accepted(types.Count) == "whole number, at least 1"
+    assert ranges.accepted(types.Output) == "logit, probability, loss"
+    assert ranges.accepted(types.Positive | None) == "more than 0 or null"
+    assert ranges.accepted(types.Sizes) == "list of 2 numbers, each more than 0 and at most 1, least first"
+    assert ranges.accepted(list[types.Split]) == "list, each train, test"
+    assert ranges.accepted(dict[types.Split, str]) == "mapping of train, test to text"
+    assert [ranges.accepted(kind) for kind in (bool, dict, str, float)] == ["true, false", "mapping", "text", "number"]
+
+
+MINE = """
+from typing import Annotated, Literal
+
+from atlas.study.schema.types import Count, Output, Range
+
+
+def plain(images, *, steps: int, slope: float, way: Literal["up", "down"]):
+    return images
+
+
+def named(images, *, steps: Count, turn: Annotated[float, Range(0, 180)], output: Output | None):
+    return images
+
+
+def unknown(images, *, steps: Whole):
+    return images
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "atlas/methods").mkdir(parents=True)
+    (tmp_path / "atlas/methods/mine.py").write_text(MINE)
+    monkeypatch.setattr(signatures, "HOUSE", tmp_path / "atlas")
+    signatures.signature.cache_clear()
+    yield lambda function, **given: params.entry("methods", "mine", function, {"channels": "sum", **given}, "here")
+    signatures.signature.cache_clear()
+
+
+def test_types_of_ones_own_method(mine):
+    assert mine("plain", steps=0, slope=-1.5, way="up").settings == {"slope": -1.5, "steps": 0, "way": "up"}
+    assert mine("named", steps=1, turn=180, output=None).settings == {"output": None, "steps": 1, "turn": 180}
+    with pytest.raises(
+        UserError, match=r"'steps' = 0: expected at least 1; 'turn' = 181.0: .* at least 0 and at most 180"
+    ):
+        mine("named", steps=0, turn=181.0, output="logit")
+    due = r"'output' = 'logits': expected Optional\[Literal\['logit', 'probability', 'loss'\]\], got str"
+    takes = r"steps: int, turn: float, output: Optional\[Literal\['logit', 'probability', 'loss'\]\], channels"
+    with pytest.raises(UserError, match=rf"{due}.*{takes}"):
+        mine("named", steps=1, turn=0.0, output="logits")
+    told = (
+        r"atlas/methods/mine\.py: the setting 'steps': settings are typed with builtins, Literal, Annotated and what "
+    )
+    with pytest.raises(UserError, match=told + r"atlas/study/schema/types\.py defines: name 'Whole' is not defined"):
+        mine("unknown", steps=1)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ BUILTINS = (
     "slice sorted str str.maketrans sum tuple zip"
 )
 VALUES = {f"builtins.{name}" for name in BUILTINS.split()} | {
+    "atlas.study.schema.types.Items",
+    "atlas.study.schema.types.Range",
     "collections.namedtuple",
     "dataclasses.field",
     "functools.partial",
@@ -64,9 +66,9 @@ DECORATORS = {
 # What finds code, or a definition's own text, by a name that is made while the code runs.
 LOOKUPS = {"__builtins__", "__import__", "compile", "eval", "exec", "globals", "locals", "vars"}
 LOOKUP_ATTRIBUTES = {
-    "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__", "__getattribute__", "__globals__",
-    "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__", "entry_points", "f_back", "f_globals",
-    "f_locals", "import_module", "tb_frame",
+    "__annotations__", "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__",
+    "__getattribute__", "__globals__", "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__",
+    "entry_points", "f_back", "f_globals", "f_locals", "import_module", "tb_frame",
 }  # fmt: skip
 LOOKUP_MODULES = {
     "builtins", "cloudpickle", "code", "codeop", "copyreg", "dill", "doctest", "gc", "imp", "importlib", "inspect",

@@ -7,7 +7,6 @@ reached is taken. While rows are computed `atlas.inputs.calls` looks whether any
 """
 
 import ast
-import copy
 import hashlib
 import json
 from collections import deque
@@ -32,6 +31,7 @@ from atlas.cache.fingerprint.modules import (
 )
 from atlas.cache.fingerprint.packages import ANY
 from atlas.cache.fingerprint.placeless import Placeless, asks_place, named_modules
+from atlas.cache.fingerprint.typed import types_in, without_ranges
 from atlas.cache.fingerprint.unheld import unheld
 from atlas.study import unedited
 
@@ -147,8 +147,9 @@ def _definition(module: str, name: str) -> Definition:
     for node in nodes:
         known = source.imports | dict(imports_in(node, module))
         asked += unheld(node, known, set(source.definitions))
-        targets += _names(node, module, source, packages, modules)
-        texts.append(ast.dump(Placeless(module, named_modules(node, known)).visit(copy.deepcopy(node))))
+        held = without_ranges(node, known)
+        targets += _names(held, module, source, packages, modules)
+        texts.append(ast.dump(Placeless(module, named_modules(held, known)).visit(held)))
         if (module, name) not in KNOWN:
             why = why or dynamic(node, known, set(source.definitions))
     if not nodes and name not in source.imports:
@@ -206,10 +207,13 @@ def _names(
     # A name that is bound both by its module and by the definition itself is followed both ways.
     found: list[tuple[str, Target]] = [(name, (module, name)) for name in sorted(free) if name in source.definitions]
     parts: dict[int, list[tuple[str, Target]]] = {}
+    types = types_in(node, source.imports | dict(own))
     for name, imported in [*((name, source.imports[name]) for name in sorted(free & set(source.imports))), *own]:
         used = [id(use) for use in uses.get(name, [])]
+        if name in types:
+            found.append((name, f"type {types[name]}"))
         # Of a module that no name here stands for, all is taken: a.b.c, or what a class imports.
-        if not is_module(imported) or not used or any(use not in taken for use in used):
+        elif not is_module(imported) or not used or any(use not in taken for use in used):
             found += _target(name, imported, packages, modules)
         else:
             for use in used:

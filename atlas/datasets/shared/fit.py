@@ -10,10 +10,12 @@ A pixel of a mask is object where at least half of the source pixels are whose m
 A box becomes the smallest one of whole pixels that holds it, and is clipped; what is wholly cropped away is no box.
 """
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from atlas.study.schema.types import Count, Items
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -34,8 +36,8 @@ def fitted(
     mask: np.ndarray | None,
     *,
     mode: Literal["crop", "squash"],
-    size: int | list[int],
-    resize: int | None = None,
+    size: Count | Annotated[list[Count], Items(2, 2)],
+    resize: Count | None = None,
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear",
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Fit a picture and what is known of it.

@@ -1,14 +1,13 @@
 """The color that stands for absent pixels."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Color
 
 
-def color(classifier: Classifier, fill: Literal["black", "mean"]) -> Tensor:
+def color(classifier: Classifier, fill: Color) -> Tensor:
     """Return a color that broadcasts over images: intensity 0, or the classifier's mean, which it normalizes to 0."""
     mean = classifier.mean.view(-1, 1, 1)
     return {"black": torch.zeros_like(mean), "mean": mean}[fill]

@@ -1,14 +1,11 @@
 """The guide of Guided AbsoluteGrad: hold down the pixels whose variance is low."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from atlas.model.arrays import Images
 from atlas.model.batch_cache import shared
 from atlas.study.errors import UserError
-
-Floor = Literal["raw", "minmax", "zero"]
+from atlas.study.schema.types import Floor
 
 
 def guide(variance: Images, percentile: int, floor: Floor) -> Images:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atlas.inputs.certification import Correction, Votes, labels
+from atlas.inputs.certification import Votes, labels
 from atlas.model.arrays import Certified, Labels
 from atlas.model.batch_cache import shared
+from atlas.study.schema.types import Correction
 
 
 def certified(votes: Sequence[Votes], tau: list[float], alpha: float, correction: Correction, device: str) -> Labels:

@@ -1,7 +1,6 @@
 """Look at the target's output on images that are made on the way, one batch at a time."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from atlas.model.arrays import Images, Logits, Scores, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Color, Response
 
 
 @shared(calls=4)  # metrics on all images and metrics on fewer take turns
@@ -17,9 +17,7 @@ def clean_logits(classifier: Classifier, images: Images) -> Logits:
     return classifier.logits(images.to(classifier.device))
 
 
-def output_of(
-    classifier: Classifier, logits: Logits, targets: Targets, output: Literal["logit", "probability"]
-) -> Scores:
+def output_of(classifier: Classifier, logits: Logits, targets: Targets, output: Response) -> Scores:
     """Read each target's logit, or its probability."""
     read = classifier.reading.probabilities(logits) if output == "probability" else logits
     return read.gather(1, targets.to(read.device)[:, None])[:, 0]
@@ -31,7 +29,7 @@ def outputs(
     row: Tensor,
     step: Tensor,
     made: Callable[[Tensor, Tensor], Images],
-    output: Literal["logit", "probability"],
+    output: Response,
 ) -> Tensor:
     """Return the target's output on one image for each pair of a row and a step, in filled batches over the pairs.
 
@@ -53,6 +51,6 @@ def pairs(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     return rows.repeat_interleave(steps), torch.arange(steps, device=rows.device).repeat(len(rows))
 
 
-def color(classifier: Classifier, name: Literal["black", "mean"]) -> Tensor:
+def color(classifier: Classifier, name: Color) -> Tensor:
     """Return the color of absent pixels, to broadcast over images: 0, or the mean, which the classifier makes 0."""
     return (classifier.mean if name == "mean" else torch.zeros_like(classifier.mean)).view(-1, 1, 1)

@@ -11,6 +11,7 @@ from atlas.metrics.shared.rows import at_least
 from atlas.model.arrays import Images, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Response
 from atlas.study.seeds import uniform
 
 
@@ -46,7 +47,7 @@ def patched(
     patch: int,
     samples: int,
     baseline: Literal["black", "mean", "uniform"],
-    output: Literal["logit", "probability"],
+    output: Response,
 ) -> Patched:
     """Replace each patch of a grid alone: a pass for each patch of each draw, beside the clean image."""
     whole = images.to(classifier.device)

@@ -14,6 +14,7 @@ from atlas.study.params import entries
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 from atlas.study.schema.smoothing import DIGITS, Smoothing, radius, read_smoothings
+from atlas.study.schema.types import Correction
 
 NOWHERE = Point(np.nan, np.nan, np.nan, 0)
 CORRECTED = {"bonferroni": "Bonferroni’s correction", "holm": "Holm’s correction", "none": ""}
@@ -25,7 +26,7 @@ class Test(NamedTuple):
     smoothing: Smoothing
     tau: float
     alpha: float
-    correction: certification.Correction
+    correction: Correction
 
     @property
     def radius(self) -> float:

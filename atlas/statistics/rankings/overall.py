@@ -1,7 +1,6 @@
 """Mean ranks with their intervals: over the metrics of a classifier, of one family of them, and of all classifiers."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -10,8 +9,8 @@ from jaxtyping import Float
 from atlas.statistics.intervals.bootstrap import mean_rank_interval
 from atlas.statistics.rankings.agreement import kendall
 from atlas.statistics.rankings.ranks import mean_rank
+from atlas.study.schema.types import Weights
 
-Weights = Literal["families", "metrics"]
 Places = Float[np.ndarray, "draw method"]
 Cell = tuple[int, int]
 ENDS = ("", "_low", "_high", "_metrics", "_otherwise")

@@ -22,10 +22,10 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
         return None
     if of_weights(mapping(given, where)):
         taken = signature_in(TRANSFORMS, "transform")
-        return check(given, taken.settings, where, f"transform of {TRANSFORMS}.py")
+        return check(given, taken.types, where, f"transform of {TRANSFORMS}.py")
     taken = signature_in("atlas/datasets/shared/fit", "fitted")
     asked = {**taken.defaults, **given}
-    fit = check(asked, taken.settings, where, "fitted of atlas/datasets/shared/fit.py")
+    fit = check(asked, taken.types, where, "fitted of atlas/datasets/shared/fit.py")
     size, resize = fit["size"], fit["resize"]
     if fit["mode"] == "squash" and resize is not None:
         raise UserError(f"params.yaml: {where}: resize = {resize}: expected with mode 'crop' alone")

@@ -1,165 +1,93 @@
-"""The values between which the numbers of params.yaml lie.
+"""Check the numbers of params.yaml against the ranges of their types, and tell what a type accepts.
 
-One table for all of them: a number is looked up as `function.setting`, then as `setting`, then by its type. What
-depends on more than the number itself (other settings, the images) is checked where that is known.
+What depends on more than the number itself (other settings, the images) is checked where that is known.
 """
 
+from functools import reduce
 from math import isfinite
-from typing import NamedTuple
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-GREATEST_WHOLE = 2**31 - 1
-GREATEST_SEED = 2**63 - 1  # what torch's generators take
-GREATEST = 1e9  # single precision holds its square, and its inverse's
-SMALLEST = 1e-12  # above 0, and so is its square in single precision
+from atlas.study.schema.types import GREATEST, GREATEST_SEED, GREATEST_WHOLE, SMALLEST, Items, Range
 
-
-class Range(NamedTuple):
-    """From least to most; each is in the range unless it is open there."""
-
-    least: int | float
-    most: int | float
-    open_below: bool = False
-    open_above: bool = False
-
-
+# Of numbers of plain types.
 WHOLE = Range(0, GREATEST_WHOLE)
-COUNT = Range(1, GREATEST_WHOLE)
 NUMBER = Range(-GREATEST, GREATEST)
-NOT_NEGATIVE = Range(0, GREATEST)
-POSITIVE = Range(SMALLEST, GREATEST)
-SHARE = Range(0, 1)
-SOME_SHARE = Range(0, 1, open_below=True)
-PART = Range(0, 1, open_below=True, open_above=True)
-
-RANGES = {
-    "accuracy": SHARE,
-    "adversarial_start": SHARE,
-    "alpha": PART,
-    "area_weight": NOT_NEGATIVE,
-    "areas": PART,
-    "background": WHOLE,
-    "baselines": COUNT,
-    "batch": COUNT,
-    "blocks": COUNT,
-    "box_area_at_most": SHARE,
-    "cells": COUNT,
-    "chroma": Range(0, 0.8),
-    "compactness": POSITIVE,
-    "confidence_at_least": SHARE,
-    "count": COUNT,
-    "weight_decay": NOT_NEGATIVE,
-    "deviation": NOT_NEGATIVE,
-    "epochs": COUNT,
-    "epsilon": POSITIVE,
-    "effective_complexity.epsilon": Range(0, 1, open_above=True),
-    "perturbation.epsilon": Range(1, 255),
-    "floor": POSITIVE,
-    "fraction": SHARE,
-    "grain": SHARE,
-    "interval": Range(0.01, 1),
-    "iou": SHARE,
-    "iterations": COUNT,
-    "k": COUNT,
-    "large": SHARE,
-    "large_side": SOME_SHARE,
-    "aggregate.level": PART,
-    "levels": COUNT,
-    "dauc.levels": Range(2, GREATEST_WHOLE),
-    "iauc.levels": Range(2, GREATEST_WHOLE),
-    "votes.levels": Range(1, 99),
-    "lower": PART,
-    "masks": COUNT,
-    "max_distance": SHARE,
-    "max_sigma": POSITIVE,
-    "meaningful_perturbation.cells": Range(2, GREATEST_WHOLE),
-    "min_pixels": COUNT,
-    "noise": NOT_NEGATIVE,
-    "pair": SHARE,
-    "pair_side": Range(0, 0.45, open_below=True),
-    "parts": COUNT,
-    "patch": COUNT,
-    "percentile": Range(0, 100),
-    "pixels": COUNT,
-    "power": Range(1, GREATEST),
-    "probability": SOME_SHARE,
-    "rate": POSITIVE,
-    "learning_rate": POSITIVE,
-    "remain": SHARE,
-    "resamples": COUNT,
-    "resize": COUNT,
-    "samples": COUNT,
-    "scale": POSITIVE,
-    "expected_gradcam.scale": NOT_NEGATIVE,
-    "seed": Range(0, GREATEST_SEED),
-    "shapes.side": SOME_SHARE,
-    "shard_rows": COUNT,
-    "shares": PART,
-    "sigma": POSITIVE,
-    "canny.sigma": NOT_NEGATIVE,
-    "irof.sigma": NOT_NEGATIVE,
-    "lime.sigma": NOT_NEGATIVE,
-    "shapes.size": Range(16, 4096),
-    "size": COUNT,
-    "smoothing": NOT_NEGATIVE,
-    "spread": NOT_NEGATIVE,
-    "std": POSITIVE,
-    "step": COUNT,
-    "step_size": POSITIVE,
-    "steps": COUNT,
-    "stride": COUNT,
-    "superpixels": COUNT,
-    "swap": SHARE,
-    "tau": Range(0.5, 1, open_above=True),
-    "texture": SHARE,
-    "threads": Range(1, 1024),
-    "threshold": SHARE,
-    "thresholds": COUNT,
-    "tiles_per_side": COUNT,
-    "turn": Range(0, 180),
-    "sanity_threshold": Range(-1, 1),
-    "vargrad.samples": Range(2, GREATEST_WHOLE),
-    "variation_weight": NOT_NEGATIVE,
-    "width": POSITIVE,
-    "widths": COUNT,
-    "window": COUNT,
-}
-# How many numbers a list holds, at least and at most; others may be empty.
-LENGTHS = {
-    "areas": COUNT,
-    "fitted.size": Range(2, 2),
-    "large_side": Range(2, 2),
-    "pair_side": Range(2, 2),
-    "shapes.side": Range(2, 2),
-    "shares": COUNT,
-    "tau": COUNT,
-    "votes.levels": COUNT,
-    "widths": COUNT,
-}
-RISING = ("large_side", "pair_side", "side")
 
 
-def fault(function: str, setting: str, value: object) -> str | None:
+def bare(kind: Any) -> Any:
+    """Return a type without ranges and descriptions."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return bare(parts[0])
+    if origin in (Union, UnionType):
+        return reduce(or_, map(bare, parts))
+    return origin[tuple(map(bare, parts))] if origin in (list, dict) else kind
+
+
+def fault(setting: str, value: object, kind: Any) -> str | None:
     """Return what is wrong with the numbers of a setting of the right type, None where nothing is.
 
     Args:
-        function: That takes it, or the section's name.
         setting: Its name.
         value: A number, a list of such, or what holds none.
+        kind: Its type, of which numbers outside and inside of a list have the same range.
     """
     numbers = value if isinstance(value, list) else [value]
+    ranges, lengths = _marks(kind, Range), _marks(kind, Items)
     for number in numbers:
         if isinstance(number, int | float) and not isinstance(number, bool):
-            known = _found(RANGES, function, setting) or (WHOLE if isinstance(number, int) else NUMBER)
+            known = ranges[0] if ranges else WHOLE if isinstance(number, int) else NUMBER
             if not _within(number, known):
                 each = "each " if isinstance(value, list) else ""
                 return f"'{setting}' = {value!r:.100}: expected {each}{_spelled(known, number)}"
-    length = _found(LENGTHS, function, setting)
-    if isinstance(value, list) and length and not length.least <= len(value) <= length.most:
-        due = f"{length.least:g} numbers" if length.least == length.most else f"at least {length.least:g}"
-        return f"'{setting}' = {value!r}: expected a list of {due}"
-    if setting in RISING and isinstance(value, list) and value != sorted(value):
-        return f"'{setting}' = {value!r}: expected the least, then the greatest"
+    for length in lengths if isinstance(value, list) else []:
+        if not length.least <= len(numbers) <= length.most:
+            return f"'{setting}' = {value!r}: expected a list of {_length(length)}"
+        if length.rising and numbers != sorted(numbers):
+            return f"'{setting}' = {value!r}: expected the least, then the greatest"
     return None
+
+
+def accepted(kind: Any) -> str:
+    """Return which values a type accepts, for a reader: `at least 1`, `logit, probability, loss`."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        for one in parts[1:]:
+            if isinstance(one, Range):
+                return f"{'whole number, ' if parts[0] is int else ''}{_spelled(one, 0)}"
+            if isinstance(one, Items):
+                each = accepted(get_args(parts[0])[0])
+                return f"list of {_length(one)}, each {each}{', least first' if one.rising else ''}"
+        return accepted(parts[0])
+    if origin is Literal:
+        return ", ".join(map(str, parts))
+    if origin in (Union, UnionType):
+        return " or ".join("null" if one is type(None) else accepted(one) for one in parts)
+    if origin is list:
+        return f"list, each {accepted(parts[0])}"
+    if origin is dict:
+        return f"mapping of {accepted(parts[0])} to {accepted(parts[1])}"
+    plain = {int: "whole number, at least 0", float: "number", bool: "true, false", str: "text", dict: "mapping"}
+    return plain.get(kind, str(kind))
+
+
+def description(kind: Any) -> str:
+    """Return what a type says of its settings, empty where it says nothing."""
+    return next((one for one in getattr(kind, "__metadata__", ()) if isinstance(one, str)), "")
+
+
+def _marks(kind: Any, of: type) -> list[Any]:
+    """List the marks of a type and of its parts that are of a class."""
+    own = [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, of)]
+    # Of an annotated type the other arguments are its own marks.
+    parts = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
+    return own + [mark for part in parts for mark in _marks(part, of)]
+
+
+def _length(length: Items) -> str:
+    return f"{length.least:g} numbers" if length.least == length.most else f"at least {length.least:g}"
 
 
 def _spelled(known: Range, number: int | float) -> str:
@@ -174,10 +102,6 @@ def _spelled(known: Range, number: int | float) -> str:
             return "a finite number" + ("" if known.least == -GREATEST else f", {least}")
         return least
     return f"{least} and {'less than' if known.open_above else 'at most'} {known.most:g}"
-
-
-def _found(table: dict[str, Range], function: str, setting: str) -> Range | None:
-    return table.get(f"{function}.{setting}", table.get(setting))
 
 
 def _within(number: int | float, known: Range) -> bool:

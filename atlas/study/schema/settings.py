@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas.study.errors import UserError
-from atlas.study.schema.ranges import fault
+from atlas.study.schema.ranges import bare, fault
 from atlas.study.schema.signatures import signature_in
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -31,23 +31,23 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
 
     Args:
         given: What stands in params.yaml.
-        accepted: Types of the settings.
+        accepted: Types of the settings, with their ranges.
         where: The entry.
-        owner: Who takes them, the function's name first.
+        owner: Who takes them.
 
     Raises:
         UserError: with every fault of the entry, what was given and what is accepted.
     """
     from pydantic import ValidationError
 
+    plain = {key: bare(kind) for key, kind in accepted.items()}
     try:
-        checked = dict(_model(tuple(accepted.items()))(**mapping(given, where, empty=True)))
+        checked = dict(_model(tuple(plain.items()))(**mapping(given, where, empty=True)))
     except ValidationError as error:
-        faults = "; ".join(_told(one, accepted) for one in error.errors())
-        takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in accepted.items()) or "no settings"
+        faults = "; ".join(_told(one, plain) for one in error.errors())
+        takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in plain.items()) or "no settings"
         raise UserError(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
-    function = owner.split()[0]
-    if faults := [told for name, value in checked.items() if (told := fault(function, name, value))]:
+    if faults := [told for name, value in checked.items() if (told := fault(name, value, accepted[name]))]:
         raise UserError(f"params.yaml: {where}: {'; '.join(faults)}")
     return checked
 
@@ -56,7 +56,7 @@ def settings(where: str, given: object, module: str, function: str) -> dict[str,
     """Check a section of params.yaml against the keyword-only settings of a function of a module, by its path."""
     taken = signature_in(module, function)
     given = {**taken.defaults, **mapping(given, where, empty=True)}
-    return check(given, taken.settings, where, f"{function} of {module}.py")
+    return check(given, taken.types, where, f"{function} of {module}.py")
 
 
 def mapping(value: object, where: str, *, empty: bool = False) -> dict:

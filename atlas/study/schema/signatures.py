@@ -7,9 +7,11 @@ before the first pass through a network.
 import ast
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from atlas.study.errors import UserError
+from atlas.study.schema import types
+from atlas.study.schema.ranges import bare
 
 HOUSE = Path(__file__).parents[2]
 # What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
@@ -35,8 +37,13 @@ class Signature(NamedTuple):
     """What a function takes: inputs by position, settings by keyword, some of which may be left out."""
 
     inputs: list[str]
-    settings: dict[str, Any]
+    types: dict[str, Any]
     defaults: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Types of the settings, without ranges and descriptions."""
+        return {name: bare(kind) for name, kind in self.types.items()}
 
 
 @cache
@@ -99,21 +106,21 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _read(path: Path, function: str) -> Signature | None:
-    known = {"Literal": Literal}
     for node in _tree(path).body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
             inputs = [argument.arg for argument in node.args.posonlyargs + node.args.args]
-            kinds = {argument.arg: _annotation(argument, known, path) for argument in node.args.kwonlyargs}
+            kinds = {argument.arg: _annotation(argument, path) for argument in node.args.kwonlyargs}
             given = zip(kinds, node.args.kw_defaults, strict=True)
             return Signature(inputs, kinds, {name: ast.literal_eval(one) for name, one in given if one is not None})
     return None
 
 
-def _annotation(argument: ast.arg, known: dict, path: Path) -> Any:
+def _annotation(argument: ast.arg, path: Path) -> Any:
     where = f"{path.relative_to(HOUSE.parent)}: the setting '{argument.arg}'"
     if argument.annotation is None:
         raise UserError(f"{where} has no type")
     try:
-        return eval(ast.unparse(argument.annotation), dict(known))
+        return eval(ast.unparse(argument.annotation), dict(vars(types)))
     except NameError as error:
-        raise UserError(f"{where}: settings are typed with builtins and Literal alone: {error}") from None
+        due = "builtins, Literal, Annotated and what atlas/study/schema/types.py defines"
+        raise UserError(f"{where}: settings are typed with {due}: {error}") from None

@@ -40,7 +40,7 @@ def read_smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
     for name, given in mapping(params["certify"], "certify", empty=True).items():
         where = f"certify.{name}"
         named(name, where)
-        accepted = signature_in("atlas/inputs/voting", "votes").settings
+        accepted = signature_in("atlas/inputs/voting", "votes").types
         checked = check(given, {**accepted, **CERTIFIED}, where, "votes of atlas/inputs/voting.py")
         if unknown := set(checked["methods"]) - methods:
             raise UserError(f"params.yaml: {where}: methods names {', '.join(sorted(unknown))}, which is no method")

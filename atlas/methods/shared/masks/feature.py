@@ -1,7 +1,6 @@
 """What the methods that perturb the last features share: clean features, masks made of them, weighted sums."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +13,7 @@ from atlas.model.arrays import Features, Images, LayerAttributions, Logits, Seed
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
-
-Order = Literal["normalize_first", "enlarge_first"]
+from atlas.study.schema.types import Color, Order
 
 
 @shared(calls=2)  # entries of two layers take turns
@@ -47,7 +45,7 @@ def masked_logits(
     seeds: Seeds | None,
     samples: int,
     order: Order,
-    fill: Literal["black", "mean"],
+    fill: Color,
     layer: str,
     alter: Callable[[Tensor, list[int], list[int], list[int]], Tensor],
 ) -> Tensor:

@@ -1,0 +1,121 @@
+"""The types of settings that several functions share: each with its accepted values and one sentence on it.
+
+A signature names them as it names `int` or `Literal`: `samples: Count`. What is one function's alone is spelled in its
+signature: `Annotated[float, Range(0, 0.8)]`. A number of a plain type may be any: whole ones from 0, others finite.
+
+Ranges are records of this module: pydantic, which checks types, would have to be imported by every method, and its
+version would be part of every key. A key holds the name of a type, and nothing of what it accepts: that says which
+settings there may be, and changes no value.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+GREATEST_WHOLE = 2**31 - 1
+GREATEST_SEED = 2**63 - 1  # what torch's generators take
+GREATEST = 1e9  # single precision holds its square, and its inverse's
+SMALLEST = 1e-12  # above 0, and so is its square in single precision
+
+
+class Range(NamedTuple):
+    """Of a number, or of each number of a list: from least to most, both within unless it is open there."""
+
+    least: int | float
+    most: int | float
+    open_below: bool = False
+    open_above: bool = False
+
+
+class Items(NamedTuple):
+    """Of a list: how many items it has, and whether none is less than the one before."""
+
+    least: int
+    most: int = GREATEST_WHOLE
+    rising: bool = False
+
+
+# Numbers
+Count = Annotated[int, Range(1, GREATEST_WHOLE), "How many."]
+Several = Annotated[int, Range(2, GREATEST_WHOLE), "How many, of which one is too few."]
+Seed = Annotated[int, Range(0, GREATEST_SEED), "Where random draws begin."]
+Positive = Annotated[float, Range(SMALLEST, GREATEST), "A size or a strength that is never none."]
+NotNegative = Annotated[float, Range(0, GREATEST), "A size or a strength; 0 is none."]
+Share = Annotated[float, Range(0, 1), "A share: 0 is none, 1 is all."]
+SomeShare = Annotated[float, Range(0, 1, open_below=True), "A share that is not 0; 1 is all."]
+PartShare = Annotated[float, Range(0, 1, open_below=True, open_above=True), "A share that is neither 0 nor 1."]
+Shares = Annotated[list[PartShare], Items(1), "Shares, none of them 0 or 1."]
+Sizes = Annotated[list[SomeShare], Items(2, 2, rising=True), "The least and the greatest size, as shares of a side."]
+
+# Of methods, and of metrics that ask the classifier
+Layer = Annotated[str, "`input`, `final` (the last layer with rows and columns), or the path of a module."]
+Output = Annotated[
+    Literal["logit", "probability", "loss"], "f: the target's logit, its probability, or the cross-entropy loss."
+]
+Response = Annotated[Literal["logit", "probability"], "f: the target's logit or its probability."]
+Sign = Annotated[
+    Literal["both", "positive", "negative", "absolute"],
+    "Which gradients count: both signs, those above 0, those below 0 (the others are 0), or absolute values.",
+]
+Color = Annotated[
+    Literal["black", "mean"], "Black, or the classifier's mean color, which is 0 for the normalized image."
+]
+Baseline = Annotated[
+    Literal["black", "mean", "blur"],
+    "Black, the classifier's mean color (0 for the normalized image), or the blurred image.",
+]
+Rule = Annotated[
+    Literal["gauss_legendre", "midpoint", "endpoints"], "Where the points on the line lie and what they weigh."
+]
+Extent = Annotated[
+    Literal["image", "batch"],
+    "Of the range of intensities: the image's own, or that of a `batch` of normalized photographs, black and white "
+    "in it.",
+]
+Spread = Annotated[float, Range(0, GREATEST), "Standard deviation of the noise, as a share of a range of intensities."]
+Percentile = Annotated[
+    int, Range(0, 100), "Percentage of pixels that Guided AbsoluteGrad's guide W holds down; at 0 there is no guide."
+]
+Floor = Annotated[
+    Literal["raw", "minmax", "zero"],
+    "The guide of pixels that are held down: the variance (raw), scaled to [0, 1] in its channel (minmax), or 0.",
+]
+Order = Annotated[
+    Literal["normalize_first", "enlarge_first"],
+    "Whether features are scaled to [0, 1] at their own size or at the image's, where their range is smaller.",
+]
+Noise = Annotated[
+    Literal["uniform", "gaussian"],
+    "Noise of the normalized image: uniform in ± scale, or Gaussian with the scale as its standard deviation.",
+]
+Similarity = Annotated[
+    Literal["spearman", "absolute_spearman", "ssim"],
+    "The correlation of the ranks of values, or of absolute values; or the structural similarity of maps scaled to "
+    "[0, 1], in a Gaussian window of 1.5 pixels (11 wide).",
+]
+
+# Of votes and of what they certify
+Top = Annotated[
+    Literal["strict", "strict_rectified", "authors"],
+    "How the top of a map is told: by signed scores, by those above 0, or as in the code of Anani et al. 2025.",
+]
+Taus = Annotated[
+    list[Annotated[float, Range(0.5, 1, open_above=True)]],
+    Items(1),
+    "Shares of the votes that a label needs; each gives a radius.",
+]
+Alpha = Annotated[
+    float,
+    Range(0, 1, open_below=True, open_above=True),
+    "Bound of the probability that any label of a map is wrong inside the radius.",
+]
+Correction = Annotated[
+    Literal["bonferroni", "holm", "none"],
+    "Over the pixels of a map: Bonferroni's or Holm's correction; without one alpha bounds each pixel's error.",
+]
+
+# Of attacks, datasets and rankings
+Norm = Annotated[Literal["l2", "linf"], "The norm of an attack's ball, over all values of an image."]
+Split = Annotated[Literal["train", "test"], "What classifiers are trained on, or what is held out."]
+Weights = Annotated[
+    Literal["families", "metrics"],
+    "What counts the same in a mean rank: families of metrics, or each metric, whatever its family.",
+]
