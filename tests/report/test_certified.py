@@ -692,7 +692,7 @@ AUTHORS = {"form": "authors", "n0": 10, "n": 90}
         (AUTHORS, {"tile": None}, ["all tiles"]),
         (AUTHORS, {"tile": 3}, ["tile 3"]),
         (AUTHORS, {"nothing": "undefined"}, ["empty maps left out"]),
-        ({**AUTHORS, "first": 20}, {}, ["20 + 90 votes"]),
+        ({**AUTHORS, "n0": 20}, {}, ["20 + 90 votes"]),
         ({**AUTHORS, "n": 100}, {}, ["10 + 100 votes"]),
         (AUTHORS, {"alpha": 0.05}, ["α = 0.05"]),
         (AUTHORS, {"correction": "holm"}, ["Holm’s correction"]),
