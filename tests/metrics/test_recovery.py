@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from atlas.inputs.score_plan import _along
+from atlas.inputs.score_plan import along
 from atlas.metrics import faithfulness, recovery
 from atlas.study.schema.settings import Entry
 from tests.support.judging import (
@@ -154,7 +154,7 @@ class TestLevels:
 
     def test_the_area_of_a_perfect_curve_is_nine_tenths(self):
         entry = Entry("metrics", "recovery", "dauc", "dauc", {"levels": 10}, {})
-        fraction = _along(entry, "fraction", (HEIGHT, WIDTH), [])["fraction"]
+        fraction = along(entry, "fraction", (HEIGHT, WIDTH), [])["fraction"]
         assert len(fraction) == 10
         assert np.trapezoid(np.ones(10), fraction) == pytest.approx(0.9)
 
