@@ -178,7 +178,7 @@ def test_masks_that_are_made_of_boxes_are_said_to_be_where_they_are_asked_for(st
     card = text[text.index('id="metric_wsl"') :]
     assert said in card[: card.index("</article>")]
     given = params.load(study)
-    assert inputs.evidence(study, given) == {"wsl": [said]}
+    assert inputs.made_of_the_other(study, given) == {"wsl": [said]}
 
 
 # What cannot apply
