@@ -64,8 +64,9 @@ def spelled_anew(old: str, new: str) -> Callable[[Path], None]:
 
     def change(house: Path) -> None:
         (house / f"atlas/methods/{old}.py").rename(house / f"atlas/methods/{new}.py")
-        for file in (house / "stages").rglob("*.py"):
-            file.write_text(file.read_text().replace(f"atlas.methods.{old} ", f"atlas.methods.{new} "))
+        before, after = (f"atlas.methods.{name.replace('/', '.')} " for name in (old, new))
+        for file in [file for package in ("atlas", "stages") for file in (house / package).rglob("*.py")]:
+            file.write_text(file.read_text().replace(before, after))
 
     return change
 
@@ -90,6 +91,7 @@ def moved_method(house: Path) -> None:
     text = target.read_text() + "\n\n" + function
     text = text.replace("from torch import Tensor", "import numpy as np\nimport torch\nfrom torch import Tensor", 1)
     text = text.replace("import Images,", "import Attributions, Images,", 1)
+    text = text.replace("schema.types import Layer, Output,", "schema.types import Layer, Output, Positive,", 1)
     target.write_text(text.replace("ATTRS = {\n", "ATTRS = {\n" + about, 1))
 
     def moved_entry(params: dict) -> None:
@@ -107,7 +109,7 @@ def costs(**rows: int) -> dict[str, int]:
 
 CASES = {
     "nothing": (lambda house: None, {}),
-    "a helper that is renamed": (spelled_anew("_noise", "_copies"), {}),
+    "a helper that is renamed": (spelled_anew("shared/noise", "shared/copies"), {}),
     "a family that is renamed, and its module": (renamed_family, {}),
     "a method that moves to another family": (moved_method, {}),
     "a comment in a method's file": (
