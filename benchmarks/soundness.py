@@ -168,7 +168,7 @@ def certificate(
     cast = vote(classifier, image, target, seeded, "certified", **smoothed)
     counted = Votes(
         **cast,
-        firsts=smoothed["first"],
+        firsts=smoothed["n0"],
         draws=smoothed["n"],
         sigma=smoothed["sigma"],
         levels=smoothed["levels"],

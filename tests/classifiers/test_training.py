@@ -80,7 +80,7 @@ def test_seed_and_adversary_change_the_weights(data):
 
 
 def test_an_adversary_that_begins_after_the_end_changes_nothing(data):
-    assert equal(trained(data)[0], trained(data, adversary=ADVERSARY, after=1.0)[0])
+    assert equal(trained(data)[0], trained(data, adversary=ADVERSARY, adversarial_start=1.0)[0])
 
 
 def test_a_misspelt_setting_of_the_adversary_is_an_error(data):

@@ -126,7 +126,7 @@ def test_a_variants_row_is_the_same_in_any_batch_and_order(function, settings):
 
 
 def test_features_and_logits_of_copies_take_one_pass():
-    alone, batch = make_inputs(rows=12), make_evidence(rows=12)
+    alone, batch = make_evidence(rows=12), make_evidence(rows=12)
     settings = {**SETTINGS["relative_representation_stability"], **UNIFORM}
     passes = partial(counted, alone["classifier"])
     found = score("relative_representation_stability", alone, settings)
