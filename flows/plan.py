@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas.cache.locks import PARTIAL, delete, delete_scratch, take
+from atlas.inputs import cell_runner
 from atlas.study.params import entries, load, path
 from flows.told import tell
 from stages import versions
@@ -94,7 +95,7 @@ def count_missing(study: Path, cell: str) -> tuple[int, int] | None:
         return None
     try:
         with chdir(study):  # files that params.yaml names are relative to it
-            return import_module(f"stages.{name}").count_missing(Path(), *parts)
+            return cell_runner.count_missing(import_module(f"stages.{name}").STAGE, Path(), *parts)
     except BlockingIOError:  # another process is making them
         return None
 
