@@ -21,6 +21,7 @@ from atlas.inputs.returned import checked_attributions, checked_scores
 from atlas.model import batch_cache
 from atlas.study.errors import Fault, UserError
 from atlas.study.params import find
+from atlas.study.schema.inputs import brought
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 
@@ -33,11 +34,6 @@ Roots = tuple[tuple[str, str], ...]
 
 MAPPED: Roots = (("atlas.inputs.explain", "mapped"), ("atlas.inputs.summing", "check_sum"))
 SCORED: Roots = (("atlas.inputs.metric_inputs", "tensor"), ("stages.score", "judged"))
-# What a key holds of the code that comes with a metric's inputs, by input.
-BROUGHT: dict[str, Roots] = {
-    "explain": (("atlas.inputs.explain", "Explainer"),),
-    "votes": (("atlas.inputs.metric_inputs", "counted"),),
-}
 NETWORK: Roots = (
     ("atlas.model.loading", "load"),
     ("atlas.model.runtime", "start"),
@@ -53,8 +49,7 @@ def parts(bound: Entry) -> Roots:
     """Name the verb's part of an entry's rows, as (module, name): keys hold its code, and calls may run it."""
     if bound.kind == "methods":
         return MAPPED
-    asks = signature(bound.kind, bound.family, bound.function).inputs
-    return SCORED + tuple(root for name, roots in BROUGHT.items() if name in asks for root in roots)
+    return SCORED + brought(signature(bound.kind, bound.family, bound.function).inputs)
 
 
 def attributions(bound: Entry, given: dict[str, Any]) -> "Tensor":
