@@ -4,13 +4,13 @@ A call may read what it is given and what its rows' keys hold, and give values. 
 (`atlas.study.errors.Fault`): it writes into what it was given, into the network or into what all code of the process
 shares; it leaves something for later calls; it reads modules, files or the environment that no key holds, or asks the
 clock, the machine or its entropy; it starts programs or threads that outlive it.
-After a fault everything is as it was before, but what functions remember may be spoiled: `anew`.
+After a fault everything is as it was before, but what functions remember may be spoiled: `forget`.
 """
 
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -169,19 +169,6 @@ class Guard:
             ours = kind == "threading" or kind.startswith(places.PROJECT)
             if ours and not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
                 yield f"leaves a thread running ({thread.name}): what it does later belongs to no call"
-
-
-def anew(attempt: Callable[[], None]) -> None:
-    """Do something, and where a call was at fault do it again, with nothing remembered and all inputs made anew.
-
-    Args:
-        attempt: Notes whose call was at fault and does not call that again; makes all that calls are given.
-    """
-    while True:
-        try:
-            return attempt()
-        except Fault:
-            forget()
 
 
 def forget() -> None:

@@ -139,7 +139,8 @@ def run_cell(stage: Stage, study: Path, *names: str, finish: bool = True) -> Non
         missing = {number: rows.missing(stage.served(rows, plan)) for number, plan in enumerate(plans)}
         work = Work(cell, plans, missing, rows, calls.Failures(rows.cell, stage.kept), {}, set())
         if any(map(len, missing.values())):
-            compute(stage, work)
+            while not compute(stage, work):
+                calls.forget()
         if finish and not work.failures:
             tables = [stage.served(rows, plan) for plan in plans]
             rows.finish(tables, stage.groups(cell, plans))
@@ -159,29 +160,30 @@ def count_missing(stage: Stage, study: Path, *names: str) -> tuple[int, int]:
         return rows.count_missing([stage.served(rows, plan) for plan in stage.plan(cell)])
 
 
-def compute(stage: Stage, work: Work) -> None:
-    """Make the missing rows batch by batch; where a call was at fault, load and make anew what it may have spoiled."""
+def compute(stage: Stage, work: Work) -> bool:
+    """Make the missing rows batch by batch; return False as soon as a call was at fault, which may have spoiled others.
+
+    Then what is remembered is to be forgotten, and this is to be called again: it makes what is pending still, with the
+    classifier loaded and all inputs made anew.
+    """
     params = work.cell.params
     engine = params["engine"] if stage.batch is None else {**params["engine"], "batch": stage.batch}
-
-    def attempt() -> None:
-        classifier = load_classifier(work.cell.study, {**params, "engine": engine}, work.cell.classifier)
-        for batch in stage.batches(work, classifier):
-            before = dict(classifier.passes)
-            try:
-                batch.make()
-                work.done.update(part.rows for part in batch.parts)
-            except Exception as error:  # whatever it is, the rows of other functions must not be lost to it
-                if not stage.kept:
-                    raise
-                for name in batch.failing(error) if batch.failing else [part.name for part in batch.parts]:
-                    work.failures.add(name, error, batch.images)
-                if isinstance(error, Fault):
-                    raise
-            finally:
-                if batch.passes:
-                    count = work.passes.setdefault(batch.passes, dict.fromkeys(before, 0))
-                    for kind, number in classifier.passes.items():
-                        count[kind] += number - before[kind]
-
-    calls.anew(attempt)
+    classifier = load_classifier(work.cell.study, {**params, "engine": engine}, work.cell.classifier)
+    for batch in stage.batches(work, classifier):
+        before = dict(classifier.passes)
+        try:
+            batch.make()
+            work.done.update(part.rows for part in batch.parts)
+        except Exception as error:  # whatever it is, the rows of other functions must not be lost to it
+            if not stage.kept:
+                raise
+            for name in batch.failing(error) if batch.failing else [part.name for part in batch.parts]:
+                work.failures.add(name, error, batch.images)
+            if isinstance(error, Fault):
+                return False
+        finally:
+            if batch.passes:
+                count = work.passes.setdefault(batch.passes, dict.fromkeys(before, 0))
+                for kind, number in classifier.passes.items():
+                    count[kind] += number - before[kind]
+    return True
