@@ -25,9 +25,9 @@ from atlas.in_memory.given import (
 )
 from atlas.inputs.returned import checked_scores
 from atlas.inputs.score_plan import along
+from atlas.inputs.table import whole
 from atlas.model.classifier import Classifier
 from atlas.study.errors import Unsupported, UserError
-from atlas.study.schema.inputs import whole
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.signatures import attributes, signature
 

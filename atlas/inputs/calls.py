@@ -18,10 +18,10 @@ from atlas.cache import keys
 from atlas.inputs.audit import kept, places, process, reads, watched
 from atlas.inputs.audit.reading import NAMED, OF_NETWORKS, OWN, SERVING, Held, Reading
 from atlas.inputs.returned import checked_attributions, checked_scores
+from atlas.inputs.table import brought
 from atlas.model import batch_cache
 from atlas.study.errors import Fault, UserError
 from atlas.study.params import find
-from atlas.study.schema.inputs import brought
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 

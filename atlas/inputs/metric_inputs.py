@@ -12,8 +12,8 @@ from atlas.cache.stores import read, values
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.certification import Votes
 from atlas.inputs.row_inputs import Inputs
+from atlas.inputs.table import whole
 from atlas.study.params import path
-from atlas.study.schema.inputs import whole
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import Smoothing
 

@@ -12,9 +12,9 @@ from atlas.cache.tables import Field, Table, digests_of, keys_of
 from atlas.inputs import row_inputs
 from atlas.inputs.certification import UNDEFINED
 from atlas.inputs.row_inputs import Inputs
+from atlas.inputs.table import whole
 from atlas.study.errors import UserError
 from atlas.study.params import entries
-from atlas.study.schema.inputs import whole
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.signatures import attributes, signature
 from atlas.study.schema.smoothing import Smoothing, radius, stored

@@ -11,10 +11,26 @@ from typing import Any, NamedTuple
 
 from atlas.study.errors import UserError
 from atlas.study.schema import types
-from atlas.study.schema.inputs import inputs_of
 from atlas.study.schema.ranges import bare
 
 HOUSE = Path(__file__).parents[2]
+# What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
+# the positions of the batch's rows among them. What gives each, and what digests it, is said in atlas/inputs/table.py.
+ROWS = ("images", "targets", "seeds", "classifier")
+OF_MAPS = (
+    "maps",
+    "masks",
+    "boxes",
+    "tiles",
+    "votes",
+    "explain",
+    "positions",
+    "all_maps",
+    "all_images",
+    "all_targets",
+    "all_seeds",
+)
+INPUTS = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}, "datasets": {"path"}}
 
 
 class Signature(NamedTuple):
@@ -60,9 +76,9 @@ def signature_in(module: str, function: str) -> Signature:
 
 def askable(kind: str, family: str, function: str, inputs: list[str]) -> None:
     """Check that there is what a function asks for."""
-    unknown = sorted(set(inputs) - set(inputs_of(kind)))
+    unknown = sorted(set(inputs) - INPUTS.get(kind, set()))
     if unknown:
-        known = ", ".join(inputs_of(kind)) or "nothing"
+        known = ", ".join(sorted(INPUTS.get(kind, set()))) or "nothing"
         asks = f"atlas/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
         raise UserError(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
     if "tiles" in inputs and {"masks", "boxes"} & set(inputs):
