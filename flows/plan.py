@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas.cache.locks import PARTIAL, delete, delete_scratch, take
-from atlas.inputs import cell_runner
 from atlas.study.params import entries, load, path
 from flows.told import tell
 from stages import versions
@@ -90,6 +89,8 @@ def visits(study: Path) -> dict[str, Visit]:
 
 def count_missing(study: Path, cell: str) -> tuple[int, int] | None:
     """Count the rows of a cell whose inputs are there, and those that are to be made; None where it has none."""
+    from atlas.inputs import cell_runner
+
     name, parts = verb(cell)
     if name not in WARM:
         return None

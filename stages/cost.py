@@ -85,25 +85,26 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
     seen = row_inputs.gathered(work.cell.study, work.cell.classifier, work.cell.params["seed"])
-    for i, measure in enumerate((cost_of_method, cost_of_metric)):
-        plan = work.plans[i]
+    for i, plan in enumerate(work.plans):
         for position in work.missing[i].tolist():
             entry = plan.entries[position]
-            name = f"{entry.name} ({plan.judged[entry.name].method})" if i else entry.name
+            judged = plan.judged.get(entry.name)
+            name = entry.name if judged is None else f"{entry.name} ({judged.method})"
             if work.pending(part := Part(name, (i, position))):
-                found = partial(measure, work.cell, plan, entry, seen, classifier)
-                yield Batch([part], partial(count, work, plan.table, position, name, found))
+                measure = cost_of_method if judged is None else partial(cost_of_metric, judged)
+                asked = partial(measure, work.cell, entry, seen, classifier)
+                yield Batch([part], partial(count, work, plan.table, position, name, asked))
 
 
 def count(work: Work, table: Table, position: int, name: str, measure: Callable[[], dict[str, int]]) -> None:
     """Measure a cost and journal it."""
-    work.passes[name] = measure()
-    counts = {kind: np.array([number]) for kind, number in work.passes[name].items()}
-    work.rows.put(table, np.array([position]), counts)
+    found = measure()
+    work.rows.put(table, np.array([position]), {kind: np.array([number]) for kind, number in found.items()})
+    work.passes[name] = found
 
 
 def cost_of_method(
-    cell: Cell, plan: CostPlan, method: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
+    cell: Cell, method: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
 ) -> dict[str, int]:
     """Count the passes that a method takes for the map of the first image."""
     given = row_inputs.of_row(seen["images"], 0, cell.params["engine"]["device"])
@@ -111,7 +112,7 @@ def cost_of_method(
 
 
 def cost_of_metric(
-    cell: Cell, plan: CostPlan, metric: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
+    judged: Judged, cell: Cell, metric: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
 ) -> dict[str, int]:
     """Count the passes that a metric takes for the row that its cost is measured on."""
     from atlas.inputs.voting import copies
@@ -122,7 +123,7 @@ def cost_of_metric(
     asks = signature("metrics", metric.family, metric.function).inputs
     own = seen["grids" if "tiles" in asks else "images"]
     smoothings = [certified[one] for one in metric.options["smoothings"]]
-    method, row, _ = plan.judged[metric.name]
+    method, row, _ = judged
     at, listed, dtype = np.array([row]), {method: methods[method]}, params["stores"]["dtype"]
     inputs = MetricInputs(study, name, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: smoothings})
     given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": classifier}
