@@ -94,9 +94,8 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
 
 def at_fault(plans: list[VotePlan], voted: list[VotePlan], error: Exception) -> list[str]:
     """Name those who failed: of votes that were taken together, where a method was at fault, all votes on it."""
-    if isinstance(error, Fault):
-        return [name(plan) for plan in plans if plan.method.name == error.name]
-    return [name(plan) for plan in voted]
+    faulty = [name(plan) for plan in plans if isinstance(error, Fault) and plan.method.name == error.name]
+    return faulty or [name(plan) for plan in voted]
 
 
 def vote(plans: list[VotePlan], positions: np.ndarray, given: dict[str, Any], work: Work) -> None:
