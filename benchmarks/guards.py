@@ -33,7 +33,7 @@ if sys.argv[2] == "direct":
     calls.call = direct
 name, parts = verb(sys.argv[1])
 import importlib
-importlib.import_module(f"stages.{name}").compute_to_journal(Path(), *parts)
+importlib.import_module(f"stages.{name}").main(Path(), *parts, finish=False)
 """
 
 

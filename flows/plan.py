@@ -89,12 +89,14 @@ def visits(study: Path) -> dict[str, Visit]:
 
 def count_missing(study: Path, cell: str) -> tuple[int, int] | None:
     """Count the rows of a cell whose inputs are there, and those that are to be made; None where it has none."""
+    from atlas.inputs import cell_runner
+
     name, parts = verb(cell)
     if name not in WARM:
         return None
     try:
         with chdir(study):  # files that params.yaml names are relative to it
-            return import_module(f"stages.{name}").count_missing(Path(), *parts)
+            return cell_runner.count_missing(import_module(f"stages.{name}").STAGE, Path(), *parts)
     except BlockingIOError:  # another process is making them
         return None
 

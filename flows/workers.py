@@ -102,7 +102,7 @@ def compute_to_journal(study: str, verb: str, names: list[str]) -> float:
     os.chdir(study)  # as where DVC runs the cell: files that params.yaml names are relative to it
     forget_peak()
     try:
-        importlib.import_module(f"stages.{verb}").compute_to_journal(Path(study), *names)
+        importlib.import_module(f"stages.{verb}").main(Path(study), *names, finish=False)
     finally:
         _release()
     return time.monotonic() - start

@@ -6,26 +6,27 @@ groups `images` (attribution: image y x) and `grids` (attribution: grid tile y x
 
 import sys
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from atlas.cache import keys
-from atlas.cache.cells import of_cell
 from atlas.cache.rows import Rows
 from atlas.cache.tables import Field, Table
 from atlas.inputs import calls, row_inputs
-from atlas.inputs.audit.building import load_classifier
-from atlas.inputs.calls import Failures
+from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.row_inputs import Inputs
-from atlas.study.errors import Fault, Unsupported, UserError
-from atlas.study.params import CHOOSING, command, entries, load
+from atlas.study.errors import Unsupported, UserError
+from atlas.study.params import CHOOSING, command, entries
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.signatures import attributes, signature
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from atlas.model.classifier import Classifier
 
 
 class MapPlan(NamedTuple):
@@ -37,48 +38,12 @@ class MapPlan(NamedTuple):
     table: Table
 
 
-def main(study: Path, classifier: str, family: str) -> None:
-    """Make the missing maps of a cell, then assemble its output."""
-    visit(study, classifier, family, finish=True)
-
-
-def compute_to_journal(study: Path, classifier: str, family: str) -> None:
-    """Make the missing maps of a cell and leave them in its journal: what a warm worker does."""
-    visit(study, classifier, family, finish=False)
-
-
-def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
-    """Count the maps that a cell is to hold, and those that are to be made."""
-    params = load(study)
-    with of_cell(study, params, "attribute", "maps", classifier, family, wait=False) as rows:
-        works = plan(study, params, classifier, entries(params, "methods")[family])
-        return rows.count_missing([rows.without_unsupported(work.table, work.shared) for work in works])
-
-
-def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked.
-
-    A method that fails leaves the rows of all others in the journal; the cell fails at the end, naming it.
-    """
-    params = load(study)
-    listed = entries(params, "methods")[family]
-    with of_cell(study, params, "attribute", "maps", classifier, family) as rows:
-        works = plan(study, params, classifier, listed)
-        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(work.shared) is None}
-        passes, failures = {}, Failures(rows.cell, "these methods failed, the maps of all others are kept")
-        if any(map(len, missing.values())):
-            passes = compute(study, params, classifier, works, missing, rows, failures)
-        if finish and not failures:
-            tables = [rows.without_unsupported(work.table, work.shared) for work in works]
-            rows.finish(tables, {f"{name}.zarr": described(bound) for name, bound in listed.items()})
-        rows.log(passes)
-    failures.end()
-
-
-def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -> list[MapPlan]:
+def plan(cell: Cell) -> list[MapPlan]:
     """Return which maps there are to be, by key; the classifier is in the key where the method names it."""
+    study, params, classifier, family = cell
+    listed = entries(params, "methods")[family]
     trained = keys.classifier(study, params, classifier)
-    works = []
+    plans = []
     for seen in row_inputs.gathered(study, classifier, params["seed"]).values():
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).inputs
@@ -101,8 +66,8 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
                 seen.coords,
                 {} if absent is None else {"unsupported": absent},
             )
-            works.append(MapPlan(bound, seen, shared, table))
-    return works
+            plans.append(MapPlan(bound, seen, shared, table))
+    return plans
 
 
 def _key(made: np.ndarray, bound: Entry, seen: Inputs, shared: bytes, named: list[str]) -> None:
@@ -121,58 +86,35 @@ def _key(made: np.ndarray, bound: Entry, seen: Inputs, shared: bytes, named: lis
         row[:] = np.frombuffer(keys.digest(shared, known), "uint8")
 
 
-def compute(
-    study: Path,
-    params: dict,
-    classifier: str,
-    works: list[MapPlan],
-    missing: dict[int, np.ndarray],
-    rows: Rows,
-    failures: Failures,
-) -> dict[str, dict[str, int]]:
-    """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
+def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
+    """Yield the missing maps batch by batch, methods that share work side by side."""
     from atlas.inputs.explain import attributions_of
 
-    engine = params["engine"]
-    passes: dict[str, Counter[str]] = {work.method.name: Counter() for work in works}
-    alike = Counter((works[i].seen.group, attributions_of(works[i].method)) for i in missing)
-    done: set[tuple[int, bytes]] = set()
-
-    def attempt() -> None:
-        loaded = load_classifier(study, params, classifier)
-        held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce differently
-        images = None
-        for seen in {work.seen.group: work.seen for work in works}.values():
-            wanted = {i: missing[i] for i in missing if works[i].seen is seen}
-            for i, positions, given in row_inputs.batches(wanted, engine["batch"], seen, engine["device"]):
-                work, part = works[i], (i, positions.tobytes())
-                if given["images"] is not images:
-                    held, images = {}, given["images"]
-                if part in done or work.method.name in failures or rows.refusal(work.shared) is not None:
-                    continue
-                before = Counter(loaded.passes)
-                several = alike[seen.group, attributions_of(work.method)] > 1
-                try:
-                    make(work, positions, {**given, "classifier": loaded}, rows, held if several else {})
-                    done.add(part)
-                except Exception as error:  # whatever it is, the maps of other methods must not be lost to it
-                    failures.add(work.method.name, error, row_inputs.some(seen, positions))
-                    if isinstance(error, Fault):
-                        raise
-                finally:
-                    passes[work.method.name].update(Counter(loaded.passes) - before)
-
-    calls.anew(attempt)
-    return {name: dict.fromkeys(("forward", "backward", "head"), 0) | found for name, found in passes.items()}
+    engine = work.cell.params["engine"]
+    asking = [work.plans[i] for i, positions in work.missing.items() if len(positions)]
+    alike = Counter((plan.seen.group, attributions_of(plan.method)) for plan in asking)
+    held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce differently
+    images = None
+    for seen in {plan.seen.group: plan.seen for plan in work.plans}.values():
+        wanted = {i: positions for i, positions in work.missing.items() if work.plans[i].seen is seen}
+        for i, positions, given in row_inputs.batches(wanted, engine["batch"], seen, engine["device"]):
+            plan = work.plans[i]
+            if given["images"] is not images:
+                held, images = {}, given["images"]
+            part = Part(plan.method.name, (i, positions.tobytes()), plan.shared)
+            if work.pending(part):
+                several = alike[seen.group, attributions_of(plan.method)] > 1
+                asked = plan, positions, {**given, "classifier": classifier}, work.rows, held if several else {}
+                yield Batch([part], partial(make, *asked), row_inputs.some(seen, positions), plan.method.name)
 
 
-def make(work: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
+def make(plan: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
     """Make one method's maps of a batch and journal them, or journal why it cannot.
 
     A map that is not finite throughout is undefined: all of it is stored as NaN, under its key.
 
     Args:
-        work: Whose maps.
+        plan: Whose maps.
         positions: Which rows.
         given: Their inputs, by name.
         rows: Where they are journaled.
@@ -185,40 +127,45 @@ def make(work: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows
     from atlas.inputs.explain import attributions_of, mapped
     from atlas.inputs.summing import check_sum
 
-    bound = work.method
+    bound = plan.method
     known = attributions_of(bound)
     try:
         if known not in held:
             held[known] = calls.attributions(bound, given)
         check_sum(bound, held[known], given, calls.attributions)
     except Unsupported as reason:
-        rows.refuse(work.shared, str(reason))
+        rows.refuse(plan.shared, str(reason))
         return
     reduction = {name: bound.options[name] for name in ("channels", "reverse")}
-    maps = mapped(held[known], given["classifier"].batched, work.seen.side, given["seeds"], **reduction)
-    rows.put(work.table, positions, {"attribution": storable(work, positions, maps.cpu().numpy())})
+    maps = mapped(held[known], given["classifier"].batched, plan.seen.side, given["seeds"], **reduction)
+    rows.put(plan.table, positions, {"attribution": storable(plan, positions, maps.cpu().numpy())})
 
 
-def storable(work: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
+def storable(plan: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """Return maps as they are stored, undefined ones as NaN, which is told.
 
     Raises:
         ValueError: the dtype of stored maps cannot hold them; the message names the images.
     """
-    dtype = work.table.fields["attribution"].dtype
+    dtype = plan.table.fields["attribution"].dtype
     undefined = ~np.isfinite(maps).all(axis=(1, 2))
     with np.errstate(over="ignore"):
         stored = maps.astype(dtype)
     stored[undefined] = np.nan
     kept = np.isfinite(stored).all(axis=(1, 2)) & (stored.any(axis=(1, 2)) | ~maps.any(axis=(1, 2)))
     if not (undefined | kept).all():
-        shown = row_inputs.some(work.seen, positions[~undefined & ~kept])
+        shown = row_inputs.some(plan.seen, positions[~undefined & ~kept])
         raise ValueError(f"its maps cannot be stored as {dtype}: too large, or too small, for the images {shown}")
     if undefined.any():
-        shown = row_inputs.some(work.seen, positions[undefined])
+        shown = row_inputs.some(plan.seen, positions[undefined])
         told = "is not finite, and stored as NaN: undefined. What is judged by it is undefined too"
-        print(f"method {work.method.name}: the map of {shown} {told}", file=sys.stderr)
+        print(f"method {plan.method.name}: the map of {shown} {told}", file=sys.stderr)
     return stored
+
+
+def groups(cell: Cell, plans: list[MapPlan]) -> dict[str, dict]:
+    """Return the attributes of the methods' stores."""
+    return {f"{name}.zarr": described(bound) for name, bound in entries(cell.params, "methods")[cell.family].items()}
 
 
 def described(bound: Entry) -> dict[str, str]:
@@ -228,5 +175,16 @@ def described(bound: Entry) -> dict[str, str]:
     return {**known, "family": bound.family, "settings": canonical({**bound.settings, **shaping})}
 
 
+STAGE = Stage(
+    "attribute",
+    "maps",
+    plan,
+    batches,
+    groups,
+    served=lambda rows, plan: rows.without_unsupported(plan.table, plan.shared),
+    kept="these methods failed, the maps of all others are kept",
+)
+main = partial(run_cell, STAGE)
+
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier", "family")

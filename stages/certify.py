@@ -6,25 +6,26 @@ many of the first copies, and of the rest, had a pixel among the top K% of their
 of them all had to part equal scores (`image level`). What follows from the counts is the metrics' to say.
 """
 
+from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from atlas.cache import keys
-from atlas.cache.cells import of_cell
-from atlas.cache.rows import Rows
 from atlas.cache.tables import Field, Table
 from atlas.inputs import calls, row_inputs
-from atlas.inputs.audit.building import load_classifier
-from atlas.inputs.calls import Failures
+from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.row_inputs import Inputs
 from atlas.study.errors import Fault, Unsupported, UserError
-from atlas.study.params import command, entries, load, path
+from atlas.study.params import command, entries, path
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 from atlas.study.schema.smoothing import Smoothing, read_smoothings
+
+if TYPE_CHECKING:
+    from atlas.model.classifier import Classifier
 
 # Of the maps that are voted on, whatever maps are stored in.
 DTYPE = "float32"
@@ -42,58 +43,16 @@ class VotePlan(NamedTuple):
     table: Table
 
 
-def main(study: Path, classifier: str, family: str) -> None:
-    """Take the missing votes of a cell, then assemble its output; say what an image's votes take."""
-    visit(study, classifier, family, finish=True)
-
-
-def compute_to_journal(study: Path, classifier: str, family: str) -> None:
-    """Take the missing votes of a cell and leave them in its journal: what a warm worker does."""
-    visit(study, classifier, family, finish=False)
-
-
-def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
-    """Count the votes that a cell is to hold, a row a picture, and those that are to be taken."""
-    params = load(study)
-    with of_cell(study, params, "certify", "votes", classifier, family, wait=False) as rows:
-        return rows.count_missing(
-            [rows.without_unsupported(work.table, token(work)) for work in plan(study, params, classifier, family)]
-        )
-
-
-def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked.
-
-    A method that fails leaves the votes on all others in the journal; the cell fails at the end, naming it.
-    """
-    params = load(study)
-    with of_cell(study, params, "certify", "votes", classifier, family) as rows:
-        works = plan(study, params, classifier, family)
-        missing = {i: rows.missing(work.table) for i, work in enumerate(works) if rows.refusal(token(work)) is None}
-        told = "the votes on these methods failed, those on all others are kept"
-        passes, failures = {}, Failures(rows.cell, told)
-        if any(map(len, missing.values())):
-            passes = compute(study, params, classifier, works, missing, rows, failures)
-        if finish and not failures:
-            groups = {f"{work.method.name}.zarr": {"family": family} for work in works}
-            ways = {f"{work.method.name}.zarr/{work.smoothing.name}": work.smoothing.settings for work in works}
-            tables = [rows.without_unsupported(work.table, token(work)) for work in works]
-            rows.finish(tables, groups | ways)
-            tell(tables, path(study, "votes", classifier, family))
-        rows.log(passes)
-    failures.end()
-
-
-def plan(study: Path, params: dict, classifier: str, family: str) -> list[VotePlan]:
+def plan(cell: Cell) -> list[VotePlan]:
     """Return which votes there are to be, by key: all that a map depends on, the noise, and the form of its top."""
-    listed = entries(params, "methods")
-    known = read_smoothings(params, {name for one in listed.values() for name in one})
-    trained = keys.classifier(study, params, classifier)
-    found = row_inputs.gathered(study, classifier, params["seed"])
-    works = []
+    listed = entries(cell.params, "methods")
+    known = read_smoothings(cell.params, {name for one in listed.values() for name in one})
+    trained = keys.classifier(cell.study, cell.params, cell.classifier)
+    found = row_inputs.gathered(cell.study, cell.classifier, cell.params["seed"])
+    plans = []
     for smoothing in known.values():
         for group, count in smoothing.pictures.items():
-            chosen = [bound for name, bound in listed[family].items() if name in smoothing.methods]
+            chosen = [bound for name, bound in listed[cell.family].items() if name in smoothing.methods]
             if not chosen or not count or group not in found:
                 continue
             seen = found[group]
@@ -104,69 +63,42 @@ def plan(study: Path, params: dict, classifier: str, family: str) -> list[VotePl
             if seen.dims[1:] and smoothing.tile is not None and smoothing.tile >= tiles:
                 where = f"params.yaml: certify.{smoothing.name}.tile = {smoothing.tile}"
                 raise UserError(f"{where}: grids have the tiles 0 to {tiles - 1}")
-            works += [_work(study, classifier, params, trained, bound, smoothing, seen, count) for bound in chosen]
-    return works
+            plans += [_plan(cell, trained, bound, smoothing, seen, count) for bound in chosen]
+    return plans
 
 
-def compute(
-    study: Path,
-    params: dict,
-    classifier: str,
-    works: list[VotePlan],
-    missing: dict[int, np.ndarray],
-    rows: Rows,
-    failures: Failures,
-) -> dict[str, dict[str, int]]:
-    """Take the missing votes, some rows at a time, methods that share work side by side; give each method's passes."""
+def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
+    """Yield the missing votes, some rows at a time, methods that share work side by side."""
     from atlas.inputs.voting import copies
 
-    engine = params["engine"]
-    passes = {work.method.name: dict.fromkeys(("forward", "backward", "head"), 0) for work in works}
-    done: set[tuple[int, bytes]] = set()
-
-    def attempt() -> None:
-        loaded = load_classifier(study, params, classifier)
-        for smoothing, group in dict.fromkeys((work.smoothing.name, work.seen.group) for work in works):
-            alike = [i for i in missing if (works[i].smoothing.name, works[i].seen.group) == (smoothing, group)]
-            if not alike:
-                continue
-            seen = works[alike[0]].seen
-            size = at_a_time(copies(**works[alike[0]].smoothing.settings), engine["batch"])
-            parts = row_inputs.batches({i: missing[i] for i in alike}, size, seen, engine["device"])
-            for _, asking in groupby(parts, key=lambda part: id(part[2])):
-                together = list(asking)
-                positions, given = together[0][1:]
-                asked = [i for i, _, _ in together if (i, positions.tobytes()) not in done]
-                asked = [i for i in asked if named(works[i]) not in failures]
-                asked = [i for i in asked if rows.refusal(token(works[i])) is None]
-                if asked:
-                    try:
-                        vote(
-                            [works[i] for i in asked],
-                            positions,
-                            {**given, "classifier": loaded},
-                            passes,
-                            rows,
-                            failures,
-                        )
-                    except Fault as fault:
-                        for work in [work for work in works if work.method.name == fault.name]:
-                            failures.add(named(work), fault, row_inputs.some(seen, positions))
-                        raise
-                    done.update((i, positions.tobytes()) for i in asked)
-
-    calls.anew(attempt)
-    return passes
+    engine = work.cell.params["engine"]
+    for plan in work.plans:
+        work.passes.setdefault(plan.method.name, dict.fromkeys(classifier.passes, 0))
+    for smoothing, group in dict.fromkeys((plan.smoothing.name, plan.seen.group) for plan in work.plans):
+        alike = [i for i, one in enumerate(work.plans) if (one.smoothing.name, one.seen.group) == (smoothing, group)]
+        seen = work.plans[alike[0]].seen
+        size = at_a_time(copies(**work.plans[alike[0]].smoothing.settings), engine["batch"])
+        wanted = row_inputs.batches({i: work.missing[i] for i in alike}, size, seen, engine["device"])
+        for _, asking in groupby(wanted, key=lambda one: id(one[2])):
+            together = list(asking)
+            positions, given = together[0][1:]
+            rows = positions.tobytes()
+            parts = {i: Part(name(work.plans[i]), (i, rows), token(work.plans[i])) for i, _, _ in together}
+            asked = [i for i, part in parts.items() if work.pending(part)]
+            if asked:
+                voted = [work.plans[i] for i in asked]
+                make = partial(vote, voted, positions, {**given, "classifier": classifier}, work)
+                failing = partial(at_fault, work.plans, voted)
+                yield Batch([parts[i] for i in asked], make, row_inputs.some(seen, positions), failing=failing)
 
 
-def vote(
-    works: list[VotePlan],
-    positions: np.ndarray,
-    given: dict[str, Any],
-    passes: dict[str, dict[str, int]],
-    rows: Rows,
-    failures: Failures,
-) -> None:
+def at_fault(plans: list[VotePlan], voted: list[VotePlan], error: Exception) -> list[str]:
+    """Name those who failed: of votes that were taken together, where a method was at fault, all votes on it."""
+    faulty = [name(plan) for plan in plans if isinstance(error, Fault) and plan.method.name == error.name]
+    return faulty or [name(plan) for plan in voted]
+
+
+def vote(plans: list[VotePlan], positions: np.ndarray, given: dict[str, Any], work: Work) -> None:
     """Take the votes on some methods' maps of some rows under one smoothing, and journal them.
 
     Raises:
@@ -175,28 +107,28 @@ def vote(
     from atlas.inputs.explain import Explainer
     from atlas.inputs.voting import votes
 
-    explain = Explainer([work.method for work in works], given["background"], DTYPE, calls.attributions)
-    ways = {work.method.name: explain.by(work.method.name) for work in works}
+    explain = Explainer([plan.method for plan in plans], given["background"], DTYPE, calls.attributions)
+    methods = {plan.method.name: explain.by(plan.method.name) for plan in plans}
     asked = (given[name] for name in ("classifier", "images", "targets", "seeds"))
-    cast = votes(*asked, ways, passes, **works[0].smoothing.settings)
-    for work in works:
-        found = cast[work.method.name]
+    cast = votes(*asked, methods, work.passes, **plans[0].smoothing.settings)
+    for plan in plans:
+        found = cast[plan.method.name]
         if isinstance(found, Unsupported):
-            rows.refuse(token(work), str(found))
+            work.rows.refuse(token(plan), str(found))
         elif isinstance(found, Exception):
-            failures.add(named(work), found, row_inputs.some(work.seen, positions))
+            work.failures.add(name(plan), found, row_inputs.some(plan.seen, positions))
         else:
-            rows.put(work.table, positions, found)
+            work.rows.put(plan.table, positions, found)
 
 
-def named(work: VotePlan) -> str:
+def name(plan: VotePlan) -> str:
     """Name the votes on a method under a smoothing."""
-    return f"{work.method.name} ({work.smoothing.name})"
+    return f"{plan.method.name} ({plan.smoothing.name})"
 
 
-def token(work: VotePlan) -> bytes:
+def token(plan: VotePlan) -> bytes:
     """Digest what all votes on a method's maps of one kind of picture depend on: grids may be too large for it."""
-    return keys.digest(work.shared, work.seen.group)
+    return keys.digest(plan.shared, plan.seen.group)
 
 
 def at_a_time(copies: int, batch: int) -> int:
@@ -204,8 +136,15 @@ def at_a_time(copies: int, batch: int) -> int:
     return next(rows for rows in range(1, batch + 1) if rows * copies >= FILLED * batch * -(-rows * copies // batch))
 
 
-def tell(tables: list[Table], output: Path) -> None:
+def groups(cell: Cell, plans: list[VotePlan]) -> dict[str, dict]:
+    """Return the attributes of the methods' stores, and of the smoothings in them."""
+    stores = {f"{plan.method.name}.zarr": {"family": cell.family} for plan in plans}
+    return stores | {f"{plan.method.name}.zarr/{plan.smoothing.name}": plan.smoothing.settings for plan in plans}
+
+
+def tell(cell: Cell, tables: list[Table]) -> None:
     """Print what the votes take: the counts of a picture before they are packed, and the files."""
+    output = path(cell.study, "votes", *cell.names)
     shapes = {table.fields["rest"].shape for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     rows = sum(int(table.keys.any(axis=-1).sum()) for table in tables)
@@ -216,21 +155,12 @@ def tell(tables: list[Table], output: Path) -> None:
         print(f"{output.name}: {rows} rows in {packed} bytes, {packed / rows:.0f} a row with their keys")
 
 
-def _work(
-    study: Path,
-    classifier: str,
-    params: dict,
-    trained: bytes,
-    bound: Entry,
-    smoothing: Smoothing,
-    seen: Inputs,
-    count: int,
-) -> VotePlan:
+def _plan(cell: Cell, trained: bytes, bound: Entry, smoothing: Smoothing, seen: Inputs, count: int) -> VotePlan:
     named = signature("methods", bound.family, bound.function).inputs
-    absent = row_inputs.lacking(study, classifier, named)
+    absent = row_inputs.lacking(cell.study, cell.classifier, named)
     parts = [("atlas.inputs.voting", "votes"), ("atlas.inputs.explain", "Explainer"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
-        keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
+        keys.entry(bound, cell.params, *parts), smoothing.settings, trained if "classifier" in named else b""
     )
     rows = count * int(np.prod(seen.lead[1:], dtype=int))
     # The noise is drawn from the image's seed, whatever the method names.
@@ -266,5 +196,17 @@ def _work(
     return VotePlan(bound, smoothing, seen, shared, table)
 
 
+STAGE = Stage(
+    "certify",
+    "votes",
+    plan,
+    batches,
+    groups,
+    served=lambda rows, plan: rows.without_unsupported(plan.table, token(plan)),
+    kept="the votes on these methods failed, those on all others are kept",
+    assembled=tell,
+)
+main = partial(run_cell, STAGE)
+
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier", "family")

@@ -165,4 +165,4 @@ def padded(boxes: list[np.ndarray]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, "dataset")

@@ -81,4 +81,4 @@ def pearson(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier")

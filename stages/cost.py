@@ -9,22 +9,20 @@ of the first method that it judges. Maps that a metric has made are the method's
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from atlas.cache import keys
-from atlas.cache.cells import of_cell
-from atlas.cache.rows import Rows
 from atlas.cache.stores import read, values
 from atlas.cache.tables import KEY, Field, Table, keys_of
 from atlas.inputs import calls, row_inputs
-from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
-from atlas.study.errors import Fault
-from atlas.study.params import command, entries, load, path
+from atlas.study.params import command, entries, path
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 from atlas.study.schema.smoothing import read_smoothings
@@ -50,147 +48,88 @@ class Judged(NamedTuple):
     key: bytes
 
 
-class Plan(NamedTuple):
-    """What costs there are to be, and on what those of metrics are measured; one that judges nothing is not in it."""
+class CostPlan(NamedTuple):
+    """What costs of methods, or of metrics, there are to be.
 
-    methods: Table
-    metrics: Table
-    judged: dict[str, Judged]
-
-
-def main(study: Path, classifier: str) -> None:
-    """Measure the costs on a classifier that are not known yet, then assemble the output."""
-    visit(study, classifier, finish=True)
-
-
-def compute_to_journal(study: Path, classifier: str) -> None:
-    """Measure the costs that are not known yet and leave them in the journal: what a warm worker does."""
-    visit(study, classifier, finish=False)
-
-
-def count_missing(study: Path, classifier: str) -> tuple[int, int]:
-    """Count the costs that a cell is to hold, and those that are to be measured."""
-    params = load(study)
-    with of_cell(study, params, "cost", "cost", classifier, wait=False) as rows:
-        planned = plan(study, params, classifier)
-        return rows.count_missing([planned.methods, planned.metrics])
-
-
-def visit(study: Path, classifier: str, *, finish: bool) -> None:
-    """Look for a cell's rows, measure what is missing, and assemble the output where asked.
-
-    What raises leaves the costs of all others in the journal; the cell fails at the end, naming it.
+    entries: The methods or metrics, in the order of the table.
+    judged: On what those of metrics are measured; one that judges nothing is not in it.
     """
-    params = load(study)
-    with of_cell(study, params, "cost", "cost", classifier) as rows:
-        planned = plan(study, params, classifier)
-        missing = [rows.missing(table) for table in (planned.methods, planned.metrics)]
-        passes, failures = {}, calls.Failures(rows.cell, "these could not be measured, all other costs are kept")
-        if any(map(len, missing)):
-            passes = compute(study, params, classifier, planned, *missing, rows, failures)
-        if finish and not failures:
-            rows.finish([planned.methods, planned.metrics], {"": {}})
-        rows.log(passes)
-    failures.end()
+
+    entries: list[Entry]
+    judged: dict[str, Judged]
+    table: Table
 
 
-def plan(study: Path, params: dict, classifier: str) -> Plan:
+def plan(cell: Cell) -> list[CostPlan]:
     """Return which costs there are to be, by key: that of the map, or the score, which they are measured on."""
+    study, params, classifier, _ = cell
     families, of_methods, of_metrics = entries(params, "methods"), {}, {}
-    for name, bound in _flat(params, "methods").items():
+    methods, metrics = _flat(params, "methods"), _flat(params, "metrics")
+    for name, bound in methods.items():
         store = path(study, "maps", classifier, bound.family, name)
         first = keys_of(store, "images", f"the maps of {name}")[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
-    judged = {name: _judged(study, classifier, families, metric) for name, metric in _flat(params, "metrics").items()}
+    judged = {name: _judged(study, classifier, families, metric) for name, metric in metrics.items()}
     for name, first in judged.items():
         of_metrics[name] = first and keys.digest(keys.code(("stages.cost", "of_score")), first.key)
-    return Plan(
-        _table("method", of_methods, ["forward", "backward", "head"]),
-        _table("metric", of_metrics, list(FIELDS)),
-        {name: first for name, first in judged.items() if first},
-    )
+    known = {name: first for name, first in judged.items() if first}
+    return [
+        CostPlan([*methods.values()], {}, _table("method", of_methods, ["forward", "backward", "head"])),
+        CostPlan([*metrics.values()], known, _table("metric", of_metrics, list(FIELDS))),
+    ]
 
 
-def compute(
-    study: Path,
-    params: dict,
-    classifier: str,
-    planned: Plan,
-    of_methods: np.ndarray,
-    of_metrics: np.ndarray,
-    rows: Rows,
-    failures: calls.Failures,
-) -> dict[str, dict[str, int]]:
-    """Measure the missing costs of methods and of metrics; give them by name.
+def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
+    """Yield the missing costs of methods and of metrics, one by one.
 
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
-    engine = {**params["engine"], "batch": 1}
-    seen = row_inputs.gathered(study, classifier, params["seed"])
-    methods, metrics = (list(_flat(params, kind).values()) for kind in ("methods", "metrics"))
-    passes: dict[str, dict[str, int]] = {}
-
-    def of_method(position: int, loaded: "Classifier") -> dict[str, int]:
-        given = {**row_inputs.of_row(seen["images"], 0, engine["device"]), "classifier": loaded}
-        return of_map(methods[position], given, params["stores"]["dtype"], calls.attributions)
-
-    def of_metric(position: int, loaded: "Classifier") -> dict[str, int]:
-        return scoring(study, params, classifier, planned, seen)(metrics[position], loaded)
-
-    due = [(planned.methods, position, methods[position].name, of_method) for position in of_methods.tolist()]
-    for position, name in ((position, metrics[position].name) for position in of_metrics.tolist()):
-        due.append((planned.metrics, position, f"{name} ({planned.judged[name].method})", of_metric))
-
-    def attempt() -> None:
-        loaded = load_classifier(study, {**params, "engine": engine}, classifier)
-        for table, position, named, measure in due:
-            if named in passes or named in failures:
-                continue
-            try:
-                found = measure(position, loaded)
-            except Exception as error:  # whatever it is, the costs of others must not be lost to it
-                failures.add(named, error)
-                if isinstance(error, Fault):
-                    raise
-            else:
-                rows.put(table, np.array([position]), {kind: np.array([count]) for kind, count in found.items()})
-                passes[named] = found
-
-    calls.anew(attempt)
-    return passes
+    seen = row_inputs.gathered(work.cell.study, work.cell.classifier, work.cell.params["seed"])
+    for i, plan in enumerate(work.plans):
+        for position in work.missing[i].tolist():
+            entry = plan.entries[position]
+            judged = plan.judged.get(entry.name)
+            name = entry.name if judged is None else f"{entry.name} ({judged.method})"
+            if work.pending(part := Part(name, (i, position))):
+                measure = cost_of_method if judged is None else partial(cost_of_metric, judged)
+                asked = partial(measure, work.cell, entry, seen, classifier)
+                yield Batch([part], partial(count, work, plan.table, position, name, asked))
 
 
-def scoring(
-    study: Path, params: dict, classifier: str, planned: Plan, seen: dict[str, row_inputs.Inputs]
-) -> Callable[[Entry, "Classifier"], dict[str, int]]:
-    """Return what counts the passes that a metric takes for the row that its cost is measured on.
+def count(work: Work, table: Table, position: int, name: str, measure: Callable[[], dict[str, int]]) -> None:
+    """Measure a cost and journal it."""
+    found = measure()
+    work.rows.put(table, np.array([position]), {kind: np.array([number]) for kind, number in found.items()})
+    work.passes[name] = found
 
-    Args:
-        study, params, classifier: The cell.
-        planned: On which rows.
-        seen: Images and grids.
-    """
+
+def cost_of_method(
+    cell: Cell, method: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
+) -> dict[str, int]:
+    """Count the passes that a method takes for the map of the first image."""
+    given = row_inputs.of_row(seen["images"], 0, cell.params["engine"]["device"])
+    return of_map(method, {**given, "classifier": classifier}, cell.params["stores"]["dtype"], calls.attributions)
+
+
+def cost_of_metric(
+    judged: Judged, cell: Cell, metric: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
+) -> dict[str, int]:
+    """Count the passes that a metric takes for the row that its cost is measured on."""
     from atlas.inputs.voting import copies
 
-    engine, dtype = {**params["engine"], "batch": 1}, params["stores"]["dtype"]
-    methods = _flat(params, "methods")
+    study, params, name, _ = cell
+    engine, methods = {**params["engine"], "batch": STAGE.batch}, _flat(params, "methods")
     certified = read_smoothings(params, set(methods))
-
-    def score(metric: Entry, loaded: "Classifier") -> dict[str, int]:
-        asks = signature("metrics", metric.family, metric.function).inputs
-        own = seen["grids" if "tiles" in asks else "images"]
-        smoothings = [certified[name] for name in metric.options["smoothings"]]
-        method, row, _ = planned.judged[metric.name]
-        at, listed = np.array([row]), {method: methods[method]}
-        inputs = MetricInputs(
-            study, classifier, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: smoothings}
-        )
-        given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": loaded}
-        # What looks at a whole set looks at one that ends with this row.
-        provided = inputs.provide(0, method, row + 1, at, given)
-        return of_score(metric, provided, sum(copies(**smoothing.settings) for smoothing in smoothings), calls.call)
-
-    return score
+    asks = signature("metrics", metric.family, metric.function).inputs
+    own = seen["grids" if "tiles" in asks else "images"]
+    smoothings = [certified[one] for one in metric.options["smoothings"]]
+    method, row, _ = judged
+    at, listed, dtype = np.array([row]), {method: methods[method]}, params["stores"]["dtype"]
+    inputs = MetricInputs(study, name, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: smoothings})
+    given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": classifier}
+    # What looks at a whole set looks at one that ends with this row.
+    provided = inputs.provide(0, method, row + 1, at, given)
+    return of_score(metric, provided, sum(copies(**smoothing.settings) for smoothing in smoothings), calls.call)
 
 
 def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., "Tensor"]) -> dict[str, int]:
@@ -294,5 +233,16 @@ def _flat(params: dict, kind: str) -> dict[str, Entry]:
     return {name: bound for listed in entries(params, kind).values() for name, bound in listed.items()}
 
 
+STAGE = Stage(
+    "cost",
+    "cost",
+    plan,
+    batches,
+    lambda cell, plans: {"": {}},
+    kept="these could not be measured, all other costs are kept",
+    batch=1,
+)
+main = partial(run_cell, STAGE)
+
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier")

@@ -4,19 +4,19 @@ Per image of the dataset's test split: the probability of the label, and the fiv
 may have several labels each has a probability of its own, and the attribute `several` is true.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from atlas.cache import keys
-from atlas.cache.cells import of_cell
 from atlas.cache.rows import Rows
 from atlas.cache.stores import values
 from atlas.cache.tables import Field, Table
-from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.splits import Split, split
-from atlas.study.params import command, load
+from atlas.study.params import command
 from atlas.study.schema.labels import several_labels
 from atlas.study.schema.settings import canonical
 
@@ -26,39 +26,17 @@ if TYPE_CHECKING:
 TOP = 5
 
 
-def main(study: Path, classifier: str) -> None:
-    """Make the missing predictions, then assemble the output."""
-    visit(study, classifier, finish=True)
+class PredictionPlan(NamedTuple):
+    """The predictions of a dataset's test split."""
+
+    images: Split
+    table: Table
 
 
-def compute_to_journal(study: Path, classifier: str) -> None:
-    """Make the missing predictions and leave them in the journal: what a warm worker does."""
-    visit(study, classifier, finish=False)
-
-
-def visit(study: Path, classifier: str, *, finish: bool) -> None:
-    """Look for the rows, make what is missing, and assemble the output where asked."""
-    params = load(study)
-    images = split(study, params["classifiers"][classifier]["dataset"], "test")
-    with of_cell(study, params, "predict", "predictions", classifier) as rows:
-        table = plan(study, params, classifier, images)
-        missing = rows.missing(table)
-        passes = compute(study, params, classifier, images, table, missing, rows) if len(missing) else {}
-        if finish:
-            rows.finish([table], {})
-        rows.log(passes)
-
-
-def count_missing(study: Path, classifier: str) -> tuple[int, int]:
-    """Count the predictions that a cell is to hold, and those that are to be made."""
-    params = load(study)
-    images = split(study, params["classifiers"][classifier]["dataset"], "test")
-    with of_cell(study, params, "predict", "predictions", classifier, wait=False) as rows:
-        return rows.count_missing([plan(study, params, classifier, images)])
-
-
-def plan(study: Path, params: dict, classifier: str, images: Split) -> Table:
+def plan(cell: Cell) -> list[PredictionPlan]:
     """Return which predictions there are to be, by key; the images are read a few at a time."""
+    study, params, classifier, _ = cell
+    images = split(study, params["classifiers"][classifier]["dataset"], "test")
     reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
     shared = keys.digest(reached, canonical(params["engine"]), keys.classifier(study, params, classifier))
     made = b"".join(
@@ -76,26 +54,24 @@ def plan(study: Path, params: dict, classifier: str, images: Split) -> Table:
     coords = {"image": (("image",), ids), "label": (("image",), images.labels)}
     several = several_labels(params["classifiers"][classifier]["network"].get("output"))
     attrs = {"several": True} if several else {}
-    return Table("", ("image",), np.frombuffer(made, "uint8").reshape(-1, keys.SIZE), fields, coords, attrs)
+    table = Table("", ("image",), np.frombuffer(made, "uint8").reshape(-1, keys.SIZE), fields, coords, attrs)
+    return [PredictionPlan(images, table)]
 
 
-def compute(
-    study: Path,
-    params: dict,
-    classifier: str,
-    images: Split,
-    table: Table,
-    missing: np.ndarray,
-    rows: Rows,
-) -> dict[str, dict[str, int]]:
-    """Make the missing predictions batch by batch."""
-    engine = params["engine"]
-    loaded = load_classifier(study, params, classifier)
-    size = images.at_a_time(engine["batch"])
-    for part in (missing[at : at + size] for at in range(0, len(missing), size)):
-        found = probabilities(loaded, images.pixels(part))
-        rows.put(table, part, predictions(found, images.labels[part]))
-    return {"predict": dict(loaded.passes)}
+def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
+    """Yield the missing predictions batch by batch."""
+    (plan,), missing = work.plans, work.missing[0]
+    size = plan.images.at_a_time(work.cell.params["engine"]["batch"])
+    for at in range(0, len(missing), size):
+        positions = missing[at : at + size]
+        make = partial(predict, plan, positions, classifier, work.rows)
+        yield Batch([Part("predict", positions.tobytes())], make, passes="predict")
+
+
+def predict(plan: PredictionPlan, positions: np.ndarray, classifier: "Classifier", rows: Rows) -> None:
+    """Make the predictions of a batch and journal them."""
+    found = probabilities(classifier, plan.images.pixels(positions))
+    rows.put(plan.table, positions, predictions(found, plan.images.labels[positions]))
 
 
 def probabilities(classifier: "Classifier", pixels: np.ndarray) -> np.ndarray:
@@ -116,5 +92,8 @@ def predictions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.n
     return {"probability": probabilities[rows, labels], "top_probability": top, "top_class": classes}
 
 
+STAGE = Stage("predict", "predictions", plan, batches)
+main = partial(run_cell, STAGE)
+
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier")

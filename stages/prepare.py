@@ -193,4 +193,4 @@ def put(folder: Path, card: dict, weights: bytes) -> None:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier")

@@ -6,8 +6,8 @@ Where there is none of the inputs that a metric names its group is empty, and th
 """
 
 import math
-from collections import Counter
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ from atlas.cache.cells import of_cell
 from atlas.cache.rows import Rows
 from atlas.cache.tables import Table
 from atlas.inputs import calls, row_inputs, score_plan
-from atlas.inputs.audit.building import load_classifier
+from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
 from atlas.study.errors import Fault, Unsupported
 from atlas.study.params import command, entries, load, path
@@ -44,16 +44,6 @@ class ScorePlan(NamedTuple):
     table: Table
 
 
-def main(study: Path, classifier: str, family: str) -> None:
-    """Compute the missing scores of a cell, then assemble its output."""
-    visit(study, classifier, family, finish=True)
-
-
-def compute_to_journal(study: Path, classifier: str, family: str) -> None:
-    """Compute the missing scores of a cell and leave them in its journal: what a warm worker does."""
-    visit(study, classifier, family, finish=False)
-
-
 def draft(study: Path, classifier: str, family: str, output: Path, reason: str, unvoted: str | None) -> None:
     """Write what scores there are of a cell that failed elsewhere; a method that lacks some by a metric has none by it.
 
@@ -63,56 +53,32 @@ def draft(study: Path, classifier: str, family: str, output: Path, reason: str, 
         reason: Why scores are missing, told of every method that lacks some.
         unvoted: Why there are no votes, if so.
     """
-    params = load(study)
-    with of_cell(study, params, "score", "scores", classifier, family) as rows:
+    cell = Cell(study, load(study), classifier, family)
+    with of_cell(study, cell.params, STAGE.verb, STAGE.output, classifier, family) as rows:
         tables = []
-        for work in plan(study, params, classifier, family, unvoted):
-            table = without_unsupported(rows, work)
-            gone = set(rows.missing(table) // per_method(work)) if table.keys.any() else set()
+        plans = plan(cell, unvoted)
+        for one in plans:
+            table = without_unsupported(rows, one)
+            gone = set(rows.missing(table) // per_method(one)) if table.keys.any() else set()
             table.keys[list(gone)] = 0
-            told = {work.methods[m]: reason for m in gone}
+            told = {one.methods[m]: reason for m in gone}
             known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **told}}
             tables.append(table._replace(attrs=known))
-        rows.draft(tables, {"": {"family": family}} | score_plan.absent(study, params, classifier), output)
+        rows.draft(tables, groups(cell, plans), output)
 
 
-def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
-    """Count the scores that a cell is to hold, and those that are to be computed."""
-    params = load(study)
-    with of_cell(study, params, "score", "scores", classifier, family, wait=False) as rows:
-        return rows.count_missing([without_unsupported(rows, work) for work in plan(study, params, classifier, family)])
-
-
-def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked.
-
-    A metric that fails leaves the rows of all others in the journal; the cell fails at the end, naming it.
-    """
-    params = load(study)
-    with of_cell(study, params, "score", "scores", classifier, family) as rows:
-        works = plan(study, params, classifier, family)
-        missing = {i: rows.missing(without_unsupported(rows, work)) for i, work in enumerate(works)}
-        passes, failures = {}, calls.Failures(rows.cell, "these metrics failed, the rows of all others are kept")
-        if any(map(len, missing.values())):
-            passes = compute(study, params, classifier, family, works, missing, rows, failures)
-        if finish and not failures:
-            groups = {"": {"family": family}} | score_plan.absent(study, params, classifier)
-            rows.finish([without_unsupported(rows, work) for work in works], groups)
-        rows.log(passes)
-    failures.end()
-
-
-def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str | None = None) -> list[ScorePlan]:
+def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
     """Return which scores there are to be, by key: the digest of the map's bytes, and the inputs the metric names.
 
     Args:
-        study, params, classifier, family: The cell.
+        cell: The cell.
         unvoted: Why no method has votes, where they could not be cast.
     """
+    study, params, classifier, family = cell
     trained = keys.classifier(study, params, classifier)
     seen = row_inputs.gathered(study, classifier, params["seed"])
     certified = read_smoothings(params, {name for listed in params["methods"].values() for name in listed})
-    works: list[ScorePlan] = []
+    plans: list[ScorePlan] = []
     left_out = score_plan.absent(study, params, classifier)
 
     @cache
@@ -146,79 +112,55 @@ def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str |
                 found[name] = score_plan.keyed(maps, votes, rows, asks, shown)
                 undefined[name] = score_plan.undefined(maps, votes, asks, len(rows))
             table = score_plan.table(metric, shown, smoothings, found)
-            works.append(ScorePlan(metric, asks, smoothings, shown, list(found), undefined, table))
-    return works
+            plans.append(ScorePlan(metric, asks, smoothings, shown, list(found), undefined, table))
+    return plans
 
 
-def compute(
-    study: Path,
-    params: dict,
-    classifier: str,
-    family: str,
-    works: list[ScorePlan],
-    missing: dict[int, np.ndarray],
-    rows: Rows,
-    failures: calls.Failures,
-) -> dict[str, dict[str, int]]:
-    """Compute the missing scores batch by batch; give the passes of each metric."""
-    engine = params["engine"]
-    passes: dict[str, Counter[str]] = {work.metric.name: Counter() for work in works}
-    asks = {i: work.asks for i, work in enumerate(works)}
-    smoothings = {i: work.smoothings for i, work in enumerate(works)}
-    listed = entries(params, "methods")[family]
-    wanted = defined(works, missing, list(listed), rows)
-    done: set[tuple[int, str, bytes]] = set()
-
-    def attempt() -> None:
-        loaded = load_classifier(study, params, classifier)
-        for seen in {work.seen.group: work.seen for work in works}.values():
-            own = {key: positions for key, positions in wanted.items() if works[key[0]].seen is seen}
-            inputs = MetricInputs(
-                study, classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], smoothings
-            )
-            whole = frozenset(key for key in own if of_whole_set(asks[key[0]]))
-            batches = row_inputs.batches(own, engine["batch"], seen, engine["device"], whole)
-            for (i, method), positions, given in batches:
-                work, part = works[i], (i, method, positions.tobytes())
-                if part in done or named(work, method) in failures or rows.refusal(token(work, method)) is not None:
-                    continue
-                before = Counter(loaded.passes)
-                try:
-                    score(work, i, method, positions, {**given, "classifier": loaded}, inputs, rows)
-                    done.add(part)
-                except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
-                    failures.add(named(work, method), error, row_inputs.some(seen, positions))
-                    if isinstance(error, Fault):
-                        fail(works, error, failures)
-                        raise
-                finally:
-                    passes[work.metric.name].update(Counter(loaded.passes) - before)
-
-    calls.anew(attempt)
-    return {name: dict.fromkeys(("forward", "backward", "head"), 0) | found for name, found in passes.items()}
+def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
+    """Yield the missing scores batch by batch."""
+    study, params, _, family = work.cell
+    engine, listed = params["engine"], entries(params, "methods")[family]
+    asks = {i: plan.asks for i, plan in enumerate(work.plans)}
+    smoothings = {i: plan.smoothings for i, plan in enumerate(work.plans)}
+    wanted = defined(work, list(listed))
+    for seen in {plan.seen.group: plan.seen for plan in work.plans}.values():
+        own = {key: positions for key, positions in wanted.items() if work.plans[key[0]].seen is seen}
+        inputs = MetricInputs(
+            study, work.cell.classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], smoothings
+        )
+        whole = frozenset(key for key in own if of_whole_set(asks[key[0]]))
+        for (i, method), positions, given in row_inputs.batches(own, engine["batch"], seen, engine["device"], whole):
+            plan = work.plans[i]
+            part = Part(name(plan, method), (i, method, positions.tobytes()), token(plan, method))
+            if work.pending(part):
+                make = partial(
+                    score, plan, i, method, positions, {**given, "classifier": classifier}, inputs, work.rows
+                )
+                failing = partial(at_fault, work.plans, part.name)
+                yield Batch([part], make, row_inputs.some(seen, positions), plan.metric.name, failing)
 
 
-def defined(
-    works: list[ScorePlan], missing: dict[int, np.ndarray], methods: list[str], rows: Rows
-) -> dict[tuple[int, str], np.ndarray]:
+def defined(work: Work, methods: list[str]) -> dict[tuple[int, str], np.ndarray]:
     """Return which rows of each method a metric is to be called for; those of undefined maps and votes are
     journaled."""
     wanted = {}
     for method in methods:  # metric by metric of each: what is ranked once serves all
-        for i, positions in missing.items():
-            if method in works[i].methods:
-                first = works[i].methods.index(method) * (size := per_method(works[i]))
+        for i, positions in work.missing.items():
+            plan = work.plans[i]
+            if method in plan.methods:
+                first = plan.methods.index(method) * (size := per_method(plan))
                 own = positions[positions // size * size == first] - first
-                without = own[works[i].undefined[method][own]]
+                without = own[plan.undefined[method][own]]
                 wanted[i, method] = np.setdiff1d(own, without)
-                if len(without):
-                    scores = np.full((len(without), *works[i].table.fields["score"].shape), np.nan)
-                    rows.put(works[i].table, without + first, {"score": scores})
+                if len(without) and (i, method) not in work.done:
+                    scores = np.full((len(without), *plan.table.fields["score"].shape), np.nan)
+                    work.rows.put(plan.table, without + first, {"score": scores})
+                    work.done.add((i, method))
     return wanted
 
 
 def score(
-    work: ScorePlan,
+    plan: ScorePlan,
     metric: int,
     method: str,
     positions: np.ndarray,
@@ -229,41 +171,41 @@ def score(
     """Score one method's maps of a batch by one metric and journal the scores, or journal why it cannot.
 
     Args:
-        work, metric: The metric, and its number.
+        plan, metric: The metric, and its number.
         method, positions: Whose maps, and which of them.
         given: Their inputs, by name.
         inputs: Adds what the metric names of the method.
         rows: Where scores are journaled.
     """
-    shape, size = work.table.fields["score"].shape, per_method(work)
+    shape, size = plan.table.fields["score"].shape, per_method(plan)
     try:
         try:
             provided = inputs.provide(metric, method, size, positions, given)
-            scores = judged(calls.scores(work.metric, provided, (len(positions), *shape)))
+            scores = judged(calls.scores(plan.metric, provided, (len(positions), *shape)))
         except (Fault, Unsupported):
             raise
         except Exception:
             if not inputs.gave_undefined(method):
                 raise
         if inputs.gave_undefined(method):
-            parts = [one_by_one(work, metric, method, row, given["classifier"], inputs) for row in positions.tolist()]
+            parts = [one_by_one(plan, metric, method, row, given["classifier"], inputs) for row in positions.tolist()]
             scores = np.concatenate(parts)
     except Unsupported as reason:
-        rows.refuse(token(work, method), str(reason))
+        rows.refuse(token(plan, method), str(reason))
     else:
-        rows.put(work.table, positions + work.methods.index(method) * size, {"score": scores})
+        rows.put(plan.table, positions + plan.methods.index(method) * size, {"score": scores})
 
 
 def one_by_one(
-    work: ScorePlan, metric: int, method: str, row: int, classifier: "Classifier", inputs: MetricInputs
+    plan: ScorePlan, metric: int, method: str, row: int, classifier: "Classifier", inputs: MetricInputs
 ) -> np.ndarray:
     """Score one row by itself; it has no score if the method, asked by the metric, gives a map that is not finite."""
-    shape = work.table.fields["score"].shape
-    given = {**row_inputs.of_row(work.seen, row, str(classifier.device)), "classifier": classifier}
-    provided, explain = inputs.alone(metric, method, per_method(work), row, given)
+    shape = plan.table.fields["score"].shape
+    given = {**row_inputs.of_row(plan.seen, row, str(classifier.device)), "classifier": classifier}
+    provided, explain = inputs.alone(metric, method, per_method(plan), row, given)
     found = np.full((1, *shape), np.nan, "float32")
     try:
-        scores = judged(calls.scores(work.metric, provided, (1, *shape)))
+        scores = judged(calls.scores(plan.metric, provided, (1, *shape)))
     except (Fault, Unsupported):
         raise
     except Exception:
@@ -273,26 +215,26 @@ def one_by_one(
     return found if explain.undefined else scores
 
 
-def named(work: ScorePlan, method: str) -> str:
+def name(plan: ScorePlan, method: str) -> str:
     """Name a metric's scores of a method."""
-    return f"{work.metric.name} ({method})"
+    return f"{plan.metric.name} ({method})"
 
 
-def fail(works: list[ScorePlan], fault: Fault, failures: calls.Failures) -> None:
-    """Call no metric any more that would call the method whose call was at fault."""
-    for work in works:
-        if fault.kind == "methods" and "explain" in work.asks and fault.name in work.methods:
-            failures.add(named(work, fault.name), fault)
+def at_fault(plans: list[ScorePlan], part: str, error: Exception) -> list[str]:
+    """Name those who failed: where a method was at fault, all metrics that would call it, too."""
+    if not isinstance(error, Fault) or error.kind != "methods":
+        return [part]
+    return [part, *(name(plan, error.name) for plan in plans if "explain" in plan.asks and error.name in plan.methods)]
 
 
-def without_unsupported(rows: Rows, work: ScorePlan) -> Table:
+def without_unsupported(rows: Rows, plan: ScorePlan) -> Table:
     """Empty the rows of methods that a metric cannot judge on the classifier, and say why of each."""
-    return rows.without_unsupported_by(work.table, {name: token(work, name) for name in work.methods})
+    return rows.without_unsupported_by(plan.table, {method: token(plan, method) for method in plan.methods})
 
 
-def token(work: ScorePlan, method: str) -> bytes:
+def token(plan: ScorePlan, method: str) -> bytes:
     """Digest what a metric's scores of a method depend on."""
-    return keys.digest(work.table.keys[work.methods.index(method)].tobytes())
+    return keys.digest(plan.table.keys[plan.methods.index(method)].tobytes())
 
 
 def judged(scores: "Tensor") -> np.ndarray:
@@ -300,10 +242,26 @@ def judged(scores: "Tensor") -> np.ndarray:
     return scores.cpu().numpy()
 
 
-def per_method(work: ScorePlan) -> int:
+def per_method(plan: ScorePlan) -> int:
     """Return how many scores a method has by this metric."""
-    return int(np.prod(work.table.keys.shape[1:-1], dtype=int))
+    return int(np.prod(plan.table.keys.shape[1:-1], dtype=int))
 
+
+def groups(cell: Cell, plans: list[ScorePlan]) -> dict[str, dict]:
+    """Return the attributes of the cell's store, and of the groups of metrics that have no scores on the classifier."""
+    return {"": {"family": cell.family}} | score_plan.absent(cell.study, cell.params, cell.classifier)
+
+
+STAGE = Stage(
+    "score",
+    "scores",
+    plan,
+    batches,
+    groups,
+    served=without_unsupported,
+    kept="these metrics failed, the rows of all others are kept",
+)
+main = partial(run_cell, STAGE)
 
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier", "family")

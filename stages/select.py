@@ -161,4 +161,4 @@ def _predictions(study: Path, name: str, ids: np.ndarray, where: str) -> dict[st
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier")

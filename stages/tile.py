@@ -103,4 +103,4 @@ def _composed(store: zarr.Group, members: np.ndarray, n: int) -> Streamed:
 
 
 if __name__ == "__main__":
-    command(main)
+    command(main, "classifier")

@@ -25,6 +25,7 @@ from atlas.in_memory.given import (
 )
 from atlas.inputs.returned import checked_scores
 from atlas.inputs.score_plan import along
+from atlas.inputs.table import whole
 from atlas.model.classifier import Classifier
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.schema.settings import Entry, canonical
@@ -138,7 +139,7 @@ def _check_given(entry: Entry, asks: list[str], said: dict[str, Any]) -> None:
     """
     if "votes" in asks:
         raise UserError(f"{entry.name}: needs votes of noisy copies of each image, which only a study has: `certify`")
-    wanted = [GIVEN[name] for one in asks if (name := one.removeprefix("all_")) in GIVEN]
+    wanted = [GIVEN[name] for one in asks if (name := whole(asks).get(one, one)) in GIVEN]
     if missing := [name for name in dict.fromkeys(wanted) if said[name] is None]:
         raise UserError(f"{entry.name}: needs {', '.join(missing)}, which is not given")
 
@@ -147,10 +148,11 @@ def _batches(given: dict[str, Any], asks: list[str], size: int) -> Iterator[tupl
     """Return rows whose maps are defined, and their inputs: batch by batch, or all where a metric looks at all."""
     defined = given["maps"].isfinite().flatten(1).all(dim=1).cpu().numpy()
     every = np.arange(len(defined))
-    whole = any(name.startswith("all_") for name in asks)
-    everything = {f"all_{name}": value for name, value in _of(given, every[defined]).items()} if whole else {}
-    for start in [0] if whole else range(0, len(every), size):
-        rows = every[start : len(every) if whole else start + size]
+    at_once = whole(asks)
+    of_all = _of(given, every[defined]) if at_once else {}
+    everything = {name: of_all[one] for name, one in at_once.items()}
+    for start in [0] if at_once else range(0, len(every), size):
+        rows = every[start : len(every) if at_once else start + size]
         rows = rows[defined[rows]]
         if len(rows):
             positions = np.searchsorted(every[defined], rows).tolist()

@@ -4,13 +4,13 @@ A call may read what it is given and what its rows' keys hold, and give values. 
 (`atlas.study.errors.Fault`): it writes into what it was given, into the network or into what all code of the process
 shares; it leaves something for later calls; it reads modules, files or the environment that no key holds, or asks the
 clock, the machine or its entropy; it starts programs or threads that outlive it.
-After a fault everything is as it was before, but what functions remember may be spoiled: `anew`.
+After a fault everything is as it was before, but what functions remember may be spoiled: `forget`.
 """
 
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from atlas.cache import keys
 from atlas.inputs.audit import kept, places, process, reads, watched
 from atlas.inputs.audit.reading import NAMED, OF_NETWORKS, OWN, SERVING, Held, Reading
 from atlas.inputs.returned import checked_attributions, checked_scores
+from atlas.inputs.table import brought
 from atlas.model import batch_cache
 from atlas.study.errors import Fault, UserError
 from atlas.study.params import find
@@ -33,11 +34,6 @@ Roots = tuple[tuple[str, str], ...]
 
 MAPPED: Roots = (("atlas.inputs.explain", "mapped"), ("atlas.inputs.summing", "check_sum"))
 SCORED: Roots = (("atlas.inputs.metric_inputs", "tensor"), ("stages.score", "judged"))
-# What a key holds of the code that comes with a metric's inputs, by input.
-BROUGHT: dict[str, Roots] = {
-    "explain": (("atlas.inputs.explain", "Explainer"),),
-    "votes": (("atlas.inputs.metric_inputs", "counted"),),
-}
 NETWORK: Roots = (
     ("atlas.model.loading", "load"),
     ("atlas.model.runtime", "start"),
@@ -53,8 +49,7 @@ def parts(bound: Entry) -> Roots:
     """Name the verb's part of an entry's rows, as (module, name): keys hold its code, and calls may run it."""
     if bound.kind == "methods":
         return MAPPED
-    asks = signature(bound.kind, bound.family, bound.function).inputs
-    return SCORED + tuple(root for name, roots in BROUGHT.items() if name in asks for root in roots)
+    return SCORED + brought(signature(bound.kind, bound.family, bound.function).inputs)
 
 
 def attributions(bound: Entry, given: dict[str, Any]) -> "Tensor":
@@ -174,19 +169,6 @@ class Guard:
             ours = kind == "threading" or kind.startswith(places.PROJECT)
             if ours and not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
                 yield f"leaves a thread running ({thread.name}): what it does later belongs to no call"
-
-
-def anew(attempt: Callable[[], None]) -> None:
-    """Do something, and where a call was at fault do it again, with nothing remembered and all inputs made anew.
-
-    Args:
-        attempt: Notes whose call was at fault and does not call that again; makes all that calls are given.
-    """
-    while True:
-        try:
-            return attempt()
-        except Fault:
-            forget()
 
 
 def forget() -> None:

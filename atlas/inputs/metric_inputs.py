@@ -12,6 +12,7 @@ from atlas.cache.stores import read, values
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.certification import Votes
 from atlas.inputs.row_inputs import Inputs
+from atlas.inputs.table import whole
 from atlas.study.params import path
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import Smoothing
@@ -21,13 +22,10 @@ if TYPE_CHECKING:
 
     from atlas.inputs.explain import Explainer
 
-# What metrics may name of all rows that are judged, not of a batch's alone.
-WHOLE = ("all_images", "all_targets", "all_seeds")
-
 
 def of_whole_set(asks: list[str]) -> bool:
     """Return whether a metric looks at all rows that it judges, so that it is to be given them at once."""
-    return any(name in asks for name in (*WHOLE, "all_maps"))
+    return bool(whole(asks))
 
 
 class MetricInputs:
@@ -95,8 +93,9 @@ class MetricInputs:
         if of_whole_set(asks) or "positions" in asks:
             rows = self._defined(method, count)
             provided |= {"positions": np.searchsorted(rows, positions).tolist()} if "positions" in asks else {}
-            provided |= {"all_maps": self._all_maps(method, rows.tobytes())} if "all_maps" in asks else {}
-            provided |= self._whole(rows.tobytes()) if any(name in asks for name in WHOLE) else {}
+            for name, one in whole(asks).items():
+                known = rows.tobytes()
+                provided[name] = self._all_maps(method, known) if one == "maps" else self._whole(known)[one]
         return provided
 
     def alone(
@@ -147,8 +146,7 @@ class MetricInputs:
         return every[maps.isfinite().flatten(1).all(dim=1).cpu().numpy()]
 
     def _rows(self, rows: bytes) -> dict[str, Any]:
-        whole = row_inputs.tensors(self._seen, np.frombuffer(rows, int), self._engine["device"])
-        return {name: whole[name.removeprefix("all_")] for name in WHOLE}
+        return row_inputs.tensors(self._seen, np.frombuffer(rows, int), self._engine["device"])
 
     def _counted(self, method: str, smoothing: str, rows: bytes) -> Votes:
         found = next(one for listed in self._smoothings.values() for one in listed if one.name == smoothing)

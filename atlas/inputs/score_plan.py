@@ -11,8 +11,8 @@ from atlas.cache.stores import read
 from atlas.cache.tables import Field, Table, digests_of, keys_of
 from atlas.inputs import row_inputs
 from atlas.inputs.certification import UNDEFINED
-from atlas.inputs.metric_inputs import WHOLE
 from atlas.inputs.row_inputs import Inputs
+from atlas.inputs.table import whole
 from atlas.study.errors import UserError
 from atlas.study.params import entries
 from atlas.study.schema.settings import Entry, canonical
@@ -126,7 +126,7 @@ def keyed(
     made_by, digests = (known.reshape(-1, keys.SIZE) for known in (maps.keys, maps.digests))
     cast = [one.digests.reshape(-1, keys.SIZE) for one in votes]
     common = _of_whole(seen, asks, number)
-    common += digests[:number].tobytes() if "all_maps" in asks else b""
+    common += digests[:number].tobytes() if "maps" in whole(asks).values() else b""
     common += made_by[:number].tobytes() if common and "explain" in asks else b""
     found = bytearray()
     unmapped = np.zeros(number, bool) if votes and "maps" not in asks else ~made_by[:number].any(axis=1)
@@ -192,7 +192,7 @@ def table(
 
 def _of_whole(seen: Inputs, asks: list[str], rows: int) -> bytes:
     """Digest what a metric names of all rows that it judges."""
-    named = [name.removeprefix("all_") for name in asks if name in WHOLE]
+    named = [name for name in whole(asks).values() if name != "maps"]
     return keys.digest(*row_inputs.digests(seen, named)[:rows]) if named else b""
 
 

@@ -9,7 +9,6 @@ import sys
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable
-from inspect import signature as python_signature
 from pathlib import Path
 from signal import SIGINT
 from typing import Annotated, Any, Literal
@@ -256,21 +255,28 @@ def path(study: Path, kind: str, *names: str) -> Path:
     return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if folder else ".zarr"))
 
 
-def command(main: Callable) -> None:
-    """Run a verb's main from the command line.
+def command(main: Callable, *names: str) -> None:
+    """Run a stage from the command line.
+
+    Args:
+        main: Of the stage: takes the study's folder and the cell's names.
+        names: What the cell's names are of: dataset, classifier, family.
 
     What goes wrong is one line on stderr: with exit status 2 where the user can mend it, else with 1. The environment
     variable ATLAS_DEBUG adds the traceback.
     """
-    parser = ArgumentParser(prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=main.__doc__)
+    parser = ArgumentParser(
+        prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=sys.modules["__main__"].__doc__
+    )
     parser.add_argument("--study", type=Path, default=Path(), help="the folder of params.yaml (default: here)")
-    for name in list(python_signature(main).parameters)[1:]:
+    for name in names:
         parser.add_argument(name)
     arguments = vars(parser.parse_args())
     try:
         unedited.read_sources()
+        study, *given = arguments.values()
         _check_names(**arguments)
-        main(**arguments)
+        main(study, *given)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + SIGINT)

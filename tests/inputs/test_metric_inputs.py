@@ -6,6 +6,7 @@ import torch
 import zarr
 
 from atlas.inputs import metric_inputs, row_inputs
+from atlas.inputs.cell_runner import Cell
 from atlas.inputs.metric_inputs import MetricInputs
 from atlas.study.errors import UserError
 from atlas.study.params import entries, load
@@ -48,7 +49,7 @@ def prepare(study, family, **methods):
 
 
 def keys(study, family, method):
-    works = score.plan(study, load(study), C, family)
+    works = score.plan(Cell(study, load(study), C, family))
     return {work.metric.name: work.table.keys[work.methods.index(method)] for work in works}
 
 

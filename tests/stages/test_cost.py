@@ -6,6 +6,7 @@ import pytest
 import zarr
 
 from atlas.inputs import calls
+from atlas.inputs.cell_runner import Cell, count_missing
 from atlas.model import loading
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import load
@@ -80,6 +81,11 @@ def run(study, *families) -> None:
         score.main(study, C, family)
 
 
+def judged_on(study) -> dict[str, cost.Judged]:
+    """The rows that the costs of metrics are measured on, by metric."""
+    return cost.plan(Cell(study, load(study), C))[1].judged
+
+
 def known(study, what: str) -> dict[str, dict[str, int]]:
     """The costs of methods or metrics that there are, by name."""
     group = zarr.open_group(study / "data/cost" / f"{C}.zarr" / f"{what}s", mode="r")
@@ -141,7 +147,7 @@ def test_costs_do_not_depend_on_the_batch(measured, tmp_path, monkeypatch):
 
 
 def test_a_tile_that_a_metric_judges_alone_is_what_its_cost_is_measured_on(measured):
-    judged = cost.plan(measured, load(measured), C).judged
+    judged = judged_on(measured)
     assert judged["grid_pointing_game"][:2] == ("integrated_gradients", 2)
     assert judged["deletion"][:2] == ("gradient", 0)
 
@@ -150,17 +156,17 @@ def test_a_score_that_is_undefined_is_not_what_a_cost_is_measured_on(study):
     for family, metric in (("gradient", "deletion"), ("gradient", "sufficiency")):
         scores = zarr.open_group(study / "data/scores" / C / f"{family}.zarr" / metric)["score"]
         scores[0, 0] = float("nan")
-    judged = cost.plan(study, load(study), C).judged
+    judged = judged_on(study)
     assert judged["deletion"][:2] == ("gradient", 1)
     # Which looks at a whole set.
     assert judged["sufficiency"][:2] == ("gradient", 0)
     scores = zarr.open_group(study / "data/scores" / C / "gradient.zarr/deletion")["score"]
     scores[0, :] = float("nan")
-    assert cost.plan(study, load(study), C).judged["deletion"][:2] == ("integrated_gradients", 0)
+    assert judged_on(study)["deletion"][:2] == ("integrated_gradients", 0)
 
 
 def test_what_is_known_is_not_measured_again(study):
-    assert cost.count_missing(study, C) == (16, 0)
+    assert count_missing(cost.STAGE, study, C) == (16, 0)
     shutil.rmtree(study / "data/cost")
     cost.main(study, C)
     assert last_line(study)["rows_computed"] == 0
@@ -173,8 +179,8 @@ def test_another_setting_of_a_method_has_it_and_what_is_measured_on_it_measured_
     params["methods"]["path"]["integrated_gradients"]["steps"] = 4
     write(study, params)
     run(study, "path")
-    assert cost.count_missing(study, C) == (16, 2)
-    cost.compute_to_journal(study, C)
+    assert count_missing(cost.STAGE, study, C) == (16, 2)
+    cost.main(study, C, finish=False)
     assert last_line(study)["computed"] == {"methods": 1, "metrics": 1}
     assert set(last_line(study)["passes"]) == {"integrated_gradients", "grid_pointing_game (integrated_gradients)"}
     cost.main(study, C)
@@ -188,7 +194,7 @@ def test_another_setting_of_a_metric_has_it_alone_measured_again(study):
     params["metrics"]["faithfulness"]["deletion"]["pixels"] = 2048
     write(study, params)
     score.main(study, C, "gradient")
-    cost.compute_to_journal(study, C)
+    cost.main(study, C, finish=False)
     assert last_line(study)["passes"] == {"deletion (gradient)": of(3, explained=0)}
 
 
@@ -213,7 +219,7 @@ def test_what_cannot_serve_has_no_cost(study, monkeypatch):
     assert set(known(study, "method")) == {"gradient", "ablation_cam", "uniform"}
     names = [name for listed in METRICS.values() for name in listed]
     assert list(known(study, "metric")) == [name for name in names if name != "pointing_game"]
-    assert cost.plan(study, load(study), C).judged["grid_pointing_game"].method == "ablation_cam"
+    assert judged_on(study)["grid_pointing_game"].method == "ablation_cam"
 
 
 @pytest.mark.parametrize(

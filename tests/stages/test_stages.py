@@ -10,10 +10,11 @@ from safetensors.torch import save_file
 
 from atlas.cache.rows import Rows
 from atlas.inputs import calls
+from atlas.inputs.cell_runner import Cell
 from atlas.inputs.row_inputs import tile_masks
 from atlas.networks.residual import small_resnet
 from atlas.study.errors import UserError
-from atlas.study.params import entry, load
+from atlas.study.params import load
 from stages import attribute, correlate, predict, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
 from tests.support.study import ROOT, tiny, write
@@ -118,12 +119,12 @@ def test_a_grids_background_is_made_of_the_background_images(study):
 def keyed(study, **entries) -> dict[str, list[bytes]]:
     """The keys of some methods' rows, by method and kind of picture."""
     params = load(study)
-    listed = {
-        name: entry("methods", given.pop("family"), name, given, name)
-        for name, given in ((name, dict(given)) for name, given in entries.items())
-    }
-    works = attribute.plan(study, params, C, listed)
-    return {work.table.group: work.table.keys.reshape(-1, 16).tolist() for work in works}
+    params["methods"] = {}
+    for name, given in entries.items():
+        own = {setting: value for setting, value in given.items() if setting != "family"}
+        params["methods"].setdefault(given["family"], {})[name] = own
+    plans = [plan for family in params["methods"] for plan in attribute.plan(Cell(study, params, C, family))]
+    return {plan.table.group: plan.table.keys.reshape(-1, 16).tolist() for plan in plans}
 
 
 EXPECTED = {"family": "path", "function": "expected_gradients", "samples": 2, "output": "logit", "channels": "sum"}

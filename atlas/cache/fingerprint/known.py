@@ -10,6 +10,7 @@ BUILTINS = (
     "slice sorted str str.maketrans sum tuple zip"
 )
 VALUES = {f"builtins.{name}" for name in BUILTINS.split()} | {
+    "atlas.inputs.cell_runner.Stage",
     "atlas.study.schema.types.Items",
     "atlas.study.schema.types.Range",
     "collections.namedtuple",

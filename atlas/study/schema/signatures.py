@@ -15,7 +15,7 @@ from atlas.study.schema.ranges import bare
 
 HOUSE = Path(__file__).parents[2]
 # What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
-# the positions of the batch's rows among them.
+# the positions of the batch's rows among them. What gives each, and what digests it, is said in atlas/inputs/table.py.
 ROWS = ("images", "targets", "seeds", "classifier")
 OF_MAPS = (
     "maps",
