@@ -1,23 +1,24 @@
-"""The types of settings that several functions share: each with its accepted values and one sentence on it.
+"""The types of settings that several functions share, each with its accepted values and one sentence on its meaning.
 
-A signature names them as it names `int` or `Literal`: `samples: Count`. What is one function's alone is spelled in its
-signature: `Annotated[float, Range(0, 0.8)]`. A number of a plain type may be any: whole ones from 0, others finite.
+A signature uses them like `int` or `Literal`: `samples: Count`. A type that only one function has is written out in its
+signature: `Annotated[float, Range(0, 0.8)]`. A number of a plain type may be any whole number from 0, or any finite
+one.
 
-Ranges are records of this module: pydantic, which checks types, would have to be imported by every method, and its
-version would be part of every key. A key holds the name of a type, and nothing of what it accepts: that says which
-settings there may be, and changes no value.
+Ranges are NamedTuples of this module and not pydantic's: otherwise every method would import pydantic, and its version
+would be part of every key. A key holds the name of a type and not what it accepts: that limits which settings are valid
+and changes no value.
 """
 
 from typing import Annotated, Literal, NamedTuple
 
 GREATEST_WHOLE = 2**31 - 1
-GREATEST_SEED = 2**63 - 1  # what torch's generators take
-GREATEST = 1e9  # single precision holds its square, and its inverse's
-SMALLEST = 1e-12  # above 0, and so is its square in single precision
+GREATEST_SEED = 2**63 - 1  # the largest seed of torch's generators
+GREATEST = 1e9  # its square and the inverse of that fit into single precision
+SMALLEST = 1e-12  # above 0, as is its square in single precision
 
 
 class Range(NamedTuple):
-    """Of a number, or of each number of a list: from least to most, both within unless it is open there."""
+    """The range of a number, or of each number of a list: from least to most, inclusive except at an open end."""
 
     least: int | float
     most: int | float
@@ -26,7 +27,7 @@ class Range(NamedTuple):
 
 
 class Items(NamedTuple):
-    """Of a list: how many items it has, and whether none is less than the one before."""
+    """The number of items of a list, and whether they must not decrease."""
 
     least: int
     most: int = GREATEST_WHOLE
