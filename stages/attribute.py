@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 
 class MapPlan(NamedTuple):
-    """One method's maps of one kind of picture: what is to be, under which keys."""
+    """The planned maps of one method for one kind of picture, with their keys."""
 
     method: Entry
     seen: Inputs
-    shared: bytes  # digest of what all its maps share
+    shared: bytes  # digest of what all these maps share
     table: Table
 
 
 def main(study: Path, classifier: str, family: str) -> None:
-    """Make the missing maps of a cell, then assemble its output."""
+    """Compute the missing maps of a cell, then assemble its output."""
     visit(study, classifier, family, finish=True)
 
 
 def compute_to_journal(study: Path, classifier: str, family: str) -> None:
-    """Make the missing maps of a cell and leave them in its journal: what a warm worker does."""
+    """Compute the missing maps of a cell into its journal, without assembling the output: for a warm worker."""
     visit(study, classifier, family, finish=False)
 
 
 def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
-    """Count the maps that a cell is to hold, and those that are to be made."""
+    """Return the number of maps of a cell, and of those that are missing."""
     params = load(study)
     with of_cell(study, params, "attribute", "maps", classifier, family, wait=False) as rows:
         works = plan(study, params, classifier, entries(params, "methods")[family])
@@ -56,9 +56,9 @@ def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked.
+    """Look up a cell's rows, compute the missing ones, and assemble the output if `finish`.
 
-    A method that fails leaves the rows of all others in the journal; the cell fails at the end, naming it.
+    If a method fails, the rows of all others stay in the journal; the cell fails at the end, naming the method.
     """
     params = load(study)
     listed = entries(params, "methods")[family]
@@ -76,7 +76,7 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
 
 
 def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -> list[MapPlan]:
-    """Return which maps there are to be, by key; the classifier is in the key where the method names it."""
+    """Return the planned maps with their keys; a key includes the classifier if the method declares it."""
     trained = keys.classifier(study, params, classifier)
     works = []
     for seen in row_inputs.gathered(study, classifier, params["seed"]).values():
@@ -106,10 +106,10 @@ def plan(study: Path, params: dict, classifier: str, listed: dict[str, Entry]) -
 
 
 def _key(made: np.ndarray, bound: Entry, seen: Inputs, shared: bytes, named: list[str]) -> None:
-    """Write the keys of a method's maps, which are of the first pictures where its entry says how many.
+    """Write the keys of a method's maps: of the first images only, if its entry has a `count`.
 
     Raises:
-        UserError: there are fewer images than that.
+        UserError: there are fewer images than `count`.
     """
     count = bound.options["count"] or seen.lead[0]
     if seen.group == "images" and count > seen.lead[0]:
@@ -130,7 +130,7 @@ def compute(
     rows: Rows,
     failures: Failures,
 ) -> dict[str, dict[str, int]]:
-    """Make the missing maps batch by batch, methods that share work side by side; give the passes of each method."""
+    """Compute the missing maps batch by batch, methods that share work together; return the passes of each method."""
     from atlas.inputs.explain import attributions_of
 
     engine = params["engine"]
@@ -140,7 +140,7 @@ def compute(
 
     def attempt() -> None:
         loaded = load_classifier(study, params, classifier)
-        held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce differently
+        held: dict[str, Tensor] = {}  # attributions of this batch that several entries reduce differently
         images = None
         for seen in {work.seen.group: work.seen for work in works}.values():
             wanted = {i: missing[i] for i in missing if works[i].seen is seen}
@@ -155,7 +155,7 @@ def compute(
                 try:
                     make(work, positions, {**given, "classifier": loaded}, rows, held if several else {})
                     done.add(part)
-                except Exception as error:  # whatever it is, the maps of other methods must not be lost to it
+                except Exception as error:  # any error: the maps of other methods must not be lost
                     failures.add(work.method.name, error, row_inputs.some(seen, positions))
                     if isinstance(error, Fault):
                         raise
@@ -167,20 +167,20 @@ def compute(
 
 
 def make(work: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
-    """Make one method's maps of a batch and journal them, or journal why it cannot.
+    """Compute one method's maps of a batch and journal them, or journal why it cannot.
 
-    A map that is not finite throughout is undefined: all of it is stored as NaN, under its key.
+    A map with any value that is not finite is undefined: all of it is stored as NaN, under its key.
 
     Args:
-        work: Whose maps.
-        positions: Which rows.
+        work: The plan of the maps.
+        positions: The rows to compute.
         given: Their inputs, by name.
-        rows: Where they are journaled.
-        held: Attributions of this batch, by `attributions_of`; those made here are added.
+        rows: The store with the journal.
+        held: Attributions of this batch, by `attributions_of`; those computed here are added.
 
     Raises:
-        Fault: the method did what it must not.
-        ValueError: it gave no maps of these images, or such as cannot be stored.
+        Fault: the method did something forbidden.
+        ValueError: it returned no maps of these images, or maps that cannot be stored.
     """
     from atlas.inputs.explain import attributions_of, mapped
     from atlas.inputs.summing import check_sum
@@ -200,7 +200,7 @@ def make(work: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows
 
 
 def storable(work: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Return maps as they are stored, undefined ones as NaN, which is told.
+    """Return maps as they are stored, undefined ones as NaN, with a message about these on stderr.
 
     Raises:
         ValueError: the dtype of stored maps cannot hold them; the message names the images.
@@ -222,7 +222,7 @@ def storable(work: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarr
 
 
 def described(bound: Entry) -> dict[str, str]:
-    """Write into the store's attributes what the method is."""
+    """Return the attributes of a map store that describe the method."""
     known = attributes("methods", bound.family, bound.function)
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
     return {**known, "family": bound.family, "settings": canonical({**bound.settings, **shaping})}

@@ -2,8 +2,8 @@
 
 Reads the classifier, its evaluation images and grids; writes `data/votes/<classifier>/<family>/<method>.zarr` with the
 groups `<smoothing>/images` and `<smoothing>/grids` for every entry of the section certify that names the method: how
-many of the first copies, and of the rest, had a pixel among the top K% of their maps (`image level y x`), and how many
-of them all had to part equal scores (`image level`). What follows from the counts is the metrics' to say.
+many of the first n0 copies, and of the other n, had a pixel among the top K% of their maps (`image level y x`), and in
+how many of all copies equal scores straddled the edge of the top (`image level`). Metrics draw conclusions from counts.
 """
 
 from itertools import groupby
@@ -26,34 +26,34 @@ from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 from atlas.study.schema.smoothing import Smoothing, read_smoothings
 
-# Of the maps that are voted on, whatever maps are stored in.
+# The dtype of the maps that vote, whatever the dtype of stored maps.
 DTYPE = "float32"
-# Rows that are voted on at a time fill this share of their batches.
+# As many rows vote at a time as fill this share of their batches.
 FILLED = 0.95
 
 
 class VotePlan(NamedTuple):
-    """The votes on one method's maps of one kind of picture under one smoothing."""
+    """The planned votes on one method's maps of one kind of picture under one smoothing."""
 
     method: Entry
     smoothing: Smoothing
     seen: Inputs
-    shared: bytes  # digest of what all its votes share
+    shared: bytes  # digest of what all these votes share
     table: Table
 
 
 def main(study: Path, classifier: str, family: str) -> None:
-    """Take the missing votes of a cell, then assemble its output; say what an image's votes take."""
+    """Compute the missing votes of a cell, then assemble its output; print the size of an image's votes."""
     visit(study, classifier, family, finish=True)
 
 
 def compute_to_journal(study: Path, classifier: str, family: str) -> None:
-    """Take the missing votes of a cell and leave them in its journal: what a warm worker does."""
+    """Compute the missing votes of a cell into its journal, without assembling the output: for a warm worker."""
     visit(study, classifier, family, finish=False)
 
 
 def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
-    """Count the votes that a cell is to hold, a row a picture, and those that are to be taken."""
+    """Return the number of votes of a cell, one row per picture, and of those that are missing."""
     params = load(study)
     with of_cell(study, params, "certify", "votes", classifier, family, wait=False) as rows:
         return rows.count_missing(
@@ -62,9 +62,9 @@ def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked.
+    """Look up a cell's rows, compute the missing ones, and assemble the output if `finish`.
 
-    A method that fails leaves the votes on all others in the journal; the cell fails at the end, naming it.
+    If a method fails, the votes on all others stay in the journal; the cell fails at the end, naming the method.
     """
     params = load(study)
     with of_cell(study, params, "certify", "votes", classifier, family) as rows:
@@ -85,7 +85,7 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
 
 
 def plan(study: Path, params: dict, classifier: str, family: str) -> list[VotePlan]:
-    """Return which votes there are to be, by key: all that a map depends on, the noise, and the form of its top."""
+    """Return the planned votes with their keys: all that a map depends on, the noise, and the form of the top."""
     listed = entries(params, "methods")
     known = read_smoothings(params, {name for one in listed.values() for name in one})
     trained = keys.classifier(study, params, classifier)
@@ -117,7 +117,7 @@ def compute(
     rows: Rows,
     failures: Failures,
 ) -> dict[str, dict[str, int]]:
-    """Take the missing votes, some rows at a time, methods that share work side by side; give each method's passes."""
+    """Compute the missing votes, some rows at a time, methods that share work together; return each method's passes."""
     from atlas.inputs.voting import copies
 
     engine = params["engine"]
@@ -167,10 +167,10 @@ def vote(
     rows: Rows,
     failures: Failures,
 ) -> None:
-    """Take the votes on some methods' maps of some rows under one smoothing, and journal them.
+    """Compute the votes on some methods' maps of some rows under one smoothing, and journal them.
 
     Raises:
-        Fault: a method did what it must not; then no vote is journaled.
+        Fault: a method did something forbidden; then no vote is journaled.
     """
     from atlas.inputs.explain import Explainer
     from atlas.inputs.voting import votes
@@ -190,22 +190,22 @@ def vote(
 
 
 def named(work: VotePlan) -> str:
-    """Name the votes on a method under a smoothing."""
+    """Return the label of the votes on a method under a smoothing, for messages."""
     return f"{work.method.name} ({work.smoothing.name})"
 
 
 def token(work: VotePlan) -> bytes:
-    """Digest what all votes on a method's maps of one kind of picture depend on: grids may be too large for it."""
+    """Digest what all votes on a method's maps of one kind of picture share; a method may fail on grids only."""
     return keys.digest(work.shared, work.seen.group)
 
 
 def at_a_time(copies: int, batch: int) -> int:
-    """Return how many rows are voted on at a time: the fewest whose copies fill their batches."""
+    """Return how many rows vote at a time: the fewest whose copies fill their batches."""
     return next(rows for rows in range(1, batch + 1) if rows * copies >= FILLED * batch * -(-rows * copies // batch))
 
 
 def tell(tables: list[Table], output: Path) -> None:
-    """Print what the votes take: the counts of a picture before they are packed, and the files."""
+    """Print the size of votes: the counts of a picture before compression, and the files."""
     shapes = {table.fields["rest"].shape for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     rows = sum(int(table.keys.any(axis=-1).sum()) for table in tables)
@@ -233,7 +233,7 @@ def _work(
         keys.entry(bound, params, *parts), smoothing.settings, trained if "classifier" in named else b""
     )
     rows = count * int(np.prod(seen.lead[1:], dtype=int))
-    # The noise is drawn from the image's seed, whatever the method names.
+    # The noise is drawn from the image's seed, whether or not the method declares it.
     of_rows = row_inputs.digests(seen, [*named, *({"seeds"} - set(named))])[:rows]
     inner = rows // count
     asked = [absent is None and (inner == 1 or smoothing.tile in (None, i % inner)) for i in range(rows)]

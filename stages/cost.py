@@ -1,9 +1,9 @@
 """Count the passes that maps and scores take: `python -m stages.cost CLASSIFIER`.
 
-Writes `data/cost/<classifier>.zarr`: what a method's map of one image takes (group `methods`: forward, backward and
-head, over `method`), and what a metric's score of one map takes (group `metrics`: the same and explained, over
-`metric`). They are measured, each alone: of a method the map of the first evaluation image, of a metric the first row
-of the first method that it judges. Maps that a metric has made are the method's cost, so that its own is of no method:
+Writes `data/cost/<classifier>.zarr`: the passes for a method's map of one image (group `methods`: forward, backward and
+head, over `method`), and for a metric's score of one map (group `metrics`: the same and explained, over `metric`). Each
+is measured alone: a method on the map of the first evaluation image, a metric on the first row of the first method that
+it scores. The passes of maps that a metric requests count as the method's, so that its own do not depend on the method:
 
     passes of a metric's score of a method's map = passes of the metric + explained · passes of the method
 """
@@ -43,7 +43,7 @@ FIELDS = {
 
 
 class Judged(NamedTuple):
-    """The row that a metric's cost is measured on: whose map, which one, and the key of its score."""
+    """The row on which a metric's cost is measured: the method, the row, and the key of its score."""
 
     method: str
     row: int
@@ -51,7 +51,7 @@ class Judged(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What costs there are to be, and on what those of metrics are measured; one that judges nothing is not in it."""
+    """The planned costs, and the rows on which metrics are measured; metrics that score nothing are left out."""
 
     methods: Table
     metrics: Table
@@ -59,17 +59,17 @@ class Plan(NamedTuple):
 
 
 def main(study: Path, classifier: str) -> None:
-    """Measure the costs on a classifier that are not known yet, then assemble the output."""
+    """Measure the missing costs on a classifier, then assemble the output."""
     visit(study, classifier, finish=True)
 
 
 def compute_to_journal(study: Path, classifier: str) -> None:
-    """Measure the costs that are not known yet and leave them in the journal: what a warm worker does."""
+    """Measure the missing costs into the journal, without assembling the output: for a warm worker."""
     visit(study, classifier, finish=False)
 
 
 def count_missing(study: Path, classifier: str) -> tuple[int, int]:
-    """Count the costs that a cell is to hold, and those that are to be measured."""
+    """Return the number of costs of a cell, and of those that are missing."""
     params = load(study)
     with of_cell(study, params, "cost", "cost", classifier, wait=False) as rows:
         planned = plan(study, params, classifier)
@@ -77,9 +77,9 @@ def count_missing(study: Path, classifier: str) -> tuple[int, int]:
 
 
 def visit(study: Path, classifier: str, *, finish: bool) -> None:
-    """Look for a cell's rows, measure what is missing, and assemble the output where asked.
+    """Look up a cell's rows, measure the missing ones, and assemble the output if `finish`.
 
-    What raises leaves the costs of all others in the journal; the cell fails at the end, naming it.
+    If something fails, the costs of all others stay in the journal; the cell fails at the end, naming what failed.
     """
     params = load(study)
     with of_cell(study, params, "cost", "cost", classifier) as rows:
@@ -95,7 +95,7 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
 
 
 def plan(study: Path, params: dict, classifier: str) -> Plan:
-    """Return which costs there are to be, by key: that of the map, or the score, which they are measured on."""
+    """Return the planned costs with their keys: those of the map, or the score, on which they are measured."""
     families, of_methods, of_metrics = entries(params, "methods"), {}, {}
     for name, bound in _flat(params, "methods").items():
         store = path(study, "maps", classifier, bound.family, name)
@@ -121,7 +121,7 @@ def compute(
     rows: Rows,
     failures: calls.Failures,
 ) -> dict[str, dict[str, int]]:
-    """Measure the missing costs of methods and of metrics; give them by name.
+    """Measure the missing costs of methods and of metrics; return them by name.
 
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
@@ -148,7 +148,7 @@ def compute(
                 continue
             try:
                 found = measure(position, loaded)
-            except Exception as error:  # whatever it is, the costs of others must not be lost to it
+            except Exception as error:  # any error: the costs of others must not be lost
                 failures.add(named, error)
                 if isinstance(error, Fault):
                     raise
@@ -163,11 +163,11 @@ def compute(
 def scoring(
     study: Path, params: dict, classifier: str, planned: Plan, seen: dict[str, row_inputs.Inputs]
 ) -> Callable[[Entry, "Classifier"], dict[str, int]]:
-    """Return what counts the passes that a metric takes for the row that its cost is measured on.
+    """Return a function that counts the passes of a metric on the row where its cost is measured.
 
     Args:
         study, params, classifier: The cell.
-        planned: On which rows.
+        planned: The plan with these rows.
         seen: Images and grids.
     """
     from atlas.inputs.voting import copies
@@ -186,7 +186,7 @@ def scoring(
             study, classifier, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: smoothings}
         )
         given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": loaded}
-        # What looks at a whole set looks at one that ends with this row.
+        # Metrics that look at a whole set get the one that ends with this row.
         provided = inputs.provide(0, method, row + 1, at, given)
         return of_score(metric, provided, sum(copies(**smoothing.settings) for smoothing in smoothings), calls.call)
 
@@ -194,13 +194,13 @@ def scoring(
 
 
 def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., "Tensor"]) -> dict[str, int]:
-    """Count the passes that a method takes for maps of some images, made alone.
+    """Count the passes of a method for maps of some images, computed alone.
 
     Args:
-        bound: The method.
-        given: Classifier, images and all else that methods name.
-        dtype: Of stored maps.
-        call: Gives the attributions of a method.
+        bound: The method's entry.
+        given: The classifier, images and all other inputs that methods may declare.
+        dtype: The dtype of stored maps.
+        call: Returns the attributions of a method.
     """
     from atlas.inputs.explain import Explainer
 
@@ -210,13 +210,13 @@ def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., 
 
 
 def of_score(metric: Entry, provided: dict[str, Any], voted: int, call: Callable[..., "Tensor"]) -> dict[str, int]:
-    """Count the passes that a metric takes for scores, but for those of the maps that it has made, and these maps.
+    """Count the passes of a metric without those of the maps that it requests, and count these maps.
 
     Args:
-        metric: Which one.
-        provided: What it names.
-        voted: Maps that its votes took.
-        call: Gives what a metric gives.
+        metric: The metric's entry.
+        provided: The inputs that it declares.
+        voted: The number of maps behind its votes.
+        call: Calls a metric with inputs.
     """
     explain = Counted(provided.get("explain"))
     before = dict(provided["classifier"].passes)
@@ -226,7 +226,7 @@ def of_score(metric: Entry, provided: dict[str, Any], voted: int, call: Callable
 
 
 class Counted:
-    """Provide a method unchanged, and count the maps that it makes and the passes that they take."""
+    """Pass a method through unchanged, and count the maps that it makes and their passes."""
 
     def __init__(self, explain: Callable[..., "Tensor"] | None):
         self._explain = explain
@@ -245,14 +245,14 @@ class Counted:
 
 
 def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
-    """Return the passes that a classifier has made since it had made so many."""
+    """Return the passes that a classifier has made since an earlier count."""
     return {kind: count - before[kind] for kind, count in classifier.passes.items()}
 
 
 def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry) -> Judged | None:
-    """Find the first defined score of a metric: one that is undefined may take fewer passes.
+    """Find the first defined score of a metric: an undefined one may take fewer passes.
 
-    Where none is defined, and where the metric looks at a whole set, which grows from row to row, the first score.
+    If none is defined, or if the metric looks at a whole set, which grows from row to row, it is the first score.
     """
     whole = of_whole_set(signature("metrics", metric.family, metric.function).inputs)
     first = None

@@ -1,7 +1,7 @@
 """Predict the held-out images: `python -m stages.predict CLASSIFIER` writes `data/predictions/<classifier>.zarr`.
 
-Per image of the dataset's test split: the probability of the label, and the five most probable classes. Where an image
-may have several labels each has a probability of its own, and the attribute `several` is true.
+For each image of the dataset's test split: the probability of its label, and the five most probable classes. If an
+image may have several labels, each has its own probability, and the attribute `several` is true.
 """
 
 from pathlib import Path
@@ -27,17 +27,17 @@ TOP = 5
 
 
 def main(study: Path, classifier: str) -> None:
-    """Make the missing predictions, then assemble the output."""
+    """Compute the missing predictions, then assemble the output."""
     visit(study, classifier, finish=True)
 
 
 def compute_to_journal(study: Path, classifier: str) -> None:
-    """Make the missing predictions and leave them in the journal: what a warm worker does."""
+    """Compute the missing predictions into the journal, without assembling the output: for a warm worker."""
     visit(study, classifier, finish=False)
 
 
 def visit(study: Path, classifier: str, *, finish: bool) -> None:
-    """Look for the rows, make what is missing, and assemble the output where asked."""
+    """Look up the rows, compute the missing ones, and assemble the output if `finish`."""
     params = load(study)
     images = split(study, params["classifiers"][classifier]["dataset"], "test")
     with of_cell(study, params, "predict", "predictions", classifier) as rows:
@@ -50,7 +50,7 @@ def visit(study: Path, classifier: str, *, finish: bool) -> None:
 
 
 def count_missing(study: Path, classifier: str) -> tuple[int, int]:
-    """Count the predictions that a cell is to hold, and those that are to be made."""
+    """Return the number of predictions of a cell, and of those that are missing."""
     params = load(study)
     images = split(study, params["classifiers"][classifier]["dataset"], "test")
     with of_cell(study, params, "predict", "predictions", classifier, wait=False) as rows:
@@ -58,7 +58,7 @@ def count_missing(study: Path, classifier: str) -> tuple[int, int]:
 
 
 def plan(study: Path, params: dict, classifier: str, images: Split) -> Table:
-    """Return which predictions there are to be, by key; the images are read a few at a time."""
+    """Return the planned predictions with their keys; the images are read a few at a time."""
     reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
     shared = keys.digest(reached, canonical(params["engine"]), keys.classifier(study, params, classifier))
     made = b"".join(
@@ -88,7 +88,7 @@ def compute(
     missing: np.ndarray,
     rows: Rows,
 ) -> dict[str, dict[str, int]]:
-    """Make the missing predictions batch by batch."""
+    """Compute the missing predictions batch by batch."""
     engine = params["engine"]
     loaded = load_classifier(study, params, classifier)
     size = images.at_a_time(engine["batch"])
@@ -99,14 +99,14 @@ def compute(
 
 
 def probabilities(classifier: "Classifier", pixels: np.ndarray) -> np.ndarray:
-    """Return the probability of every class for images of 8 bits."""
+    """Return the probability of every class for 8-bit images."""
     import torch
 
     return classifier.probabilities(torch.from_numpy(pixels).to(classifier.device).float().div(255)).cpu().numpy()
 
 
 def predictions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Keep of the probabilities what the selection of images needs."""
+    """Return the part of the probabilities that the selection of images needs."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
     rows = np.arange(len(labels))
     top = np.full((len(labels), TOP), np.nan, "float32")

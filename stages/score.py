@@ -1,8 +1,8 @@
 """Score the maps of one method family for one classifier: `python -m stages.score CLASSIFIER FAMILY`.
 
-Reads that family's maps, and the inputs that each metric names; writes `data/scores/<classifier>/<family>.zarr` with
+Reads that family's maps, and the inputs that each metric declares; writes `data/scores/<classifier>/<family>.zarr` with
 a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
-Where there is none of the inputs that a metric names its group is empty, and the attribute `absent` says why.
+If a declared input does not exist for the classifier, the group is empty, and its attribute `absent` says why.
 """
 
 import math
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 class ScorePlan(NamedTuple):
-    """One metric over all methods of the family."""
+    """The planned scores of one metric for all methods of the family."""
 
     metric: Entry
-    asks: list[str]  # the inputs it names
-    smoothings: list[Smoothing]  # whose votes it judges
+    asks: list[str]  # the inputs that it declares
+    smoothings: list[Smoothing]  # those whose votes it scores
     seen: row_inputs.Inputs
     methods: list[str]
-    undefined: dict[str, np.ndarray]  # by method: rows whose map, or whose votes, are
+    undefined: dict[str, np.ndarray]  # by method: rows with an undefined map or votes
     table: Table
 
 
@@ -50,18 +50,18 @@ def main(study: Path, classifier: str, family: str) -> None:
 
 
 def compute_to_journal(study: Path, classifier: str, family: str) -> None:
-    """Compute the missing scores of a cell and leave them in its journal: what a warm worker does."""
+    """Compute the missing scores of a cell into its journal, without assembling the output: for a warm worker."""
     visit(study, classifier, family, finish=False)
 
 
 def draft(study: Path, classifier: str, family: str, output: Path, reason: str, unvoted: str | None) -> None:
-    """Write what scores there are of a cell that failed elsewhere; a method that lacks some by a metric has none by it.
+    """Write the existing scores of a cell that failed elsewhere; a method that lacks some by a metric gets none by it.
 
     Args:
         study, classifier, family: The cell.
         output: Where to write.
-        reason: Why scores are missing, told of every method that lacks some.
-        unvoted: Why there are no votes, if so.
+        reason: Why scores are missing, recorded for every method that lacks some.
+        unvoted: Why there are no votes; None if there are.
     """
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
@@ -77,16 +77,16 @@ def draft(study: Path, classifier: str, family: str, output: Path, reason: str, 
 
 
 def count_missing(study: Path, classifier: str, family: str) -> tuple[int, int]:
-    """Count the scores that a cell is to hold, and those that are to be computed."""
+    """Return the number of scores of a cell, and of those that are missing."""
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family, wait=False) as rows:
         return rows.count_missing([without_unsupported(rows, work) for work in plan(study, params, classifier, family)])
 
 
 def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
-    """Look for a cell's rows, make what is missing, and assemble the output where asked.
+    """Look up a cell's rows, compute the missing ones, and assemble the output if `finish`.
 
-    A metric that fails leaves the rows of all others in the journal; the cell fails at the end, naming it.
+    If a metric fails, the rows of all others stay in the journal; the cell fails at the end, naming the metric.
     """
     params = load(study)
     with of_cell(study, params, "score", "scores", classifier, family) as rows:
@@ -103,11 +103,11 @@ def visit(study: Path, classifier: str, family: str, *, finish: bool) -> None:
 
 
 def plan(study: Path, params: dict, classifier: str, family: str, unvoted: str | None = None) -> list[ScorePlan]:
-    """Return which scores there are to be, by key: the digest of the map's bytes, and the inputs the metric names.
+    """Return the planned scores with their keys: the digest of the map's bytes, and the metric's declared inputs.
 
     Args:
         study, params, classifier, family: The cell.
-        unvoted: Why no method has votes, where they could not be cast.
+        unvoted: Why no method has votes, if they could not be computed.
     """
     trained = keys.classifier(study, params, classifier)
     seen = row_inputs.gathered(study, classifier, params["seed"])
@@ -160,7 +160,7 @@ def compute(
     rows: Rows,
     failures: calls.Failures,
 ) -> dict[str, dict[str, int]]:
-    """Compute the missing scores batch by batch; give the passes of each metric."""
+    """Compute the missing scores batch by batch; return the passes of each metric."""
     engine = params["engine"]
     passes: dict[str, Counter[str]] = {work.metric.name: Counter() for work in works}
     asks = {i: work.asks for i, work in enumerate(works)}
@@ -186,7 +186,7 @@ def compute(
                 try:
                     score(work, i, method, positions, {**given, "classifier": loaded}, inputs, rows)
                     done.add(part)
-                except Exception as error:  # whatever it is, the rows of other metrics must not be lost to it
+                except Exception as error:  # any error: the rows of other metrics must not be lost
                     failures.add(named(work, method), error, row_inputs.some(seen, positions))
                     if isinstance(error, Fault):
                         fail(works, error, failures)
@@ -201,10 +201,9 @@ def compute(
 def defined(
     works: list[ScorePlan], missing: dict[int, np.ndarray], methods: list[str], rows: Rows
 ) -> dict[tuple[int, str], np.ndarray]:
-    """Return which rows of each method a metric is to be called for; those of undefined maps and votes are
-    journaled."""
+    """Return the rows of each method for which to call a metric; for undefined maps or votes, NaN is journaled."""
     wanted = {}
-    for method in methods:  # metric by metric of each: what is ranked once serves all
+    for method in methods:  # method by method, so that metrics share cached work such as ranking
         for i, positions in missing.items():
             if method in works[i].methods:
                 first = works[i].methods.index(method) * (size := per_method(works[i]))
@@ -229,11 +228,11 @@ def score(
     """Score one method's maps of a batch by one metric and journal the scores, or journal why it cannot.
 
     Args:
-        work, metric: The metric, and its number.
-        method, positions: Whose maps, and which of them.
+        work, metric: The metric's plan, and its index.
+        method, positions: The method, and the rows of its maps.
         given: Their inputs, by name.
-        inputs: Adds what the metric names of the method.
-        rows: Where scores are journaled.
+        inputs: Adds the inputs that the metric declares of the method.
+        rows: The store with the journal.
     """
     shape, size = work.table.fields["score"].shape, per_method(work)
     try:
@@ -257,7 +256,7 @@ def score(
 def one_by_one(
     work: ScorePlan, metric: int, method: str, row: int, classifier: "Classifier", inputs: MetricInputs
 ) -> np.ndarray:
-    """Score one row by itself; it has no score if the method, asked by the metric, gives a map that is not finite."""
+    """Score one row by itself; undefined if the method, asked by the metric, makes a map that is not finite."""
     shape = work.table.fields["score"].shape
     given = {**row_inputs.of_row(work.seen, row, str(classifier.device)), "classifier": classifier}
     provided, explain = inputs.alone(metric, method, per_method(work), row, given)
@@ -274,34 +273,34 @@ def one_by_one(
 
 
 def named(work: ScorePlan, method: str) -> str:
-    """Name a metric's scores of a method."""
+    """Return the label of a metric's scores of a method, for messages."""
     return f"{work.metric.name} ({method})"
 
 
 def fail(works: list[ScorePlan], fault: Fault, failures: calls.Failures) -> None:
-    """Call no metric any more that would call the method whose call was at fault."""
+    """After a fault in a method, fail the metrics that would call the same method."""
     for work in works:
         if fault.kind == "methods" and "explain" in work.asks and fault.name in work.methods:
             failures.add(named(work, fault.name), fault)
 
 
 def without_unsupported(rows: Rows, work: ScorePlan) -> Table:
-    """Empty the rows of methods that a metric cannot judge on the classifier, and say why of each."""
+    """Empty the rows of methods that a metric cannot score on the classifier, and record the reasons."""
     return rows.without_unsupported_by(work.table, {name: token(work, name) for name in work.methods})
 
 
 def token(work: ScorePlan, method: str) -> bytes:
-    """Digest what a metric's scores of a method depend on."""
+    """Digest everything that a metric's scores of a method depend on."""
     return keys.digest(work.table.keys[work.methods.index(method)].tobytes())
 
 
 def judged(scores: "Tensor") -> np.ndarray:
-    """Take what a metric gave: the verb's part of a score."""
+    """Convert a metric's return value to stored scores: the stage's own part of a score."""
     return scores.cpu().numpy()
 
 
 def per_method(work: ScorePlan) -> int:
-    """Return how many scores a method has by this metric."""
+    """Return the number of scores per method."""
     return int(np.prod(work.table.keys.shape[1:-1], dtype=int))
 
 
