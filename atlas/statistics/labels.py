@@ -1,4 +1,4 @@
-"""What the variables of the results mean: the attributes that every table carries."""
+"""The meaning of the variables of the results: the attributes that every table carries."""
 
 import json
 import re
@@ -20,7 +20,7 @@ KENDALL = "kendall1945treatment"
 KRIPPENDORFF = "krippendorff2011computing"
 ASKED = "1 where the score of one {} was asked for of a method that can serve the classifier, else 0"
 
-# long_name, units, reference by variable; {} stands for what a table is about.
+# long_name, units, reference by variable; {} stands for the subject of a table.
 LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
     "scores": {
         "score": ("score of one image", MEASURE, "by metric (metric_reference)"),
@@ -237,7 +237,7 @@ COORDINATES = {
     "comparison": "classifiers that are compared, from the first to the second",
     "controls": "two controls: the one that belongs last, the one that belongs before it",
 }
-# Which way is better, by the ends of names; spread is in the units of a metric, and no better where these are better.
+# Directions, by the ends of names; spread is in a metric's units, but has no direction.
 WAYS = {
     r"rank(_low|_high|_otherwise)?$|^(width|width_now|enough|holds)$": "lower",
     r"accuracy$|^superiority$": "higher",
@@ -246,7 +246,7 @@ WAYS = {
 
 
 def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
-    """Write on a table, on each of its variables and on its coordinates what it is.
+    """Add attributes that describe a table, each of its variables and its coordinates.
 
     Args:
         table: The dataset to label.
@@ -268,7 +268,7 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
 
 def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
-    """Return the family of every method, and whether it is a control."""
+    """Add the family of every method, and whether it is a control."""
     found = [families[method] for method in table["method"].values.tolist()]
     return table.assign_coords(
         method_family=("method", found), control=("method", [family == "control" for family in found])
@@ -276,7 +276,7 @@ def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
 
 
 def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Dataset:
-    """Describe every metric: direction, family, units, name, reference, role and settings."""
+    """Add a description of every metric: direction, family, units, name, reference, role and settings."""
     metrics = [attrs[metric] for metric in table["metric"].values.tolist()]
     columns = {
         "better": [one["better"] for one in metrics],
@@ -292,8 +292,7 @@ def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Data
 
 
 def name_keys(summary: xr.Dataset, judged: list[Judged]) -> xr.Dataset:
-    """Return by which keys the scores of a metric on a classifier were read: their digest, empty where there are
-    none."""
+    """Add, by classifier and metric, the digest of the keys of the scores that were read; empty if there are none."""
     known = {(one.classifier, one.metric): one.attrs["keys"] for one in judged}
     names = [summary[dim].values.tolist() for dim in ("classifier", "metric")]
     found = [[known.get((classifier, metric), "") for metric in names[1]] for classifier in names[0]]
