@@ -37,15 +37,15 @@ def small_resnet(*, classes: int, widths: Annotated[list[Count], Items(1)], bloc
     not in place, so that it can be hooked.
 
     Args:
-        classes: Logits.
-        widths: Channels of each stage; the first are the stem's too.
-        blocks: Residual blocks a stage.
+        classes: Number of logits.
+        widths: Channels of each stage; the first is also the stem's.
+        blocks: Residual blocks per stage.
 
     Returns:
         `features`, which end with the last block's ReLU, and `head`: global average pooling and one linear layer.
 
-    Differs from He et al. 2016: one strided 3 x 3 convolution for a stem, without pooling; two or three stages'
-    depth.
+    Differs from He et al. 2016: the stem is one strided 3 x 3 convolution without pooling; there are only two or three
+    stages.
     """
     layers = [nn.Conv2d(3, widths[0], 3, 2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
     entering = widths[0]
