@@ -42,7 +42,6 @@ def mann_whitney(
             of these sizes, if that takes no more than about 10⁸ steps (two groups of 58); otherwise by the normal
             approximation with tie and continuity corrections. wilcox_test, R's rule: exactly if no values are tied and
             both groups have fewer than 50, otherwise by that approximation.
-            both groups have fewer than 50, else by that approximation.
 
     Returns:
         The p-value. NaN if a group is empty; 1 if all values are equal.
