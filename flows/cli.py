@@ -223,7 +223,7 @@ def _draft(study: Path, missing: dict[str, str]) -> None:
     from flows.draft import draft
 
     try:
-        console.print(f"A draft from what there is: {draft(study, missing)}")
+        console.print(f"A draft from the existing results: {draft(study, missing)}")
     except Exception as error:  # any error: the failed cells must still be reported
         said = str(error) if isinstance(error, UserError) else one_line(error)
         typer.echo(f"no draft could be made: {said}", err=True)

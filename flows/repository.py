@@ -96,12 +96,12 @@ def check(study: Path) -> None:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: is no text that can be read ({one_line(error)}){hint}") from None
+            raise UserError(f"{file}: is not readable as text ({one_line(error)}){hint}") from None
         if found := CONFLICT.search(text):
             line = text.count("\n", 0, found.start()) + 1
             raise UserError(f"{file}: line {line} marks a merge conflict ({found[1]}); resolve it{hint}")
         if not text.strip() or "\0" in text:
-            raise UserError(f"{file}: {'holds bytes that are no text' if text.strip() else 'is empty'}{hint}")
+            raise UserError(f"{file}: {'holds bytes that are not text' if text.strip() else 'is empty'}{hint}")
 
 
 @contextmanager

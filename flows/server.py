@@ -31,7 +31,7 @@ def scheduled(cron: str) -> None:
         CronSchedule(cron=cron)
     except ValueError:
         raise UserError(
-            f"--cron: {cron!r} says no times; expected five fields, minute, hour, day, month and weekday: "
+            f"--cron: {cron!r} is no cron expression; expected five fields, minute, hour, day, month and weekday: "
             "'0 3 * * *' is nightly at three"
         ) from None
 
@@ -83,7 +83,7 @@ def answering() -> str | None:
 def _await(process: subprocess.Popen, address: str) -> None:
     for _ in range(int(PATIENCE / PAUSE)):
         if process.poll() is not None:
-            raise Failure(f"Prefect's server ended with status {process.returncode}; what it said stands above")
+            raise Failure(f"Prefect's server ended with status {process.returncode}; its output is above")
         try:
             with urlopen(f"{address}/health", timeout=PAUSE):
                 return

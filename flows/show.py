@@ -40,7 +40,7 @@ def show(
         UserError: a name or a store does not exist, or a metric is given without `marked`.
     """
     if metric is not None and not marked:
-        raise UserError(f"metric '{metric}' says what is certified; expected --certified with it")
+        raise UserError(f"metric '{metric}' is for certified pixels only; expected --certified with it")
     given = load(study)
     classifier = classifier or next(iter(given["classifiers"]))
     known = [name for listed in entries(given, "methods").values() for name in listed]

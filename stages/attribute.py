@@ -216,7 +216,7 @@ def storable(work: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarr
         raise ValueError(f"its maps cannot be stored as {dtype}: too large, or too small, for the images {shown}")
     if undefined.any():
         shown = row_inputs.some(work.seen, positions[undefined])
-        told = "is not finite, and stored as NaN: undefined. What is judged by it is undefined too"
+        told = "is not finite, and stored as NaN (undefined); so are its scores"
         print(f"method {work.method.name}: the map of {shown} {told}", file=sys.stderr)
     return stored
 

@@ -16,7 +16,7 @@ from atlas.cache import remote
 from atlas.study.errors import UserError
 
 OBJECT = re.compile(r"[0-9a-f]{32}")
-AGAIN = "nothing of it is laid out: delete the listing, and bring it again from where it was made"
+AGAIN = "nothing of it was laid out: delete the listing, and fetch it again from where it was made"
 
 
 def recorded(

@@ -83,7 +83,7 @@ def classifier_of(
     network = deepcopy(module)
     form = compared(name, network, images[:LOOKED_AT], **about)
     if form["runs"] == "plain":
-        told = f"{name}: the form of it that runs faster gives other numbers, so it runs as it was built"
+        told = f"{name}: its fast form computes other numbers, so it runs as it was built"
         warnings.warn(told, stacklevel=4)
     return Classifier(name, network, **about, plain=form["runs"] == "plain")
 

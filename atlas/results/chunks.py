@@ -54,7 +54,7 @@ def _names(about: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
 
 def _checked(data: bytes) -> bytes:
     if google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        raise ValueError("a chunk does not have the bytes that its checksum tells of")
+        raise ValueError("a chunk does not match its checksum")
     return data[:-4]
 
 

@@ -103,7 +103,7 @@ def load(study: Path) -> dict:
     mapping(params, "the sections")
     for section in DUE:
         if section not in params:
-            empty = f"; write `{section}: null` where it is to say nothing" if section in EMPTY else ""
+            empty = f"; write `{section}: null` to leave it empty" if section in EMPTY else ""
             raise UserError(f"{path}: the section '{section}' is missing{empty}")
     if unknown := [str(section) for section in params if section not in DUE]:
         raise UserError(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
@@ -280,7 +280,7 @@ def command(main: Callable) -> None:
         told = " ".join(str(error).split())
         if not isinstance(error, UserError):
             place = traceback.extract_tb(error.__traceback__)[-1]
-            told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 tells more"
+            told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 shows more"
         print(f"error: {told}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
 

@@ -28,7 +28,7 @@ def parsed(content: bytes) -> object:
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {_one_line(error)}") from None
     except RecursionError:
-        raise ValueError("not YAML that can be read: an anchor holds itself, or too much is nested") from None
+        raise ValueError("unreadable YAML: an anchor contains itself, or nesting is too deep") from None
     finally:
         loader.dispose()
 

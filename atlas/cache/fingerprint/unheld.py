@@ -26,11 +26,11 @@ NAMES = {
         "resource. shutil.disk_usage shutil.which socket.getfqdn socket.gethostname sys.argv sys.executable sys.flags "
         "uuid.getnode"
     ),
-    "starts a process ({}): what it gives no key can hold": (
+    "starts a process ({}): no key can hold what it returns": (
         "concurrent.futures.ProcessPoolExecutor concurrent.futures.process. joblib. multiprocessing. "
         "torch.multiprocessing."
     ),
-    "reads files by {}, of which Python does not tell: read the bytes (Path.read_bytes), declare the file (FILES), "
+    "reads files by {}, which Python does not report: read the bytes (Path.read_bytes), declare the file (FILES), "
     "and decode them": (
         "cv2.FileStorage cv2.VideoCapture cv2.imread cv2.imreadanimation cv2.imreadmulti h5py. netCDF4. "
         "pandas.read_feather pandas.read_hdf pandas.read_orc pandas.read_parquet pyarrow.OSFile pyarrow.csv. "
@@ -38,7 +38,7 @@ NAMES = {
         "pyarrow.parquet. safetensors.numpy.load_file safetensors.safe_open safetensors.torch.load_file "
         "safetensors.torch.load_model torch.from_file torch.jit.load torchvision.io."
     ),
-    "takes {} of a text, which is another in every process: use zlib.crc32": "builtins.hash",
+    "uses {} of a text, which differs between processes: use zlib.crc32": "builtins.hash",
 }
 # Functions that seed themselves from entropy unless they are given a seed.
 SEEDED = {

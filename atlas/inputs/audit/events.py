@@ -36,7 +36,7 @@ def _import(reading: Reading, given: tuple) -> str | None:
 
 def _imports(reading: Reading, name: str) -> str:
     if user := _users_file(reading):
-        return f"imports {name}, which its key does not hold: {user} may import packages and what lies beside it"
+        return f"imports {name}, which its key does not hold: {user} may import packages and files beside it"
     return f"imports {name}, which its key does not hold: import it by name at the top level of the module that uses it"
 
 
@@ -143,7 +143,7 @@ def _writes(reading: Reading, path: Any) -> str | None:
     reading.written.add(full)
     if "__pycache__" in full or full.startswith("/dev/") or is_scratch(full):
         return None
-    return f"writes {relative(full)}: a function gives values and leaves files alone"
+    return f"writes {relative(full)}: a function must return values and leave files alone"
 
 
 def _lists(reading: Reading, given: tuple) -> str | None:
@@ -152,7 +152,7 @@ def _lists(reading: Reading, given: tuple) -> str | None:
     if not is_own(full) or is_scratch(full) or _shown("importlib._bootstrap_external") or _looks_for_code():
         return None
     if user := _users_file(reading):
-        return f"lists the folder {relative(full)}, whose content no key holds: name in {user} what it is to take"
+        return f"lists the folder {relative(full)}, whose content no key holds: name the files in {user}"
     return f"lists the folder {relative(full)}, whose content no key holds: name the files, and declare them: FILES"
 
 
@@ -183,11 +183,11 @@ def _unpickled(reading: Reading, given: tuple) -> str | None:
 def _program(reading: Reading, given: tuple) -> str:
     name = given[0] if given and isinstance(given[0], str | bytes | list) else ""
     shown = f" ({os.fsdecode(name) if isinstance(name, str | bytes) else name})" if name else ""
-    return f"starts a process{shown}: what it gives no key can hold"
+    return f"starts a process{shown}: no key can hold what it returns"
 
 
 def _network(reading: Reading, given: tuple) -> str:
-    return "uses the network: what comes from there no key can hold"
+    return "uses the network: no key can hold what it receives"
 
 
 def asked(reading: Reading, path: Any) -> str | None:

@@ -28,9 +28,9 @@ COLUMNS = {
 }
 # Notes on columns.
 SAID = {
-    "certified_localization": "Localization: over the images alone of which a pixel is certified important, so that a "
-    "method that certifies little is judged by its surest images.",
-    "certified_consistency": "As in the clean map: over the images alone of which a pixel is certified; at a small K "
+    "certified_localization": "Localization: over only those images with a pixel certified important, so that a "
+    "method that certifies little is scored on its surest images.",
+    "certified_consistency": "As in the clean map: over only those images with a certified pixel; at a small K "
     "most of these are unimportant, so that it is high (1 − 2 K / 100 or more where all are certified) whatever the "
     "important ones do.",
     "parted_ties": grid_localization.TIED,

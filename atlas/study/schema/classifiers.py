@@ -40,7 +40,7 @@ def completed(params: dict, name: str) -> dict[str, Any]:
         found["grids"] = settings(f"{where}.grids", found["grids"], "stages/tile", "members")
     if found["preprocess"] is not None:
         if found["weights"] is None:
-            told = "what is trained here is normalized by what is measured on its training images; leave it out"
+            told = "a classifier trained here is normalized by statistics of its training images; leave it out"
             raise UserError(f"params.yaml: {where}.preprocess = {found['preprocess']}: {told}")
         found["preprocess"] = settings(
             f"{where}.preprocess", found["preprocess"], "atlas/classifiers/adopting", "normalization"

@@ -33,11 +33,11 @@ def check_labels(spec: dict[str, Any], where: str) -> None:
     output = spec["network"].get("output")
     if not several_labels(output):
         return
-    told = f"its network's output = {output!r} gives several labels an image"
+    told = f"its network's output = {output!r} gives several labels per image"
     if spec["train"] is not None:
         raise UserError(f"params.yaml: {where}.train: {told}, which are not trained here; expected weights")
     if spec["grids"] is not None:
-        due = "expected null: a tile may show what another one's target is"
+        due = "expected null: a tile may also show another tile's target"
         raise UserError(f"params.yaml: {where}.grids: {told}; {due}")
     if spec["images"]["target"] != "label":
         due = "expected 'label': a row is of one label"

@@ -36,9 +36,9 @@ class Items(NamedTuple):
 
 # Numbers
 Count = Annotated[int, Range(1, GREATEST_WHOLE), "How many."]
-Several = Annotated[int, Range(2, GREATEST_WHOLE), "How many, of which one is too few."]
+Several = Annotated[int, Range(2, GREATEST_WHOLE), "How many, at least two."]
 Seed = Annotated[int, Range(0, GREATEST_SEED), "Where random draws begin."]
-Positive = Annotated[float, Range(SMALLEST, GREATEST), "A size or a strength that is never none."]
+Positive = Annotated[float, Range(SMALLEST, GREATEST), "A size or a strength, above 0."]
 NotNegative = Annotated[float, Range(0, GREATEST), "A size or a strength; 0 is none."]
 Share = Annotated[float, Range(0, 1), "A share: 0 is none, 1 is all."]
 SomeShare = Annotated[float, Range(0, 1, open_below=True), "A share that is not 0; 1 is all."]
@@ -64,20 +64,19 @@ Baseline = Annotated[
     "Black, the classifier's mean color (0 for the normalized image), or the blurred image.",
 ]
 Rule = Annotated[
-    Literal["gauss_legendre", "midpoint", "endpoints"], "Where the points on the line lie and what they weigh."
+    Literal["gauss_legendre", "midpoint", "endpoints"], "The positions and weights of the points on the line."
 ]
 Extent = Annotated[
     Literal["image", "batch"],
-    "Of the range of intensities: the image's own, or that of a `batch` of normalized photographs, black and white "
-    "in it.",
+    "The range of intensities: the image's own, or that of a `batch` of normalized photographs with black and white.",
 ]
 Spread = Annotated[float, Range(0, GREATEST), "Standard deviation of the noise, as a share of a range of intensities."]
 Percentile = Annotated[
-    int, Range(0, 100), "Percentage of pixels that Guided AbsoluteGrad's guide W holds down; at 0 there is no guide."
+    int, Range(0, 100), "Percentage of pixels that Guided AbsoluteGrad's guide W suppresses; 0 for no guide."
 ]
 Floor = Annotated[
     Literal["raw", "minmax", "zero"],
-    "The guide of pixels that are held down: the variance (raw), scaled to [0, 1] in its channel (minmax), or 0.",
+    "The guide at suppressed pixels: the variance (raw), scaled to [0, 1] in its channel (minmax), or 0.",
 ]
 Order = Annotated[
     Literal["normalize_first", "enlarge_first"],
@@ -96,7 +95,7 @@ Similarity = Annotated[
 # Of votes and of what they certify
 Top = Annotated[
     Literal["strict", "strict_rectified", "authors"],
-    "How the top of a map is told: by signed scores, by those above 0, or as in the code of Anani et al. 2025.",
+    "How the top of a map is found: by signed scores, by those above 0, or as in the code of Anani et al. 2025.",
 ]
 Taus = Annotated[
     list[Annotated[float, Range(0.5, 1, open_above=True)]],
@@ -106,17 +105,17 @@ Taus = Annotated[
 Alpha = Annotated[
     float,
     Range(0, 1, open_below=True, open_above=True),
-    "Bound of the probability that any label of a map is wrong inside the radius.",
+    "Bound on the probability that any label of a map is wrong inside the radius.",
 ]
 Correction = Annotated[
     Literal["bonferroni", "holm", "none"],
-    "Over the pixels of a map: Bonferroni's or Holm's correction; without one alpha bounds each pixel's error.",
+    "The correction over a map's pixels: Bonferroni's or Holm's; without one, alpha bounds each pixel's error.",
 ]
 
 # Of attacks, datasets and rankings
 Norm = Annotated[Literal["l2", "linf"], "The norm of an attack's ball, over all values of an image."]
-Split = Annotated[Literal["train", "test"], "What classifiers are trained on, or what is held out."]
+Split = Annotated[Literal["train", "test"], "The training split, or the held-out one."]
 Weights = Annotated[
     Literal["families", "metrics"],
-    "What counts the same in a mean rank: families of metrics, or each metric, whatever its family.",
+    "What has equal weight in a mean rank: families of metrics, or each metric, whatever its family.",
 ]
