@@ -42,7 +42,7 @@ def compare_pairs(scores: Float[np.ndarray, "unit part method"], *, binary: bool
     """Compare the mean scores of every two methods, over the images (or tiles) where both are defined.
 
     Differences are taken score by score, so that an image's difficulty cancels. A grid with its tiles is one unit.
-    Unadjusted p-values are at most 1 − level exactly where intervals exclude 0, as both are computed by `means`.
+    Unadjusted p-values are at most 1 − level where intervals exclude 0, as both are computed by `means`.
 
     Args:
         scores: NaN where undefined; an image has one part, a grid one per tile.

@@ -110,7 +110,7 @@ def mean_interval(found: Moments, *, level: float) -> tuple[PerCell, PerCell]:
 
 
 def mean_test(found: Moments) -> PerCell:
-    """Test whether a mean, for instance of differences, is 0: p ≤ 1 − level exactly if the interval excludes 0.
+    """Test whether a mean, for instance of differences, is 0: p ≤ 1 − level if the interval excludes 0.
 
         p = 2 · P(T ≥ min(|t|, |z(t)|)) with t and z as in `mean_interval` at μ = 0, and at least 2^(1 − n)
 
