@@ -53,7 +53,7 @@ def compared(
 
     Raises:
         UserError: the network does not take the images or does not return logits, an image's logits depend on others,
-        or the logits of `other` differ.
+            or the logits of `other` differ.
     """
     images = images.to(engine["device"])
     about = {"mean": mean, "std": std, "engine": {**engine, "precision": "float32"}}
