@@ -29,7 +29,7 @@ def imagenet_s(
     ImageNetS50/
         validation/n01443537/ILSVRC2012_val_00000236.JPEG ...
         validation-segmentation/n01443537/ILSVRC2012_val_00000236.png ...
-        ImageNetS_categories_im50.txt     a wnid a line, in any order
+        ImageNetS_categories_im50.txt     one wnid per line, in any order
 
     Reference: gao2022large; https://github.com/LUSSeg/ImageNet-S. A segmentation is an RGB picture in which a pixel's
     class is R + 256 G: 0 for no class, 1000 for pixels that were not annotated, any other number the index, from 1, of

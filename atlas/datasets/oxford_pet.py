@@ -32,7 +32,7 @@ def oxford_pet(
         annotations/list.txt              `Abyssinian_1 1 1 1`: class (1 to 37), species (1 cat, 2 dog), breed
         annotations/test.txt              the same lines, of the 3,669 pictures held out; the other 3,680 are `train`
         annotations/trimaps/Abyssinian_1.png ...   1 pet, 2 background, 3 border, which is not classified
-        annotations/xmls/Abyssinian_1.xml ...      boxes of heads, of training pictures alone
+        annotations/xmls/Abyssinian_1.xml ...      boxes of heads, for training pictures only
 
     Reference: parkhi2012cats; https://www.robots.ox.ac.uk/~vgg/data/pets. Breeds are named as in torchvision
     (`Great Pyrenees`) and in the order of the list, so that a breed's number is the list's minus one. A picture's id is

@@ -1,4 +1,4 @@
-"""Small residual networks, for images of a few dozen pixels a side."""
+"""Small residual networks, for images of a few dozen pixels per side."""
 
 from collections import OrderedDict
 from typing import Annotated
@@ -33,7 +33,7 @@ class Residual(nn.Module):
 def small_resnet(*, classes: int, widths: Annotated[list[Count], Items(1)], blocks: Count) -> nn.Sequential:
     """Build a residual network whose stem and every stage but the first halve the resolution.
 
-    Three widths and 64 pixels a side give stages of 32, 16 and 8 pixels a side. Every ReLU is a module of its own,
+    Three widths and 64 pixels per side give stages of 32, 16 and 8 pixels per side. Every ReLU is a module of its own,
     not in place, so that it can be hooked.
 
     Args:

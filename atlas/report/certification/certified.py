@@ -24,7 +24,7 @@ def colors(number: int) -> UInt8[np.ndarray, "level 3"]:
 
 
 def spelled(color: tuple[int, ...] | np.ndarray) -> str:
-    """Spell a color for a style sheet."""
+    """Format a color for a style sheet."""
     return "#" + "".join(f"{int(value):02x}" for value in color)
 
 
