@@ -6,7 +6,7 @@ What they are is in `__init__.pyi`, for type checkers and editors.
 
 from importlib import import_module
 
-from atlas import importing as importing  # first: it has Python load all other modules by their source's digest
+from atlas import importing as importing  # first: makes Python load all other modules by their source's digest
 
 PUBLIC = {
     "Classifier": "atlas.model.classifier",
@@ -29,5 +29,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List the public names beside those that are here already."""
+    """Return the public names and those that were imported already."""
     return sorted({*globals(), *PUBLIC})

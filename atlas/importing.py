@@ -1,7 +1,8 @@
-"""Have Python load the project's modules by their source's digest: `atlas`, `stages` and `flows` import this first.
+"""Make Python load the project's modules by their source's digest: `atlas`, `stages` and `flows` import this first.
 
-Python's own bytecode is valid where the source has the same size and the same second: an edit within a second of the
-last would run as the old code under the new code's key. Here bytecode is valid for one source text alone (PEP 552).
+By default, bytecode is valid if the source has the same size and modification time in seconds: after an edit within a
+second of the last one, the old code would run under the new code's key. Here bytecode belongs to one source text (PEP
+552).
 """
 
 import marshal
@@ -15,9 +16,9 @@ from types import CodeType, ModuleType
 
 PROJECT = ("atlas", "stages", "flows")
 CHECKED_BY_HASH = (0b11).to_bytes(4, "little")
-# By file, the digest of the text that runs: of what was compiled when the module was imported.
+# By file, the digest of the source from which the imported module was compiled.
 LOADED: dict[str, bytes] = {}
-# The project's modules that are being imported just now, the innermost last.
+# The project's modules that are being imported right now, the innermost last.
 IMPORTING: list[str] = []
 
 
@@ -35,14 +36,14 @@ class Loader(SourceFileLoader):
             if kept.startswith(header):
                 return marshal.loads(kept[len(header) :])
         except (OSError, EOFError, ValueError, TypeError):
-            pass  # there is none, or it is damaged
+            pass  # missing or damaged bytecode
         code = self.source_to_code(source, path)
         if not sys.dont_write_bytecode:
             self.set_data(cached, header + marshal.dumps(code))
         return code
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run a module's top level, and tell meanwhile that it is being imported."""
+        """Run a module's top level, and register meanwhile that it is being imported."""
         IMPORTING.append(module.__name__)
         try:
             super().exec_module(module)
@@ -54,7 +55,7 @@ class Finder(MetaPathFinder):
     """Find the project's modules where Python would, for `Loader` to load."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Find a module's specification; None for all that is not this project's."""
+        """Return a module's specification; None for anything outside this project."""
         if fullname.partition(".")[0] not in PROJECT:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -63,6 +64,6 @@ class Finder(MetaPathFinder):
         return spec
 
 
-# Just before Python's own finder: what others have put before that, as checks of types in tests, goes on.
+# Just before Python's own finder, so that finders placed before it, such as type checks in tests, keep working.
 sys.meta_path.insert(sys.meta_path.index(PathFinder), Finder())
 LOADED[__file__] = blake2b(Path(__file__).read_bytes()).digest()

@@ -1,7 +1,7 @@
 """Open what a study made, labelled and lazy: `open_maps("resnet_robust", "gradcam")`, `open_results()`.
 
-Where the data is not here yet, `atlas pull` brings it from the study's remote. What is opened, or a part of it, can be
-written with `to_zarr` and `to_netcdf`; attributes that are more than text or a number are JSON text.
+If the data is not present, `atlas pull` fetches it from the study's remote. What is opened, or a part of it, can be
+written with `to_zarr` and `to_netcdf`; attributes other than text or a number are JSON text.
 """
 
 import json
@@ -18,7 +18,7 @@ from atlas.study.params import entries, load, path
 def open_maps(
     classifier: str, method: str, *, on: Literal["images", "grids"] = "images", study: Path | str = "."
 ) -> xr.DataArray:
-    """Open the maps of a method; only the rows that are asked for are read.
+    """Open the maps of a method; only the rows that are accessed are read.
 
     Args:
         classifier: A key of `classifiers` of params.yaml.
@@ -31,7 +31,7 @@ def open_maps(
         classifier are NaN and the attribute `unsupported` says why.
 
     Raises:
-        UserError: no such classifier or method, or the maps are not here.
+        UserError: there is no such classifier or method, or the maps are not present.
     """
     params = load(Path(study))
     families = {name: family for family, listed in entries(params, "methods").items() for name in listed}
@@ -49,7 +49,7 @@ def open_maps(
 
 
 def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.DataArray:
-    """Open the scores of all methods by a metric; only those that are asked for are read.
+    """Open the scores of all methods by a metric; only those that are accessed are read.
 
     Args:
         classifier: A key of `classifiers` of params.yaml.
@@ -57,11 +57,11 @@ def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.
         study: The folder of params.yaml.
 
     Returns:
-        `score` over `method image`, or `method grid tile`, and over what the metric gives a curve by, as `fraction`.
-        NaN where a score is undefined; of methods that have none the attribute `unsupported`, JSON, says why.
+        `score` over `method image` or `method grid tile`, and for a curve over its axis, such as `fraction`. NaN where
+        a score is undefined; the attribute `unsupported`, JSON, says why methods have no scores.
 
     Raises:
-        UserError: no such classifier or metric, there are no scores by it, or they are not here.
+        UserError: there is no such classifier or metric, or its scores do not exist or are not present.
     """
     params = load(Path(study))
     metrics = {name for listed in entries(params, "metrics").values() for name in listed}
@@ -79,7 +79,7 @@ def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.
 
 
 def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:
-    """Open one of the results; a twin for pandas, with a row for each cell, is `data/results/<name>.parquet`.
+    """Open one of the results; `data/results/<name>.parquet` is the same for pandas, with a row per cell.
 
     Args:
         name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls`,
@@ -87,7 +87,7 @@ def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Datase
         study: The folder of params.yaml.
 
     Raises:
-        UserError: there is no such result here.
+        UserError: there is no such result.
     """
     return _opened(Path(study), Path(study) / "data" / "results" / f"{name}.zarr", None)
 
@@ -99,9 +99,9 @@ def _check_known(study: Path, *named: tuple[str, str, Iterable[str]]) -> None:
 
 
 def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
-    """Open a store so that it can be written again, as Zarr and as netCDF, whole or in part.
+    """Open a store so that it, or a part of it, can be written again as Zarr and as netCDF.
 
-    How it lies on disk (shards of many chunks, which Dask cannot write side by side) is left behind.
+    Its layout on disk is discarded: shards of many chunks, which Dask cannot write in parallel.
     """
     if not store.is_dir():
         of = "" if study.resolve() == Path.cwd() else f" --study {study}"
@@ -111,11 +111,11 @@ def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
     for variable in [opened, *opened.variables.values()]:
         variable.attrs = {name: _plain(value) for name, value in variable.attrs.items()}
     for variable in opened.variables.values():
-        if variable.dtype == "float16":  # netCDF has no such numbers
+        if variable.dtype == "float16":  # netCDF has no float16
             variable.encoding["dtype"] = "float32"
     return opened
 
 
 def _plain(value: object) -> str | int | float:
-    """Return an attribute as netCDF can hold it: what is more than text or a number as JSON."""
+    """Return an attribute as netCDF can store it: everything but text and numbers as JSON."""
     return value if isinstance(value, str | int | float) and not isinstance(value, bool) else json.dumps(value)

@@ -1,5 +1,4 @@
-"""The face of the project: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`, `atlas show`,
-`atlas compare`."""
+"""The command line: `atlas reproduce`, `atlas status`, `atlas serve`, `atlas clean`, `atlas show`, `atlas compare`."""
 
 import os
 import shutil
@@ -27,7 +26,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 console = Console()
 Study = Annotated[Path, typer.Option(help="The folder of params.yaml.")]
 Workers = Annotated[
-    int, typer.Option(help="Processes that work side by side, at least one.", callback=lambda count: _enough(count))
+    int, typer.Option(help="Number of parallel processes, at least 1.", callback=lambda count: _enough(count))
 ]
 CORES = cores()
 FRESH = "Nothing is stale: every result is up to date."
@@ -35,19 +34,19 @@ FRESH = "Nothing is stale: every result is up to date."
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Where something fails, show Python's traceback too.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="On errors, show Python's traceback, too.")] = False,
 ) -> None:
-    """Take what holds for every command."""
+    """Set the options that all commands share."""
     if debug:
-        os.environ[DEBUG] = "1"  # the processes of stages read it too
+        os.environ[DEBUG] = "1"  # also read by the stages' processes
 
 
 @app.command()
 def reproduce(
     study: Study = Path(),
     workers: Workers = CORES,
-    keep_going: Annotated[bool, typer.Option(help="Where cells fail, draft a report from what there is.")] = False,
-    pull: Annotated[bool, typer.Option("--pull", help="Bring what the remote has of it, by rows.")] = False,
+    keep_going: Annotated[bool, typer.Option(help="If cells fail, draft a report from the others.")] = False,
+    pull: Annotated[bool, typer.Option("--pull", help="Fetch known rows from the remote.")] = False,
 ) -> None:
     """Bring every result up to date: what `dvc repro` does, in parallel on warm workers."""
     if pull:
@@ -90,9 +89,9 @@ def _reproduce(study: Path, workers: int, keep_going: bool) -> None:
 
 @app.command()
 def status(study: Study = Path()) -> None:
-    """Print which cells are stale and why, how many rows each is to make, and about how long that will take.
+    """Print which cells are stale and why, how many rows each has to compute, and the expected time.
 
-    While a run is under way, say so: until it ends, DVC has the study's lock.
+    If a run is under way, say so: until it ends, DVC holds the study's lock.
     """
     with told():
         check(study)
@@ -112,13 +111,13 @@ def status(study: Study = Path()) -> None:
             rows.append([cell, why, *planning.expected(due, past.get(cell))])
     _show(f"{len(rows)} stale cells", ["why", "rows to make", "seconds expected"], rows)
     console.print(
-        "'?' waits for what its inputs will be; seconds are those of the last run, by row where there are any."
+        "'?': unknown until its inputs are made. Seconds are estimated from the last run, per row if there are rows."
     )
 
 
 @app.command()
 def serve(
-    cron: Annotated[str, typer.Option(help="When to run, as cron says it: '0 3 * * *' is nightly at three.")],
+    cron: Annotated[str, typer.Option(help="When to run, in cron format: '0 3 * * *' is every night at three.")],
     study: Study = Path(),
     workers: Workers = CORES,
 ) -> None:
@@ -142,10 +141,10 @@ def _serve(cron: str, study: Path, workers: int) -> None:
 
 @app.command()
 def pull(
-    targets: Annotated[list[str] | None, typer.Argument(help="Stages, cells or outputs; all if not said.")] = None,
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages, cells or outputs; by default all.")] = None,
     study: Study = Path(),
 ) -> None:
-    """Bring outputs from the remote, as `dvc pull` does, and write nothing outside them, whatever the remote names."""
+    """Fetch outputs from the remote, like `dvc pull`, but never write outside them, whatever the remote says."""
     with told(), planning.at_work(study):
         from flows.pull import pull as bring
 
@@ -163,19 +162,17 @@ def clean(study: Study = Path()) -> None:
 
 @app.command()
 def show(
-    image: Annotated[str, typer.Argument(help="Its name among the evaluation images.")],
-    classifier: Annotated[str | None, typer.Option(help="Whose maps; the first of params.yaml if not said.")] = None,
-    methods: Annotated[str, typer.Option(help="Names with commas between them; all if not said.")] = "",
-    certified: Annotated[
-        bool, typer.Option("--certified", help="Show below each map what is certified of it.")
-    ] = False,
+    image: Annotated[str, typer.Argument(help="The image's name among the evaluation images.")],
+    classifier: Annotated[str | None, typer.Option(help="The classifier; by default the first in params.yaml.")] = None,
+    methods: Annotated[str, typer.Option(help="Names, separated by commas; by default all.")] = "",
+    certified: Annotated[bool, typer.Option("--certified", help="Show the certified pixels below each map.")] = False,
     metric: Annotated[
-        str | None, typer.Option(help="With --certified: whose test of votes; the first metric's if not said.")
+        str | None, typer.Option(help="With --certified: the metric of votes whose test to use; by default the first.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="A PNG; IMAGE_CLASSIFIER.png if not said.")] = None,
+    output: Annotated[Path | None, typer.Option(help="A PNG file; by default IMAGE_CLASSIFIER.png.")] = None,
     study: Study = Path(),
 ) -> None:
-    """Write a picture of an image with its maps, and of what is certified of them."""
+    """Write a picture of an image with its maps and, if asked for, their certified pixels."""
     with told():
         from flows.show import show as write
 
@@ -185,18 +182,17 @@ def show(
 
 @app.command()
 def compare(
-    revision: Annotated[str, typer.Argument(help="What Git calls a revision: a commit, a branch, a tag, HEAD~1.")],
+    revision: Annotated[str, typer.Argument(help="A Git revision: a commit, a branch, a tag, HEAD~1.")],
     other: Annotated[
         str | None,
-        typer.Argument(help="Another, to compare it with; the working tree if not said.", show_default=False),
+        typer.Argument(help="Another revision to compare with; by default the working tree.", show_default=False),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write every cell, changed or not, into this file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write all rows, changed or not, to this file.")] = None,
     study: Study = Path(),
 ) -> None:
-    """Print what changed in the results since a revision: scores, ranks, counts, letters of significance, settings, and
-    what came and went.
+    """Print what changed in the results since a revision: scores, ranks, counts, significance, settings, entries.
 
-    Two means are apart where their intervals share no value; nothing corrects for the number of means.
+    Two means differ clearly if their intervals do not overlap; there is no correction for the number of means.
     """
     with told():
         from flows.compare import compare as tell
@@ -205,7 +201,7 @@ def compare(
 
 
 def _enough(workers: int) -> int:
-    """Refuse a number of workers that would wait for ever, in one line; `min=1` would draw a box."""
+    """Reject a number of workers that would wait forever, with a one-line message; typer's `min=1` would draw a box."""
     with told():
         if workers < 1:
             raise UserError(f"--workers: {workers}; expected at least 1")
@@ -214,7 +210,7 @@ def _enough(workers: int) -> int:
 
 @contextmanager
 def _prepared(study: Path) -> Iterator[None]:
-    """Have a study to oneself, checked, and without what a run that is past has left."""
+    """Lock a study, check it, and remove what earlier runs left behind."""
     check(study)
     load(study)
     with planning.at_work(study):
@@ -227,8 +223,8 @@ def _draft(study: Path, missing: dict[str, str]) -> None:
     from flows.draft import draft
 
     try:
-        console.print(f"A draft from what there is: {draft(study, missing)}")
-    except Exception as error:  # whatever it is, the cells that failed are still to be told
+        console.print(f"A draft from the existing results: {draft(study, missing)}")
+    except Exception as error:  # any error: the failed cells must still be reported
         said = str(error) if isinstance(error, UserError) else one_line(error)
         typer.echo(f"no draft could be made: {said}", err=True)
 

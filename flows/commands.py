@@ -1,4 +1,4 @@
-"""Let DVC run the commands of stages, `python -m stages.VERB ...`, in forks of a process that has the imports done."""
+"""Let DVC run the commands of stages, `python -m stages.VERB ...`, in forks of a process with the imports done."""
 
 import atexit
 import shlex
@@ -13,14 +13,14 @@ from typing import Any
 from dvc.stage import run
 from dvc.stage.exceptions import StageCmdFailedError
 
-# What every command imports, and none of this project's own modules: a command imports them as they are then.
+# What every command imports, except this project's own modules, which each command imports in their present state.
 PRELOAD = ["argparse", "importlib.metadata", "pydantic.main", "symtable", "yaml", "zarr", "dvc.config"]
 
 _as_dvc = run._run
 
 
 class Failed(StageCmdFailedError):
-    """A command failed: with which status, and what it said last on stderr."""
+    """A command failed: its exit status, and the last of its output on stderr."""
 
     def __init__(self, command: str, status: int, said: str):
         super().__init__(command, status)
@@ -28,7 +28,7 @@ class Failed(StageCmdFailedError):
 
 
 def patch() -> None:
-    """Let DVC, in this process, run the commands of stages in forks."""
+    """Make DVC, in this process, run the commands of stages in forks."""
     run._run = _run
 
 
@@ -38,7 +38,7 @@ def _run(executable: str | None, command: str, **how: Any) -> None:
             pass
         case _:
             return _as_dvc(executable, command, **how)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the command's, as where DVC runs it
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # left to the command, as when DVC runs it itself
     try:
         server = _server()
         server.send((module, arguments, how["cwd"], how["env"]))

@@ -1,4 +1,4 @@
-"""Compare the results of two revisions of a study: what changed, and where intervals are apart."""
+"""Compare the results of two revisions of a study: what changed, and which intervals do not overlap."""
 
 import math
 import sys
@@ -17,21 +17,21 @@ from atlas.study.errors import UserError
 from flows.repository import causes, only
 
 SUMMARY = Path("data", "results", "summary.zarr")
-SHOWN = 20  # lines of a table; what is left out is counted
+SHOWN = 20  # lines of a table; the number of further ones is printed
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 
 
 def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> None:
-    """Print what changed between the results of two revisions, and write every cell into a CSV if one is wanted.
+    """Print what changed between the results of two revisions, and write everything to a CSV file if one is given.
 
     Args:
         study: The folder of params.yaml.
-        revision: What Git calls a revision: a commit, a branch, a tag, HEAD~1.
-        other: A later one; the working tree, with its results as they are, if None.
-        csv: Where to write.
+        revision: A Git revision: a commit, a branch, a tag, HEAD~1.
+        other: A later revision; None: the working tree, with its present results.
+        csv: The file to write.
 
     Raises:
-        UserError: the results of a side cannot be had, or the CSV cannot be written.
+        UserError: the results of a side are not available, or the CSV cannot be written.
     """
     before, after = read(study, revision), read(study, other)
     table = changes(before, after)
@@ -43,7 +43,7 @@ def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> 
                 f"{csv}: cannot be written ({error.strerror}); expected a file in a folder that is there"
             ) from None
     listed, turned = names(before, after), settings(before, after)
-    # A file has no width: its lines are not folded to that of a small screen.
+    # A file has no width: lines in it are not wrapped to a narrow screen.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     here = other or "the working tree"
     if listed.empty and turned.empty and (table["state"] == SAME).all():
@@ -73,12 +73,12 @@ def compare(study: Path, revision: str, other: str | None, csv: Path | None) -> 
 
 
 def read(study: Path, revision: str | None) -> xr.Dataset:
-    """Read the summary of a revision, or of the working tree: of its files, of DVC's cache, or of the remote.
+    """Read the summary of a revision, or of the working tree, from files, DVC's cache or the remote.
 
-    Nothing else of the study is fetched, and nothing is left in the cache or the working tree.
+    Nothing else of the study is fetched, and nothing is added to the cache or the working tree.
 
     Raises:
-        UserError: there is no such revision, or its summary is nowhere to be had.
+        UserError: the revision does not exist, or its summary is not available.
     """
     if revision is None and (study / SUMMARY).is_dir():
         return _opened(study / SUMMARY)
@@ -103,7 +103,7 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
     try:
         with Repo(str(study)) as repo:
             config = {name: dict(repo.config[name]) for name in ("core", "remote")}
-        # A revision's own list of remotes may be older than what was pushed where.
+        # The present list of remotes: a revision's own may be outdated.
         with Repo(str(study), config=config) as repo:
             source = study.resolve().relative_to(repo.root_dir) / SUMMARY
             with only(study, repo), switch(repo, revision or "workspace"):
@@ -113,12 +113,12 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
                     raise UserError(
                         f"{told} has no {source.parent} in its dvc.yaml; it is no revision of {study.resolve()}"
                     )
-                # The index that DVC keeps of listings may be older than the check of them.
+                # Checked here, too: DVC's index of listings may be older than our check of listings.
                 check(name.removeprefix(f"/{source.as_posix()}/") for name in files.find(f"/{source.as_posix()}"))
                 files.get(f"/{source.as_posix()}", str(place), recursive=True)
     except RevError:
         raise UserError(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None
-    except GitError as error:  # DVC lets it through: where there are no commits, and where they are damaged
+    except GitError as error:  # not caught by DVC: there are no commits, or they are damaged
         raise UserError(
             f"{study.resolve()} has no revision '{revision}' ({str(error).strip()}); `git log` lists those there are"
         ) from None
@@ -143,7 +143,7 @@ def _opened(store: Path) -> xr.Dataset:
 
 
 def _cells(row: dict) -> list[str]:
-    """Spell a row that changed; what did not change is told once."""
+    """Format a changed row; a value that did not change is printed once."""
     before, after = row["mean_before"], row["mean_after"]
     counts, ranks, letters = (
         [row[f"{name}_{side}"] for side in ("before", "after")] for name in ("count", "rank", "letters")
@@ -165,7 +165,7 @@ def _cells(row: dict) -> list[str]:
 
 
 def _enough(mean: float, change: float) -> int:
-    """Return the significant digits of a mean in which two of its change are seen."""
+    """Return how many significant digits of a mean show two digits of its change."""
     if pd.isna(change) or not change or not mean:
         return 4
     return min(9, max(4, 2 + math.floor(math.log10(abs(mean))) - math.floor(math.log10(abs(change)))))

@@ -1,4 +1,4 @@
-"""Draw up a draft of the report from what there is, where cells have failed: outside DVC's outputs, and saying so."""
+"""Draft a report from what there is when cells have failed: outside DVC's outputs, and marked as a draft."""
 
 import json
 import shutil
@@ -11,16 +11,16 @@ from atlas.study.missing import FILE
 from atlas.study.params import entries, load, path
 from stages import aggregate, report, score
 
-# What a classifier cannot be shown without.
+# The stages without which a classifier cannot be shown.
 NEEDED = ("collect", "prepare", "predict", "select", "tile")
 
 
 def draft(study: Path, missing: dict[str, str]) -> Path:
-    """Write a draft report into .atlas/draft and give its page.
+    """Write a draft report into .atlas/draft and return the path of its page.
 
     Args:
         study: The folder of params.yaml.
-        missing: The cells that were not made, each with its reason. What they made before is not taken.
+        missing: The cells that were not made, each with its reason. Their earlier outputs are not used.
 
     Raises:
         UserError: there is nothing to report on.
@@ -51,7 +51,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
             elif f"attribute@{classifier}-{family}" not in missing:
                 unvoted = missing.get(f"certify@{classifier}-{family}")
                 score.draft(study, classifier, family, output, missing[cell], unvoted)
-                del shown[cell]  # what is not there of it stands in the store
+                del shown[cell]  # what is missing is recorded in the store
         if not path(study, "cost", classifier).is_dir():
             shown.setdefault(f"cost@{classifier}", "is not there")
     (place / FILE).write_text(json.dumps(shown, indent=1))
@@ -64,8 +64,8 @@ def untold(failed: dict[str, str], needs: dict[str, list[str]]) -> dict[str, str
     """Return a reason for every cell that was not made: its own failure, or that of a cell it needs.
 
     Args:
-        failed: Reasons of the cells that failed.
-        needs: What every cell needs, in an order that respects that.
+        failed: The reasons of failed cells.
+        needs: The cells that each cell needs, in topological order.
     """
     reasons: dict[str, str] = {}
     for cell, inputs in needs.items():

@@ -1,7 +1,7 @@
-"""One process that has imported what the commands of stages need, and runs each in a fork: half a second saved by each.
+"""A process with the imports that stages' commands need; it runs each in a fork, which saves half a second.
 
-A command imports this project's own modules itself, as they are then. It ends with this process, and this process with
-the one that asks.
+A command imports this project's own modules itself, in their present state. Commands end with this process, and this
+process with its client.
 """
 
 import ctypes
@@ -12,19 +12,19 @@ import sys
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 
-KEPT = 4096  # bytes of what a command said last on stderr
+KEPT = 4096  # bytes kept of the end of a command's stderr
 PR_SET_PDEATHSIG = 1
 PROJECT = ("atlas", "stages", "flows")
 
 
 def serve(channel: int, preload: list[str]) -> None:
-    """Run what is asked for, one after another, until the one who asks is gone.
+    """Run commands, one after another, until the client is gone.
 
-    The answer is each command's exit status, the negative of a signal's number, and the last of what it said on stderr,
-    which is passed on as it comes.
+    The answer to each is its exit status (for a signal, its negative number), and the end of its stderr, which is also
+    passed on as it is written.
 
     Args:
-        channel: The file descriptor of a connection, which brings (module, arguments, folder, environment).
+        channel: The file descriptor of a connection, which receives (module, arguments, folder, environment).
         preload: Modules to import first.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,7 +54,7 @@ def serve(channel: int, preload: list[str]) -> None:
 
 
 def _hear(heard: int, asked: Connection, child: int) -> bytes:
-    """Pass on what a command says until it ends, and give the last of it; kill it where the one who asked is gone."""
+    """Pass on a command's stderr until it ends, and return the end of it; kill the command if the client is gone."""
     last = b""
     while True:
         if heard not in wait([heard, asked]):
@@ -68,7 +68,7 @@ def _hear(heard: int, asked: Connection, child: int) -> bytes:
 
 
 def _end_with_parent() -> None:
-    """Let the system kill this process when its parent is killed; only Linux can."""
+    """Have the system kill this process when its parent is killed; works on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -78,7 +78,7 @@ def _run(module: str, arguments: list[str], folder: str, environment: dict[str, 
     os.environ.clear()
     os.environ.update(environment)
     sys.path.insert(0, folder)
-    # The command imports its own: the packages that this module stands in, and how they find modules, may be others.
+    # The command imports its own modules: this package, and the way modules are found, may have changed since.
     for name in [one for one in sys.modules if one.partition(".")[0] in PROJECT]:
         del sys.modules[name]
     sys.meta_path[:] = [one for one in sys.meta_path if getattr(one, "__module__", "") not in PROJECT]

@@ -1,8 +1,8 @@
-"""Let DVC, in this process, write nothing outside the outputs that it lays out, whatever a cache or a remote names.
+"""Make DVC, in this process, write nothing outside its outputs, whatever a cache or a remote names.
 
-A listing of a folder's files, their digests and a filed run come from where others can write. DVC joins what they name
-to a path as it is, so that `../atlas/share.py` in a listing of maps would be code at the next start. Plain `dvc` is
-not guarded.
+Listings of a folder's files, their digests and runs filed in the cache come from places that others can write to. DVC
+joins their names to a path unchecked, so that `../atlas/share.py` in a listing of maps would be run as code at the next
+start. Plain `dvc` is not guarded.
 """
 
 from importlib import import_module
@@ -24,12 +24,12 @@ _read, _load, _run = Tree.from_list.__func__, Tree.load.__func__, StageCache._lo
 _lay_out, _apply = _of_output._checkout, _of_index.apply
 _object, _local_object = ObjectDB.oid_to_path, LocalHashFileDB.oid_to_path
 
-# Of a folder that cannot be read, DVC makes one that is not there: what was refused is to be told all the same.
+# For a folder that cannot be read, DVC reports a missing one; what was refused must be reported all the same.
 REFUSED: list[UserError] = []
 
 
 def guard() -> None:
-    """Refuse, whatever DVC does in this process, a path that leads out of an output and a digest that is a path."""
+    """Refuse, in all that DVC does in this process, a path that leaves an output, or a digest that is a path."""
     Tree.from_list, Tree.load = classmethod(_listing), classmethod(_listing_of)
     StageCache._load = _filed
     ObjectDB.oid_to_path, LocalHashFileDB.oid_to_path = _place_of, _local_place_of
@@ -51,7 +51,7 @@ def _listing_of(cls: type[Tree], odb: ObjectDB, hash_info: Any, *rest: Any, **ho
 
 
 def _filed(self: StageCache, stage: Stage) -> dict | None:
-    """Find a run of a stage that is filed in the cache; its outputs are those of the stage."""
+    """Return a run of a stage that is filed in the cache, after checking that its outputs are those of the stage."""
     found = _run(self, stage)
     due = {out.def_path for out in stage.outs}
     for out in (found or {}).get("outs", []):
@@ -78,14 +78,14 @@ def _digest(oid: str) -> str:
 
 
 def _laid_out(diff: Any, path: str, *rest: Any, **how: Any) -> Any:
-    """Lay out an output."""
+    """Lay out an output, after checking its paths."""
     keys = [change.new.key for change in (*diff.added, *diff.modified)]
     _inside(Path(path), [key for key in keys if key not in ((), _of_output.ROOT)])
     return _lay_out(diff, path, *rest, **how)
 
 
 def _applied(diff: Any, path: str, *rest: Any, **how: Any) -> None:
-    """Lay out what a pull brought; the index that DVC keeps of listings may be older than this check of them."""
+    """Lay out what a pull fetched; DVC's index of listings may be older than this check of them."""
     outputs = set(diff.new.storage_map) if diff.new is not None else set()
     inside: dict[tuple, list[tuple]] = {}
     for entry in (*diff.files_create, *diff.dirs_create):
@@ -98,7 +98,7 @@ def _applied(diff: Any, path: str, *rest: Any, **how: Any) -> None:
 
 
 def _inside(output: Path, keys: list[tuple[str, ...]]) -> None:
-    """Check that files of an output stand in it: no part of a path climbs, and no folder on the way is a link."""
+    """Check that the files of an output lie in it: no `..` in a path, and no folder on the way is a link."""
     for key in keys:
         check(["/".join(key)])
     folders = {output, *(output.joinpath(*key[:depth]) for key in keys for depth in range(1, len(key)))}

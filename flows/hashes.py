@@ -1,7 +1,7 @@
-"""Let DVC walk the files of a cell's inputs once when it records the cell, not three times.
+"""Make DVC walk the files of a cell's inputs once when it records the cell, not three times.
 
-To file the run in its cache it asks twice more whether every input has a hash, which it finds by walking all files
-again. It has saved these hashes a moment ago; where inputs are thousands of files, asking took longer than the cell.
+To file the run in its cache, DVC checks twice more whether every input has a hash, by walking all files again. It has
+just saved these hashes; with thousands of input files, the checks took longer than the cell itself.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ _as_dvc = StageCache.save
 
 
 def patch() -> None:
-    """Let DVC, in this process, file runs by the hashes that it has saved."""
+    """Make DVC, in this process, file runs by the hashes that it has saved."""
     StageCache.save = _save
 
 

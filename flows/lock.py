@@ -1,6 +1,6 @@
-"""Read and write dvc.lock stage by stage, as DVC spells it: for each cell DVC itself parses and spells all of it anew.
+"""Read and write dvc.lock stage by stage, in DVC's format: DVC itself parses and writes the whole file for every cell.
 
-That takes seconds of pure Python for every cell. What is not written as DVC writes it is left to DVC.
+That takes seconds of pure Python per cell. A file in any other format is left to DVC.
 """
 
 import os
@@ -15,36 +15,36 @@ from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
 
 HEAD = "schema: '2.0'\nstages:\n"
-# Where a mapping or a list first stands, and where it is named again; DVC numbers it where it is first named again.
+# A YAML anchor (&id001) or alias (*id001) of a mapping or list; DVC numbers anchors in the order of their first alias.
 ANCHOR = re.compile(r"(?m)^(.*(?:: |- ))([&*])(id\d+)(?= \[\]$| \{\}$|$)")
 
 
 def patch() -> None:
-    """Let DVC, in this process, read and write the lock stage by stage."""
+    """Make DVC, in this process, read and write the lock stage by stage."""
     Lockfile._load_yaml = _load
     Lockfile.dump_stages = _dump
 
 
 def cut(text: str) -> list[str] | None:
-    """Cut the text of a lock into its stages; None where it is not as DVC writes it."""
+    """Cut the text of a lock into its stages; None if it is not in DVC's format."""
     head, *blocks = re.split(r"(?m)^(?=  \S)", text)
     whole = head == HEAD and not any(re.search(r"(?m)^\S|\n\n", block) for block in blocks)
     return blocks if whole and text.endswith("\n") else None
 
 
 def spelled(stages: dict[str, Any]) -> str:
-    """Spell stages as they stand in a lock."""
+    """Format stages as they are written in a lock."""
     return dumps_yaml({"stages": stages}).removeprefix("stages:\n")
 
 
 def put(blocks: list[str], block: str) -> str | None:
-    """Put a stage in place of the one of its name, or at the end; None where the lock is not as DVC writes it."""
+    """Replace the stage of the same name, or append the stage; None if the lock is not in DVC's format."""
     name = block[: block.index("\n") + 1]
     places = [i for i, one in enumerate(blocks) if one.startswith(name)]
     changed = [*blocks[: places[0]], block, *blocks[places[0] + 1 :]] if places else [*blocks, block]
     try:
         return HEAD + "".join(_numbered(changed))
-    except KeyError:  # a stage names what stands in another
+    except KeyError:  # an alias whose anchor is in another stage
         return None
 
 
@@ -79,13 +79,13 @@ def _load(self: Lockfile, **how: Any) -> tuple[Any, str]:
         return _load_whole(self, **how)
     try:
         stages = [pickle.loads(_parsed(block)) for block in blocks]
-    except Exception:  # DVC says it better
+    except Exception:  # DVC's own message is better
         return _load_whole(self)
     return {"schema": "2.0", "stages": {name: told for stage in stages for name, told in stage.items()}}, text
 
 
 def _whole(self: Lockfile, text: str, stage: Any, **how: Any) -> str:
-    """Let DVC put a stage into a lock that is not as it writes it, in a copy."""
+    """Let DVC put a stage into a copy of a lock that is not in its usual format."""
     copied = Path(f"{self.path}.copy.partial")
     copied.write_text(text, encoding="utf-8")
     path, self.path = self.path, str(copied)
@@ -112,6 +112,6 @@ def _dump(self: Lockfile, stages: list, **how: Any) -> None:
             file.write(changed)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(self.path)  # a process that is killed here must leave the old lock or the new
+        partial.replace(self.path)  # a process killed here must leave either the old lock or the new one
         if changed != text:
             self.repo.scm_context.track_file(self.relpath)

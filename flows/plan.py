@@ -1,4 +1,4 @@
-"""Ask DVC what is stale and why, and in which order it must be made; prune what params.yaml no longer names."""
+"""Ask DVC what is stale and why, and in which order to make it; delete what params.yaml no longer names."""
 
 import json
 import os
@@ -15,31 +15,31 @@ from atlas.study.params import entries, load, path
 from flows.told import tell
 from stages import versions
 
-# Verbs whose rows a warm worker can make before DVC visits the cell.
+# Stages whose rows a warm worker can compute before DVC visits the cell.
 WARM = ("predict", "attribute", "certify", "score", "cost")
 
-# Locks of the studies that this process is at work on.
+# Locks of the studies on which this process is working.
 HELD: set[Path] = set()
 
-# Outputs with an entry for each classifier.
+# Outputs with an entry per classifier.
 OF_CLASSIFIER = ("classifiers", "predictions", "images", "grids", "similarity", "cost")
-# Outputs with a folder for each classifier and an entry for each family in it.
+# Outputs with a folder per classifier and an entry per family in it.
 OF_FAMILY = ("maps", "votes", "scores")
 
 
 class Plan(NamedTuple):
-    """Stale cells in an order that respects their inputs, each with the stale cells it needs and why it is stale."""
+    """Stale cells in topological order, each with the stale cells that it needs, and with why it is stale."""
 
     needs: dict[str, list[str]]
     reasons: dict[str, list[str]]
 
 
 def plan(study: Path) -> Plan:
-    """List the cells that DVC would run: those with a change of their own, and all that depend on them."""
+    """Return the cells that DVC would run: those with a change of their own, and all that depend on them."""
     from flows.repository import repository
 
     with repository(study) as repo:
-        # Seen from another folder, DVC puts the path of dvc.yaml before a cell's name.
+        # From another folder, DVC prefixes a cell's name with the path of dvc.yaml.
         changed = {name.rpartition(":")[2]: told for name, told in repo.status().items()}
         if newer := versions.changed(study, load(study)):
             told = [f"{name} {old}, installed is {new}" for name, (old, new) in newer.items()]
@@ -57,13 +57,13 @@ def plan(study: Path) -> Plan:
 
 
 def verb(cell: str) -> tuple[str, list[str]]:
-    """Take a cell's name apart: `attribute@resnet_vanilla-cam` is attribute of resnet_vanilla and cam."""
+    """Split a cell's name: `attribute@resnet_vanilla-cam` is attribute of resnet_vanilla and cam."""
     name, _, rest = cell.partition("@")
     return name, rest.split("-") if rest else []
 
 
 class Visit(NamedTuple):
-    """What a cell's last visit cost, by the run log: the worker that filled it and the cell itself, together."""
+    """The cost of a cell's last visit, by the run log: of the worker and of the cell's own command, together."""
 
     wanted: int
     computed: int
@@ -88,7 +88,7 @@ def visits(study: Path) -> dict[str, Visit]:
 
 
 def count_missing(study: Path, cell: str) -> tuple[int, int] | None:
-    """Count the rows of a cell whose inputs are there, and those that are to be made; None where it has none."""
+    """Return the number of rows of a cell whose inputs exist, and of those that are missing; None if unknown."""
     from atlas.inputs import cell_runner
 
     name, parts = verb(cell)
@@ -97,12 +97,12 @@ def count_missing(study: Path, cell: str) -> tuple[int, int] | None:
     try:
         with chdir(study):  # files that params.yaml names are relative to it
             return cell_runner.count_missing(import_module(f"stages.{name}").STAGE, Path(), *parts)
-    except BlockingIOError:  # another process is making them
+    except BlockingIOError:  # another process is computing them
         return None
 
 
 def expected(due: tuple[int, int] | None, last: Visit | None) -> tuple[str, str]:
-    """Spell how many rows are to be made and the seconds that will take, by what the last visit cost."""
+    """Format the number of missing rows, and the expected seconds by the cost of the last visit."""
     rows = f"{due[1]} of {due[0]}" if due else "?" if last else ""
     if last is None:
         return rows, "?"
@@ -111,9 +111,9 @@ def expected(due: tuple[int, int] | None, last: Visit | None) -> tuple[str, str]
 
 
 def clean(study: Path) -> list[Path]:
-    """Delete outputs and scratch of entries that params.yaml no longer names; give what was deleted.
+    """Delete outputs and scratch of entries that params.yaml no longer names; return what was deleted.
 
-    What a process that is living makes is left: its scratch is locked.
+    What a living process is making is left alone: its scratch is locked.
     """
     params = load(study)
     classifiers, families = list(params["classifiers"]), list(entries(params, "methods"))
@@ -139,7 +139,7 @@ def clean(study: Path) -> list[Path]:
 
 @contextmanager
 def at_work(study: Path) -> Iterator[None]:
-    """Have a study to oneself, as long as this lasts: a second run waits until the first has ended, and says so."""
+    """Lock a study inside the `with` block: a second run waits until the first has ended, and says so."""
     lock = _lock(study)
     if lock in HELD:
         yield
@@ -160,7 +160,7 @@ def at_work(study: Path) -> Iterator[None]:
 
 
 def at_work_now(study: Path) -> str | None:
-    """Return the number of the process that has a study to itself; None where none has."""
+    """Return the number of the process that has locked a study; None if there is none."""
     lock = _lock(study)
     if not lock.exists():
         return None
@@ -181,7 +181,7 @@ def _deleted(output: Path) -> bool:
 
 
 def _told(changes: list) -> list[str]:
-    """Return a line for each thing that DVC found changed."""
+    """Return a line for each change that DVC found."""
     told = []
     for change in changes:
         if isinstance(change, str):

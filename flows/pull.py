@@ -1,4 +1,4 @@
-"""Bring outputs from a remote: what `dvc pull` does, and nothing outside the outputs is written."""
+"""Fetch outputs from a remote: like `dvc pull`, but nothing outside the outputs is written."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -8,20 +8,20 @@ from flows.repository import repository
 
 
 def pull(study: Path, targets: list[str]) -> dict[str, int]:
-    """Fetch outputs that dvc.lock records, and lay them out; give how many files were fetched, added, changed, deleted.
+    """Fetch outputs recorded in dvc.lock and lay them out; return how many files were fetched, added, changed, deleted.
 
     Args:
         study: The folder of params.yaml.
-        targets: Stages, cells or outputs; all if there is none.
+        targets: Stages, cells or outputs; all if empty.
 
     Raises:
-        UserError: a listing names a place outside its output, there is no such target, or no remote is set.
-        Failure: an output is neither in the cache nor in the remote; all others are here.
+        UserError: a listing names a path outside its output, a target does not exist, or no remote is set.
+        Failure: an output is neither in the cache nor in the remote; all others are laid out.
     """
     from dvc.exceptions import CheckoutError, NoOutputOrStageError
     from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 
-    with repository(study, wait=True) as repo, chdir(study):  # targets are told from there
+    with repository(study, wait=True) as repo, chdir(study):  # targets are relative to the study
         try:
             return repo.pull(targets or None)["stats"]
         except (NoOutputOrStageError, StageNotFound, StageFileDoesNotExistError) as error:

@@ -1,4 +1,4 @@
-"""Open a study's repository of DVC, guarded; what DVC cannot do is told in one line that names the file."""
+"""Open a study's DVC repository, guarded; DVC's failures become one-line messages that name the file."""
 
 import json
 import logging
@@ -25,15 +25,15 @@ MEND = {
 
 @contextmanager
 def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
-    """Open the repository that a study stands in.
+    """Open the repository that contains a study.
 
     Args:
         study: The folder of params.yaml and dvc.yaml.
-        wait: Whether to wait for another process of DVC that has its lock.
+        wait: Whether to wait for another DVC process that holds its lock.
 
     Raises:
         UserError: there is none, or a file of it cannot be read; the message names it.
-        Failure: another process of DVC is at work in it, or DVC failed otherwise.
+        Failure: another DVC process is working in it, or DVC failed otherwise.
     """
     from dvc.logger import set_loggers_level
     from dvc.repo import Repo
@@ -55,13 +55,13 @@ def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
 
 @contextmanager
 def only(study: Path, repo: "Repo") -> Iterator[None]:
-    """Let DVC, in this process, know the stages of one study alone, and not those of others in the repository.
+    """Restrict DVC, in this process, to the stages of one study, ignoring other studies in the repository.
 
-    Another's may be stale, or have the same names, or be in a file that cannot be read.
+    Theirs may be stale, have the same names, or be in a file that cannot be read.
 
     Args:
         study: The folder of params.yaml and dvc.yaml.
-        repo: The repository that it stands in, in any revision.
+        repo: The repository that contains it, at any revision.
     """
     module = import_module("dvc.repo.index")
     inside = study.resolve().relative_to(repo.root_dir).parts
@@ -79,7 +79,7 @@ def only(study: Path, repo: "Repo") -> Iterator[None]:
 
 
 def check(study: Path) -> None:
-    """Check that a study's files of DVC are there and hold text without a merge conflict.
+    """Check that a study's DVC files exist and are text without a merge conflict.
 
     Raises:
         UserError: they are not.
@@ -96,21 +96,21 @@ def check(study: Path) -> None:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: is no text that can be read ({one_line(error)}){hint}") from None
+            raise UserError(f"{file}: is not readable as text ({one_line(error)}){hint}") from None
         if found := CONFLICT.search(text):
             line = text.count("\n", 0, found.start()) + 1
             raise UserError(f"{file}: line {line} marks a merge conflict ({found[1]}); resolve it{hint}")
         if not text.strip() or "\0" in text:
-            raise UserError(f"{file}: {'holds bytes that are no text' if text.strip() else 'is empty'}{hint}")
+            raise UserError(f"{file}: {'holds bytes that are not text' if text.strip() else 'is empty'}{hint}")
 
 
 @contextmanager
 def telling(study: Path) -> Iterator[None]:
-    """Yield what DVC raises as a UserError or a Failure of one line.
+    """Convert what DVC raises to a UserError or a Failure of one line.
 
     Raises:
-        UserError: the user is to mend something.
-        Failure: another process of DVC is at work in it, or DVC failed otherwise.
+        UserError: the user has something to fix.
+        Failure: another DVC process is working in it, or DVC failed otherwise.
     """
     from dvc.config import ConfigError
     from dvc.exceptions import CheckoutError, DvcException, NotDvcRepoError
@@ -153,7 +153,7 @@ def telling(study: Path) -> Iterator[None]:
 
 
 def _mend(folder: Path) -> None:
-    """Delete DVC's list of who reads and writes what, where a process was killed while it wrote that."""
+    """Delete DVC's record of readers and writers, if a process was killed while writing it."""
     from dvc.lock import make_lock
     from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
@@ -175,7 +175,7 @@ def _torn(file: Path) -> bool:
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
-    """Return an error and those that it came of, the first one last."""
+    """Return an error and its causes, the original one last."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
@@ -184,7 +184,7 @@ def causes(error: BaseException | None) -> list[BaseException]:
 
 
 def _of_file(error: BaseException, chain: list[BaseException]) -> str:
-    """Spell what is wrong with a YAML file: where, what, and how to mend it."""
+    """Return what is wrong with a YAML file: where, what, and how to fix it."""
     path = os.path.normpath(getattr(error, "path", "dvc.yaml"))
     last = chain[-1]
     mark = getattr(last, "problem_mark", None)

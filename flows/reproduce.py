@@ -1,4 +1,4 @@
-"""The flow: what `dvc repro` does, in parallel and on warm workers, on a schedule if wanted."""
+"""The flow: what `dvc repro` does, in parallel and on warm workers, if wanted on a schedule."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 from flows.told import Failure, debugging, one_line
 
-# Before Prefect is imported: no telemetry, and patience with a slow machine. What fails is told once, at the end.
+# Set before Prefect is imported: no telemetry, and longer timeouts for slow machines. Failures are reported at the end.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
@@ -26,16 +26,16 @@ from flows.draft import untold
 from flows.plan import WARM, at_work, clean, plan, verb
 from flows.workers import Killed, Workers, compute_to_journal, record
 
-HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods that are told
-AGAIN = 2  # times that a cell whose process was killed is tried again
+HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods shown
+AGAIN = 2  # retries of a cell whose process was killed
 
 
 class NotMade(Failure):
-    """Cells failed, or need one that did: each with its reason.
+    """Cells failed, or need a failed one, each with its reason.
 
     Args:
-        failed: The reasons of cells that failed.
-        missing: The same, and those of the cells that were not run as they need one of them.
+        failed: The reasons of failed cells.
+        missing: The same, and the reasons of cells that were not run because they need one of them.
     """
 
     def __init__(self, failed: dict[str, str], missing: dict[str, str]):
@@ -50,12 +50,12 @@ class NotMade(Failure):
 
 @task(cache_policy=NO_CACHE, task_run_name="{cell}")
 def visit(study: Path, cell: str, workers: Workers, recorder: Workers) -> tuple[str, float, float]:
-    """Fill a cell's rows on a warm worker where its verb has rows, then let DVC run and record it.
+    """Compute a cell's rows on a warm worker, if its stage has rows, then let DVC run and record it.
 
-    Filled cells are recorded one after another: two that DVC records at once wait for each other's locks.
+    Cells are recorded one at a time: two recordings at once would wait for each other's locks.
 
     Raises:
-        UserError: its process was killed each time.
+        UserError: its process was killed on every try.
     """
     name, parts = verb(cell)
     filling = (
@@ -68,7 +68,7 @@ def visit(study: Path, cell: str, workers: Workers, recorder: Workers) -> tuple[
 
 
 def _patiently(cell: str, act: Callable[[], float]) -> float:
-    """Do a cell's work again where its process is killed, a set number of times; its rows so far are kept."""
+    """Repeat a cell's work if its process is killed, up to `AGAIN` times; the rows computed so far are kept."""
     for time in range(1, AGAIN + 1):
         try:
             return act()
@@ -82,9 +82,9 @@ def _patiently(cell: str, act: Callable[[], float]) -> float:
 
 @flow(name="reproduce", validate_parameters=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
 def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
-    """Visit the stale cells, each as soon as its inputs are there; give each cell's seconds filling and recording.
+    """Visit the stale cells, each as soon as its inputs exist; return each cell's seconds of computing and recording.
 
-    Where something was made and nothing failed, the run ends with two artifacts: the leaderboard, and a link to the
+    If something was made and nothing failed, the run ends with two artifacts: the leaderboard, and a link to the
     report.
 
     Raises:
@@ -111,7 +111,7 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
 
 
 def tell(study: Path) -> None:
-    """Leave the best methods and a link to the report among Prefect's artifacts."""
+    """Publish the best methods and a link to the report as Prefect artifacts."""
     report = study / "data" / "report"
     lines = (report / "leaderboard.md").read_text().splitlines()
     methods = len(lines) - HEAD

@@ -1,4 +1,4 @@
-"""A server for scheduled runs: without one of its own, Prefect schedules nothing."""
+"""A server for scheduled runs: without one, Prefect schedules nothing."""
 
 import socket
 import subprocess
@@ -16,13 +16,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from atlas.study.errors import UserError
 from flows.told import Failure, one_line
 
-# A slow machine takes up to a minute; how often it is asked.
+# Seconds to wait for the server (a slow machine takes up to a minute), and between tries.
 PATIENCE, PAUSE = 180, 0.5
-HEALTH = 10  # seconds in which a server that is up answers
+HEALTH = 10  # seconds within which a running server answers
 
 
 def scheduled(cron: str) -> None:
-    """Check that Prefect can read when to run.
+    """Check that Prefect can read a cron expression.
 
     Raises:
         UserError: it cannot.
@@ -31,18 +31,18 @@ def scheduled(cron: str) -> None:
         CronSchedule(cron=cron)
     except ValueError:
         raise UserError(
-            f"--cron: {cron!r} says no times; expected five fields, minute, hour, day, month and weekday: "
+            f"--cron: {cron!r} is no cron expression; expected five fields, minute, hour, day, month and weekday: "
             "'0 3 * * *' is nightly at three"
         ) from None
 
 
 @contextmanager
 def scheduling() -> Iterator[str]:
-    """Yield the address of a server that schedules runs: the one that Prefect is set to, else one that ends with this.
+    """Yield the address of a scheduling server: the one that Prefect is set to, or one for the `with` block.
 
     Raises:
         UserError: the server that Prefect is set to does not answer.
-        Failure: the server of our own ended, or did not answer within three minutes.
+        Failure: our own server ended, or did not answer within three minutes.
     """
     if known := answering():
         yield known
@@ -63,7 +63,7 @@ def scheduling() -> Iterator[str]:
 
 
 def answering() -> str | None:
-    """Return the address of the server that Prefect is set to, None where it is set to none.
+    """Return the address of the server that Prefect is set to; None if there is none.
 
     Raises:
         UserError: it does not answer.
@@ -83,7 +83,7 @@ def answering() -> str | None:
 def _await(process: subprocess.Popen, address: str) -> None:
     for _ in range(int(PATIENCE / PAUSE)):
         if process.poll() is not None:
-            raise Failure(f"Prefect's server ended with status {process.returncode}; what it said stands above")
+            raise Failure(f"Prefect's server ended with status {process.returncode}; its output is above")
         try:
             with urlopen(f"{address}/health", timeout=PAUSE):
                 return

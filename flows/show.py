@@ -1,4 +1,4 @@
-"""Show one image with its maps, and what is certified of them, in one picture."""
+"""Show one image with its maps, and their certified pixels, in one picture."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from atlas.study.errors import UserError
 from atlas.study.params import entries, load, path
 from stages import report
 
-SOME = 5  # of the images that are named in an error
+SOME = 5  # of the image names, in an error
 
 
 def show(
@@ -25,22 +25,22 @@ def show(
     metric: str | None,
     output: Path | None,
 ) -> Path:
-    """Write the picture and give its place.
+    """Write the picture and return its path.
 
     Args:
         study: The folder of params.yaml.
         image: Its name among the evaluation images of the classifier.
-        classifier: A key of `classifiers` of params.yaml; the first if None.
-        methods: Names of methods, in the order to show them; all if there is none.
-        marked: Whether what is certified is shown below each map.
-        metric: Of votes, whose test is drawn; the first if None.
-        output: Where to write; `<image>_<classifier>.png` if None.
+        classifier: A key of `classifiers` in params.yaml; None: the first.
+        methods: Names of methods, in the order to show them; all if empty.
+        marked: Whether to show the certified pixels below each map.
+        metric: The metric of votes whose test is used; None: the first.
+        output: The file to write; None: `<image>_<classifier>.png`.
 
     Raises:
-        UserError: a name that is not there, a store that is not here, or a metric where nothing certified is shown.
+        UserError: a name or a store does not exist, or a metric is given without `marked`.
     """
     if metric is not None and not marked:
-        raise UserError(f"metric '{metric}' says what is certified; expected --certified with it")
+        raise UserError(f"metric '{metric}' is for certified pixels only; expected --certified with it")
     given = load(study)
     classifier = classifier or next(iter(given["classifiers"]))
     known = [name for listed in entries(given, "methods").values() for name in listed]
@@ -52,7 +52,7 @@ def show(
             raise UserError(f"{study / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(names)}")
     row = _row(study, classifier, image)
     chosen = methods or known
-    # A method is colored as in the report: around 0 if one of the maps that are shown there has values below it.
+    # A method is colored as in the report: diverging around 0 if one of its maps shown there has negative values.
     rows = np.array([row, *report.first_rows(study, classifier, given["report"]["images"])])
     listed = report.chosen(study, given, classifier, rows, chosen)
     marks = _marks(study, given, classifier, image, row, metric) if marked else None
@@ -76,7 +76,7 @@ def _row(study: Path, classifier: str, image: str) -> int:
 
 
 def _marks(study: Path, given: dict, classifier: str, image: str, row: int, metric: str | None) -> Marks:
-    """Label the image's maps by the test of a metric of votes."""
+    """Label the image's pixels by the test of a metric of votes."""
     test = certified_results.first_test(given) if metric is None else certified_results.test_of(given, metric)
     number = test.smoothing.pictures["images"]
     if row >= number:

@@ -1,8 +1,8 @@
-"""Do work in a session of its own, which ends whole: with Ctrl-C, with a signal, with its parent, with its leader.
+"""Run work in a session of its own, which ends as a whole: on Ctrl-C, a signal, or the end of its parent or leader.
 
-Prefect's server, the warm workers and the processes of stages all stand in that session's one process group, which the
-terminal's Ctrl-C does not reach: otherwise the server would end first, and the run try for minutes to tell it so.
-Everything may be killed at any instant: what is made is safe at once, and put in place by rename.
+Prefect's server, the warm workers and the processes of stages all belong to that session's one process group, which the
+terminal's Ctrl-C does not reach: otherwise the server would end first, and the run would try for minutes to contact it.
+Everything may be killed at any instant: results are safe at once, and put in place by rename.
 """
 
 import os
@@ -20,16 +20,16 @@ KEPT = "what was made is kept, and the next run goes on from there"
 
 
 def supervised(work: Callable[[], object]) -> NoReturn:
-    """Do work in a child process and exit as it does; when either ends, nothing that was started is left.
+    """Run work in a child process and exit like it; when either ends, nothing that was started is left.
 
-    Exits with 130 on Ctrl-C, 143 where it is terminated, 129 where its terminal is gone; none of those that the caller
-    ignores ends it.
+    Exits with 130 on Ctrl-C, 143 if it is terminated, 129 if its terminal is gone; signals that the caller ignores stay
+    ignored.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    # What is ignored at the start, as `nohup` and a shell's background have it, stays ignored: blocked, it would come.
+    # Signals ignored at the start (`nohup`, a shell's background) stay ignored; blocked, they would be delivered.
     awaited = {*(one for one in ENDING if signal.getsignal(one) != signal.SIG_IGN), signal.SIGCHLD}
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # what is ignored would not be waited for
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # an ignored SIGCHLD could not be waited for
     before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     parents, held = os.pipe()
     child = os.fork()
@@ -47,7 +47,7 @@ def supervised(work: Callable[[], object]) -> NoReturn:
 
 
 def _end_with(parents: int) -> None:
-    """Wait until the other end of a pipe is gone, which only the parent holds, and end the whole group."""
+    """Wait until the parent, which alone holds the other end of a pipe, is gone, and end the whole group."""
     os.read(parents, 1)
     os.killpg(0, signal.SIGKILL)
 
@@ -59,7 +59,7 @@ def _attend(child: int, awaited: set[signal.Signals]) -> int:
             ended, status = os.waitpid(child, os.WNOHANG)
             if not ended:
                 continue
-            _kill(child)  # what it has left
+            _kill(child)  # its remaining processes
             code = os.waitstatus_to_exitcode(status)
             if code < 0:
                 tell(f"error: the run was killed by {killer(-code)}; {KEPT}")
@@ -71,11 +71,11 @@ def _attend(child: int, awaited: set[signal.Signals]) -> int:
 
 
 def killer(number: int) -> str:
-    """Name a signal, and what may have sent it."""
+    """Return the name of a signal, and what may have sent it."""
     name = signal.Signals(number).name
     return f"{name} (out of memory?)" if number == signal.SIGKILL else name
 
 
 def _kill(group: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # macOS: of those that have ended and are not waited for
+    with suppress(ProcessLookupError, PermissionError):  # macOS raises these for zombies
         os.killpg(group, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a command tells where it cannot go on: one line, an exit status, and a traceback only where it is asked for."""
+"""Report a command's errors: one line, an exit status, and a traceback only on request."""
 
 import os
 import sys
@@ -11,17 +11,17 @@ import typer
 
 from atlas.study.errors import UserError
 
-DEBUG = "ATLAS_DEBUG"  # in the environment, so that stages' processes know it too
-FAILED, MISTAKEN = 1, 2  # exit statuses: something failed; the user is to mend something
+DEBUG = "ATLAS_DEBUG"  # in the environment, so that stages' processes have it, too
+FAILED, MISTAKEN = 1, 2  # exit statuses: something failed; the user has something to fix
 
 
 class Failure(UserError):
-    """What was asked for could not be done, through no mistake in what the user has written."""
+    """Something failed that is no mistake of the user's."""
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Yield what goes wrong in one line; exit with status 2 for what the user is to mend, else 1, 130 on Ctrl-C."""
+    """Report errors in one line; exit with status 2 for what the user can fix, else 1, and 130 on Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
@@ -39,17 +39,17 @@ def told() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Spell an unforeseen error."""
+    """Format an unexpected error."""
     said = " ".join(str(error).split())
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def debugging() -> bool:
-    """Return whether tracebacks are asked for."""
+    """Return whether tracebacks are requested."""
     return bool(os.environ.get(DEBUG))
 
 
 def tell(line: str) -> None:
-    """Print a line on stderr at once, in place of what the terminal has echoed of a key."""
+    """Print a line on stderr at once, overwriting the terminal's echo of a key."""
     sys.stderr.write(f"{chr(13) if sys.stderr.isatty() else ''}{line}\n")
     sys.stderr.flush()

@@ -1,7 +1,7 @@
-"""Warm processes: some have torch imported and make rows, some have DVC imported and record cells.
+"""Warm processes: some have torch imported and compute rows, some have DVC imported and record cells.
 
-Importing torch or DVC for each of some dozens of cells would cost more than a small study's work. A worker that makes
-rows only fills the cell's journal; DVC then runs the cell, which finds them. DVC stays the only judge of what is done.
+Importing torch or DVC for each of dozens of cells would cost more than a small study's work. A worker only computes
+rows into the cell's journal; DVC then runs the cell, which finds them. DVC alone decides what is done.
 """
 
 import gc
@@ -25,28 +25,27 @@ from atlas.study.errors import UserError
 from atlas.study.peak import forget_peak
 from flows.supervise import killer
 
-# None of this project's own modules: a worker imports them when it begins, as they are then.
+# None of this project's own modules: a worker imports them when it starts, in their present state.
 PRELOAD = ["torch", "torch.fx.experimental.optimization", "cv2", "zarr", "pydantic", "dvc.cli", "dvc.repo.reproduce"]
 
 
 class Killed(Exception):
-    """A process was killed: by hand, or because the memory was used up."""
+    """A process was killed: by hand, or for lack of memory."""
 
 
 class Workers:
-    """Processes that work side by side, forked from one that has imported what they need.
+    """Parallel processes, forked from one that has imported what they need.
 
-    Each is a pool of its own, so that one that is killed takes nothing but its own work with it; another then stands
-    in its place.
+    Each is a separate pool, so that a killed one loses nothing but its own work; it is replaced by another.
 
     Raises:
-        UserError: there is to be none, and all work would wait for ever.
+        UserError: `count` is below 1, so that all work would wait forever.
     """
 
     def __init__(self, count: int):
         if count < 1:
             raise UserError(f"workers: {count}; expected at least 1")
-        # Where the environment is not activated, `python` of a stage's command must still be this one.
+        # If the environment is not activated, `python` in a stage's command must still be this one.
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self._count = count
         self._idle: LifoQueue[ProcessPoolExecutor] = LifoQueue()
@@ -54,7 +53,7 @@ class Workers:
             self._idle.put(_process())
 
     def run(self, function: Callable, *given: Any) -> Any:
-        """Call a function in a process that is idle, or when one is, and give what it returns.
+        """Call a function in an idle process, waiting for one if needed, and return its result.
 
         Raises:
             Killed: the process was killed meanwhile.
@@ -88,18 +87,18 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until the parent is gone, and end: a worker would wait for work for ever, a server for its client."""
+    """Wait until the parent is gone, and end: otherwise a worker, or a server, would wait forever."""
     parent = parent_process()
     wait([parent.sentinel])
-    if os.getpgrp() == parent.pid:  # the group of a run that stands by itself
+    if os.getpgrp() == parent.pid:  # the run leads its own process group
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
 def compute_to_journal(study: str, verb: str, names: list[str]) -> float:
-    """Make a cell's missing rows and leave them in its journal; give the seconds it took."""
+    """Compute a cell's missing rows into its journal; return the seconds it took."""
     start = time.monotonic()
-    os.chdir(study)  # as where DVC runs the cell: files that params.yaml names are relative to it
+    os.chdir(study)  # as when DVC runs the cell: files in params.yaml are relative to it
     forget_peak()
     try:
         importlib.import_module(f"stages.{verb}").main(Path(study), *names, finish=False)
@@ -109,7 +108,7 @@ def compute_to_journal(study: str, verb: str, names: list[str]) -> float:
 
 
 def _release() -> None:
-    """Let go of what a cell's functions remember, and return its memory: the next one's adds up with it else."""
+    """Clear what a cell's functions have cached, and return its memory, which would add up with the next cell's."""
     if "atlas.model.runtime" in sys.modules:
         batch_cache, runtime = (importlib.import_module(f"atlas.model.{name}") for name in ("batch_cache", "runtime"))
         batch_cache.forget()
@@ -118,10 +117,10 @@ def _release() -> None:
 
 
 def record(study: str, cell: str) -> float:
-    """Let DVC run one cell and record it in dvc.lock; give the seconds it took.
+    """Let DVC run one cell and record it in dvc.lock; return the seconds it took.
 
     Raises:
-        UserError: the cell failed; the message is the last thing that its command said, or what DVC cannot do, or that
+        UserError: the cell failed; the message is the last line of its command's output, or DVC's reason, or that
             params.yaml was edited meanwhile.
         Killed: the cell's command was killed.
     """
@@ -138,8 +137,8 @@ def record(study: str, cell: str) -> float:
     os.chdir(study)
     try:
         with unedited(Path()), repository(Path(), wait=True) as repo:
-            # For DVC a package that was installed past the lock of the environment has not changed.
-            repo.stage_cache.pull = lambda remote: []  # rows say what is made already
+            # DVC does not notice a package that was installed past the lock of the environment.
+            repo.stage_cache.pull = lambda remote: []  # not needed: known rows are reused by key
             repo.reproduce(cell, single_item=True, force=cell == "versions", pull=pulling())
     except UserError as problem:
         failed = next((one for one in causes(problem) if isinstance(one, StageCmdFailedError)), None)
@@ -150,7 +149,7 @@ def record(study: str, cell: str) -> float:
 
 
 def _failure(failed: Exception) -> Exception:
-    """Return how a cell's command failed, with the last line of what it said."""
+    """Return the exception for a cell's failed command, with the last line of its output."""
     status = getattr(failed, "status", None)
     if status is not None and status < 0:
         return Killed(f"its command was killed by {killer(-status)}")

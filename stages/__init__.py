@@ -1,3 +1,3 @@
-"""The stages of a study, one module a verb."""
+"""The stages of a study: one module per stage."""
 
-from atlas import importing as importing  # it loads this package's modules, too, by the digest of their source
+from atlas import importing as importing  # makes Python load this package by the digest of its sources, too

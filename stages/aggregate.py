@@ -1,4 +1,4 @@
-"""Gather scores and similarities into the results: labelled tables, their Parquet twins, numbers for DVC."""
+"""Gather scores and similarities into the results: labelled tables, also as Parquet files, and numbers for DVC."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.types import Count, PartShare, Weights
 
 Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
-Absent = dict[str, dict[str, str]]  # by classifier and metric: what inputs there is none of
+Absent = dict[str, dict[str, str]]  # by classifier and metric: which declared input is missing
 MEASURED = "alone: a map on the first image, a score on the first map that the metric judges"
 
 
@@ -43,10 +43,10 @@ def aggregate(
 
     Args:
         study: The folder of params.yaml.
-        given: What it says.
+        given: The content of params.yaml.
         resamples: Bootstrap resamples of the images, for the intervals of ranks.
-        level: How often an interval is to hold what it is of.
-        min_count: Images, or grids, with a defined score that a method needs to be ranked by a metric.
+        level: The coverage probability of the intervals.
+        min_count: The number of images, or grids, with a defined score that a metric needs to rank a method.
     """
     if resamples < 1 or not 0 < level < 1:
         raise UserError(
@@ -108,14 +108,14 @@ def aggregate(
 
 
 def controls(given: dict) -> list[tuple[str, str]]:
-    """Pair the methods that belong last with those that belong before them: maps of noise, and edges."""
+    """Pair the controls that should rank last with those that should rank above them: maps of noise, and edges."""
     listed = [method for of_family in params.entries(given, "methods").values() for method in of_family.values()]
     last, before = ([one.name for one in listed if one.function == function] for function in ("uniform", "canny"))
     return [(one, other) for one in last for other in before]
 
 
 def same_images(given: dict) -> list[list[str]]:
-    """Group the classifiers that are judged on the same images: one dataset, one rule of selection."""
+    """Group the classifiers that are evaluated on the same images: same dataset, same selection rules."""
     groups: dict[str, list[str]] = {}
     for name, entry in given["classifiers"].items():
         groups.setdefault(canonical([entry["dataset"], entry.get("images")]), []).append(name)
@@ -123,10 +123,10 @@ def same_images(given: dict) -> list[list[str]]:
 
 
 def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons, Absent]:
-    """Read every metric's scores on every classifier, why methods could not be judged, and what metrics lack inputs.
+    """Read every metric's scores on every classifier, why methods have none, and which inputs metrics lack.
 
     Raises:
-        UserError: a store is missing, cannot be read, disagrees with its like, or holds an infinite score.
+        UserError: a store is missing or unreadable, is inconsistent with the others, or holds an infinite score.
     """
     judged: list[Judged] = []
     reasons: Reasons = {}
@@ -191,7 +191,7 @@ def _read(
 
 
 def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[str, Any]) -> Judged:
-    """Lay out a metric's scores on a classifier, all of them undefined and not asked for."""
+    """Return a table for a metric without scores on a classifier: all undefined, and none requested."""
     labels["method"] = np.array(labels["method"], np.dtypes.StringDType())
     rows = [dim for dim in like.dims if dim not in ("fraction", "threshold", "radius", "level")]
     attrs = {name: value for name, value in like.attrs.items() if name != "coordinates"}
@@ -202,7 +202,7 @@ def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[st
 
 
 def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
-    """Read how alike the maps of any two methods are, for each classifier.
+    """Read the similarity of the maps of every two methods, for each classifier.
 
     Raises:
         UserError: a store is missing or cannot be read.
@@ -219,10 +219,10 @@ def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
 
 
 def read_costs(study: Path, given: dict) -> tuple[dict[str, xr.Dataset], ...]:
-    """Read what methods, and what metrics, cost, for each classifier; what has no cost is NaN.
+    """Read the costs of methods and of metrics, for each classifier; what has no cost is NaN.
 
     Raises:
-        UserError: a store is missing, cannot be read or is of other methods or metrics.
+        UserError: a store is missing or unreadable, or lists other methods or metrics.
     """
     found: tuple[dict[str, xr.Dataset], ...] = {}, {}
     for classifier in [name for name in given["classifiers"] if f"cost@{name}" not in missing(study)]:
@@ -245,7 +245,7 @@ def _opened(path: Path, group: str, names: list[str], verb: str) -> xr.Dataset:
 
 
 def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) -> None:
-    """Write everything beside its place, then put it there by rename."""
+    """Write everything to temporary places, then rename it into place."""
     data = study / "data"
     data.mkdir(exist_ok=True)
     partial = beside(data / "aggregate")
@@ -268,10 +268,10 @@ def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) ->
 
 
 def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:
-    """Return mean ranks and mean scores, to six digits, by file `<classifier>/<method>.json`: what `dvc metrics` shows.
+    """Return mean ranks and mean scores to six digits, by file `<classifier>/<method>.json`, for `dvc metrics`.
 
-    Its tables have a line for each file. Diagnostics of metrics are left out, and so is what is undefined: JSON has no
-    NaN.
+    The tables of `dvc metrics` have one line per file. Diagnostics of metrics and undefined values are left out: JSON
+    has no NaN.
     """
     means = summary["mean"].sel(metric=summary["role"] != tables.DIAGNOSTIC)
     found: dict[str, dict[str, float]] = {}

@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 
 class MapPlan(NamedTuple):
-    """One method's maps of one kind of picture: what is to be, under which keys."""
+    """The planned maps of one method for one kind of picture, with their keys."""
 
     method: Entry
     seen: Inputs
-    shared: bytes  # digest of what all its maps share
+    shared: bytes  # digest of what all these maps share
     table: Table
 
 
 def plan(cell: Cell) -> list[MapPlan]:
-    """Return which maps there are to be, by key; the classifier is in the key where the method names it."""
+    """Return the planned maps with their keys; a key includes the classifier if the method declares it."""
     study, params, classifier, family = cell
     listed = entries(params, "methods")[family]
     trained = keys.classifier(study, params, classifier)
@@ -71,10 +71,10 @@ def plan(cell: Cell) -> list[MapPlan]:
 
 
 def _key(made: np.ndarray, bound: Entry, seen: Inputs, shared: bytes, named: list[str]) -> None:
-    """Write the keys of a method's maps, which are of the first pictures where its entry says how many.
+    """Write the keys of a method's maps: of the first images only, if its entry has a `count`.
 
     Raises:
-        UserError: there are fewer images than that.
+        UserError: there are fewer images than `count`.
     """
     count = bound.options["count"] or seen.lead[0]
     if seen.group == "images" and count > seen.lead[0]:
@@ -87,13 +87,13 @@ def _key(made: np.ndarray, bound: Entry, seen: Inputs, shared: bytes, named: lis
 
 
 def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
-    """Yield the missing maps batch by batch, methods that share work side by side."""
+    """Yield the missing maps batch by batch, methods that share work together."""
     from atlas.inputs.explain import attributions_of
 
     engine = work.cell.params["engine"]
     asking = [work.plans[i] for i, positions in work.missing.items() if len(positions)]
     alike = Counter((plan.seen.group, attributions_of(plan.method)) for plan in asking)
-    held: dict[str, Tensor] = {}  # of the batch at hand: attributions that several entries only reduce differently
+    held: dict[str, Tensor] = {}  # attributions of this batch that several entries reduce differently
     images = None
     for seen in {plan.seen.group: plan.seen for plan in work.plans}.values():
         wanted = {i: positions for i, positions in work.missing.items() if work.plans[i].seen is seen}
@@ -109,20 +109,20 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
 
 
 def make(plan: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
-    """Make one method's maps of a batch and journal them, or journal why it cannot.
+    """Compute one method's maps of a batch and journal them, or journal why it cannot.
 
-    A map that is not finite throughout is undefined: all of it is stored as NaN, under its key.
+    A map with any value that is not finite is undefined: all of it is stored as NaN, under its key.
 
     Args:
-        plan: Whose maps.
-        positions: Which rows.
+        plan: The plan of the maps.
+        positions: The rows to compute.
         given: Their inputs, by name.
-        rows: Where they are journaled.
-        held: Attributions of this batch, by `attributions_of`; those made here are added.
+        rows: The store with the journal.
+        held: Attributions of this batch, by `attributions_of`; those computed here are added.
 
     Raises:
-        Fault: the method did what it must not.
-        ValueError: it gave no maps of these images, or such as cannot be stored.
+        Fault: the method did something forbidden.
+        ValueError: it returned no maps of these images, or maps that cannot be stored.
     """
     from atlas.inputs.explain import attributions_of, mapped
     from atlas.inputs.summing import check_sum
@@ -142,7 +142,7 @@ def make(plan: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows
 
 
 def storable(plan: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Return maps as they are stored, undefined ones as NaN, which is told.
+    """Return maps as they are stored, undefined ones as NaN, with a message about these on stderr.
 
     Raises:
         ValueError: the dtype of stored maps cannot hold them; the message names the images.
@@ -158,7 +158,7 @@ def storable(plan: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarr
         raise ValueError(f"its maps cannot be stored as {dtype}: too large, or too small, for the images {shown}")
     if undefined.any():
         shown = row_inputs.some(plan.seen, positions[undefined])
-        told = "is not finite, and stored as NaN: undefined. What is judged by it is undefined too"
+        told = "is not finite, and stored as NaN (undefined); so are its scores"
         print(f"method {plan.method.name}: the map of {shown} {told}", file=sys.stderr)
     return stored
 
@@ -169,7 +169,7 @@ def groups(cell: Cell, plans: list[MapPlan]) -> dict[str, dict]:
 
 
 def described(bound: Entry) -> dict[str, str]:
-    """Write into the store's attributes what the method is."""
+    """Return the attributes of a map store that describe the method."""
     known = attributes("methods", bound.family, bound.function)
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
     return {**known, "family": bound.family, "settings": canonical({**bound.settings, **shaping})}
@@ -181,7 +181,7 @@ STAGE = Stage(
     plan,
     batches,
     groups,
-    served=lambda rows, plan: rows.without_unsupported(plan.table, plan.shared),
+    without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, plan.shared),
     kept="these methods failed, the maps of all others are kept",
 )
 main = partial(run_cell, STAGE)

@@ -2,8 +2,8 @@
 
 Reads the classifier, its evaluation images and grids; writes `data/votes/<classifier>/<family>/<method>.zarr` with the
 groups `<smoothing>/images` and `<smoothing>/grids` for every entry of the section certify that names the method: how
-many of the first copies, and of the rest, had a pixel among the top K% of their maps (`image level y x`), and how many
-of them all had to part equal scores (`image level`). What follows from the counts is the metrics' to say.
+many of the first n0 copies, and of the other n, had a pixel among the top K% of their maps (`image level y x`), and in
+how many of all copies equal scores straddled the edge of the top (`image level`). Metrics draw conclusions from counts.
 """
 
 from collections.abc import Iterator
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 # Of the maps that are voted on, whatever maps are stored in.
 DTYPE = "float32"
-# Rows that are voted on at a time fill this share of their batches.
+# As many rows vote at a time as fill this share of their batches.
 FILLED = 0.95
 
 
 class VotePlan(NamedTuple):
-    """The votes on one method's maps of one kind of picture under one smoothing."""
+    """The planned votes on one method's maps of one kind of picture under one smoothing."""
 
     method: Entry
     smoothing: Smoothing
     seen: Inputs
-    shared: bytes  # digest of what all its votes share
+    shared: bytes  # digest of what all these votes share
     table: Table
 
 
 def plan(cell: Cell) -> list[VotePlan]:
-    """Return which votes there are to be, by key: all that a map depends on, the noise, and the form of its top."""
+    """Return the planned votes with their keys: all that a map depends on, the noise, and the form of the top."""
     listed = entries(cell.params, "methods")
     known = read_smoothings(cell.params, {name for one in listed.values() for name in one})
     trained = keys.classifier(cell.study, cell.params, cell.classifier)
@@ -68,7 +68,7 @@ def plan(cell: Cell) -> list[VotePlan]:
 
 
 def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
-    """Yield the missing votes, some rows at a time, methods that share work side by side."""
+    """Yield the missing votes, some rows at a time, methods that share work together."""
     from atlas.inputs.voting import copies
 
     engine = work.cell.params["engine"]
@@ -93,16 +93,16 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
 
 
 def at_fault(plans: list[VotePlan], voted: list[VotePlan], error: Exception) -> list[str]:
-    """Name those who failed: of votes that were taken together, where a method was at fault, all votes on it."""
+    """Return which votes failed: after a fault in one method, those on it; else all computed together."""
     faulty = [name(plan) for plan in plans if isinstance(error, Fault) and plan.method.name == error.name]
     return faulty or [name(plan) for plan in voted]
 
 
 def vote(plans: list[VotePlan], positions: np.ndarray, given: dict[str, Any], work: Work) -> None:
-    """Take the votes on some methods' maps of some rows under one smoothing, and journal them.
+    """Compute the votes on some methods' maps of some rows under one smoothing, and journal them.
 
     Raises:
-        Fault: a method did what it must not; then no vote is journaled.
+        Fault: a method did something forbidden; then no vote is journaled.
     """
     from atlas.inputs.explain import Explainer
     from atlas.inputs.voting import votes
@@ -122,17 +122,17 @@ def vote(plans: list[VotePlan], positions: np.ndarray, given: dict[str, Any], wo
 
 
 def name(plan: VotePlan) -> str:
-    """Name the votes on a method under a smoothing."""
+    """Return the label of the votes on a method under a smoothing, for messages."""
     return f"{plan.method.name} ({plan.smoothing.name})"
 
 
 def token(plan: VotePlan) -> bytes:
-    """Digest what all votes on a method's maps of one kind of picture depend on: grids may be too large for it."""
+    """Digest what all votes on a method's maps of one kind of picture share; a method may fail on grids only."""
     return keys.digest(plan.shared, plan.seen.group)
 
 
 def at_a_time(copies: int, batch: int) -> int:
-    """Return how many rows are voted on at a time: the fewest whose copies fill their batches."""
+    """Return how many rows vote at a time: the fewest whose copies fill their batches."""
     return next(rows for rows in range(1, batch + 1) if rows * copies >= FILLED * batch * -(-rows * copies // batch))
 
 
@@ -143,7 +143,7 @@ def groups(cell: Cell, plans: list[VotePlan]) -> dict[str, dict]:
 
 
 def tell(cell: Cell, tables: list[Table]) -> None:
-    """Print what the votes take: the counts of a picture before they are packed, and the files."""
+    """Print the size of votes: the counts of a picture before compression, and the files."""
     output = path(cell.study, "votes", *cell.names)
     shapes = {table.fields["rest"].shape for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
@@ -163,7 +163,7 @@ def _plan(cell: Cell, trained: bytes, bound: Entry, smoothing: Smoothing, seen: 
         keys.entry(bound, cell.params, *parts), smoothing.settings, trained if "classifier" in named else b""
     )
     rows = count * int(np.prod(seen.lead[1:], dtype=int))
-    # The noise is drawn from the image's seed, whatever the method names.
+    # The noise is drawn from the image's seed, whether or not the method declares it.
     of_rows = row_inputs.digests(seen, [*named, *({"seeds"} - set(named))])[:rows]
     inner = rows // count
     asked = [absent is None and (inner == 1 or smoothing.tile in (None, i % inner)) for i in range(rows)]
@@ -202,7 +202,7 @@ STAGE = Stage(
     plan,
     batches,
     groups,
-    served=lambda rows, plan: rows.without_unsupported(plan.table, token(plan)),
+    without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, token(plan)),
     kept="the votes on these methods failed, those on all others are kept",
     assembled=tell,
 )

@@ -1,10 +1,10 @@
 """Collect a dataset into one store: `python -m stages.collect DATASET` writes `data/datasets/<dataset>.zarr`.
 
-What it has: `image` (ids), `split`, `label`, `pixels` (`image channel y x`), `boxes` (-1 past an image's last) and,
-unless the places of all objects are unknown, `mask`. Its attributes: `classes`; `known`, which of boxes and mask the
-source has; `left_out`, a name and a reason for each picture that cannot be used; `fit`, its numbers, where the entry's
-`fit` names weights. Where a picture has boxes and no mask, its mask is their union; where it has a mask and no boxes,
-its box is that around the mask. Where this holds of all pictures that have either, the attribute `mask_from` is
+The store has `image` (ids), `split`, `label`, `pixels` (`image channel y x`), `boxes` (rows past an image's last box
+are -1) and, unless objects are unknown in all pictures, `mask`. Its attributes: `classes`; `known`, which of boxes and
+mask the source has; `left_out`, a name and a reason for each picture that cannot be used; `fit`, its numbers, if the
+entry's `fit` names weights. If a picture has boxes and no mask, its mask is their union; if it has a mask and no boxes,
+its box is the mask's bounding box. If this holds for all pictures that have either, the attribute `mask_from` is
 "boxes", or `boxes_from` is "mask".
 """
 
@@ -29,12 +29,12 @@ from atlas.study.schema.fitting import fitting, of_weights
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
 
-NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # as a label; a table of pandas has floats where a cell is empty
-CHUNK_BYTES = 2**16  # images of a few dozen pixels a side are read several at a time
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # a numeric label; pandas reads a column with an empty cell as floats
+CHUNK_BYTES = 2**16  # small images are stored several to a chunk
 
 
 def main(study: Path, dataset: str) -> None:
-    """Write pixels, masks, boxes, labels, splits and ids, a shard at a time, and put the store in place."""
+    """Write pixels, masks, boxes, labels, splits and ids, one shard at a time, and put the store in place."""
     bound = dataset_entry(load(study), dataset)
     output = path(study, "datasets", dataset)
     scratch = beside(output)
@@ -49,7 +49,7 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
     """Write a dataset's store.
 
     Raises:
-        UserError: of the dataset, which the message names.
+        UserError: the dataset is invalid; the message names it.
     """
     try:
         source = asked(study, bound)
@@ -60,7 +60,7 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
         rows = decoded(labelled(source.pictures, classes, numbers), {**bound.options, "fit": fit}, unusable)
         about, labels = written(scratch, rows)
         names = classes or sorted(numbers, key=in_order)
-        if classes is None:  # they were numbered as they came
+        if classes is None:  # they were numbered in order of appearance
             labels = np.array([names.index(name) for name in numbers])[labels]
         group = zarr.open_group(scratch, mode="a")
         array(group, "label", labels, ("image",), {})
@@ -72,7 +72,7 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
 
 
 def asked(study: Path, bound: Entry) -> Source:
-    """Call the family's function, with the place of its source where it asks for that."""
+    """Call the family's function, with the path of its source if it declares one."""
     function = find("datasets", bound.family, bound.function)
     inputs = signature("datasets", bound.family, bound.function).inputs
     place = study / bound.options["path"]
@@ -82,16 +82,16 @@ def asked(study: Path, bound: Entry) -> Source:
 
 
 def fitted_as(bound: Entry) -> dict[str, Any] | None:
-    """Return the numbers of a dataset's `fit`: those of its entry, or of the weights that this names."""
+    """Return the settings of a dataset's `fit`: those of its entry, or those of the weights that it names."""
     fit, where = bound.options["fit"], f"datasets.{bound.name}.fit"
     return fitting(transform(where, **fit), where) if of_weights(fit) else fit
 
 
 def named_classes(classes: object) -> list[str]:
-    """Check that a dataset's classes are a list of different names.
+    """Return a dataset's classes, after checking that they are a list of distinct names.
 
     Raises:
-        UserError: with what was given.
+        UserError: they are not; the message shows what was given.
     """
     if not isinstance(classes, list) or not classes or not all(isinstance(one, str) and one for one in classes):
         raise UserError(f"its classes are {classes!r:.100}; expected a list of names")
@@ -102,13 +102,13 @@ def named_classes(classes: object) -> list[str]:
 
 
 def in_order(label: str) -> tuple[bool, float, str]:
-    """Sort labels that are numbers by what they are, before all others."""
+    """Return a sort key for labels: numbers by value, before all other labels."""
     number = NUMBER.fullmatch(label) is not None
     return not number, float(label) if number else 0.0, label
 
 
 def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarray]:
-    """Write the store of rows, a shard at a time, but for labels; give what is to be said of it, and the labels."""
+    """Write the store of rows except for labels, one shard at a time; return its attributes, and the labels."""
     group = group_at(place, {})
     facts: dict[str, list] = {"image": [], "split": [], "label": [], "boxes": []}
     first = next(rows)
@@ -127,7 +127,7 @@ def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarra
 
     def flush(count: int) -> None:
         if known:
-            if "mask" not in arrays:  # of the shards before, the objects' places are unknown
+            if "mask" not in arrays:  # earlier shards have no known objects
                 for _ in range((len(facts["image"]) - count) // size):
                     append("mask", ("image", "y", "x"), np.zeros_like(mask))
             append("mask", ("image", "y", "x"), mask[:count])
@@ -156,7 +156,7 @@ def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarra
 
 
 def padded(boxes: list[np.ndarray]) -> np.ndarray:
-    """Stack boxes, as many rows as the image with most has; what is not used is -1."""
+    """Stack boxes, with as many rows as the image with the most boxes needs; unused rows are -1."""
     most = max(1, *(len(own) for own in boxes)) if boxes else 1
     stacked = np.full((len(boxes), most, 4), -1, "int64")
     for row, own in zip(stacked, boxes, strict=True):

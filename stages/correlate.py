@@ -1,7 +1,7 @@
 """Correlate the maps of a classifier's methods: `python -m stages.correlate CLASSIFIER`.
 
 Writes `data/similarity/<classifier>.zarr`: Pearson's r and Spearman's rho between the maps of each pair of methods,
-image by image. A constant map correlates with nothing: NaN.
+image by image. For a constant map both are undefined: NaN.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from atlas.study.params import command, entries, load, path
 
 
 def main(study: Path, classifier: str) -> None:
-    """Correlate what is not correlated yet, then assemble the output."""
+    """Compute the missing correlations, then assemble the output."""
     params = load(study)
     stores = {
         name: path(study, "maps", classifier, family, name)
@@ -27,7 +27,7 @@ def main(study: Path, classifier: str) -> None:
         for name in listed
     }
     seen = row_inputs.images(study, classifier, params["seed"])
-    # Sorted: the order of entries is nothing to the rows.
+    # Sorted: the order of entries must not affect keys.
     opened = {name: read(stores[name] / "images", f"the maps of {name}") for name in sorted(stores)}
     opened = {name: maps for name, maps in opened.items() if "unsupported" not in maps.attrs}
     with of_cell(study, params, "correlate", "similarity", classifier) as rows:
@@ -45,7 +45,7 @@ def main(study: Path, classifier: str) -> None:
 
 
 def plan(served: dict[str, Path], seen: row_inputs.Inputs) -> Table:
-    """Return which rows there are to be: an image's is keyed by the digests of all its maps."""
+    """Return the planned rows: an image's key has the digests of all its maps."""
     digests = [keys_of(store, "images", f"the maps of {name}")[1] for name, store in served.items()]
     for store, own in zip(served.values(), digests, strict=True):
         if len(own) != len(seen.ids):
@@ -67,12 +67,12 @@ def plan(served: dict[str, Path], seen: row_inputs.Inputs) -> Table:
 
 
 def correlations(maps: np.ndarray) -> dict[str, np.ndarray]:
-    """Correlate maps laid out as image, method, pixel: r over pixels, and rho, which is r of ranks (ties averaged)."""
+    """Correlate maps given as (image, method, pixel): r over pixels, and rho, the r of ranks (ties averaged)."""
     return {"pearson": pearson(maps), "spearman": pearson(rankdata(maps, axis=2))}
 
 
 def pearson(values: np.ndarray) -> np.ndarray:
-    """Return the matrix of Pearson's r between rows, image by image; NaN where a row is constant."""
+    """Return Pearson's r between every two rows, image by image; NaN if a row is constant."""
     found = np.full((*values.shape[:2], values.shape[1]), np.nan)
     for matrix, image in zip(found, values, strict=True):
         varied = np.flatnonzero(np.ptp(image, axis=1) > 0)

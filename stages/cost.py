@@ -1,9 +1,9 @@
 """Count the passes that maps and scores take: `python -m stages.cost CLASSIFIER`.
 
-Writes `data/cost/<classifier>.zarr`: what a method's map of one image takes (group `methods`: forward, backward and
-head, over `method`), and what a metric's score of one map takes (group `metrics`: the same and explained, over
-`metric`). They are measured, each alone: of a method the map of the first evaluation image, of a metric the first row
-of the first method that it judges. Maps that a metric has made are the method's cost, so that its own is of no method:
+Writes `data/cost/<classifier>.zarr`: the passes for a method's map of one image (group `methods`: forward, backward and
+head, over `method`), and for a metric's score of one map (group `metrics`: the same and explained, over `metric`). Each
+is measured alone: a method on the map of the first evaluation image, a metric on the first row of the first method that
+it scores. The passes of maps that a metric requests count as the method's, so that its own do not depend on the method:
 
     passes of a metric's score of a method's map = passes of the metric + explained · passes of the method
 """
@@ -41,7 +41,7 @@ FIELDS = {
 
 
 class Judged(NamedTuple):
-    """The row that a metric's cost is measured on: whose map, which one, and the key of its score."""
+    """The row on which a metric's cost is measured: the method, the row, and the key of its score."""
 
     method: str
     row: int
@@ -49,10 +49,10 @@ class Judged(NamedTuple):
 
 
 class CostPlan(NamedTuple):
-    """What costs of methods, or of metrics, there are to be.
+    """The planned costs of methods, or of metrics.
 
     entries: The methods or metrics, in the order of the table.
-    judged: On what those of metrics are measured; one that judges nothing is not in it.
+    judged: The rows on which metrics are measured; metrics that score nothing are left out.
     """
 
     entries: list[Entry]
@@ -61,7 +61,7 @@ class CostPlan(NamedTuple):
 
 
 def plan(cell: Cell) -> list[CostPlan]:
-    """Return which costs there are to be, by key: that of the map, or the score, which they are measured on."""
+    """Return the planned costs with their keys: those of the map, or the score, on which they are measured."""
     study, params, classifier, _ = cell
     families, of_methods, of_metrics = entries(params, "methods"), {}, {}
     methods, metrics = _flat(params, "methods"), _flat(params, "metrics")
@@ -127,19 +127,19 @@ def cost_of_metric(
     at, listed, dtype = np.array([row]), {method: methods[method]}, params["stores"]["dtype"]
     inputs = MetricInputs(study, name, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: smoothings})
     given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": classifier}
-    # What looks at a whole set looks at one that ends with this row.
+    # Metrics that look at a whole set get the one that ends with this row.
     provided = inputs.provide(0, method, row + 1, at, given)
     return of_score(metric, provided, sum(copies(**smoothing.settings) for smoothing in smoothings), calls.call)
 
 
 def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., "Tensor"]) -> dict[str, int]:
-    """Count the passes that a method takes for maps of some images, made alone.
+    """Count the passes of a method for maps of some images, computed alone.
 
     Args:
-        bound: The method.
-        given: Classifier, images and all else that methods name.
-        dtype: Of stored maps.
-        call: Gives the attributions of a method.
+        bound: The method's entry.
+        given: The classifier, images and all other inputs that methods may declare.
+        dtype: The dtype of stored maps.
+        call: Returns the attributions of a method.
     """
     from atlas.inputs.explain import Explainer
 
@@ -149,13 +149,13 @@ def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., 
 
 
 def of_score(metric: Entry, provided: dict[str, Any], voted: int, call: Callable[..., "Tensor"]) -> dict[str, int]:
-    """Count the passes that a metric takes for scores, but for those of the maps that it has made, and these maps.
+    """Count the passes of a metric without those of the maps that it requests, and count these maps.
 
     Args:
-        metric: Which one.
-        provided: What it names.
-        voted: Maps that its votes took.
-        call: Gives what a metric gives.
+        metric: The metric's entry.
+        provided: The inputs that it declares.
+        voted: The number of maps behind its votes.
+        call: Calls a metric with inputs.
     """
     explain = Counted(provided.get("explain"))
     before = dict(provided["classifier"].passes)
@@ -165,7 +165,7 @@ def of_score(metric: Entry, provided: dict[str, Any], voted: int, call: Callable
 
 
 class Counted:
-    """Provide a method unchanged, and count the maps that it makes and the passes that they take."""
+    """Pass a method through unchanged, and count the maps that it makes and their passes."""
 
     def __init__(self, explain: Callable[..., "Tensor"] | None):
         self._explain = explain
@@ -184,14 +184,14 @@ class Counted:
 
 
 def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
-    """Return the passes that a classifier has made since it had made so many."""
+    """Return the passes that a classifier has made since an earlier count."""
     return {kind: count - before[kind] for kind, count in classifier.passes.items()}
 
 
 def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry) -> Judged | None:
-    """Find the first defined score of a metric: one that is undefined may take fewer passes.
+    """Find the first defined score of a metric: an undefined one may take fewer passes.
 
-    Where none is defined, and where the metric looks at a whole set, which grows from row to row, the first score.
+    If none is defined, or if the metric looks at a whole set, which grows from row to row, it is the first score.
     """
     whole = of_whole_set(signature("metrics", metric.family, metric.function).inputs)
     first = None

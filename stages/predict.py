@@ -1,7 +1,7 @@
 """Predict the held-out images: `python -m stages.predict CLASSIFIER` writes `data/predictions/<classifier>.zarr`.
 
-Per image of the dataset's test split: the probability of the label, and the five most probable classes. Where an image
-may have several labels each has a probability of its own, and the attribute `several` is true.
+For each image of the dataset's test split: the probability of its label, and the five most probable classes. If an
+image may have several labels, each has its own probability, and the attribute `several` is true.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class PredictionPlan(NamedTuple):
 
 
 def plan(cell: Cell) -> list[PredictionPlan]:
-    """Return which predictions there are to be, by key; the images are read a few at a time."""
+    """Return the planned predictions with their keys; the images are read a few at a time."""
     study, params, classifier, _ = cell
     images = split(study, params["classifiers"][classifier]["dataset"], "test")
     reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
@@ -69,20 +69,20 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
 
 
 def predict(plan: PredictionPlan, positions: np.ndarray, classifier: "Classifier", rows: Rows) -> None:
-    """Make the predictions of a batch and journal them."""
+    """Compute the predictions of a batch and journal them."""
     found = probabilities(classifier, plan.images.pixels(positions))
     rows.put(plan.table, positions, predictions(found, plan.images.labels[positions]))
 
 
 def probabilities(classifier: "Classifier", pixels: np.ndarray) -> np.ndarray:
-    """Return the probability of every class for images of 8 bits."""
+    """Return the probability of every class for 8-bit images."""
     import torch
 
     return classifier.probabilities(torch.from_numpy(pixels).to(classifier.device).float().div(255)).cpu().numpy()
 
 
 def predictions(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Keep of the probabilities what the selection of images needs."""
+    """Return the part of the probabilities that the selection of images needs."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
     rows = np.arange(len(labels))
     top = np.full((len(labels), TOP), np.nan, "float32")

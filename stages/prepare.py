@@ -1,8 +1,8 @@
 """Prepare a classifier: `python -m stages.prepare CLASSIFIER` writes `data/classifiers/<classifier>/`.
 
-Where its entry has `train` it is trained, where it has `weights` it takes those that somebody has trained. The folder
-holds `weights.safetensors` and `card.json`: network, normalization, recipe or source of the weights, accuracy on the
-held-out split and under an attack. Weights and accuracies are keyed: those that are known are not made again.
+An entry with `train` is trained, one with `weights` takes weights that somebody has trained. The folder holds
+`weights.safetensors` and `card.json`: network, normalization, recipe or source of the weights, accuracy on the held-out
+split and under an attack. Weights and accuracies are keyed: known ones are not computed again.
 """
 
 import json
@@ -19,18 +19,18 @@ from atlas.study.errors import UserError
 from atlas.study.params import command, load, network, path
 from atlas.study.schema.labels import several_labels
 
-# What the card says of how the weights were made, and of what they were found to be.
+# The parts of the card about how the weights were made, and about what was measured of them.
 MADE = ("recipe", "source", "seed", "mean", "std", "preprocess", "trained_on")
 EVALUATED = ("form", "judged_on", "accuracy", "top5", "attacked", "adversarial_accuracy", "adversary")
 TRAINING = ("deterministic", "begun", "moments", "fit")
-# A source's accuracy lies far above what was measured where the latter would be this improbable, and is this much less.
+# A source's claimed accuracy is doubted if it is higher by FAR and the measured one would be this improbable under it.
 IMPROBABLE, FAR = 0.001, 0.1
-# A classifier is no better than chance where that many right answers by chance are at least this probable.
+# A classifier counts as no better than chance if this many right answers are at least this probable by guessing.
 CHANCE = 0.01
 
 
 class Known(NamedTuple):
-    """A card and weights that were made before, intact."""
+    """A card and weights from an earlier run, intact."""
 
     card: dict[str, Any]
     weights: bytes
@@ -75,7 +75,7 @@ def main(study: Path, classifier: str) -> None:
 
 
 def intact(folder: Path) -> Known | None:
-    """Read a card and weights that were recorded; None where there are none, or not as they were."""
+    """Read a recorded card and weights; None if there are none, or if they were changed."""
     try:
         card = json.loads((folder / "card.json").read_text())
         weights = (folder / "weights.safetensors").read_bytes()
@@ -85,7 +85,7 @@ def intact(folder: Path) -> Known | None:
 
 
 def trained_key(study: Path, params: dict, classifier: str, images: Split) -> str:
-    """Digest all that trained weights depend on. The evaluation attack is not part of the key."""
+    """Digest everything that trained weights depend on. The evaluation attack is not part of the key."""
     spec = params["classifiers"][classifier]
     built, network_key = _network(study, params, classifier)
     code = keys.code(*(("atlas.classifiers.training", name) for name in TRAINING), built)
@@ -95,7 +95,7 @@ def trained_key(study: Path, params: dict, classifier: str, images: Split) -> st
 
 
 def adopted_key(study: Path, params: dict, classifier: str, images: Split) -> str:
-    """Digest all that weights which were given depend on: the digest of their file stands for its content."""
+    """Digest everything that given weights depend on; the digest of their file stands for its content."""
     spec = params["classifiers"][classifier]
     built, network_key = _network(study, params, classifier)
     code = keys.code(("atlas.classifiers.adopting", "adopt"), built)
@@ -104,7 +104,7 @@ def adopted_key(study: Path, params: dict, classifier: str, images: Split) -> st
 
 
 def evaluated_key(study: Path, params: dict, classifier: str, card: dict, images: Split) -> str:
-    """Digest all that a classifier's accuracies, and the form that it runs in, depend on."""
+    """Digest everything that a classifier's accuracies and its form (fast or plain) depend on."""
     built, network_key = _network(study, params, classifier)
     code = keys.code(("stages.prepare", "evaluated"), built)
     about = [card["weights"], card["mean"], card["std"], images.classes, network_key]
@@ -112,13 +112,13 @@ def evaluated_key(study: Path, params: dict, classifier: str, card: dict, images
 
 
 def _network(study: Path, params: dict, classifier: str) -> tuple[tuple[str, str], list[Any]]:
-    """Return where the code of a network begins, and what else it depends on: its settings, a user's own code."""
+    """Return the root of a network's code, and what else it depends on: its settings, a user's own code."""
     bound = network(params, classifier)
     return (f"atlas.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study, bound)]
 
 
 def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:
-    """Compare the forms of the network on a few images, and measure its accuracies, some images at a time."""
+    """Compare the forms of the network on a few images, and measure its accuracies batch by batch."""
     import torch
     from safetensors.torch import load as read_weights
 
@@ -139,9 +139,9 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     module = filled()
     about = {"mean": card["mean"], "std": card["std"], "engine": params["engine"]}
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).float().div(255)
-    # Built twice: a number that is drawn when a network is built, and kept outside its parameters and buffers (an
-    # attribute, a variable of a closure), shows in nothing but other logits. Every network draws, its first weights if
-    # nothing else, so that none can be left out; what it costs is a build and one pass of a few images.
+    # Built twice: a random number that is drawn when a network is built, and kept outside its parameters and buffers
+    # (an attribute, a variable of a closure), shows only in different logits. Every network draws numbers, at least its
+    # initial weights, so none can be exempt; the check costs one build and one pass of a few images.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch.initial_seed() + 1)
         other = filled()
@@ -159,11 +159,10 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
 
 
 def doubt(card: dict, several: bool = False) -> str | None:
-    """Return why the weights may not be what they are said to be: None where their accuracy gives no reason to think
-    so.
+    """Return why the weights may not be what their entry says; None if their accuracy gives no reason for doubt.
 
-    It does where the source's own accuracy, or more right answers than chance gives, is far from what was measured. Of
-    `several` labels an image chance finds as many as it likes.
+    It does if the measured accuracy is far below the source's own, or no better than chance. For `several` labels per
+    image there is no such chance level.
     """
     from scipy.stats import binom
 
@@ -181,7 +180,7 @@ def doubt(card: dict, several: bool = False) -> str | None:
 
 
 def put(folder: Path, card: dict, weights: bytes) -> None:
-    """Write a classifier's folder beside its place, then put it there by rename."""
+    """Write a classifier's folder to a temporary place, then rename it into place."""
     partial = beside(folder)
     partial.mkdir(parents=True)
     try:

@@ -1,4 +1,4 @@
-"""Write the report: one page of HTML that holds all it shows, a picture and a table for a README, tables for papers."""
+"""Write the report: a self-contained HTML page, a picture and a table for a README, and tables for papers."""
 
 import math
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -44,13 +44,13 @@ def report(
 
     Args:
         study: The folder of params.yaml.
-        given: What it says.
-        title: Of the page.
+        given: The content of params.yaml.
+        title: The page's title.
         question: What the study asks, in a sentence.
         images: How many images of each classifier are shown with their maps.
-        pixels: What a picture has at most a side; larger ones are reduced.
+        pixels: The largest side of a picture; larger ones are reduced.
         sanity_threshold: Similarity of maps, after the classifier or the class was exchanged, above which a method is
-        flagged.
+            flagged.
     """
     if images < 1 or pixels < 1:
         raise UserError(f"params.yaml: report: images and pixels must be at least 1, got {images} and {pixels}")
@@ -98,7 +98,7 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     """Read the results.
 
     Raises:
-        UserError: they are missing, or are of another list of classifiers, methods or metrics than params.yaml's.
+        UserError: they are missing, or list other classifiers, methods or metrics than params.yaml.
     """
     folder = study / "data" / "results"
     found = {}
@@ -132,22 +132,22 @@ def results(study: Path, given: dict) -> dict[str, xr.Dataset]:
     }
     for kind, names in wanted.items():
         there = summary[kind].values.tolist()
-        if kind == "metric":  # but for what is derived of curves
+        if kind == "metric":  # without metrics derived from curves
             there = [name for name in there if name in names or name.rpartition("_")[0] not in names]
-        # A draft may lack the scores of some.
+        # A draft may lack the scores of some metrics.
         if there != names and not (gone and set(there) <= set(names)):
             raise UserError(f"{folder}: made for other {kind}s than params.yaml's; run stages.aggregate again")
     return found
 
 
 def left(tables: dict[str, xr.Dataset], given: dict) -> tuple[dict[str, xr.Dataset], dict]:
-    """Leave the metrics that can apply to no classifier out of the results and of what params.yaml says."""
+    """Remove the metrics that apply to no classifier from the results and from the entries of params.yaml."""
     metrics = refused.nowhere(tables["summary"])
     return refused.without(tables, metrics), refused.entries(given, metrics)
 
 
 def described(study: Path, given: dict) -> dict[str, dict[str, str]]:
-    """Read what the map stores say of their methods."""
+    """Read the attributes of the map stores, which describe their methods."""
     found = {}
     for family, listed in params.entries(given, "methods").items():
         there = [one for one in given["classifiers"] if f"attribute@{one}-{family}" not in missing(study)]
@@ -159,7 +159,7 @@ def described(study: Path, given: dict) -> dict[str, dict[str, str]]:
 def certified(
     study: Path, given: dict, table: xr.Dataset, images: int, pixels: int, processes: Executor
 ) -> dict[str, Any]:
-    """Gather what the page says of certified maps: results, pictures, and what was published."""
+    """Gather the page's part on certified maps: results, pictures, and published values."""
     sizes = {name: pixels_of(study, name) for name in given["classifiers"]}
     known, test = certified_results.found(table, given, sizes), certified_results.first_test(given)
     shown, cast = {}, {}
@@ -175,7 +175,7 @@ def certified(
 
 
 def first_images(study: Path, given: dict, classifier: str, number: int) -> list[Shown]:
-    """Read the first images of a classifier, no class twice while there are others, and all their maps."""
+    """Read the first images of a classifier, without repeating a class while there are others, and all their maps."""
     rows = first_rows(study, classifier, number)
     return chosen(
         study, given, classifier, rows, [name for one in params.entries(given, "methods").values() for name in one]
@@ -183,13 +183,13 @@ def first_images(study: Path, given: dict, classifier: str, number: int) -> list
 
 
 def first_rows(study: Path, classifier: str, number: int, *, among: int | None = None) -> np.ndarray:
-    """Choose the first images of a classifier, no class twice while there are others.
+    """Choose the first images of a classifier, without repeating a class while there are others.
 
     Args:
         study: The folder of params.yaml.
-        classifier: Whose evaluation images.
-        number: At most so many.
-        among: Of the first so many of its images; of all if None. Their order does not depend on it.
+        classifier: The classifier's name.
+        number: The largest number of images.
+        among: Choose among this many first images; None: among all. The order does not depend on it.
     """
     targets = read(params.path(study, "images", classifier) / "images", "the evaluation images")["target"][:among]
     first = np.sort(np.unique(targets, return_index=True)[1])
@@ -197,7 +197,7 @@ def first_rows(study: Path, classifier: str, number: int, *, among: int | None =
 
 
 def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods: list[str]) -> list[Shown]:
-    """Read some images of a classifier, and their maps that are defined, by those methods that can serve it."""
+    """Read some images of a classifier, and the defined maps by those of the methods that can serve it."""
     store = read(params.path(study, "images", classifier) / "images", "the evaluation images")
     ids, targets, classes = store["image"][:], store["target"][:], cards.card(study, classifier).get("classes", {})
     rows, maps = rows[rows < len(ids)], {}
@@ -223,15 +223,15 @@ def chosen(study: Path, given: dict, classifier: str, rows: np.ndarray, methods:
 
 
 def pixels_of(study: Path, classifier: str) -> int:
-    """Return how many pixels an image of a classifier has."""
+    """Return the number of pixels of a classifier's images."""
     return math.prod(read(params.path(study, "images", classifier) / "images", "the images")["pixels"].shape[-2:])
 
 
 def votes(study: Path, given: dict, classifier: str, smoothing: Smoothing, rows: np.ndarray) -> dict[str, Votes]:
-    """Read the votes on the maps of some images, by method; a method that has none is not in it.
+    """Read the votes on the maps of some images, by method; methods without votes are left out.
 
     Raises:
-        UserError: votes are missing, and the study is no draft.
+        UserError: votes are missing, and the study is not a draft.
     """
     settings, found = smoothing.settings, {}
     how = {"firsts": settings["n0"], "draws": settings["n"]}
@@ -249,13 +249,13 @@ def votes(study: Path, given: dict, classifier: str, smoothing: Smoothing, rows:
 
 
 def excluded(given: dict) -> list[tuple[str, list[str]]]:
-    """List the methods that a metric's entry leaves out."""
+    """Return the metrics with methods that their entries exclude."""
     entries = [one for listed in params.entries(given, "metrics").values() for one in listed.values()]
     return [(one.name, one.options["exclude"]) for one in entries if one.options["exclude"]]
 
 
 def write(study: Path, files: dict[str, bytes]) -> None:
-    """Write the report beside its place, then put it there by rename."""
+    """Write the report to a temporary place, then rename it into place."""
     folder = study / "data" / "report"
     partial = beside(folder)
     try:

@@ -1,8 +1,8 @@
 """Score the maps of one method family for one classifier: `python -m stages.score CLASSIFIER FAMILY`.
 
-Reads that family's maps, and the inputs that each metric names; writes `data/scores/<classifier>/<family>.zarr` with
+Reads that family's maps, and the inputs that each metric declares; writes `data/scores/<classifier>/<family>.zarr` with
 a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
-Where there is none of the inputs that a metric names its group is empty, and the attribute `absent` says why.
+If a declared input does not exist for the classifier, the group is empty, and its attribute `absent` says why.
 """
 
 import math
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
 
 
 class ScorePlan(NamedTuple):
-    """One metric over all methods of the family."""
+    """The planned scores of one metric for all methods of the family."""
 
     metric: Entry
-    asks: list[str]  # the inputs it names
-    smoothings: list[Smoothing]  # whose votes it judges
+    asks: list[str]  # the inputs that it declares
+    smoothings: list[Smoothing]  # those whose votes it scores
     seen: row_inputs.Inputs
     methods: list[str]
-    undefined: dict[str, np.ndarray]  # by method: rows whose map, or whose votes, are
+    undefined: dict[str, np.ndarray]  # by method: rows with an undefined map or votes
     table: Table
 
 
 def draft(study: Path, classifier: str, family: str, output: Path, reason: str, unvoted: str | None) -> None:
-    """Write what scores there are of a cell that failed elsewhere; a method that lacks some by a metric has none by it.
+    """Write the existing scores of a cell that failed elsewhere; a method that lacks some by a metric gets none by it.
 
     Args:
         study, classifier, family: The cell.
         output: Where to write.
-        reason: Why scores are missing, told of every method that lacks some.
-        unvoted: Why there are no votes, if so.
+        reason: Why scores are missing, recorded for every method that lacks some.
+        unvoted: Why there are no votes; None if there are.
     """
     cell = Cell(study, load(study), classifier, family)
     with of_cell(study, cell.params, STAGE.verb, STAGE.output, classifier, family) as rows:
@@ -68,11 +68,11 @@ def draft(study: Path, classifier: str, family: str, output: Path, reason: str, 
 
 
 def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
-    """Return which scores there are to be, by key: the digest of the map's bytes, and the inputs the metric names.
+    """Return the planned scores with their keys: the digest of the map's bytes, and the metric's declared inputs.
 
     Args:
         cell: The cell.
-        unvoted: Why no method has votes, where they could not be cast.
+        unvoted: Why no method has votes, if they could not be computed.
     """
     study, params, classifier, family = cell
     trained = keys.classifier(study, params, classifier)
@@ -141,10 +141,9 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
 
 
 def defined(work: Work, methods: list[str]) -> dict[tuple[int, str], np.ndarray]:
-    """Return which rows of each method a metric is to be called for; those of undefined maps and votes are
-    journaled."""
+    """Return the rows of each method for which to call a metric; for undefined maps or votes, NaN is journaled."""
     wanted = {}
-    for method in methods:  # metric by metric of each: what is ranked once serves all
+    for method in methods:  # method by method, so that metrics share cached work such as ranking
         for i, positions in work.missing.items():
             plan = work.plans[i]
             if method in plan.methods:
@@ -171,11 +170,11 @@ def score(
     """Score one method's maps of a batch by one metric and journal the scores, or journal why it cannot.
 
     Args:
-        plan, metric: The metric, and its number.
-        method, positions: Whose maps, and which of them.
+        plan, metric: The metric's plan, and its index.
+        method, positions: The method, and the rows of its maps.
         given: Their inputs, by name.
-        inputs: Adds what the metric names of the method.
-        rows: Where scores are journaled.
+        inputs: Adds the inputs that the metric declares of the method.
+        rows: The store with the journal.
     """
     shape, size = plan.table.fields["score"].shape, per_method(plan)
     try:
@@ -199,7 +198,7 @@ def score(
 def one_by_one(
     plan: ScorePlan, metric: int, method: str, row: int, classifier: "Classifier", inputs: MetricInputs
 ) -> np.ndarray:
-    """Score one row by itself; it has no score if the method, asked by the metric, gives a map that is not finite."""
+    """Score one row by itself; undefined if the method, asked by the metric, makes a map that is not finite."""
     shape = plan.table.fields["score"].shape
     given = {**row_inputs.of_row(plan.seen, row, str(classifier.device)), "classifier": classifier}
     provided, explain = inputs.alone(metric, method, per_method(plan), row, given)
@@ -216,34 +215,34 @@ def one_by_one(
 
 
 def name(plan: ScorePlan, method: str) -> str:
-    """Name a metric's scores of a method."""
+    """Return the label of a metric's scores of a method, for messages."""
     return f"{plan.metric.name} ({method})"
 
 
 def at_fault(plans: list[ScorePlan], part: str, error: Exception) -> list[str]:
-    """Name those who failed: where a method was at fault, all metrics that would call it, too."""
+    """Return which scores failed: after a fault in a method, those of all metrics that would call the same method."""
     if not isinstance(error, Fault) or error.kind != "methods":
         return [part]
     return [part, *(name(plan, error.name) for plan in plans if "explain" in plan.asks and error.name in plan.methods)]
 
 
 def without_unsupported(rows: Rows, plan: ScorePlan) -> Table:
-    """Empty the rows of methods that a metric cannot judge on the classifier, and say why of each."""
+    """Empty the rows of methods that a metric cannot score on the classifier, and record the reasons."""
     return rows.without_unsupported_by(plan.table, {method: token(plan, method) for method in plan.methods})
 
 
 def token(plan: ScorePlan, method: str) -> bytes:
-    """Digest what a metric's scores of a method depend on."""
+    """Digest everything that a metric's scores of a method depend on."""
     return keys.digest(plan.table.keys[plan.methods.index(method)].tobytes())
 
 
 def judged(scores: "Tensor") -> np.ndarray:
-    """Take what a metric gave: the verb's part of a score."""
+    """Convert a metric's return value to stored scores: the stage's own part of a score."""
     return scores.cpu().numpy()
 
 
 def per_method(plan: ScorePlan) -> int:
-    """Return how many scores a method has by this metric."""
+    """Return the number of scores per method."""
     return int(np.prod(plan.table.keys.shape[1:-1], dtype=int))
 
 
@@ -258,7 +257,7 @@ STAGE = Stage(
     plan,
     batches,
     groups,
-    served=without_unsupported,
+    without_unsupported=without_unsupported,
     kept="these metrics failed, the rows of all others are kept",
 )
 main = partial(run_cell, STAGE)

@@ -1,8 +1,8 @@
 """Select the evaluation images of a classifier: `python -m stages.select CLASSIFIER`.
 
 Writes `data/images/<classifier>.zarr` with three groups: `images`, the evaluation images with their pixels, and boxes
-and masks where the dataset has any; `candidates`, all images that pass the rules, from which grids are built; and
-`background`, held-out images that are none of these, on which methods draw. Two classifiers with the same dataset and
+and masks if the dataset has any; `candidates`, all images that pass the rules, from which grids are built; and
+`background`, held-out images outside these, which methods use for comparison. Two classifiers with the same dataset and
 the same rules get the same images, so that their scores are paired.
 """
 
@@ -19,7 +19,7 @@ from atlas.study.schema.labels import PRESENT, several_labels
 from atlas.study.schema.types import Count, Share
 from atlas.study.seeds import order
 
-READ_BYTES = 2**24  # of pixels that are in memory at a time
+READ_BYTES = 2**24  # of pixels read at a time
 
 
 def main(study: Path, classifier: str) -> None:
@@ -39,7 +39,7 @@ def main(study: Path, classifier: str) -> None:
     predictions = {name: _predictions(study, name, ids, where) for name in {classifier, *rules["correct_by"]}}
     side = store["pixels"].shape[-2:]
     reserved = np.array(order(params["seed"], ids.tolist(), "background")[: rules["background"]], dtype=int)
-    # Whichever classifier of the dataset: all of them are to have the same images.
+    # By all classifiers of the dataset, so that all of them get the same images.
     alike = [one["network"] for one in params["classifiers"].values() if one["dataset"] == spec["dataset"]]
     several = any(several_labels(network.get("output")) for network in alike)
     taken = _of_same_pictures(store, held_out, reserved) if several else reserved
@@ -97,7 +97,7 @@ def eligible(
     background: int = 0,
     target: Literal["label", "prediction"] = "label",
 ) -> tuple[np.ndarray, str]:
-    """Return the positions of the images that pass, and how many each rule leaves.
+    """Return the positions of the images that pass the rules, and a text on how many each rule leaves.
 
     Args:
         boxes_exactly: How many boxes an image must have; null for any.
@@ -105,9 +105,9 @@ def eligible(
         correct_by: Classifiers that must predict the label.
         confidence_at_least: The smallest probability of the label by each of these.
         count: How many images are taken, in the seeded order; null for all.
-        background: How many held-out images are reserved before, by a seeded order of their own, for methods that
-            compare with other images; they are `reserved`, with other labels of the same pictures where a picture may
-            have several. Where there are none these methods have no maps.
+        background: How many held-out images are reserved beforehand, in a seeded order of their own, for methods that
+            compare with other images. They are `reserved`, along with rows of the same pictures under other labels if a
+            picture may have several. With 0, these methods have no maps.
         target: The class that is explained.
     """
     there = boxes[:, :, 0] >= 0
@@ -129,12 +129,12 @@ def eligible(
 
 
 def right(known: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Return where a classifier predicts the label: of several labels, where it is more probable than not."""
+    """Return where a classifier predicts the label; one of several labels, where its probability is at least a half."""
     return known["probability"] >= PRESENT if known.get("several") else known["top_class"][:, 0] == labels
 
 
 def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
-    """Return rows of an array of the dataset, as they are asked for."""
+    """Return rows of an array of the dataset that are read when requested."""
     about = store[name]
     return Streamed(
         (len(rows), *about.shape[1:]), about.dtype, lambda start, stop: values(store, name, rows[start:stop])
@@ -142,7 +142,7 @@ def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
 
 
 def _of_same_pictures(store: zarr.Group, held_out: np.ndarray, reserved: np.ndarray) -> np.ndarray:
-    """Return the positions of the held-out images whose pixels are those of one of the reserved."""
+    """Return the positions of the held-out images whose pixels equal those of a reserved image."""
     known = {one.tobytes() for one in values(store, "pixels", held_out[reserved])}
     at_a_time = max(1, READ_BYTES // int(np.prod(store["pixels"].shape[1:])))
     found: list[int] = []

@@ -1,8 +1,8 @@
 """Build the grids of a classifier: `python -m stages.tile CLASSIFIER` writes `data/grids/<classifier>.zarr`.
 
-A grid is an n × n composite of images of distinct classes that the classifier is sure of; none is used twice. The
-group `background` holds composites of the background images, as many as there are of these. Where the classifier's
-entry has no section grids the store is empty, and its attribute `absent` says why.
+A grid is an n × n composite of images of distinct classes that the classifier is sure of; no image is used twice. The
+group `background` holds composites of the background images, as many as these suffice for. If the classifier's entry
+has no section grids, the store is empty, and its attribute `absent` says why.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from atlas.study.schema.types import Count, Share
 
 
 def main(study: Path, classifier: str) -> None:
-    """Choose the members of every grid and compose them, row by row; where there are to be none, say so."""
+    """Choose the images of every grid and compose them, row by row; without a section grids, record that."""
     params = load(study)
     spec = params["classifiers"][classifier]
     rules, output = spec["grids"], path(study, "grids", classifier)
@@ -54,15 +54,15 @@ def main(study: Path, classifier: str) -> None:
 def members(
     labels: np.ndarray, confidence: np.ndarray, *, tiles_per_side: Count, confidence_at_least: Share, count: Count
 ) -> np.ndarray:
-    """Take, grid by grid, the next unused images of classes the grid does not have yet.
+    """Choose, grid by grid, the next unused images of classes that the grid does not have yet.
 
-    The candidates' order is seeded, so a larger count has the smaller one's grids as its prefix. Images of a class that
-    there are many of wait at the head of the queue; so the tile that the first of a grid's images comes to goes round
-    from grid to grid, and no tile has more of that class than another.
+    The candidates' order is seeded, so a larger count has the smaller one's grids as its prefix. Images of a frequent
+    class accumulate at the head of the queue, so the tile of a grid's first image rotates from grid to grid; otherwise
+    one tile would get more of that class than the others.
 
     Args:
         tiles_per_side: n of an n × n grid.
-        confidence_at_least: The smallest probability of a member's label.
+        confidence_at_least: The smallest probability of the label of each image.
         count: How many grids.
 
     Raises:
@@ -87,13 +87,13 @@ def members(
 
 
 def compose(tiles: list[np.ndarray], n: int) -> np.ndarray:
-    """Lay n × n images out row by row."""
+    """Arrange n × n images row by row."""
     rows = [np.concatenate(tiles[i * n : (i + 1) * n], axis=2) for i in range(n)]
     return np.concatenate(rows, axis=1)
 
 
 def _composed(store: zarr.Group, members: np.ndarray, n: int) -> Streamed:
-    """Compose grids of images of a store as they are asked for, by the positions of each one's."""
+    """Return grids of a store's images, by the positions of each grid's images, composed when requested."""
     channels, height, width = store["pixels"].shape[1:]
 
     def rows(start: int, stop: int) -> np.ndarray:

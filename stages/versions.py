@@ -1,8 +1,8 @@
-"""Write which versions each stage runs with: `python -m stages.versions` writes `data/versions/<stage>.json`.
+"""Write the versions that each stage runs with: `python -m stages.versions` writes `data/versions/<stage>.json`.
 
-A stage depends on its own file and not on the lock of the environment: a package that none of its code imports, or
-requires in turn, makes nothing stale. Of datasets and networks only the families that params.yaml names count; of
-networks that a file or a package outside of this project makes, the file's digest and the package's version do.
+A stage depends on its own file and not on the lock of the environment: a package that its code neither imports nor
+requires indirectly makes nothing stale. Of datasets and networks, only the families that params.yaml names count; for
+networks made by a file or a package outside this project, the file's digest and the package's version count.
 """
 
 import json
@@ -17,11 +17,11 @@ from atlas.study.params import command, dataset, load, network
 from atlas.study.schema.fitting import of_weights
 
 OUTPUT = Path("data", "versions")
-SHORT, DIGEST = 64, 16  # characters of what stands as it is; bytes of the digest of what is longer
-# Packages that are not installed with this project, and the family of networks that takes them.
+SHORT, DIGEST = 64, 16  # values up to this many characters are written as they are; bytes of the digest of longer ones
+# Packages outside the project's dependencies, and the network families that need them.
 EXTRA = {"timm": "timm", "transformers": "huggingface"}
-# The folders in which a stage finds functions by the names in params.yaml, beside what it imports. No import says so;
-# they are those that dvc.yaml lists among the stage's dependencies (a test compares the two).
+# The folders in which a stage finds functions by their names in params.yaml, besides what it imports. No import states
+# them; they are the folders among the stage's dependencies in dvc.yaml (a test compares the two).
 NAMED = {
     "collect": ["datasets"],
     "prepare": ["networks"],
@@ -40,7 +40,7 @@ NAMED = {
 
 def main(study: Path) -> None:
     """Write the versions of every stage, and put them in place."""
-    from atlas.cache.stores import replace  # with it comes Zarr: who only asks what changed does not wait for that
+    from atlas.cache.stores import replace  # imports Zarr, which `changed` does not need
 
     params = load(study)
     partial = beside(study / OUTPUT)
@@ -55,7 +55,7 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
 
     Args:
         study: The folder of params.yaml.
-        params: What it says.
+        params: The content of params.yaml.
     """
     families, outside, read = _families(params), _outside(study, params), _read_by_datasets(params)
     found = {}
@@ -74,10 +74,10 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
 
 
 def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
-    """Return the packages and files that are other than those that results were made with: (old, new).
+    """Return the packages and files that differ from those that results were made with: name -> (old, new).
 
-    For DVC a package that was installed past the lock of the environment has not changed, nor has a file that makes a
-    network, nor does it know of a package that only a family takes which params.yaml did not name before.
+    DVC does not notice a package that was installed past the lock of the environment, a changed file that makes a
+    network, or a package needed only by a family that params.yaml did not name before.
     """
     known: dict[str, str] = {}
     for file in sorted((study / OUTPUT).glob("*.json")):
@@ -90,7 +90,7 @@ def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
 
 
 def _families(params: dict) -> dict[str, set[str]]:
-    """Return by folder the families that params.yaml names, where others may need packages that are not installed."""
+    """Return by folder the families that params.yaml names, as others may need packages that are not installed."""
     return {
         "datasets": {dataset(params, name).family for name in params["datasets"]},
         "networks": {network(params, name).family for name in params["classifiers"]},
@@ -98,7 +98,7 @@ def _families(params: dict) -> dict[str, set[str]]:
 
 
 def _read_by_datasets(params: dict) -> dict[str, str]:
-    """Return the versions of packages that datasets read names of classes or a `fit` from, where their entries ask."""
+    """Return the versions of packages from which datasets read class names or a `fit`, if entries ask for it."""
     bound = [dataset(params, name) for name in params["datasets"]]
     read = {"torchvision" for one in bound if one.settings.get("classes") == "imagenet"}
     read |= {one.options["fit"]["family"] for one in bound if of_weights(one.options["fit"])}
@@ -106,7 +106,7 @@ def _read_by_datasets(params: dict) -> dict[str, str]:
 
 
 def _outside(study: Path, params: dict) -> dict[str, str]:
-    """Return what networks depend on that is not of this project: digests of files, versions of packages, by name."""
+    """Return what networks depend on outside this project: digests of files, versions of packages, by name."""
     entries = [network(params, name) for name in params["classifiers"]]
     found = {name: said for entry in entries for name, said in content(entry.settings, study).items()}
     return {

@@ -1,4 +1,4 @@
-"""Open the rows of a cell of a study."""
+"""Open the row store of a cell."""
 
 from pathlib import Path
 
@@ -8,9 +8,10 @@ from atlas.study.params import path
 
 
 def of_cell(study: Path, params: dict, verb: str, kind: str, *names: str, wait: bool = True) -> Rows:
-    """Open the rows of a cell, whose output is of a kind: `attribute@resnet_vanilla-cam` makes maps.
+    """Open the row store of a cell (`attribute@resnet_vanilla-cam`) whose output is of a kind (maps).
 
-    Rows that are missing are looked for, too, where a method, a family or a classifier may have been before.
+    Missing rows are also looked for in recorded cells that may be this cell under an earlier name of its method, family
+    or classifier.
     """
     cell = f"{verb}@{'-'.join(names)}"
     named = {f"{verb}@{name}": {} for name in params["classifiers"]}

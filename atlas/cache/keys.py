@@ -1,9 +1,9 @@
 """Digest everything a row's value depends on, from params.yaml, stores and source text alone.
 
-Of code the digest holds what a function reaches (`atlas.cache.fingerprint.source`): definitions as syntax trees without
-docstrings and comments where these can be told apart, so that a better comment, or another function in the same file,
-changes no key; whole modules where they cannot. With it go the versions of the packages that this code imports and of
-all that these require, and the data files that it declares.
+Of the code, the digest holds what a function reaches (`atlas.cache.fingerprint.source`): where possible, single
+definitions as syntax trees without docstrings and comments, so that a better comment or another function in the same
+file changes no key; otherwise whole modules. Added are the versions of the packages that this code imports and of all
+that these require, and the data files that it declares.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ SIZE = 16  # bytes of a key: 128 bits
 
 
 def digest(*parts: object) -> bytes:
-    """Digest bytes, text and settings, each told apart from its neighbours by its length."""
+    """Digest bytes, text and settings; each part is preceded by its length, so that boundaries are unambiguous."""
     total = hashlib.blake2b(digest_size=SIZE)
     for part in parts:
         data = part if isinstance(part, bytes) else canonical(part).encode()
@@ -29,9 +29,9 @@ def digest(*parts: object) -> bytes:
 
 
 def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
-    """Digest what all rows of an entry share: settings, code of the function and the verb's parts, engine, dtype.
+    """Digest what all rows of an entry share: settings, code of its function and of the stage, engine, dtype.
 
-    The entry's name is not in it: a renamed entry finds its rows. Options that leave values alone are not in it either.
+    The entry's name is not included: a renamed entry finds its rows. Neither are options that do not affect values.
     """
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
     reached = code(
@@ -41,7 +41,7 @@ def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
 
 
 def classifier(study: Path, params: dict, name: str) -> bytes:
-    """Digest a trained classifier: its weights, normalization, form, network settings and network code."""
+    """Digest a trained classifier: its weights, normalization, format, network settings and network code."""
     folder = path(study, "classifiers", name)
     weights = hashlib.blake2b(cards.weights(folder), digest_size=SIZE).digest()
     bound = network(params, name)
@@ -55,7 +55,7 @@ def classifier(study: Path, params: dict, name: str) -> bytes:
 
 
 def called_by(study: Path, bound: Entry) -> list[dict]:
-    """Return what a network's key holds of code that is not this project's: nothing where its settings name none."""
+    """Return what a network's key holds of code outside this project: empty if its settings name none."""
     found = called.content(bound.settings, study)
     return [found] if found else []
 
@@ -68,15 +68,15 @@ def code(*roots: tuple[str, str]) -> bytes:
 @cache
 def _code(roots: tuple[tuple[str, str], ...]) -> bytes:
     found = source.reach(*roots)
-    # Those that no definition which is reached declares, too: what was read of them is not told by a name.
+    # Also those that no reached definition declares: reading a file leaves no name to follow.
     digests = sorted([file.name, digest(unedited.read(file)).hex()] for file in found.files)
-    # The whole texts of modules are the same for all their functions, and stand where they do.
+    # Whole texts are the same for all functions of a module and depend on its place, so the roots are added.
     told = [list(roots), list(found.texts)] if found.whole or found.placed else []
     return digest(list(found.texts.values()), len(roots), packages.versions(found.packages), digests, *told)
 
 
 def modules(*roots: tuple[str, str]) -> frozenset[str]:
-    """Name the project's modules that the digest of some code holds, or that are imported with it."""
+    """Return the project modules that the digest of some code holds, or that are imported with it."""
     return source.reach(*roots).modules
 
 
@@ -86,10 +86,10 @@ def files(*roots: tuple[str, str]) -> frozenset[Path]:
 
 
 def names(*roots: tuple[str, str]) -> frozenset[tuple[str, str]]:
-    """Return the (module, name) pairs whose text the digest of some code holds; of a whole module the name is '*'."""
+    """Return the (module, name) pairs whose text the digest of some code holds; the name is '*' for a whole module."""
     return frozenset(source.reach(*roots).texts)
 
 
 def unheld(*roots: tuple[str, str]) -> tuple[str, ...]:
-    """Return what some code asks that no digest can hold: the clock, entropy, the machine."""
+    """Return what some code depends on that no digest can hold: the clock, entropy, the machine."""
     return source.reach(*roots).unheld

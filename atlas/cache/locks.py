@@ -1,4 +1,4 @@
-"""Lock a study's scratch: what a living process is making, no other process deletes.
+"""Lock a study's scratch files: no process deletes what another living process is making.
 
 A lock is held by an open file and ends with its process, however that ends.
 """
@@ -14,10 +14,10 @@ LOCK = f".lock{PARTIAL}"
 
 
 def take(file: Path, *, wait: bool = True) -> int:
-    """Lock a file, which is made where there is none; give its descriptor: who closes it gives the lock back.
+    """Lock a file, creating it if needed, and return its descriptor; closing it releases the lock.
 
     Raises:
-        BlockingIOError: another process has it, and `wait` is False.
+        BlockingIOError: another process holds the lock, and `wait` is False.
     """
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,29 +33,29 @@ def take(file: Path, *, wait: bool = True) -> int:
             raise
         if there:
             return held
-        os.close(held)  # of a file that was deleted while this waited for it
+        os.close(held)  # the file was deleted while this process waited for it
 
 
 def beside(output: Path) -> Path:
-    """Name a place beside an output in which to make it; it is this process's until it is put in place or dropped."""
+    """Return a temporary path beside an output; it belongs to this process until it is put in place or dropped."""
     partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}{PARTIAL}")
-    take(_lock(partial))  # not given back before this process ends
+    take(_lock(partial))  # held until this process ends
     return partial
 
 
 def placed(partial: Path) -> None:
-    """Forget a place that was renamed to what it was made for."""
+    """Forget a temporary path that was renamed to its output."""
     _lock(partial).unlink(missing_ok=True)
 
 
 def drop(partial: Path) -> None:
-    """Delete a place and what is in it."""
+    """Delete a temporary path and its content."""
     shutil.rmtree(partial, ignore_errors=True)
     placed(partial)
 
 
 def delete(partial: Path) -> bool:
-    """Delete a place, or the lock of one, unless a living process has it; say whether it was deleted."""
+    """Delete a temporary path, or its lock, unless a living process holds it; return whether it was deleted."""
     lock = partial if partial.name.endswith(LOCK) else _lock(partial)
     if not lock.exists():
         _remove(partial)
@@ -64,7 +64,7 @@ def delete(partial: Path) -> bool:
 
 
 def delete_scratch(cell: Path) -> bool:
-    """Delete a cell's scratch unless a living process has the cell; say whether it was deleted."""
+    """Delete a cell's scratch unless a living process works on the cell; return whether it was deleted."""
     return _delete_with(cell / "lock", [cell])
 
 

@@ -1,6 +1,6 @@
 """Find the output that dvc.lock records for a cell in DVC's cache, and lay it out as links.
 
-A listing comes from a cache or a remote that others write to: what it names is checked before a file is made.
+A listing (DVC's `.dir` file) comes from a cache or a remote that others write to: its paths are checked before use.
 """
 
 import json
@@ -16,24 +16,24 @@ from atlas.cache import remote
 from atlas.study.errors import UserError
 
 OBJECT = re.compile(r"[0-9a-f]{32}")
-AGAIN = "nothing of it is laid out: delete the listing, and bring it again from where it was made"
+AGAIN = "nothing of it was laid out: delete the listing, and fetch it again from where it was made"
 
 
 def recorded(
     study: Path, cell: str, output: Path | None, place: Path, wanted: Callable[[str], bool] = lambda name: True
 ) -> Path:
-    """Lay out, as links into DVC's cache, the output that dvc.lock records for a cell; nothing where there is none.
+    """Lay out the output that dvc.lock records for a cell as links into DVC's cache; nothing if none is recorded.
 
     Args:
         study: The folder of params.yaml.
-        cell: Whose.
-        output: Where the output stands; None: the first that the lock has of it.
+        cell: The cell's name.
+        output: The path of the output; None: the first output that the lock records for the cell.
         place: Where to lay it out; what is there is deleted.
-        wanted: Says of a file of the output whether it is brought from the remote at once, where files are brought at
-            all and it is not in the cache. The others are links to what is not there.
+        wanted: Returns whether a file of the output is fetched at once, if it is not in the cache and rows are pulled
+            from the remote. Links to the other files are dangling.
 
     Raises:
-        UserError: the listing names a place outside the output, or what is no file of the cache.
+        UserError: the listing names a path outside the output, or something that is no file of the cache.
     """
     cleared(place)
     found = listed(study, cell, output)
@@ -47,17 +47,17 @@ def recorded(
 
 
 def bring(study: Path, files: Iterable[Path]) -> None:
-    """Bring files of DVC's cache, by their places in it, from the remote where they are not there."""
+    """Fetch missing files of DVC's cache, given by their paths in it, from the remote."""
     missing = [file for file in files if not file.exists()]
     if missing:
         remote.bring(study, missing[0].parents[1], [file.parent.name + file.name for file in missing])
 
 
 def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
-    """Return the files of the output that dvc.lock records for a cell: where each stands in it, and in DVC's cache.
+    """Return the files of the output that dvc.lock records for a cell: path in the output -> path in DVC's cache.
 
     Raises:
-        UserError: the listing names a place outside the output, or what is no file of the cache.
+        UserError: the listing names a path outside the output, or something that is no file of the cache.
     """
     md5 = listing_of(study, cell, output)
     if md5 is None:
@@ -71,7 +71,7 @@ def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
     try:
         entries = [(item["relpath"], item["md5"]) for item in json.loads(place.read_text())]
     except (OSError, KeyError, TypeError, ValueError, RecursionError):
-        return {}  # not in the cache, or no listing
+        return {}  # not in the cache, or not a listing
     try:
         check(name for name, _ in entries)
         return {name: _file(kept, name, md5) for name, md5 in entries}
@@ -80,16 +80,16 @@ def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
 
 
 def moved(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
-    """List the cells of a verb that dvc.lock records of what params.yaml no longer has there: it may have moved.
+    """Return the recorded cells of a verb that params.yaml no longer has in that form: their rows may have moved.
 
-    A cell that params.yaml no longer names (a family or a classifier that has another name now) is one, and a cell
-    whose family held a method that is no longer in it. DVC leaves both in the lock, and the files of their outputs in
-    its cache until it is told to collect garbage.
+    These are cells that params.yaml no longer names (a family or classifier was renamed) and cells whose family held a
+    method that is gone. DVC keeps both in the lock, and the files of their outputs in its cache until garbage
+    collection.
 
     Args:
         study: The folder of params.yaml.
-        verb: Which one.
-        named: The cells that there are, each with the sections of params.yaml it depends on and their entries.
+        verb: The stage's name.
+        named: The current cells, each with the sections of params.yaml that it depends on and their entries.
     """
     try:
         text = (study / "dvc.lock").read_text()
@@ -100,7 +100,7 @@ def moved(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) ->
 
 
 def _had_more(block: str, cell: str, named: dict[str, Iterable[str]]) -> bool:
-    """Return whether a section that a stage depends on had entries when it was recorded that it has no more."""
+    """Return whether a section that a stage depends on has lost entries since it was recorded."""
     try:
         params = _parsed(block)["stages"][cell]["params"]["params.yaml"]
         return any(set(params[section]) - set(entries) for section, entries in named.items())
@@ -109,7 +109,7 @@ def _had_more(block: str, cell: str, named: dict[str, Iterable[str]]) -> bool:
 
 
 def listing_of(study: Path, cell: str, output: Path | None) -> str | None:
-    """Return the digest of the listing that dvc.lock records for a cell's output, which names it in DVC's cache."""
+    """Return the digest of the listing, as recorded in dvc.lock, by which DVC's cache holds a cell's output."""
     try:
         text = (study / "dvc.lock").read_text()
         outs = _parsed(_stage(text, cell))["stages"][cell]["outs"]
@@ -121,13 +121,13 @@ def listing_of(study: Path, cell: str, output: Path | None) -> str | None:
 
 
 def check(names: Iterable[str]) -> None:
-    """Check that the files of a listing stand inside its folder, and each in one place.
+    """Check that the files of a listing lie inside its folder and that no two conflict.
 
     Args:
         names: Paths, relative to the folder, with `/` between their parts.
 
     Raises:
-        UserError: a path is absolute, climbs, is empty, stands twice, or is a file and a folder.
+        UserError: a path is absolute, leaves the folder, is empty, occurs twice, or is both a file and a folder.
     """
     files: set[str] = set()
     folders: set[str] = set()
@@ -144,27 +144,26 @@ def check(names: Iterable[str]) -> None:
 
 
 def cleared(place: Path) -> None:
-    """Delete a folder of the scratch; a link that stands in its place is deleted, and not what it leads to."""
+    """Delete a folder of the scratch; if a link stands in its place, delete the link and not its target."""
     if place.is_symlink():
         place.unlink()
     shutil.rmtree(place, ignore_errors=True)
 
 
 def cache(study: Path) -> Path:
-    """Return where DVC keeps the files that it tracks, as its own configuration has it: system, global, repository,
-    local.
+    """Return where DVC keeps tracked files, from its configuration files: system, global, repository, local.
 
     Raises:
-        UserError: the study is in no repository of DVC, or its configuration cannot be read.
+        UserError: the study is in no DVC repository, or its configuration cannot be read.
     """
-    dvc = import_module("dvc.config")  # by name: what its version is makes no stage's output stale
+    dvc = import_module("dvc.config")  # imported by name, so that DVC's version is in no key
     folders = [study.resolve(), *study.resolve().parents]
     root = next((folder / ".dvc" for folder in folders if (folder / ".dvc").is_dir()), None)
     if root is None:
         raise UserError(f"{study.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
     try:
         config = dvc.Config(str(root))
-    except (dvc.ConfigError, SyntaxError) as error:  # the latter of `%(name)s` that names nothing
+    except (dvc.ConfigError, SyntaxError) as error:  # SyntaxError: `%(name)s` with an unknown name
         raise UserError(f"{root / 'config'}: {' '.join(str(error).split())}") from None
     named = config["cache"].get("local")
     given = config["remote"].get(named, {}).get("url") if named else config["cache"].get("dir")
@@ -172,7 +171,7 @@ def cache(study: Path) -> Path:
 
 
 def _stage(lock: str, cell: str) -> str:
-    """Cut a stage out of a lock that is written as DVC writes it: to parse all of them takes half a second."""
+    """Cut one stage out of a lock file, by DVC's formatting: parsing all of it takes half a second."""
     head = "schema: '2.0'\nstages:\n"
     found = re.search(rf"(?m)^  {re.escape(cell)}:\n(?:   .*\n)+", lock) if lock.startswith(head) else None
     return head + found.group() if found else "" if lock.startswith(head) else lock

@@ -1,7 +1,7 @@
-"""Bring from the study's remote the files of recorded outputs that hold wanted rows, and no others: `--pull`.
+"""Fetch from the study's remote those files of recorded outputs that hold wanted rows, and no others: `--pull`.
 
-A listing is kept in the scratch, not in DVC's cache: there it would say that the whole output is here. Files go into
-DVC's cache, under their digests, which they are checked against.
+A listing is kept in the scratch and not in DVC's cache, where it would suggest that the whole output is present. Files
+go into DVC's cache under their digests, which are verified.
 """
 
 import os
@@ -14,21 +14,21 @@ from pathlib import Path
 from atlas.study.errors import UserError
 
 PULL = "ATLAS_PULL"  # in the environment, so that the processes of stages know it too
-SIDE_BY_SIDE = 16  # files that are brought at once
+SIDE_BY_SIDE = 16  # parallel transfers
 
 
 def pulling() -> bool:
-    """Return whether rows are to be brought from the remote."""
+    """Return whether rows are to be fetched from the remote."""
     return bool(os.environ.get(PULL))
 
 
 def bring(study: Path, kept: Path, names: Iterable[str]) -> None:
-    """Bring files from the remote; those that it does not have are not brought.
+    """Fetch files from the remote; files that it does not have are skipped.
 
     Args:
-        study: Whose remote: the default one of its repository of DVC.
-        kept: Where they are put, as `ab/cdef...`: DVC's cache, or a folder of the scratch.
-        names: Digests, by which the remote knows them: `abcdef...`, `abcdef....dir`.
+        study: The study; its repository's default remote is used.
+        kept: Where to put the files, as `ab/cdef...`: DVC's cache, or a folder of the scratch.
+        names: Their digests, as the remote names them: `abcdef...`, `abcdef....dir`.
 
     Raises:
         UserError: there is no remote, or it cannot be reached.
@@ -36,7 +36,7 @@ def bring(study: Path, kept: Path, names: Iterable[str]) -> None:
     missing = sorted({name for name in names if not place(kept, name).exists()})
     if not missing:
         return
-    repository = import_module("dvc.repo")  # by name: what its version is makes no stage's output stale
+    repository = import_module("dvc.repo")  # imported by name, so that DVC's version is in no key
     error = import_module("dvc.exceptions").DvcException
     try:
         with repository.Repo(str(study)) as repo:
@@ -50,7 +50,7 @@ def bring(study: Path, kept: Path, names: Iterable[str]) -> None:
 
 
 def place(kept: Path, name: str) -> Path:
-    """Return where a file of a digest is kept."""
+    """Return the path of the file with a given digest."""
     return kept / name[:2] / name[2:]
 
 

@@ -1,9 +1,9 @@
-"""Keep rows by key: take those that are known, journal those that are made, assemble the output and put it in place.
+"""Store rows by key: reuse known rows, journal computed ones, assemble the output and put it in place.
 
-A row is one image's map by one method, or one map's scores. Its key says everything its value depends on, so a row
-found under its key is the row. Rows are looked for in the cell's journal (an interrupted run, a warm worker), in the
-output last assembled, and in the output that dvc.lock records, read from DVC's cache. Memos only save time: a row
-whose bytes do not match their own digest is not taken.
+A row is one image's map by one method, or one map's scores. Its key covers everything its value depends on, so a row
+found under its key can be reused. Rows are looked for in the cell's journal (an interrupted run, a warm worker), in the
+output last assembled, and in the output that dvc.lock records, read from DVC's cache. These memos only save time: a row
+whose bytes do not match their own digest is not used.
 """
 
 import json
@@ -35,20 +35,20 @@ Others = Callable[[], list[str]]
 
 
 class Rows:
-    """The store of a cell's keyed rows, open: memos to read, a journal to write, an output to assemble.
+    """The open store of a cell's keyed rows: memos to read, a journal to write, an output to assemble.
 
-    One process has a cell at a time; others wait until it is closed.
+    Only one process works on a cell at a time; others wait until it closes the store.
 
     Args:
         study: The folder of params.yaml.
-        cell: Whose rows.
-        output: Where they are put in the end.
-        shard_rows: Rows in a shard, at most.
-        wait: Whether to wait for another process that has the cell.
-        others: Gives the cells whose recorded outputs may hold rows of this one, too; asked where rows are missing.
+        cell: The cell's name.
+        output: Where the assembled output is put.
+        shard_rows: Rows per shard, at most.
+        wait: Whether to wait for another process that holds the cell.
+        others: Returns other cells whose recorded outputs may hold rows of this one; called when rows are missing.
 
     Raises:
-        BlockingIOError: another process has the cell, and `wait` is False.
+        BlockingIOError: another process holds the cell, and `wait` is False.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Rows:
         return np.array(absent, dtype=int)
 
     def count_missing(self, tables: list[Table]) -> tuple[int, int]:
-        """Count the rows that there are to be, and those that no memo seems to hold: found by key, not read."""
+        """Return the number of planned rows, and of those that no memo seems to hold: looked up by key, not read."""
         keys = [key.tobytes() for table in tables for key in table.keys.reshape(-1, SIZE) if key.any()]
         missing = [key for key in keys if key not in self._memos]
         if missing and self._look_further():
@@ -93,7 +93,7 @@ class Rows:
         return len(keys), len(missing)
 
     def put(self, table: Table, positions: np.ndarray, values: dict[str, np.ndarray]) -> None:
-        """Journal computed rows; they are safe when this returns."""
+        """Journal computed rows; they are safely on disk when this returns."""
         unedited.check()
         fields = {name: np.asarray(values[name], field.dtype) for name, field in table.fields.items()}
         keys = table.keys.reshape(-1, SIZE)[positions]
@@ -111,18 +111,18 @@ class Rows:
         self._tell()
 
     def refuse(self, shared: bytes, reason: str) -> None:
-        """Journal that a function cannot serve a classifier: it and all else its rows share is in the digest."""
+        """Journal that a function cannot serve a classifier; `shared` digests all that its rows have in common."""
         partial = self.journal / f"{_refusal(shared)}.partial"
         partial.write_text(reason)
         partial.rename(partial.with_suffix(".refused"))
         self._memos.refused[_refusal(shared)] = reason
 
     def refusal(self, shared: bytes) -> str | None:
-        """Return the reason why a function cannot serve a classifier, where that is known."""
+        """Return the reason why a function cannot serve a classifier, if that is known."""
         return self._memos.refused.get(_refusal(shared))
 
     def without_unsupported(self, table: Table, shared: bytes) -> Table:
-        """Empty a table whose function cannot serve the classifier, and say why on it."""
+        """Return the table, emptied and with the reason on it if its function cannot serve the classifier."""
         reason = self.refusal(shared)
         if reason is None:
             return table
@@ -130,11 +130,11 @@ class Rows:
         return table._replace(keys=np.zeros_like(table.keys), attrs=attrs)
 
     def without_unsupported_by(self, table: Table, tokens: dict[str, bytes]) -> Table:
-        """Empty the rows of those whose function cannot serve the classifier, and say why of each on the table.
+        """Empty the rows of functions that cannot serve the classifier, and record the reasons on the table.
 
         Args:
-            table: One row of its first dimension is one's.
-            tokens: What all rows of each share, by name.
+            table: Each index of its first dimension belongs to one function.
+            tokens: By function name, the digest of what all its rows share.
         """
         reasons = {name: reason for name, token in tokens.items() if (reason := self.refusal(token)) is not None}
         if not reasons:
@@ -146,13 +146,13 @@ class Rows:
         return table._replace(keys=keys, attrs={**table.attrs, "unsupported": unsupported, "refused": refused})
 
     def finish(self, tables: list[Table], groups: dict[str, dict]) -> None:
-        """Assemble the output from the memos and put it in place: by rename, as the last act.
+        """Assemble the output from the memos and, as the last act, rename it into place.
 
-        The output is a function of the tables alone. It is kept in the scratch as well, as links to the same files,
-        until the next one: DVC may die before it records what it has been given.
+        The output is a function of the tables alone. It is kept in the scratch, too, as links to the same files, until
+        the next one: DVC may die before it records its outputs.
 
         Raises:
-            UserError: a table or rows of one are not in it; they are still in the memos.
+            UserError: a table or some of its rows are missing from the output; the memos still have them.
         """
         fresh = self.scratch / "assembling"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -165,7 +165,7 @@ class Rows:
             shutil.rmtree(memo, ignore_errors=True)
 
     def draft(self, tables: list[Table], groups: dict[str, dict], root: Path) -> None:
-        """Assemble tables from the memos in a new folder, and keep the memos."""
+        """Assemble tables from the memos in a new folder; the memos are kept."""
         root.mkdir()
         for group, attrs in groups.items():
             group_at(root / group, attrs)
@@ -173,7 +173,7 @@ class Rows:
             self._assemble(table, root)
 
     def log(self, passes: dict[str, dict[str, int]]) -> None:
-        """Append what this visit cost to `.atlas/log.jsonl`: one line."""
+        """Append the cost of this visit to `.atlas/log.jsonl`, as one line."""
         line = {
             "cell": self.cell,
             "rows_wanted": self.wanted,
@@ -197,7 +197,7 @@ class Rows:
         os.close(self._lock)
 
     def _remember(self, recorded: Path) -> None:
-        """Find the memos: those that others recorded, and what this cell's scratch holds."""
+        """Collect the memos: recorded outputs, and what this cell's scratch holds."""
         self.journal.mkdir(exist_ok=True)
         # An output that was being replaced when the process died is still a memo.
         aside = sorted(self.scratch.glob(".output.*.partial"))
@@ -209,7 +209,7 @@ class Rows:
             self._memos.refused[file.stem] = file.read_text()
 
     def _absent(self, table: Table, positions: list[int]) -> list[int]:
-        """List those of some positions in the flattened table whose rows no memo holds intact."""
+        """Return those positions of the flattened table whose rows no memo holds intact."""
         keys, absent = table.keys.reshape(-1, SIZE), []
         for part in parts(positions, table, self.shard_rows):
             intact = self._memos.intact([keys[i].tobytes() for i in part], table.fields)
@@ -217,26 +217,26 @@ class Rows:
         return absent
 
     def _bring(self, table: Table, positions: list[int]) -> None:
-        """Bring the files of rows that are recorded and not here, where files are brought."""
+        """Fetch the files of rows that are recorded but not in the local cache, if `--pull` is on."""
         if pulling():
             keys = table.keys.reshape(-1, SIZE)
             links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
             bring(self.atlas.parent, [link.readlink() for link in links])
 
     def _look_further(self) -> bool:
-        """Add what other cells have recorded to the memos, once; say whether there is any."""
+        """Add other cells' recorded outputs to the memos, once; return whether there are any."""
         others, self._others = self._others(), list
         for number, other in enumerate(others):
             try:
                 laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", telling)
-            except UserError as problem:  # of another cell: this one can do without
+            except UserError as problem:  # concerns another cell, which this one does not need
                 print(f"warning: {self.cell}: rows of {other} are not looked at: {problem}", file=sys.stderr)
             else:
                 self._memos.add_output(laid, last=True)
         return bool(others)
 
     def _tell(self) -> None:
-        """Show progress, every few seconds: rows done, rows per second, time left."""
+        """Print progress every few seconds: rows done, rows per second, time left."""
         now = time.monotonic()
         if now - self._told > 5:
             self._told = now
@@ -251,7 +251,7 @@ class Rows:
         for name, (dims, labels) in table.coords.items():
             array(group, name, np.asarray(labels), dims, {})
         steps = shard(table, self.shard_rows)
-        beside = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # as CF says it
+        beside = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # CF convention
         whole = small(table.fields)
         arrays: dict[str, Any] = {}
         told = {

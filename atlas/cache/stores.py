@@ -1,6 +1,6 @@
-"""Write and read Zarr stores, and put them in place whole.
+"""Write and read Zarr stores, and put them in place atomically.
 
-Nothing that varies between identical runs goes into a store: no time, host or commit.
+A store holds nothing that varies between identical runs: no time, host or commit.
 """
 
 import json
@@ -23,21 +23,21 @@ from atlas.cache.locks import beside, placed
 from atlas.study import unedited
 from atlas.study.errors import UserError
 
-CHUNK_BYTES = 4096  # a row at least this large is a chunk of its own, read with one range request
-SMALL_BYTES = 2**20  # of an array that is spelled in memory
-SHARD_BYTES = 16 * 2**20  # larger shards make readers on S3 read far ahead
-# Byte shuffle and zstd 3 pack smooth maps best at a bearable speed; without the checksum inside the shard a flipped
-# byte would be read as data.
+CHUNK_BYTES = 4096  # rows at least this large get a chunk each, read with one range request
+SMALL_BYTES = 2**20  # of an array that is encoded in memory
+SHARD_BYTES = 16 * 2**20  # with larger shards, readers on S3 read far too much
+# Byte shuffle and zstd 3 compress smooth maps best at an acceptable speed; without the checksum inside the shard, a
+# flipped byte would be read as data.
 COMPRESSORS = [BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle), Crc32cCodec()]
-# Pictures hardly pack: five times as fast, and of drawn ones a little smaller.
+# Pictures hardly compress: this is five times as fast, and a little smaller for drawn pictures.
 OF_PICTURES = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec()]
 
-# What zarr, zip and the codecs raise where bytes are missing or wrong.
+# What zarr, zip and the codecs raise when bytes are missing or wrong.
 UNREADABLE = (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 
 class Streamed(NamedTuple):
-    """An array that is not held: its shape and dtype, and what gives the rows from one position up to another."""
+    """An array not held in memory: its shape and dtype, and a function that returns the rows from start to stop."""
 
     shape: tuple[int, ...]
     dtype: Any
@@ -47,7 +47,7 @@ class Streamed(NamedTuple):
 def write(
     output: Path, groups: dict[str, dict[str, tuple[tuple[str, ...], np.ndarray | Streamed]]], attrs: dict
 ) -> None:
-    """Write a store of arrays, by group and name, and put it in place by rename; streamed ones a shard at a time."""
+    """Write a store of arrays, by group and name, and rename it into place; streamed ones shard by shard."""
     partial = beside(output)
     group_at(partial, attrs)
     for name, arrays in groups.items():
@@ -65,10 +65,10 @@ def write(
 
 
 def read(path: Path, what: str) -> zarr.Group:
-    """Open a store, or a group in one, to read.
+    """Open a store, or a group in one, for reading.
 
     Raises:
-        UserError: it is missing or is no Zarr group; the message names it.
+        UserError: it is missing or no Zarr group; the message names it.
     """
     try:
         return zarr.open_group(path, mode="r")
@@ -93,7 +93,7 @@ def values(store: zarr.Group, name: str, rows: np.ndarray | slice = slice(None))
 
 
 def take(array: zarr.Array, steps: np.ndarray) -> np.ndarray:
-    """Read ascending steps of the first dimension and nothing beside them: a damaged neighbor spoils nothing."""
+    """Read ascending indices of the first dimension and nothing else: a damaged neighbor does no harm."""
     if not len(steps):
         return array[:0]
     runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
@@ -109,7 +109,7 @@ def array(
     *,
     lead: int = 1,
 ) -> None:
-    """Write an array whole; a small one is spelled in memory, by one that is kept for all that are laid out alike."""
+    """Write a whole array; small ones are encoded in memory, and reused for arrays of the same content and layout."""
     if values.dtype.kind == "U":
         values = values.astype(np.dtypes.StringDType())
     if values.nbytes > SMALL_BYTES:
@@ -136,26 +136,26 @@ def begin(
     together: int = 1,
     compressors: list = COMPRESSORS,
 ) -> zarr.Array:
-    """Begin an array: rows large enough to be read alone are chunks of their own, gathered in shards.
+    """Create an array: rows large enough to be read alone are chunks of their own, gathered in shards.
 
     Args:
-        lead: How many leading dimensions count rows; what follows is one row.
-        shard: Steps of the first dimension in a shard; at most 16 MB are.
-        together: Rows of a chunk, where those of a shard are read in one go and are small.
-        compressors: What chunks of numbers are packed with.
+        lead: The number of leading dimensions that count rows; the remaining ones are one row.
+        shard: Steps of the first dimension per shard; limited to 16 MB.
+        together: Rows per chunk, for small rows of a shard that are read together.
+        compressors: Codecs of the chunks.
     """
     dtype = np.dtype(dtype)
     row = int(np.prod(shape[lead:], dtype=int)) * dtype.itemsize
     layout: dict[str, Any]
     if row >= CHUNK_BYTES:
         step = row * int(np.prod(shape[1:lead], dtype=int))
-        # Not cut to the rows there are: more rows later leave full shards as they are.
+        # Not cut to the present number of rows: with more rows later, full shards stay as they are.
         steps = max(1, min(shard or shape[0], SHARD_BYTES // step))
         together = min(together, steps)
         chunks = (together, *(1,) * (lead - 1), *shape[lead:])
         layout = {"chunks": chunks, "shards": (steps - steps % together, *shape[1:])}
     elif lead > 1:
-        layout = {"chunks": (1, *shape[1:])}  # a file for each step: one more method is one more file
+        layout = {"chunks": (1, *shape[1:])}  # one file per step: one more method adds one file
     else:
         layout = {"chunks": tuple(max(1, size) for size in shape)}
     return group.create_array(
@@ -166,7 +166,7 @@ def begin(
         fill_value="" if dtype.kind == "T" else fill(dtype),
         dimension_names=dims,
         attributes=dict(attrs),
-        # Without this a row of NaN would not be stored, and would look like one that is missing.
+        # Otherwise a row of NaN would not be stored, and would look like a missing one.
         config={"write_empty_chunks": True},
         **layout,
     )
@@ -174,7 +174,7 @@ def begin(
 
 @lru_cache(32)
 def _files(content: bytes | tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype, *layout: Any) -> dict[str, bytes]:
-    """Spell an array's files; many tables of a store have the same coordinates."""
+    """Encode an array's files in memory; many tables of a store have the same coordinates."""
     files, made = _draft(shape, dtype, *layout)
     made[...] = (np.array(content, dtype) if dtype.kind == "T" else np.frombuffer(content, dtype)).reshape(shape)
     return {name.removeprefix("array/"): data.to_bytes() for name, data in files.items()}
@@ -184,7 +184,7 @@ def _files(content: bytes | tuple[str, ...], shape: tuple[int, ...], dtype: np.d
 def _draft(
     shape: tuple[int, ...], dtype: np.dtype, dims: tuple[str, ...], attrs: str, lead: int
 ) -> tuple[dict[str, Buffer], zarr.Array]:
-    """Begin an array in memory; give its files and itself."""
+    """Create an array in memory; return its files and the array."""
     files: dict[str, Buffer] = {}
     group = zarr.open_group(MemoryStore(files), mode="w")
     made = begin(group, "array", shape, dtype, dims, json.loads(attrs), lead=lead)
@@ -198,7 +198,7 @@ def group_at(path: Path, attrs: Mapping[str, Any]) -> zarr.Group:
 
 
 def copy_shard(source: zarr.Array, first: int, target: zarr.Array, at: int) -> bool:
-    """Take a shard as a file, and say whether that could be: both arrays are laid out alike and hold as many rows."""
+    """Copy a shard as a file; return whether that was possible: both arrays need the same layout and as many rows."""
     if target.shards is None or _layout(source) != _layout(target):
         return False
     steps = target.shards[0]
@@ -211,22 +211,22 @@ def copy_shard(source: zarr.Array, first: int, target: zarr.Array, at: int) -> b
 
 
 def whole(array: zarr.Array) -> bool:
-    """Return whether every chunk, or shard of chunks, of an array is there as a file."""
+    """Return whether every chunk or shard of an array exists as a file."""
     sizes = array.shards or array.chunks
     due = int(np.prod([-(-length // size) for length, size in zip(array.shape, sizes, strict=True)], dtype=int))
     return len(_files_in(Path(array.store.root, array.path, "c"))) == due
 
 
 def fill(dtype: Any) -> float | int:
-    """Return what stands where there is no row."""
+    """Return the fill value, which marks missing rows."""
     return float("nan") if np.dtype(dtype).kind == "f" else 0
 
 
 def place(source: Path, output: Path) -> None:
-    """Put a folder in place by rename, as links to the files of another.
+    """Put a folder in place by rename, as links to the files of another folder.
 
     Raises:
-        UserError: somebody deleted files of it meanwhile, or what it was made by was edited.
+        UserError: files of it were deleted meanwhile, or its code or params.yaml was edited.
     """
     partial = beside(output)
     shutil.copytree(source, partial, copy_function=_link)
@@ -236,10 +236,10 @@ def place(source: Path, output: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Put a folder in place of another by rename.
+    """Rename a folder into the place of another.
 
     Raises:
-        UserError: params.yaml or code was edited since it was read, so that the folder may not be what it says now.
+        UserError: params.yaml or code was edited after it was read, so that the folder may not match it any more.
     """
     unedited.check()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -252,7 +252,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def _layout(array: zarr.Array) -> dict[str, Any]:
-    """Spell what decides the bytes of a shard: all but the number of rows and what is said of them."""
+    """Return what determines the bytes of a shard: all metadata but the number of rows and the attributes."""
     return {**array.metadata.to_dict(), "shape": array.shape[1:], "attributes": None}
 
 
@@ -263,7 +263,7 @@ def _shard_file(array: zarr.Array, index: int) -> Path:
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk
+    except OSError:  # on another disk
         shutil.copyfile(source, target)
 
 

@@ -1,6 +1,6 @@
-"""Keyed rows as they lie on disk: tables of them, and the memos in which a row is found by its key.
+"""Tables of keyed rows as they are laid out on disk, and the memos in which a row is found by its key.
 
-A row found under its key is the row, wherever it was kept: in a journaled batch, or in an output of this cell.
+A row found under its key can be reused, wherever it was kept: in a journaled batch, or in an output of this cell.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ BATCH = ".npz"
 
 
 class Field(NamedTuple):
-    """An array of a table: the dimensions, shape and dtype of one row of it, and its attributes."""
+    """An array of a table: dimensions, shape and dtype of one row, and the array's attributes."""
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
@@ -31,9 +31,9 @@ class Field(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows of one kind: where in the output they stand, their keys, what each holds, and their coordinates.
+    """Rows of one kind: their group in the output, their keys, their fields, and their coordinates.
 
-    `keys` has the leading dimensions `dims` and then a key's bytes; a key of zeros says that there is no such row.
+    `keys` has the leading dimensions `dims`, then the bytes of a key; a key of zeros means that there is no such row.
     """
 
     group: str
@@ -45,9 +45,9 @@ class Table(NamedTuple):
 
 
 class Memos:
-    """Rows by key, in journaled batches and in whole outputs; what cannot be read holds none.
+    """Rows by key, in journaled batches and in whole outputs; a file that cannot be read contributes none.
 
-    What is added last is looked at first.
+    What was added last is searched first.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Memos:
         self._index.update({key.tobytes(): (file, "", i) for i, key in enumerate(keys)})
 
     def add_output(self, root: Path, *, last: bool = False) -> None:
-        """Add all tables of an output; `last`: it is looked at where nothing else holds a row."""
+        """Add all tables of an output; `last`: it is searched only where nothing else holds a row."""
         for found in sorted(root.rglob(f"{KEY}/zarr.json")):
             group = found.parent.parent
             try:
@@ -86,13 +86,13 @@ class Memos:
         return key in self._index
 
     def intact(self, keys: list[bytes], fields: dict[str, Field]) -> list[bool]:
-        """Return which rows are held and have the bytes that their digests tell of."""
+        """Return which rows are held with bytes that match their digests."""
         known = [key for key in keys if key in self._index]
         good = dict(zip(known, self._verified(known, fields), strict=True))
         return [good.get(key, False) for key in keys]
 
     def read(self, keys: list[bytes], fields: dict[str, Field]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Read rows by key, a memo at a time; give their fields and their digests."""
+        """Read rows by key, one memo at a time; return their fields and digests."""
         if kept := self._kept.get(b"".join(keys)):
             return kept
         rows = {name: np.empty((len(keys), *field.shape), field.dtype) for name, field in fields.items()}
@@ -110,7 +110,7 @@ class Memos:
         return rows, rows.pop(DIGEST)
 
     def absent(self, keys: list[bytes], fields: Mapping[str, Field]) -> list[Path]:
-        """List the files that hold rows of an output that is laid out as links, and lead nowhere yet."""
+        """Return the files that hold rows of an output laid out as links, and that are not in the local cache yet."""
         steps: dict[Path, set[int]] = {}
         for key in keys:
             root, group, position = self._index.get(key, (None, "", 0))
@@ -128,7 +128,7 @@ class Memos:
         return found
 
     def run(self, keys: list[bytes]) -> tuple[Path, int] | None:
-        """Return the group in which the rows stand one after another in an output, and where they begin."""
+        """Return the group that holds the rows contiguously, and the first row's index; None if none does."""
         root, group, first = self._index.get(keys[0], (None, "", 0))
         stands = root is not None and root.suffix != BATCH
         if stands and all(self._index.get(key) == (root, group, first + i) for i, key in enumerate(keys)):
@@ -167,7 +167,7 @@ class Memos:
 
 
 def telling(name: str) -> bool:
-    """Return whether a file of an output tells which rows it holds, and is not rows itself."""
+    """Return whether a file of an output is an index of its rows (keys, metadata) rather than row data."""
     parts = name.split("/")
     return parts[-1] == "zarr.json" or bool({KEY, DIGEST} & set(parts))
 
@@ -183,10 +183,10 @@ def keys_of(path: Path, group: str, what: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
-    """Check that an assembled output holds every group, and every row of every table.
+    """Check that an assembled output has every group, and every row of every table.
 
     Raises:
-        UserError: something is not there; the message names it.
+        UserError: something is missing; the message names it.
     """
     for group in groups:
         read(root / group, "what was assembled")
@@ -214,7 +214,7 @@ def digests_of(fields: dict[str, np.ndarray], count: int) -> np.ndarray:
 
 
 def parts(positions: list[int] | range, table: Table, shard_rows: int) -> Iterator[list[int]]:
-    """Split positions by the shard they fall in."""
+    """Split positions by the shard they belong to."""
     size = shard(table, shard_rows) * inner(table.keys.shape[:-1])
     split: dict[int, list[int]] = {}
     for i in positions:
@@ -223,19 +223,19 @@ def parts(positions: list[int] | range, table: Table, shard_rows: int) -> Iterat
 
 
 def inner(lead: tuple[int, ...]) -> int:
-    """Count the rows of one step of the leading dimension."""
+    """Return the number of rows per index of the leading dimension."""
     return int(np.prod(lead[1:], dtype=int))
 
 
 def shard(table: Table, shard_rows: int) -> int:
-    """Return how many steps of the leading dimension one shard of any field holds: as set, and at most 16 MB."""
+    """Return the number of leading indices per shard, common to all fields: as set, and at most 16 MB."""
     within = inner(table.keys.shape[:-1])
     largest = max(map(_bytes, table.fields.values()))
     return max(1, min(shard_rows // max(1, within), SHARD_BYTES // max(1, largest * within)))
 
 
 def small(fields: Mapping[str, Field]) -> bool:
-    """Return whether rows are small, so that they are not kept in shards and all of a table can be held at once."""
+    """Return whether rows are so small that they are not sharded, and a whole table fits in memory."""
     return sum(map(_bytes, fields.values())) < CHUNK_BYTES
 
 

@@ -1,7 +1,7 @@
-"""Take weights that somebody has trained: from a file, or those that a library knows by a tag.
+"""Take weights that somebody has trained: from a file, or by the tag under which a library has them.
 
-The file is read and left as it is. What it is must be said: its digest is checked, and the names and shapes of its
-weights are those of the network, neither more nor fewer.
+The file is read and not changed. Its identity must be stated: its digest is checked, and the names and shapes of its
+weights must be exactly those of the network.
 """
 
 import math
@@ -25,12 +25,12 @@ from atlas.study.params import network as params_network
 from atlas.study.schema.settings import Entry, outside
 from atlas.study.schema.types import Positive, Share
 
-# Between which a mean lies: that of 0 to 1, and of what some networks take in place of it.
+# Bounds of a plausible mean: of intensities from 0 to 1, and of what some networks use instead.
 MEANS = (-1, 2)
 
 
 class Adopted(NamedTuple):
-    """What is known of weights that were taken: how they have images normalized, says what, and their own accuracy."""
+    """What is known of adopted weights: the normalization, who states it, and the source's own accuracy."""
 
     preprocess: dict[str, list[float]] | None
     place: Path
@@ -38,17 +38,18 @@ class Adopted(NamedTuple):
 
 
 def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
-    """Take the weights that a classifier's entry names: return them as a safetensors file, and what the card says.
+    """Take the weights that a classifier's entry names; return them as a safetensors file, with the contents of the
+    card.
 
     Args:
         study: The folder of params.yaml, to which the paths of files are relative.
-        params: What it says.
-        classifier: Which one.
+        params: The content of params.yaml.
+        classifier: The classifier's name.
         images: The dataset's held-out split.
 
     Raises:
-        UserError: the weights cannot be found, are not those that are meant, are not the network's, or the network has
-            not one logit for each class of the dataset.
+        UserError: the weights cannot be found, have another digest, do not fit the network, or the network does not
+            have one logit per class of the dataset.
     """
     spec, where = params["classifiers"][classifier], f"classifiers.{classifier}"
     start(params["engine"])
@@ -86,22 +87,21 @@ def adopted(
     rename: dict[str, str | None] | None = None,
     accuracy: Share | None = None,
 ) -> Adopted:
-    """Find weights, check that they are those that are meant, and load them into a network.
+    """Find weights, check their digest, and load them into a network.
 
     Args:
-        study: To which `file` is relative.
-        network: It is changed in place.
+        study: The folder to which `file` is relative.
+        network: The network; it is modified in place.
         bound: The network's entry: `tag` names weights in the library of its family.
         where: The classifier's entry.
         owner: What the network is called in messages.
-        file: Of safetensors, or a checkpoint of PyTorch.
+        file: A safetensors file, or a PyTorch checkpoint.
         tag: The library's name of the weights, in place of a file.
-        sha256: Of the file.
-        entry: Of a checkpoint: the entry that holds the weights, where it is not a usual one.
-        rename: Prefixes of the weights' names and what stands in the network in place of them; null leaves out
-            those weights.
-        accuracy: What the source of the weights says of them, 0 to 1; null where it is not known, or is the library's
-            to say.
+        sha256: The file's digest.
+        entry: The entry of a checkpoint that holds the weights, if it is not a usual one.
+        rename: Prefixes of the weights' names, with their replacements in the network; null leaves out these weights.
+        accuracy: The accuracy that the source of the weights states, 0 to 1; null if it is unknown or the library
+            states it.
     """
     about = None
     if tag is not None:
@@ -120,16 +120,16 @@ def adopted(
 def normalization(
     channels: int, says: str, *, mean: list[float], std: list[Positive]
 ) -> tuple[list[float], list[float]]:
-    """Return the mean and the standard deviation by which images are normalized, if they can be.
+    """Return the mean and standard deviation for normalizing images, after checking them.
 
     Args:
-        channels: Of the dataset's images.
-        says: What says so: an entry, or a file.
-        mean, std: Of each channel, in intensities of 0 to 1.
+        channels: Number of channels of the dataset's images.
+        says: Where the numbers come from, for messages: an entry, or a file.
+        mean, std: Of each channel, for intensities from 0 to 1.
 
     Raises:
-        UserError: there is not one of each for each channel, one is not finite, a deviation is not above 0, or the mean
-            is none of intensities of 0 to 1.
+        UserError: the number of channels differs, a number is not finite, a deviation is not above 0, or the mean
+            cannot be one of intensities from 0 to 1.
     """
     if len(mean) != channels or len(std) != channels:
         told = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
@@ -152,7 +152,7 @@ def _check_digest(place: Path, given: str | None, where: str) -> None:
 
 
 def _check_logits(classifier: str, given: Logits, images: Split) -> None:
-    """Check that a network has a logit for each class of the dataset, by what it gives for real images."""
+    """Check, on the output for real images, that a network has one logit per class of the dataset."""
     check_no_sigmoids(classifier, given)
     found = given.shape[1]
     if found != len(images.classes):

@@ -1,4 +1,4 @@
-"""Train a classifier's network: two trainings give the same weights on one kind of machine."""
+"""Train a classifier's network: two trainings on the same kind of machine give the same weights."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -23,12 +23,12 @@ from atlas.study.seeds import generator
 
 
 def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
-    """Train on the dataset's training split: return the weights as a safetensors file, and what the card says of it.
+    """Train on the dataset's training split; return the weights as a safetensors file, and the contents of the card.
 
-    Its images are read a few at a time; as many as fit are kept, since every epoch draws them in another order.
+    Images are read a few at a time; as many as fit are kept, since every epoch uses them in another order.
 
     Raises:
-        UserError: there is no training image, the recipe does not suit the images, or the network gives no logits.
+        UserError: there is no training image, the recipe does not suit the images, or the network returns no logits.
     """
     spec, seed = params["classifiers"][classifier], params["seed"]
     if not len(images):
@@ -41,7 +41,7 @@ def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[
     one = torch.from_numpy(images.pixels(slice(0, 1))).float().div(255)
     normalized = {"mean": mean, "std": std}
     watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, study=study)
-    compared(classifier, network, one, **about)  # that it gives logits
+    compared(classifier, network, one, **about)  # checks that it returns logits
     labels = torch.from_numpy(images.labels)
     fit(network.to(params["engine"]["device"]), images.kept(), labels, seed, mean, std, **spec["train"])
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
@@ -50,7 +50,7 @@ def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[
 
 
 def deterministic(engine: dict) -> None:
-    """Let equal trainings give equal weights."""
+    """Make equal trainings give equal weights."""
     start(engine)
     torch.set_deterministic_debug_mode("error")
 
@@ -82,20 +82,21 @@ def fit(
     """Train in place by stochastic gradient descent with Nesterov momentum and one cycle of the learning rate.
 
     Args:
-        network: What is trained.
-        pixels: Gives those of training images by their positions, 8 bits.
-        labels: Of all of them.
-        seed: Of shuffling, augmentation and attacks.
-        mean, std: Of each channel.
+        network: The network to train.
+        pixels: Returns training images by position, 8 bits.
+        labels: The labels of all training images.
+        seed: Seed of shuffling, augmentation and attacks.
+        mean, std: Normalization of each channel.
         epochs: Passes over the training split.
-        batch: Images a step.
+        batch: Images per step.
         learning_rate: Largest learning rate.
-        weight_decay: Of the weights.
-        shift: Largest shift either way of an image, in pixels, with reflected borders; 0 for none.
-        mirror: Whether half of the images, drawn anew at each step, are mirrored left and right.
-        exchanged: Channels that change places at random, as red, green and blue may where color tells nothing; or [].
-        adversary: Settings of the attack on every image (Madry et al. 2018); null trains plainly.
-        adversarial_start: Share of the training that is plain, before the attacks begin.
+        weight_decay: Weight decay.
+        shift: Largest shift of an image in either direction, in pixels, with reflected borders; 0 for none.
+        mirror: Whether a random half of the images is mirrored left and right at each step.
+        exchanged: Channels that are randomly permuted, such as red, green and blue if color carries no information; or
+            [].
+        adversary: Settings of the attack on every image (Madry et al. 2018); null for plain training.
+        adversarial_start: Share of the training before the attacks begin.
     """
     normalized = _normalizer(network, mean, std)
     network.to(memory_format=torch.channels_last).train()
@@ -126,14 +127,14 @@ def fit(
 
 
 def moments(parts: Iterable[np.ndarray], dataset: str) -> tuple[list[float], list[float]]:
-    """Measure each channel's mean and standard deviation, in [0, 1], from counts of its values: in whole numbers.
+    """Measure each channel's mean and standard deviation, in [0, 1], exactly: from integer counts of its values.
 
     Args:
-        parts: Pixels of some images after the other, 8 bits: `image channel y x`.
-        dataset: Whose images.
+        parts: Pixels of successive images, 8 bits: `image channel y x`.
+        dataset: The dataset's name, for messages.
 
     Raises:
-        UserError: a channel is the same everywhere: no classifier can divide by its deviation.
+        UserError: a channel is constant, so that its deviation is 0.
     """
     counts: np.ndarray | int = 0
     for part in parts:

@@ -1,4 +1,4 @@
-"""Pictures that are arrays already, in one file of NumPy's or in a Zarr store."""
+"""Pictures that are arrays already, in a NumPy file or a Zarr store."""
 
 import zipfile
 import zlib
@@ -17,12 +17,12 @@ DAMAGED = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def arrays(path: Path) -> Source:
-    """Take pictures of arrays by their names, a few at a time.
+    """Take pictures from arrays by name, a few at a time.
 
-    They are `pixels` (bytes, `image channel y x`) and `label` (numbers or names), and where there are any `mask`
-    (booleans, `image y x`), `boxes` (whole numbers, `image box corner`, x0 y0 x1 y1, rows of -1 where an image has no
-    more), `split` (train or test; else all are held out), `id` (else the number of the row, of six digits) and
-    `classes` (names; else labels name themselves).
+    They are `pixels` (bytes, `image channel y x`) and `label` (numbers or names), and optionally `mask` (booleans,
+    `image y x`), `boxes` (whole numbers, `image box corner`, x0 y0 x1 y1, with rows of -1 past an image's last box),
+    `split` (train or test; by default all are held out), `id` (by default the row's number, six digits) and `classes`
+    (names; by default the labels name themselves).
 
     Args:
         path: A file .npz, or the folder of a Zarr store.
@@ -92,7 +92,7 @@ def _whole(path: Path, name: str) -> np.ndarray:
 
 
 def _rows(path: Path, name: str) -> Iterator[np.ndarray]:
-    """Read an array row after row: it may be larger than memory."""
+    """Read an array row by row: it may be larger than memory."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         try:
             version = np.lib.format.read_magic(file)

@@ -31,25 +31,25 @@ def chestxray8(
         train_val_list.txt, test_list.txt          the names of the pictures of each split
         images_001/images/00000001_000.png ... images_012/images/..., or all in one folder
 
-    Reference: wang2017chestxray; https://nihcc.app.box.com/v/ChestXray-NIHCC. The splits are the published ones, in
-    which no patient is in both: if one is, nothing is read. Findings come from reports by rules, not from a
-    radiologist who looked. 984 boxes by hand, of eight findings, stand in 880 pictures of the held-out split; a
-    picture's boxes are those of its label, and not known where there is none. Coordinates count pixels of the
-    published pictures, 1024 by 1024: of copies of another size the boxes would be wrong. A float becomes the whole
-    pixel that holds it. There are no masks but those of the boxes. A picture's id is its name without the ending.
-    One that is listed and not there, or in neither list of a split, is left out.
+    Reference: wang2017chestxray; https://nihcc.app.box.com/v/ChestXray-NIHCC. The splits are the published ones; no
+    patient may be in both, otherwise nothing is read. Findings were extracted from reports by rules, not by a
+    radiologist looking at the picture. 880 pictures of the held-out split have 984 hand-drawn boxes, of eight findings;
+    a picture's boxes are those of its label, unknown if there is none. Coordinates are in pixels of the published
+    pictures, 1024 by 1024, and would be wrong for copies of another size. A float becomes the whole pixel that contains
+    it. There are no masks but those of the boxes. A picture's id is its name without the extension. A listed picture
+    that is missing, or in neither split's list, is left out.
 
-    nieradzik2024reliable does not say how it makes one label a picture of several findings; `single` is a proposal.
+    nieradzik2024reliable does not say how a picture of several findings gets one label; `single` is a proposal.
 
     Args:
         path: The folder of all.
         entries: The list of pictures: `Data_Entry_2017.csv`, or `Data_Entry_2017_v2020.csv` with corrected ages.
-        findings: Which are taken: the classes, in this order; null for the eight of ChestX-ray8. `No Finding` may be
-            one; there are fourteen others.
-        single: Whether a picture must have one finding and no other; else it is taken once for each of its findings
-            that is a class, with an id of its own (`00000001_000:Effusion`).
-        boxed: Whether only pictures are taken in which the finding has a box.
-        splits: Which are taken; null for both.
+        findings: The classes, in this order; null for the eight of ChestX-ray8. `No Finding` may be one; there are
+            fourteen others.
+        single: Whether a picture must have exactly one finding; otherwise it is taken once for each of its findings
+            that is a class, with a separate id (`00000001_000:Effusion`).
+        boxed: Whether to take only pictures in which the finding has a box.
+        splits: The splits to take; null for both.
     """
     classes = EIGHT.split() if findings is None else findings
     split_of = {}
@@ -97,7 +97,7 @@ def _boxes(file: Path) -> dict[tuple[str, str], list[list[float]]]:
     found: dict[tuple[str, str], list[list[float]]] = {}
     due = "a picture, a finding, and x, y, width and height above 0"
     rows = records(file, 3, f"a line a box: {due}")
-    next(rows, None)  # the header names the four numbers in one field
+    next(rows, None)  # the header has one name for the four numbers
     for line, fields in rows:
         try:
             x, y, width, height = numbers(fields[2:6])

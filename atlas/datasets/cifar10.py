@@ -15,7 +15,7 @@ from atlas.study.schema.types import Split
 
 BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 SHAPE = (3, 32, 32)
-# What a pickled array of bytes is made with; the names of numpy 1 and 2.
+# Functions that make a pickled array of bytes, by their names in numpy 1 and 2.
 ARRAYS = {
     ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): np.ndarray,
@@ -33,13 +33,13 @@ def cifar10(path: Path, *, splits: list[Split] | None = None) -> Source:
         test_batch                        10,000 pictures: `test`
 
     Reference: krizhevsky2009learning; https://www.cs.toronto.edu/~kriz/cifar.html. There are neither boxes nor masks.
-    The batches are pickles, which can run any code when they are read: only arrays are made of them here, and
-    whatever else a file asks for is refused. A picture's id is its batch and its position there, as
-    `data_batch_1/00042`; the names in the batches are not unique. A batch is read when its pictures are.
+    The batches are pickles, which can run any code when they are read: here only arrays are unpickled, and anything
+    else is refused. A picture's id is its batch and its position there, as `data_batch_1/00042`; the names in the
+    batches are not unique. A batch is read when its pictures are.
 
     Args:
         path: The folder of the batches.
-        splits: Which are taken; null for both.
+        splits: The splits to take; null for both.
     """
     meta = _read(path / "batches.meta", "the names of the classes")
     classes = [_plain(name) for name in _field(meta, "label_names", path / "batches.meta")]
@@ -63,7 +63,7 @@ def _pictures(path: Path, splits: list[str], classes: int) -> Iterator[Picture]:
 
 
 def _field(read: object, name: str, file: Path) -> Any:
-    """Take a field of a batch: Python 2 wrote their names as bytes."""
+    """Return a field of a batch; Python 2 wrote field names as bytes."""
     for called in (name.encode(), name):
         if isinstance(read, dict) and called in read:
             return read[called]
@@ -80,12 +80,12 @@ def _read(file: Path, holds: str) -> object:
         return _Arrays(BytesIO(read), encoding="bytes").load()
     except UserError as refused:
         raise UserError(f"{file}: {refused}") from None
-    except Exception as error:  # a damaged pickle fails in whatever it stumbles over
+    except Exception as error:  # a damaged pickle may raise anything
         raise UserError(f"{file}: no pickle that can be read ({error}); expected {holds}") from None
 
 
 class _Arrays(pickle.Unpickler):
-    """Make arrays of bytes and plain values, and refuse all else."""
+    """Unpickle arrays of bytes and plain values, and refuse everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in ARRAYS:

@@ -1,4 +1,4 @@
-"""COCO, and what else is annotated as it is: objects of several categories in a picture, with boxes and masks."""
+"""COCO, and datasets annotated in its format: objects of several categories in a picture, with boxes and masks."""
 
 from functools import partial
 from itertools import groupby
@@ -37,23 +37,23 @@ def coco(
         train2017/000000000009.jpg ...
         annotations/instances_train2017.json
 
-    Reference: lin2014microsoft; https://cocodataset.org. A label is a category; boxes and mask are those of all
-    objects of that category in the picture, crowds among them (`iscrowd`), which have one box and one mask for many.
-    A picture's id is its folder and its name without the ending, as `val2017/000000000139`. Pictures without an
-    object of these categories are not taken; one that has some and is not there is left out. The mask of a picture,
-    of which an object has a box alone, is not known. Polygons are filled as the authors' own code fills them.
-    A box of floats becomes the smallest one of whole pixels that holds it; one without an area is dropped.
+    Reference: lin2014microsoft; https://cocodataset.org. A label is a category; boxes and mask are those of all objects
+    of that category in the picture, including crowds (`iscrowd`), which have one box and one mask for many objects. A
+    picture's id is its folder and its name without the extension, as `val2017/000000000139`. Pictures without an object
+    of these categories are not taken; one that has some but is missing is left out. If an object has only a box, the
+    picture's mask is unknown. Polygons are filled as the authors' own code fills them. A box of floats becomes the
+    smallest box of whole pixels that contains it; a box without area is dropped.
 
-    The evaluation of buono2024expected takes 500 pictures of zebras and stop signs; which ones, and which class of
-    ImageNet stands for a stop sign, is not told.
+    The evaluation of buono2024expected uses 500 pictures of zebras and stop signs; it does not say which ones, or which
+    ImageNet class stands for a stop sign.
 
     Args:
         path: The folder of all.
         images: The folder of each split's pictures, as `{test: val2017}`.
         annotations: The annotations of each split, as `{test: annotations/instances_val2017.json}`.
-        categories: Which are taken, by name: the classes, in this order.
-        several: Of a picture with several of them: the category whose objects have the largest area in all (the first
-            of equal ones), each of them, as a row with an id of its own (`val2017/000000000139:zebra`), or none.
+        categories: The categories to take, by name: the classes, in this order.
+        several: For a picture with several of them: the category whose objects have the largest total area (the first
+            if equal), each of them, as a row with a separate id (`val2017/000000000139:zebra`), or none.
     """
     if len(set(categories)) < len(categories) or not categories:
         raise UserError(f"categories = {categories}; expected names, each once")
@@ -92,7 +92,7 @@ def _area(one: dict) -> float:
 
 
 def _objects(file: Path, read: dict, categories: list[str]) -> dict[int, dict[int, list[dict]]]:
-    """Return the objects of each picture by the place of their category among those that are taken."""
+    """Return the objects of each picture by the index of their category among those taken."""
     named = {one["id"]: one["name"] for one in read["categories"]}
     if unknown := [name for name in categories if name not in named.values()]:
         raise UserError(f"categories: {unknown[0]!r} is not in {file}; it has: {', '.join(named.values())}")
@@ -129,7 +129,7 @@ def _checked(file: Path) -> dict:
 
 
 def _usable(file: Path, number: int, one: dict) -> None:
-    """Check the box and the mask of one annotation, as far as they can be without drawing it."""
+    """Check the box and the mask of one annotation, as far as possible without drawing it."""
     where = f"{file}: annotations[{number}]"
     if len(one["bbox"]) != 4 or not all(map(_finite, one["bbox"])):
         raise UserError(f"{where}: bbox = {one['bbox']!r:.100}; expected four numbers: x, y, width, height")

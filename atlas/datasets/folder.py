@@ -1,4 +1,4 @@
-"""Pictures in a folder, of which names say the labels."""
+"""Pictures in a folder, with labels taken from their names."""
 
 import os
 import re
@@ -12,17 +12,17 @@ from atlas.study.errors import UserError
 def folder(path: Path, *, label: str = "parent", classes: str | None = None, train: str | None = None) -> Source:
     r"""Take every file below a folder as a picture; its id is its path within the folder.
 
-    Files and folders whose names begin with a dot are not looked at. What is no picture, or has a name without a label,
-    is left out and listed; so is a link to a folder, into which DVC does not look.
+    Files and folders whose names begin with a dot are ignored. A file that is no picture, or has no label in its name,
+    is left out and listed; so is a link to a folder, whose content DVC does not track.
 
     Args:
         path: The folder, or a link to it.
-        label: `parent`, the name of the folder that a picture lies in; or a regular expression that is searched for in
-            the id, whose one group is the label: `_(\d+)\.jpg$`.
-        classes: `imagenet`; or a file in the folder, one name a line; null where labels name themselves. Where classes
-            have names, a label that is none of them and is a number is that of a class, from 0.
-        train: A regular expression that is searched for in the id, as `^train/`: what has it is of the training split;
-            null where all pictures are held out.
+        label: `parent`, the name of the folder that contains the picture; or a regular expression that is searched for
+            in the id, with one group, the label: `_(\d+)\.jpg$`.
+        classes: `imagenet`; or a file in the folder, one name per line; null if labels name themselves. If classes have
+            names, a label that is none of them but a number is the index of a class, from 0.
+        train: A regular expression that is searched for in the id, as `^train/`: matches are the training split; null
+            if all pictures are held out.
     """
     if not path.is_dir():
         raise UserError(f"path: {path} is no folder")
@@ -65,7 +65,7 @@ def _compiled(setting: str, text: str, groups: int | None) -> re.Pattern:
 
 
 def _files(path: Path, left_out: list[tuple[str, str]]) -> list[str]:
-    """List the files below a folder by their names in it, in order."""
+    """Return the files below a folder by their paths in it, in order."""
     found = []
     for place, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Datasets of Hugging Face's library `datasets`, as its `save_to_disk` writes them."""
+"""Datasets of Hugging Face's library `datasets`, in the format of its `save_to_disk`."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -20,26 +20,26 @@ def huggingface(
     label: str = "label",
     splits: dict[Split, str] | None = None,
 ) -> Source:
-    """List the rows of a dataset, or of a dictionary of datasets, that lies in a folder.
+    """List the rows of a dataset, or of a dictionary of datasets, in a folder.
 
     beans/                                DatasetDict.save_to_disk("beans")
         dataset_dict.json
         train/{dataset_info.json,state.json,data-00000-of-00001.arrow}
         test/...
-    or the three files of one dataset alone, Dataset.save_to_disk: all of it is held out then.
+    or the three files of a single dataset, Dataset.save_to_disk: then all of it is held out.
 
     Source: https://huggingface.co/docs/datasets. The package itself is not needed. Pictures are a column with the
-    feature `Image`, encoded in the Arrow files (as `save_to_disk` writes them) or in files of the folder. Labels are
-    a column of `ClassLabel`, whose names are the classes; or of text or whole numbers, which are the labels
-    themselves. There are neither boxes nor masks. A row's id is its split and its place, as `test/000042`, or its
-    place alone. A row without picture or label (-1 in some test splits) is left out.
+    feature `Image`, encoded in the Arrow files (as `save_to_disk` writes them) or in files of the folder. Labels are a
+    column of `ClassLabel`, whose names are the classes, or of text or whole numbers, which are then the labels
+    themselves. There are neither boxes nor masks. A row's id is its split and its index, as `test/000042`, or only the
+    index. A row without picture or label (-1 in some test splits) is left out.
 
     Args:
         path: The folder.
         image: The column of pictures.
         label: The column of labels.
-        splits: Which of the dictionary's splits are taken for training and held out, as `{test: validation}`; null
-            for `train` and `test` of a dictionary that has no others, and for one dataset alone.
+        splits: Which of the dictionary's splits are used for training and held out, as `{test: validation}`; null for
+            `train` and `test` of a dictionary without other splits, and for a single dataset.
     """
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder; expected a dataset that save_to_disk wrote")
@@ -75,7 +75,7 @@ def _encoded(pictures: pa.ChunkedArray, at: int) -> bytes:
 
 
 def _found(path: Path, folder: Path, given: pa.StructScalar) -> Path | str | None:
-    """Return the file of a picture, None where its bytes are in the table, or why there is none."""
+    """Return the file of a picture, None if its bytes are in the table, or the reason why it has neither."""
     if given.is_valid and given["bytes"].is_valid:
         return None
     name = given["path"].as_py() if given.is_valid else None
@@ -108,7 +108,7 @@ def _parts(path: Path, splits: dict[str, str] | None) -> dict[Any, str]:
 
 
 def _classes(folder: Path, image: str, label: str) -> list[str] | None:
-    """Return the names of the classes, None where labels are themselves the names."""
+    """Return the names of the classes, None if labels are themselves the names."""
     holds = "the features of the columns"
     read = tree(folder / "dataset_info.json", holds)
     features = read.get("features") if isinstance(read, dict) else None
@@ -128,7 +128,7 @@ def _classes(folder: Path, image: str, label: str) -> list[str] | None:
 
 
 def _columns(folder: Path, image: str, label: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Read pictures and labels from the Arrow files: what is encoded stays on disk."""
+    """Read pictures and labels from the Arrow files; encoded bytes stay on disk."""
     holds = 'the Arrow files, as {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}'
     state = tree(folder / "state.json", holds)
     try:

@@ -28,7 +28,7 @@ def imagenet(
     boxes_exactly: int | None = None,
     box_area_at_most: Share | None = None,
 ) -> Source:
-    """List the validation split of ImageNet, its pictures in folders of wnids or in none.
+    """List the validation split of ImageNet, its pictures in folders of wnids or in a single folder.
 
     imagenet/
         val/n01751748/ILSVRC2012_val_00000001.JPEG ...    or val/ILSVRC2012_val_00000001.JPEG ...
@@ -38,31 +38,32 @@ def imagenet(
         metadata/ILSVRC/test/{image_ids,class_labels,localization,image_sizes}.txt    `labels` and `boxes`
 
     Reference: russakovsky2015imagenet, https://image-net.org; the lists are those of choe2020evaluating,
-    https://github.com/clovaai/wsolevaluation. All pictures are held out. Classes are in the order of their wnids, as
-    the outputs of networks are. A picture's id is its name without the ending. One that is listed and not there is
-    left out, as is one of a class that is not among `classes`.
+    https://github.com/clovaai/wsolevaluation. All pictures are held out. Classes are in the order of their wnids, like
+    the outputs of networks. A picture's id is its name without the extension. A listed picture that is missing is left
+    out, as is one whose class is not among `classes`.
 
-    Boxes are those of the label's class. Their corners are taken as they stand, the last row and column not included:
-    a box is x1 - x0 wide, as nourelahi2022explainable counts (of the 50,000, 38,285 have one box, and of these 20,167
-    one that covers at most half of the picture). ILSVRC's own evaluation counts the last row and column too. Sizes
-    that the rules need are the XML's or the list's; some differ from the picture's own. There are no masks but those
-    of the boxes.
+    Boxes are those of the label's class. Their corners are used as given, with the last row and column not included: a
+    box is x1 - x0 wide, as nourelahi2022explainable counts (of the 50,000, 38,285 have one box, and of these 20,167 one
+    that covers at most half of the picture). ILSVRC's own evaluation includes the last row and column. Sizes for the
+    rules are those of the XML or the list; some differ from the picture's own. There are no masks but those of the
+    boxes.
 
     Args:
         path: The folder of all.
         images: The folder of the pictures.
-        labels: Whose folders of wnids null says to take; or the folder of wsolevaluation's lists, whose `image_ids`
-            then choose the pictures; or a list, a line a picture: `NAME.JPEG 65`, `val/NAME.JPEG,65`, with a number
-            in the order of the wnids, or a wnid (as in `LOC_val_solution.csv`); or the ground truth of the kit of
-            ILSVRC2012, a number a line, whose order is another: it takes `meta.mat` for `classes`.
+        labels: null for the wnids of the folders that contain the pictures; or the folder of wsolevaluation's lists,
+            whose `image_ids` then choose the pictures; or a list, one picture per line: `NAME.JPEG 65`,
+            `val/NAME.JPEG,65`, with a number in the order of the wnids, or a wnid (as in `LOC_val_solution.csv`); or
+            the ground truth of the kit of ILSVRC2012, one number per line, in another order, which needs `meta.mat` as
+            `classes`.
         classes: The classes: a list of wnids with or without names, `imagenet_class_index.json`, or the kit's
-            `meta.mat`; `imagenet` for the 1000 names that torchvision has, if labels are numbers or pictures are of all
-            1000 wnids; null where the wnids of the pictures are all.
-        boxes: A folder of XML files; or the folder of wsolevaluation's lists, or its `localization.txt`; null where
-            is unknown.
+            `meta.mat`; `imagenet` for torchvision's 1000 names, if labels are numbers or the pictures have all 1000
+            wnids; null if the classes are the wnids of the pictures.
+        boxes: A folder of XML files; or the folder of wsolevaluation's lists, or its `localization.txt`; null if boxes
+            are unknown.
         boxes_exactly: How many boxes a picture must have to be taken; null for any.
-        box_area_at_most: The largest share of the picture, before it is fitted, that its largest box may cover to be
-            taken; null for any.
+        box_area_at_most: The largest share of the picture, before it is fitted, that its largest box may cover for the
+            picture to be taken; null for any.
     """
     if boxes is None and not (boxes_exactly is None and box_area_at_most is None):
         raise UserError("boxes_exactly and box_area_at_most need 'boxes'; it is null")
@@ -95,7 +96,7 @@ def imagenet(
 
 
 def _names(given: dict[str, tuple[str | int, str]], classes: str | None) -> dict[str, str]:
-    """Return the names of the classes by the wnids of the pictures or, of labels that are numbers, by these as text."""
+    """Return the names of the classes, by the wnids of the pictures, or by labels that are numbers, as text."""
     wnids = sorted({label for label, _ in given.values() if isinstance(label, str)})
     if classes is None:
         if number := next((where for label, where in given.values() if isinstance(label, int)), None):
@@ -118,7 +119,7 @@ def _chosen(boxes: np.ndarray | None, size: list | None, exactly: int | None, at
 
 
 def _folders(there: dict[str, Path]) -> dict[str, tuple[str | int, str]]:
-    """Take the folder that a picture lies in for its class."""
+    """Take the folder that contains a picture as its class."""
     for file in there.values():
         if not WNID.fullmatch(file.parent.name):
             raise UserError(f"{file}: lies in the folder {file.parent.name!r}; expected a wnid, or a list as 'labels'")
@@ -126,7 +127,7 @@ def _folders(there: dict[str, Path]) -> dict[str, tuple[str | int, str]]:
 
 
 def _listed(file: Path, meta: Path | None) -> dict[str, tuple[str | int, str]]:
-    """Read number or wnid of each picture's class, and where it stands."""
+    """Read the number or wnid of each picture's class, and the line that states it."""
     if file.is_dir():
         given = _listed(file / "class_labels.txt", meta)
         chosen = {Path(name).stem: line for line, name in lines(file / "image_ids.txt", "a picture's name a line")}
@@ -166,7 +167,7 @@ def _counted(file: Path, rows: list[tuple[int, str]], meta: Path | None) -> dict
 
 
 def _boxes(file: Path, wanted: dict, *, sized: bool) -> dict[str, tuple[list[tuple[str | None, list[float]]], list]]:
-    """Read boxes, with the wnid of what is in them if it is told, and the size of each picture that is wanted."""
+    """Read boxes, with the wnid of their object if it is stated, and the sizes of the wanted pictures."""
     if file.is_dir() and not (file / "localization.txt").is_file():
         drawn = {name: xml for name, xml in files(file, "an XML file a picture", "stem").items() if name in wanted}
         read = {name: annotation(xml) for name, xml in drawn.items()}

@@ -29,27 +29,26 @@ def imagenet_s(
     ImageNetS50/
         validation/n01443537/ILSVRC2012_val_00000236.JPEG ...
         validation-segmentation/n01443537/ILSVRC2012_val_00000236.png ...
-        ImageNetS_categories_im50.txt     a wnid a line, in any order
+        ImageNetS_categories_im50.txt     one wnid per line, in any order
 
-    Reference: gao2022large; https://github.com/LUSSeg/ImageNet-S. A segmentation is a picture of RGB, in which a
-    pixel's class is R + 256 G: 0 is what belongs to no class, 1000 what was not annotated, any other number the
-    place, from 1 on, of a class among all wnids of the dataset, sorted. A picture's label is the wnid of the folder
-    its segmentation lies in, and its mask the pixels of that class; what was not annotated is not in it. Boxes are
-    those around the masks. All pictures are held out. One without its segmentation is not of the dataset; a
-    segmentation without its picture is left out.
+    Reference: gao2022large; https://github.com/LUSSeg/ImageNet-S. A segmentation is an RGB picture in which a pixel's
+    class is R + 256 G: 0 for no class, 1000 for pixels that were not annotated, any other number the index, from 1, of
+    a class among all wnids of the dataset, sorted. A picture's label is the wnid of the folder of its segmentation, and
+    its mask the pixels of that class, without unannotated ones. Boxes are the bounding boxes of the masks. All pictures
+    are held out. A picture without segmentation is not part of the dataset; a segmentation without picture is left out.
 
-    With 919 classes five wnids of ImageNet are merged into others (sunglasses, n04356056, into sunglass, n04355933),
-    so that a network may predict the one where the label is the other. The evaluation of huang2024guided takes the
-    highest number in a resized segmentation for the object, which may be 1000, and the place of a class among the 919
-    for its place among the 1,000 of a network, which is right up to 405 alone.
+    With 919 classes, five wnids of ImageNet are merged into others (sunglasses, n04356056, into sunglass, n04355933),
+    so a network may predict the one where the label is the other. The evaluation of huang2024guided takes the highest
+    number in a resized segmentation as the object, which may be 1000, and the index of a class among the 919 as its
+    index among a network's 1,000, which is correct only up to 405.
 
     Args:
         path: The folder of all.
         images: The folder of the pictures, in folders of wnids or in none.
         masks: The folder of the segmentations, in folders of wnids.
-        categories: The list of all wnids of the dataset; null where there is a folder for each.
-        classes: What names the classes of a network of ImageNet (see `imagenet`), so that labels are its numbers;
-            null where the wnids of the dataset are the classes.
+        categories: The list of all wnids of the dataset; null if there is a folder for each.
+        classes: A file with the classes of an ImageNet network (see `imagenet`), so that labels are its class numbers;
+            null if the wnids of the dataset are the classes.
     """
     drawn = files(within(path, masks), "segmentations in folders of wnids", "stem")
     there = files(within(path, images), "the pictures of ImageNet-S", "stem")
@@ -74,7 +73,7 @@ def imagenet_s(
 
 
 def _categories(folders: Path, path: Path, categories: str | None) -> list[str]:
-    """Return the wnids of the dataset, sorted: what the numbers of segmentations count."""
+    """Return the sorted wnids of the dataset, which the numbers in segmentations index."""
     if categories is None:
         found = sorted(one.name for one in folders.iterdir() if WNID.fullmatch(one.name))
         if len(found) not in SIZES:

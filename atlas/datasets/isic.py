@@ -1,4 +1,4 @@
-"""ISIC: dermoscopic pictures of skin lesions, as the challenges of 2018 (task 3) and 2019 publish them."""
+"""ISIC: dermoscopic pictures of skin lesions, in the format of the challenges of 2018 (task 3) and 2019."""
 
 from pathlib import Path
 
@@ -27,16 +27,16 @@ def isic(
         masks/ISIC_0024306_segmentation.png ...        of task 1, where there is one: not 0 is lesion
 
     Reference: tschandl2018ham10000, codella2019skin; https://challenge.isic-archive.com/data. Classes are the columns
-    of the ground truth. A picture's id is its name in the ground truth; one that is listed and not there is left out.
-    There are no boxes but those around the masks. Pictures of the same lesion may be in both splits if a split is
-    made by hand: `lesion_id` of the metadata tells. The evaluation of huang2024guided draws 3,000 pictures of a mix
-    of three years with replacement, so that some are in it twice; a dataset here has each picture once.
+    of the ground truth. A picture's id is its name in the ground truth; a listed picture that is missing is left out.
+    The only boxes are the bounding boxes of the masks. With hand-made splits, pictures of the same lesion may be in
+    both: `lesion_id` of the metadata identifies lesions. The evaluation of huang2024guided draws 3,000 pictures of a
+    mix of three years with replacement, so that some occur twice; here a dataset has each picture once.
 
     Args:
         path: The folder of all.
         images: The folder of each split's pictures, as `{test: ISIC2018_Task3_Test_Input}`.
         truth: The ground truth of each split, as `{test: ISIC2018_Task3_Test_GroundTruth.csv}`.
-        masks: The folder of segmentations, in which any may be missing: of such a picture no mask is known.
+        masks: The folder of segmentations, of which any may be missing: that picture's mask is then unknown.
     """
     drawn = (
         {}

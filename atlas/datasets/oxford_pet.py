@@ -14,7 +14,7 @@ from atlas.datasets.shared.voc import annotation
 from atlas.study.errors import UserError
 from atlas.study.schema.types import Split
 
-PET, BACKGROUND, BORDER = 1, 2, 3  # of a trimap
+PET, BACKGROUND, BORDER = 1, 2, 3  # values of a trimap
 
 
 def oxford_pet(
@@ -32,21 +32,21 @@ def oxford_pet(
         annotations/list.txt              `Abyssinian_1 1 1 1`: class (1 to 37), species (1 cat, 2 dog), breed
         annotations/test.txt              the same lines, of the 3,669 pictures held out; the other 3,680 are `train`
         annotations/trimaps/Abyssinian_1.png ...   1 pet, 2 background, 3 border, which is not classified
-        annotations/xmls/Abyssinian_1.xml ...      boxes of heads, of training pictures alone
+        annotations/xmls/Abyssinian_1.xml ...      boxes of heads, for training pictures only
 
-    Reference: parkhi2012cats; https://www.robots.ox.ac.uk/~vgg/data/pets. A breed is called as torchvision calls it
-    (`Great Pyrenees`), in the order of the list, so that its number is the list's less one. A picture's id is its
-    name in the list. A picture or a trimap that is not there leaves its picture out; where there is no folder of
-    trimaps at all, no mask is known. Without `heads` the boxes are those around the masks. Corners of heads are taken
-    as they stand, the last row and column not included. The study of nieradzik2024reliable trains on this dataset and
-    uses neither masks nor boxes.
+    Reference: parkhi2012cats; https://www.robots.ox.ac.uk/~vgg/data/pets. Breeds are named as in torchvision
+    (`Great Pyrenees`) and in the order of the list, so that a breed's number is the list's minus one. A picture's id is
+    its name in the list. If a picture or its trimap is missing, the picture is left out; without a folder of trimaps,
+    no mask is known. Without `heads`, boxes are the bounding boxes of the masks. Corners of heads are used as given,
+    with the last row and column not included. The study of nieradzik2024reliable trains on this dataset and uses
+    neither masks nor boxes.
 
     Args:
         path: The folder of all.
         classes: Whether labels are breeds, or cat and dog.
-        border: Whether the border of the trimap, a few pixels wide, is pet.
-        heads: Whether boxes are those of the heads, where they are known.
-        splits: Which are taken; null for both.
+        border: Whether the border of the trimap, a few pixels wide, counts as pet.
+        heads: Whether boxes are those of the heads, if they are known.
+        splits: The splits to take; null for both.
     """
     listing = path / "annotations" / "list.txt"
     listed = _rows(listing)
@@ -76,7 +76,7 @@ def oxford_pet(
 
 
 def _rows(file: Path) -> dict[str, tuple[int, int, int]]:
-    """Read line, class and species by a picture's name."""
+    """Read line number, class and species by a picture's name."""
     found = {}
     for line, given in lines(file, "a line a picture: its name, class, species and breed"):
         name, *fields = given.split()
@@ -91,7 +91,7 @@ def _rows(file: Path) -> dict[str, tuple[int, int, int]]:
 
 
 def _breeds(file: Path, listed: dict[str, tuple[int, int, int]]) -> dict[int, str]:
-    """Read the names of the breeds off the names of the pictures."""
+    """Derive the names of the breeds from the names of the pictures."""
     found: dict[int, str] = {}
     for name, (line, breed, _) in listed.items():
         called = " ".join(part.title() for part in name.rpartition("_")[0].split("_"))

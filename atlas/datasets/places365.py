@@ -24,12 +24,12 @@ def places365(
         places365_train_standard.txt      `/a/airfield/00000001.jpg 0`
         data_256/a/airfield/00000001.jpg ...
 
-    Reference: zhou2018places; http://places2.csail.mit.edu. There are neither boxes nor masks. The validation
-    pictures, 36,500, are what is held out: the published test split has no labels. A class is called by its path
-    without the letter: `airfield`, `apartment_building/outdoor`. The numbers are those of the networks that the
-    authors publish. A picture's id is its path in its list, without the ending. A picture that is listed and not
-    there is left out. The evaluation of huang2024guided takes 5,432 of the validation pictures, chosen by the
-    probability of their label; `select` does so by `confidence_at_least`.
+    Reference: zhou2018places; http://places2.csail.mit.edu. There are neither boxes nor masks. The 36,500 validation
+    pictures are held out: the published test split has no labels. A class is named by its path without the letter:
+    `airfield`, `apartment_building/outdoor`. Class numbers are those of the authors' published networks. A picture's id
+    is its path in its list, without the extension. A listed picture that is missing is left out. The evaluation of
+    huang2024guided uses 5,432 of the validation pictures, chosen by the probability of their label; `select` does so by
+    `confidence_at_least`.
 
     Args:
         path: The folder of all.

@@ -1,4 +1,4 @@
-"""Colorful shapes on gray mosaics: classes that differ in form alone, with exact masks and boxes."""
+"""Colorful shapes on gray mosaics: classes that differ only in form, with exact masks and boxes."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,7 +12,7 @@ from atlas.study.errors import UserError
 from atlas.study.schema.types import Items, Range, Seed, Share, Sizes
 from atlas.study.seeds import image_seed, rng
 
-# Means of red, green and blue: what texture and grain add stays within a byte for almost all pixels.
+# Bounds of mean red, green and blue: texture and grain then stay within a byte for almost all pixels.
 DARKEST, LIGHTEST = 0.1, 0.9
 
 CLASSES = ["disk", "square", "triangle", "star", "cross", "ring", "crescent", "heart", "arrow", "hourglass"]
@@ -37,36 +37,36 @@ def shapes(
 ) -> Source:
     """Draw images of one object, or of two of the same class, in front of a mosaic.
 
-    An object's colors, texture, size, rotation and position are drawn without regard to its class, so form alone
-    tells the classes apart. Size is the geometric mean of the sides of the object's box. Labels go round the classes
-    in turn. An image depends on the seed and its id alone: more images leave the first ones as they were.
+    An object's colors, texture, size, rotation and position do not depend on its class, so only its form tells the
+    class. Size is the geometric mean of the sides of the object's box. Labels cycle through the classes. An image
+    depends only on the seed and its id: generating more images does not change the first ones.
 
-    What a map that knows nothing of the classifier could use is drawn so that it does not find the object. An object
-    is colorful and the mosaic gray, each of random brightness: an object is brighter than what is around it as often
-    as darker, in gray and in each color channel, and some piece of the mosaic is nearly always brighter yet. The
-    borders of the mosaic's pieces are edges like an object's, and longer. A lone object of less than half of the
-    image's side is mostly not in the middle.
+    The design prevents maps that know nothing of the classifier from finding the object. An object is colorful and the
+    mosaic gray, each of random brightness: an object is brighter than its surroundings as often as darker, in gray and
+    in each color channel, and some piece of the mosaic is nearly always brighter still. The borders of the mosaic's
+    pieces are edges like an object's, and longer. A single object of less than half of the image's side is mostly off
+    center.
 
     Args:
         train: Images of the training split.
         test: Images of the held-out split.
         size: Side of an image in pixels.
         seed: Seed of the study.
-        turn: Greatest rotation either way, in whole degrees.
-        side: Least and greatest size of a lone object, as a share of the image's side.
+        turn: Greatest rotation in either direction, in whole degrees.
+        side: Least and greatest size of a single object, as a share of the image's side.
         pair: Share of the images with two objects.
         pair_side: Sizes of the objects of a pair; at most 0.45, as each has half of the image to itself.
         large: Share of the images with one large object.
         large_side: Sizes of a large object; from 0.75 on its box covers more than half of the image.
-        cuts: Straight cuts through the background, from border to border; each piece has a gray of its own.
-        chroma: Least difference between the largest and the smallest of red, green and blue of an object's mean
-            color, in intensity; at most 0.8.
+        cuts: Straight cuts through the background, from border to border; each piece gets its own gray.
+        chroma: Least difference between the largest and the smallest of red, green and blue of an object's mean color,
+            in intensity; at most 0.8.
         texture: Greatest distance between the two colors of a texture, in RGB in [0, 1].
         grain: Standard deviation of the noise on every pixel, in intensity in [0, 1].
 
     Returns:
-        The training split, then the held-out one, drawn one after the other. The mask is exactly what is painted;
-        boxes are tight around it.
+        The training split, then the held-out one, drawn one image at a time. The mask is exactly what is painted; boxes
+        are tight around it.
     """
 
     def drawn() -> Iterator[Picture]:
@@ -108,7 +108,7 @@ def _object(
     sides: list[float],
     most: int,
 ) -> np.ndarray:
-    """Draw rotation, size and position of an object that stays inside a region; give the pixels it covers."""
+    """Draw the rotation, size and position of an object that stays inside a region; return the pixels it covers."""
     x0, y0, x1, y1 = region
     turn = int(random.integers(-most, most + 1))
     right, down, left, up = (_reach(form)[(direction - turn) % 360] for direction in (0, 90, 180, 270))
@@ -130,7 +130,7 @@ def _box(mask: np.ndarray) -> np.ndarray:
 
 @lru_cache
 def _reach(form: str) -> np.ndarray:
-    """Return how far a form reaches from its origin, in units of its own, by direction in degrees."""
+    """Return how far a form extends from its origin, in its own units, by direction in degrees."""
     line = np.linspace(-1.3, 1.3, 131)
     u, v = (axis.ravel() for axis in np.meshgrid(line, line))
     inside = FORMS[form](u, v)
@@ -138,7 +138,7 @@ def _reach(form: str) -> np.ndarray:
     return (np.cos(directions) * u[inside] + np.sin(directions) * v[inside]).max(axis=1)
 
 
-# Forms: which points (u, v) belong to them. Names are the classes.
+# Forms: which points (u, v) belong to them. The functions' names are the classes.
 
 
 def _disk(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -212,7 +212,7 @@ def _painted(
     texture: float,
     grain: float,
 ) -> np.ndarray:
-    """Paint the mosaic, then each object in colors of its own; give bytes."""
+    """Paint the mosaic, then each object in its own colors; return bytes."""
     pieces = _pieces(random, size, cuts)
     grays = random.uniform(DARKEST, LIGHTEST, pieces.max() + 1).astype(np.float32)
     colors = grays[pieces] + _texture(random, size, texture)
@@ -229,19 +229,19 @@ def _pieces(random: np.random.Generator, size: int, cuts: int) -> np.ndarray:
     for _ in range(cuts):
         turn, place = random.random() * np.pi, random.uniform(-0.5, 0.5, 2) * size
         beyond = _waves(turn, size, 1.0) > place @ [np.cos(turn), np.sin(turn)]
-        sides += random.random() * beyond  # sums are equal where all sides are
+        sides += random.random() * beyond  # equal sums mean that all sides are equal
     return np.unique(sides, return_inverse=True)[1].reshape(size, size)
 
 
 def _color(random: np.random.Generator, chroma: float) -> np.ndarray:
-    """Draw red, green and blue, in any order of size, whose largest and smallest are apart."""
+    """Draw red, green and blue, in any order of size, with a minimum range between largest and smallest."""
     span = random.uniform(chroma, max(chroma, LIGHTEST - DARKEST))
     low = random.uniform(DARKEST, LIGHTEST - span)
     return random.permutation([low, random.uniform(low, low + span), low + span]).astype(np.float32)
 
 
 def _texture(random: np.random.Generator, size: int, texture: float) -> np.ndarray:
-    """Draw what a random pattern along a random direction adds to a mean color."""
+    """Draw the deviation from a mean color: a random pattern along a random direction in color space."""
     direction = random.standard_normal(3)
     direction *= texture * random.random() / np.linalg.norm(direction)
     pattern = PATTERNS[random.integers(len(PATTERNS))](random, size)
@@ -252,7 +252,7 @@ def _texture(random: np.random.Generator, size: int, texture: float) -> np.ndarr
 
 
 def _noise(random: np.random.Generator, size: int) -> np.ndarray:
-    """Interpolate random numbers on a grid of 3 to 32 points a side: clouds to fine grain."""
+    """Interpolate random numbers on a grid of 3 to 32 points per side: from clouds to fine grain."""
     points = int(random.choice([3, 5, 9, 17, 32]))
     weights = _interpolation(points, size)
     return weights @ random.random((points, points), dtype=np.float32) @ weights.T
@@ -281,7 +281,7 @@ def _checks(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _waves(turn: float, size: int, frequency: float) -> np.ndarray:
-    """Return the phase at every pixel of a wave that runs in a direction, 0 at the center of the image."""
+    """Return the phase at every pixel of a wave in a given direction, 0 at the center of the image."""
     places = np.arange(size, dtype=np.float32) - np.float32(size / 2)
     return np.float32(frequency * np.cos(turn)) * places + np.float32(frequency * np.sin(turn)) * places[:, None]
 

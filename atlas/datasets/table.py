@@ -1,4 +1,4 @@
-"""Pictures that a table lists, with labels and, where they are known, boxes and masks."""
+"""Pictures listed in a table, with labels and, if known, boxes and masks."""
 
 import csv
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ DUE, MAY = ("path", "label"), ("id", "split", "mask", *BOX)
 def table(path: Path, *, file: str, classes: str | None = None) -> Source:
     """Take the pictures of a table, in its order.
 
-    Columns are `path` and `label`, and where there are any `id` (else the path is the id), `split` (train or test; else
-    all are held out), `x0 y0 x1 y1` (half-open, whole pixels of the upright picture; of rows with the same path and id
-    each is one box; empty where none is known) and `mask` (a picture of where the object is). Others are not looked at.
-    All files are given as paths within the folder. A row whose file is missing is left out and listed.
+    Columns are `path` and `label`, and optionally `id` (by default the path), `split` (train or test; by default all
+    are held out), `x0 y0 x1 y1` (half-open, whole pixels of the upright picture; each row with the same path and id is
+    one box; empty if none is known) and `mask` (a picture of the object's pixels). Other columns are ignored. All files
+    are given as paths within the folder. A row whose file is missing is left out and listed.
 
     Args:
         path: The folder of the table and of the pictures, or a link to it.
         file: The table in it, .csv or .parquet.
-        classes: `imagenet`; or a file in the folder, one name a line; null where labels name themselves. Where classes
-            have names, a label that is none of them and is a number is that of a class, from 0.
+        classes: `imagenet`; or a file in the folder, one name per line; null if labels name themselves. If classes have
+            names, a label that is none of them but a number is the index of a class, from 0.
     """
     if not path.is_dir():
         raise UserError(f"path: {path} is no folder; expected that of the table and of the pictures")
@@ -44,7 +44,7 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
     for place, row in listed:
         where = f"{file}, {place}"
         about = {name: row.get(name, "") for name in (*DUE, *MAY[:3])}
-        name = about["path"], about["id"]  # a picture of several labels has a row with an id of its own for each
+        name = about["path"], about["id"]  # a picture of several labels has one row per label, each with a separate id
         if not about["path"]:
             raise UserError(f"{where}: no path")
         if rows.setdefault(name, about) != about:
@@ -78,7 +78,7 @@ def _box(row: dict[str, str], where: str) -> list[int] | None:
 
 
 def _read(path: Path, file: str) -> tuple[list[str], Iterator[tuple[str, dict[str, str]]]]:
-    """Read a table: its columns, and its rows as text, each with its place: a line of a CSV, a row of other tables."""
+    """Read a table: its columns, and its rows as text, each with its position (a CSV line, or a row number)."""
     place = within(path, file)
     try:
         content = unedited.read(place)
@@ -100,7 +100,7 @@ def _read(path: Path, file: str) -> tuple[list[str], Iterator[tuple[str, dict[st
 
 
 def _named(columns: list[str], reader: Any, file: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the rows of a CSV by column, each with the line of the file that it begins on; blank lines are none."""
+    """Yield the rows of a CSV by column, each with the number of its first line; blank lines are skipped."""
     while True:
         place = f"line {reader.line_num + 1}"
         try:
@@ -116,6 +116,6 @@ def _named(columns: list[str], reader: Any, file: str) -> Iterator[tuple[str, di
 
 
 def _text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers beside cells that are empty
+    if isinstance(value, float) and value.is_integer():  # pandas turns whole numbers into floats if cells are empty
         value = int(value)
     return "" if value is None or value != value else str(value)

@@ -33,37 +33,39 @@ def explain(
     background: Array | None = None,
     **settings: Any,
 ) -> xr.DataArray:
-    """Make a method's maps of images: the numbers that a study with the same settings stores.
+    """Make a method's maps of images: the same numbers that a study with these settings stores.
 
         maps = atlas.explain(network, images, targets, "gradcam", layer="layer4", mean=MEAN, std=STD)
 
     Args:
-        module: A network in evaluation mode that makes logits (image, class) of normalized images; it is copied, and
-            stays as it is. Or an `atlas.Classifier`, which is prepared once for many calls.
+        module: A network in evaluation mode that computes logits (image, class) of normalized images; it is copied and
+            not modified. Or an `atlas.Classifier`, prepared once for many calls.
         images: (image, channel, y, x), intensities in [0, 1], not normalized: a tensor or an array.
         targets: (image), whole numbers: the class whose output is explained.
-        method: The name of a function of `atlas/methods`, as `gradcam` or `integrated_gradients`.
-        mean, std: Of each channel: the network sees (images − mean) / std. None: 0 and 1, it sees the images.
-        device: Where it runs, as "cuda"; None: where the network's parameters lie.
-        batch: Images of every pass, the last one padded; None: as many as are given, at most 32. A method that makes
-            many passes of each image may be faster with more. At another size the last digits differ.
-        seeds: (image), whole numbers: of each image's random draws. None: made of its position. A study's are
+        method: The name of a function in `atlas/methods`, such as `gradcam` or `integrated_gradients`.
+        mean, std: Normalization of each channel: the network gets (images − mean) / std. None: 0 and 1, the images
+            themselves.
+        device: Where to run, such as "cuda"; None: where the network's parameters are.
+        batch: Images per pass, the last batch padded; None: the number of images, at most 32. A method that makes many
+            passes of each image may be faster with more. Another size changes the last digits.
+        seeds: (image), whole numbers: the seed of each image's random draws. None: made from its position. A study uses
             `atlas.study.seeds.image_seed(seed, id)`.
-        background: (other, channel, y, x), images with which some methods compare.
-        settings: The method's own, and `channels`: sum, abs_sum or max_abs, by which they become one. Those that are
-            missing are those of the default study's entry of the same name, where there is one.
+        background: (other, channel, y, x), images that some methods use for comparison.
+        settings: The method's own settings, and `channels`: sum, abs_sum or max_abs, which reduces channels to one.
+            Missing settings are those of the default study's entry of the same name, if there is one.
 
     Returns:
-        `attribution` over `image y x`, float32: raw, signed, scaled to no range, of the images' height and width. A
-        map that is not finite throughout is NaN. Its attributes have `long_name`, `units`, `reference`, and the
-        `settings` it was made with.
+        `attribution` over `image y x`, float32: raw, signed, in no fixed range, with the images' height and width. A
+        map with any value that is not finite is NaN throughout. Its attributes have `long_name`, `units`, `reference`,
+        and the `settings` it was made with.
 
     Raises:
-        UserError: what is given is not what is expected, in one line.
-        Unsupported: the method cannot serve this network, or cannot be cut at the layer; why.
+        UserError: an argument is invalid; the message is one line.
+        Unsupported: the method cannot serve this network, or the network cannot be cut at the layer; the message says
+            why.
 
-    torch runs as it is set up in this process: threads, deterministic algorithms and TF32 are the caller's. A study
-    sets them up itself, and where these differ, so do the last digits.
+    torch runs as it is set up in this process: threads, deterministic algorithms and TF32 are the caller's choice. A
+    study sets them itself; where these differ, so do the last digits.
     """
     entry = bound("methods", method, settings)
     found = pictures(images)
@@ -95,10 +97,10 @@ def explain(
 
 
 def explainer(entry: Entry, classifier: Classifier, background: Array | None) -> Explainer:
-    """Return what makes maps by one method.
+    """Return an explainer that makes maps by one method.
 
     Raises:
-        UserError: it compares images with others, and there are none.
+        UserError: the method needs background images, and there are none.
     """
     if background is None and "background" in signature("methods", entry.family, entry.function).inputs:
         raise UserError(f"{entry.name}: needs background, images (other, channel, y, x) with which it compares")
@@ -108,11 +110,11 @@ def explainer(entry: Entry, classifier: Classifier, background: Array | None) ->
 
 
 def call(entry: Entry, given: dict[str, Any]) -> Any:
-    """Call the function of an entry with the inputs that it names."""
+    """Call the function of an entry with the inputs that it declares."""
     names = signature(entry.kind, entry.family, entry.function).inputs
     return find(entry.kind, entry.family, entry.function)(*(given[name] for name in names), **entry.settings)
 
 
 def called(entry: Entry, given: dict[str, Any]) -> Tensor:
-    """Call a method, and check that it gives attributions."""
+    """Call a method, and check that it returns attributions."""
     return checked_attributions(call(entry, given), given["images"])

@@ -1,6 +1,6 @@
-"""Find a method or metric by its name alone, and check the settings that it is given in Python.
+"""Find a method or metric by its name alone, and check settings given in Python.
 
-A setting that is not given is that of the function's own entry in the default study, where it has one.
+A missing setting is taken from the default study's entry of the function's name, if there is one.
 """
 
 import ast
@@ -16,9 +16,9 @@ from atlas.study.parsing import parsed
 from atlas.study.schema.settings import Entry, check, mapping
 from atlas.study.schema.signatures import HOUSE, attributes, signature
 
-# Of a method's entry, what its maps depend on beside its settings. Others choose images, or need a study.
+# Options of an entry, besides its settings, that affect maps. The others choose images, or need a study.
 SHAPING = {"methods": ("channels",), "metrics": ()}
-# The default study: a wheel holds it in the package.
+# The default study's params.yaml; a wheel includes it in the package.
 DEFAULTS = (HOUSE / "params.yaml", HOUSE.parent / "params.yaml")
 
 Kind = Literal["methods", "metrics"]
@@ -29,11 +29,11 @@ def bound(kind: Kind, name: str, given: Mapping[str, Any]) -> Entry:
 
     Args:
         kind: methods or metrics.
-        name: Of the function.
-        given: Settings; those that are missing are the default study's.
+        name: The function's name.
+        given: Settings; missing ones are taken from the default study.
 
     Raises:
-        UserError: there is no such function, or a setting is unknown, missing, or not of the values that are accepted.
+        UserError: there is no such function, or a setting is unknown, missing or invalid.
     """
     one, known = kind.removesuffix("s"), functions(kind)
     if name not in known:
@@ -57,7 +57,7 @@ def bound(kind: Kind, name: str, given: Mapping[str, Any]) -> Entry:
 
 @cache
 def functions(kind: Kind) -> dict[str, str]:
-    """Return the family of every method or metric there is, by its name; read from source, nothing is imported."""
+    """Return the family of every existing method or metric, by name; read from source, without imports."""
     found = {}
     for file in sorted((HOUSE / kind).glob("[a-z]*.py")):
         for node in ast.parse(file.read_text()).body:
@@ -69,7 +69,7 @@ def functions(kind: Kind) -> dict[str, str]:
 
 
 def defaults(kind: Kind, family: str, name: str) -> dict[str, Any]:
-    """Return what the default study's entry says that has a function's name; nothing where there is none."""
+    """Return the default study's entry of a function's name; empty if there is none."""
     listed = _default_study()[kind].get(family) or {}
     entry = listed.get(name) or {}
     return {} if "function" in entry else entry

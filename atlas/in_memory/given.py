@@ -1,4 +1,4 @@
-"""Check and prepare what a user gives in Python: a network, images, targets, maps, masks, boxes."""
+"""Check and prepare the arguments that users give in Python: a network, images, targets, maps, masks, boxes."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,15 +16,15 @@ from atlas.model.comparing import compared, taking
 from atlas.study.errors import UserError
 from atlas.study.seeds import image_seed
 
-LARGEST = 32  # images of a batch, where the caller does not say
+LARGEST = 32  # images per batch, if the caller does not set it
 LOOKED_AT = 2  # images on which the network's fast form is compared with the network itself
 
-Array = Any  # a tensor, or what NumPy makes an array of: a list, an xarray.DataArray
+Array = Any  # a tensor, or anything that NumPy converts to an array: a list, an xarray.DataArray
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Take gradients whatever the caller's mode, and keep no tensor of the caller's afterwards."""
+    """Enable gradients whatever the caller's mode, and clear the caches afterwards, so that no tensor is kept."""
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
@@ -41,18 +41,18 @@ def classifier_of(
     device: str | torch.device | None,
     batch: int | None,
 ) -> Classifier:
-    """Return a classifier of a copy of a network; a Classifier is taken as it is.
+    """Return a classifier of a copy of a network; a Classifier is used as it is.
 
     Args:
         module: The network, in evaluation mode.
-        images: Of which the first are shown to it.
-        mean, std: Of each channel; None where it takes images in [0, 1].
-        device: Where it runs; None where its parameters lie.
-        batch: Images of every pass; None for as many as are given, at most 32.
+        images: The images; the first few are run through it.
+        mean, std: Normalization of each channel; None if it takes images in [0, 1].
+        device: Where it runs; None: where its parameters are.
+        batch: Images per pass; None: the number of images, at most 32.
 
     Raises:
-        UserError: it is in training mode, does not take the images, or gives no logits; or what is given beside a
-            Classifier is its own.
+        UserError: it is in training mode, does not take the images, or returns no logits; or something is given that a
+            Classifier already has.
     """
     if isinstance(module, Classifier):
         said = {"mean": mean, "std": std, "device": device, "batch": batch}
@@ -83,7 +83,7 @@ def classifier_of(
     network = deepcopy(module)
     form = compared(name, network, images[:LOOKED_AT], **about)
     if form["runs"] == "plain":
-        told = f"{name}: the form of it that runs faster gives other numbers, so it runs as it was built"
+        told = f"{name}: its fast form computes other numbers, so it runs as it was built"
         warnings.warn(told, stacklevel=4)
     return Classifier(name, network, **about, plain=form["runs"] == "plain")
 
@@ -92,7 +92,7 @@ def pictures(images: Array, what: str = "images") -> Tensor:
     """Return images as float32 of (image, channel, y, x) in [0, 1].
 
     Raises:
-        UserError: they are something else.
+        UserError: they are invalid.
     """
     found = _tensor(images, what)
     if found.dim() != 4 or 0 in found.shape:
@@ -109,10 +109,10 @@ def pictures(images: Array, what: str = "images") -> Tensor:
 
 
 def classes(targets: Array, rows: int) -> Tensor:
-    """Return targets as int64, one an image.
+    """Return targets as int64, one per image.
 
     Raises:
-        UserError: they are something else.
+        UserError: they are invalid.
     """
     found = _tensor(targets, "targets")
     if tuple(found.shape) != (rows,):
@@ -123,10 +123,10 @@ def classes(targets: Array, rows: int) -> Tensor:
 
 
 def check_targets(classifier: Classifier, images: Tensor, targets: Tensor) -> None:
-    """Check that a classifier has the classes.
+    """Check that a classifier has the target classes.
 
     Raises:
-        UserError: it has not.
+        UserError: it does not.
     """
     if "classes" not in classifier.found:
         with taking(classifier.name, tuple(images.shape[1:])):
@@ -137,10 +137,10 @@ def check_targets(classifier: Classifier, images: Tensor, targets: Tensor) -> No
 
 
 def seeds_of(seeds: Sequence[int] | None, rows: int) -> list[int]:
-    """Return a seed for each image: those that are given, or some made of its position.
+    """Return one seed per image: the given ones, or seeds made from the positions.
 
     Raises:
-        UserError: they are not one whole number an image.
+        UserError: they are not one whole number per image.
     """
     if seeds is None:
         return [image_seed(0, str(position)) for position in range(rows)]
@@ -156,7 +156,7 @@ def maps_of(maps: Array) -> Tensor:
     """Return maps as float32 of (image, y, x).
 
     Raises:
-        UserError: they are something else.
+        UserError: they are invalid.
     """
     found = _tensor(maps, "maps")
     if found.dim() != 3 or 0 in found.shape or not found.is_floating_point():
@@ -169,7 +169,7 @@ def masks_of(masks: Array | None, what: str, shape: tuple[int, ...]) -> Tensor |
     """Return masks of (image, y, x).
 
     Raises:
-        UserError: they are not, or not of the maps' shape.
+        UserError: they are invalid, or do not have the maps' shape.
     """
     if masks is None:
         return None
@@ -184,7 +184,7 @@ def boxes_of(boxes: Array | None, rows: int) -> Tensor | None:
     """Return boxes of (image, box, 4) as int64.
 
     Raises:
-        UserError: they are something else.
+        UserError: they are invalid.
     """
     if boxes is None:
         return None

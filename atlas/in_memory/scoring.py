@@ -1,4 +1,4 @@
-"""Score maps in memory: any network, any metric whose inputs are at hand, no study."""
+"""Score maps in memory: any network, any metric whose inputs are available, no study."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ from atlas.study.errors import Unsupported, UserError
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.signatures import attributes, signature
 
-# What a caller gives, by the input that a metric names.
+# Names of the arguments, by the input that a metric declares.
 GIVEN = {
     "classifier": "module",
     "images": "images",
@@ -63,31 +63,31 @@ def score(
     seeds: Sequence[int] | None = None,
     **settings: Any,
 ) -> xr.DataArray:
-    """Score maps by a metric: the numbers that a study with the same settings stores.
+    """Score maps by a metric: the same numbers that a study with these settings stores.
 
         scores = atlas.score(network, images, targets, maps, "deletion", pixels=224, mean=MEAN, std=STD)
 
     Args:
-        module, images, targets: As of `atlas.explain`; None where the metric looks at none of them.
-        maps: (image, y, x), of the images' height and width: a tensor, an array, or what `atlas.explain` returned.
-        metric: The name of a function of `atlas/metrics`, as `deletion` or `relevance_mass`.
+        module, images, targets: As in `atlas.explain`; None if the metric uses none of them.
+        maps: (image, y, x), with the images' height and width: a tensor, an array, or what `atlas.explain` returned.
+        metric: The name of a function in `atlas/metrics`, such as `deletion` or `relevance_mass`.
         masks: (image, y, x), bool: the object's pixels.
         boxes: (image, box, 4), whole numbers: x0, y0, x1, y1 in pixels, x1 and y1 one past the last; -1 for no box.
-        tiles: (image, y, x), bool: of images that are grids, the target's tile.
-        method, method_settings: What made the maps, for metrics that have it make others.
-        background: As of `atlas.explain`, for that method.
-        mean, std, device, batch, seeds: As of `atlas.explain`.
-        settings: The metric's own. Those that are missing are those of the default study's entry of the same name,
-            where there is one.
+        tiles: (image, y, x), bool: for images that are grids, the target's tile.
+        method, method_settings: The method that made the maps, for metrics that request further maps.
+        background: As in `atlas.explain`, for that method.
+        mean, std, device, batch, seeds: As in `atlas.explain`.
+        settings: The metric's own settings. Missing ones are those of the default study's entry of the same name, if
+            there is one.
 
     Returns:
-        `score` over `image`, and over `fraction` or `threshold` where the metric gives a curve, float32. NaN where
-        it is undefined, as it is of a map that is not finite throughout. Its attributes have `long_name`, `units`,
-        which scores are `better`, `reference`, and the `settings`.
+        `score` over `image`, and for a curve over `fraction` or `threshold`, float32. NaN where it is undefined, as for
+        a map that is not finite. Its attributes have `long_name`, `units`, which scores are `better`, `reference`, and
+        the `settings`.
 
     Raises:
-        UserError: what is given is not what is expected, or the metric needs what is not given, in one line.
-        Unsupported: the metric cannot serve this network, or the method cannot; why.
+        UserError: an argument is invalid, or one that the metric needs is missing; the message is one line.
+        Unsupported: the metric or the method cannot serve this network; the message says why.
     """
     entry = bound("metrics", metric, settings)
     asks = signature("metrics", entry.family, metric).inputs
@@ -113,7 +113,7 @@ def score(
         maker = None
         if "explain" in asks and classifier is not None:
             maker = bound("methods", str(method), method_settings or {})
-            explainer(maker, classifier, background)  # which tells at once what is missing
+            explainer(maker, classifier, background)  # raises at once if something is missing
         known = attributes("metrics", entry.family, metric)
         points = along(entry, known.get("dim"), (shape[1], shape[2]), [])
         scores = np.full((len(found), *map(len, points.values())), np.nan, "float32")
@@ -132,10 +132,10 @@ def score(
 
 
 def _check_given(entry: Entry, asks: list[str], said: dict[str, Any]) -> None:
-    """Check that there is what a metric names.
+    """Check that all inputs that a metric declares are given.
 
     Raises:
-        UserError: there is not.
+        UserError: one is missing.
     """
     if "votes" in asks:
         raise UserError(f"{entry.name}: needs votes of noisy copies of each image, which only a study has: `certify`")
@@ -145,7 +145,7 @@ def _check_given(entry: Entry, asks: list[str], said: dict[str, Any]) -> None:
 
 
 def _batches(given: dict[str, Any], asks: list[str], size: int) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Return rows whose maps are defined, and their inputs: batch by batch, or all where a metric looks at all."""
+    """Yield the rows with a defined map, and their inputs: in batches, or all for a metric on the whole set."""
     defined = given["maps"].isfinite().flatten(1).all(dim=1).cpu().numpy()
     every = np.arange(len(defined))
     at_once = whole(asks)
@@ -160,7 +160,7 @@ def _batches(given: dict[str, Any], asks: list[str], size: int) -> Iterator[tupl
 
 
 def _of(given: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
-    """Take some rows of all inputs that have rows."""
+    """Return some rows of all inputs that have rows."""
     at = torch.from_numpy(rows)
     found = {name: value[at.to(value.device)] for name, value in given.items() if isinstance(value, Tensor)}
     return {**given, **found, "seeds": [given["seeds"][row] for row in rows]}
@@ -169,7 +169,7 @@ def _of(given: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
 def _scored(
     entry: Entry, given: dict[str, Any], maker: Entry | None, background: Array | None, shape: tuple[int, ...]
 ) -> Tensor:
-    """Score some rows: each by itself where the method, asked for other maps, gave one that is not finite."""
+    """Score some rows; one by one if the method, asked for other maps, returned one that is not finite."""
     count = len(given["maps"])
     explain = None if maker is None else explainer(maker, given["classifier"], background)
     inputs = given if explain is None or maker is None else {**given, "explain": explain.by(maker.name)}

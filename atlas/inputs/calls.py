@@ -1,10 +1,10 @@
-"""Call the functions that params.yaml names: the one place where methods and metrics are run.
+"""Call the functions that params.yaml names: the only place where methods and metrics are run.
 
-A call may read what it is given and what its rows' keys hold, and give values. What else it does is a fault
-(`atlas.study.errors.Fault`): it writes into what it was given, into the network or into what all code of the process
-shares; it leaves something for later calls; it reads modules, files or the environment that no key holds, or asks the
-clock, the machine or its entropy; it starts programs or threads that outlive it.
-After a fault everything is as it was before, but what functions remember may be spoiled: `forget`.
+A call may read its inputs and what the keys of its rows hold, and return values. Anything else is a fault
+(`atlas.study.errors.Fault`): writing into its inputs, into the network or into process-wide state; leaving something
+for later calls; reading modules, files or the environment that no key holds; using the clock, the machine or its
+entropy; starting programs, or threads that outlive it.
+After a fault everything is restored, but what functions have cached may be spoiled: see `forget`.
 """
 
 import sys
@@ -41,51 +41,51 @@ NETWORK: Roots = (
 )
 KEEPING = {"classifier": "its parameters, buffers, hooks and modes must stay as they are; altered() gives a copy"}
 KEPT = "for later calls, whose values would depend on it: remember by arguments, with functools.cache"
-# The classes that classifiers' networks are made of, by identity.
+# The classes that a classifier's network is made of, by the classifier's identity.
 LAYERS: dict[int, tuple[weakref.ref, Roots]] = {}
 
 
 def parts(bound: Entry) -> Roots:
-    """Name the verb's part of an entry's rows, as (module, name): keys hold its code, and calls may run it."""
+    """Return the stage's own part of an entry's rows, as (module, name): keys hold this code, and calls may run it."""
     if bound.kind == "methods":
         return MAPPED
     return SCORED + brought(signature(bound.kind, bound.family, bound.function).inputs)
 
 
 def attributions(bound: Entry, given: dict[str, Any]) -> "Tensor":
-    """Call a method, and check what it gives: floating-point numbers of `image channel y x`.
+    """Call a method, and check that it returns floating-point numbers over `image channel y x`.
 
     Args:
-        bound: Which one.
-        given: Inputs by name, what it names and `images` among it.
+        bound: The method's entry.
+        given: Inputs by name: those that the method declares, and `images`.
 
     Raises:
-        Fault: it did what it must not.
-        ValueError: it gives something else.
+        Fault: the method did something forbidden.
+        ValueError: it returned something else.
     """
     return checked_attributions(call(bound, given), given["images"])
 
 
 def scores(bound: Entry, given: dict[str, Any], shape: tuple[int, ...]) -> "Tensor":
-    """Call a metric, and check what it gives: floating-point numbers, finite or NaN where a score is undefined.
+    """Call a metric, and check that it returns floating-point numbers, finite or NaN where a score is undefined.
 
     Args:
-        bound: Which one.
-        given: What it names, by name.
-        shape: Rows, and what stands beside them: fractions, thresholds, radii and levels.
+        bound: The metric's entry.
+        given: The inputs that it declares, by name.
+        shape: The expected shape: rows, then fractions, thresholds, or radii and levels.
 
     Raises:
-        Fault: it did what it must not.
-        ValueError: it gives something else.
+        Fault: the metric did something forbidden.
+        ValueError: it returned something else.
     """
     return checked_scores(call(bound, given), shape)
 
 
 def call(bound: Entry, given: dict[str, Any]) -> Any:
-    """Call the function of an entry with what it names, and see that it does nothing else than give a value.
+    """Call the function of an entry with the inputs it declares, and check that it only returns a value.
 
     Raises:
-        Fault: it did what it must not; whatever else it raised, or what it gave, is dropped.
+        Fault: it did something forbidden; any other exception it raised, or the value it returned, is dropped.
     """
     with reads.paused() as outer:
         asks = signature(bound.kind, bound.family, bound.function).inputs
@@ -110,7 +110,7 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
         for told in [*reading.faults, *guard.faults(reading.imported), *left]:
             where = f"{bound.name}: atlas/{bound.kind}/{bound.family}.py"
             reading.within.append(Fault(f"{where}: {bound.function} {told}", bound.kind, bound.name))
-        if reading.within:  # also where the function, or what called it, has caught what was raised
+        if reading.within:  # raised even if the function or its caller caught the fault
             if outer is not None:
                 outer.within.append(reading.within[0])
             raise reading.within[0] from None
@@ -120,10 +120,10 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
 
 
 class Guard:
-    """Know what things are like before a call: what is handed out, what functions share, and the process.
+    """Record the state before a call: of the inputs, of the values that functions share, and of the process.
 
     Args:
-        handed: What the function is given, by name.
+        handed: The inputs of the function, by name.
     """
 
     def __init__(self, handed: dict[str, Any]):
@@ -145,10 +145,10 @@ class Guard:
             self._shared[id(result)] = function, result, watched.first(result)
 
     def faults(self, imported: bool) -> list[str]:
-        """Set the process back, and say what the call has changed.
+        """Restore the process, and return descriptions of what the call has changed.
 
         Args:
-            imported: Whether packages were imported meanwhile, which change some things of the process themselves.
+            imported: Whether packages were imported meanwhile; imports change some state of the process themselves.
         """
         changed = [f"changes {what}: set it back" for what in process.restored(self._process, imported)]
         return [*self._written(), *self._left(), *changed]
@@ -156,38 +156,38 @@ class Guard:
     def _written(self) -> Iterator[str]:
         for name, value in self._handed.items():
             if not watched.same(self._before[name], watched.state(value)):
-                yield f"writes into {name}, which others are given too: {KEEPING.get(name, 'copy it first')}"
-            elif name == "classifier" and value.recut(self._cuts):  # what the call did to new cuts is not known
+                yield f"writes into {name}, which others get, too: {KEEPING.get(name, 'copy it first')}"
+            elif name == "classifier" and value.recut(self._cuts):  # changes to new cuts cannot be checked
                 watched.renew(value)
         for function, value, before in self._shared.values():
             if not watched.same(before, watched.state(value)):
-                yield f"writes into what {function} gave, which others are given too: copy it first"
+                yield f"writes into what {function} returned, which others get, too: copy it first"
 
     def _left(self) -> Iterator[str]:
         for thread in {*threading.enumerate()} - self._threads:
-            kind = type(thread).__module__  # of a package's own class, as the monitor of tqdm, it computes nothing
+            kind = type(thread).__module__  # a thread class of a package, such as tqdm's monitor, computes nothing
             ours = kind == "threading" or kind.startswith(places.PROJECT)
             if ours and not isinstance(thread, threading._DummyThread) and not thread.name.startswith(SERVING):
                 yield f"leaves a thread running ({thread.name}): what it does later belongs to no call"
 
 
 def forget() -> None:
-    """Have the modules of methods, metrics and networks imported anew: what they remember is dropped."""
+    """Drop the modules of methods, metrics and networks, with all that they have cached; they are imported anew."""
     batch_cache.forget()
     for name in [name for name in sys.modules if name.startswith(NAMED)]:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")
-        if parent in sys.modules:  # `shared` goes before what it holds
+        if parent in sys.modules:  # a package such as `shared` may be deleted before its modules
             vars(sys.modules[parent]).pop(child, None)
     OWN.clear()
 
 
 class Failures:
-    """What went wrong in a cell, by who failed. All others' rows are kept; the cell fails at its end.
+    """Failures in a cell, by the name of what failed. The rows of all others are kept; the cell fails at its end.
 
     Args:
-        cell: Its name.
-        kept: What is said of them, and of all others.
+        cell: The cell's name.
+        kept: The message's general part: what happens to the failed ones and to all others.
     """
 
     def __init__(self, cell: str, kept: str):
@@ -201,7 +201,7 @@ class Failures:
         return bool(self.told)
 
     def add(self, name: str, error: Exception, images: str = "") -> None:
-        """Note that something failed, for a few of the images."""
+        """Record a failure, with the names of some of the images."""
         said = " ".join(str(error).split())
         told = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
         self.told.setdefault(name, f"{told} (images {images})" if images else told)
@@ -210,7 +210,7 @@ class Failures:
         """End the cell if anything failed.
 
         Raises:
-            UserError: in one line, who failed and why.
+            UserError: one line that says what failed and why.
         """
         if self.told:
             told = "; ".join(f"{name}: {error}" for name, error in self.told.items())
@@ -219,14 +219,14 @@ class Failures:
 
 @cache
 def _held(kind: str, family: str, function: str, layers: Roots) -> Held:
-    """Return what the keys of an entry's rows hold, the classifier's among them."""
+    """Return what the keys of an entry's rows hold, including the classifier's part."""
     bound = Entry(kind, family, function, function, {}, {})
     roots = ((f"atlas.{kind}.{family}", function), ("atlas.inputs.row_inputs", "tensors"), *parts(bound), *layers)
     return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))
 
 
 def _layers(classifier: "Classifier | None") -> Roots:
-    """Name the classes of this project that a classifier's network is made of, and the code that loads it."""
+    """Return the classes of this project that a classifier's network is made of, and the code that loads it."""
     if classifier is None:
         return ()
     place = id(classifier)
@@ -239,7 +239,7 @@ def _layers(classifier: "Classifier | None") -> Roots:
 
 
 def _ended(raised: BaseException) -> BaseException:
-    """Return whether an end of the process was asked for by a function, not by a signal to the process."""
+    """Return the exception to raise when a call ended the process: unchanged for a signal, else an error."""
     trace = raised.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

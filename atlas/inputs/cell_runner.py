@@ -1,8 +1,7 @@
-"""Run a cell: plan its rows, look for those that are known, make the others, assemble the output, log what it took.
+"""Run a cell: plan its rows, look up the known ones, compute the missing ones, assemble the output, log the passes.
 
-A stage says what is its own, in a `Stage`: which rows there are to be, and how a batch of them is made. The runner
-stands with the inputs and not with the cache: it loads the classifier and, where a call was at fault, has all inputs
-made anew.
+A stage defines what is its own in a `Stage`: which rows its cells have, and how a batch of them is computed. The runner
+is in this package and not in `atlas.cache`, because it loads the classifier, and after a fault provides all inputs anew.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """A stage's work on one classifier, and on one family of methods where the stage has a cell for each."""
+    """A stage's work on one classifier, and on one family of methods if the stage has a cell for each."""
 
     study: Path
     params: dict
@@ -33,16 +32,16 @@ class Cell(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Return what the cell is called by."""
+        """Return the names that identify the cell, as on the command line."""
         return [self.classifier, self.family] if self.family else [self.classifier]
 
 
 class Part(NamedTuple):
-    """Missing rows of one function that a batch makes.
+    """The rows of one function in a batch.
 
-    name: Of the function, as failures tell it.
-    rows: Which rows; no two parts of a cell have the same.
-    token: What all its rows share: where it cannot serve the classifier that is journaled under it.
+    name: The function's name in messages about failures.
+    rows: Identifies the rows; no two parts of a cell have the same.
+    token: Digest of what all rows of the function share: the journal records under it that a classifier is unsupported.
     """
 
     name: str
@@ -51,13 +50,13 @@ class Part(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows that are made by one call.
+    """Rows that one call computes.
 
-    parts: Whose.
-    make: Makes and journals them.
-    images: A few of them, for a message.
-    passes: Under which name the passes it takes are counted; not at all where it counts them itself.
-    failing: Names who failed, by what was raised; all parts where it is not given.
+    parts: The parts that it consists of.
+    make: Computes and journals them.
+    images: A few of the images, for messages.
+    passes: The name under which its passes are counted; empty if `make` counts them itself.
+    failing: Returns the names of what failed, from the exception; None for all parts.
     """
 
     parts: list[Part]
@@ -68,14 +67,14 @@ class Batch(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What there is to be made of a cell, and what is made of it.
+    """The progress of a cell.
 
-    plans: What the stage has planned.
-    missing: Positions of the missing rows, by the number of their plan.
-    rows: Where they are journaled.
-    failures: Who failed until now.
-    passes: What was counted until now, by name.
-    done: The rows of the parts that are made.
+    plans: The stage's plans.
+    missing: Positions of the missing rows, by index of their plan.
+    rows: The store with the journal.
+    failures: What has failed so far.
+    passes: The passes counted so far, by name.
+    done: `Part.rows` of the computed parts.
     """
 
     cell: Cell
@@ -87,25 +86,25 @@ class Work(NamedTuple):
     done: set[Hashable]
 
     def pending(self, part: Part) -> bool:
-        """Return whether a part is still to be made: neither made, nor failed, nor known to be impossible."""
+        """Return whether a part is still to be computed: neither done, nor failed, nor recorded as unsupported."""
         if part.rows in self.done or part.name in self.failures:
             return False
         return not part.token or self.rows.refusal(part.token) is None
 
 
 class Stage(NamedTuple):
-    """What a stage that computes with a classifier says of its cells.
+    """A stage that computes with a classifier.
 
     verb: Its name.
     output: The kind of its output.
-    plan: Returns which rows there are to be: plans, each with its `table`, and what the stage needs to make its rows.
-    batches: Yields batches of the missing rows, of parts that are pending; each is made before the next is asked for.
-    groups: Returns the attributes of the output's groups that hold groups.
-    served: Returns the table of a plan without the rows that are known to be impossible.
-    kept: Is said of those who fail, and of all others, whose rows are kept. Where it is empty the first failure ends
-        the cell, as it is.
-    assembled: Is called with the tables when the output is in place.
-    batch: Images of a batch, in place of the study's.
+    plan: Returns the plans of a cell, each with its `table`, and whatever `batches` needs to compute its rows.
+    batches: Yields batches of the missing rows that are pending; each is computed before the next is requested.
+    groups: Returns the attributes of the output's groups that contain groups.
+    without_unsupported: Returns the table of a plan without rows recorded as unsupported.
+    kept: The message when some functions fail and the rows of all others are kept. If empty, the first failure ends
+        the cell with its own exception.
+    assembled: Called with the tables when the output is in place.
+    batch: The images per batch, if not the study's.
     """
 
     verb: str
@@ -113,36 +112,36 @@ class Stage(NamedTuple):
     plan: Callable[[Cell], list[Any]]
     batches: Callable[[Work, "Classifier"], Iterator[Batch]]
     groups: Callable[[Cell, list[Any]], dict[str, dict]] = lambda cell, plans: {}
-    served: Callable[[Rows, Any], Table] = lambda rows, plan: plan.table
+    without_unsupported: Callable[[Rows, Any], Table] = lambda rows, plan: plan.table
     kept: str = ""
     assembled: Callable[[Cell, list[Table]], None] = lambda cell, tables: None
     batch: int | None = None
 
 
 def run_cell(stage: Stage, study: Path, *names: str, finish: bool = True) -> None:
-    """Make the missing rows of a cell, then assemble its output.
+    """Compute the missing rows of a cell, then assemble its output.
 
-    A function that fails leaves the rows of all others in the journal; the cell fails at the end, naming it.
+    If a function fails, the rows of all others stay in the journal; the cell fails at the end, naming the function.
 
     Args:
-        stage: Whose cell.
+        stage: The cell's stage.
         study: The folder of params.yaml.
         names: The cell's classifier, and family of methods.
-        finish: Whether to assemble the output; else rows are left in the journal, as by a warm worker.
+        finish: Whether to assemble the output; if not, rows stay in the journal: for a warm worker.
 
     Raises:
-        UserError: a function failed, or something that the rows depend on is not there or was edited meanwhile.
+        UserError: a function failed, or an input of the rows is absent or was edited meanwhile.
     """
     cell = Cell(study, load(study), *names)
     with of_cell(study, cell.params, stage.verb, stage.output, *names) as rows:
         plans = stage.plan(cell)
-        missing = {number: rows.missing(stage.served(rows, plan)) for number, plan in enumerate(plans)}
+        missing = {number: rows.missing(stage.without_unsupported(rows, plan)) for number, plan in enumerate(plans)}
         work = Work(cell, plans, missing, rows, calls.Failures(rows.cell, stage.kept), {}, set())
         if any(map(len, missing.values())):
             while not compute(stage, work):
                 calls.forget()
         if finish and not work.failures:
-            tables = [stage.served(rows, plan) for plan in plans]
+            tables = [stage.without_unsupported(rows, plan) for plan in plans]
             rows.finish(tables, stage.groups(cell, plans))
             stage.assembled(cell, tables)
         rows.log(work.passes)
@@ -150,21 +149,21 @@ def run_cell(stage: Stage, study: Path, *names: str, finish: bool = True) -> Non
 
 
 def count_missing(stage: Stage, study: Path, *names: str) -> tuple[int, int]:
-    """Count the rows that a cell is to hold, and those that are to be made.
+    """Return the number of rows of a cell, and of those that are missing.
 
     Raises:
-        BlockingIOError: another process has the cell.
+        BlockingIOError: another process is computing the cell.
     """
     cell = Cell(study, load(study), *names)
     with of_cell(study, cell.params, stage.verb, stage.output, *names, wait=False) as rows:
-        return rows.count_missing([stage.served(rows, plan) for plan in stage.plan(cell)])
+        return rows.count_missing([stage.without_unsupported(rows, plan) for plan in stage.plan(cell)])
 
 
 def compute(stage: Stage, work: Work) -> bool:
-    """Make the missing rows batch by batch; return False as soon as a call was at fault, which may have spoiled others.
+    """Compute the missing rows batch by batch; return False at the first fault, which may have spoiled caches.
 
-    Then what is remembered is to be forgotten, and this is to be called again: it makes what is pending still, with the
-    classifier loaded and all inputs made anew.
+    The caller then clears all caches and calls again: the pending rows are computed with the classifier loaded, and all
+    inputs provided, anew.
     """
     params = work.cell.params
     engine = params["engine"] if stage.batch is None else {**params["engine"], "batch": stage.batch}
@@ -174,7 +173,7 @@ def compute(stage: Stage, work: Work) -> bool:
         try:
             batch.make()
             work.done.update(part.rows for part in batch.parts)
-        except Exception as error:  # whatever it is, the rows of other functions must not be lost to it
+        except Exception as error:  # any error: the rows of other functions must not be lost
             if not stage.kept:
                 raise
             for name in batch.failing(error) if batch.failing else [part.name for part in batch.parts]:

@@ -1,10 +1,11 @@
-"""Certify pixels: from votes over noisy copies of an image to labels that hold inside a ball around it.
+"""Certify pixels: turn votes over noisy copies of an image into labels that hold inside a ball around it.
 
 Each noisy copy x + σ·ε, ε ~ N(0, 1), votes at each level K for the pixels that are among the top K% of its map. A
-pixel whose vote is one-sided enough keeps its label for every change of the image of an L2 norm up to σ · Φ⁻¹(τ), over
-all values of the image together; the others abstain. Corrected over pixels, with probability at least 1 − α no label of
-a map is wrong: of each map by itself, of one level and smoothing; of n levels together with 1 − n α. The form `authors`
-takes the top of a map by the clean image too (atlas.inputs.top_k), so that where its clip acts this is not shown.
+pixel whose vote is one-sided enough keeps its label under every change of the image of L2 norm up to σ · Φ⁻¹(τ),
+taken over all values of the image; the other pixels abstain. With a correction over pixels, the probability that any
+label of a map is wrong is at most α, for each map, level and smoothing separately; jointly over n levels it is at most
+n α. The form `authors` also uses the clean image to find the top of a map (atlas.inputs.top_k), so where its clipping
+takes effect, this guarantee is not proven.
 
 Reference: anani2025pixel, after fischer2021scalable.
 """
@@ -19,15 +20,16 @@ from atlas.study.schema.smoothing import radius, strictest
 from atlas.study.schema.types import Correction
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
-# Stands for `tied` of an image whose votes are undefined, as a map of one of its copies is; no count is as high.
+# `tied` of an image with undefined votes, because a copy has an undefined map; no count is this high.
 UNDEFINED = 2**16 - 1
 
 
 class Votes(NamedTuple):
-    """Votes of some images' noisy copies, and how they were cast.
+    """Votes of the noisy copies of some images, and how they were cast.
 
-    `first` and `rest` count, for each level and pixel, the copies in whose map the pixel was at the top: the first ones
-    say which label is tested, the rest test it. `tied` counts copies of either in which equal scores were left out.
+    `first` and `rest` count, for each level and pixel, the copies in whose map the pixel was at the top: the first n0
+    copies choose the label to test, the other n test it. `tied` counts copies of either group in which equal scores
+    were left out.
     """
 
     first: UInt8[np.ndarray, "image level y x"]
@@ -46,20 +48,20 @@ def tails(draws: int, tau: float) -> np.ndarray:
 
 
 def cutoff(draws: int, tau: float, threshold: float) -> int:
-    """Return the smallest count of votes whose p-value is at most a threshold; draws + 1 where none is."""
+    """Return the smallest count of votes whose p-value is at most a threshold; draws + 1 if there is none."""
     return int((tails(draws, tau) > threshold).sum())
 
 
 def needed(draws: int, tau: float, *, alpha: float, correction: Correction, pixels: int) -> tuple[int, int]:
-    """Return the fewest votes that certify a pixel of a map: where no other is certified, and where all others are.
+    """Return the smallest counts that certify a pixel of a map: where no other pixel is certified, and where all are.
 
-    The two differ by Holm's procedure alone, which lowers the cut-off with each pixel that it certifies. Where the
-    first is draws + 1 no count certifies a pixel.
+    The two differ only for Holm's procedure, which lowers the cut-off with each pixel that it certifies. If the first
+    is draws + 1, no count certifies a pixel.
 
     Args:
-        draws: Votes that test a label.
-        tau, alpha, correction: Of the test (see labels).
-        pixels: Of the map.
+        draws: Number of votes that test a label.
+        tau, alpha, correction: Settings of the test (see labels).
+        pixels: Number of pixels of the map.
     """
     last = strictest(alpha, correction, pixels) if correction == "bonferroni" else alpha
     return cutoff(draws, tau, strictest(alpha, correction, pixels)), cutoff(draws, tau, last)
@@ -68,18 +70,18 @@ def needed(draws: int, tau: float, *, alpha: float, correction: Correction, pixe
 def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) -> Int8[np.ndarray, "image level y x"]:
     """Label pixels: 1 certified important, 0 certified unimportant, −1 abstained.
 
-    The majority of the first votes says which label a pixel may have, a tie that it is unimportant. It has it where the
-    hypothesis that at most a share τ of all copies votes so is rejected by the rest. Where votes are undefined every
-    pixel abstains.
+    The majority of the first votes decides which label is tested; a tie means unimportant. A pixel gets that label if
+    the other votes reject the hypothesis that at most a share τ of all copies votes for it. Where votes are undefined,
+    every pixel abstains.
 
     Args:
         votes: The counts.
         tau: Share of the votes, at least 0.5 and less than 1.
-        alpha: Bound of the probability that any label of a map is wrong.
-        correction: Over the pixels of a map. bonferroni tests each at α / pixels; holm goes down from the surest pixel,
-            testing each at α / (pixels not yet certified), and certifies no pixel less, but may leave the pixels of a
-            level out of those of a higher one; none tests each at α, which
-            bounds the error of one pixel alone.
+        alpha: Bound on the probability that any label of a map is wrong.
+        correction: For the multiple tests over the pixels of a map. bonferroni tests each at α / pixels. holm proceeds
+            from the surest pixel, testing each at α / (pixels not yet certified); it certifies at least as many pixels,
+            but a pixel certified at one level may not be at a higher one. none tests each at α, which bounds the error
+            of a single pixel only.
 
     Raises:
         ValueError: τ or α is out of range.
@@ -100,14 +102,14 @@ def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) ->
 
 
 def _holm(counts: np.ndarray, draws: int, tau: float, alpha: float) -> np.ndarray:
-    """Return each map's smallest certifying count by Holm's procedure: equal counts stand or fall together.
+    """Return each map's smallest certifying count by Holm's procedure: pixels with equal counts are decided together.
 
-    Of pixels with one count the first to be tested has the strictest threshold, so that it speaks for all of them.
+    The first of them to be tested has the strictest threshold, so it decides for all.
     """
     pixels = counts.shape[1]
     number = np.stack([np.bincount(of_map, minlength=draws + 1) for of_map in counts])
     surer = number[:, ::-1].cumsum(axis=1)[:, ::-1] - number
-    # Where no pixel has a count there is nothing to test: it stops no procedure.
+    # Counts that no pixel has are not tested, and do not stop the procedure.
     holds = (tails(draws, tau) <= alpha / np.maximum(pixels - surer, 1)) | (number == 0)
     run = np.logical_and.accumulate(holds[:, ::-1], axis=1).sum(axis=1)
     return draws + 1 - run

@@ -1,4 +1,4 @@
-"""Make maps of images by a method: reduce what it returns to one channel, enlarge it, and provide it to metrics."""
+"""Make maps of images by a method: reduce its attributions to one channel, enlarge them, and provide it to metrics."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,7 +16,7 @@ from atlas.study.seeds import generator
 
 
 def attributions_of(bound: Entry) -> str:
-    """Name what entries have in common that reduce the same attributions to maps in ways of their own."""
+    """Return the key of an entry's attributions; entries that differ only in how these become maps share it."""
     return canonical([bound.function, bound.settings])
 
 
@@ -29,7 +29,7 @@ def mapped(
     channels: str,
     reverse: dict[str, float] | None,
 ) -> Tensor:
-    """Reduce attributions' channels as the entry says and enlarge them to the picture: the verb's part of a map."""
+    """Reduce attributions' channels as the entry says and enlarge to the image size: the stage's part of a map."""
 
     def reduced(part: Tensor) -> Tensor:
         sized = part if channels == "sum" else part.abs()
@@ -40,17 +40,17 @@ def mapped(
 
 
 def swapped(maps: Tensor, seeds: list[int], *, remain: float, swap: float) -> Tensor:
-    """Swap the lowest values of each map with those next to its highest: the reversed variants of Huang and Liu 2024.
+    """Swap the lowest values of each map with those just below its highest: Huang and Liu's reversed variants (2024).
 
-    Which of the lowest changes places with which is drawn from the image's own seed.
+    Which of the lowest values goes to which place is drawn from the image's own seed.
 
     Args:
-        maps: What is swapped.
+        maps: The maps to change.
         seeds: One per map.
-        remain: Share of pixels, the highest, that stay.
-        swap: Share of pixels, the lowest, that get the values of as many pixels below those that stay.
+        remain: Share of pixels, the highest, that stay in place.
+        swap: Share of pixels, the lowest, that exchange values with as many pixels just below those that stay.
 
-    Differs from the authors' code, in which one pixel more stays.
+    Differs from the authors' code, which keeps one pixel more in place.
     """
     flat = maps.flatten(1).clone()
     stay, count = int(flat.shape[1] * remain), int(flat.shape[1] * swap)
@@ -63,20 +63,20 @@ def swapped(maps: Tensor, seeds: list[int], *, remain: float, swap: float) -> Te
 
 
 class Explainer:
-    """Provide a family's methods to metrics that ask how maps change when the image or the classifier does.
+    """Provide a family's methods to metrics that ask how maps change when the image or the classifier changes.
 
-    What one method is asked about, the others of `methods` will be: their maps are made with it, so that the family's
-    common work is done once, and are held until they have been given. Images that a map was used to make are asked
-    about `alone`.
+    When one method is asked for maps, those of all other `methods` are made with it, so that the family's common work
+    is done once, and are kept until each has been requested. For images that were made from a map, and so concern one
+    method only, set `alone`.
 
     Args:
-        methods: The methods that will ask, each once for the same images.
-        background: Images of none of the rows.
-        dtype: Of stored maps, to which maps are rounded as those are.
-        call: Gives the attributions of a method (`atlas.inputs.calls.attributions`).
+        methods: The methods that will be asked, each once for the same images.
+        background: The background images; none of them is evaluated.
+        dtype: The dtype of stored maps, to which maps are rounded like those.
+        call: Returns the attributions of a method (`atlas.inputs.calls.attributions`).
 
     Attributes:
-        undefined: The methods that have given a map that is not finite.
+        undefined: The methods that have returned a map that is not finite.
     """
 
     def __init__(self, methods: Iterable[Entry], background: Background, dtype: str, call: Callable[..., Tensor]):
@@ -88,7 +88,7 @@ class Explainer:
         self._provided = {name: partial(self._explain, name) for name in self._methods}
 
     def by(self, method: str) -> Callable[..., Maps]:
-        """Return the function that makes maps by one method: the same one whoever asks, so that what it gave is known.
+        """Return the function that makes maps by one method: the same object each time, so that caches recognize it.
 
         explain(classifier, images, targets, seeds, alone=False)
         """
@@ -110,7 +110,7 @@ class Explainer:
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:
                 return self._given(method, place)
-        # Where no map is left there are errors alone; those of images that are not asked for again would pile up.
+        # Entries without maps hold only errors; for images that are not asked for again these would pile up.
         self._held = [held for held in self._held if any(isinstance(one, Tensor) for one in held[1].values())]
         self._held.append((asked, self._made(*asked, list(self._methods))))
         return self._given(method, -1)
@@ -118,7 +118,7 @@ class Explainer:
     def _given(self, method: str, place: int) -> Maps | Exception:
         maps = self._held[place][1]
         if isinstance(maps[method], Exception):
-            return maps[method]  # told to every metric that asks
+            return maps[method]  # raised for every metric that asks
         found = maps.pop(method)
         if not maps:
             del self._held[place]
@@ -127,7 +127,7 @@ class Explainer:
     def _made(
         self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, methods: list[str]
     ) -> dict[str, Maps | Exception]:
-        """Make the maps of some methods, no more images at a time than the classifier's batch."""
+        """Make the maps of some methods, at most the classifier's batch of images at a time."""
         parts: dict[str, list[Maps]] = {name: [] for name in methods}
         failed: dict[str, Maps | Exception] = {}
         for start in range(0, len(images), classifier.batch):
@@ -143,9 +143,9 @@ class Explainer:
             for name in methods:
                 try:
                     maps = self._maps(self._methods[name], given, made)
-                except Fault:  # nothing that is at hand may be used any more
+                except Fault:  # no object of this call may be used any more
                     raise
-                except Exception as error:  # what one method cannot do is nothing to the others
+                except Exception as error:  # a failure of one method does not affect the others
                     failed[name] = error
                 else:
                     parts[name].append(maps)

@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 
 def of_whole_set(asks: list[str]) -> bool:
-    """Return whether a metric looks at all rows that it judges, so that it is to be given them at once."""
+    """Return whether a metric looks at all rows that it scores, so that it needs them in one call."""
     return bool(whole(asks))
 
 
 class MetricInputs:
-    """The inputs of metrics on one family's methods, batch by batch.
+    """The inputs of metrics for one family's methods, batch by batch.
 
     Args:
         study: The folder of params.yaml.
-        classifier: Whose maps.
-        methods: Of the family.
+        classifier: The classifier that the maps explain.
+        methods: The family's methods, by name.
         seen: The rows that maps were made of.
-        wanted: Which of these rows are to be scored, by metric and method.
-        asks: The inputs that each metric names.
+        wanted: The rows to score, by metric and method.
+        asks: The inputs that each metric declares.
         engine: Device and batch.
-        dtype: Of stored maps.
-        smoothings: The smoothings whose votes each metric names.
+        dtype: The dtype of stored maps.
+        smoothings: For each metric, the smoothings whose votes it declares.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MetricInputs:
         self._votes_at = partial(path, study, "votes", classifier)
         self._provided: dict[tuple, Explainer] = {}
         self._begins: int | None = None
-        # A method's metrics follow one another: those on all images, those on fewer.
+        # A method's metrics run one after another: those on all images, then those on fewer.
         self._own: Callable[[str, bytes], Tensor] = lru_cache(maxsize=4)(self._taken)
         self._cast: Callable[[str, str, bytes], Votes] = lru_cache(maxsize=8)(self._counted)
         self._whole: Callable[[bytes], dict[str, Any]] = lru_cache(maxsize=2)(self._rows)
@@ -71,14 +71,15 @@ class MetricInputs:
     def provide(
         self, metric: int, method: str, count: int, positions: np.ndarray, given: dict[str, Any]
     ) -> dict[str, Any]:
-        """Add to a batch's inputs what a metric names of a method.
+        """Add to a batch's inputs those that a metric declares of a method.
 
         Args:
-            metric: Which one.
-            method: Whose maps are judged.
-            count: The first rows, which the metric judges; of a whole set those are left out whose map is undefined.
-            positions: Those of them in this batch.
-            given: Inputs of the batch.
+            metric: The metric's index.
+            method: The method whose maps are scored.
+            count: How many of the first rows the metric scores; from a whole set, rows with an undefined map are left
+                out.
+            positions: The rows in this batch.
+            given: The batch's inputs.
         """
         asks = self._asks[metric]
         provided = dict(given)
@@ -101,12 +102,12 @@ class MetricInputs:
     def alone(
         self, metric: int, method: str, count: int, row: int, given: dict[str, Any]
     ) -> tuple[dict[str, Any], "Explainer"]:
-        """Provide what a metric declares for one row, and a method that has made no map yet.
+        """Provide the inputs that a metric declares for one row, and an explainer that has made no map yet.
 
         Args:
-            metric, method, count: As of `provide`.
-            row: Which one.
-            given: Its inputs, made for it.
+            metric, method, count: As in `provide`.
+            row: The row's position.
+            given: Its inputs, made for this call.
         """
         from atlas.inputs.explain import Explainer
 
@@ -115,13 +116,13 @@ class MetricInputs:
         return self.provide(metric, method, count, np.array([row]), given), explain
 
     def gave_undefined(self, method: str) -> bool:
-        """Return whether a method, asked for maps of the batch at hand, has given one that is not finite."""
+        """Return whether a method, asked for maps of this batch, has returned one that is not finite."""
         return any(method in explain.undefined for explain in self._provided.values())
 
     def _explain(self, metric: int, positions: np.ndarray, given: dict[str, Any]) -> "Explainer":
-        """Provide the methods that the metric asks about the same rows: their maps are made together.
+        """Provide the methods that metrics ask for maps of the same rows, which are then made together.
 
-        Metrics that judge the same methods get the same objects, so that they share their maps.
+        Metrics that score the same methods get the same object, so that they share the maps.
         """
         from atlas.inputs.explain import Explainer
 
@@ -158,7 +159,7 @@ class MetricInputs:
 
 
 def taken(maps: zarr.Group, seen: Inputs, positions: np.ndarray, device: str) -> "Tensor":
-    """Read some rows' maps onto a device, in float32 whatever they are stored in."""
+    """Read some rows' maps onto a device, in float32 whatever the stored dtype."""
     return tensor(_rows_of(maps, "attribution", seen, positions), device)
 
 
@@ -181,7 +182,7 @@ def _rows_of(store: zarr.Group, name: str, seen: Inputs, positions: np.ndarray) 
 
 
 def tensor(maps: np.ndarray, device: str) -> "Tensor":
-    """Pass maps to a metric: in float32, whatever they are stored in."""
+    """Convert maps for a metric: float32, whatever the stored dtype."""
     import torch
 
     return torch.from_numpy(maps.astype("float32")).to(device)

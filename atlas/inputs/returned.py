@@ -1,4 +1,4 @@
-"""Check what methods and metrics gave."""
+"""Check what methods and metrics return."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
 
 
 def checked_attributions(found: Any, images: "Tensor") -> "Tensor":
-    """Return what a method gave of some images, if these are attributions.
+    """Return what a method returned for some images, after checking that these are attributions.
 
     Raises:
-        TypeError, ValueError: it is something else.
+        TypeError, ValueError: they are not.
     """
     found = _number(found, "attributions")
     rows, side = len(images), tuple(images.shape[-2:])
@@ -23,10 +23,10 @@ def checked_attributions(found: Any, images: "Tensor") -> "Tensor":
 
 
 def checked_scores(found: Any, shape: tuple[int, ...]) -> "Tensor":
-    """Return what a metric gave, if these are scores of a shape.
+    """Return what a metric returned, after checking that these are scores of the expected shape.
 
     Raises:
-        TypeError, ValueError: it is something else.
+        TypeError, ValueError: they are not.
     """
     found = _number(found, "scores")
     if tuple(found.shape) != shape:

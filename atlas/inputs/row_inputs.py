@@ -1,7 +1,7 @@
 """The inputs of methods and metrics, row by row: images and grids, targets, masks, boxes, tiles, seeds.
 
-A function names the inputs it needs; its rows' keys hold the digests of just that. Pixels and masks are read where
-they are needed, a batch at a time: no stage holds those of all rows.
+A function declares the inputs it needs, and the keys of its rows hold the digests of exactly these. Pixels and masks
+are read where they are needed, one batch at a time: no stage holds those of all rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-READ = 64  # rows whose pixels or masks are in memory at a time, to be digested
+READ = 64  # rows whose pixels or masks are in memory at once while they are digested
 
 
 class Rows:
-    """Rows of an array, of which those that are asked for by position are read or made."""
+    """Rows of an array that are read or made when they are indexed by position."""
 
     def __init__(self, shape: tuple[int, ...], take: Callable[[np.ndarray], np.ndarray]):
         self.shape, self.take = shape, take
@@ -44,7 +44,7 @@ class Inputs(NamedTuple):
     dims: tuple[str, ...]
     lead: tuple[int, ...]
     coords: dict[str, tuple[tuple[str, ...], np.ndarray]]
-    pixels: np.ndarray | Rows  # of the picture that `picture` points to, one per row
+    pixels: np.ndarray | Rows  # one per picture (image or grid); `picture` holds each row's index into it
     picture: np.ndarray
     ids: list[str]
     arrays: dict[str, np.ndarray | Rows]  # inputs by name, one per row
@@ -54,23 +54,24 @@ class Inputs(NamedTuple):
 
     @property
     def side(self) -> tuple[int, int]:
-        """Return the pictures' height and width."""
+        """Return the height and width of the pictures."""
         return self.pixels.shape[-2:]
 
 
 def gathered(study: Path, classifier: str, seed: int) -> dict[str, Inputs]:
-    """Read the evaluation images of a classifier, and its grids where it has any, by group."""
+    """Read the evaluation images of a classifier, and its grids if it has any, by group."""
     found = {"images": images(study, classifier, seed)}
     place = path(study, "grids", classifier)
     return found if "absent" in read(place, "the grids").attrs else found | {"grids": grids(study, classifier, seed)}
 
 
 def lacking(study: Path, classifier: str, names: list[str]) -> str | None:
-    """Return which of the inputs that a method or metric names a classifier has none of; None where it has all.
+    """Return why a classifier lacks one of the inputs that a method or metric declares; None if it has all.
 
     Args:
-        study, classifier: The folder of params.yaml, and whose inputs.
-        names: Inputs, as functions name it.
+        study: The folder of params.yaml.
+        classifier: The classifier's name.
+        names: Inputs, as functions declare them.
     """
     if "tiles" in names and (absent := read(path(study, "grids", classifier), "the grids").attrs.get("absent")):
         return f"the classifier {classifier} has no grids: {absent}"
@@ -83,7 +84,7 @@ def lacking(study: Path, classifier: str, names: list[str]) -> str | None:
 
 
 def images(study: Path, classifier: str, seed: int) -> Inputs:
-    """Read the evaluation images of a classifier, with masks and boxes where the dataset has any."""
+    """Read the evaluation images of a classifier, with masks and boxes if the dataset has any."""
     place = path(study, "images", classifier)
     store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
     ids = values(store, "image")
@@ -97,7 +98,7 @@ def images(study: Path, classifier: str, seed: int) -> Inputs:
 
 
 def grids(study: Path, classifier: str, seed: int) -> Inputs:
-    """Read the grids of a classifier: a row for each tile, whose class is its target."""
+    """Read the grids of a classifier: one row per tile, with the tile's class as its target."""
     place = path(study, "grids", classifier)
     store, apart = read(place / "grids", "the grids"), read(place / "background", "the background grids")
     names, targets = values(store, "grid"), values(store, "target")
@@ -117,7 +118,7 @@ def grids(study: Path, classifier: str, seed: int) -> Inputs:
 
 
 def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
-    """Mark each tile of a grid, row by row."""
+    """Return the mask of each tile of a grid, row by row."""
     n = round(tiles**0.5)
     height, width = side[0] // n, side[1] // n
     masks = np.zeros((tiles, *side), bool)
@@ -128,7 +129,7 @@ def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
 
 
 def digests(inputs: Inputs, names: list[str]) -> list[bytes]:
-    """Digest the named inputs of each row; names that are no row's own (classifier, maps) are left to the caller."""
+    """Digest the named inputs of each row; names that belong to no row (classifier, maps) are left to the caller."""
     background = digest(*_each(inputs.background)) if "background" in names else b""
     parts = []
     for rows in _blocks(len(inputs.ids)):
@@ -144,7 +145,7 @@ def digests(inputs: Inputs, names: list[str]) -> list[bytes]:
                     row += [name, inputs.seed, inputs.ids[i]]
                 elif name in held:
                     value = held[name][at]
-                    if name == "boxes":  # without the padding, as long as the image with most boxes needs
+                    if name == "boxes":  # without the padding, whose length depends on the image with the most boxes
                         value = value[(value != -1).any(axis=1)]
                     row += [name, value.tobytes(), value.dtype.str, list(value.shape)]
             parts.append(digest(*row))
@@ -154,10 +155,10 @@ def digests(inputs: Inputs, names: list[str]) -> list[bytes]:
 def batches(
     wanted: dict[Any, np.ndarray], size: int, inputs: Inputs, device: str, whole: frozenset = frozenset()
 ) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
-    """Yield wanted rows batch by batch: who wants them, which, and their inputs.
+    """Yield wanted rows batch by batch: the key of `wanted`, the rows' positions, and their inputs.
 
-    All who want the same rows of a batch are given the very same tensors, so that work they share is done once. Who is
-    in `whole` gets all its rows at once, first.
+    All keys that want the same rows of a batch get the very same tensors, so that shared work is done once. Keys in
+    `whole` get all their rows at once, and first.
     """
     background = intensities(inputs.background, device)
     everything = (0, max(1, len(inputs.ids)), whole)
@@ -184,20 +185,20 @@ def tensors(inputs: Inputs, positions: np.ndarray, device: str) -> dict[str, Any
 
 
 def of_row(inputs: Inputs, row: int, device: str) -> dict[str, Any]:
-    """Return the inputs of one row as tensors of its own, of which nothing has been made before."""
+    """Return the inputs of one row as new tensors, from which nothing has been cached."""
     background = intensities(inputs.background, device)
     return {**tensors(inputs, np.array([row]), device), "background": background}
 
 
 def intensities(pixels: np.ndarray, device: str) -> "Tensor":
-    """Return bytes as intensities in [0, 1] on a device."""
+    """Convert bytes to intensities in [0, 1] on a device."""
     import torch
 
     return torch.from_numpy(pixels).to(device).float().div(255)
 
 
 def some(inputs: Inputs, positions: np.ndarray) -> str:
-    """Name a few of some rows' images, for a message."""
+    """Return the names of a few of some rows' images, for a message."""
     ids = [inputs.ids[i] for i in positions]
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 

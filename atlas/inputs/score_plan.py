@@ -1,4 +1,4 @@
-"""Plan which scores there are to be: their keys, from what is known of maps and votes, and the table they stand in."""
+"""Plan the scores to compute: their keys, from what is known of maps and votes, and the table that holds them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -21,16 +21,16 @@ from atlas.study.schema.smoothing import Smoothing, radius, stored
 
 
 class Made(NamedTuple):
-    """What is known of one method's maps, or of the votes on them: their keys and digests, or why there are none."""
+    """The keys and digests of one method's maps, or of the votes on them, or why there are none."""
 
     keys: np.ndarray
     digests: np.ndarray
     refused: str | None
-    undefined: np.ndarray  # which are
+    undefined: np.ndarray  # which rows are undefined
 
 
 def absent(study: Path, params: dict, classifier: str) -> dict[str, dict[str, str]]:
-    """Return, by name, why metrics have no scores whose declared inputs the classifier lacks."""
+    """Return the metrics without scores because the classifier lacks a declared input: name -> {"absent": reason}."""
     found = {}
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
@@ -41,10 +41,10 @@ def absent(study: Path, params: dict, classifier: str) -> dict[str, dict[str, st
 
 
 def made(store: Path, group: str, seen: Inputs, kind: str, pictures: int) -> Made:
-    """Read what is known of one method's maps or votes, which are of the first pictures.
+    """Read the keys and digests of one method's maps or votes on the first pictures.
 
     Raises:
-        UserError: they are not there, or are of other pictures.
+        UserError: they are missing, or belong to other pictures.
     """
     what = f"the {kind} of {store.stem}"
     found = keys_of(store, group, what)
@@ -57,7 +57,7 @@ def made(store: Path, group: str, seen: Inputs, kind: str, pictures: int) -> Mad
 
 
 def undefined_row(store: zarr.Group, kind: str) -> np.ndarray:
-    """Return the digest of a map that is undefined, or of such votes: no other row has it."""
+    """Return the digest of an undefined map, or of undefined votes; no other row has it."""
     if kind == "maps":
         about = store["attribution"]
         return digests_of({"attribution": np.full((1, *about.shape[-2:]), np.nan, about.dtype)}, 1)[0]
@@ -67,16 +67,16 @@ def undefined_row(store: zarr.Group, kind: str) -> np.ndarray:
 
 
 def methods(metric: Entry, smoothings: list[Smoothing], listed: list[str]) -> list[str]:
-    """Return which methods a metric judges: all but those excluded, and where it judges votes those that have some."""
+    """Return the methods that a metric scores: those not excluded and, if it scores votes, with votes."""
     certified = {name for smoothing in smoothings for name in smoothing.methods} if smoothings else set(listed)
     return [name for name in listed if name in certified and name not in metric.options["exclude"]]
 
 
 def count(metric: Entry, seen: Inputs, smoothings: list[Smoothing]) -> int:
-    """Return how many pictures a metric judges.
+    """Return how many pictures a metric scores.
 
     Raises:
-        UserError: it is to judge more than there are.
+        UserError: `count` is larger than their number.
     """
     there = min([seen.lead[0], *(smoothing.pictures[seen.group] for smoothing in smoothings)])
     asked = metric.options["count"] or there
@@ -90,10 +90,11 @@ def count(metric: Entry, seen: Inputs, smoothings: list[Smoothing]) -> int:
 def rows(
     metric: Entry, shared: bytes, seen: Inputs, asks: list[str], smoothings: list[Smoothing]
 ) -> list[bytes | None]:
-    """Digest what each row that a metric judges depends on, but for maps and votes; None where it judges no row.
+    """Digest what each row that a metric scores depends on, except maps and votes; None for rows that it does not
+    score.
 
     Raises:
-        UserError: it is to judge a tile that grids do not have.
+        UserError: `tile` is a tile that grids do not have.
     """
     inner, tile = int(np.prod(seen.lead[1:], dtype=int)), metric.options["tile"]
     if tile is not None and tile >= inner:
@@ -106,16 +107,16 @@ def rows(
 def keyed(
     maps: Made, votes: list[Made], rows: list[bytes | None], asks: list[str], seen: Inputs
 ) -> tuple[np.ndarray, str | None]:
-    """Key the scores of one method's maps; where there are none, because the method cannot, give its reason.
+    """Return the keys of the scores of one method's maps, and the reason if the method cannot serve the classifier.
 
-    The key of a score that makes maps anew has that of the map in it, which says what maps depend on; where the maps
-    of a whole set are looked at, or made anew, it has those of all of them.
+    If a metric makes maps anew, the score's key includes the map's key, which covers what maps depend on; if it looks
+    at the maps of a whole set, or makes those anew, the key includes the digests or keys of all of them.
 
     Args:
-        maps, votes: What is known of them.
-        rows: What the inputs of each row says, None where a row is not to be. Neither is one without a map, where
-            maps are judged.
-        asks: The inputs that the metric names.
+        maps, votes: Their keys and digests.
+        rows: The digests of each row's inputs, None for a row that is not scored. Rows without a map are not scored
+            either, if the metric scores maps.
+        asks: The inputs that the metric declares.
         seen: The pictures.
     """
     number = len(rows)
@@ -138,18 +139,18 @@ def keyed(
         parts += [] if votes and "maps" not in asks else [digests[i].tobytes()]
         parts += [one[i].tobytes() for one in cast]
         parts += [made_by[i].tobytes()] if "explain" in asks else []
-        parts += [i] if "positions" in asks else []  # two of a set may have the same map
+        parts += [i] if "positions" in asks else []  # two rows of a set may have the same map
         found += keys.digest(*parts, *([common] if common else []))
     return np.frombuffer(bytes(found), "uint8").reshape(shape), None
 
 
 def undefined(maps: Made, votes: list[Made], asks: list[str], rows: int) -> np.ndarray:
-    """Return which of the first rows have no score, as what is judged of them is undefined.
+    """Return which of the first rows have no score because their map or votes are undefined.
 
     Args:
-        maps, votes: What is known of one method.
-        asks: The inputs that the metric names.
-        rows: How many it judges.
+        maps, votes: The keys and digests of one method's maps, and of the votes on them.
+        asks: The inputs that the metric declares.
+        rows: How many rows the metric scores.
     """
     judged = [*votes, *([] if votes and "maps" not in asks else [maps])]
     masks = [one.undefined[:rows] for one in judged if one.refused is None]
@@ -162,10 +163,10 @@ def table(
     smoothings: list[Smoothing],
     found: dict[str, tuple[np.ndarray, str | None]],
 ) -> Table:
-    """Lay out the scores of one metric by all methods.
+    """Return the table of the scores of one metric for all methods.
 
     Raises:
-        UserError: its family does not say which scores are better.
+        UserError: the metric's family does not say which scores are better.
     """
     known = dict(attributes("metrics", metric.family, metric.function))
     if known.get("better") not in ("higher", "lower"):
@@ -191,14 +192,13 @@ def table(
 
 
 def _of_whole(seen: Inputs, asks: list[str], rows: int) -> bytes:
-    """Digest what a metric names of all rows that it judges."""
+    """Digest the whole-set inputs that a metric declares, over all rows that it scores."""
     named = [name for name in whole(asks).values() if name != "maps"]
     return keys.digest(*row_inputs.digests(seen, named)[:rows]) if named else b""
 
 
 def along(metric: Entry, dim: str | None, side: tuple[int, int], smoothings: list[Smoothing]) -> dict[str, np.ndarray]:
-    """Return the coordinates of what a metric stores beside the image: a curve's points, thresholds, radii and
-    levels."""
+    """Return the coordinates of a metric's values per image: points of a curve, thresholds, radii and levels."""
     set_to, pixels = metric.settings, side[0] * side[1]
     if smoothings:
         radii = [stored(radius(smoothing.settings["sigma"], tau)) for smoothing in smoothings for tau in set_to["tau"]]
@@ -206,7 +206,7 @@ def along(metric: Entry, dim: str | None, side: tuple[int, int], smoothings: lis
         levels = [0, *levels[::-1]] if dim == "removed" else levels
         return {"radius": np.array(radii), "level": np.array(levels)}
     points = {
-        # The share of pixels that are changed at each step, the last one shorter.
+        # The share of pixels that are changed after each step; the last step may be smaller.
         "pixels": lambda: np.minimum(np.arange(0, pixels + set_to["pixels"], set_to["pixels"]), pixels) / pixels,
         "levels": lambda: np.arange(set_to["levels"]) / set_to["levels"],
         "parts": lambda: np.arange(set_to["parts"] + 1) / set_to["parts"],

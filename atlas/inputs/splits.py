@@ -1,4 +1,4 @@
-"""Read the images of one split of a dataset, a few megabytes of them at a time."""
+"""Read the images of one split of a dataset, a few megabytes at a time."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +11,12 @@ from atlas.cache.keys import digest
 from atlas.cache.stores import read, values
 from atlas.study.params import path
 
-READ_BYTES = 2**24  # of pixels that are in memory at a time
-HELD_BYTES = 2**28  # of pixels that are kept in memory, where images are read again and again
+READ_BYTES = 2**24  # of pixels read at a time
+HELD_BYTES = 2**28  # of pixels kept in memory for repeated reading
 
 
 class Split(NamedTuple):
-    """The images of a split: where they stand in the dataset's store, and their labels."""
+    """The images of a split: their positions in the dataset's store, and their labels."""
 
     dataset: str
     store: zarr.Group
@@ -37,23 +37,23 @@ class Split(NamedTuple):
         return self.store.attrs["classes"]
 
     def pixels(self, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Read the pixels of some of its images, all of them unless told which."""
+        """Read the pixels of the images at some positions; by default of all images."""
         return values(self.store, "pixels", self.rows[positions])
 
     def at_a_time(self, multiple: int = 1) -> int:
-        """Return how many images are read at a time: a multiple of a number."""
+        """Return how many images are read at a time, rounded to a multiple of a number."""
         return max(1, READ_BYTES // max(1, int(np.prod(self.shape))) // multiple) * multiple
 
     def blocks(self, multiple: int = 1) -> Iterator[slice]:
-        """Split the images into blocks that are read one at a time, each of a multiple of a number of images."""
+        """Yield slices of the images to be read one at a time, each of a multiple of a number of images."""
         size = self.at_a_time(multiple)
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
     def kept(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Return what gives the pixels of images by their positions, in any order, again and again.
+        """Return a function that returns the pixels of images by position, in any order, for repeated use.
 
-        As many of the first images as fit into `HELD_BYTES` are held; the others are read each time.
+        As many of the first images as fit into `HELD_BYTES` are kept; the others are read each time.
         """
         count = HELD_BYTES // max(1, int(np.prod(self.shape)))
         first = Split(self.dataset, self.store, self.rows[:count], self.labels[:count])
@@ -77,7 +77,7 @@ class Split(NamedTuple):
 
 
 def split(study: Path, dataset: str, name: str) -> Split:
-    """Find the images of a split of a dataset."""
+    """Find the images of a split in a dataset's store."""
     store = read(path(study, "datasets", dataset), f"the dataset {dataset}")
     rows = np.flatnonzero(values(store, "split") == name)
     return Split(dataset, store, rows, values(store, "label")[rows])

@@ -1,4 +1,4 @@
-"""See that a sum over an attribution's features says something."""
+"""Check that attributions at a layer do not cancel when they are summed over features."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,16 +16,16 @@ from atlas.study.schema.settings import Entry, canonical
 def check_sum(
     bound: Entry, attributions: Tensor, given: dict[str, Any], call: Callable[[Entry, dict[str, Any]], Tensor]
 ) -> None:
-    """Refuse to sum attributions at a layer over features where they cancel for any image, found once for an entry.
+    """Refuse to sum attributions at a layer over features if they cancel for every image; decided once per entry.
 
     Args:
-        bound: The method.
-        attributions: What it gave of a batch.
+        bound: The method's entry.
+        attributions: What it returned for a batch.
         given: Inputs of the batch, by name.
         call: Calls a method with inputs.
 
     Raises:
-        Unsupported: so it is.
+        Unsupported: they cancel.
     """
     inside = bound.settings.get("layer", "input") != "input"
     if bound.options["channels"] != "sum" or not inside or attributions.shape[1] == 1:
@@ -40,7 +40,7 @@ def check_sum(
 
 def _cancels(bound: Entry, classifier: Classifier, shape: tuple[int, ...], call: Callable) -> bool:
     images = noise(classifier, shape)
-    with exact(classifier) as known, suppress(NotFinite):  # on noise; of the images, passes will tell
+    with exact(classifier) as known, suppress(NotFinite):  # here on noise; for the images, later passes report it
         inputs = {"classifier": known, "images": images, "seeds": list(range(FEW)), "background": images}
         inputs["targets"] = known.logits(images).argmax(1)
         return cancelled(call(bound, inputs))

@@ -1,6 +1,6 @@
-"""One table of what methods and metrics may ask for by naming it: what gives it, and what puts it into keys.
+"""The table of the inputs that methods and metrics may declare: what provides each, and what puts it into keys.
 
-Who may ask for what is a matter of params.yaml (`INPUTS` in `atlas/study/schema/signatures.py`).
+`INPUTS` in `atlas/study/schema/signatures.py` lists which of them methods may declare, and which metrics.
 """
 
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from typing import NamedTuple
 class Input(NamedTuple):
     """An input of methods and metrics.
 
-    gives: What gives it, as (module, name).
-    digests: What puts it into the keys of rows that name it, as (module, name).
-    whole: Where it is of all rows that a metric judges, and not of those at hand alone: the input that it has of each.
-    brought: Whether the code of what gives it is in the keys of rows that name it, and of no others.
+    gives: What provides it, as (module, name).
+    digests: What puts it into the keys of rows of functions that declare it, as (module, name).
+    whole: If it covers all rows that a metric scores and not only a batch: the input that it collects.
+    brought: Whether the code that provides it is in the keys of rows of functions that declare it, and of no others.
     """
 
     gives: tuple[str, str]
@@ -45,10 +45,10 @@ TABLE: dict[str, Input] = {
 
 
 def whole(asks: list[str]) -> dict[str, str]:
-    """Return which inputs of all rows are asked for, each with the input that it has of each row."""
+    """Return the declared inputs that cover all rows, each with the input that it collects."""
     return {name: TABLE[name].whole for name in asks if TABLE[name].whole}
 
 
 def brought(asks: list[str]) -> tuple[tuple[str, str], ...]:
-    """Return what gives the inputs that are asked for, where its code comes with them."""
+    """Return what provides the declared inputs whose code is in keys."""
     return tuple(one.gives for name, one in TABLE.items() if one.brought and name in asks)

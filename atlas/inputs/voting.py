@@ -30,32 +30,33 @@ def votes(
     n0: int,
     n: int,
 ) -> dict[str, Any]:
-    """Count in how many noisy copies' maps each pixel is at the top, in full batches over images and copies.
+    """Count for each pixel the noisy copies in whose map it is at the top; batches run over images and copies.
 
         x + σ · ε, ε ~ N(0, 1), added to intensities and not clipped
 
-    The noise is drawn for each image and copy; smoothings share it, and so do the tiles of a grid.
+    The noise is drawn per image and copy; smoothings share it, and so do the tiles of a grid.
 
     Args:
-        classifier, images, targets, seeds: Of the rows.
-        explain: What makes maps, by method.
-        passes: Those that each method takes are added.
+        classifier: The classifier to explain.
+        images, targets, seeds: The inputs of the rows.
+        explain: Functions that make maps, by method.
+        passes: Counters by method, to which the passes of each method are added.
         sigma: Standard deviation of the noise, in intensities.
         levels: Shares of the pixels that are the top, in percent.
-        n0: Copies that say which label is tested.
-        n: Copies that test it.
+        n0: Number of copies that choose the label to test.
+        n: Number of copies that test it.
 
     Returns:
-        For each method its counts, or what it raised: Unsupported or whatever else; the counts of the others are none
-        the worse. Where the map of any copy of an image is not finite its counts are undefined: 0, and `tied` is
+        For each method its counts, or the exception it raised (Unsupported or any other), which does not affect the
+        other methods. If the map of any copy of an image is not finite, its counts are undefined: 0, and `tied` is
         UNDEFINED at every level.
 
     Raises:
-        Fault: a method did what it must not.
+        Fault: a method did something forbidden.
     """
     rows, number, device = len(images), copies(form=form, n0=n0, n=n), images.device
     row = torch.arange(rows, device=device).repeat_interleave(number)
-    draw = torch.arange(n0 + n - number, n0 + n, device=device).repeat(rows)  # -1 is the image itself
+    draw = torch.arange(n0 + n - number, n0 + n, device=device).repeat(rows)  # -1: the image without noise
     counts = {name: _Counts(images, form, levels, n0) for name in explain}
     raised: dict[str, Exception] = {}
     for start in range(0, len(row), classifier.batch):
@@ -66,9 +67,9 @@ def votes(
             try:
                 maps = explain[name](classifier, noisy, wanted, own)
                 counts[name].add(maps, r, d)
-            except Fault:  # what was at hand may be spoiled, for all of them
+            except Fault:  # the shared inputs may be spoiled, for all methods
                 raise
-            except Exception as error:  # whatever it is, the votes on other methods must not be lost to it
+            except Exception as error:  # any error: the votes on other methods must not be lost
                 raised[name] = error
             for kind, count in passes[name].items():
                 passes[name][kind] = count + classifier.passes[kind] - before[kind]
@@ -76,7 +77,7 @@ def votes(
 
 
 def noised(images: Tensor, seeds: list[int], row: Tensor, draw: Tensor, sigma: float) -> Tensor:
-    """Add noise to images, each copy's own; the draw -1 adds none."""
+    """Add noise to images, separately for each copy; for draw -1, none."""
     shape = images.shape[1:]
     noise = [
         torch.randn(shape, generator=generator(seeds[r], "certify", d)) if d >= 0 else torch.zeros(shape)
@@ -86,7 +87,7 @@ def noised(images: Tensor, seeds: list[int], row: Tensor, draw: Tensor, sigma: f
 
 
 def copies(*, form: str, n0: int, n: int, **others: object) -> int:
-    """Return how many maps a row takes: of its noisy copies and, for the authors' scale, of the image itself."""
+    """Return the number of maps per row: one per noisy copy, and for the authors' scale one of the image itself."""
     return n0 + n + (form == "authors")
 
 

@@ -1,7 +1,7 @@
 """Methods that follow a transformer's attention from the class token back to the patches.
 
-Wₗ is the attention of block l, its rows the tokens that take and its columns those that give. Maps have the size of the
-grid of patches.
+Wₗ is the attention of block l: each row belongs to a token and holds how much it takes from every token. Maps have the
+size of the grid of patches.
 """
 
 import torch
@@ -30,10 +30,10 @@ def rollout(classifier: Classifier, images: Images) -> LayerAttributions:
 
         R = Âₗ … Â₂ Â₁,    Â = ½ (mean over heads of W) + ½ I
 
-    The map is the class token's row of R at the patches: what share of it came from each.
+    The map is the class token's row of R at the patches: the share that came from each patch.
 
     Returns:
-        Maps of at least 0; with the class token's own share they sum to 1. The same for every class.
+        Maps of at least 0; together with the class token's own share they sum to 1. The same for every class.
 
     Raises:
         Unsupported: the network has no attention or no class token, or cannot be traced.
@@ -52,7 +52,7 @@ def rollout(classifier: Classifier, images: Images) -> LayerAttributions:
 
 
 def gradient_rollout(classifier: Classifier, images: Images, targets: Targets) -> LayerAttributions:
-    """Add up the attention of all blocks, where it raises the target's logit.
+    """Add up the attention of all blocks, as far as it raises the target's logit.
 
         R ← R + W̄ R from R = I, block by block,    W̄ = mean over heads of ReLU(W · ∂f/∂W)
 
@@ -64,7 +64,7 @@ def gradient_rollout(classifier: Classifier, images: Images, targets: Targets) -
     Raises:
         Unsupported: the network has no attention or no class token, or cannot be traced.
 
-    Differs from the paper: none, for a network of self-attention alone.
+    Differs from the paper: none, for a network with self-attention only.
     """
     graph = classifier.graph("input")
 

@@ -1,8 +1,8 @@
-"""Class activation maps: weighted sums of a layer's activations, from one pass for all of them.
+"""Class activation maps: weighted sums of a layer's activations, from one pass shared by all of them.
 
-A is activation k of the layer at row i and column j, g the gradient of the target's logit by it. Maps have the size of
-the layer, which is `final` (the last spatial one), `input` (the normalized image, of three activations) or the path of
-a module. None is scaled to [0, 1].
+A is activation k of the layer at row i and column j, g the gradient of the target's logit with respect to it. Maps have
+the size of the layer, which is `final` (the last spatial one), `input` (the normalized image, with its channels as
+activations) or the path of a module. None is scaled to [0, 1].
 """
 
 from typing import Literal
@@ -70,16 +70,16 @@ def cam(
         Σₖ w_ck Aₖ
 
     Args:
-        rectified: Whether what speaks against the target, below 0, is set to 0.
+        rectified: Whether negative values, which count against the target, are set to 0.
         layer: The layer before the head.
 
     Returns:
-        Signed maps in logits unless rectified: they average to the target's logit less its bias.
+        Signed maps in logits unless rectified: they average to the target's logit minus its bias.
 
     Raises:
         Unsupported: what follows the layer is not global average pooling and one linear layer.
 
-    Differs from the authors' script where rectified, as TorchCAM and others do.
+    Differs from the authors' script if rectified, like TorchCAM and others.
     """
     weights = classifier.head_weights(layer, tuple(images.shape[1:]))[targets]
     features, _ = clean_features(classifier, images, layer)
@@ -93,14 +93,14 @@ def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: 
         ReLU(Σₖ wₖ Aₖ),    wₖ = (1/hw) Σᵢⱼ gₖ
 
     Args:
-        layer: Of the activations.
+        layer: The layer of the activations.
 
     Returns:
-        Maps of at least 0; 0 everywhere where all inputs are negative. On a network of global average pooling and
-        a linear layer this is ReLU(CAM)/hw.
+        Maps of at least 0; 0 everywhere where all inputs are negative. On a network of global average pooling and a
+        linear layer this is ReLU(CAM)/hw.
 
     Raises:
-        Unsupported: the sum is 0 but for rounding, as before a layer normalization alone, where there is one place.
+        Unsupported: the sum is 0 up to rounding, as before a layer normalization only, if there is a single place.
     """
     check_terms(classifier, images, layer, mean_products)
     return classifier.batched(_gradcam, *activations(classifier, images, targets, layer))
@@ -109,16 +109,16 @@ def gradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: 
 def gradcam_pp(
     classifier: Classifier, images: Images, targets: Targets, *, form: Literal["paper", "torchcam"], layer: Layer
 ) -> LayerAttributions:
-    """Weight the activations by their positive gradients, each location by a share of its own.
+    """Weight the activations by their positive gradients, with a separate coefficient for each location.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ αₖ ReLU(gₖ),    αₖ = g² / (2 g² + g³ Σₐᵦ Aₖ)
 
-    α is 0 where g is 0 or the denominator is.
+    α is 0 where g or the denominator is 0.
 
     Args:
         form: `paper`, or `torchcam`, whose code loses the division: α = g².
-        layer: Of the activations. Where they are of both signs the denominator, 2 + g Σₐᵦ Aₖ after division by g², may
-            nearly vanish or be negative, and the weight with it loses its meaning.
+        layer: The layer of the activations. If they have both signs, the denominator, 2 + g Σₐᵦ Aₖ after division by
+            g², may nearly vanish or be negative, so that the weight loses its meaning.
 
     Returns:
         Maps of at least 0.
@@ -129,7 +129,7 @@ def gradcam_pp(
     def combine(features: Features, gradients: Features) -> Tensor:
         if form == "torchcam":
             return weighted(features, (gradients**2 * gradients.relu()).sum((2, 3), keepdim=True)).relu()
-        # α divided through by g²: the same number, and small gradients do not underflow when squared.
+        # α divided through by g²: the same number, but small gradients do not underflow when squared.
         present = (gradients != 0).to(gradients)
         return weighted(features, plus_plus(features, gradients, present, gradients)).relu()
 
@@ -142,14 +142,14 @@ def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer:
         ReLU(Σₖ gₖ Aₖ)
 
     Args:
-        layer: Of the activations.
+        layer: The layer of the activations.
 
     Returns:
-        Maps of at least 0. Where the gradient is constant over an activation's map (global average pooling and a
-        linear layer) this is Grad-CAM.
+        Maps of at least 0. If the gradient is constant over an activation's map (global average pooling and a linear
+        layer), this is Grad-CAM.
 
     Raises:
-        Unsupported: the sum is 0 but for rounding at every place, as before a layer normalization alone.
+        Unsupported: the sum is 0 up to rounding at every place, as before a layer normalization only.
     """
     check_terms(classifier, images, layer, products)
 
@@ -160,19 +160,19 @@ def hirescam(classifier: Classifier, images: Images, targets: Targets, *, layer:
 
 
 def xgradcam(classifier: Classifier, images: Images, targets: Targets, *, layer: Layer) -> LayerAttributions:
-    """Weight the activations by their gradients' mean, each location counting by its activation.
+    """Weight the activations by the mean of their gradients, weighted by the activation at each location.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ gₖ Aₖ / Σᵢⱼ Aₖ
 
     w is 0 where the activations of a feature sum to 0.
 
     Args:
-        layer: Of the activations. Where they are of both signs their sum may nearly vanish, and the weight with it
+        layer: The layer of the activations. If they have both signs, their sum may nearly vanish, so that the weight
             loses its meaning.
 
     Returns:
-        Maps of at least 0. Where the gradient is constant over an activation's map this is Grad-CAM, but for features
-        that never fire.
+        Maps of at least 0. If the gradient is constant over an activation's map, this is Grad-CAM, except for features
+        that are never active.
 
     Differs from the common packages, which add 1e-8 or 1e-7 to the divisor.
     """
@@ -191,7 +191,7 @@ def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer:
         ReLU(Σₖ ReLU(gₖ) Aₖ)
 
     Args:
-        layer: Of the activations.
+        layer: The layer of the activations.
 
     Returns:
         Maps of at least 0.
@@ -206,18 +206,18 @@ def layercam(classifier: Classifier, images: Images, targets: Targets, *, layer:
 
 
 def eigencam(classifier: Classifier, images: Images, *, layer: Layer) -> LayerAttributions:
-    """Project the activations on their first principal component.
+    """Project the activations onto their first principal component.
 
         ReLU(± Ã v),    Ã the activations (places × features) less each feature's mean, v their first right singular
         vector, the sign such that the largest magnitude is positive
 
     Args:
-        layer: Of the activations.
+        layer: The layer of the activations.
 
     Returns:
-        Maps of at least 0, the same for every class. Takes no gradient: its pass is that of cam.
+        Maps of at least 0, the same for every class. Needs no gradient: its pass is shared with cam.
 
-    Differs from pytorch-grad-cam, whose sign is that of its library, and so arbitrary.
+    Differs from pytorch-grad-cam, whose sign is the linear algebra library's, and so arbitrary.
     """
 
     def combine(features: Features) -> Tensor:
@@ -232,14 +232,14 @@ def guided_gradcam(classifier: Classifier, images: Images, targets: Targets, *, 
         A = GuidedBackprop · enlarged(Grad-CAM)
 
     Args:
-        layer: Of Grad-CAM.
+        layer: The layer of Grad-CAM.
 
     Returns:
         Signed attributions, 0 where Grad-CAM is.
 
     Raises:
-        Unsupported: the network has no ReLU, or cannot be traced, so that not every ReLU can be found; or Grad-CAM
-            is.
+        Unsupported: the network has no ReLU, or cannot be traced, so that not every ReLU can be found; or Grad-CAM is
+            unsupported.
 
     Differs from captum by default, which repeats Grad-CAM's values and does not interpolate.
     """
@@ -254,7 +254,7 @@ def _gradcam(features: Features, gradients: Features) -> Tensor:
 
 
 def _component(features: Features) -> Tensor:
-    """Return each place's coordinate along the first principal component, in double on the way."""
+    """Return each place's coordinate along the first principal component, computed in double precision."""
     places = features.flatten(2).mT.double()
     places = places - places.mean(1, keepdim=True)
     # The smaller of the two Gram matrices has the same singular values.

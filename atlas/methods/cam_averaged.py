@@ -1,7 +1,7 @@
 """Class activation maps whose weights are averaged over many versions of the image.
 
-A is activation k of the layer at row i and column j for the clean image, g the gradient of the target's logit by it.
-Maps have the size of the layer. None is scaled to [0, 1].
+A is activation k of the layer at row i and column j for the clean image, g the gradient of the target's logit with
+respect to it. Maps have the size of the layer. None is scaled to [0, 1].
 """
 
 from collections.abc import Callable, Iterable
@@ -57,17 +57,17 @@ def smooth_gradcam_pp(
         ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ α ReLU(E g),    α = E g² / (2 E g² + E g³ Σₐᵦ Aₖ)
 
     Args:
-        samples: Noisy copies n, one pass each forward and back, besides the clean one's forward.
-        deviation: Standard deviation of the noise, of the normalized image.
-        form: `paper`; or `torchcam`, which takes ReLU(g) and the A that is weighted of the last noisy copy, and in the
-            denominator Σₐᵦ E g³ A.
-        layer: Of the activations. Where they are of both signs the denominator may nearly vanish or be negative, and
-            the weight with it loses its meaning.
+        samples: Number n of noisy copies, one forward and backward pass each, besides the clean image's forward pass.
+        deviation: Standard deviation of the noise on the normalized image.
+        form: `paper`; or `torchcam`, which uses ReLU(g) and the weighted A of the last noisy copy, and Σₐᵦ E g³ A in
+            the denominator.
+        layer: The layer of the activations. If they have both signs, the denominator may nearly vanish or be negative,
+            so that the weight loses its meaning.
 
     Returns:
         Maps of at least 0. Without noise the paper's form is Grad-CAM++.
 
-    Differs from the paper as printed, whose α has E g above the line, a slip that torchcam mends too; and from
+    Differs from the paper as printed, whose α has E g in the numerator, an error that torchcam corrects, too; and from
     torchcam, which adds 1e-8 to the denominator.
     """
     check_at_least("smooth_gradcam_pp", "samples", samples, 1)
@@ -118,11 +118,11 @@ def integrated_gradcam(
         (1/n) Σₛ ReLU(Σₖ wₖₛ Aₖ(xₛ)),    wₖₛ = (1/hw) Σᵢⱼ gₖ(xₛ),    xₛ = b + (s/n) (x − b),    s = 0 … n − 1
 
     Args:
-        steps: Points n on the line, one pass each; the image itself is none of them.
-        baseline: Where the line begins.
-        difference: Whether the baseline's activations are taken off A(xₛ), as in the paper, which costs a pass more.
-            The authors' code takes none off unless asked.
-        layer: Of the activations.
+        steps: Number n of points on the line, one pass each; the image itself is not among them.
+        baseline: The start of the line.
+        difference: Whether the baseline's activations are subtracted from A(xₛ), as in the paper, which costs one more
+            pass. The authors' code subtracts nothing by default.
+        layer: The layer of the activations.
 
     Returns:
         Maps of at least 0.
@@ -158,28 +158,29 @@ def expected_gradcam(
     scale: NotNegative,
     layer: Layer,
 ) -> LayerAttributions:
-    """Weight the activations by expected gradients of them, on the way from images of a background set.
+    """Weight the activations by their expected gradients, on lines from images of a background set.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = (1/n) Σₛ (1/hw) Σᵢⱼ D gₖ(zₛ),    zₛ = bₛ + αₛ (x − bₛ) + ηₛ,    αₛ ~ U[0, 1)
 
     b is drawn from the background set, with replacement; D is A(x) − A(b) or A(x − b).
 
     Args:
-        samples: Draws n, one pass each forward and back, from the image's own seed; more of them keep the first.
-        difference: D: `latent`, the difference of activations, which costs a pass for the image and one for each
-            image of the background set, once for all; or `image`, the activations of the difference of normalized
-            images, one pass more a draw.
-        smoothing: η: uniform in [0, scale), or Gaussian of that standard deviation, on the normalized image.
-        scale: Of the smoothing; 0 for none.
-        layer: Of the activations.
+        samples: Number n of draws, one forward and backward pass each, from the image's own seed; a larger n keeps the
+            first draws.
+        difference: D: `latent`, the difference of activations, which costs one pass for the image and one for each
+            image of the background set, only once; or `image`, the activations of the difference of normalized images,
+            one more pass per draw.
+        smoothing: η: uniform in [0, scale), or Gaussian with scale as its standard deviation, on the normalized image.
+        scale: Scale of the smoothing; 0 for none.
+        layer: The layer of the activations.
 
     Returns:
-        Maps of at least 0. On a network of global average pooling and a linear layer w, whatever α and η, the latent
-        reading gives wₖ = w_ck (Ā(x) − Ā(b)) / hw, of means over places and draws.
+        Maps of at least 0. On a network of global average pooling and a linear layer w, for any α and η, `latent` gives
+        wₖ = w_ck (Ā(x) − Ā(b)) / hw, with means over places and draws.
 
-    Differs from the paper where it says nothing or two things: the kernel is the mean over draws; the background set
-    is held out, where a set of evaluated images but the one that is explained would change with the study. By the
-    paper's running times n is about 20. Each reading of the difference takes its own gradients.
+    Differs from the paper where it is silent or ambiguous: the kernel is the mean over draws; the background set is
+    held out, as a set of the other evaluated images would change with the study. According to the paper's running
+    times, n is about 20. Each kind of difference uses its own gradients.
     """
     check_at_least("expected_gradcam", "samples", samples, 1)
     check_at_least("expected_gradcam", "scale", scale, 0)
@@ -197,7 +198,7 @@ def expected_gradcam(
     def weigh(points: Tensor, classes: Tensor, rows: list[int], numbers: list[int]) -> Tensor:
         _, gradient = classifier.features_and_gradients(points, classes, layer, "logit")
         if absent is None:
-            # The image that is normalized to the difference of the normalized ones.
+            # An image whose normalization is the difference of the normalized images.
             apart = images[rows] - ways.starts(rows, numbers) + classifier.mean.view(-1, 1, 1)
             change = classifier.features(apart, layer)[0]
         else:
@@ -215,13 +216,13 @@ def _mean_product(change: Tensor, gradient: Tensor) -> Tensor:
     return (change * gradient).mean((2, 3), keepdim=True)
 
 
-@shared(calls=2, lasting=True)  # entries of two layers take turns
+@shared(calls=2, lasting=True)  # two calls, as entries of two layers alternate
 def _background(classifier: Classifier, background: Background, layer: str) -> Features:
     return classifier.features(background, layer)[0]
 
 
 def _both(classifier: Classifier, layer: str) -> Callable[..., Iterable[tuple[Tensor, Tensor]]]:
-    """Return the function that takes activations and gradients at images, for `gradients`."""
+    """Return a function that computes activations and gradients at images, for `gradients`."""
     return lambda points, classes, *_: zip(
         *classifier.features_and_gradients(points, classes, layer, "logit"), strict=True
     )

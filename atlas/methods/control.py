@@ -55,20 +55,20 @@ def canny(images: Images, *, sigma: NotNegative) -> Attributions:
         One channel: 1 on edges (thresholds 0.1 and 0.2 of scikit-image), 0 elsewhere.
 
     Raises:
-        Unsupported: images have neither one channel nor three, so that there is no gray.
+        Unsupported: images have neither one channel nor three, so that their gray version is undefined.
     """
     marked = np.stack([edges(gray.numpy(), sigma=sigma) for gray in _gray(images).cpu()])
     return torch.from_numpy(marked).to(images)[:, None]
 
 
 def intensity(images: Images) -> Attributions:
-    """Take the gray image itself: what a method shows that only passes the image on.
+    """Take the gray image itself: the map of a method that only passes the image on.
 
     Returns:
         One channel in [0, 1]: 0.2125 red + 0.7154 green + 0.0721 blue, or the only channel.
 
     Raises:
-        Unsupported: images have neither one channel nor three, so that there is no gray.
+        Unsupported: images have neither one channel nor three, so that their gray version is undefined.
     """
     return _gray(images)[:, None]
 

@@ -1,8 +1,8 @@
-"""Methods that perturb a layer's features and watch the output, or hide the image by them.
+"""Methods that perturb a layer's features and observe the output, or hide parts of the image by them.
 
-Aₖ is feature k, Aᵢⱼ all of them at row i and column j, f the target's logit. Masked images take whole passes,
-perturbed features passes of what follows the layer: `final` (the last spatial one), `input`, or the path of a module.
-Maps have the layer's size. None is scaled to [0, 1], where the common packages and the authors' scripts scale.
+Aₖ is feature k, Aᵢⱼ all features at row i and column j, f the target's logit. Masked images take passes of the whole
+network, perturbed features passes of the part after the layer: `final` (the last spatial one), `input`, or the path of
+a module. Maps have the layer's size. None is scaled to [0, 1], unlike in the common packages and the authors' scripts.
 """
 
 from typing import Literal
@@ -75,22 +75,22 @@ def scorecam(
     fill: Color,
     layer: Layer,
 ) -> LayerAttributions:
-    """Weight the features by the target's logit when all is hidden but where they are active.
+    """Weight the features by the target's logit when only the parts of the image where they are active are shown.
 
         ReLU(Σₖ wₖ Aₖ),    w = softmaxₖ f(x · Mₖ + fill · (1 − Mₖ)),    Mₖ = Aₖ scaled to [0, 1] and enlarged
 
-    Every feature takes a pass, besides the one that finds them. The mask of one that is the same everywhere is 0: it
-    hides the whole image, and has its share of the softmax.
+    Every feature takes a pass, besides the one that computes them. A constant feature has the mask 0: it hides the
+    whole image, and has its share of the softmax.
 
     Args:
-        fill: What shows where a mask is 0; `mean` is the masking of the normalized image of all common code.
-        layer: Whose features.
+        fill: What replaces hidden pixels; `mean` corresponds to masking the normalized image, as all common code does.
+        layer: The layer of the features.
 
     Returns:
-        Maps of at least 0; where no feature is negative, averages of them, as weights sum to 1.
+        Maps of at least 0; where no feature is negative, averages of the features, as weights sum to 1.
 
-    Differs from the paper: the logit of the whole image is not subtracted, which the softmax would undo; it scales
-    at the image's size (`enlarge_first`), TorchCAM at the features' (`normalize_first`).
+    Differs from the paper: the logit of the whole image is not subtracted, as the softmax would cancel it. The paper
+    scales at the image's size (`enlarge_first`), TorchCAM at the features' (`normalize_first`).
     """
     logits = masked_logits(classifier, images, targets, None, 1, order, fill, layer, lambda masks, *_: masks)
     return softmax_weighted(classifier, images, layer, logits)
@@ -112,18 +112,18 @@ def ss_cam(
 
         ReLU(Σₖ wₖ Aₖ),    w = softmaxₖ (1/n) Σₛ f(x · (Mₖ + εₛₖ) + fill · (1 − Mₖ − εₛₖ)),    ε ~ N(0, deviation²)
 
-    Noise is drawn anew for every pixel, feature and sample, and is the same for all colors of a pixel. Every feature
-    takes n passes. A sample's noise is the same however many samples follow.
+    Noise is drawn separately for every pixel, feature and sample, and is the same for all colors of a pixel. Every
+    feature takes n passes. A sample's noise does not depend on the number of samples.
 
     Args:
-        samples: Noisy masks n of every feature.
-        deviation: Standard deviation of the noise; masks lie in [0, 1] before it is added, and are not clipped.
-        order, fill, layer: Those of Score-CAM.
+        samples: Number n of noisy masks per feature.
+        deviation: Standard deviation of the noise; masks are in [0, 1] before it is added, and are not clipped.
+        order, fill, layer: As in Score-CAM.
 
     Returns:
-        Maps of at least 0. Without deviation this is Score-CAM.
+        Maps of at least 0. Without noise this is Score-CAM.
 
-    Differs from the paper: noise comes on the enlarged mask, as in TorchCAM, and not on the features before.
+    Differs from the paper: noise is added to the enlarged mask, as in TorchCAM, and not to the features before.
     """
     check_at_least("ss_cam", "samples", samples, 1)
     check_at_least("ss_cam", "deviation", deviation, 0)
@@ -154,12 +154,12 @@ def is_cam(
     Every feature takes n passes.
 
     Args:
-        samples: Strengths n.
+        samples: Number n of strengths.
         ramp: cₛ = s/n (linear), or the sum of these up to s (cumulative), which is s(s + 1)/2n and exceeds 1.
-        order, fill, layer: Those of Score-CAM.
+        order, fill, layer: As in Score-CAM.
 
     Returns:
-        Maps of at least 0. One sample makes it Score-CAM.
+        Maps of at least 0. With one sample this is Score-CAM.
 
     Differs from the paper: `cumulative` is TorchCAM's reading of its sum; `linear` keeps masked images between the
     fill and the image.
@@ -181,16 +181,16 @@ def ablation_cam(
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = (f(A) − f(A with Aₖ = 0)) / f(A)
 
-    Takes a pass of what follows the layer for every feature, and one for all of them together.
+    Takes a pass of the part after the layer for every feature, and one for all features together.
 
     Args:
-        divisor: f(A), by which the map of a negative logit shows what speaks against the target, or |f(A)|.
-        layer: Whose features.
+        divisor: f(A), with which the map for a negative logit shows what counts against the target, or |f(A)|.
+        layer: The layer of the features.
 
     Returns:
-        Maps of at least 0. Where the logit is 0, drops are not divided; one near 0 scales the whole map up.
+        Maps of at least 0. If the logit is 0, drops are not divided; one near 0 scales the whole map up.
 
-    Differs from pytorch-grad-cam, which puts a huge negative number in place of 0 where any feature is negative.
+    Differs from pytorch-grad-cam, which uses a huge negative number instead of 0 if any feature is negative.
     """
     features, beside = clean_features(classifier, images, layer)
 
@@ -210,14 +210,14 @@ def recipro_cam(
 
         prob(A · 1[at i j]),    with spread prob(Aᵢⱼ · K around i j),    K = (1 2 1; 2 4 2; 1 2 1)/16
 
-    Takes a pass of what follows the layer for every location.
+    Takes a pass of the part after the layer for every location.
 
     Args:
-        spread: Whether the location's features are spread over its neighbors by K, cut at the border.
-        layer: Whose features.
+        spread: Whether the location's features are spread over its neighbors by K, cut off at the border.
+        layer: The layer of the features.
 
     Returns:
-        Attributions in (0, 1), one channel; nearly constant where no single location moves the probability.
+        Attributions in (0, 1), one channel; nearly constant if no single location affects the probability.
     """
     features, beside = clean_features(classifier, images, layer)
     height, width = features.shape[-2:]
@@ -243,24 +243,24 @@ def rise_features(
     seed: Seed,
     layer: Layer,
 ) -> LayerAttributions:
-    """Average random masks of the features, weighted by the target's probability when the others are 0.
+    """Average random masks of the features, weighted by the target's probability with all other features set to 0.
 
         (1/(n p)) Σᵢ prob(A · Mᵢ) Mᵢ
 
-    Masks are those of RISE at the size of the features, the same for all features and images. Takes a pass of
-    what follows the layer for every mask.
+    Masks are those of RISE at the size of the features, the same for all features and images. Takes a pass of the part
+    after the layer for every mask.
 
     Args:
-        masks: Number of masks n.
-        cells: Cells along a side; with more than there are locations, each location is on or off nearly by itself.
+        masks: Number n of masks.
+        cells: Cells along a side; with more cells than locations, each location is on or off almost independently.
         probability: Probability p that a cell is on.
-        seed: Chooses the masks.
-        layer: Whose features.
+        seed: Seed of the masks.
+        layer: The layer of the features.
 
     Returns:
-        Attributions of at least 0, one channel: for n → ∞ about the expected probability given the location is on.
+        Attributions of at least 0, one channel: for n → ∞ about the expected probability given that the location is on.
 
-    Differs from RISE: it hides pixels of the image.
+    Differs from RISE, which hides pixels of the image.
     """
     check_cells("rise_features", masks, cells, probability)
     features, beside = clean_features(classifier, images, layer)
@@ -277,21 +277,21 @@ def rise_features(
 def occlusion_features(
     classifier: Classifier, images: Images, targets: Targets, *, window: Count, stride: Count, layer: Layer
 ) -> LayerAttributions:
-    """Set one square window of the features to 0 after another and spread the drop of the target's logit over it.
+    """Set square windows of the features to 0, one at a time, and spread the drop of the target's logit over each.
 
         Σ_v (f(A) − f(A with v 0)) / |v| · 1[in v]
 
-    Windows overhang the border, as those of occlusion do; |v| counts the locations of a window that exist. Takes a
-    pass of what follows the layer for every window, and one for the whole.
+    Windows overhang the border, like those of occlusion; |v| counts the existing locations of a window. Takes a pass of
+    the part after the layer for every window, and one without any.
 
     Args:
         window: Side of the window in locations.
         stride: Distance between neighboring windows, at most window.
-        layer: Whose features.
+        layer: The layer of the features.
 
     Returns:
-        Signed attributions in logits, one channel, which sum to the sum of all drops. With window and stride 1, before
-        global average pooling and a linear layer, this is CAM/hw.
+        Signed attributions in logits, one channel, which add up to the sum of all drops. With window and stride 1,
+        before global average pooling and a linear layer, this is CAM/hw.
     """
     features, beside = clean_features(classifier, images, layer)
     windows = covering("occlusion_features", tuple(features.shape[-2:]), window, stride)

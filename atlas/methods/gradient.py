@@ -50,7 +50,8 @@ def gradient(
         Unsupported: the network cannot be cut at the layer.
 
     Differs from the paper: signed, where Simonyan et al. take the largest absolute value over channels (the entry's
-    `channels: max_abs` does that); by intensities in [0, 1], so that the classifier's normalization is inside f.
+    `channels: max_abs` does that); with respect to intensities in [0, 1], so that the classifier's normalization is
+    part of f.
     """
     return _kept(_gradients(classifier, images, targets, output, layer)[1], sign)
 
@@ -69,8 +70,8 @@ def input_x_gradient(
         A = (x − b) · ∇f(x)
 
     Args:
-        baseline: What gets nothing: black, or the classifier's mean color, which is 0 for the normalized image; at a
-            layer other than `input`, the activations `zero`.
+        baseline: What gets no attribution: black, or the classifier's mean color, which is 0 for the normalized image;
+            at a layer other than `input`, the activations `zero`.
 
     Returns:
         Signed attributions in the output's unit. On a linear classifier they sum to f(x) − f(b).
@@ -78,7 +79,7 @@ def input_x_gradient(
     Raises:
         Unsupported: the network cannot be cut at the layer.
 
-    Differs from the usual code: none with the mean color, as it multiplies by the normalized image.
+    Differs from the usual code: none with the mean color, which amounts to multiplying by the normalized image.
     """
     check_baseline("input_x_gradient", baseline, layer)
     activations, gradients = _gradients(classifier, images, targets, output, layer)
@@ -106,15 +107,15 @@ def guided_backprop(
         Signed attributions in logits per unit of intensity, or of activation.
 
     Raises:
-        Unsupported: no ReLU follows the layer, so that this would be the gradient; the network's forward cannot be
-            traced, so that not every ReLU can be found; or the network cannot be cut at the layer.
+        Unsupported: no ReLU follows the layer, so that this would be the plain gradient; the network's forward cannot
+            be traced, so that not every ReLU can be found; or the network cannot be cut at the layer.
     """
     with classifier.rectified(sign, layer, tuple(images.shape[1:])):
         return _differentiated(classifier, images, targets, "logit", layer)[1]
 
 
 def _kept(gradients: Tensor, sign: str) -> Tensor:
-    """Return gradients as they are, those above 0, those below 0 (the others 0), or their absolute values."""
+    """Return gradients unchanged, those above 0, those below 0 (others set to 0), or their absolute values."""
     if sign == "positive":
         return gradients.clamp(min=0)
     if sign == "negative":
@@ -122,7 +123,7 @@ def _kept(gradients: Tensor, sign: str) -> Tensor:
     return gradients.abs() if sign == "absolute" else gradients
 
 
-@shared(calls=2)  # two layers, or two outputs, take turns
+@shared(calls=2)  # two calls, as two layers, or two outputs, alternate
 def _gradients(
     classifier: Classifier, images: Images, targets: Targets, output: str, layer: str
 ) -> tuple[LayerAttributions, LayerAttributions]:

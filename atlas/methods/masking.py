@@ -1,4 +1,4 @@
-"""Methods that hide parts of the image and watch the output."""
+"""Methods that hide parts of the image and observe the output."""
 
 from collections.abc import Callable
 
@@ -37,30 +37,30 @@ def occlusion(
     stride: Count,
     fill: Color,
 ) -> Attributions:
-    """Hide one square window after another and spread the drop of the target's logit over it.
+    """Hide square windows, one at a time, and spread the drop of the target's logit over each.
 
         A = Σ_v (f(x) − f(x with v filled)) / |v| · 1[in v]
 
     Windows begin half a window before the border and end as far beyond the other, so that every pixel is covered, and
-    equally often where the stride is a window or half of one; |v| counts the pixels of a window that lie in the image.
+    equally often if the stride is a window or half of one; |v| counts the pixels of a window inside the image.
 
     Args:
         window: Side of the window in pixels.
         stride: Distance between neighboring windows, at most window.
-        fill: What hides a window.
+        fill: What replaces the pixels of a window.
 
     Returns:
-        Signed attributions in logits, one channel. They sum to the sum of all drops. With window and stride 1 on a
+        Signed attributions in logits, one channel. They add up to the sum of all drops. With window and stride 1 on a
         linear classifier, from black: w · x summed over channels.
 
-    Differs from the paper: differences of the logit, spread and summed, where it shows the output itself.
+    Differs from the paper, which shows the output itself; here differences of the logit are spread and summed.
     """
     filling = color(classifier, fill)
     windows = covering("occlusion", tuple(images.shape[-2:]), window, stride)
 
     def hide(copies: Images, numbers: list[int]) -> Images:
         for copy, number in zip(copies, numbers, strict=True):
-            if number < len(windows):  # the last number leaves the image whole
+            if number < len(windows):  # the last number stands for the whole image
                 copy[(slice(None), *windows[number])] = filling
         return copies
 
@@ -82,19 +82,19 @@ def rise(
     fill: Color,
     seed: Seed,
 ) -> Attributions:
-    """Average random masks, weighted by the target's probability when all else is hidden.
+    """Average random masks, weighted by the target's probability with all other pixels hidden.
 
         A = (1/(n p)) Σᵢ prob(x · Mᵢ + fill · (1 − Mᵢ)) Mᵢ
 
     A mask is a coarse grid of cells, each on with probability p, enlarged bilinearly to one cell more than the image
-    and cut out at a random offset. All images see the same masks.
+    and cropped at a random offset. All images use the same masks.
 
     Args:
-        masks: Number of masks n, one pass each; a smaller number beside a larger one takes no pass of its own.
+        masks: Number n of masks, one pass each; a smaller n beside a larger one costs no further pass.
         cells: Cells along a side.
         probability: Probability p that a cell is on.
-        fill: What shows where a mask is off; `mean` is the authors' masking of the normalized image.
-        seed: Chooses the masks.
+        fill: What replaces hidden pixels; `mean` corresponds to the authors' masking of the normalized image.
+        seed: Seed of the masks.
 
     Returns:
         Attributions of at least 0, one channel: for n → ∞ about the expected probability given that the pixel is on.
@@ -107,20 +107,20 @@ def rise(
 
 
 class _Asked:
-    """The probabilities of the images behind the first masks of a series, as many as were asked for yet."""
+    """The probabilities of images under the first masks of a series, as many as were requested so far."""
 
     def __init__(self, ask: Callable[[int, int], Tensor], images: Images):
         self.found = images.new_empty(len(images), 0)
         self._ask = ask
 
     def extend_to(self, masks: int) -> None:
-        """Ask about the masks that are not there yet."""
+        """Compute the probabilities for masks that are still missing."""
         there = self.found.shape[1]
         if masks > there:
             self.found = torch.cat([self.found, self._ask(there, masks)], dim=1)
 
 
-@shared(calls=4)  # every smaller number of masks is then had for nothing
+@shared(calls=4)  # smaller numbers of masks then cost nothing
 def _probabilities(
     classifier: Classifier, images: Images, targets: Targets, cells: int, probability: float, fill: str, seed: int
 ) -> _Asked:

@@ -1,4 +1,4 @@
-"""Methods that look at the gradients of noisy copies of an image."""
+"""Methods that use the gradients of noisy copies of an image."""
 
 from typing import Literal
 
@@ -50,14 +50,14 @@ def smoothgrad(
         A = (1/n) Σₛ ∇f(x + εₛ),    εₛ ~ N(0, (spread · (max x − min x))²)
 
     Args:
-        samples: Noisy copies n.
-        sign: Of gradients of a copy, before they are averaged.
+        samples: Number n of noisy copies.
+        sign: Which gradients of a copy count, before averaging.
 
     Returns:
         Signed attributions in the output's unit per unit of intensity. Without spread this is the gradient.
 
-    Differs from common code: PAIR's default averages squares (`smoothgrad_squared`); the Guided AbsoluteGrad code
-    takes the range of the whole batch, which is no one image's (`extent: batch`).
+    Differs from common code: PAIR's default averages squares (`smoothgrad_squared`); the Guided AbsoluteGrad code uses
+    the range of the whole batch, which differs from that of each image (`extent: batch`).
     """
     return noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output).signed(sign)
 
@@ -78,7 +78,7 @@ def smoothgrad_squared(
         A = (1/n) Σₛ gₛ²,    gₛ the gradients that SmoothGrad averages
 
     Args:
-        samples: Noisy copies n.
+        samples: Number n of noisy copies.
 
     Returns:
         Attributions of at least 0, in squared logits per unit of intensity.
@@ -104,10 +104,10 @@ def vargrad(
         A = (1/(n − 1)) Σₛ (gₛ − ḡ)²,    gₛ the gradients that SmoothGrad averages
 
     Args:
-        samples: Noisy copies n.
+        samples: Number n of noisy copies.
 
     Returns:
-        Attributions of at least 0. Without spread, and by its own extent for an image of one color, they are 0.
+        Attributions of at least 0. They are 0 without noise, and with an image's own extent if it has a single color.
     """
     if samples < 2:
         raise UserError(f"vargrad: the setting 'samples' is {samples}, expected at least 2: it takes a variance")
@@ -135,17 +135,18 @@ def gag(
     V is the variance of VarGrad, q its percentile over the pixels of an image's channel.
 
     Args:
-        samples: Noisy copies n, at least 2 where percentile is above 0.
-        sign: `absolute` averages absolute gradients, the method; `both` averages the gradients themselves, its authors'
-            variant G of SmoothGrad.
+        samples: Number n of noisy copies, at least 2 if percentile is above 0.
+        sign: `absolute` averages absolute gradients, which is the method; `both` averages the gradients themselves, its
+            authors' variant G of SmoothGrad.
 
     Returns:
-        Attributions in the output's unit per unit of intensity, of at least 0 where gradients are absolute. Where
-        all noisy copies are alike, as by its own extent for an image of one color, they are 0 unless percentile is 0.
+        Attributions in the output's unit per unit of intensity, at least 0 if gradients are absolute. If all noisy
+        copies are equal, as with the own extent of an image of a single color, they are 0 unless percentile is 0.
 
-    Differs from the authors' code: a mean where it sums, so that samples does not scale the map; gradients are by
-    intensity, but the floor `raw` is, as the code's, the variance of those by the normalized image. It depends on the
-    scale of the logits. The code's range is that of the whole batch (`extent: batch`, where photographs are the batch).
+    Differs from the authors' code: it takes a mean instead of a sum, so that samples does not scale the map. Gradients
+    are with respect to intensities, but the floor `raw` is, as in the code, the variance of those with respect to the
+    normalized image; so it depends on the scale of the logits. The original uses the whole batch's range
+    (`extent: batch`, for which photographs stand for the batch).
     """
     check_guide("gag", percentile, "samples", samples)
     moments = noisy_gradients(classifier, images, targets, seeds, samples, spread, extent, output)

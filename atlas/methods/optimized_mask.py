@@ -1,4 +1,4 @@
-"""Methods that search for the mask that hides, or keeps, what a class is seen by."""
+"""Methods that optimize a mask that hides, or keeps, the parts of the image that show a class."""
 
 from typing import Annotated
 
@@ -30,11 +30,10 @@ ATTRS = {
     },
 }
 
-# Adam's: how much of the means of gradients and of their squares a step keeps, and what keeps it from dividing by 0.
+# Adam's decay rates of the averages of gradients and of squared gradients, and the constant against division by 0.
 KEPT, KEPT_SQUARES, FLOOR = 0.9, 0.999, 1e-8
 
-# The authors' of extremal perturbation: the rate, the share of the last step that a step keeps, the weight of the
-# area and its growth per step.
+# The authors' settings for extremal perturbation: learning rate, momentum, weight of the area and its growth per step.
 RATE, MOMENTUM = 0.01, 0.9
 AREA_WEIGHT, GROWTH = 300.0, 1.0035
 
@@ -54,32 +53,32 @@ def meaningful_perturbation(
     noise: NotNegative,
     rate: Positive,
 ) -> Attributions:
-    """Search for the smallest and smoothest part of the image that, blurred, takes the target's probability away.
+    """Optimize a mask that lowers the target's probability by blurring as small and smooth a part as possible.
 
-        A = 1 − M,    M = m enlarged,    m from 1 … 1 by Adam down
+        A = 1 − M,    M = m enlarged,    m by Adam from 1 … 1, minimizing
         prob(x M + b (1 − M) + ε) + area_weight · mean |1 − m| + variation_weight · V(m),    ε ~ N(0, (noise · std)²)
 
-    b is the median of the 8-bit image over a window, V(m) the mean of |difference|^power of cells one below the other
-    plus that of cells side by side. A mask of cells × cells is enlarged bilinearly from corner to corner, and
-    clamped to [0, 1] after every step. Every step has noise of its own.
+    b is the median of the 8-bit image over a window, V(m) the mean of |difference|^power of vertically neighboring
+    cells plus that of horizontally neighboring ones. A mask of cells × cells is enlarged bilinearly with corners
+    aligned, and clamped to [0, 1] after every step. Every step has separate noise.
 
     Args:
         steps: Steps of Adam, one pass each; longer runs begin with the steps of shorter ones.
         cells: Cells along a side of m, at least 2.
-        window: Side of the median's window in pixels, odd; beyond the border the border's pixels go on.
-        area_weight: Weight of the share that is hidden.
+        window: Side of the median's window in pixels, odd; border pixels are repeated beyond the border.
+        area_weight: Weight of the hidden share.
         variation_weight: Weight of the variation V.
         power: Power of differences in V, at least 1.
-        noise: Standard deviation of the noise, in the classifier's.
-        rate: Adam's rate: about how far a cell goes in a step.
+        noise: Standard deviation of the noise, in units of the classifier's standard deviation.
+        rate: Adam's learning rate: about how far a cell moves in a step.
 
     Returns:
-        How far a pixel is hidden, 0 to 1, one channel. 0 everywhere where the probability does not change with the
-        image: |1 − m| does not pull at a cell that is 1.
+        How much a pixel is hidden, 0 to 1, one channel. 0 everywhere if the probability does not depend on the image:
+        |1 − m| has no gradient at a cell that is 1.
 
-    Differs from the paper: there the image is moved about by some pixels where noise is added here, the mask begins as
-    a disk and is smoothed by a Gaussian when enlarged, and b is a Gaussian blur. Differs from common code: the map is
-    not scaled to its own range.
+    Differs from the paper: there the image is shifted by some pixels instead of adding noise, the mask starts as a disk
+    and is smoothed by a Gaussian when enlarged, and b is a Gaussian blur. Differs from common code: the map is not
+    scaled to its own range.
     """
     check_at_least("meaningful_perturbation", "steps", steps, 1)
     for name, value, good, accepted in (
@@ -99,7 +98,7 @@ def meaningful_perturbation(
         return (_each(down, masks) @ masks @ _each(across.T, masks))[:, None]
 
     def slopes(masks: Tensor, gradients: Tensor) -> Tensor:
-        # A product per row and not one for all, in which a row's bits may depend on its place.
+        # One product per row: in a single product for all rows, a row's bits may depend on its position.
         seen = _each(down.T, gradients) @ gradients @ _each(across, gradients)
         area = (masks - 1).sign() / masks[0].numel()
         return seen + area_weight * area + variation_weight * _variation_slopes(masks, power)
@@ -136,23 +135,23 @@ def extremal_perturbation(
     sigma: Positive,
     smoothing: NotNegative,
 ) -> Attributions:
-    """Search for the smooth masks of given areas that keep the target's logit highest, and add them up.
+    """Optimize smooth masks of given areas that keep the target's logit highest, and add them up.
 
         A = g ∗ Σₐ Mₐ,    Mₐ from cells of 1 by ascent of f(x blurred by M) − λₜ mean (M − r)²,    λₜ = 300 · 1.0035ᵗ
 
-    Cells lie a stride apart, from the first pixel on. A mask is their smooth maximum: the mean of v = k(d) · cell with
-    weights exp(20 v), over a window of ⌈sigma / stride⌉ + 1 cells to either side of the block of stride × stride pixels
-    that a pixel lies in; cells beyond the outermost count as 0. d is the distance from pixel to cell, and
-    k(d) = exp(−2 max(d / sigma − ½, 0)²). Masks reach ⌈sigma / stride⌉ strides beyond the first and the last cell; M in
-    f is cut to the image. r is 1 for the share a of pixels where M is largest, else 0.
-    Between M = 0 and 1 lie linearly 8 Gaussian blurs of 20, 120/7, … 20/7 and 0 pixels, cut off at 4 standard
-    deviations, with the classifier's mean color beyond the border. In the first and then in every second step f sees
-    the blurred image mirrored left to right.
-    A step goes 0.01 · s along s = 0.9 s + 0.1 · gradient (s = gradient at first); cells are then clamped to [0, 1].
+    Cells lie a stride apart, starting at the first pixel. A mask is their smooth maximum: the mean of v = k(d) · cell
+    with weights exp(20 v), over a window of ⌈sigma / stride⌉ + 1 cells to either side of the block of stride × stride
+    pixels that contains the pixel; cells beyond the outermost count as 0. d is the distance from pixel to cell, and
+    k(d) = exp(−2 max(d / sigma − ½, 0)²). Masks extend ⌈sigma / stride⌉ strides beyond the first and the last cell; for
+    f, M is cropped to the image. r is 1 for the share a of pixels where M is largest, otherwise 0.
+    M interpolates linearly between 8 Gaussian blurs, from 20, 120/7, … 20/7 pixels at M = 0 to none at M = 1, cut off
+    at 4 standard deviations, with the classifier's mean color beyond the border. In the first and then in every second
+    step, f gets the blurred image mirrored left to right.
+    A step moves by 0.01 · s along s = 0.9 s + 0.1 · gradient (s = gradient at first); cells are then clamped to [0, 1].
 
     Args:
         steps: Steps, one pass each for every area; λ grows with them.
-        areas: Areas a, shares of the mask with what is beyond the image, above 0 and below 1.
+        areas: Areas a, as shares of the mask including its margin, above 0 and below 1.
         stride: Pixels from one cell to the next.
         sigma: Pixels over which a cell is spread.
         smoothing: Standard deviation of the Gaussian g, as a share of the image's shorter side; black beyond the
@@ -162,9 +161,8 @@ def extremal_perturbation(
         Attributions of at least 0, one channel: without smoothing at most the number of areas.
 
     Differs from the paper, which pools over all cells. Differs from TorchRay's code: masks are those after the last
-    step, not before it; pixels whose values of M are one to about 1e-5 and that are both within and without the share
-    a have a mean r in common, where there the order of pixels decides; a margin is whole strides, which for a sigma
-    of whole strides it is there.
+    step, not before it; pixels whose values of M agree to about 1e-5 and that straddle the share a share a mean r,
+    where there the order of pixels decides; a margin is whole strides, as there if sigma is a multiple of the stride.
     """
     check_at_least("extremal_perturbation", "steps", steps, 1)
     check_at_least("extremal_perturbation", "stride", stride, 1)
@@ -191,7 +189,7 @@ def extremal_perturbation(
 def _kept(
     classifier: Classifier, pooling: Pooling, pyramid: Pyramid, targets: Targets, areas: list[float], steps: int
 ) -> Tensor:
-    """Search for one mask per row of the pyramid, cut to the image."""
+    """Optimize one mask per row of the pyramid, and crop it to the image."""
     height, width = pyramid.places.shape[-2:]
     top, left = pooling.image
     inside = (slice(None), slice(top, top + height), slice(left, left + width))
@@ -218,8 +216,7 @@ def _kept(
 
 
 def _enlargement(cells: int, side: int) -> Tensor:
-    """Return the matrix that enlarges a row of cells bilinearly, the first and last cell at the first and last
-    pixel."""
+    """Return the matrix that enlarges a row of cells bilinearly, with the outer cells at the outer pixels."""
     places = np.linspace(0, cells - 1, side)
     return torch.from_numpy(np.maximum(1 - np.abs(places[:, None] - np.arange(cells)), 0))
 
@@ -229,18 +226,18 @@ def _each(matrix: Tensor, rows: Tensor) -> Tensor:
 
 
 def _medians(images: Images, window: int) -> Images:
-    """Take the median of every channel by itself, which OpenCV does at once for some numbers of channels alone."""
+    """Take the median of each channel separately: OpenCV handles several at once only for some numbers of channels."""
     planes = (images * 255).round().clamp(0, 255).byte().flatten(0, 1).cpu().numpy()
     medians = np.stack([cv2.medianBlur(plane, window) for plane in planes])
     return torch.from_numpy(medians).to(images).view_as(images) / 255
 
 
 def _variation_slopes(masks: Tensor, power: float) -> Tensor:
-    """Differentiate the means of |difference|^power of neighbors along y and along x, added up."""
+    """Differentiate the sum of the means of |difference|^power of neighbors along y and along x."""
     total = torch.zeros_like(masks)
     for axis in (1, 2):
         gaps = masks.diff(dim=axis)
-        # Not pow, which computes a tensor's last few values in another way than the others.
+        # Not pow, which computes a tensor's last few values differently from the others.
         slopes = gaps.sign() * (gaps.abs().clamp(min=1e-30).log() * (power - 1)).exp() * (power / gaps[0].numel())
         length = masks.shape[axis] - 1
         total.narrow(axis, 1, length).add_(slopes)

@@ -55,10 +55,10 @@ def integrated_gradients(
         A = (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα
 
     Args:
-        steps: Points on the line, one pass each: of the whole network, or of what follows the layer.
-        baseline: What stands for an absent image: black, the classifier's mean color, or the image under a Gaussian
-            of a tenth of its shorter side; at a layer other than `input`, the activations `zero`.
-        sign: `both` is the method; the map of `absolute` is taken by absolute value too.
+        steps: Points on the line, one pass each: of the whole network, or of the part after the layer.
+        baseline: What stands for an absent image: black, the classifier's mean color, or the image blurred by a
+            Gaussian of a tenth of its shorter side; at a layer other than `input`, the activations `zero`.
+        sign: `both` is the method; with `absolute`, the map is made of absolute gradients.
 
     Returns:
         Signed attributions in the output's unit. They sum to f(x) − f(b) (completeness), up to the rule's error:
@@ -69,9 +69,9 @@ def integrated_gradients(
     Raises:
         Unsupported: the network cannot be cut at the layer.
 
-    Differs from the paper: it sums at right-hand ends, whose error is O(steps⁻¹). The plain mean over points from
-    one end to the other, both included, is PAIR's (`endpoints`); it weighs the ends twice as much as the trapezoidal
-    rule does.
+    Differs from the paper, which sums at right-hand ends, with an error of O(steps⁻¹). PAIR's rule, the plain mean over
+    points from one end to the other, both included, is `endpoints`; it weights the ends twice as much as the
+    trapezoidal rule does.
     """
     check_at_least("integrated_gradients", "steps", steps, 1)
     check_baseline("integrated_gradients", baseline, layer)
@@ -99,15 +99,15 @@ def integrated_gradients_random(
 
     Args:
         steps: Points on every line, one pass each.
-        baselines: Baselines n of every image, from its own seed; more of them keep the first.
-        sign: `both` is the method; the absolute values of the terms of `absolute` are averaged.
-        percentile: Of the variance of the n terms.
+        baselines: Number n of baselines per image, from its own seed; a larger n keeps the first ones.
+        sign: `both` is the method; with `absolute`, the absolute values of the terms are averaged.
+        percentile: The percentile of the variance of the n terms.
 
     Returns:
         Signed attributions in the output's unit. They sum to f(x) − (1/n) Σₖ f(bₖ), up to the rule's error.
 
-    Differs from the Guided AbsoluteGrad code: it differentiates the loss (`output: loss`), draws from the range of the
-    whole batch, after normalization, and takes points from end to end (`rule: endpoints`).
+    Differs from the Guided AbsoluteGrad code, which differentiates the loss (`output: loss`), draws from the range of
+    the whole batch after normalization, and takes points from end to end (`rule: endpoints`).
     """
     check_at_least("integrated_gradients_random", "steps", steps, 1)
     check_at_least("integrated_gradients_random", "baselines", baselines, 1)
@@ -126,19 +126,19 @@ def expected_gradients(
     samples: Count,
     output: Output,
 ) -> Attributions:
-    """Average the gradient on the way from images of a background set.
+    """Average the gradient at random points on lines from images of a background set.
 
         A = (1/n) Σₛ (x − bₛ) · ∇f(bₛ + αₛ (x − bₛ)),    bₛ drawn from the background set, αₛ ~ U[0, 1)
 
     Args:
-        samples: Draws n of a background image, with replacement, and of a place on the line to it, one pass each, from
-            the image's own seed; more of them keep the first.
+        samples: Number n of draws of a background image, with replacement, and of a point on the line from it, one pass
+            each, from the image's own seed; a larger n keeps the first draws.
 
     Returns:
-        Signed attributions in the output's unit. Their sum is an unbiased estimate of f(x) less the mean of f over the
+        Signed attributions in the output's unit. Their sum is an unbiased estimate of f(x) minus the mean of f over the
         background set.
 
-    Differs from the usual code: none known but the draws (SHAP's GradientExplainer is this estimate).
+    Differs from the usual code: none known except the random draws (SHAP's GradientExplainer is this estimate).
     """
     check_at_least("expected_gradients", "samples", samples, 1)
     ways = Ways(images, seeds, background, samples)
@@ -149,7 +149,7 @@ def expected_gradients(
     return found / samples
 
 
-@shared(calls=2)  # entries of several layers, rules or baselines take turns
+@shared(calls=2)  # two calls, as entries of several layers, rules or baselines alternate
 def _line(
     classifier: Classifier,
     images: Images,
@@ -195,7 +195,7 @@ def _random_lines(
 ) -> Terms:
     shape = tuple(images.shape[1:])
 
-    @lru_cache(maxsize=classifier.batch)  # a batch meets no more
+    @lru_cache(maxsize=classifier.batch)  # no more in a batch
     def start(row: int, line: int) -> Tensor:
         return draws.uniform([seeds[row]], "baseline", line, shape)[0].to(images)
 

@@ -1,4 +1,4 @@
-"""Relatives of integrated gradients: paths that are not a line, and regions in place of pixels."""
+"""Relatives of integrated gradients: paths that are not straight lines, and regions in place of pixels."""
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ ATTRS = {
     },
 }
 
-# By how many pixels the standard deviation is raised to see how the blurred image changes with it.
+# The increase of the standard deviation, in pixels, for the numerical derivative of the blurred image.
 RISE = 0.01
 
 
@@ -54,28 +54,29 @@ def guided_ig(
     percentile: Percentile,
     floor: Floor,
 ) -> Attributions:
-    """Integrate the gradient along a path that changes first what has little gradient.
+    """Integrate the gradient along a path that first changes the values with small gradients.
 
         A = W · Σₜ (xₜ₊₁ − xₜ) · ∇f(xₜ),    x₀ = b,    Σ|x − xₜ| = (1 − t/n) Σ|x − b|
 
-    A step is made of moves. A move lifts every value that lags behind the line by more than max_distance to that
-    bound; then takes the values of smallest |∇f(xₜ)|, a fraction of all, that have not reached the bound ahead of the
-    line, to that bound, or as far towards it as the step goes.
+    A step consists of moves. A move raises every value that lags behind the line by more than max_distance to that
+    bound; then it moves the values of smallest |∇f(xₜ)|, a fraction of all, that have not reached the bound ahead of
+    the line, to that bound, or as far towards it as the step goes.
 
     Args:
-        steps: Steps n, one pass each.
+        steps: Number n of steps, one pass each.
         baseline: What stands for an absent image b; the blur is a Gaussian of a tenth of the shorter side.
-        fraction: Share of values that a move takes, 0 (one value) to 1.
-        max_distance: How far a value may be off the line, as a share of it, 0 (the line) to 1 (anywhere).
-        sign: Of products of step and gradient; `both` is the method.
-        percentile: Of the variance of the n terms.
+        fraction: Share of values in a move, from 0 (one value) to 1.
+        max_distance: How far a value may be off the line, as a share of the line, from 0 (on it) to 1 (anywhere).
+        sign: The sign of products of step and gradient that counts; `both` is the method.
+        percentile: The percentile of the variance of the n terms.
 
     Returns:
-        Signed attributions in the output's unit. They sum to about f(x) − f(b), up to O(steps⁻¹) where the output is
-        smooth: the gradient is taken where a step begins. They are 0 where the image is the baseline.
+        Signed attributions in the output's unit. They sum to about f(x) − f(b), up to O(steps⁻¹) if the output is
+        smooth: the gradient is taken at the start of a step. They are 0 where the image equals the baseline.
 
-    Differs from PAIR: the baseline is by intensity; where no value can move any more a step ends. From the Guided
-    AbsoluteGrad code, whose terms are moves, where a term here is a step: the variance is of fewer, larger terms.
+    Differs from PAIR: the baseline is given in intensities; a step ends if no value can move any more. Differs from the
+    Guided AbsoluteGrad code, whose terms are moves, while a term here is a step: the variance is of fewer, larger
+    terms.
     """
     check_at_least("guided_ig", "steps", steps, 1)
     check_guide("guided_ig", percentile, "steps", steps)
@@ -99,24 +100,24 @@ def blur_ig(
     percentile: Percentile,
     floor: Floor,
 ) -> Attributions:
-    """Integrate the gradient along the path of ever more blurred images.
+    """Integrate the gradient along the path of increasingly blurred images.
 
         A = −W · (s/n) Σᵢ ∇f(x_σᵢ) · (x_{σᵢ + h} − x_σᵢ) / h,    σᵢ = i s / n,  i = 0 … n − 1,    h = 0.01
 
-    x_σ is the image under a Gaussian of standard deviation σ, cut off at 4 σ; beyond the border there is black.
+    x_σ is the image blurred by a Gaussian of standard deviation σ, cut off at 4 σ, with black beyond the border.
 
     Args:
-        steps: Points n on the path, one pass each.
-        max_sigma: Standard deviation s of the end of the path, in pixels.
-        sign: `both` is the method; the absolute values of the terms of `absolute` are added.
-        percentile: Of the variance of the n terms.
+        steps: Number n of points on the path, one pass each.
+        max_sigma: Standard deviation s at the end of the path, in pixels.
+        sign: `both` is the method; with `absolute`, the absolute values of the terms are added.
+        percentile: The percentile of the variance of the n terms.
 
     Returns:
         Signed attributions in the output's unit. They sum to about f(x) − f(x_s), up to O(steps⁻¹) where the output
         is smooth along the path.
 
-    Differs from the paper: σ and not its square goes in equal steps, as in PAIR's code, which is this formula. The
-    Guided AbsoluteGrad code cuts its Gaussians off at 20 pixels.
+    Differs from the paper: σ, not its square, increases in equal steps, as in PAIR's code, which this formula follows.
+    The Guided AbsoluteGrad code cuts its Gaussians off at 20 pixels.
     """
     check_at_least("blur_ig", "steps", steps, 1)
     if not max_sigma > 0:
@@ -136,24 +137,25 @@ def xrai(
     dilation: int,
     min_pixels: Count,
 ) -> Attributions:
-    """Return whole regions of the image the mean of their integrated gradients.
+    """Give whole regions of the image the mean of their integrated gradients.
 
-    From black and from white baselines: the mean of the two integrated gradients, its largest value over channels.
-    Regions are the segments of Felzenszwalb and Huttenlocher at scales 50, 100, 150, 250, 500 and 1200 (σ 0.8, at
-    least 150 pixels) of the image at 224 × 224 pixels and a range from −1 to 1, dilated by a disk. The region whose
-    new pixels have the highest mean is added again and again, and they get that mean; pixels in none get their own.
+    The integrated gradients are the mean of those from black and from white, of which the largest value over channels
+    is used. Regions are the segments of Felzenszwalb and Huttenlocher at scales 50, 100, 150, 250, 500 and 1200 (σ 0.8,
+    at least 150 pixels) of the image at 224 × 224 pixels and a range from −1 to 1, dilated by a disk. Repeatedly, the
+    region whose new pixels have the highest mean is added, and they get that mean; pixels in no region keep their own
+    value.
 
     Args:
         steps: Points on each of the two lines, one pass each.
         dilation: Radius of the disk, in pixels of the image; 0 leaves the segments as they are.
-        min_pixels: Regions that would add fewer pixels are left out, at least 1.
+        min_pixels: Regions that would add fewer pixels are skipped, at least 1.
 
     Returns:
-        Signed attributions in the output's unit, one channel, constant over regions: they sum to what the pixels' own
-        values do.
+        Signed attributions in the output's unit, one channel, constant over regions: their sum equals that of the
+        pixels' own values.
 
-    Differs from PAIR: its baselines are one color of the image's own smallest and one of its largest value. Its
-    rule is `endpoints`.
+    Differs from PAIR, whose baselines are uniformly the image's smallest and its largest value, and whose rule is
+    `endpoints`.
     """
     check_at_least("xrai", "steps", steps, 1)
     check_at_least("xrai", "min_pixels", min_pixels, 1)
@@ -174,7 +176,7 @@ def xrai(
 
     result = torch.empty_like(images[:, :1])
     for row, image in enumerate(images):
-        if row == 0 or not torch.equal(image, images[row - 1]):  # the tiles of a grid share its regions
+        if row == 0 or not torch.equal(image, images[row - 1]):  # the tiles of a grid share regions
             masks = regions(_array(image.movedim(0, -1)), dilation)
         result[row, 0] = torch.from_numpy(ranked(_array(pixels[row].amax(0)), masks, min_pixels)).to(images)
     return result

@@ -1,7 +1,7 @@
-"""Methods that hand the target's logit down through the layers, each by a rule of its own.
+"""Methods that propagate the target's logit down through the layers, with a rule for each kind of layer.
 
-They need a network that can be traced into steps that have a rule: convolutions, linear layers, poolings, activations,
-sums, products, normalizations, attention, padding and reshapes. A step without one is named where it is refused.
+They need a network that can be traced into steps with known rules: convolutions, linear layers, poolings, activations,
+sums, products, normalizations, attention, padding and reshapes. A step without a rule is named in the refusal.
 """
 
 import sys
@@ -30,42 +30,42 @@ ATTRS = {
     },
 }
 
-FAR = 2.0  # times the logit, or that part of it, beyond which a map's sum is told
+FAR = 2.0  # ratio of a map's sum to the logit, or its inverse, from which a warning is printed
 
 
 def lrp(
     classifier: Classifier, images: Images, targets: Targets, *, epsilon: Positive, layer: Layer
 ) -> LayerAttributions:
-    """Propagate the target's logit down, every layer sharing out what it got by what its inputs contributed.
+    """Propagate the target's logit down: every layer distributes its relevance by the contributions of its inputs.
 
         Rᵢ = Σⱼ zᵢⱼ / Σₖ zₖⱼ Rⱼ,    z⁺ in convolutions: zᵢⱼ = (xᵢ wᵢⱼ)⁺, in the first: xᵢ wᵢⱼ − lᵢ wᵢⱼ⁺ − hᵢ wᵢⱼ⁻,
                                     in linear layers: zᵢⱼ = xᵢ wᵢⱼ and ε · sign added to the sum
 
-    l and h are black and white, x, l and h as the network sees them. Activations, and factors and layer scales that are
-    weights, pass relevance on, maxima give it to the largest element, averages and residual sums split it by the
-    summands; batch normalization is folded into the convolutions, or else is one of a pixel and a channel. A bias takes
-    its share of relevance, as added weights do, in z⁺ where it is positive, and in the first layer none; what a
-    convolution gets where nothing contributes positively is lost.
+    l and h are black and white; x, l and h are normalized. Activations, and multiplication by weights (factors and
+    layer scales), pass relevance on, maxima give it to the largest element, averages and residual sums split it by
+    their summands; batch normalization is fused into the convolutions, or else counts as a convolution of one pixel and
+    channel. A bias gets its share of relevance, as do added weights; in z⁺ only if it is positive, and in the first
+    layer none. Relevance that reaches a convolution output without positive contributions is lost.
 
-    Of what a sigmoid multiplies, as in squeeze and excitation, the gate gets nothing and what it lets through all
-    (Arras et al. 2017). Elsewhere the rules are those of AttnLRP: two factors, as of attention, get halves, each split
-    by its summands; a layer normalization divides by a number; of a softmax s, Rᵢ = xᵢ (Rᵢ − sᵢ Σⱼ Rⱼ).
+    If a sigmoid multiplies a value, as in squeeze and excitation, the gate gets nothing and the value gets everything
+    (Arras et al. 2017). The other rules are those of AttnLRP: two factors, as in attention, get halves, each split by
+    its summands; a layer normalization counts as division by a constant; for a softmax s, Rᵢ = xᵢ (Rᵢ − sᵢ Σⱼ Rⱼ).
 
     Args:
-        epsilon: What is added to the sums of linear layers.
-        layer: Where relevance is taken.
+        epsilon: The number added to the sums of linear layers.
+        layer: The layer at which relevance is taken.
 
     Returns:
-        Signed attributions in logits. Without biases, and for epsilon → 0, they sum to the logit but for what is lost:
-        of a network with ReLU6 nearly all may be, which is told on stderr, once for a classifier, where a map sums to
-        less than half or more than twice the logit. The metric `kept_share` has the share of every map.
-        On a linear classifier: (x − mean) · ∇f(x), up to epsilon.
+        Signed attributions in logits. Without biases, and for epsilon → 0, they sum to the logit except for losses. A
+        network with ReLU6 may lose nearly all; a warning is printed to stderr, once per classifier, if a map sums to
+        less than half or more than twice the logit. The metric `kept_share` has the share of every map. On a linear
+        classifier: (x − mean) · ∇f(x), up to epsilon.
 
     Raises:
         Unsupported: the network cannot be traced, or has a step without a rule.
 
-    Differs from the paper: its later composite of one rule per kind of layer. Sums that all but vanish, as they may
-    where a residual sum cancels, are held from 0 by 1e-6.
+    Differs from the paper: the later composite, with one rule per kind of layer. Sums that nearly vanish, as where a
+    residual sum cancels, are kept away from 0 by 1e-6.
     """
     if not epsilon > 0:
         raise UserError(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
@@ -86,7 +86,7 @@ def lrp(
 
 
 def _tell(classifier: Classifier, layer: str, epsilon: float, kept: Tensor) -> None:
-    """Warn, once for a classifier, that maps sum to another number than the logit."""
+    """Print a warning, once per classifier, that maps sum to something other than the logit."""
     asked, apart = ("lrp", layer, epsilon), (kept < 1 / FAR) | (kept > FAR)
     if asked not in classifier.found and apart.any():
         classifier.found[asked] = True
@@ -96,16 +96,16 @@ def _tell(classifier: Classifier, layer: str, epsilon: float, kept: Tensor) -> N
 
 
 def deep_lift(classifier: Classifier, images: Images, targets: Targets, *, baseline: Color) -> Attributions:
-    """Share out the logit's change from a baseline by the changes of what enters every layer.
+    """Distribute the change of the logit from a baseline over the changes of every layer's inputs.
 
         A = (x − b) · m,    m the chain of multipliers: weights, and Δout / Δin of every activation (rescale rule)
 
-    A product's change is shared by its Shapley values: Δ(uv) = Δu · (v + v₀)/2 + Δv · (u + u₀)/2, as of a gate, or of
-    attention. Layer normalization and softmax are what they are made of: products, means, powers of e and inverses.
+    A product's change is shared by its Shapley values: Δ(uv) = Δu · (v + v₀)/2 + Δv · (u + u₀)/2, for instance for a
+    gate or attention. Layer normalization and softmax are decomposed into products, means, exponentials and inverses.
 
     The change of a maximum is shared among its window by the Shapley values of the maximum (Max SHAP of Lundberg and
-    Lee 2017), so that equal elements, as a baseline of one color has them everywhere, share equally, and rounding
-    decides nothing. Where Δin is 0 the slope stands for Δout / Δin.
+    Lee 2017). So equal elements, which are everywhere in a baseline of one color, share equally, and rounding decides
+    nothing. Where Δin is 0, the slope replaces Δout / Δin.
 
     Args:
         baseline: What stands for an absent image.
@@ -117,7 +117,7 @@ def deep_lift(classifier: Classifier, images: Images, targets: Targets, *, basel
         Unsupported: the network cannot be traced, or has a step without a rule.
 
     Differs from the paper, which has no rule for maxima; and from captum, which gives their change to the largest
-    elements of image and baseline, of equal ones to the first, loses a part of it, and remembers only one call of a
+    elements of image and baseline (of equal ones to the first), loses a part of it, and remembers only one call of a
     layer.
     """
     rescaled = Rescaled(classifier.graph("input"))

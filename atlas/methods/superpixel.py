@@ -1,4 +1,4 @@
-"""Methods that ask about superpixels: parts of an image that border on its own edges."""
+"""Methods that evaluate superpixels: parts of an image that follow its edges."""
 
 import numpy as np
 import torch
@@ -39,28 +39,28 @@ def lime(
     width: Positive,
     fill: Color,
 ) -> Attributions:
-    """Fit a linear model of the target's probability to which superpixels are shown.
+    """Fit a linear model that predicts the target's probability from which superpixels are shown.
 
         min over a, c:  Σₛ wₛ (prob(xₛ) − c − a · zₛ)² + |a|²,    wₛ = exp(−dₛ² / (2 width²)),
                         dₛ = 1 − √(share of superpixels shown)
 
-    zₛ says which superpixels are shown, each with probability 1/2, and all of them in the first sample; the others are
+    zₛ marks the shown superpixels, each with probability 1/2, and all of them in the first sample; the others are
     filled. d is the cosine distance of z to all ones. A pixel gets the coefficient a of its superpixel.
 
     Args:
         samples: Samples, one pass each.
-        superpixels: About how many SLIC superpixels an image has.
-        compactness: How much nearness counts against color in SLIC.
-        sigma: Smoothing before SLIC, in pixels.
+        superpixels: Approximate number of SLIC superpixels per image.
+        compactness: Weight of spatial proximity against color in SLIC.
+        sigma: Standard deviation of the smoothing before SLIC, in pixels.
         width: Width of the kernel over distances.
-        fill: What hides a superpixel.
+        fill: What replaces hidden superpixels.
 
     Returns:
-        Signed attributions, one channel, in differences of probability, shrunk towards 0: fewer samples, smaller
-        coefficients. 0 everywhere with a single sample.
+        Signed attributions, one channel, in differences of probability, shrunk towards 0: the fewer samples, the
+        smaller the coefficients. 0 everywhere with a single sample.
 
-    Differs from the authors' code: every image has masks of its own seed. The authors' kernel is the root of
-    exp(−d² / width²), which is the one above.
+    Differs from the authors' code: every image has masks from its own seed. The authors' kernel is the square root of
+    exp(−d² / width²), which equals the one above.
     """
     check_at_least("lime", "samples", samples, 1)
     check_at_least("lime", "superpixels", superpixels, 1)
@@ -97,17 +97,17 @@ def _segments(image: Tensor, superpixels: int, compactness: float, sigma: float)
 
 
 def _shown(seed: int, samples: int, count: int) -> np.ndarray:
-    """Draw which superpixels a sample shows; more samples keep the first ones."""
+    """Draw which superpixels each sample shows; more samples keep the first ones."""
     drawn = rng(seed, "lime").random((samples, count)) < 0.5
     drawn[0] = True
     return drawn
 
 
 def _coefficients(shown: np.ndarray, found: np.ndarray, width: float) -> np.ndarray:
-    """Fit by weighted ridge regression, with an intercept that is not penalized."""
+    """Fit weighted ridge regression with an unpenalized intercept."""
     distances = 1 - np.sqrt(shown.mean(1))
     weights = np.exp(-(distances**2) / (2 * width**2))
-    # Centered features leave nothing to the intercept.
+    # With centered features, no intercept is needed.
     features = shown - np.average(shown, axis=0, weights=weights)
     weighted = (features * weights[:, None]).T
     return np.linalg.solve(weighted @ features + RIDGE * np.eye(shown.shape[1]), weighted @ found)

@@ -1,4 +1,4 @@
-"""Judge a map by how fast it undoes an adversarial attack."""
+"""Score a map by how fast it undoes an adversarial attack."""
 
 from typing import Annotated, NamedTuple
 
@@ -45,29 +45,29 @@ def perturbation(
 ) -> Curves:
     """Attack the image, undo the attack at the pixels of highest attribution first, record the target's probability.
 
-        x* = clip(x + d), d = clip(d + step sign(dL / dx), -epsilon, epsilon), so many times, from d = 0
+        x* = clip(x + d), d = clip(d + step sign(dL / dx), -epsilon, epsilon), repeated, from d = 0
         s_k = p(x* with its first min(k n, HW) pixels set to those of x), k = 0 ... ceil(HW / n)
 
     L is the cross-entropy of the target. x and x* are whole grey levels, 0 to 255: the perturbation is invisible, and
-    of one strength everywhere but where a channel is saturated or its gradient is exactly 0. No pixel is ever replaced
-    by a color that the image lacks. Equal attributions are ordered by a random key of the image.
+    equally strong everywhere except where a channel is saturated or its gradient is exactly 0. No pixel is ever
+    replaced by a color that the image does not have. Equal attributions are ordered by a random key of the image.
 
     Args:
         pixels: n, exchanged at each step.
         epsilon: Strength of the attack in grey levels of 255; the paper's is 1.
-        iterations: Steps of the attack; an image whose predicted class has changed is attacked no more. One step is the
-            fast gradient sign method, more are projected gradient descent (without a random start).
-        step: Grey levels of one step of the attack: epsilon for the fast gradient sign method, and from twice epsilon
-            on the perturbation has one strength everywhere after more steps, too.
+        iterations: Steps of the attack; an image whose predicted class has changed is not attacked further. One step is
+            the fast gradient sign method, more are projected gradient descent (without a random start).
+        step: Grey levels per step of the attack: epsilon for the fast gradient sign method; from twice epsilon on, the
+            perturbation is equally strong everywhere after more steps, too.
 
     Returns:
-        Probabilities, 0 to 1; a high area under the curve is better: the pixels that matter bring the class back
-        early. The curve runs from p(x*) to p(x).
+        Probabilities, 0 to 1; a high area under the curve is better: the pixels that matter restore the class early.
+        The curve runs from p(x*) to p(x).
 
-    Undefined where the attack leaves the predicted class as it was (the same images for every map: the count of the
-    others is the attack's success), and where the map is not finite.
+    Undefined where the attack does not change the predicted class (the same images for every map, so that the count of
+    the others is the attack's success), and where the map is not finite.
 
-    Differs from the paper: none known; its number of pixels a step, and of iterations, is not stated.
+    Differs from the paper: none known; it does not state the numbers of pixels per step and of iterations.
     """
     for setting, value in {"epsilon": epsilon, "iterations": iterations, "step": step}.items():
         at_least(1, "perturbation", setting, value)
@@ -78,9 +78,9 @@ def perturbation(
     return switching_curves(classifier, maps, targets, seeds, *ends, pixels, attacks[kind].succeeded)
 
 
-@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+@shared(calls=2)  # two calls, as metrics on all images and on fewer alternate
 def _attacks(classifier: Classifier, images: Tensor, targets: Tensor) -> dict[tuple[int, int, int], Attack]:
-    """Hold the attacks on a batch, by strength, until other images come."""
+    """Keep the attacks on a batch, by strength, until the next batch."""
     return {}
 
 

@@ -1,8 +1,8 @@
 """How much of a map is certified, where, and whether it is what the classifier uses (Anani et al. 2025).
 
-A map is the votes of the noisy copies of its image (stages.certify); its labels are certified important, certified
-unimportant or abstained (atlas.inputs.certification), at every radius σ · Φ⁻¹(τ) of the smoothings and τ, and every
-level K.
+The metrics are computed from the votes of an image's noisy copies (stages.certify): their labels are certified
+important, certified unimportant or abstained (atlas.inputs.certification), at every radius σ · Φ⁻¹(τ) of the smoothings
+and τ, and every level K.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def certified_important(
         100 · #{i : cᵢ = 1} / pixels
 
     Returns:
-        Percent, 0 to K · n / k₀ with n votes of which k₀ certify; higher is better. Never undefined.
+        Percent, 0 to K · n / k₀ if k₀ of n votes certify; higher is better. Never undefined.
 
     Reference: anani2025pixel.
     """
@@ -116,7 +116,7 @@ def certified_unimportant(
         100 · #{i : cᵢ = 0} / pixels
 
     Returns:
-        Percent, 0 to (100 − K) · n / k₀ with n votes of which k₀ certify; higher is better. Never undefined.
+        Percent, 0 to (100 − K) · n / k₀ if k₀ of n votes certify; higher is better. Never undefined.
 
     Reference: anani2025pixel.
     """
@@ -137,7 +137,7 @@ def abstained(
     Returns:
         Percent, 0 to 100, lower is better. Never undefined.
 
-    Reference: anani2025pixel; the paper's certified share is 100 less this.
+    Reference: anani2025pixel; the paper's certified share is 100 minus this.
     """
     return 100 * share_of(votes, ABSTAINED, tau, alpha, correction)
 
@@ -150,16 +150,16 @@ def certified_localization(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Measure which share of the pixels certified important lies on the object.
+    """Measure the share of the pixels certified important that lies on the object.
 
         #{i in the mask : cᵢ = 1} / #{i : cᵢ = 1}
 
     Returns:
         0 to 1, higher is better. Undefined where no pixel is certified important, and where the mask is empty: a mean
-        is over the other images alone, so that who certifies little is judged by its surest images. Methods are to be
-        compared on as many images, and beside `certified_important`.
+        is then over the other images only, so a method that certifies little is evaluated on its surest images. Compare
+        methods on the same number of images, and together with `certified_important`.
 
-    Reference: anani2025pixel, whose grid pointing game it is on masks.
+    Reference: anani2025pixel, whose grid pointing game is applied to masks here.
     """
     important = certified(votes, tau, alpha, correction, masks.device.type) == IMPORTANT
     found = share(masks[:, None, None].expand_as(important), important)
@@ -177,28 +177,27 @@ def certified_deletion(
     correction: Correction,
     baseline: Color,
 ) -> Certified:
-    """Follow the target's probability while pixels certified important are removed, those of the smallest level first.
+    """Record the target's probability while pixels certified important are removed, those of the smallest level first.
 
         p(x without ∪_{k ≤ K} {i : cᵢ(k) = 1}), for K = 0 (the image), then the levels, rising
 
     Args:
-        votes, images, targets, classifier: Of the images; the classifier is not smoothed.
-        tau, alpha, correction: Of the test.
-        baseline: What removed pixels show.
+        votes, images, targets, classifier: The inputs; the classifier is not smoothed.
+        tau, alpha, correction: Settings of the test.
+        baseline: What replaces removed pixels.
 
     Returns:
-        A probability, 0 to 1, lower is better. Never undefined; where nothing is certified it stays. As many
-        pixels go as are certified important, so that it favors who certifies more, wherever that lies: it is to be
-        read beside `certified_important`.
-        One forward pass an image, and one for each radius and level.
+        A probability, 0 to 1, lower is better. Never undefined; if nothing is certified, it does not change. All pixels
+        certified important are removed, so it favors methods that certify more, wherever that lies: read it together
+        with `certified_important`. One forward pass per image, and one for each radius and level.
 
-    Reference: anani2025pixel, whose text does not say what removed pixels show, and whose curves at K = 30 and 50 agree
-    to the printed digit.
+    Reference: anani2025pixel, whose text does not say what replaces removed pixels, and whose curves at K = 30 and 50
+    agree to the printed digit.
     """
     device = classifier.device
     images, targets = images.to(device), targets.to(device)
     important = certified(votes, tau, alpha, correction, device.type) == IMPORTANT
-    removed = important.flip(2).cummax(dim=2).values  # levels are stored falling
+    removed = important.flip(2).cummax(dim=2).values  # levels are stored in falling order
     count, radii, levels = removed.shape[:3]
     clean = output_of(classifier, clean_logits(classifier, images), targets, "probability")
     absent = color(classifier, baseline)
@@ -221,17 +220,17 @@ def certified_consistency(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Measure how many of the certified pixels have in the map of the image itself the label that is certified.
+    """Measure the share of the certified pixels whose certified label equals their label in the image's own map.
 
-        #{i : cᵢ = top(map)ᵢ} / #{i : cᵢ ≠ ⊘}, the top told as the votes tell it
+        #{i : cᵢ = top(map)ᵢ} / #{i : cᵢ ≠ ⊘}, with the top in the same form as in the votes
 
     Returns:
-        0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite. At a small
-        K most certified pixels are unimportant: where all are certified it is at least 1 − 2 K / 100, though no pixel
-        certified important were at the top.
+        0 to 1, higher is better. Undefined where no pixel is certified, and where the map is not finite. At a small K,
+        most certified pixels are unimportant: if all are certified, it is at least 1 − 2 K / 100, even if no pixel
+        certified important is at the top.
 
-    Reference: anani2025pixel (what is certified is the smoothed map; this says how far that is the map it stands for).
-    The map is taken as it is stored: in float16 its equal scores may part otherwise than the copies' in float32.
+    Reference: anani2025pixel (the smoothed map is certified; this measures how far the image's own map agrees with it).
+    The map is used as stored: in float16 its ties may differ from those of the copies' maps in float32.
     """
     marks = certified(votes, tau, alpha, correction, maps.device.type)
     tops = []
@@ -250,14 +249,14 @@ def parted_ties(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Measure in how many noisy copies equal scores lay at the edge of the top, so that the test says little.
+    """Measure in how many noisy copies equal scores straddle the edge of the top, so that certificates mean little.
 
-    The forms of the top leave such scores out together. Of a map that is constant, or mostly 0, fewer than K% are
-    marked, in every copy: all else would be certified unimportant, whatever the classifier uses.
+    The forms of the top leave out such scores together. In a map that is constant, or mostly 0, fewer than K% are
+    marked, in every copy: all other pixels would be certified unimportant, whatever the classifier uses.
 
     Returns:
         Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
 
-    Reference: anani2025pixel, whose form of the top, too, marks no pixel of such a tie.
+    Reference: anani2025pixel, whose form of the top does not mark pixels of such a tie either.
     """
     return parted(votes, tau)

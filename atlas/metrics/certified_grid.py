@@ -1,4 +1,4 @@
-"""How much of the maps of grids is certified, and whether it lies in the tile that is explained (Anani et al. 2025)."""
+"""How much of the maps of grids is certified, and whether it lies in the explained tile (Anani et al. 2025)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -61,7 +61,7 @@ def grid_abstained(
     Returns:
         Percent, 0 to 100, lower is better. Never undefined.
 
-    Reference: anani2025pixel, whose trade-off plot is likely drawn from grids.
+    Reference: anani2025pixel, whose trade-off plot is probably computed on grids.
     """
     return 100 * share_of(votes, ABSTAINED, tau, alpha, correction)
 
@@ -75,20 +75,20 @@ def certified_grid_pointing_game(
     correction: Correction,
     nothing: Literal["zero", "undefined"],
 ) -> Certified:
-    """Measure which share of the pixels certified important lies in the tile whose class is explained.
+    """Measure the share of the pixels certified important that lies in the tile whose class is explained.
 
         #{i in the tile : cᵢ = 1} / #{i : cᵢ = 1}
 
     Args:
-        votes, tiles: Of grids.
-        tau, alpha, correction: Of the test.
-        nothing: What a map without a pixel certified important scores: zero, as the authors', or undefined.
+        votes, tiles: The votes on grids, and the tiles.
+        tau, alpha, correction: Settings of the test.
+        nothing: The score of a map without a pixel certified important: zero, as in the authors' code, or undefined.
 
     Returns:
         0 to 1, higher is better; 1 / tiles by chance.
 
-    Reference: anani2025pixel. The authors explain the top-left tile alone: the option `tile: 0`. How many maps have no
-    pixel certified important is `certified_nothing`.
+    Reference: anani2025pixel. The authors explain only the top-left tile: the option `tile: 0`. The share of maps
+    without a pixel certified important is `certified_nothing`.
     """
     important = certified(votes, tau, alpha, correction, tiles.device.type) == IMPORTANT
     found = share(tiles[:, None, None].expand_as(important), important)
@@ -103,10 +103,10 @@ def certified_nothing(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Return which maps of grids have no pixel certified important.
+    """Tell which maps of grids have no pixel certified important.
 
     Returns:
-        1 where there is none, else 0; lower is better. Never undefined.
+        1 if there is none, otherwise 0; lower is better. Never undefined.
 
     Reference: anani2025pixel.
     """
@@ -121,13 +121,13 @@ def grid_parted_ties(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Measure in how many noisy copies of a grid equal scores lay at the edge of the top: `parted_ties` on grids.
+    """Measure in how many noisy copies of a grid equal scores straddle the edge of the top: `parted_ties` on grids.
 
         #{copies with a tie at the edge of the top} / copies
 
     Returns:
         Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
 
-    Reference: anani2025pixel, whose form of the top, too, marks no pixel of such a tie.
+    Reference: anani2025pixel, whose form of the top does not mark pixels of such a tie either.
     """
     return parted(votes, tau)

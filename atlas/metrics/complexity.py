@@ -1,4 +1,4 @@
-"""Judge how concentrated a map is, whatever it shows."""
+"""Score how concentrated a map is, whatever it shows."""
 
 from typing import Annotated
 
@@ -41,7 +41,7 @@ def complexity(maps: Maps) -> Scores:
 
     Undefined where the map is zero everywhere or not finite.
 
-    Reference: Bhatt et al. 2020. A map that says nothing, but in one pixel, scores best: read it beside a metric of
+    Reference: Bhatt et al. 2020. A map of a single arbitrary pixel scores best: read it together with a metric of
     faithfulness.
     """
     return by_row(_entropy, maps)
@@ -57,29 +57,29 @@ def sparseness(maps: Maps) -> Scores:
 
     Undefined where the map is zero everywhere or not finite.
 
-    Differs from the paper (Chalasani et al. 2020): 1e-7, as in Quantus, which also scales the map by its largest
-    value first, so that the offset is the same for a map in logits and one in millionths of a logit. Quantus scores
-    an empty map 0.
+    Differs from the paper (Chalasani et al. 2020): 1e-7, added after dividing by the largest value, as in
+    Quantus, so that the offset has the same effect on a map in logits and on one in millionths of a logit. Quantus
+    scores an empty map 0.
     """
     return by_row(_gini, maps)
 
 
 def effective_complexity(maps: Maps, *, epsilon: Annotated[float, Range(0, 1, open_above=True)]) -> Scores:
-    """Count the pixels that are more than nothing.
+    """Count the pixels whose attribution is not negligible.
 
         #{|a| / max |a| > ε}
 
     Args:
-        epsilon: The share of the largest attribution that counts as nothing, 0 or more and below 1.
+        epsilon: The share of the largest attribution that counts as negligible, 0 or more and below 1.
 
     Returns:
         Pixels, 1 to HW; lower is better. A uniform map has HW.
 
     Undefined where the map is zero everywhere or not finite.
 
-    Differs from the paper (Nguyen and Martínez 2020), which counts the fewest of the highest pixels that, known alone,
-    keep the expected loss of the prediction below ε. The threshold on attributions is Quantus's, which takes the
-    largest of all maps of a call.
+    Differs from the paper (Nguyen and Martínez 2020), which counts how few of the highest pixels suffice to keep the
+    expected loss of the prediction below ε. The threshold on attributions is Quantus's, which uses the largest of all
+    maps of a call.
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"effective_complexity: epsilon is {epsilon}, expected 0 or more and below 1")
@@ -91,7 +91,7 @@ def effective_complexity(maps: Maps, *, epsilon: Annotated[float, Range(0, 1, op
 
 def _entropy(one: Tensor) -> Tensor:
     size = one.abs()
-    size = size / size.max()  # lest the sum overflows
+    size = size / size.max()  # prevents overflow of the sum
     return torch.special.entr(size / size.sum()).sum()
 
 

@@ -1,4 +1,4 @@
-"""How much of what a map shares out arrives in it."""
+"""How much of the output that a map distributes arrives in it."""
 
 import torch
 
@@ -19,16 +19,16 @@ ATTRS = {
 
 
 def kept_share(maps: Maps, images: Images, targets: Targets, classifier: Classifier) -> Scores:
-    """Return which share of the target's logit a map sums to.
+    """Measure the share of the target's logit that a map sums to.
 
         Σ a / f(x)
 
-    Relevance is conserved where it is 1, as LRP is meant to do (Bach et al. 2015). LRP loses what convolutions get
-    where nothing contributes positively, what activations cut off, and what goes to biases: a map that keeps little of
-    the logit shares out little of it. A method of differences sums to f(x) − f(b) instead.
+    Relevance is conserved if it is 1, as intended in LRP (Bach et al. 2015). LRP loses relevance of convolutions
+    without positive contributions, relevance that activations cut off, and relevance of biases: a map that keeps little
+    of the logit distributes little of it. For a method of differences, the sum is f(x) − f(b) instead.
 
     Returns:
-        Any number; 1 is all of the logit. It says something of entries whose `channels` are summed, at the layer
+        Any number; 1 is all of the logit. It is meaningful for entries whose `channels` are summed, at the layer
         `input`: a layer's map is enlarged.
 
     Undefined where the logit is 0, or the map is not finite.

@@ -1,4 +1,4 @@
-"""Judge a map by what its pixels do to the classifier when they are taken away or put back."""
+"""Score a map by what its pixels do to the classifier when they are removed or restored."""
 
 import numpy as np
 import torch
@@ -66,20 +66,20 @@ def deletion(
     Equal attributions are ordered by a random key of the image.
 
     Args:
-        pixels: n, deleted at each step; the last step has what is left.
-        baseline: What a deleted pixel becomes; for the blur see `insertion`.
+        pixels: n, deleted at each step; the last step may be smaller.
+        baseline: What replaces a deleted pixel; for the blur see `insertion`.
         relative: Whether the curve is divided by p(x).
 
     Returns:
-        Probabilities, 0 to 1, or shares of p(x); a low area under the curve is better: the pixels that mattered went
-        first. The curve runs from p(x) to p(baseline), which no map can change.
+        Probabilities, 0 to 1, or shares of p(x); a low area under the curve is better: the pixels that matter were
+        deleted first. The curve runs from p(x) to p(baseline), which do not depend on the map.
 
-    Undefined where the map is not finite, or `relative` is asked for and p(x) is 0.
+    Undefined where the map is not finite, or with `relative` where p(x) is 0.
 
-    Differs from the paper: RISE (Petsiuk et al. 2018) deletes one row's number of pixels a step, to the mean color,
-    follows the predicted class, and takes equal values in whatever order its sort leaves them. Nieradzik et al. 2024
-    delete to black, Nourelahi et al. 2022 448 of 224 x 224 pixels a step to the mean color; Poly-CAM (Englebert et al.
-    2022) deletes to the blurred image, and the image measures used by Buono et al. 2024 divide by p(x).
+    Differs from the paper: RISE (Petsiuk et al. 2018) deletes as many pixels as a row has per step, to the mean color,
+    follows the predicted class, and leaves the order of equal values to its sort. Nieradzik et al. 2024 delete to
+    black, Nourelahi et al. 2022 448 of 224 x 224 pixels per step to the mean color; Poly-CAM (Englebert et al. 2022)
+    deletes to the blurred image, and the image measures used by Buono et al. 2024 divide by p(x).
     """
     return _curves(maps, images, targets, classifier, seeds, pixels, "clean", baseline, relative)
 
@@ -99,20 +99,20 @@ def insertion(
 
         s_k = p(baseline with its first min(k n, HW) pixels set to those of x), k = 0 ... ceil(HW / n)
 
-    Equal attributions are ordered by a random key of the image. A blurred image has fewer edges of its own making than
-    a plain one; the kernel is RISE's: an 11 x 11 delta filtered by a Gaussian of 5 pixels that is reflected at the
-    window's edge, so that it is almost flat (center .00883, corner .00774). Beyond the image lies the mean color.
+    Equal attributions are ordered by a random key of the image. A blurred image introduces fewer edges than a plain
+    one; the kernel is RISE's: an 11 x 11 delta filtered by a Gaussian of 5 pixels with reflection at the window's edge,
+    so that it is almost flat (center .00883, corner .00774). Beyond the image lies the mean color.
 
     Args:
-        pixels: n, inserted at each step; the last step has what is left.
-        baseline: What to start from: black, the classifier's mean color (0 once normalized), or the blurred image.
+        pixels: n, inserted at each step; the last step may be smaller.
+        baseline: The starting image: black, the classifier's mean color (0 once normalized), or the blurred image.
         relative: Whether the curve is divided by p(x).
 
     Returns:
         Probabilities, 0 to 1, or shares of p(x); a high area under the curve is better. The curve runs from
         p(baseline) to p(x).
 
-    Undefined where the map is not finite, or `relative` is asked for and p(x) is 0.
+    Undefined where the map is not finite, or with `relative` where p(x) is 0.
 
     Differs from the paper: RISE (Petsiuk et al. 2018) starts from the blurred image and follows the predicted class.
     """
@@ -131,14 +131,14 @@ def ins_minus_del(
     deleted_to: Baseline,
     relative: bool,
 ) -> Scores:
-    """Take the area under the deletion curve off that under the insertion curve.
+    """Subtract the area under the deletion curve from that under the insertion curve.
 
         ∫ insertion − ∫ deletion, over the share of exchanged pixels, by the trapezoid rule
 
-    Where `insertion` and `deletion` of the same settings judge the same images, this costs no pass of its own.
+    If `insertion` and `deletion` with the same settings score the same images, this costs no further pass.
 
     Args:
-        pixels: Exchanged at each step.
+        pixels: Pixels exchanged at each step.
         inserted_into: The baseline of the insertion.
         deleted_to: The baseline of the deletion.
         relative: Whether the curves are divided by p(x).
@@ -146,9 +146,9 @@ def ins_minus_del(
     Returns:
         -1 to 1, or shares of p(x); higher is better. About 0 for a random map.
 
-    Undefined where the map is not finite, or `relative` is asked for and p(x) is 0.
+    Undefined where the map is not finite, or with `relative` where p(x) is 0.
 
-    Reference: Englebert et al. 2022 (Poly-CAM), who average the points of the curves but the first.
+    Reference: Englebert et al. 2022 (Poly-CAM), who average the points of the curves without the first.
     """
     gains = _curves(maps, images, targets, classifier, seeds, pixels, inserted_into, "clean", relative)
     losses = _curves(maps, images, targets, classifier, seeds, pixels, "clean", deleted_to, relative)
@@ -166,31 +166,31 @@ def pixel_flipping(
     pixels: Count,
     baseline: Baseline,
 ) -> Scores:
-    """Delete the pixels of highest attribution first and sum up the target's probability over the steps.
+    """Delete the pixels of highest attribution first and sum the target's probability over the steps.
 
         Σ_k (s_k + s_{k+1}) / 2, k = 1 ... K − 1, with s_k and its K steps from `deletion`
 
-    Where `deletion` of the same settings judges the same images, this costs no pass of its own.
+    If `deletion` with the same settings scores the same images, this costs no further pass.
 
     Args:
-        pixels: Deleted at each step; the last step has what is left.
-        baseline: What a deleted pixel becomes, as in `deletion`.
+        pixels: Pixels deleted at each step; the last step may be smaller.
+        baseline: What replaces a deleted pixel, as in `deletion`.
 
     Returns:
-        Probabilities times steps, 0 to K − 1; lower is better. It grows with the number of steps: compare it between
-        images of one size alone. 0 where a single step deletes the whole image.
+        Probabilities times steps, 0 to K − 1; lower is better. It grows with the number of steps: compare it only
+        between images of the same size. 0 if a single step deletes the whole image.
 
     Undefined where the map is not finite.
 
-    Differs from the paper (Bach et al. 2015, who show the curve): the area that Quantus 0.4.4 takes, by the trapezoid
-    rule without the clean image and with steps of width 1. Quantus 0.6 flips single channel values of a pixel where
-    this deletes the pixel, and so takes three times the steps.
+    Differs from the paper (Bach et al. 2015, who show the curve): the area as computed by Quantus 0.4.4, by the
+    trapezoid rule without the clean image and with steps of width 1. Quantus 0.6 flips single channel values of a pixel
+    instead of whole pixels, and so takes three times the steps.
     """
     curves = _curves(maps, images, targets, classifier, seeds, pixels, "clean", baseline, False)
     return by_row(lambda curve: torch.trapezoid(curve[1:]), curves)
 
 
-@shared(calls=8)  # entries of several settings take turns
+@shared(calls=8)  # several calls, as entries with different settings alternate
 def _curves(
     maps: Tensor,
     images: Tensor,
@@ -202,7 +202,7 @@ def _curves(
     after: str,
     relative: bool,
 ) -> Tensor:
-    """Follow the probability between two of: the clean image, black, the mean color, the blurred image."""
+    """Record the probability between two of: the clean image, black, the mean color, the blurred image."""
     ends = [_end(classifier, images, targets, name) for name in (before, after)]
     curves = switching_curves(classifier, maps, targets, seeds, *ends, pixels, _all(maps))
     if not relative:
@@ -226,11 +226,11 @@ def _all(maps: Tensor) -> Tensor:
 
 
 def blur(images: Images, mean: Tensor) -> Images:
-    """Blur as RISE does.
+    """Blur like RISE.
 
-    RISE pads the normalized image with zeros, which is the mean color in intensities. The kernel is a product of
-    two lines; shifted images are multiplied and added one by one, since a convolution's algorithm, and a fused
-    multiply-add in the tail of a loop, may depend on the number of rows.
+    RISE pads the normalized image with zeros, which is the mean color in intensities. The kernel is separable; shifted
+    images are multiplied and added one by one, since the algorithm of a convolution, and a fused multiply-add in the
+    tail of a loop, may depend on the number of rows.
     """
     line = gaussian_filter1d(np.eye(WINDOW)[WINDOW // 2], SIGMA, mode="reflect")
     margin = WINDOW // 2

@@ -1,4 +1,4 @@
-"""Judge a map by what the classifier, and the method, make of the image seen through it."""
+"""Score a map by how the classifier and the method respond to the image seen through it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -43,9 +43,9 @@ ATTRS = {
 
 
 class Masked(NamedTuple):
-    """The rows of a batch whose map can be scaled; those maps, scaled, and the images seen through them.
+    """The rows of a batch whose map can be scaled: their scaled maps, and the images seen through these.
 
-    The target's probability on each, and on the clean image.
+    Also the target's probability on each, and on the clean image.
     """
 
     rows: Tensor
@@ -56,14 +56,14 @@ class Masked(NamedTuple):
 
 
 def average_drop(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, fill: Color) -> Scores:
-    """Measure the share of the target's probability that is lost where the image is seen through the map.
+    """Measure the share of the target's probability that is lost when the image is seen through the map.
 
         max(0, p(x) − p(x ∘ M + fill ∘ (1 − M))) / p(x)
 
     M is the map scaled to [0, 1].
 
     Args:
-        fill: What lies behind the map.
+        fill: What replaces the image where the map is 0.
 
     Returns:
         0 to 1, lower is better.
@@ -79,14 +79,14 @@ def average_drop(maps: Maps, images: Images, targets: Targets, classifier: Class
 def increase_in_confidence(
     maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, fill: Color
 ) -> Scores:
-    """Ask whether the target's probability rises where the image is seen through the map.
+    """Tell whether the target's probability rises when the image is seen through the map.
 
         p(x ∘ M + fill ∘ (1 − M)) > p(x)
 
     M is the map scaled to [0, 1].
 
     Args:
-        fill: What lies behind the map.
+        fill: What replaces the image where the map is 0.
 
     Returns:
         1 or 0, higher is better.
@@ -109,17 +109,17 @@ def coherency(
     *,
     fill: Color,
 ) -> Scores:
-    """Compare the map with that of the image seen through it.
+    """Compare the map with the map of the image seen through it.
 
         (1 + Pearson(map of x, map of x ∘ M + fill ∘ (1 − M))) / 2
 
-    M is the map scaled to [0, 1]; the method draws what it draws from the image's seed both times.
+    M is the map scaled to [0, 1]; the method's random draws use the image's seed both times.
 
     Args:
-        fill: What lies behind the map.
+        fill: What replaces the image where the map is 0.
 
     Returns:
-        0 to 1, higher is better. 1/2: the two have nothing in common.
+        0 to 1, higher is better; 1/2 if the two are uncorrelated.
 
     Undefined where either map is constant or not finite.
 
@@ -138,17 +138,17 @@ def adcc(
     *,
     fill: Color,
 ) -> Scores:
-    """Take the harmonic mean of coherency, simplicity and what is left of the target's probability.
+    """Take the harmonic mean of coherency, simplicity and the share of the target's probability that is kept.
 
         3 / (1 / coherency + 1 / (1 − mean M) + 1 / (1 − average drop))
 
-    M is the map scaled to [0, 1]. With the family's other metrics of the same fill, this costs no pass of its own.
+    M is the map scaled to [0, 1]. With the family's other metrics of the same fill, this costs no further pass.
 
     Args:
-        fill: What lies behind the map.
+        fill: What replaces the image where the map is 0.
 
     Returns:
-        0 to 1, higher is better; 0 where one of the three is.
+        0 to 1, higher is better; 0 if one of the three is.
 
     Undefined where p(x) is 0, and where the map, or that of the image seen through it, is constant or not finite.
 
@@ -160,9 +160,9 @@ def adcc(
     return _spread(masked, 3 / (1 / coherent + 1 / simple + 1 / (1 - _drop(masked))), len(maps))
 
 
-@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+@shared(calls=2)  # two calls, as metrics on all images and on fewer alternate
 def _masked(maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifier, fill: str) -> Masked:
-    """Look through the maps: one pass for each that can be scaled, beside the clean images."""
+    """Evaluate images seen through the maps: one pass for each map that can be scaled, besides the clean images."""
     clean = output_of(classifier, clean_logits(classifier, images), targets, "probability")
     share, kept = scaled(maps.to(classifier.device))
     rows = kept.nonzero().flatten()

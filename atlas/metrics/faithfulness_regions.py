@@ -1,4 +1,4 @@
-"""Judge a map by what the classifier loses with regions of the image, and by which images have maps like it."""
+"""Score a map by what the classifier loses without regions of the image, and by which images have similar maps."""
 
 from typing import Literal
 
@@ -63,25 +63,25 @@ def faithfulness_estimate(
     baseline: Color,
     output: Response,
 ) -> Scores:
-    """Correlate the attribution of blocks of pixels with what the output loses when a block alone is taken away.
+    """Correlate the attribution of blocks of pixels with the drop of the output when only that block is removed.
 
         Pearson over blocks B of (Σ_B a, f(x) − f(x with B set to the baseline))
 
-    The blocks are made of the map's pixels in descending order; equal attributions are ordered by a random key of the
-    image. All channels of a pixel go together.
+    The blocks consist of the map's pixels in descending order; equal attributions are ordered by a random key of the
+    image. All channels of a pixel belong to the same block.
 
     Args:
-        pixels: Of a block; the last one has what is left.
-        baseline: What an absent pixel becomes.
+        pixels: Pixels per block; the last one may be smaller.
+        baseline: What replaces a removed pixel.
 
     Returns:
         −1 to 1, higher is better. 1 on a linear classifier for the map of its weights times x − baseline.
 
-    Undefined where all blocks have the same attribution, or lose the same (a single block does), and where the map is
-    not finite.
+    Undefined where all blocks have the same attribution, or cause the same drop (as a single block does), and where the
+    map is not finite.
 
-    Differs from the paper: Alvarez-Melis & Jaakkola 2018 take concepts for blocks, and probabilities. As in Quantus
-    0.4.4; 0.6 takes away single channel values, in three times the blocks.
+    Differs from the paper: Alvarez-Melis & Jaakkola 2018 use concepts as blocks, and probabilities. As in Quantus
+    0.4.4; 0.6 removes single channel values, in three times the blocks.
     """
     at_least(1, "faithfulness_estimate", "pixels", pixels)
     device, whole = classifier.device, images.to(classifier.device)
@@ -118,23 +118,23 @@ def irof(
 
         1 − 1/L ∫₀ᴸ r dl,    r_l = p(x with its first l of L superpixels set to the mean color) / p(x)
 
-    by the trapezoid rule. The superpixels are SLIC's, of the image's intensities, the same for every map. Equal means
-    are put in order by a random key of the image.
+    by the trapezoid rule. The superpixels are SLIC's, computed from the image's intensities, the same for every map.
+    Equal means are ordered by a random key of the image.
 
     Args:
-        superpixels: About how many there are; SLIC makes L of them.
-        compactness: How much nearness counts against color in SLIC.
-        sigma: Smoothing before SLIC, in pixels.
-        form: `share`: as above. `quantus`: L − ∫₁ᴸ r dl, which grows with L and counts one step less.
+        superpixels: Approximate number of superpixels; SLIC makes L of them.
+        compactness: Weight of spatial proximity against color in SLIC.
+        sigma: Standard deviation of the smoothing before SLIC, in pixels.
+        form: `share`: as above. `quantus`: L − ∫₁ᴸ r dl, which grows with L and omits one step.
 
     Returns:
         At most 1 (`share`) or L, higher is better; negative where removal raises the probability.
 
     Undefined where p(x) is 0 or the map is not finite.
 
-    Differs from the paper (Rieger & Hansen 2020): the classifier's mean color, where they take that of the image. The
-    form `quantus` is the score of Quantus 0.4.4, whose superpixels are those of the normalized image and whose mean
-    color is the image's; 0.6 fails on images of three channels.
+    Differs from the paper (Rieger & Hansen 2020): the classifier's mean color, where they use the image's. The form
+    `quantus` is the score of Quantus 0.4.4, whose superpixels are those of the normalized image and whose mean color is
+    the image's; 0.6 fails on images of three channels.
     """
     at_least(1, "irof", "superpixels", superpixels)
     device, whole = classifier.device, images.to(classifier.device)
@@ -170,24 +170,24 @@ def infidelity(
     output: Response,
     scaled: bool,
 ) -> Scores:
-    """Compare what the output loses with each patch to what the map says it does.
+    """Compare the drop of the output for each patch with the drop according to the map.
 
         mean over patches and draws of (f(x) − f(x̃) − β Σ_yx a Σ_c (x − x̃))²
 
-    x̃ is the image, in intensities, with one patch of a grid replaced, and no other. The passes are shared by all maps.
+    x̃ is the image, in intensities, with a single patch of a grid replaced. The passes are shared by all maps.
 
     Args:
-        patch: Side of a patch in pixels; those at the right and lower edge have what is left.
-        samples: Draws of the baseline; more than 1 only where it is drawn.
-        baseline: What a patch is replaced by: black, the classifier's mean color, or noise uniform in [0, 1], the
-            image's own for each draw.
-        scaled: Whether β is what makes the score least for this image, as Yeh et al. compare maps of unlike scales;
-            otherwise it is 1, and the map must be in the output's units per intensity.
+        patch: Side of a patch in pixels; those at the right and lower edge may be smaller.
+        samples: Draws of the baseline; more than 1 only if it is random.
+        baseline: What replaces a patch: black, the classifier's mean color, or noise uniform in [0, 1], drawn for each
+            image and draw.
+        scaled: Whether β is the number that minimizes the score of this image, as Yeh et al. compare maps of different
+            scales; otherwise it is 1, and the map must be in the output's units per intensity.
 
     Returns:
-        At least 0, in squares of the output; lower is better. Scaled, at most the mean square of what is lost, which
-        an empty map has; then a map and its negative score alike, for β may be negative. 0 on a linear classifier
-        whose channels weigh alike for the map of its weights.
+        At least 0, in squares of the output; lower is better. If scaled, at most the mean square of the drops, which an
+        empty map has; then a map and its negative have the same score, as β may be negative. 0 on a linear classifier
+        with equal weights of the channels, for the map of its weights.
 
     Undefined where the map is not finite.
 
@@ -219,22 +219,22 @@ def infidelity_quantus(
     samples: Count,
     baseline: Literal["black", "uniform"],
 ) -> Scores:
-    """Compute what Quantus 0.4.4 calls infidelity, with its faults, for comparison with tables made by it.
+    """Compute what Quantus 0.4.4 calls infidelity, with its errors, for comparison with tables made by it.
 
         mean over patches and draws of (f(x) − f(x̃) − C Σ_k (Σ_y a_yk) (Σ_cx (x − x̃)_kx))²
 
-    It multiplies the sum of the map's column k by that of the image's row k, where the paper multiplies pixel by
-    pixel. Patches are never put back, so that x̃ loses them one after the other; their grid is moved up and left by
-    patch − 1 pixels, so that the first ones have one row or column, and the last patch − 1 of the image are never
-    replaced. x is the normalized image of C channels, f the target's logit.
+    It multiplies the sum of the map's column k by that of the image's row k, where the paper multiplies pixel by pixel.
+    Patches are never restored, so that x̃ loses them one after the other; their grid is shifted up and left by patch −
+    1 pixels, so that the first patches have one row or column, and the last patch − 1 rows and columns of the image are
+    never replaced. x is the normalized image of C channels, f the target's logit.
 
     Args:
         patch: Side of a patch, which must divide the image's.
-        samples: Draws of the baseline; more than 1 only where it is drawn.
-        baseline: `black`: the lowest value of the normalized image. `uniform`: noise in [0, 1] in its place.
+        samples: Draws of the baseline; more than 1 only if it is random.
+        baseline: `black`: the lowest value of the normalized image. `uniform`: noise in [0, 1] instead.
 
     Returns:
-        At least 0, in squares of logits; lower is better. It means nothing beyond such comparisons.
+        At least 0, in squares of logits; lower is better. It has no meaning beyond such comparisons.
 
     Undefined where the map is not finite.
 
@@ -260,24 +260,24 @@ def infidelity_quantus(
 def sufficiency(
     all_maps: AllMaps, all_images: AllImages, classifier: Classifier, positions: list[int], *, threshold: Share
 ) -> Scores:
-    """Measure the share of images with a like map that the classifier takes for the same class.
+    """Measure the share of images with a similar map for which the classifier predicts the same class.
 
         #{j : d_ij ≤ threshold, the prediction of j is that of i} / #{j : d_ij ≤ threshold},    j ≠ i
 
-    d is the Euclidean distance of two maps |a| / max |a|, whose pixels are divided by their standard deviation over all
-    maps of the set, as a share of the set's largest. Pixels that are the same in all maps are left out. The set is all
-    images that this metric judges, whatever the batch.
+    d is the Euclidean distance of two maps |a| / max |a|, with each pixel divided by its standard deviation over all
+    maps of the set, as a share of the set's largest distance. Pixels that are equal in all maps are left out. The set
+    is all images that this metric scores, whatever the batch.
 
     Args:
         threshold: Largest distance of a neighbor, 0 to 1.
 
     Returns:
-        0 to 1, higher is better. Maps that are all alike score the share of the others with the same prediction.
+        0 to 1, higher is better. If all maps are alike, the score is the share of the others with the same prediction.
 
     Undefined where an image has no neighbor, all maps are the same, or the map is not finite.
 
-    Differs from the paper (Dasgupta et al. 2022): maps are alike within a distance, as in Quantus, where the paper
-    asks for the same explanation. Quantus compares within a batch alone, has no distance where a pixel is constant, and
+    Differs from the paper (Dasgupta et al. 2022): maps are similar within a distance, as in Quantus, where the paper
+    requires the same explanation. Quantus compares only within a batch, has no distance where a pixel is constant, and
     scores an image without a neighbor 0.
     """
     if not 0 <= threshold <= 1:
@@ -287,7 +287,7 @@ def sufficiency(
 
 @shared(calls=4)
 def _empty(classifier: Classifier, images: Tensor) -> Tensor:
-    """Look at the mean color: one pass for all images and maps of a batch."""
+    """Return the logits of the mean color: one pass for all images and maps of a batch."""
     return classifier.logits(color(classifier, "mean").expand(1, *images.shape[1:]).contiguous())
 
 
@@ -295,4 +295,4 @@ def _removed(clean: Tensor, between: Tensor, empty: Tensor, form: str) -> Tensor
     ratios = torch.cat([clean[None], between, empty[None]]) / clean
     count = len(ratios) - 1
     area = count - torch.trapezoid(ratios[1:]) if form == "quantus" else 1 - torch.trapezoid(ratios) / count
-    return torch.where(area.isfinite(), area, torch.nan)  # p(x) may be too small to divide by
+    return torch.where(area.isfinite(), area, torch.nan)  # p(x) may be too small as a divisor

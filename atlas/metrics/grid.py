@@ -1,4 +1,4 @@
-"""Judge a map of a grid of images by how much of it lies in the target's tile."""
+"""Score a map of a grid of images by how much of it lies in the target's tile."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ ATTRS = {
     },
 }
 
-# Below this total the reference code sees no positive attribution.
+# Below this total, the reference code treats a map as having no positive attribution.
 NOTHING = 1e-7
 
 
@@ -25,13 +25,13 @@ def grid_pointing_game(maps: Maps, tiles: Masks) -> Scores:
         Σ_tile max(a, 0) / Σ max(a, 0)
 
     Returns:
-        0 to 1, higher is better. A uniform map scores the tile's area, 1/n² on a grid of n x n. A map whose positive
-        attribution does not exceed 1e-7 in all points nowhere and scores 0, as in the reference code.
+        0 to 1, higher is better. A uniform map scores the tile's area, 1/n² on a grid of n x n. A map whose total
+        positive attribution does not exceed 1e-7 scores 0, as in the reference code.
 
     Undefined where the map is not finite.
 
-    Differs from the paper (Rao et al. 2022): none. The 1e-7 makes the score depend on the map's scale where all of a
-    map is that small.
+    Differs from the paper (Rao et al. 2022): none. Because of the 1e-7, the score depends on the map's scale if all of
+    a map is that small.
     """
     return by_row(_share, maps, tiles)
 

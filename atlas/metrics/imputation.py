@@ -1,4 +1,4 @@
-"""Judge a map by what the classifier still knows once pixels are removed and filled in from those around them."""
+"""Score a map by what the classifier still recognizes when pixels are removed and imputed from their neighbors."""
 
 import torch
 from torch import Tensor
@@ -45,24 +45,24 @@ def road(
     shares: Shares,
     noise: NotNegative,
 ) -> Scores:
-    """Compare what is left of the target without the least and without the most relevant pixels.
+    """Compare the target's probability without the least and without the most relevant pixels.
 
         mean over shares s of (p(x without its s least relevant) − p(x without its s most relevant)) / 2
 
-    Pixels are removed as `road_morf` says. Where `road_lerf` and `road_morf` of the same settings judge the same
-    images, this costs no pass of its own.
+    Pixels are removed as described in `road_morf`. If `road_lerf` and `road_morf` with the same settings score the same
+    images, this costs no further pass.
 
     Args:
-        shares: Of the pixels, removed at a time.
-        noise: Standard deviation of the noise on removed pixels, of the normalized image; the paper's is 0.01.
+        shares: Shares of the pixels to remove.
+        noise: Standard deviation of the noise on removed pixels of the normalized image; the paper's is 0.01.
 
     Returns:
         -0.5 to 0.5; higher is better. About 0 for a random map.
 
     Undefined where the map is not finite.
 
-    Differs from the paper (Rong et al. 2022), which gives either order alone, as the accuracy on a data set: combined
-    as in pytorch-grad-cam, on the target's probability. See `road_morf`.
+    Differs from the paper (Rong et al. 2022), which reports each order separately, as the accuracy on a data set:
+    combined as in pytorch-grad-cam, with the target's probability. See `road_morf`.
     """
     least, most = (_left(maps, images, targets, classifier, seeds, first, shares, noise) for first in ("least", "most"))
     return _mean(least - most) / 2
@@ -78,25 +78,25 @@ def road_morf(
     shares: Shares,
     noise: NotNegative,
 ) -> Scores:
-    """Remove the most relevant pixels, fill them in, and take the target's probability.
+    """Remove the most relevant pixels, impute them, and take the target's probability.
 
         mean over shares s of p(x without its s most relevant pixels)
 
-    Removed pixels become weighted means of their neighbors, of those removed too: 1/6 beside, above and below, 1/12
-    across a corner, divided by the sum of those inside the image. Gaussian noise, drawn from the image's seed and the
-    number of removed pixels, is added to them; the result is not cut off at black and white. A share is taken to the
-    nearest number of pixels, and one pixel is always left. Equal attributions are ordered by a random key of the image.
+    Removed pixels become weighted means of their neighbors, including removed ones: 1/6 horizontally and vertically,
+    1/12 diagonally, divided by the sum of the weights inside the image. Gaussian noise, drawn from the image's seed and
+    the number of removed pixels, is added to them; the result is not clipped at black and white. A share is rounded to
+    a number of pixels, and at least one pixel is kept. Equal attributions are ordered by a random key of the image.
 
     Args:
-        shares: Of the pixels, removed at a time.
-        noise: Standard deviation of the noise on removed pixels, of the normalized image; the paper's is 0.01.
+        shares: Shares of the pixels to remove.
+        noise: Standard deviation of the noise on removed pixels of the normalized image; the paper's is 0.01.
 
     Returns:
         Probabilities, 0 to 1; lower is better.
 
     Undefined where the map is not finite.
 
-    Differs from the paper (Rong et al. 2022): the target's probability, where the paper takes the accuracy on a data
+    Differs from the paper (Rong et al. 2022): the target's probability, where the paper uses the accuracy on a data
     set; a pixel is removed with all its channels.
     """
     return _mean(_left(maps, images, targets, classifier, seeds, "most", shares, noise))
@@ -112,15 +112,15 @@ def road_lerf(
     shares: Shares,
     noise: NotNegative,
 ) -> Scores:
-    """Remove the least relevant pixels, fill them in, and take the target's probability.
+    """Remove the least relevant pixels, impute them, and take the target's probability.
 
         mean over shares s of p(x without its s least relevant pixels)
 
-    Pixels are removed as `road_morf` says, in its order from the end.
+    Pixels are removed as described in `road_morf`, in the opposite order.
 
     Args:
-        shares: Of the pixels, removed at a time.
-        noise: Standard deviation of the noise on removed pixels, of the normalized image; the paper's is 0.01.
+        shares: Shares of the pixels to remove.
+        noise: Standard deviation of the noise on removed pixels of the normalized image; the paper's is 0.01.
 
     Returns:
         Probabilities, 0 to 1; higher is better.
@@ -132,7 +132,7 @@ def road_lerf(
     return _mean(_left(maps, images, targets, classifier, seeds, "least", shares, noise))
 
 
-@shared(calls=8)  # both orders, and entries of several settings, take turns
+@shared(calls=8)  # several calls, as both orders and entries with different settings alternate
 def _left(
     maps: Tensor,
     images: Tensor,
@@ -143,7 +143,7 @@ def _left(
     shares: list[float],
     noise: float,
 ) -> Tensor:
-    """Return the probability that is left at each share, one full batch of (image, share) at a time."""
+    """Return the probability at each share, one full batch of (image, share) at a time."""
     counts = _counts(shares, noise, maps[0].numel())
     device, removed = classifier.device, torch.tensor(counts)
     images, targets, removed = images.to(device), targets.to(device), removed.to(device)
@@ -163,9 +163,9 @@ def _left(
     return left
 
 
-@shared(calls=2)  # both orders, and metrics on fewer images take turns
+@shared(calls=2)  # two calls, as metrics on all images and on fewer alternate
 def _ranks(maps: Tensor, seeds: Seeds) -> Tensor:
-    """Assign each pixel its place in the order."""
+    """Return each pixel's index in the order."""
     order = ranking(maps, seeds)
     return torch.empty_like(order).scatter_(
         1, order, torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -182,10 +182,10 @@ def _counts(shares: list[float], noise: float, pixels: int) -> list[int]:
 
 @shared
 def _drawn(seeds: Seeds, counts: list[int], shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Draw the noise of each number of removed pixels and each image: the same for every map."""
+    """Draw the noise for each number of removed pixels and each image: the same for every map."""
     return torch.stack([normal(seeds, "road", count, shape) for count in counts]).to(device)
 
 
 def _mean(left: Tensor) -> Scores:
-    """Average over shares, one after the other: torch would sum in an order of its own."""
+    """Average over shares, one by one: torch's own order of summation may vary."""
     return sum(left.unbind(dim=1)) / left.shape[1]

@@ -1,4 +1,4 @@
-"""Judge a map by whether it lies on the object."""
+"""Score a map by whether it lies on the object."""
 
 from typing import Literal
 
@@ -55,23 +55,23 @@ ATTRS = {
 
 
 def pointing_game(maps: Maps, boxes: Boxes, seeds: Seeds, *, tolerance: int) -> Scores:
-    """Ask whether the map's highest pixel lies on an object.
+    """Tell whether the map's highest pixel lies on an object.
 
-    Hit where the pixel lies in a box, or some pixel of a box is at a squared distance strictly below tolerance².
-    Of equal highest pixels it is one drawn from the image's seed, as `ranking` orders them: a constant map points
+    It is a hit if the pixel lies in a box, or some pixel of a box is at a squared distance strictly below tolerance².
+    Of equal highest pixels, one is drawn from the image's seed, in the order of `ranking`: a constant map points
     anywhere, a map of edges at any edge.
 
     Args:
-        tolerance: Pixels by which the point may miss a box; 0 and 1 both ask for a point inside.
+        tolerance: Pixels by which the point may miss a box; 0 and 1 both require a point inside.
 
     Returns:
         1 or 0, higher is better.
 
     Undefined where there is no box, or the map is not finite.
 
-    Differs from the paper (Zhang et al. 2018; tolerance and rule as in TorchRay): scores are hits of images, to be
+    Differs from the paper (Zhang et al. 2018; tolerance and rule as in TorchRay): scores are hits per image, to be
     averaged over images, where TorchRay averages per class first; the tolerance is in pixels of the input, where
-    TorchRay's 15 are of the photograph; of equal highest pixels TorchRay takes the first in reading order, where
+    TorchRay's 15 are those of the photograph; of equal highest pixels, TorchRay takes the first in reading order, where
     objects are rare.
     """
     at_least(0, "pointing_game", "tolerance", tolerance)
@@ -86,16 +86,16 @@ def pointing_game(maps: Maps, boxes: Boxes, seeds: Seeds, *, tolerance: int) -> 
 
 
 def wsl(maps: Maps, boxes: Boxes, *, thresholds: Count, iou: Share) -> Hits:
-    """Ask, at each threshold, whether the box around the map's largest contour is that of an object.
+    """Tell, at each threshold, whether the box around the map's largest contour matches an object's box.
 
-    The map is scaled to [0, 1] and to whole grey levels 0 ... 255, and cut at the level int(t max), t = 0, 1/T, ...
-    The contour that encloses the largest area gives the box. Hit where its intersection over union with a box of
-    the object (the best, if there are several) reaches `iou`. A map that is constant or not finite is black: it has
-    no contour, and its box is the top left pixel.
+    The map is scaled to [0, 1] and to whole grey levels 0 ... 255, and thresholded at the level int(t max), t = 0, 1/T,
+    ... The contour that encloses the largest area gives the box. It is a hit if its intersection over union with a box
+    of the object (the best, if there are several) reaches `iou`. A map that is constant or not finite is treated as
+    black: it has no contour, and its box is the top left pixel.
 
     Args:
         thresholds: T, the number of thresholds.
-        iou: Intersection over union from which a box is right.
+        iou: Intersection over union from which on a box counts as a hit.
 
     Returns:
         1 or 0 for each threshold, higher is better. The paper's figure is the mean over images at the threshold
@@ -103,7 +103,7 @@ def wsl(maps: Maps, boxes: Boxes, *, thresholds: Count, iou: Share) -> Hits:
 
     Undefined where there is no box.
 
-    Differs from the paper: none (Choe et al. 2020, MaxBoxAcc). As in its code, areas count both edges, and the
+    Differs from the paper: none (Choe et al. 2020, MaxBoxAcc). As in its code, areas include both edges, and the
     estimated box ends one pixel after its contour, unless that is the last pixel.
     """
     at_least(1, "wsl", "thresholds", thresholds)
@@ -124,8 +124,8 @@ def attribution_localization(maps: Maps, masks: Masks) -> Scores:
 
     Undefined where the mask is empty, or the map is zero everywhere or not finite.
 
-    Differs from the paper (Kohlbrenner et al. 2020): absolute values, as in Quantus, where the paper takes the
-    positive part; not weighted by the object's size.
+    Differs from the paper (Kohlbrenner et al. 2020): absolute values, as in Quantus, where the paper uses the positive
+    part; not weighted by the object's size.
     """
     return by_row(_share, maps.abs(), masks)
 
@@ -136,19 +136,19 @@ def relevance_mass(maps: Maps, masks: Masks, *, sign: Literal["both", "positive"
         Σ_mask a / Σ a
 
     Args:
-        sign: Whether attributions of both signs are summed, or negative ones are taken as 0.
+        sign: Whether attributions of both signs are summed, or negative ones count as 0.
 
     Returns:
         Higher is better; a uniform map scores the mask's area. With `positive`, 0 to 1. With `both`, any number: the
-        sum of a map of both signs may be next to nothing.
+        sum of a map of both signs may be close to 0.
 
     Undefined where the mask is empty, the sum is not above 0, or the map is not finite.
 
-    Differs from the paper (Arras et al. 2022): with `positive`, none. `both` is what Quantus does, which also divides
-    by a sum below 0, so that more on the object scores lower.
+    Differs from the paper (Arras et al. 2022): with `positive`, none. `both` is Quantus's rule; Quantus also divides by
+    a sum below 0, so that more attribution on the object scores lower.
     """
     kept = maps.clamp(min=0) if sign == "positive" else maps
-    # Terms that cancel leave their rounding: in double precision it is not seen.
+    # If terms cancel, rounding errors remain; in double precision they are negligible.
     share = by_row(_share, kept.double(), masks).to(maps.dtype)
     return share.where(finite(maps), torch.nan)
 
@@ -163,7 +163,7 @@ def relevance_rank(maps: Maps, masks: Masks, seeds: Seeds) -> Scores:
 
     Undefined where the mask is empty, or the map is not finite.
 
-    Differs from the paper: none but the order of equal attributions (Arras et al. 2022).
+    Differs from the paper: only in the order of equal attributions (Arras et al. 2022).
     """
     inside = masks.flatten(1).gather(1, ranking(maps, seeds))
     size = inside.sum(dim=1)
@@ -178,14 +178,14 @@ def top_k_intersection(maps: Maps, masks: Masks, seeds: Seeds, *, k: Count) -> S
     Equal attributions are ordered by a random key of the image.
 
     Args:
-        k: Pixels; at most those of the map.
+        k: Number of pixels, at most those of the map.
 
     Returns:
         0 to 1, higher is better; at most |mask| / k where the object is smaller than k pixels.
 
     Undefined where the mask is empty, or the map is not finite.
 
-    Differs from the paper: none but the order of equal attributions (Theiner et al. 2022).
+    Differs from the paper: only in the order of equal attributions (Theiner et al. 2022).
     """
     at_least(1, "top_k_intersection", "k", k)
     inside = masks.flatten(1).gather(1, ranking(maps, seeds))
@@ -217,7 +217,7 @@ def _box_hits(one: np.ndarray, boxes: np.ndarray, thresholds: int, iou: float) -
     if not grey.any():
         return np.full(thresholds, _overlap(np.zeros((1, 4), int), boxes) >= iou, float)
     levels = [index * int(grey.max()) // thresholds for index in range(thresholds)]
-    # Levels with no grey value between them give one mask: at most 255 masks, whatever the number of thresholds.
+    # Levels with no grey value between them give the same mask: at most 255 masks, whatever the number of thresholds.
     below = np.searchsorted(np.unique(grey), levels, side="right")
     _, first, mask_of = np.unique(below, return_index=True, return_inverse=True)
     masks = [cv2.threshold(grey, levels[index], 1, cv2.THRESH_BINARY)[1] for index in first]
@@ -229,10 +229,10 @@ def _box_hits(one: np.ndarray, boxes: np.ndarray, thresholds: int, iou: float) -
 
 
 def _largest_is_right(mask: np.ndarray, parts: np.ndarray, right: np.ndarray) -> np.bool_:
-    """Return whether the part within the largest contour has a right box.
+    """Return whether the part within the largest contour has a matching box.
 
-    The largest contour is the outer one of some part. Where all parts are right, or none, it need not be looked for:
-    noisy maps fall into hundreds of parts, and contours are slow.
+    The largest contour is the outer one of some part. If all parts match, or none does, it need not be found: noisy
+    maps have hundreds of parts, and contours are slow.
     """
     if right.any() and not right.all():
         contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
@@ -249,7 +249,7 @@ def _grey(one: np.ndarray) -> np.ndarray:
 
 
 def _estimated(around: np.ndarray, grey: np.ndarray) -> np.ndarray:
-    """Turn x, y, width, height into the protocol's corners."""
+    """Convert x, y, width, height to the protocol's corners."""
     last = [grey.shape[1] - 1, grey.shape[0] - 1]
     return np.concatenate([around[:, :2], np.minimum(around[:, :2] + around[:, 2:], last)], axis=1)
 

@@ -1,7 +1,7 @@
-"""Judge whether a map depends on what the classifier has learned, and on the class that is explained.
+"""Score whether a map depends on what the classifier has learned, and on the class that is explained.
 
-Maps are made anew: by other parameters, or for another class. A method whose maps stay as they were, which scores 1
-throughout, does not look at the classifier. A low score is no merit of its own: random maps have one.
+Further maps are made with other parameters, or for another class. A method whose maps do not change, which scores 1
+throughout, does not look at the classifier. A low score alone is no merit: random maps have one, too.
 """
 
 from collections.abc import Callable
@@ -50,28 +50,29 @@ def model_randomization(
     similarity: Similarity,
     seed: Seed,
 ) -> Curves:
-    """Draw the classifier's parameters anew, from the logits down, and compare the map with that of what is left.
+    """Randomize the classifier's parameters, starting at the logits, and compare the map with the resulting maps.
 
-        s_k = similarity(a, a of the classifier whose parts 1 ... k are drawn anew), k = 0 ... parts
+        s_k = similarity(a, a of the classifier whose parts 1 ... k are randomized), k = 0 ... parts
 
-    The modules that own parameters are split, in their order, into parts of near equal number; part 1 has the last.
-    They are initialized as the module itself does it, running statistics included; parameters of a module that
-    does not (a class token) become normal numbers of their own mean and standard deviation. A module's new parameters
-    are the same in every step.
+    The modules that own parameters are split, in their order, into parts of nearly equal numbers; part 1 has the last
+    ones. They are initialized by the module's own method, including running statistics; parameters of a module without
+    such a method (a class token) become normal numbers with their own mean and standard deviation. A module's new
+    parameters are the same in every step.
 
     Args:
-        parts: Of the classifier.
-        order: `cascading`, all parts from the first to the k-th; or `independent`, the k-th alone.
-        seed: Of the new parameters, the same for all images.
+        parts: Number of parts of the classifier.
+        order: `cascading`, all parts from the first to the k-th; or `independent`, only the k-th.
+        seed: Seed of the new parameters, the same for all images.
 
     Returns:
-        -1 to 1; a low area under the curve is better: the map goes with what the classifier has learned. s_0 = 1; 1
-        throughout is a method that does not look at the classifier. The target stays, whatever is predicted.
+        -1 to 1; a low area under the curve is better: the map depends on what the classifier has learned. s_0 = 1; a
+        score of 1 throughout means that the method does not look at the classifier. The target stays the same, whatever
+        is predicted.
 
     Undefined where the map, or one of the new ones, is constant or not finite.
 
     Differs from the paper (Adebayo et al. 2018): parts of several modules, of which Huang and Liu 2024 have 20; the
-    paper's also is the similarity of histograms of gradients.
+    paper also uses the similarity of histograms of gradients.
     """
     again = _by_drawn_anew(explain, classifier, images, targets, seeds, parts, order, seed)
     points = [similarities(maps, other, similarity) for other in (maps, *again)]
@@ -94,16 +95,16 @@ def random_logit(
         similarity(a, a of a class drawn from the image's seed among all but the target)
 
     Returns:
-        -1 to 1, lower is better; 1 is a map that does not depend on the class.
+        -1 to 1, lower is better; 1 for a map that does not depend on the class.
 
     Undefined where the map, or the other one, is constant or not finite.
 
-    Differs from the paper (Sixt et al. 2020): the correlation of ranks, where it has structural similarity.
+    Differs from the paper (Sixt et al. 2020): the rank correlation, where the paper uses structural similarity.
     """
     return similarities(maps, _of_another_class(explain, classifier, images, targets, seeds), similarity)
 
 
-@shared(calls=4)  # entries with unlike orders and parts take turns
+@shared(calls=4)  # several calls, as entries with different orders and parts alternate
 def _by_drawn_anew(
     explain: Callable,
     classifier: Classifier,
@@ -122,12 +123,12 @@ def _by_drawn_anew(
 
 @shared(lasting=True)
 def _randomized(classifier: Classifier) -> dict[tuple[int, str, int], list[Classifier]]:
-    """Hold what became of a classifier, by how it was drawn anew, until another one comes."""
+    """Keep the randomized versions of a classifier, by settings, until another classifier comes."""
     return {}
 
 
 def _drawn_anew(classifier: Classifier, parts: int, order: str, seed: int) -> list[Classifier]:
-    """Return the classifiers of every step. All methods and batches ask the same ones."""
+    """Return the classifiers of every step, the same ones for all methods and batches."""
     at_least(1, "model_randomization", "parts", parts)
 
     def alter(network: nn.Module, step: int) -> None:
@@ -154,16 +155,16 @@ def _draw_anew(module: nn.Module, name: str, seed: int) -> None:
         parameter.data = parameter.mean() + parameter.std(correction=0) * drawn
 
 
-@shared(calls=4)  # metrics on all images and metrics on fewer take turns
+@shared(calls=4)  # several calls, as metrics on all images and on fewer alternate
 def _of_another_class(
     explain: Callable, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds
 ) -> Tensor:
     return explain(classifier, images, _others(classifier, images, targets, seeds), seeds)
 
 
-@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+@shared(calls=2)  # two calls, as metrics on all images and on fewer alternate
 def _others(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Targets:
-    """Draw another class for each image: one pass, which says how many there are."""
+    """Draw another class for each image; one pass tells the number of classes."""
     if classifier.reading.several:
         raise Unsupported("another label may be one that the image has too")
     classes = classifier.logits(images[:1]).shape[1]

@@ -1,4 +1,4 @@
-"""Judge a map by what its highest shares of pixels bring back, or take away, as Guided AbsoluteGrad does."""
+"""Score a map by what its highest shares of pixels restore, or remove, as in Guided AbsoluteGrad's evaluation."""
 
 import math
 from typing import Annotated
@@ -54,27 +54,27 @@ def rcap(
     lower: PartShare,
     interval: Annotated[float, Range(0.01, 1)],
 ) -> Scores:
-    """Weigh the probability that the highest shares of pixels bring back by the attribution that lies in them.
+    """Weight the probability that the highest shares of pixels restore by the attribution that lies in them.
 
         1/K Σ_k h_k p(x where M > u_k, black elsewhere),    h_k = Σ_{M > t_k} M / Σ M,    u_k = min(t_1 ... t_k)
 
-    M is the map scaled to [0, 1]. Of the rates ρ = lower, lower + interval ... below 1, from the highest to the
-    lowest, t_k is the int(ρ HW)-th lowest value of M, without interpolation. Where all thresholds differ and the
-    highest is 1, which selects nothing, it is left out; in any other case a threshold of 1 acts as 0.
+    M is the map scaled to [0, 1]. Of the rates ρ = lower, lower + interval ... below 1, from the highest to the lowest,
+    t_k is the int(ρ HW)-th lowest value of M, without interpolation. If all thresholds differ and the highest is 1,
+    which selects nothing, it is left out; in any other case a threshold of 1 acts as 0.
 
     Args:
-        lower: Rate of the lowest threshold, above 0; the share of pixels shown last is 1 less it.
-        interval: Between rates, which are rounded to hundredths.
+        lower: Rate of the lowest threshold, above 0; the share of pixels shown last is 1 minus this.
+        interval: Distance of rates, which are rounded to hundredths.
 
     Returns:
         0 to 1, higher is better. A map that is concentrated in few pixels has h near 1 from the first level on, so it
-        is rewarded whatever it shows: read it beside a control.
+        is rewarded whatever it shows: read it together with a control.
 
     Undefined where the map is constant or not finite.
 
-    Differs from the authors' code (Huang & Liu 2024), whose tables hold it as "Prob: M3": a constant map has no score
-    here and NaN or ones there; each map has the number of levels that its own values give, where theirs fails on a
-    batch of unlike numbers.
+    Differs from the authors' code (Huang & Liu 2024), whose tables call it "Prob: M3": a constant map has no score here
+    and NaN or ones there; each map has the number of levels that its own values yield, where theirs fails on a batch of
+    different numbers.
     """
     rates = _rates(lower, interval)
     share, kept = scaled(maps.to(classifier.device))
@@ -82,7 +82,7 @@ def rcap(
     thresholds = values[:, [_place(values.shape[1], rate) for rate in rates]]
     used = _distinct(thresholds)
     thresholds = torch.where(used & (thresholds >= 1), 0.0, thresholds)
-    # A level that is not used selects nothing, as its threshold, 1, does; and it is the first.
+    # An unused level selects nothing, like its threshold of 1; and it is the first.
     shown = thresholds.cummin(dim=1).values
     black = torch.zeros_like(images[:1]).expand_as(images).to(classifier.device)
     whole = images.to(classifier.device)
@@ -102,13 +102,13 @@ def dauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *
         levels: Points of the curve; the authors have 10.
 
     Returns:
-        Probabilities, 0 to 1; a low area is better. The last point, at the share 1 − 1 / levels, deletes that share,
+        Probabilities, 0 to 1; a low area is better. The last point, at the share 1 − 1 / levels, deletes that share and
         not all, so the area of a curve that is 1 throughout is 1 − 1 / levels, as in the authors' tables.
 
     Undefined where the map is constant or not finite.
 
-    Differs from the authors' code (Huang & Liu 2024): none in the score. It is their variant of `deletion`, which has
-    both ends and unbroken ties: prefer that for anything but a comparison with them.
+    Differs from the authors' code (Huang & Liu 2024): not in the score. It is their variant of `deletion`, which has
+    both ends and breaks ties: prefer that one except for comparisons with them.
     """
     return _exchanged(maps, targets, classifier, levels, clean(classifier, images, targets), _mean(classifier, images))
 
@@ -119,7 +119,7 @@ def iauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *
         s_k = p(blurred x with the pixels of x where M > t_k), k = 0 ... levels − 1
 
     M and t_k are those of `dauc`. The image is blurred by a window of 33 pixels of a Gaussian of 16, mirrored at its
-    edges; so it makes no difference whether before or after it is normalized.
+    edges; so it makes no difference whether it is blurred before or after normalization.
 
     Args:
         levels: Points of the curve; the authors have 10.
@@ -130,17 +130,17 @@ def iauc(maps: Maps, images: Images, targets: Targets, classifier: Classifier, *
 
     Undefined where the map is constant or not finite.
 
-    Differs from the authors' code (Huang & Liu 2024): none in the score. It is their variant of `insertion`.
+    Differs from the authors' code (Huang & Liu 2024): not in the score. It is their variant of `insertion`.
     """
     whole = images.to(classifier.device)
     return _exchanged(maps, targets, classifier, levels, _blurred_end(classifier, images, targets), whole)
 
 
 def _rates(lower: float, interval: float) -> list[float]:
-    """List the rates from the highest to the lowest.
+    """Return the rates from the highest to the lowest.
 
     Raises:
-        ValueError: there are none, or no end of them.
+        ValueError: there are none, or infinitely many.
     """
     if not 0 < lower < 1:
         raise ValueError(f"rcap: lower is {lower}, expected above 0 and below 1")
@@ -151,12 +151,12 @@ def _rates(lower: float, interval: float) -> list[float]:
 
 
 def _place(pixels: int, rate: float) -> int:
-    """Return the place of a rate's threshold among values in ascending order."""
+    """Return the index of a rate's threshold among values in ascending order."""
     return max(int(pixels * rate), 1) - 1
 
 
 def _distinct(thresholds: Tensor) -> Tensor:
-    """Return which levels are used: all but a first one at 1, where there are others and no two are equal."""
+    """Return which levels are used: all except a first one at 1, if there are others and no two are equal."""
     used = torch.ones_like(thresholds, dtype=torch.bool)
     if thresholds.shape[1] > 1:
         used[:, 0] = (thresholds[:, 0] < 1) | (thresholds[:, 1:] == thresholds[:, :-1]).any(dim=1)
@@ -172,7 +172,7 @@ def _recovered(share: Tensor, thresholds: Tensor, used: Tensor, brought: Tensor)
 def _exchanged(
     maps: Tensor, targets: Tensor, classifier: Classifier, levels: int, before: End, after: Tensor
 ) -> Tensor:
-    """Follow the probability while more and more of the highest pixels become those of other images."""
+    """Record the probability while more and more of the highest pixels become those of other images."""
     at_least(2, "a curve by levels", "levels", levels)
     share, kept = scaled(maps.to(classifier.device))
     values = share.flatten(1).sort(dim=1).values
@@ -190,9 +190,9 @@ def _levels(
     before: Tensor,
     after: Tensor,
 ) -> Tensor:
-    """Return the probability of images whose pixels above each threshold are those of `after`; NaN if there is none.
+    """Return the probability of images whose pixels above each threshold are those of `after`; NaN for unused ones.
 
-    Levels are nested, so those of equal thresholds are one image, which is looked at once.
+    Levels are nested, so levels with equal thresholds have the same image, which is evaluated once.
     """
     new = torch.ones_like(thresholds, dtype=torch.bool)
     new[:, 1:] = thresholds[:, 1:] != thresholds[:, :-1]
@@ -219,7 +219,7 @@ def _blurred_end(classifier: Classifier, images: Tensor, targets: Tensor) -> End
 
 
 def blur(images: Images) -> Images:
-    """Blur along each side; shifted images are multiplied and added one by one, so that no row knows another."""
+    """Blur along each side; shifted images are multiplied and added one by one, so that no row depends on others."""
     weights = np.exp(-((np.arange(-SIGMA, SIGMA + 1) / SIGMA) ** 2) / 2)
     weights /= weights.sum()
     for dim in (2, 3):

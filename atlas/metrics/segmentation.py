@@ -1,4 +1,4 @@
-"""Judge a map as if it were to segment the object: by losses between it and the mask."""
+"""Score a map as a segmentation of the object: by losses between it and the mask."""
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ ATTRS = {
 
 
 def log_cosh_dice(maps: Maps, masks: Masks) -> Scores:
-    """Take the log-cosh Dice loss of the map, scaled to [0, 1], against the object.
+    """Compute the log-cosh Dice loss of the map, scaled to [0, 1], against the object.
 
         ln cosh(1 - d), d = (2 Σ m t + 1) / (Σ m + Σ t + 1)
         m = (a - min a) / (max a - min a), t = 1 in the mask, 0 elsewhere
@@ -40,14 +40,15 @@ def log_cosh_dice(maps: Maps, masks: Masks) -> Scores:
 
     Undefined where the mask is empty, or the map is constant or not finite.
 
-    Differs from the paper (Huang and Liu 2024): none in the loss. Its authors' masks are class codes enlarged with
-    their neighbors mixed and cut at 0.95 of the highest, which may be that of the area to ignore; these are the object.
+    Differs from the paper (Huang and Liu 2024): not in the loss. Its authors' masks are class codes enlarged with
+    interpolation and thresholded at 0.95 of the highest code, which may be that of the area to ignore; here the masks
+    are the object.
     """
     return by_row(_log_cosh_dice, scaled(maps)[0], masks)
 
 
 def mae(maps: Maps, masks: Masks) -> Scores:
-    """Take the mean absolute error of the map, scaled to [0, 1], against the object.
+    """Compute the mean absolute error of the map, scaled to [0, 1], against the object.
 
         Σ |m - t| / HW, m = (a - min a) / (max a - min a), t = 1 in the mask, 0 elsewhere
 
@@ -56,14 +57,14 @@ def mae(maps: Maps, masks: Masks) -> Scores:
 
     Undefined where the mask is empty, or the map is constant or not finite.
 
-    Differs from the paper (Huang and Liu 2024): what is published under this name is `sqrt_mae`. Of the masks see
+    Differs from the paper (Huang and Liu 2024): what is published under this name is `sqrt_mae`. For the masks see
     `log_cosh_dice`.
     """
     return by_row(_mean_error, scaled(maps)[0], masks)
 
 
 def sqrt_mae(maps: Maps, masks: Masks) -> Scores:
-    """Take the square root of the mean absolute error of the map, scaled to [0, 1], against the object.
+    """Compute the square root of the mean absolute error of the map, scaled to [0, 1], against the object.
 
         sqrt(Σ |m - t| / HW), m = (a - min a) / (max a - min a), t = 1 in the mask, 0 elsewhere
 
@@ -72,7 +73,7 @@ def sqrt_mae(maps: Maps, masks: Masks) -> Scores:
 
     Undefined where the mask is empty, or the map is constant or not finite.
 
-    Differs from the paper (Huang and Liu 2024): it calls this MAE. Of the masks see `log_cosh_dice`.
+    Differs from the paper (Huang and Liu 2024): it calls this MAE. For the masks see `log_cosh_dice`.
     """
     return mae(maps, masks).sqrt()
 

@@ -1,9 +1,9 @@
-"""Judge how much a map changes when the image hardly does.
+"""Score how much a map changes when the image hardly does.
 
-x' is a copy of the image x with noise, a the map of x, a' that of x'. All copies are of the image's own seed, and all
-metrics of one noise share them, and their maps. The method is taken for a fixed function: a copy's map is made with its
-image's seed, so that a method's own draws stay as they are. Maps are made anew, so a metric costs a method's passes
-once more for each sample, whatever the number of metrics.
+x' is a noisy copy of the image x, a the map of x, a' that of x'. Copies are drawn from the image's own seed, and all
+metrics with the same noise share them and their maps. The method is treated as a fixed function: a copy's map is made
+with its image's seed, so that a method's own random draws stay the same. Maps are made anew, so a metric costs a
+method's passes once more for each sample, whatever the number of metrics.
 """
 
 from collections.abc import Callable
@@ -74,15 +74,15 @@ def max_sensitivity(
         max ‖a − a'‖₂ / ‖a‖₂
 
     Args:
-        samples: Copies of the image.
-        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        samples: Number of copies of the image.
+        scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
     Returns:
         0 or more, lower is better: 0 for a map that does not depend on the image.
 
     Undefined where the map is zero everywhere, or a map is not finite.
 
-    Differs from the paper (Yeh et al. 2019): copies are drawn as in its code, not searched for.
+    Differs from the paper (Yeh et al. 2019): copies are drawn at random, as in its code, not searched for.
     """
     made = copies(classifier, images, targets, seeds, "max_sensitivity", samples, noise, scale)
     return _changes(maps, made.maps(explain)).amax(dim=1)
@@ -105,15 +105,15 @@ def avg_sensitivity(
         (1/n) Σ ‖a − a'‖₂ / ‖a‖₂
 
     Args:
-        samples: Copies n of the image.
-        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        samples: Number n of copies of the image.
+        scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
     Returns:
         0 or more, lower is better: 0 for a map that does not depend on the image.
 
     Undefined where the map is zero everywhere, or a map is not finite.
 
-    Reference: the mean in the place of the maximum of `max_sensitivity`, as in Quantus.
+    Reference: the mean in place of the maximum of `max_sensitivity`, as in Quantus.
     """
     made = copies(classifier, images, targets, seeds, "avg_sensitivity", samples, noise, scale)
     return by_row(torch.mean, _changes(maps, made.maps(explain)))
@@ -131,15 +131,15 @@ def local_lipschitz(
     noise: Noise,
     scale: Positive,
 ) -> Scores:
-    """Measure the largest change of the map by the distance that the image was moved.
+    """Measure the largest change of the map relative to the distance by which the image was moved.
 
         max ‖a / max |a| − a' / max |a'|‖₂ / ‖x − x'‖₂,    x and x' normalized
 
-    A new map that is zero everywhere stays that.
+    A map of a copy that is zero everywhere is left undivided.
 
     Args:
-        samples: Copies of the image.
-        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        samples: Number of copies of the image.
+        scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
     Returns:
         0 or more, lower is better: 0 for a map whose pattern does not depend on the image.
@@ -147,8 +147,8 @@ def local_lipschitz(
     Undefined where the map is zero everywhere, or a map is not finite.
 
     Differs from the paper (Alvarez-Melis and Jaakkola 2018): each map is divided by its own largest absolute value, so
-    that the unit of attributions is nothing; copies are drawn, not searched for. Quantus divides all new maps of a
-    batch by one number (`local_lipschitz_quantus`).
+    that the unit of attributions does not matter; copies are drawn at random, not searched for. Quantus divides all new
+    maps of a batch by one number (`local_lipschitz_quantus`).
     """
     made = copies(classifier, images, targets, seeds, "local_lipschitz", samples, noise, scale)
     return (by_row(_patterns_apart, maps, made.maps(explain)) / made.apart()).amax(dim=1)
@@ -171,22 +171,22 @@ def relative_input_stability(
 
         max rms((a − a') / a) / rms((x − x') / x),    over copies of x's predicted class
 
-    rms is the root mean square over all pixels (and channels), x are intensities. |a| and |x| in a divisor are at least
-    `floor` times the largest of the map, and of the image.
+    rms is the root mean square over all pixels (and channels), x are intensities. |a| and |x| in a divisor are raised
+    to at least `floor` times the largest of the map, and of the image.
 
     Args:
-        samples: Copies of the image.
-        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        samples: Number of copies of the image.
+        scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
 
     Returns:
         0 or more, lower is better.
 
-    Undefined where no copy is of the image's predicted class, the map or the image is zero everywhere, or a map is not
+    Undefined where no copy has the image's predicted class, the map or the image is zero everywhere, or a map is not
     finite.
 
-    Differs from the paper (Agarwal et al. 2022): the floor, without which a single pixel of 0 decides the score; and
-    root mean squares in the place of norms, so that images of all sizes compare.
+    Differs from the paper (Agarwal et al. 2022): the floor, without which a single pixel of 0 determines the score; and
+    root mean squares in place of norms, so that images of all sizes are comparable.
     """
     made = copies(classifier, images, targets, seeds, "relative_input_stability", samples, noise, scale)
     check("relative_input_stability", samples, floor=floor)
@@ -210,20 +210,21 @@ def relative_output_stability(
 
         max rms((a − a') / a) / ‖f(x) − f(x')‖₂,    over copies of x's predicted class
 
-    rms and the floor of |a| are those of `relative_input_stability`; f(x) are all logits. A copy that does not change
-    them does not count.
+    rms and the floor of |a| are those of `relative_input_stability`; f(x) are all logits. Copies that do not change
+    them are ignored.
 
     Args:
-        samples: Copies of the image.
-        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        samples: Number of copies of the image.
+        scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
 
     Returns:
-        0 or more, by logit; lower is better. It depends on the scale of the logits: compare methods on one classifier.
+        0 or more, per logit; lower is better. It depends on the scale of the logits: compare methods on the same
+        classifier.
 
     Undefined where no copy counts, the map is zero everywhere, or a map is not finite.
 
-    Differs from the paper (Agarwal et al. 2022): as `relative_input_stability` does.
+    Differs from the paper (Agarwal et al. 2022) like `relative_input_stability`.
     """
     made = copies(classifier, images, targets, seeds, "relative_output_stability", samples, noise, scale)
     check("relative_output_stability", samples, floor=floor)
@@ -248,21 +249,21 @@ def relative_representation_stability(
 
         max rms((a − a') / a) / rms((A − A') / A),    over copies of x's predicted class
 
-    A are the activations of x. rms and the floor of |a| and |A| are those of `relative_input_stability`. A copy that
-    does not change them does not count.
+    A are the activations of x. rms and the floor of |a| and |A| are those of `relative_input_stability`. Copies that do
+    not change them are ignored.
 
     Args:
-        samples: Copies of the image.
-        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        samples: Number of copies of the image.
+        scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
-        layer: Whose activations.
+        layer: The layer of the activations.
 
     Returns:
         0 or more, lower is better.
 
     Undefined where no copy counts, the map or A is zero everywhere, or a map is not finite.
 
-    Differs from the paper (Agarwal et al. 2022): as `relative_input_stability` does.
+    Differs from the paper (Agarwal et al. 2022) like `relative_input_stability`.
     """
     made = copies(classifier, images, targets, seeds, "relative_representation_stability", samples, noise, scale)
     check("relative_representation_stability", samples, floor=floor)
@@ -271,7 +272,7 @@ def relative_representation_stability(
 
 def _changes(maps: Maps, again: Tensor) -> Tensor:
     def change(one: Tensor, others: Tensor) -> Tensor:
-        # By the largest value first: squares of small attributions would be 0.
+        # Divided by the largest value first: squares of small attributions would underflow to 0.
         one, others = one / one.abs().max(), others / one.abs().max()
         return distances(one, others) / torch.linalg.vector_norm(one)
 
@@ -284,7 +285,7 @@ def _patterns_apart(one: Tensor, others: Tensor) -> Tensor:
 
 
 def _worst(maps: Maps, made: Copies, explain: Callable, floor: float, moved: Tensor) -> Scores:
-    """Take the largest ratio of the map's relative change to another among the copies that count."""
+    """Return the largest ratio of the map's relative change to another change, among the copies that count."""
     counts = made.agree() & (moved > 0)
     changes = settled(by_row(relative(floor), maps, made.maps(explain)))
     worst = (changes / moved).where(counts, -torch.inf).amax(dim=1)

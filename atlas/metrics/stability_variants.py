@@ -1,6 +1,6 @@
-"""Judge how much a map changes when the image hardly does, as published tables have it: faults of their code included.
+"""Score how much a map changes when the image hardly does, like published tables, including errors of their code.
 
-What x', a and a' are, and which seed a copy is explained by, is told in `atlas.metrics.stability`.
+For x', a and a', and the seeds of copies, see `atlas.metrics.stability`.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ ATTRS = {
     },
 }
 
-# What Quantus puts in the place of 0, and adds to a distance.
+# Quantus's replacement of 0, also added to distances.
 NOTHING = 1e-6
 LITTLE = 1e-10
 
@@ -47,21 +47,21 @@ def relative_input_stability_quantus(
     low: float,
     high: float,
 ) -> Scores:
-    """Compute relative input stability as Quantus 0.4.4 does, faults included.
+    """Compute relative input stability as in Quantus 0.4.4, including its errors.
 
         max ‖(a − a') / a‖₂ / ‖(x − x') / x‖₂,    x' = x + noise uniform in [low, high), x normalized
 
-    Values of 0 in a divisor, and distances of 0, become 1e-6.
+    Zeros in a divisor, and distances of 0, become 1e-6.
 
     Args:
-        samples: Copies of the image.
-        low: Least noise; 0.02.
-        high: Largest noise; 0.2. Noise of one sign brightens the image.
+        samples: Number of copies of the image.
+        low: Least noise; 0.02 in Quantus.
+        high: Largest noise; 0.2 in Quantus. Noise of one sign brightens the image.
 
     Returns:
-        0 or more, lower is better. A map with pixels of 0 scores by them: 1e4 and more.
+        0 or more, lower is better. For a map with pixels of 0, these determine the score: 1e4 and more.
 
-    Undefined where one copy changes the predicted class, or a map is not finite.
+    Undefined where a copy changes the predicted class, or a map is not finite.
 
     Differs from Quantus 0.4.4: noise is drawn from the image's own seed.
     """
@@ -85,31 +85,31 @@ def local_lipschitz_quantus(
     noise: Noise,
     scale: Positive,
 ) -> Scores:
-    """Compute the local Lipschitz estimate as Quantus 0.4.4 does: new maps are divided by one number for all images.
+    """Compute the local Lipschitz estimate as in Quantus 0.4.4: new maps are divided by one number for all images.
 
         max ‖a / max |a| − a' / M‖₂ / (‖x − x'‖₂ + 1e-10),    M = max |a'| over all images of the draw
 
-    x and x' are normalized. A score says how a method's map of one image compares with its map of another.
+    x and x' are normalized. A score also depends on how a method's map of one image compares with its maps of others.
 
     Args:
-        samples: Copies of each image.
-        noise: `uniform` in ± scale, or `gaussian`, the default there.
-        scale: Of the noise of the normalized image: its bound, or its standard deviation.
+        samples: Number of copies of each image.
+        noise: `uniform` in ± scale, or `gaussian`, the default in Quantus.
+        scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
     Returns:
         0 or more, lower is better.
 
-    Undefined where the map is zero everywhere or not finite, and everywhere where one new map is not finite, or all of
-    a draw are zero.
+    Undefined where the map is zero everywhere or not finite, and everywhere if any new map is not finite, or all of a
+    draw are zero.
 
-    Differs from Quantus 0.4.4: M is of all images that are judged, not of the batch that an image happens to be in.
+    Differs from Quantus 0.4.4: M is over all scored images, not over the batch that happens to contain the image.
     """
     check("local_lipschitz_quantus", samples, scale=scale)
     given = all_images, all_targets, classifier, all_seeds, explain
     return _against_all(all_maps, *given, samples, noise, scale)[positions]
 
 
-@shared(calls=2, lasting=True)  # entries with unlike noise take turns
+@shared(calls=2, lasting=True)  # two calls, as entries with different noise alternate
 def _against_all(
     maps: Maps,
     images: Images,

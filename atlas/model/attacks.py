@@ -1,4 +1,4 @@
-"""Evaluate classifiers: the share of images that they get right, as they are and under an attack."""
+"""Evaluate classifiers: the share of images that they classify correctly, on clean images and under an attack."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -28,12 +28,12 @@ def attack(
     """Raise the loss within a ball around each image: projected gradient ascent from a random start.
 
     Args:
-        gradient: Of the loss by images in [0, 1].
+        gradient: Returns the gradient of the loss by images in [0, 1].
         images: In [0, 1].
         targets: Their labels.
-        draws: Of the random start.
-        epsilon: Its radius, in units of intensity.
-        steps: Of gradient ascent.
+        draws: Random generator for the start.
+        epsilon: Radius of the ball, in units of intensity.
+        steps: Steps of gradient ascent.
         step_size: Length of a step, in the norm.
 
     Returns:
@@ -53,14 +53,14 @@ def attack(
 
 
 def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> dict[str, Any]:
-    """Measure the share of images whose label is predicted, and of those where its logit is one of the five largest.
+    """Measure the share of images whose label is predicted, and the share whose label is among the five largest logits.
 
-    Of several labels an image, each row having one that is there, the share is that of labels which are found, and
-    there is no such five.
+    If an image may have several labels, each row has one that is present; the share is then that of labels found, and
+    there is no five-largest share.
 
     Args:
-        classifier: What is evaluated.
-        parts: Pixels of 8 bits and labels, some images at a time.
+        classifier: The classifier to evaluate.
+        parts: 8-bit pixels and labels, some images at a time.
     """
     images = first = among = 0
     for pixels, labels in parts:
@@ -86,16 +86,16 @@ def attacked(
     steps: Count,
     step_size: Positive,
 ) -> dict[str, Any]:
-    """Measure the share of images that a classifier gets right under an attack.
+    """Measure the share of images that a classifier classifies correctly under an attack.
 
     Args:
-        classifier: What is evaluated.
-        pixels: Of the held-out split, 8 bits.
-        labels: Theirs.
-        seed: Of the attack's random start.
+        classifier: The classifier to evaluate.
+        pixels: Images of the held-out split, 8 bits.
+        labels: Their labels.
+        seed: Seed of the attack's random start.
         count: How many of the images are attacked.
-        epsilon: Its radius.
-        steps: Of gradient ascent.
+        epsilon: Radius of the attack.
+        steps: Steps of gradient ascent.
         step_size: Length of a step.
     """
     images = pixels[:count].to(classifier.device).float().div(255)

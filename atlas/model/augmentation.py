@@ -1,4 +1,4 @@
-"""Vary training images, in ways that leave their labels as they are."""
+"""Augment training images in ways that do not change their labels."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from atlas.study.errors import UserError
 
 
 def augmented(pixels: Tensor, draws: torch.Generator, *, shift: int, mirror: bool, exchanged: list[int]) -> Tensor:
-    """Shift with reflected borders, mirror left and right, and exchange channels, image by image.
+    """Shift with reflected borders, mirror left and right, and permute channels, each image separately.
 
     Returns:
-        Intensities in [0, 1]; with a shift of 0, no mirror and no channels, those of the images as they are.
+        Intensities in [0, 1]; with shift 0, no mirroring and no channels, the images unchanged.
     """
     count, channels, height, width = pixels.shape
 
@@ -31,7 +31,7 @@ def augmented(pixels: Tensor, draws: torch.Generator, *, shift: int, mirror: boo
 
 
 def check_recipe(recipe: dict, images: tuple[int, ...], where: str) -> None:
-    """Check what of a recipe depends on the training images.
+    """Check the settings of a recipe that depend on the training images.
 
     Args:
         recipe: Settings of `fit`.
@@ -39,7 +39,8 @@ def check_recipe(recipe: dict, images: tuple[int, ...], where: str) -> None:
         where: The entry of params.yaml.
 
     Raises:
-        UserError: a batch of more images than there are, a shift beyond the image, or channels that it does not have.
+        UserError: the batch is larger than the training set, the shift larger than the image, or a channel does not
+            exist.
     """
     count, channels, *sides = images
     batch, shift, exchanged = recipe["batch"], recipe["shift"], recipe["exchanged"]

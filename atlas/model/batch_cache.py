@@ -1,24 +1,24 @@
-"""Remember what functions of one family gave, so that they do common work once per batch."""
+"""Cache the results of functions of one family, so that common work is done once per batch."""
 
 from collections.abc import Callable
 from functools import partial, wraps
 
-# Told of every result that is handed out, and by which function.
+# Called with every result that is handed out and the name of its function.
 LISTENERS: list[Callable[[str, object], None]] = []
-# What all functions remember, and whether that is of every batch of a cell.
+# The caches of all functions, and whether each lasts beyond a batch.
 HELD: list[tuple[list[tuple], bool]] = []
 
 
 def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = False) -> Callable:
-    """Remember a function's last calls, so that functions of one family do common work once per batch.
+    """Cache a function's last calls, so that functions of one family do common work once per batch.
 
-    Tensors and objects are compared by identity, everything else by value. Several callers get the same result: no
+    Tensors and objects are compared by identity, everything else by value. Several callers get the same result, so no
     caller may write into it.
 
     Args:
-        function: What is decorated.
-        calls: How many calls are held; more than one where entries with unlike settings take turns.
-        lasting: Whether it is given no images of a batch, so that every batch of a cell can have what it gave the last.
+        function: The decorated function.
+        calls: How many calls are kept; more than one if entries with different settings alternate.
+        lasting: Whether the arguments include no images of a batch, so that every batch of a cell can reuse the result.
     """
     if function is None:
         return partial(shared, calls=calls, lasting=lasting)
@@ -29,7 +29,7 @@ def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = 
     def remembering(*args: object, **settings: object) -> object:
         found = [result for known, set_to, result in held if set_to == settings and _same(known, args)]
         if not found:
-            del held[: max(0, len(held) + 1 - calls)]  # before more is made
+            del held[: max(0, len(held) + 1 - calls)]  # evict before computing
             found = [function(*args, **settings)]
             held.append((args, settings, found[0]))
         for listener in LISTENERS:
@@ -40,7 +40,7 @@ def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = 
 
 
 def forget(*, batch: bool = False) -> None:
-    """Let go of what functions remember: when a batch is done, of what was of its images; else of everything."""
+    """Clear the caches: at the end of a batch those that concern its images, otherwise all."""
     for held, lasting in HELD:
         if not (batch and lasting):
             held.clear()

@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def batched(size: int, function: Callable, *tensors: Tensor) -> Any:
-    """Run a function of tensors over batches of a fixed size, the last one padded with its first row.
+    """Run a function of tensors over batches of a fixed size; the last batch is padded with its first row.
 
-    It gives a tensor or a tuple of them.
+    The function returns a tensor or a tuple of tensors.
     """
     rows = len(tensors[0])
     results = []

@@ -1,7 +1,7 @@
-"""Detect sums over features that are 0 in exact arithmetic, so that only rounding would be left.
+"""Detect sums over features that are 0 in exact arithmetic, so that only rounding errors would remain.
 
-What a layer normalization alone looks at may be scaled, and shifted, without any change behind it. So there g · A sums
-to 0 over a place's features, and so does g, whatever the image: a map of such sums is noise.
+If a layer's activations are used by a layer normalization only, scaling and shifting them changes nothing downstream.
+So at each place g · A sums to 0 over features, and so does g, for every image: a map of such sums is noise.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,27 +18,27 @@ from atlas.model.outputs import NotFinite
 from atlas.study.errors import Unsupported
 from atlas.study.seeds import uniform
 
-# |Σ| / Σ| | below which a sum is called 0. Where terms do not cancel it is about 1/√features, 0.02 for 2048 of them.
+# |Σ| / Σ| | below which a sum counts as 0. If terms do not cancel, it is about 1/√features: 0.02 for 2048 features.
 LEAST = 1e-3
-FEW = 4  # images, or places, that are looked at: one alone may have such a ratio by chance
-# Normalizations over features, by the place of their ε among the arguments. It keeps some of the scale of their input.
+FEW = 4  # images, or places, that are checked: a single one may have such a ratio by chance
+# Normalizations over features, with the position of ε among their arguments; ε keeps some of the input's scale.
 NORMALIZATIONS = {functional.layer_norm: 4, functional.group_norm: 4, functional.rms_norm: 3}
-EPSILON = 1e-30  # what stands there for a check
+EPSILON = 1e-30  # the value of ε during a check
 
 
 def check_terms(
     classifier: Classifier, images: Images, layer: str, terms: Callable[[Features, Features], Tensor]
 ) -> None:
-    """Refuse a sum over features that is 0 for any image, found once for a layer: in float64, on images of noise.
+    """Refuse a sum over features that is 0 for every image; decided once per layer, in float64, on images of noise.
 
     Args:
-        classifier: Whose layer.
-        images: Of the size that it is given.
-        layer: Whose activations.
-        terms: Gives what is summed over the second dimension, of activations and their gradients.
+        classifier: The classifier whose layer is checked.
+        images: Images of the size in use.
+        layer: The layer whose activations are used.
+        terms: Returns the terms to be summed over the second dimension, given activations and their gradients.
 
     Raises:
-        Unsupported: so it is.
+        Unsupported: the sum is 0.
     """
     known = (layer, terms.__qualname__)
     if known not in classifier.found:
@@ -62,9 +62,9 @@ REASON = (
 
 @contextmanager
 def exact(classifier: Classifier) -> Iterator[Classifier]:
-    """Yield a classifier of the same network in float64, whose layer normalizations lose no scale, for a few images."""
+    """Yield a float64 copy of a classifier, for a few images, whose layer normalizations keep no scale."""
     made = classifier.altered(lambda network: None, precision="float64", batch=FEW)
-    made.passes = dict(made.passes)  # of a check, which are no passes of a method's
+    made.passes = dict(made.passes)  # the passes of a check are not a method's
     with _Scaled():
         yield made
 
@@ -76,19 +76,19 @@ def noise(classifier: Classifier, shape: tuple[int, ...]) -> Images:
 
 def _cancels(classifier: Classifier, shape: tuple[int, ...], layer: str, terms: Callable[..., Tensor]) -> bool:
     images = noise(classifier, shape)
-    with exact(classifier) as known, suppress(NotFinite):  # on noise; of the images, passes will tell
+    with exact(classifier) as known, suppress(NotFinite):  # here on noise; for the images, later passes report it
         targets = known.logits(images).argmax(1)
         return cancelled(terms(*known.features_and_gradients(images, targets, layer, "logit")))
     return False
 
 
 class _Scaled(TorchFunctionMode):
-    """Let normalizations over features add nothing to what they divide by."""
+    """Make normalizations over features add a negligible ε to what they divide by."""
 
     def __torch_function__(
         self, function: Callable, types: tuple, args: tuple = (), settings: dict[str, Any] | None = None
     ) -> Any:
-        """Call a function of torch, with a tiny ε where it has one."""
+        """Call a function of torch, with a tiny ε if it has one."""
         if function in NORMALIZATIONS:
             args, settings = args[: NORMALIZATIONS[function]], {**(settings or {}), "eps": EPSILON}
         return function(*args, **(settings or {}))

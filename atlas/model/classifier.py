@@ -1,8 +1,8 @@
 """Run a classifier: images in [0, 1] to logits, gradients and features, in batches of one fixed size.
 
-At a fixed batch shape and thread count a row's logits and gradients are bit for bit the same in any position of any
-batch; at another batch size they differ in the last digits. So every pass has the same number of rows, the last
-one padded, and a map comes out the same whether its image is computed alone, in a full batch, or after a restart.
+At a fixed batch shape and thread count, a row's logits and gradients are bit for bit the same at any position of any
+batch; at another batch size they differ in the last digits. So every pass has the same number of rows, with the last
+batch padded, and a map is the same whether its image is computed alone, in a full batch, or after a restart.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterator
@@ -24,18 +24,18 @@ from atlas.model.layers import Layout, gridded, last_linear, ungridded
 from atlas.model.outputs import finite, reading, shaped
 from atlas.study.errors import Unsupported
 
-# float64 is for checks alone: no study may ask for it.
+# float64 is for checks only; params.yaml does not accept it.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 class Classifier:
-    """Own a frozen network: its normalization, device, precision, batch shape and the count of its passes.
+    """A frozen network with its normalization, device, precision, batch shape and count of passes.
 
-    The network is any module that makes logits of normalized images. It can be cut at any of its modules, named by its
-    path (`atlas.model.graph.cutting`), so that methods can run what follows alone; `final` is the last place of
-    features in rows and columns before they are pooled, and `input` the normalized images.
+    The network is any module that computes logits of normalized images. It can be cut at any of its modules, given by
+    path (`atlas.model.graph.cutting`), so that methods can run the part after the cut on its own. `final` is the last
+    place with features in rows and columns before pooling, and `input` stands for the normalized images.
 
-    Where it is `plain` the network runs as it was built: nothing folded or traced, no other layout in memory.
+    If `plain`, the network runs as it was built: no fusing, no tracing, no other memory layout.
     """
 
     def __init__(self, name: str, network: nn.Module, *, mean: list, std: list, engine: dict, plain=False):
@@ -44,18 +44,18 @@ class Classifier:
         self.batch = engine["batch"]
         self.passes = {"forward": 0, "backward": 0, "head": 0}
         self._engine, self._dtype = engine, DTYPES[engine["precision"]]
-        self._wide = torch.promote_types(self._dtype, torch.float32)  # of what is given back
+        self._wide = torch.promote_types(self._dtype, torch.float32)  # dtype of returned values
         self.mean = torch.tensor(mean, device=self.device)
         self.std = torch.tensor(std, device=self.device)
         self._network = network.eval().requires_grad_(False)
         self.reading = reading(network)
-        self.found: dict[Hashable, Any] = {}  # what was found out about the network, once
+        self.found: dict[Hashable, Any] = {}  # results of checks of the network, made once
         self._layers = Cuts(self._network, plain, len(mean))
         self._cuts: dict[str, Halves] = {}
         self._cut("input")
 
     def altered(self, alter: Callable[[nn.Module], None], **engine: Any) -> "Classifier":
-        """Return a classifier of an altered copy of the network, on another engine; its passes count as this one's."""
+        """Return a classifier of an altered copy of the network, with other engine settings and the same counter."""
         given = {**self._engine, **engine}
         network = deepcopy(self._network).to("cpu", torch.promote_types(DTYPES[given["precision"]], torch.float32))
         alter(network)
@@ -77,7 +77,7 @@ class Classifier:
         """Differentiate the target's logit, probability or loss by the image: its unit per unit of intensity.
 
         Args:
-            images, targets: In [0, 1]; the classes.
+            images, targets: Intensities in [0, 1]; the classes.
             output: logit, probability or loss (the cross-entropy, in nats).
         """
 
@@ -89,9 +89,9 @@ class Classifier:
         return self._passes(of, images, targets, backward=True)
 
     def features(self, images: Images, layer: str) -> tuple[Features, Tensor]:
-        """Return a layer's activations, and beside them what `head` needs too.
+        """Return a layer's activations, and the other values that `head` needs.
 
-        Beside them are what its tokens of no place hold, and what else passes by the layer: numbers, a row an image.
+        These are tokens without a place, and what bypasses the layer: as numbers, one row per image.
         """
         before = self._cut(layer, tuple(images.shape[1:])).before
 
@@ -105,16 +105,16 @@ class Classifier:
             self.found[sizes(layer, features, beside)] = layout, tokens is not None, kinds
             return features, beside
 
-        self.passes["forward"] += len(images) if layer != "input" else 0  # there nothing is run
+        self.passes["forward"] += len(images) if layer != "input" else 0  # nothing is run before the input
         with torch.no_grad():
             return self.batched(of, images)
 
     def features_and_gradients(
         self, images: Images, targets: Targets, layer: str, output: str
     ) -> tuple[Features, Features]:
-        """Return a layer's activations and the gradient of the target's output by them.
+        """Return a layer's activations and the gradient of the target's output with respect to them.
 
-        At the layer `input`: the normalized image and the gradient by that.
+        At the layer `input`: the normalized image and the gradient with respect to it.
         """
         before = self._cut(layer, tuple(images.shape[1:])).before
 
@@ -128,7 +128,7 @@ class Classifier:
         return self._passes(both, images, targets, backward=True)
 
     def head(self, features: Features, beside: Tensor, layer: str) -> Logits:
-        """Return the logits of a layer's activations: a pass of what follows it, counted apart but for `input`."""
+        """Return the logits of a layer's activations: a pass of what follows; a `head` pass, except at `input`."""
         after = self._cut(layer).after
 
         def of(part: Tensor, others: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class Classifier:
             return self.batched(of, features, beside)
 
     def head_gradient(self, features: Features, beside: Tensor, targets: Targets, layer: str, output: str) -> Features:
-        """Differentiate the target's output by a layer's activations: a pass of what follows it, and one back."""
+        """Differentiate the target's output by a layer's activations: a pass of what follows, and one back."""
 
         def of(part: Tensor, others: Tensor, classes: Tensor) -> Tensor:
             activations, others, layout = self._unpacked(part, others, layer)
@@ -152,14 +152,15 @@ class Classifier:
 
     @contextmanager
     def rectified(self, sign: str, layer: str, shape: tuple[int, ...] | None = None) -> Iterator[None]:
-        """Let only gradients of one sign back through every ReLU while this lasts (Springenberg et al. 2015).
+        """Let only gradients of one sign back through every ReLU inside the `with` block (Springenberg et al. 2015).
 
         Args:
-            sign: positive, negative, or absolute, which turns all gradients positive.
-            layer, shape: Where gradients are taken; that of an image, if one is at hand, to find the layer.
+            sign: positive, negative, or absolute, which makes all gradients positive.
+            layer: The layer at which gradients are taken.
+            shape: The shape of an image, if known, to find the layer.
 
         Raises:
-            Unsupported: there is none, or the network cannot be traced, so that one may be where no hook can be.
+            Unsupported: no ReLU follows, or the network cannot be traced, so that there may be one without a hook.
         """
         layers = relus([self._traced(layer, "ReLU", shape)])
         if not layers:
@@ -172,10 +173,10 @@ class Classifier:
                 hook.remove()
 
     def graph(self, layer: str, shape: tuple[int, ...] | None = None) -> torch.fx.GraphModule:
-        """Return the way from a layer's activations to logits as a new graph over the same layers.
+        """Return the part from a layer's activations to logits as a new graph over the same layers.
 
         Raises:
-            Unsupported: the network cannot be traced, or its logits depend on what passes by the layer.
+            Unsupported: the network cannot be traced, or its logits depend on values that bypass the layer.
         """
         after = self._traced(layer, "layer", shape)
         if sum(node.op == "placeholder" for node in after.graph.nodes) > 1:
@@ -185,15 +186,15 @@ class Classifier:
     def propagated(
         self, function: Callable, images: Images, *others: Tensor, layer: str, forward: int, backward: int, token=False
     ) -> Tensor:
-        """Take attributions from a function of a batch that runs the network itself, so many times to and fro.
+        """Compute attributions with a function that runs the network itself, and count its passes.
 
         Args:
-            function: Of a layer's activations, at `input` the normalized images, and the other tensors; gives
-                (logits, attributions).
-            images, others: Rows of one another.
+            function: Takes a layer's activations (at `input` the normalized images) and the other tensors of a batch;
+                returns (logits, attributions).
+            images, others: Tensors with corresponding rows.
             layer: Where the function begins.
-            forward, backward: Passes that it and what comes before take.
-            token: Whether they are the class token's; raises Unsupported where there is none.
+            forward, backward: Passes per image that it and the part before take.
+            token: Whether the attributions are the class token's; raises Unsupported if there is none.
         """
         before = self._cut(layer, tuple(images.shape[1:])).before
 
@@ -212,31 +213,31 @@ class Classifier:
         return self.batched(of, images, *others)
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Return what the network sees of images."""
+        """Normalize images as the network expects them."""
         return self._placed((images - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1))
 
     def head_weights(self, layer: str, shape: tuple[int, ...] | None = None) -> HeadWeights:
-        """Return the final linear layer's weights, where after a layer come global average pooling and that one alone.
+        """Return the final linear layer's weights, if only global average pooling and that layer follow the given one.
 
         Raises:
-            Unsupported: anything else comes, so that no weight belongs to a feature.
+            Unsupported: anything else follows, so that weights do not correspond to features.
         """
         return last_linear(self.graph(layer, shape)).weight.to(self._wide)
 
     def batched(self, function: Callable, *tensors: Tensor) -> Any:
-        """Run a function of tensors over batches of the fixed size, the last one padded with its first row.
+        """Run a function of tensors over batches of the fixed size; the last batch is padded with its first row.
 
-        It gives a tensor or a tuple of them. Whatever chooses its algorithm by the number of rows (convolutions,
-        matrix products) goes through here.
+        The function returns a tensor or a tuple of tensors. Everything that chooses its algorithm by the number of rows
+        (convolutions, matrix products) must be run through here.
         """
         return batched(self.batch, function, *tensors)
 
     def cuts(self) -> list[str]:
-        """Name the layers that the network has been cut at."""
+        """Return the layers at which the network has been cut."""
         return [*self._cuts]
 
     def recut(self, known: Container[str]) -> bool:
-        """Cut the network anew where it has been cut at layers that are not known; say whether there are such."""
+        """Repeat the cuts at layers other than the known ones, and return whether there are any."""
         fresh = [layer for layer in self._cuts if layer not in known]
         for layer in fresh:
             del self._cuts[layer]
@@ -265,7 +266,7 @@ class Classifier:
         return finite(self.name, shaped(self.name, found, images).to(self._wide))
 
     def _unpacked(self, features: Tensor, beside: Tensor, layer: str) -> tuple[Tensor, list, Layout]:
-        """Undo what `features` does: activations, and what else follows the layer."""
+        """Undo `features`: return the activations, and the other values that the part after the layer needs."""
         known = self.found.get(sizes(layer, features, beside))
         layout, tokens, kinds = known or (Layout("first", 0, tuple(features.shape[2:])), False, [])
         others = unpacked(beside, kinds)
@@ -277,7 +278,7 @@ class Classifier:
         return tensor.to(self._dtype, memory_format=torch.channels_last if fast else torch.contiguous_format)
 
     def _layout(self, layer: str, activations: Tensor, images: Tensor) -> Layout:
-        """Return how a layer's activations hold features of rows and columns."""
+        """Return how a layer's activations hold features in rows and columns."""
         if len(activations) != len(images):
             raise Unsupported(f"its layer {layer} gives {len(activations)} rows for {len(images)} images")
         known = ("layout", layer, tuple(activations.shape[1:]), tuple(images.shape[1:]))
@@ -286,14 +287,14 @@ class Classifier:
         return self.found[known]
 
     def _cut(self, layer: str, shape: tuple[int, ...] | None = None) -> Halves:
-        """Cut the network at a layer, once, each half made fast."""
+        """Cut the network at a layer, once, with each half on the device in its fast form."""
         if layer not in self._cuts:
             halves = self._layers.halves(layer, shape)
             self._cuts[layer] = Halves(*(arranged(half.to(self.device, self._dtype), self.plain) for half in halves))
         return self._cuts[layer]
 
     def _traced(self, layer: str, kind: str, shape: tuple[int, ...] | None) -> torch.fx.GraphModule:
-        """Return what follows a layer, if all of it is known."""
+        """Return the part after a layer, if all of its steps are known."""
         after = self._cut(layer, shape).after
         self._layers.check_known(after, kind)
         return after

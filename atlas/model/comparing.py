@@ -1,4 +1,4 @@
-"""Look once at a network's outputs: that they are logits, and that its fast form gives those it gives as built."""
+"""Check a network's outputs once: that they are logits, and that its fast form computes the same ones as built."""
 
 import math
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from atlas.model.outputs import shaped
 from atlas.study.errors import UserError
 from atlas.study.seeds import uniform
 
-# By how much, as a share of the largest logit, folding and another order of sums may move a logit in float32.
+# By how much, as a share of the largest logit, fusing and another order of summation may change a logit in float32.
 TOLERANCE = 1e-3
 COMPARED = 8  # images
-ENOUGH = 8  # outputs, all from 0 to 1, which logits hardly ever are
+ENOUGH = 8  # outputs, all from 0 to 1, which is very unlikely for logits
 DIFFERENTIATED = 4  # images whose gradients are compared
-NOISE = 0.1  # its share in these: gradients of a maximum of equal values, as in flat areas, are chosen by rounding
-CLOSE = 1e-4  # within which outputs of at least 0 that sum to 1 are called a softmax
+NOISE = 0.1  # share of noise added: in flat areas, rounding decides which of equal values has a maximum's gradient
+CLOSE = 1e-4  # tolerance within which nonnegative outputs that sum to 1 count as a softmax
 
 
 def compared(
@@ -34,27 +34,26 @@ def compared(
     engine: dict,
     other: nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Compare a network's fast form with itself as it was built, by its logits and by its gradients, both in float32.
+    """Compare a network's fast form with the network as built, by logits and gradients, both in float32.
 
     Args:
-        name: Of the classifier.
-        network: With its weights; it stays as it is.
-        images: On which the two are compared, a few.
-        mean, std: Of each channel.
+        name: The classifier's name.
+        network: The network with its weights; it is not modified.
+        images: A few images on which the two are compared.
+        mean, std: Normalization of each channel.
         engine: Device and batch.
-        other: The same network, built at other random numbers and filled with the same weights; None where nothing
-            is to be said of what they do not hold.
+        other: The same network, built with other random numbers and filled with the same weights, to check that the
+            weights determine all of it; None skips this check.
 
     Returns:
-        For the card: `runs`, fast or plain, which it is where a difference is above the tolerance; `difference`, the
-        largest one as a share of the largest logit, null where a logit is not finite; `gradient_difference`, that of
-        the largest logit's gradient by the image, null where there is none or the logits differ; `tolerance`;
-        `images`, their number.
+        For the card: `runs`, fast or plain (plain if a difference exceeds the tolerance); `difference`, the largest one
+        as a share of the largest logit, null if a logit is not finite; `gradient_difference`, the same for the gradient
+        of the largest logit by the image, null if there is none or the logits differ; `tolerance`; `images`, their
+        number.
 
     Raises:
-        UserError: the network does not take the images, gives no logits, an image's logits are not its alone, or those
-        of
-            the other differ.
+        UserError: the network does not take the images or does not return logits, an image's logits depend on others,
+            or the logits of `other` differ.
     """
     images = images.to(engine["device"])
     about = {"mean": mean, "std": std, "engine": {**engine, "precision": "float32"}}
@@ -62,7 +61,7 @@ def compared(
     if other is not None:
         _check_held(name, other, images, expected, mean, std)
     difference = _difference(Classifier(name, deepcopy(network).float(), **about), images, expected)
-    # Of logits that are not finite there is no telling here: the first pass says so, and of which images.
+    # Logits that are not finite cannot be compared here: the first pass reports them, and for which images.
     known = bool(torch.isfinite(expected).all())
     agree, gradients = difference <= TOLERANCE if difference is not None else not known, None
     if agree and known:
@@ -79,12 +78,12 @@ def compared(
 
 @contextmanager
 def taking(name: str, shape: tuple[int, ...]) -> Iterator[None]:
-    """Yield what a network raises at images of a shape (channel, y, x) as a UserError in one line."""
+    """Convert what a network raises for images of a shape (channel, y, x) to a UserError of one line."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # whatever a network may raise
+    except Exception as error:  # a network may raise anything
         told = " ".join(f"{type(error).__name__}: {error}".split())
         size = " x ".join(map(str, shape))
         raise UserError(
@@ -96,8 +95,8 @@ def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
     """Return a network's logits of normalized images.
 
     Raises:
-        UserError: it gives something else: no tensor, no row of numbers for each image, a single one, probabilities, or
-            numbers that are not finite.
+        UserError: it returns something else: no tensor, not one row of numbers per image, a single number,
+            probabilities, or numbers that are not finite.
     """
     with torch.no_grad():
         found = shaped(name, network(normalized), len(normalized))
@@ -116,10 +115,10 @@ def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
 def check_no_sigmoids(name: str, logits: Logits) -> None:
     """Check that a network's outputs for real images are not sigmoids of logits: enough values, all in [0, 1].
 
-    Of two classes whose logits are −z/2 and z/2, as `output: sigmoid` makes them, it is z that is looked at.
+    For two classes with the logits −z/2 and z/2, as `output: sigmoid` makes them, z is checked.
 
     Raises:
-        UserError: they are taken for sigmoids.
+        UserError: the outputs look like sigmoids.
     """
     if logits.shape[1] == 2 and bool((logits[:, 0] == -logits[:, 1]).all()):
         logits = 2 * logits[:, 1]
@@ -131,7 +130,7 @@ def check_no_sigmoids(name: str, logits: Logits) -> None:
 def _check_held(
     name: str, other: nn.Module, images: Images, expected: Logits, mean: list[float], std: list[float]
 ) -> None:
-    """Check that a network which was built once more gives the same logits: that its weights are all of it."""
+    """Check that a network built once more has the same logits: that its weights determine all of it."""
     center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
     found = logits(name, other.float().to(images.device).eval(), (images - center) / scale)
     if _share(found, expected) > TOLERANCE:
@@ -140,10 +139,10 @@ def _check_held(
 
 
 def _difference(classifier: Classifier, images: Images, expected: Logits) -> float | None:
-    """Return the largest difference of logits as a share of the largest; None where there is no finite one."""
+    """Return the largest difference of logits as a share of the largest logit; None if there is no finite one."""
     try:
         found = classifier.logits(images)
-    except Exception:  # whatever a fast form may raise where the network as it was built does not
+    except Exception:  # a fast form may raise anything that the network as built does not
         return None
     return _share(found, expected) if found.shape == expected.shape else None
 
@@ -151,10 +150,10 @@ def _difference(classifier: Classifier, images: Images, expected: Logits) -> flo
 def _gradient_difference(
     name: str, network: nn.Module, images: Images, targets: Tensor, about: dict[str, Any]
 ) -> float | None:
-    """Return the largest difference of gradients as a share of the largest; None where a form gives no gradient.
+    """Return the largest difference of gradients as a share of the largest; None if one form gives no gradient.
 
-    In float32 a ReLU whose input is about 0 may be on in one form and off in the other: where they differ, float64
-    tells, if the network runs in it.
+    In float32 a ReLU whose input is about 0 may be active in one form only. If the gradients differ, the comparison is
+    repeated in float64, if the network runs in it.
     """
     images, targets = images[:DIFFERENTIATED], targets[:DIFFERENTIATED]
     noise = uniform(list(range(len(images))), "compared", 0, tuple(images.shape[1:])).to(images)
@@ -168,7 +167,7 @@ def _gradient_difference(
                 .nan_to_num()
                 for plain in (False, True)
             )
-        except Exception:  # a step has no gradient, or takes no float64
+        except Exception:  # a step has no gradient, or does not take float64
             return found
         found = _share(fast, plain)
         if found <= TOLERANCE:
@@ -177,7 +176,7 @@ def _gradient_difference(
 
 
 def _steady(name: str, network: nn.Module, images: Images, mean: list[float], std: list[float]) -> Logits:
-    """Return the logits of a network as it was built, in float32, where each image's are its alone, at any time.
+    """Return the logits of a network as built, in float32, after checking that each image's are always the same.
 
     Raises:
         UserError: they depend on the other images of its batch, or on earlier calls.
@@ -195,7 +194,7 @@ def _steady(name: str, network: nn.Module, images: Images, mean: list[float], st
 
 
 def _share(found: Tensor, expected: Tensor) -> float:
-    """Return the largest difference as a share of the largest number; infinity where the shapes differ."""
+    """Return the largest difference as a share of the largest number; infinity if the shapes differ."""
     if found.shape != expected.shape:
         return math.inf
     scale = expected.double().abs().max().clamp(min=torch.finfo(torch.float32).tiny)

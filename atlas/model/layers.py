@@ -1,4 +1,4 @@
-"""Lay activations out as features of rows and columns, and enlarge what was made at a layer's size."""
+"""Arrange activations as features in rows and columns, and enlarge results of a layer's size."""
 
 from typing import NamedTuple
 
@@ -9,14 +9,14 @@ from torch.nn.functional import interpolate
 
 from atlas.study.errors import Unsupported
 
-SHOWN = 8  # steps of a head
+SHOWN = 8  # steps of a head named in a message
 
 
 class Layout(NamedTuple):
-    """How activations hold features of rows and columns.
+    """How activations hold features in rows and columns.
 
-    `kind` says where: `first`, (image, feature, row, column); `last`, (image, row, column, feature); or in `tokens`,
-    (image, token, feature), behind `beside` tokens of no place.
+    `kind` is `first`, (image, feature, row, column), `last`, (image, row, column, feature), or `tokens`,
+    (image, token, feature), after `beside` tokens without a place.
     """
 
     kind: str
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
 
 
 def gridded(activations: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]:
-    """Return activations as (image, feature, row, column), and the tokens of no place, if there are any."""
+    """Return activations as (image, feature, row, column), and the tokens without a place, if there are any."""
     if layout.kind == "first":
         return activations, None
     if layout.kind == "last":
@@ -45,10 +45,10 @@ def ungridded(features: Tensor, tokens: Tensor | None, layout: Layout) -> Tensor
 
 
 def last_linear(graph: GraphModule) -> nn.Linear:
-    """Return the linear layer of a graph that is global average pooling and that one alone, found by features of noise.
+    """Return the linear layer of a graph of global average pooling and one linear layer; checked on features of noise.
 
     Raises:
-        Unsupported: it is anything else, so that no weight belongs to a feature.
+        Unsupported: it is anything else, so that weights do not correspond to features.
     """
     nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output", "get_attr")]
     steps = [graph.get_submodule(node.target) if node.op == "call_module" else node.target for node in nodes]
@@ -67,7 +67,7 @@ def _averages(graph: GraphModule, layer: nn.Linear, kind: str) -> bool:
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(layer.weight)
     try:
         found = graph(ungridded(noise, None, Layout(kind, 0, (3, 2))))
-    except (RuntimeError, ValueError):  # it takes other features, or another number of them
+    except (RuntimeError, ValueError):  # it expects other features, or another number of them
         return False
     expected = layer(noise.mean((2, 3)))
     near = 0.02 if layer.weight.dtype == torch.bfloat16 else 1e-4
@@ -75,7 +75,7 @@ def _averages(graph: GraphModule, layer: nn.Linear, kind: str) -> bool:
 
 
 def enlarged(maps: Tensor, side: tuple[int, int]) -> Tensor:
-    """Enlarge maps, the last two dimensions, bilinearly, corners not aligned; those of that size stay as they are."""
+    """Enlarge maps bilinearly in the last two dimensions (align_corners=False), if their size differs."""
     if tuple(maps.shape[-2:]) == side:
         return maps
     planes = maps.contiguous().view(-1, 1, *maps.shape[-2:])

@@ -20,24 +20,24 @@ from atlas.study.errors import UserError
 from atlas.study.params import bound_network, find
 from atlas.study.seeds import uniform
 
-# Watches while the function of a family is found and called, and raises a UserError if that reads what no key holds.
+# A context that audits finding and calling a family's function, and raises a UserError if that reads what no key holds.
 Watch = Callable[[str, str, list[Path]], AbstractContextManager[None]]
 
-SIDE = 64  # pixels of a side of images of noise, where neither the card nor the network says which it takes
+SIDE = 64  # side in pixels of noise images, if neither the card nor the network states a size
 
 
 def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> Classifier:
     """Load a trained classifier from its folder: `weights.safetensors` and `card.json`.
 
-    It runs in the form that the card names: fast, or as it was built. Where the card does not say, the two are compared
-    on images of noise. That the latter runs is told on stderr.
+    It runs in the form that the card states: fast, or plain (as built). If the card states none, the two are compared
+    on images of noise. A message on stderr says if the plain form runs.
 
     Args:
-        folder: Of the classifier.
+        folder: The classifier's folder.
         name: Its name.
-        network: Its entry's network in params.yaml.
-        engine: How it runs.
-        watch: While the network is built: `atlas.inputs.audit.building`.
+        network: The network in its entry of params.yaml.
+        engine: Device, precision, threads and batch.
+        watch: Audits the building of the network: `atlas.inputs.audit.building`.
 
     Raises:
         UserError: a file is missing or damaged, or the weights are not those of the network that params.yaml describes.
@@ -75,10 +75,10 @@ def build(network: dict, *, classes: int, watch: Watch, study: Path = Path()) ->
     """Build the network that an entry of params.yaml names, with its settings.
 
     Args:
-        network: What the entry says of it.
-        classes: Logits.
-        watch: While it is built: `atlas.inputs.audit.building`.
-        study: To which its paths are relative.
+        network: The network's settings.
+        classes: The number of logits.
+        watch: Audits the building of the network: `atlas.inputs.audit.building`.
+        study: The folder to which its paths are relative.
     """
     bound = bound_network(network, "network")
     settings = placed(bound.settings, study) | {"classes": classes}
@@ -89,12 +89,12 @@ def build(network: dict, *, classes: int, watch: Watch, study: Path = Path()) ->
 
 
 def watched(network: dict, *, watch: Watch, study: Path = Path()) -> AbstractContextManager[None]:
-    """Return the watch of a network that an entry names: it may read what its classifier's key holds.
+    """Return the audit of a network that an entry names: it may read what its classifier's key holds.
 
     Args:
-        network: What the entry says of it.
+        network: The network's settings.
         watch: `atlas.inputs.audit.building`.
-        study: To which its paths are relative.
+        study: The folder to which its paths are relative.
     """
     bound = bound_network(network, "network")
     return watch(bound.family, bound.function, files(placed(bound.settings, study)))
@@ -111,20 +111,19 @@ def watched_logits(
     watch: Watch,
     study: Path = Path(),
 ) -> Logits:
-    """Return a network's logits of a few images, and look what it reads while it runs: its classifier's key must hold
-    it.
+    """Return a network's logits of a few images, and check that it reads only what its classifier's key holds.
 
     Args:
-        name: Of the classifier.
+        name: The classifier's name.
         module: The network.
-        network: What the entry says of it.
-        images: On its device.
-        mean, std: Of each channel.
-        watch: While it runs: `atlas.inputs.audit.building`.
-        study: To which its paths are relative.
+        network: The network's settings.
+        images: Images on its device.
+        mean, std: Normalization of each channel.
+        watch: Audits the run: `atlas.inputs.audit.building`.
+        study: The folder to which its paths are relative.
 
     Raises:
-        UserError: it does not take the images, gives no logits, or reads what no key holds.
+        UserError: it does not take the images, does not return logits, or reads what no key holds.
     """
     center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
     normalized = (images - center) / scale

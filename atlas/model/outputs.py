@@ -1,9 +1,9 @@
-"""What a network returns, how it is read, and what of it is explained: the target's logit, probability, loss.
+"""What a network returns, how it is read, and what is explained: the target's logit, probability or loss.
 
-Of logits of classes of which an image has one, probabilities are their softmax and the class of the largest is
-predicted. Of logits of labels of which an image may have several each is read alone, as two classes with the logits 0
-and z: its probability is the sigmoid of z, the label is predicted where that is at least a half, and the loss is the
-cross-entropy of the two. A row is then of one label that its image has, its target.
+If an image has one class, probabilities are the softmax of the logits, and the class of the largest logit is predicted.
+If an image may have several labels, each logit is read separately, as two classes with the logits 0 and z: the label's
+probability is the sigmoid of z, the label is predicted if that is at least a half, and the loss is the cross-entropy of
+the two. A row then concerns one label that its image has, its target.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,10 +50,10 @@ def _target_is_there(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class Reading(NamedTuple):
-    """How logits are read, their last dimension that of classes or labels, the first that of targets.
+    """How logits are read; their last dimension is that of classes or labels, the first one belongs to `targets`.
 
-    `probabilities` are those of all classes; `predicted` is what is predicted of a target: equal where two predictions
-    agree; `right` says where it is the target; `outputs` are what is differentiated, by name.
+    `probabilities` computes those of all classes; `predicted` is the prediction about a target, equal if two
+    predictions agree; `right` tells where it is the target; `outputs` has the functions to differentiate, by name.
     """
 
     several: bool  # whether an image may have several labels
@@ -80,7 +80,7 @@ SEVERAL_LABELS = Reading(
 
 
 def reading(network: nn.Module) -> Reading:
-    """Return how a network's logits are read: those of several labels where its `output` says so."""
+    """Return how a network's logits are read: as several labels if its `output` says so."""
     return getattr(network, "logits_are_read", ONE_CLASS)
 
 
@@ -89,17 +89,17 @@ class NotFinite(UserError):
 
 
 def finite(name: str, logits: Tensor) -> Tensor:
-    """Return a classifier's logits if they are finite; else raise NotFinite."""
+    """Return a classifier's logits if they are finite; otherwise raise NotFinite."""
     if not torch.isfinite(logits).all():
         raise NotFinite(f"classifier {name}: its logits are not finite (NaN or infinity)")
     return logits
 
 
 def shaped(name: str, found: object, images: int) -> Tensor:
-    """Return what a network gave of so many images, if it is one tensor of logits (image, class), a row an image.
+    """Return a network's output for some images, if it is one tensor of logits (image, class) with one row per image.
 
     Raises:
-        UserError: it did not.
+        UserError: it is not.
     """
     due = "expected one tensor of logits, (image, class)"
     if not isinstance(found, Tensor):
@@ -113,13 +113,14 @@ def shaped(name: str, found: object, images: int) -> Tensor:
 
 
 def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Module:
-    """Have a network give what an entry's `output` says of its output; its modules and weights keep their names.
+    """Make a network return the part of its output that an entry's `output` selects; modules and weights keep their
+    names.
 
     Args:
-        network: It is changed in place.
-        output: A place in a tuple, a key, or `sigmoid`, where of one logit z an image the classes' logits are −z/2 and
-            z/2 (their softmax is the sigmoid of z, and either can be explained), or `sigmoids`, where each logit is
-            that of a label of which an image may have several; a list of these is followed in order.
+        network: The network; it is modified in place.
+        output: A position in a tuple, a key, or `sigmoid`, which turns one logit z per image into the logits −z/2 and
+            z/2 of two classes (their softmax is the sigmoid of z, and either can be explained), or `sigmoids`, for
+            logits of labels of which an image may have several; the items of a list are applied in order.
     """
     kind, steps = type(network), output if isinstance(output, list) else [output]
     read, steps = (SEVERAL_LABELS, steps[:-1]) if several_labels(output) else (ONE_CLASS, steps)
@@ -137,7 +138,7 @@ def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Modu
 
 def _part(found: Any, step: int | str, images: Any) -> Any:
     if step == "sigmoid":
-        # In a trace there are stand-ins without numbers; what its steps then give is checked by its rows.
+        # In a trace there are proxies without numbers; the result of its steps is checked by its rows.
         if isinstance(found, Tensor) and not len(images) == found.shape[:1].numel() == found.numel():
             told = f"the network gives {tuple(found.shape)} for {len(images)} images, expected one logit an image"
             raise UserError(f"params.yaml: network.output = 'sigmoid': {told}")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from atlas.study.errors import UserError
 
 
-@torch.fx.wrap  # a trace keeps the call: sizes are checked when there are images
+@torch.fx.wrap  # kept as one call in a trace: sizes are checked at run time
 def reduced(images: Tensor, side: int) -> Tensor:
     """Average n x n pixels, where images are n times `side` in both directions.
 

@@ -1,4 +1,4 @@
-"""Find the weights that a library knows by a tag where its own loading keeps them; nothing is ever downloaded."""
+"""Find a library's weights by tag, where that library's own loading stores them; nothing is ever downloaded."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 
-# torchvision's networks whose first step, `transform_input`, turns the normalization of ImageNet into one by halves.
+# torchvision networks whose first step, `transform_input`, converts ImageNet's normalization to mean and std of 0.5.
 HALVES = ("googlenet", "inception_v3")
 
 
 class Tagged(NamedTuple):
-    """Weights that a library knows: the places where its file may lie, its address, and what is said of it."""
+    """Weights that a library knows: the places where the file may be, its address, and facts about it."""
 
     places: list[Path]  # the first is where to put it
     address: str
@@ -25,7 +25,7 @@ def tagged(network: Entry, tag: str, where: str) -> tuple[Path, Tagged]:
     """Find the file of a tag.
 
     Args:
-        network: Of the family torchvision or timm.
+        network: A network of the family torchvision or timm.
         tag: IMAGENET1K_V1, for example.
         where: The entry of params.yaml.
 
@@ -89,5 +89,5 @@ def _timm(network: dict[str, Any], tag: str, told: str) -> Tagged:
     return Tagged(places, address, list(about.mean), list(about.std), None)
 
 
-# What timm knows of a tag says no accuracy.
+# timm's records of tags have no accuracy.
 LIBRARIES: dict[str, Callable[[dict[str, Any], str, str], Tagged]] = {"torchvision": _torchvision, "timm": _timm}

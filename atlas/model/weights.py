@@ -1,4 +1,4 @@
-"""Read weights that others have trained: files of PyTorch and of safetensors, whatever they are wrapped in."""
+"""Read weights trained by others: files of PyTorch and of safetensors, however they are wrapped."""
 
 import hashlib
 import pickle
@@ -14,25 +14,25 @@ from torch import Tensor, nn
 
 from atlas.study.errors import UserError
 
-# What a checkpoint of PyTorch begins with: an archive, once a pickle. In a file of safetensors a number comes first.
+# The first bytes of a PyTorch checkpoint: an archive, formerly a pickle. A safetensors file begins with a number.
 ARCHIVE, PICKLE, SAFETENSORS, NUMBER = b"PK\x03\x04", b"\x80", b"{", 8
-# Entries of a checkpoint that hold the weights, where it says nothing else.
+# The usual entries of a checkpoint that hold the weights.
 ENTRIES = ("state_dict", "model", "model_state_dict")
-# What parallel training, compilation, Lightning and attackers (robustness) put before the names of a network.
+# Prefixes that parallel training, compilation, Lightning and attack code (robustness) add to a network's names.
 WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|model|attacker\.model)\.)*")
-# The buffers in which a network that normalizes images itself keeps how: in a part of its own, or in the outermost.
+# Buffers with which a network normalizes images itself: in a module of its own, or in the outermost one.
 NORMALIZER = re.compile(
     WRAPPERS.pattern + r"(?:(?:attacker\.)?(?:normalize|normalizer|norm_layer)\.)?(?:new_)?(mean|std)"
 )
-# Names of torchvision's densenets in its files, which its own loading renames.
+# Names in torchvision's DenseNet files, which torchvision renames when it loads them.
 DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
-# Parts that help in training and that torchvision's own loading leaves out.
+# Auxiliary training heads, which torchvision's own loading leaves out.
 AUXILIARY = {"GoogLeNet": ("aux1.", "aux2."), "Inception3": ("AuxLogits.",)}
 SHOWN = 3  # names of weights in a message
 
 
 class Unwrapped(NamedTuple):
-    """Weights by the names of the network, and how a normalizer among them normalizes images, if there is one."""
+    """Weights by the network's names, and the parameters of a normalizer among them, if there is one."""
 
     weights: dict[str, Tensor]
     mean: list[float] | None
@@ -40,7 +40,7 @@ class Unwrapped(NamedTuple):
 
 
 def digest_of(file: Path) -> str:
-    """Return a file's SHA-256, read some megabytes at a time.
+    """Return a file's SHA-256, reading a few megabytes at a time.
 
     Raises:
         UserError: it cannot be read.
@@ -59,12 +59,12 @@ def read(file: Path, entry: str | None) -> dict[str, Tensor]:
     """Read the weights of a file by name.
 
     Args:
-        file: Of safetensors, or a checkpoint of PyTorch: a mapping, in which no code is run. Its content says which.
-        entry: The entry of a checkpoint that holds them, or those that lead there with dots between; None where they
-            are the file itself or in an entry that is usual.
+        file: A safetensors file, or a PyTorch checkpoint, from which no code is run. The content decides, not the name.
+        entry: The entry of a checkpoint that holds the weights, or a dotted path to it; None if they are the file
+            itself or in a usual entry.
 
     Raises:
-        UserError: the file cannot be read, or holds no mapping of names to tensors there.
+        UserError: the file cannot be read, or has no mapping of names to tensors there.
     """
     found = _content(file)
     for name in entry.split(".") if entry is not None else _usual(file, found):
@@ -84,10 +84,10 @@ def read(file: Path, entry: str | None) -> dict[str, Tensor]:
 
 
 def renamed(weights: dict[str, Tensor], rename: dict[str, str | None] | None, file: Path) -> dict[str, Tensor]:
-    """Replace prefixes of names, the longest that fits; what has one that is replaced by null is left out.
+    """Replace prefixes of names, the longest match first; weights whose prefix is replaced by null are left out.
 
     Raises:
-        UserError: no name has a prefix, or two names become the same.
+        UserError: a prefix matches no name, or two names become the same.
     """
     rename = rename or {}
     found: dict[str, Tensor] = {}
@@ -106,10 +106,10 @@ def renamed(weights: dict[str, Tensor], rename: dict[str, str | None] | None, fi
 
 
 def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unwrapped:
-    """Take the weights of a network from among those of what it is wrapped in.
+    """Extract a network's weights from those of a wrapper around it.
 
     Raises:
-        UserError: the file holds two networks that differ, or a normalizer that is none.
+        UserError: the file holds two networks that differ, or an invalid normalizer.
     """
     expected = {name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
     old = {name: found[1] + found[2] for name in weights if (found := DENSENET.match(name))}
@@ -131,7 +131,7 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
         copies = {prefix + name for name in network.state_dict()}
         chosen = {name: value for name, value in chosen.items() if best + name not in copies}
         others = {name: value for name, value in others.items() if name not in copies}
-    # What lies outside the prefix is not the network's, and is told as unexpected.
+    # Names without the prefix are not the network's, and will be reported as unexpected.
     chosen |= {name: value for name, value in others.items() if not name.startswith(best)}
     if type(network).__module__.startswith("transformers.") and not expected <= set(chosen):
         chosen = _converted(chosen, network)
@@ -139,19 +139,19 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str) -> None:
-    """Load weights into a network: each of its own, and no other.
+    """Load weights into a network, which must match its own exactly.
 
     Args:
-        network: It is changed in place.
+        network: The network; it is modified in place.
         weights: By name.
-        file: Where they are from.
+        file: The file that they come from.
         owner: What the network is called in messages.
 
     Raises:
-        UserError: names, shapes or kinds of numbers differ; the message counts them and names a few.
+        UserError: names, shapes or dtypes differ; the message counts them and names a few.
     """
     own = network.state_dict()
-    counted = {name for name in own if name.endswith("num_batches_tracked")}  # no logit depends on it
+    counted = {name for name in own if name.endswith("num_batches_tracked")}  # does not affect logits
     auxiliary = AUXILIARY.get(type(network).__name__, ())
     weights = {name: value for name, value in weights.items() if name in own or not name.startswith(auxiliary)}
     faults = []
@@ -180,7 +180,7 @@ def fill(network: nn.Module, weights: dict[str, Tensor], file: Path, owner: str)
 
 
 def _converted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Return weights by the names of a network of transformers, whose files have others than its modules have."""
+    """Return weights by the module names of a transformers network, whose files use other names."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -198,7 +198,7 @@ def _kind(values: Tensor) -> tuple[bool, bool]:
 
 def _content(file: Path) -> Any:
     try:
-        with file.open("rb") as opened:  # by an opened file: of a path, torch looks at the name
+        with file.open("rb") as opened:  # opened here: given a path, torch would go by its name
             begun = opened.read(NUMBER + len(SAFETENSORS))
             if begun[NUMBER:] == SAFETENSORS:
                 return load_file(file)
@@ -221,7 +221,7 @@ def _content(file: Path) -> Any:
 
 
 def _usual(file: Path, found: Any) -> list[str]:
-    """Name the entry of a checkpoint that holds the weights; none where they are the file itself."""
+    """Return the entry of a checkpoint that holds the weights; empty if they are the file itself."""
     if not isinstance(found, dict) or all(isinstance(value, Tensor) for value in found.values()):
         return []
     there = [name for name in ENTRIES if isinstance(found.get(name), dict)]

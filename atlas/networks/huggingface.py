@@ -1,4 +1,4 @@
-"""The networks of transformers that classify images, with random weights."""
+"""Image classification networks of transformers, with random weights."""
 
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from atlas.study.errors import UserError
 def huggingface(*, classes: int, folder: str, settings: dict) -> nn.Module:
     """Build the network that the `config.json` of a folder describes; nothing is downloaded, and no code in it is run.
 
-    What it gives has the logits under the key `logits`: the entry needs `output: logits`.
+    Its output has the logits under the key `logits`, so the entry needs `output: logits`.
 
     Args:
-        classes: Logits.
-        folder: Relative to the study.
-        settings: What the configuration is to have in place of what the file says.
+        classes: Number of logits.
+        folder: The folder, relative to the study.
+        settings: Values that replace those of the configuration file.
 
     Raises:
-        UserError: transformers is not installed, or the folder describes no network that classifies images.
+        UserError: transformers is not installed, or the folder describes no image classification network.
     """
     try:
         from transformers import AutoConfig, AutoModelForImageClassification

@@ -1,4 +1,4 @@
-"""Small residual networks, for images of a few dozen pixels a side."""
+"""Small residual networks, for images of a few dozen pixels per side."""
 
 from collections import OrderedDict
 from typing import Annotated
@@ -33,19 +33,19 @@ class Residual(nn.Module):
 def small_resnet(*, classes: int, widths: Annotated[list[Count], Items(1)], blocks: Count) -> nn.Sequential:
     """Build a residual network whose stem and every stage but the first halve the resolution.
 
-    Three widths and 64 pixels a side give stages of 32, 16 and 8 pixels a side. Every ReLU is a module of its own,
+    Three widths and 64 pixels per side give stages of 32, 16 and 8 pixels per side. Every ReLU is a module of its own,
     not in place, so that it can be hooked.
 
     Args:
-        classes: Logits.
-        widths: Channels of each stage; the first are the stem's too.
-        blocks: Residual blocks a stage.
+        classes: Number of logits.
+        widths: Channels of each stage; the first is also the stem's.
+        blocks: Residual blocks per stage.
 
     Returns:
         `features`, which end with the last block's ReLU, and `head`: global average pooling and one linear layer.
 
-    Differs from He et al. 2016: one strided 3 x 3 convolution for a stem, without pooling; two or three stages'
-    depth.
+    Differs from He et al. 2016: the stem is one strided 3 x 3 convolution without pooling; there are only two or three
+    stages.
     """
     layers = [nn.Conv2d(3, widths[0], 3, 2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
     entering = widths[0]

@@ -13,9 +13,9 @@ def timm(*, classes: int, name: str, settings: dict) -> nn.Module:
     """Build a network of timm, as timm does, with its names of layers and weights.
 
     Args:
-        classes: Logits.
+        classes: Number of logits.
         name: timm's name, without a tag of weights.
-        settings: What `timm.create_model` takes beside, such as `img_size`. A network of one size averages n x n
+        settings: Further arguments of `timm.create_model`, such as `img_size`. A network for one size averages n x n
             pixels of images that are n times as large.
 
     Raises:

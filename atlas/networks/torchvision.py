@@ -14,16 +14,16 @@ def torchvision(*, classes: int, name: str, side: int | None, settings: dict) ->
     """Build a network of torchvision, as torchvision does, with its names of layers and weights.
 
     Args:
-        classes: Logits.
-        name: torchvision's name of a network that classifies.
+        classes: Number of logits.
+        name: torchvision's name of a classification network.
             alexnet: krizhevsky2014one. vgg: simonyan2015very. googlenet: szegedy2015going, without auxiliary heads.
             resnet: he2016deep. wide_resnet: zagoruyko2016wide. densenet: huang2017densely.
             mobilenet_v2: sandler2018mobilenetv2. efficientnet: tan2019efficientnet. convnext: liu2022convnet.
             vit: dosovitskiy2021image.
-        side: Pixels of a side of the images that a vision transformer (vit) is built for, a multiple of its patches';
-            null for all others. It averages n x n pixels of images that are n times as large.
-        settings: What torchvision's function takes beside. Weights of googlenet and inception_v3 that torchvision
-            has need `transform_input: true`.
+        side: Side in pixels of the images that a vision transformer (vit) is built for, a multiple of its patch size;
+            null for all others. Images that are n times as large are reduced by averaging n x n pixels.
+        settings: Further arguments of torchvision's function. For torchvision's own weights, googlenet and inception_v3
+            need `transform_input: true`.
 
     Raises:
         UserError: torchvision has no such network or does not take the settings, or `side` does not suit it.

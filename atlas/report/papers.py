@@ -18,15 +18,15 @@ ALIKE = (
     "alike: methods that share a letter do not differ significantly (a test of the mean difference, adjusted by Holm "
     "for all pairs of methods, not across metrics and classifiers)"
 )
-# How the intervals of means are made, and what a mean rank is of.
+# How the intervals of means are made, and the weights of a mean rank.
 MEANS = "Hall’s for skewed scores, Agresti and Coull’s for hits"
 SCALED = {
     "families": "; families of metrics count the same",
     "metrics": "; metrics count the same",
 }
-# Letters of a method that a column bears.
+# The most letters per method that a column shows.
 LETTERS = 12
-# Scores are float32: a width below this share of the numbers is rounding, no interval.
+# Scores are float32: a width below this share of the numbers is rounding, not an interval.
 ROUNDING = 1e-6
 LATEX = {
     **{one: f"\\{one}" for one in "#$%&_{}"},
@@ -40,7 +40,7 @@ MARKDOWN = {one: f"\\{one}" for one in "\\`*_|$~"} | {"<": "&lt;", "&": "&amp;",
 
 
 class Cell(NamedTuple):
-    """A number, bold where it is the best, what stands behind it, and why it is not ranked; or n/a, with the reason."""
+    """A number, bold for the best, with its suffix, and why it is not ranked; or n/a, with the reason."""
 
     text: str
     rest: str = ""
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a method has in each column."""
+    """A method's cells in each column."""
 
     method: str
     control: bool
@@ -68,18 +68,18 @@ class Board(NamedTuple):
 
 
 def tables(summary: xr.Dataset) -> dict[str, str]:
-    """Spell every leaderboard, by file.
+    """Return every leaderboard as text, by file.
 
     Args:
-        summary: Means and ranks with their intervals, counts, and why methods could not be judged.
+        summary: Means and ranks with their intervals, counts, and why methods have no scores.
 
     Returns:
-        A text for each of .tex and .md: `<classifier>/<metric>`; `<classifier>/mean_rank`, and of each family of
-        metrics `<classifier>/family_<family>`; `<classifier>`, of all metrics; and `overall_rank`. Methods stand best
-        first, the best in bold; of mean ranks, the best that has most rankings. Letters that say which methods are
-        alike are left out where a method has many. A mean has the decimals that show two digits of its interval's
-        width, or three digits of its own where the interval has no width. What is undefined is n/a, with a note that
-        says why.
+        A text for each of .tex and .md: `<classifier>/<metric>`; `<classifier>/mean_rank`, and for each family of
+        metrics `<classifier>/family_<family>`; `<classifier>`, of all metrics; and `overall_rank`. Methods are sorted
+        best first, with the best in bold; in mean ranks, that is the best with most rankings. The letters of a compact
+        letter display are left out if a method has many. A mean has the decimals that show two digits of its interval's
+        width, or three digits of its own if the interval has no width. Undefined cells are n/a, with a note that says
+        why.
     """
     boards = [_mean_ranks(summary, "overall_rank", "overall_rank", "all metrics on all classifiers")]
     for classifier in summary["classifier"].values.tolist():
@@ -95,11 +95,11 @@ def tables(summary: xr.Dataset) -> dict[str, str]:
 
 
 def spelled(value: float, low: float, high: float) -> tuple[str, str]:
-    """Spell a number and its interval, rounded to two digits of the interval's width.
+    """Format a number and its interval, rounded to two digits of the interval's width.
 
     Returns:
-        The number, and the interval in brackets; empty where an end is undefined. Very large and very small numbers
-        have a power of ten, behind the interval where there is one.
+        The number, and the interval in brackets; empty if an end is undefined. Very large and very small numbers have a
+        power of ten, after the interval if there is one.
     """
     numbers = [value] if math.isnan(low + high) else [value, low, high]
     largest = max(map(abs, numbers))
@@ -116,7 +116,7 @@ def spelled(value: float, low: float, high: float) -> tuple[str, str]:
 
 
 def latex(board: Board) -> str:
-    """Spell a table in LaTeX, its caption and notes with it."""
+    """Return a table in LaTeX, with its caption and notes."""
     place = "table*" if board.wide else "table"
     reasons = _marked(board)
     heads = [_tex(column) for column in board.columns]
@@ -127,7 +127,7 @@ def latex(board: Board) -> str:
         rf"\begin{{{place}}}",
         r"\centering",
         rf"\caption{{{_tex(board.title)}.}}",
-        # A label is read as it stands.
+        # A label is used verbatim.
         rf"\label{{tab:{board.name.replace('/', ':')}}}",
         rf"\begin{{tabular}}{{l{'r' * len(board.columns)}}}",
         r"\toprule",
@@ -150,7 +150,7 @@ def latex(board: Board) -> str:
 
 
 def markdown(board: Board) -> str:
-    """Spell a table in Markdown, its caption and notes with it."""
+    """Return a table in Markdown, with its caption and notes."""
     reasons = _marked(board)
     lines = [["method", *map(_plain, board.columns)], ["---", *["---:"] * len(board.columns)]]
     for method, control, cells in board.rows:
@@ -168,7 +168,7 @@ def markdown(board: Board) -> str:
 
 
 def _leaderboard(here: xr.Dataset, metric: str) -> Board:
-    """Lay out one metric on one classifier: mean, count and rank of each method."""
+    """Return the table of one metric on one classifier: mean, count and rank of each method."""
     one, rows = here.sel(metric=metric), []
     letters = dict(zip(*(one[name].values.tolist() for name in ("method", "letters")), strict=True))
     lettered = 0 < max(map(len, letters.values())) <= LETTERS
@@ -194,7 +194,7 @@ def _leaderboard(here: xr.Dataset, metric: str) -> Board:
 
 
 def _mean_ranks(here: xr.Dataset, name: str, variable: str, where: str) -> Board:
-    """Lay out mean ranks: on one classifier, by one family of metrics there, or over all."""
+    """Return the table of mean ranks: on one classifier, by one family of metrics there, or over all."""
     best, rows = _least(here, variable), []
     among, same = int(here[f"{variable}_methods"]), "" if variable == "family_rank" else SCALED[here.attrs["weights"]]
     for method, control, cell in _methods(here, here[variable].values):
@@ -205,7 +205,7 @@ def _mean_ranks(here: xr.Dataset, name: str, variable: str, where: str) -> Board
 
 
 def _every(here: xr.Dataset) -> Board:
-    """Lay out all metrics on one classifier side by side: means alone, and the mean rank."""
+    """Return the table of all metrics on one classifier side by side: means only, and the mean rank."""
     ranks, metrics, columns = here["mean_rank"].values, ranking_metrics(here), []
     best = _least(here, "mean_rank")
     rows = _methods(here, ranks)
@@ -214,7 +214,7 @@ def _every(here: xr.Dataset) -> Board:
         one = here.sel(metric=metric)
         cells = [(cell, _reason(one, method, cell)) for method, _, cell in _methods(one, ranks)]
         columns.append([_number(cell, "mean", reason, cell["rank"] == 1) for cell, reason in cells])
-    # A power of ten stands behind an interval, and is to stay.
+    # A power of ten follows the interval, and must stay.
     columns = [[cell._replace(rest=cell.rest.partition("]")[2].strip()) for cell in column] for column in columns]
     arrows = [ARROWS[better] for better in here["better"].sel(metric=metrics).values.tolist()]
     heads = ["mean rank ↓", *(f"{metric} {arrow}" for metric, arrow in zip(metrics, arrows, strict=True))]
@@ -234,7 +234,7 @@ def _methods(table: xr.Dataset, ranks: np.ndarray) -> list[tuple[str, bool, dict
 
 
 def _least(here: xr.Dataset, variable: str) -> float:
-    """Return the best mean rank of those methods that have most rankings."""
+    """Return the best mean rank among methods that have most rankings."""
     ranks = here[variable].values[here[f"{variable}_mostly"].values > 0].tolist()
     return min((rank for rank in ranks if not math.isnan(rank)), default=math.nan)
 
@@ -254,7 +254,7 @@ def _number(cell: dict[str, float], name: str, reason: str, best: bool) -> Cell:
 
 
 def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
-    """Return why a method has no mean, or no rank, by a metric on a classifier; nothing where it has both."""
+    """Return why a method has no mean, or no rank, by a metric on a classifier; empty if it has both."""
     if not math.isnan(cell["rank"]):
         return ""
     classifier, metric = (str(one[name].values) for name in ("classifier", "metric"))
@@ -274,7 +274,7 @@ def _intervals(table: xr.Dataset) -> str:
 
 
 def _marked(board: Board) -> dict[str, str]:
-    """Assign each reason a letter, or a number where there are many, in the order in which they are met."""
+    """Assign each reason a letter, or a number if there are many, in order of appearance."""
     reasons = list(dict.fromkeys(cell.reason for row in board.rows for cell in row.cells if cell.reason))
     return {reason: chr(ord("a") + at) if len(reasons) <= 26 else str(at + 1) for at, reason in enumerate(reasons)}
 

@@ -1,4 +1,4 @@
-"""In which order methods and metrics stand."""
+"""The order of methods and metrics in the report."""
 
 import numpy as np
 import xarray as xr
@@ -8,17 +8,17 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def overall(summary: xr.Dataset) -> list[str]:
-    """List methods by their mean rank over everything, best first, unranked ones last."""
+    """Return methods by their mean rank over everything, best first, unranked ones last."""
     return _sorted(summary["method"].values, summary["overall_rank"].values)
 
 
 def leading(summary: xr.Dataset) -> list[str]:
-    """List the methods that have most rankings by their mean rank over everything, best first: one of them is best."""
+    """Return the methods with most rankings by their overall mean rank, best first: only these can be called best."""
     return [name for name in overall(summary) if bool(summary["overall_rank_mostly"].sel({"method": name}))]
 
 
 def by_metric(summary: xr.Dataset, metric: str) -> list[str]:
-    """List methods by their rank by one metric, averaged over classifiers."""
+    """Return methods by their rank by one metric, averaged over classifiers."""
     ranks = summary["rank"].sel(metric=metric).transpose("method", "classifier").values
     known = ~np.isnan(ranks)
     number = known.sum(axis=1)
@@ -27,7 +27,7 @@ def by_metric(summary: xr.Dataset, metric: str) -> list[str]:
 
 
 def ranking_metrics(summary: xr.Dataset) -> list[str]:
-    """List the metrics that rank methods: diagnostics left out."""
+    """Return the metrics that rank methods, without diagnostics."""
     return summary["metric"].values[summary["role"].values != "diagnostic"].tolist()
 
 
@@ -36,11 +36,11 @@ def behind(summary: xr.Dataset, contrasts: xr.Dataset) -> xr.Dataset:
 
     Args:
         summary: Ranks.
-        contrasts: Differences with their intervals, every two methods.
+        contrasts: Differences of every two methods with their intervals.
 
     Returns:
-        The summary of the metrics that rank, and `behind`: in the units of the metric, above 0 where the method is the
-        worse one, 0 for the best (of those that share the first rank, the first). NaN where a method is not ranked.
+        The summary of the metrics that rank, and `behind`: in the units of the metric, above 0 if the method is worse,
+        0 for the best (the first of those that share the first rank). NaN where a method is not ranked.
     """
     summary = summary.sel(metric=contrasts["metric"])
     dims = ("classifier", "metric", "method")
@@ -48,7 +48,7 @@ def behind(summary: xr.Dataset, contrasts: xr.Dataset) -> xr.Dataset:
     ahead = contrasts.isel(method_other=best)
     sign = xr.where(summary["better"] == "higher", -1.0, 1.0)
     ends = {"behind": "difference", "behind_low": "difference_low", "behind_high": "difference_high"}
-    found = {name: sign * ahead[variable] + 0.0 for name, variable in ends.items()}  # a negative zero is none
+    found = {name: sign * ahead[variable] + 0.0 for name, variable in ends.items()}  # avoids negative zeros
     turned = sign < 0
     low, high = found["behind_low"], found["behind_high"]
     found |= {"behind_low": xr.where(turned, high, low), "behind_high": xr.where(turned, low, high)}
@@ -56,19 +56,19 @@ def behind(summary: xr.Dataset, contrasts: xr.Dataset) -> xr.Dataset:
 
 
 def apart(summary: xr.Dataset) -> list[str]:
-    """List the metrics that rank the methods they judge and stay out of the mean ranks: not all methods have them."""
+    """Return the metrics that rank methods but are left out of mean ranks, because not all methods have them."""
     return summary["metric"].values[summary["role"].values == "apart"].tolist()
 
 
 def ranked(summary: xr.Dataset) -> list[str]:
-    """List the metrics of the mean ranks by which a method was ranked; the others had too few defined scores."""
+    """Return the metrics of the mean ranks that ranked a method; the others had too few defined scores."""
     some = summary["rank"].notnull().any(["classifier", "method"])
     names = [name for name in ranking_metrics(summary) if name not in apart(summary)]
     return [name for name in names if bool(some.sel({"metric": name}))]
 
 
 def scores(board: xr.Dataset) -> tuple[int, str]:
-    """Count the scores of the method that has most by a metric on a classifier, and say of what they are."""
+    """Return the number of scores of the method that has most by a metric on a classifier, and their unit."""
     return int(board["count"].max()), "tiles" if board["unit"] == "tile" else "images"
 
 
@@ -81,7 +81,7 @@ def scored(board: xr.Dataset) -> str:
 
 
 def tied(board: xr.Dataset) -> bool:
-    """Return whether methods were compared by a metric on a classifier and none is before another."""
+    """Return whether methods were compared by a metric on a classifier and all tie."""
     return int(board["rank_count"].max()) > 0 and not board["rank"].notnull().any()
 
 
@@ -91,7 +91,7 @@ def unranked_reason(board: xr.Dataset) -> str:
 
 
 def unranked(summary: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Return by classifier the metrics that rank no method though they have scores asked for, and why."""
+    """Return by classifier the metrics that rank no method though scores were requested, and why."""
     found: dict[str, dict[str, str]] = {}
     for classifier in summary["classifier"].values.tolist():
         for metric in ranking_metrics(summary):
@@ -102,7 +102,7 @@ def unranked(summary: xr.Dataset) -> dict[str, dict[str, str]]:
 
 
 def shared(board: xr.Dataset) -> int:
-    """Return over how many scores the ranks of a leaderboard are, where some ranked method has others too; else 0."""
+    """Return the number of scores behind the ranks of a leaderboard, if some ranked method has more; otherwise 0."""
     over = int(board["rank_count"].max())
     return over if bool((board["count"].where(board["rank"].notnull(), over) != over).any()) else 0
 
@@ -112,7 +112,7 @@ def _sorted(names: np.ndarray, ranks: np.ndarray) -> list[str]:
 
 
 def digits(value: float, number: int) -> str:
-    """Spell a number with so many significant digits, without an exponent where it can be read without."""
+    """Format a number with a number of significant digits, without an exponent if that is readable."""
     if value == 0 or 1e-4 <= abs(value) < 1e6:
         places = max(0, number - 1 - int(np.floor(np.log10(abs(value)))) if value else 0)
         text = f"{value:.{places}f}"

@@ -1,4 +1,4 @@
-"""The language of the page's templates: how numbers and names are spelled, everything escaped."""
+"""The environment of the page's templates: formats of numbers and names, with everything escaped."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from markupsafe import Markup, escape
 from atlas.report import sorting
 
 FOLDER = Path(__file__).parent / "templates"
-LETTERS = 40  # of a name; the whole is shown where one points at it
+LETTERS = 40  # letters of a name; a tooltip shows all of it
 
 
 def environment() -> Environment:
-    """Prepare the template's language."""
+    """Create the template environment."""
     found = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -32,14 +32,14 @@ def environment() -> Environment:
 
 
 def cut(text: str, letters: int = LETTERS) -> str:
-    """Cut the middle out of a text of more letters than that."""
+    """Cut the middle out of a text of more than a number of letters."""
     if len(text) <= letters:
         return text
     return f"{text[: letters - letters // 2]}…{text[len(text) - letters // 2 + 1 :]}"
 
 
 def short(text: str, letters: int = LETTERS) -> Markup:
-    """Show a text, or one that is too long shortened, with the whole as its title."""
+    """Show a text, shortened if it is too long, with all of it as the tooltip."""
     if len(text) <= letters:
         return escape(text)
     return Markup('<span title="{}">{}</span>').format(text, cut(text, letters))

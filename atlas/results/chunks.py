@@ -1,6 +1,6 @@
-"""Read small Zarr arrays in little time, chunk by chunk.
+"""Read small Zarr arrays quickly, chunk by chunk.
 
-Zarr reads through an event loop, which for a chunk of a few kilobytes takes a hundred times as long as decoding it;
+Zarr reads through an event loop, which for a chunk of a few kilobytes takes a hundred times as long as decoding it, and
 results are gathered from thousands of such chunks.
 """
 
@@ -16,7 +16,7 @@ from numcodecs import Blosc, VLenUTF8, Zstd
 
 
 class Stored(NamedTuple):
-    """An array as it is stored: its values, and the names and attributes that say what they are."""
+    """A stored array: its values, its dimension names and its attributes."""
 
     values: np.ndarray
     dims: tuple[str, ...]
@@ -24,7 +24,7 @@ class Stored(NamedTuple):
 
 
 def read(folder: Path) -> Stored:
-    """Read an array of which every chunk is stored; what has another layout than small arrays here is left to Zarr.
+    """Read an array all of whose chunks are stored; layouts other than those of small arrays here are left to Zarr.
 
     Raises:
         ValueError, KeyError, OSError or RuntimeError: it is missing or damaged.
@@ -54,7 +54,7 @@ def _names(about: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, Any]]:
 
 def _checked(data: bytes) -> bytes:
     if google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        raise ValueError("a chunk does not have the bytes that its checksum tells of")
+        raise ValueError("a chunk does not match its checksum")
     return data[:-4]
 
 

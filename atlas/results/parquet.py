@@ -1,4 +1,4 @@
-"""Results as rows of Parquet files: every score, and every other table in long form."""
+"""Results as Parquet files: every score, and every other table in long form."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from atlas.statistics.tables import Judged
 
 
 def write(judged: list[Judged], path: Path) -> None:
-    """Write one row a score that was asked for, metric by metric, so that a large study fits in memory."""
+    """Write one row per requested score, metric by metric, so that a large study fits in memory."""
     names = pa.dictionary(pa.int32(), pa.string())
     words = ("classifier", "method", "metric", "image", "grid")
     schema = pa.schema([*((word, names) for word in words), ("tile", pa.int32()), ("score", pa.float32())])
@@ -30,12 +30,11 @@ def write(judged: list[Judged], path: Path) -> None:
 
 
 def write_table(table: xr.Dataset, path: Path) -> None:
-    """Write a row for each cell of a table, with what is known of its labels; undefined numbers are null.
+    """Write a row for each cell of a table, with the coordinates of its labels; undefined numbers are null.
 
-    Variables over other dimensions are rows of their own, below one another: a row is null in the columns of the
-    variables and dimensions that are not its own. Where dimensions are those of curves or certificates, each metric
-    has rows at the labels that it was defined at by any method on any classifier: the others stand in the array only
-    because another metric has them.
+    Variables over other dimensions have rows of their own, below one another: a row is null in the columns of other
+    variables and dimensions. Along curves and certificates, each metric has rows only at labels where it is defined for
+    any method and classifier; the array has the other labels only because of other metrics.
     """
     groups: dict[tuple, list] = {}
     for name, variable in table.data_vars.items():
@@ -54,7 +53,7 @@ def _rows(table: xr.Dataset, dims: tuple) -> pa.Table:
 
 
 def _words(labels: np.ndarray, places: np.ndarray) -> pa.DictionaryArray:
-    """Encode the labels at some places; the dictionary is sorted and holds no others."""
+    """Encode the labels at some positions; the dictionary is sorted and holds only these."""
     used, codes = np.unique(places, return_inverse=True)
     words, order = np.unique(labels[used].astype(object), return_inverse=True)
     return pa.DictionaryArray.from_arrays(order[codes].astype(np.int32), pa.array(words, pa.string()))

@@ -1,4 +1,4 @@
-"""Lay out the summary as a table, and write what `dvc plots` shows of it."""
+"""Lay out the summary as a table, and write the files that `dvc plots` shows."""
 
 import csv
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ def long_form(summary: xr.Dataset):
 
 
 def write(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
-    """Write what `dvc plots` shows: a file for each plot, best methods first."""
+    """Write the files that `dvc plots` shows, one per plot, best methods first."""
     for part in ("scores", "curves"):
         (folder / part).mkdir(parents=True)
     ends = {"mean_rank": "mean_rank", "mean_rank_low": "low", "mean_rank_high": "high"}

@@ -15,7 +15,7 @@ def write(dataset: xr.Dataset, path: Path) -> None:
         if variable.dtype.kind in "UO":
             dataset[name] = variable.astype(np.dtypes.StringDType())
             continue
-        # One classifier's scores by all methods and metrics are read together.
+        # The scores on one classifier, by all methods and metrics, are read together.
         sizes = tuple(1 if dim == "classifier" else size for dim, size in variable.sizes.items())
         encoding[name] = {"chunks": sizes, "compressors": COMPRESSORS} if variable.ndim else {}
     dataset.to_zarr(path, mode="w", zarr_format=3, consolidated=False, encoding=encoding)

@@ -1,4 +1,4 @@
-"""Boxes: between which values the mean scores of a classifier's methods lie."""
+"""Box plot statistics of the mean scores of a classifier's methods."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ from atlas.statistics.comparisons.groups import EVERY, members, ranked_means
 from atlas.statistics.rankings.pareto import front
 from atlas.statistics.rankings.ranks import rank_medians
 
-# Of the distance between the quartiles: what lies further away is beyond the whiskers.
+# In interquartile ranges: values further from the box are beyond the whiskers.
 REACH = 1.5
 FIELDS = ("median", "quartile_low", "quartile_high", "whisker_low", "whisker_high", "median_rank", "median_count")
 
 
 class Whiskers(NamedTuple):
-    """The lowest and the highest value that a box's whiskers reach, by group."""
+    """The lowest and the highest value within reach of a box's whiskers, by group."""
 
     low: Float[np.ndarray, " group"]
     high: Float[np.ndarray, " group"]
@@ -25,12 +25,12 @@ class Whiskers(NamedTuple):
 def whiskers(
     values: Float[np.ndarray, "group value"], first: Float[np.ndarray, " group"], third: Float[np.ndarray, " group"]
 ) -> Whiskers:
-    """Find how far a box's whiskers reach: to the last values within 1.5 interquartile ranges of its ends.
+    """Return the ends of a box's whiskers: the outermost values within 1.5 interquartile ranges of the box.
 
         low = min of v ≥ Q₁ − 1.5 (Q₃ − Q₁), high = max of v ≤ Q₃ + 1.5 (Q₃ − Q₁)
 
     Args:
-        values: One row a group; NaN where it has no value.
+        values: One row per group; NaN where there is no value.
         first, third: Quartiles of each group.
 
     Returns:
@@ -41,7 +41,7 @@ def whiskers(
     Differs from nourelahi2022explainable, whose box plots do not say how far whiskers reach.
     """
     reach = REACH * (third - first)
-    # NaN compares false, so it is never reached.
+    # NaN compares as false and is never within reach.
     reached = (values >= (first - reach)[:, None]) & (values <= (third + reach)[:, None])
     some = reached.any(axis=1)
     low, high = np.where(reached, values, np.inf).min(axis=1), np.where(reached, values, -np.inf).max(axis=1)
@@ -52,13 +52,13 @@ def boxes(summary: xr.Dataset) -> xr.Dataset:
     """Return median, quartiles and whiskers of the mean scores of each family's methods, by classifier and metric.
 
     Args:
-        summary: Mean scores with their ranks and directions, of which those that are not ranked are left out; datasets
-            of classifiers, families of methods.
+        summary: Mean scores with their ranks and directions (unranked means are left out), and the classifiers'
+            datasets and the methods' families.
 
     Returns:
-        Over classifier, metric and method_family, of which `all` is every method but the controls; the number of
-        methods that have a mean score, which are those in the box; and the rank of the median among the classifiers
-        of the same dataset. NaN where no method has one.
+        Over classifier, metric and method_family, where `all` is every method except controls; also the number of
+        methods with a mean score, which are those in the box, and the rank of the median among the classifiers of the
+        same dataset. NaN where no method has one.
 
     Reference: nourelahi2022explainable, which ranks architectures by such medians.
     """
@@ -82,21 +82,21 @@ def boxes(summary: xr.Dataset) -> xr.Dataset:
 
 
 def fronts(boxed: xr.Dataset, summary: xr.Dataset, accuracies: dict[str, dict[str, float]]) -> xr.Dataset:
-    """Return which classifiers are on the Pareto front of an accuracy and the median over all methods but the controls.
+    """Return which classifiers are on the Pareto front of accuracy and median over all methods except controls.
 
     Args:
         boxed: Medians by classifier, metric and method_family.
-        summary: Of what they are; it says the directions and the datasets.
-        accuracies: Of each classifier by name, as clean and under attack, 0 to 1, higher is better.
+        summary: The summary of the same means, with directions and datasets.
+        accuracies: By name, the accuracy of each classifier on clean images and under attack, 0 to 1, higher is better.
 
     Returns:
         The medians' table with each accuracy over classifier, and its `_front` over classifier and metric: whether no
-        other classifier of the same dataset equals in both and beats in one. False where the median or the accuracy
-        is NaN.
+        other classifier of the same dataset is at least as good in both and better in one. False where the median or
+        the accuracy is NaN.
 
     Reference: nourelahi2022explainable.
 
-    Differs from the paper: medians over methods, not means; and the whole front, of which it names a part.
+    Differs from the paper: medians over methods, not means; and the complete front, of which it lists a part.
     """
     datasets, names = summary["dataset"].values, boxed["classifier"].values.tolist()
     better = summary["better"].values.tolist()

@@ -1,4 +1,4 @@
-"""What single images say: whether they rank methods alike, and whether metrics find the same maps good."""
+"""Agreement of single images: whether they rank methods alike, and whether metrics prefer the same maps."""
 
 import numpy as np
 import xarray as xr
@@ -11,18 +11,18 @@ from atlas.statistics.tables import Judged, by_unit
 def image_table(judged: list[Judged], summary: xr.Dataset, metrics: list[str]) -> xr.Dataset:
     """Return how far images agree on the order of methods, and metrics on which maps of one method are good.
 
-    Each image (or grid, by the mean over its tiles) ranks the methods that have a score on it, ties at their average;
-    Krippendorff's α is of these ranks, images the judges. The second is over images alone: grids are others.
+    Each image (or grid, by the mean over its tiles) ranks the methods that have a score on it, ties at their average.
+    Krippendorff's α is over these ranks, with images as judges. Spearman's ρ between metrics is over images, not grids.
 
     Args:
-        judged: One entry a classifier and metric.
-        summary: Their ranks: methods that are not ranked, because too few of their scores are defined, are left out of
-            α.
-        metrics: Names of those to compare.
+        judged: One entry per classifier and metric.
+        summary: Ranks; methods that are not ranked, because too few of their scores are defined, are left out of α.
+        metrics: Names of the metrics to compare.
 
     Returns:
         `krippendorff`, 1 or below, with the number of ranks it is over; and `spearman_images`, −1 to 1, with the number
-        of methods that it is a mean over. NaN as these are, and ρ also where a metric is not over images.
+        of methods over which it is averaged. NaN where these are undefined, and ρ also where a metric is not over
+        images.
     """
     classifiers = summary["classifier"].values.tolist()
     square = (len(classifiers), len(metrics), len(metrics))
@@ -58,7 +58,7 @@ def ranks_within(scores: np.ndarray) -> np.ndarray:
 
 
 def turned(judged: list[Judged]) -> np.ndarray:
-    """Lay out scores by method, metric and image, turned so that more is better; NaN on images without a score."""
+    """Return scores by method, metric and image, with signs such that higher is better; NaN where there is no score."""
     images = {name: None for one in judged for name in one.scores["image"].values.tolist()}
     place = {name: at for at, name in enumerate(images)}
     table = np.full((judged[0].scores.shape[0], len(judged), len(images)), np.nan)

@@ -1,4 +1,4 @@
-"""What changed between two summaries of the same study: scores, ranks, counts, letters, settings, names."""
+"""Changes between two summaries of the same study: scores, ranks, counts, letters, settings, names."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ import xarray as xr
 
 CELL = ("classifier", "metric", "method")
 FIELDS = ("mean", "low", "high", "count", "rank")
-# The means over metrics stand among them, under the names that they have in the summary.
+# Mean ranks are listed like metrics, under their names in the summary.
 MEAN_RANK, OVERALL_RANK = "mean_rank", "overall_rank"
 MEAN_RANKS = (MEAN_RANK, OVERALL_RANK)
 EVERY = "all classifiers"
@@ -28,7 +28,7 @@ SAME, CHANGED, CAME, WENT = "same", "changed", "came", "went"
 
 
 def changes(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
-    """Lay two summaries beside each other: one row for each classifier, metric and method of either.
+    """Compare two summaries: one row for each classifier, metric and method of either.
 
     change = mean after − mean before; widths = |change| / ((width before + width after) / 2), with the widths of the
     means' intervals; apart = high before < low after or high after < low before.
@@ -36,23 +36,23 @@ def changes(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
     Args:
         before: Means, intervals, counts, ranks and letters, by classifier, method and metric; and mean ranks, on each
             classifier and on all.
-        after: The same of another run.
+        after: The same from another run.
 
     Returns:
-        The cell; `better`, the direction of its metric; `state`: "same", "changed" (its mean, interval, count, rank or
-        letters are others), "came" or "went" (its classifier, method or metric is named on one side alone). Then both
-        sides of mean, low, high, count, rank and letters; `turned`, whether the mean of a cell that both sides name is
-        defined on one alone; `change`, in the units of the metric; `widths`, 0 or above; `rank_change`, below 0 where
-        it rose; `apart`. A number that is undefined on either side leaves what is derived from it NaN, and an undefined
-        interval `apart` undefined. Rows of the metric "mean_rank" are the mean ranks, of which "count" counts metrics;
-        those of "overall_rank", on "all classifiers", the ranks over all of them, of which it counts rankings. What
-        turned comes first, then intervals apart, then the largest change in widths; a change between two intervals
-        without width is infinite. Letters are those of significance among the methods of one side, named from the best
-        on: another set of methods may rename those after it. Where a side has none they are not compared.
+        The cell; `better`, the direction of its metric; `state`: "same", "changed" (mean, interval, count, rank or
+        letters differ), "came" or "went" (its classifier, method or metric exists on one side only). Then both sides of
+        mean, low, high, count, rank and letters; `turned`, whether the mean of a cell on both sides is defined on one
+        side only; `change`, in the units of the metric; `widths`, 0 or above; `rank_change`, below 0 where it rose;
+        `apart`. What is derived from a number that is undefined on either side is NaN, and `apart` is undefined if an
+        interval is. Rows of the metric "mean_rank" are mean ranks, whose "count" counts metrics; those of
+        "overall_rank", on "all classifiers", are ranks over all of them, whose "count" counts rankings. Rows are
+        sorted: first turned ones, then intervals apart, then by change in widths, largest first; a change between two
+        intervals without width is infinite. Letters are those of significance among the methods of one side, named from
+        the best method on: another set of methods may rename those after it. They are not compared if a side has none.
 
-    That two intervals of level 1 − α share no value is stricter than a test at α. Both are over the images of their
-    own run, and where these are the same images the scores are not paired, which makes it stricter still: intervals
-    that overlap do not show that nothing changed. Nothing corrects for the number of cells.
+    Requiring that two intervals of level 1 − α do not overlap is stricter than a test at α. Each interval is over the
+    images of its own run; even if these are the same images, scores are not paired, which makes it stricter still:
+    overlapping intervals do not show that nothing changed. There is no correction for the number of cells.
 
     Reference: by definition; efron1993introduction (intervals).
     """
@@ -85,11 +85,11 @@ def changes(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
 
 
 def settings(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
-    """List the settings that are others: of metrics that both summaries have, and of what gathers their scores.
+    """Return the settings that differ: those of metrics in both summaries, and those of the aggregation.
 
     Returns:
-        `of` ("aggregate", or a metric), `setting`, and both sides' values as JSON; one that a side does not have is
-        empty there.
+        `of` ("aggregate", or a metric), `setting`, and both sides' values as JSON, empty where a side does not have the
+        setting.
     """
     sides = []
     for one in (before, after):
@@ -108,7 +108,7 @@ def settings(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
 
 
 def names(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
-    """List the classifiers, methods and metrics that one summary has and the other has not.
+    """Return the classifiers, methods and metrics that only one of the summaries has.
 
     Returns:
         `what` ("classifier", "metric" or "method"), `name`, and `state`: "came" or "went".
@@ -122,7 +122,7 @@ def names(before: xr.Dataset, after: xr.Dataset) -> pd.DataFrame:
 
 
 def _rows(summary: xr.Dataset) -> pd.DataFrame:
-    """Return a row for each cell, the mean ranks among them; letters are None where the summary has none."""
+    """Return a row for each cell, including mean ranks; letters are None if the summary has none."""
     table = summary[list(FIELDS)].to_dataframe().reset_index()
     table = table.assign(letters=table["letters"].astype(object) if "letters" in table else None)
     tables = [table[[*CELL, "better", *FIELDS, "letters"]]]
@@ -138,7 +138,7 @@ def _rows(summary: xr.Dataset) -> pd.DataFrame:
 
 
 def _settings(summary: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Return each metric's settings, and beside them the direction in which it is better."""
+    """Return each metric's settings, together with its direction."""
     columns = (summary[name].values.tolist() for name in ("metric", "metric_settings", "better"))
     return {
         metric: {**json.loads(settings), "better": better} for metric, settings, better in zip(*columns, strict=True)

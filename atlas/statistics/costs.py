@@ -1,4 +1,4 @@
-"""What methods and metrics cost, and which methods no other beats in both cost and mean rank."""
+"""The costs of methods and metrics, and the Pareto front of methods in cost and mean rank."""
 
 from collections.abc import Mapping
 
@@ -14,26 +14,26 @@ OF_METHODS, OF_METRICS = KINDS, (*KINDS, "explained")
 def cost_table(
     methods: Mapping[str, xr.Dataset], metrics: Mapping[str, xr.Dataset], summary: xr.Dataset, judging: list[str]
 ) -> xr.Dataset:
-    """Lay out the costs on all classifiers, and mark the methods on the front of cost and mean rank.
+    """Return the costs on all classifiers, and mark the methods on the Pareto front of cost and mean rank.
 
     Args:
-        methods: By classifier, forward, backward and head passes of one map over `method`; a classifier that is not in
-            it has no cost known.
-        metrics: By classifier, the same and explained of one score over `metric`.
+        methods: By classifier, forward, backward and head passes of one map over `method`; classifiers without known
+            costs are missing.
+        metrics: By classifier, the same and `explained` of one score over `metric`.
         summary: The classifiers, the methods, whether they are controls, their mean ranks and whether they have most
             rankings.
-        judging: The metrics to lay out.
+        judging: The metrics to include.
 
     Returns:
         `method_forward`, `method_backward`, `method_head` over `classifier method` and `metric_forward`,
         `metric_backward`, `metric_head`, `metric_explained` over `classifier metric`: 0 or more, lower is better.
-        `front` over `classifier method`: 1 where no other method has both at most as many passes, forward and backward
-        together, and at most as high a mean rank, and one of them lower. Passes of a head are not counted there, as
-        they are of a small part of a network. Controls are neither on the front nor beat a method,
-        and neither do methods that lack a ranking that another one has: their mean rank is over others.
+        `front` over `classifier method`: 1 if no other method has at most as many passes (forward plus backward) and at
+        most as high a mean rank, with one of them lower. Head passes are not counted there, as they run only a small
+        part of a network. Controls are neither on the front nor dominate a method, and the same holds for methods that
+        lack a ranking that another one has: their mean ranks are over other rankings.
 
-    Undefined (NaN) where no cost is known: of a method that cannot serve a classifier, of a metric that judges no
-    method there. Without a cost or a mean rank a method is not on the front.
+    Undefined (NaN) where no cost is known: for a method that cannot serve a classifier, or a metric that scores no
+    method there. Without a cost or a mean rank, a method is not on the front.
 
     Reference: nourelahi2022explainable, for the front.
     """

@@ -1,4 +1,4 @@
-"""What is read off a curve: its area, whether it goes one way, how even its steps are, the best of its thresholds."""
+"""Summaries of a curve: its area, its monotonicity, its smoothness, the best of its thresholds."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ def area(
 
     Args:
         curves: Scores along the fraction.
-        fraction: Share of the pixels changed, increasing.
+        fraction: Share of the changed pixels, increasing.
 
     Returns:
         In the units of the scores; the area of a curve that is 1 throughout is 1. NaN where any point is NaN.
@@ -28,20 +28,20 @@ def area(
 def monotonicity(
     curves: Float[np.ndarray, "*cell fraction"], *, better: Literal["higher", "lower"]
 ) -> Float[np.ndarray, "*cell"]:
-    """Count the steps that do not go the wrong way.
+    """Return the share of steps that do not go the wrong way.
 
-        #{k : sₖ₊₁ ≥ sₖ} / (n − 1), and ≤ where lower areas are better
+        #{k : sₖ₊₁ ≥ sₖ} / (n − 1), with ≤ if lower areas are better
 
     Args:
         curves: Scores along the fraction.
-        better: Which areas are better, and so which way the curve should go.
+        better: Which areas are better, and so the direction in which the curve should go.
 
     Returns:
         0 to 1, higher is better; a flat curve has 1. NaN where any point is NaN.
 
     Reference: nieradzik2024reliable.
     """
-    # In float64 the difference of two float32 numbers has the right sign, however small.
+    # In float64 the difference of two float32 numbers always has the right sign, however small it is.
     steps = np.diff(curves.astype(np.float64), axis=-1)
     right = steps >= 0 if better == "higher" else steps <= 0
     return np.where(np.isnan(curves).any(axis=-1), np.nan, right.mean(axis=-1))
@@ -55,9 +55,9 @@ def smoothness(curves: Float[np.ndarray, "*cell fraction"]) -> Float[np.ndarray,
     Returns:
         At least 0, lower is better; 0 for a straight line. NaN where any point is NaN.
 
-    Reference: nieradzik2024reliable. As there, n − 1 divides outside the root, so this is no standard deviation.
-    The paper sums to n, though there are n − 1 differences, and prints numbers about a thousand times larger
-    without saying by what they were multiplied; compare ratios.
+    Reference: nieradzik2024reliable. As there, n − 1 divides outside the root, so this is not a standard deviation. The
+    paper sums to n, though there are n − 1 differences, and prints numbers about a thousand times larger without
+    stating the factor; compare ratios.
     """
     steps = np.diff(curves.astype(np.float64), axis=-1)
     uneven = steps - steps.mean(axis=-1, keepdims=True)
@@ -67,17 +67,17 @@ def smoothness(curves: Float[np.ndarray, "*cell fraction"]) -> Float[np.ndarray,
 def best_threshold(
     hits: Float[np.ndarray, "image threshold"],
 ) -> tuple[Float[np.ndarray, " image"], int]:
-    """Choose the threshold at which most images are hit.
+    """Return the hits at the threshold with the highest share of hits.
 
     Args:
         hits: 1 for a hit, 0 for a miss, NaN where undefined.
 
     Returns:
-        The hits at the threshold of the highest mean over the images where it is defined, the lowest such threshold
-        where several are equal; and its position. Where nothing is defined, position 0 and its NaN.
+        The hits at the threshold with the highest mean over the images where it is defined (the lowest such
+        threshold if several are equal), and the threshold's index. If nothing is defined: index 0 and its NaN.
 
-    The threshold is chosen on the very images that it is judged by, so the mean is an upper end; intervals computed
-    from these hits do not contain the choice.
+    The threshold is chosen on the same images, so the mean is optimistic; intervals computed from these hits do not
+    account for the choice.
 
     Reference: choe2020evaluating (maximal box accuracy).
     """

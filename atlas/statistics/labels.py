@@ -1,4 +1,4 @@
-"""What the variables of the results mean: the attributes that every table carries."""
+"""The meaning of the variables of the results: the attributes that every table carries."""
 
 import json
 import re
@@ -20,7 +20,7 @@ KENDALL = "kendall1945treatment"
 KRIPPENDORFF = "krippendorff2011computing"
 ASKED = "1 where the score of one {} was asked for of a method that can serve the classifier, else 0"
 
-# long_name, units, reference by variable; {} stands for what a table is about.
+# long_name, units, reference by variable; {} stands for the subject of a table.
 LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
     "scores": {
         "score": ("score of one image", MEASURE, "by metric (metric_reference)"),
@@ -139,7 +139,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "precision": {
         "width": (
-            "width of the mean's interval if there were so many images or grids, median over methods",
+            "width of the mean's interval with that many images or grids, median over methods",
             MEASURE,
             ENDS,
         ),
@@ -149,16 +149,20 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "spread": ("standard deviation of the methods' means, controls left out", MEASURE, ""),
         "spread_count": ("methods that it is over", "1", ""),
         "skewness": ("absolute skewness of the scores, median over methods", "1", "joanes1998comparing"),
-        "holds": ("size from which on intervals of scores so skewed hold what they say", "images or grids", ""),
+        "holds": (
+            "size from which on intervals of such skewed scores are reliable",
+            "images or grids",
+            "",
+        ),
         "enough": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
     },
     "cost": {
         "method_forward": ("forward passes that a map takes", PASSES, ""),
         "method_backward": ("backward passes that a map takes", PASSES, ""),
-        "method_head": ("passes that a map takes of what follows a layer alone", PASSES, ""),
+        "method_head": ("passes that a map takes of only the part after a layer", PASSES, ""),
         "metric_forward": ("forward passes that a score takes", PASSES, ""),
         "metric_backward": ("backward passes that a score takes", PASSES, ""),
-        "metric_head": ("passes that a score takes of what follows a layer alone", PASSES, ""),
+        "metric_head": ("passes that a score takes of only the part after a layer", PASSES, ""),
         "metric_explained": ("maps that a score takes beside the one it judges; they cost their method", "maps", ""),
         "front": (
             "1 where no other method but a control, of those that have most rankings, is as good in both passes, "
@@ -178,7 +182,7 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
     "comparison": {
         "change": ("mean change of the mean scores", MEASURE, ""),
         "better_count": ("methods whose mean score is better on the second classifier", "1", ""),
-        "worse_count": ("methods whose mean score is worse there; what is left is tied", "1", ""),
+        "worse_count": ("methods whose mean score is worse there; the rest is tied", "1", ""),
         "apart": ("methods whose intervals on the two classifiers do not overlap", "1", ""),
         "count": ("methods (times pairs of classifiers) ranked on both", "1", ""),
         "p": ("two-sided p-value of the Mann-Whitney test between the two groups of means", "1", "mann1947test"),
@@ -193,15 +197,15 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
             "1",
             "nourelahi2022explainable",
         ),
-        "accuracy": ("share of held-out images that the classifier tells right", "1", ""),
+        "accuracy": ("share of held-out images that are classified correctly", "1", ""),
         "adversarial_accuracy": ("the same under attack", "1", ""),
         "accuracy_front": (
-            "whether no classifier of the dataset equals median and accuracy, and beats one",
+            "whether the classifier is on the dataset's Pareto front of median and accuracy",
             "1",
             "nourelahi2022explainable",
         ),
         "adversarial_accuracy_front": (
-            "whether no classifier of the dataset equals median and accuracy under attack, and beats one",
+            "whether the classifier is on the dataset's Pareto front of median and accuracy under attack",
             "1",
             "nourelahi2022explainable",
         ),
@@ -233,11 +237,11 @@ COORDINATES = {
     "fraction": "how far along a curve, 0 to 1: share of the pixels, levels or parts that are changed",
     "radius": "radius, an L2 norm over all values of the image, inside which labels of pixels hold",
     "level": "K of the K% of a map's pixels that are its top, 0 where nothing is removed",
-    "size": "images, or grids, if there were so many",
+    "size": "number of images, or grids, that is assumed",
     "comparison": "classifiers that are compared, from the first to the second",
     "controls": "two controls: the one that belongs last, the one that belongs before it",
 }
-# Which way is better, by the ends of names; spread is in the units of a metric, and no better where these are better.
+# Directions, by the ends of names; spread is in a metric's units, but has no direction.
 WAYS = {
     r"rank(_low|_high|_otherwise)?$|^(width|width_now|enough|holds)$": "lower",
     r"accuracy$|^superiority$": "higher",
@@ -246,7 +250,7 @@ WAYS = {
 
 
 def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
-    """Write on a table, on each of its variables and on its coordinates what it is.
+    """Add attributes that describe a table, each of its variables and its coordinates.
 
     Args:
         table: The dataset to label.
@@ -268,7 +272,7 @@ def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
 
 
 def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
-    """Return the family of every method, and whether it is a control."""
+    """Add the family of every method, and whether it is a control."""
     found = [families[method] for method in table["method"].values.tolist()]
     return table.assign_coords(
         method_family=("method", found), control=("method", [family == "control" for family in found])
@@ -276,7 +280,7 @@ def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
 
 
 def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Dataset:
-    """Describe every metric: direction, family, units, name, reference, role and settings."""
+    """Add a description of every metric: direction, family, units, name, reference, role and settings."""
     metrics = [attrs[metric] for metric in table["metric"].values.tolist()]
     columns = {
         "better": [one["better"] for one in metrics],
@@ -292,8 +296,7 @@ def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Data
 
 
 def name_keys(summary: xr.Dataset, judged: list[Judged]) -> xr.Dataset:
-    """Return by which keys the scores of a metric on a classifier were read: their digest, empty where there are
-    none."""
+    """Add, by classifier and metric, the digest of the keys of the scores that were read; empty if there are none."""
     known = {(one.classifier, one.metric): one.attrs["keys"] for one in judged}
     names = [summary[dim].values.tolist() for dim in ("classifier", "metric")]
     found = [[known.get((classifier, metric), "") for metric in names[1]] for classifier in names[0]]

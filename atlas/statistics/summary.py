@@ -1,4 +1,4 @@
-"""One metric's scores of all methods, on one classifier, in a table: means and ranks with their intervals."""
+"""One metric's scores of all methods on one classifier, as a table of means and ranks with their intervals."""
 
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,7 @@ PerMethod = Float[np.ndarray, " method"]
 
 
 class Summary(NamedTuple):
-    """A leaderboard: one number a method in each column."""
+    """A leaderboard: one number per method in each column."""
 
     mean: PerMethod
     low: PerMethod
@@ -34,23 +34,23 @@ def summarize(
     level: float,
     min_count: int,
 ) -> tuple[Summary, Float[np.ndarray, "draw method"]]:
-    """Average, rank, and say how far both could have come out otherwise.
+    """Return means and ranks, with intervals for both.
 
     Args:
-        scores: NaN where undefined; an image has one part, a grid one a tile.
+        scores: NaN where undefined; an image has one part, a grid one per tile.
         weights: How often each resample drew each unit.
-        better: Which way is better.
-        level: How often an interval of a mean is to hold it, and the share of the resamples inside one of a rank.
-        min_count: Units with a defined score that a method needs to be ranked: a mean over a few images is not ranked.
-            Ranked methods need as many on which all of them have one.
+        better: The direction of better scores.
+        level: The coverage probability for means, and the share of the resamples inside an interval of ranks.
+        min_count: The number of units with a defined score that a method needs to be ranked, as a mean over a few
+            images is not ranked. All ranked methods must also share as many.
 
     Returns:
-        The table, where `count` is the number of defined scores a mean is over; and the places of the methods, ties at
-        the average of their ranks, by the scores as they are and then in each resample, from which mean ranks and
-        their intervals are made. Ranks are of other means, over the `rank_count` scores that all ranked methods have:
-        one that is undefined on hard images is not ahead for that. Where these are of fewer than `min_count` units, the
-        methods with the fewest defined scores are not ranked. Where no method is before another, as they all tie or
-        there is but one, none is ranked, though `rank_count` says over how many scores they were compared.
+        The table, where `count` is the number of defined scores of a mean; and the places of the methods, ties at the
+        average of their ranks, by the original scores and then in each resample, from which mean ranks and their
+        intervals are computed. Ranks are by other means: over the `rank_count` scores that all ranked methods have, so
+        that a method that is undefined on hard images has no advantage. If these come from fewer than `min_count`
+        units, the methods with the fewest defined scores are not ranked. If no method is ahead of another, as they all
+        tie or there is only one, none is ranked, though `rank_count` states the number of scores compared.
     """
     sums, counts = pool(scores)
     means, binary = mean(sums, counts), are_hits(scores)

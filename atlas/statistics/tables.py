@@ -15,7 +15,7 @@ from atlas.statistics.rankings.overall import mean_ranks
 from atlas.statistics.summary import Summary, summarize
 from atlas.study.schema.types import Weights
 
-# What a metric is for: to rank methods; to rank those that it judges, apart from the mean ranks; to rank none.
+# Roles of metrics: ranking methods; ranking some methods, apart from the mean ranks; not ranking.
 METRIC = "metric"
 DIAGNOSTIC = "diagnostic"
 CURVE = ("mean", "low", "high", "count")
@@ -25,8 +25,8 @@ class Judged(NamedTuple):
     """The scores of one metric on one classifier, by all methods.
 
     `scores` has the dimensions method, then image, or grid and tile, then fraction or threshold if there is one.
-    `asked` says which rows were to be scored: the others are NaN because they were not asked for, not because they are
-    undefined.
+    `asked` marks the scores that were requested: the others are NaN because they were not requested, not because they
+    are undefined.
     """
 
     classifier: str
@@ -43,7 +43,7 @@ class Judged(NamedTuple):
 
     @property
     def grids(self) -> bool:
-        """Whether grids were judged, not images."""
+        """Whether grids were scored, not images."""
         return "grid" in self.scores.dims
 
     @property
@@ -53,11 +53,11 @@ class Judged(NamedTuple):
 
 
 def derive(judged: Judged) -> list[Judged]:
-    """Read one number a row off curves and hits; a metric that gives one number is as it was.
+    """Reduce curves and hits to one number per row; a metric with one number per row is unchanged.
 
-    A curve gives its area, under the metric's own name, and two diagnostics of the metric, which rank no method:
-    `<metric>_monotonicity` and `<metric>_smoothness`. Hits are taken at each method's best threshold, what is
-    certified at the first radius and the level to rank by.
+    A curve yields its area, under the metric's own name, and two diagnostics of the metric, which rank no method:
+    `<metric>_monotonicity` and `<metric>_smoothness`. Hits are taken at each method's best threshold, certified results
+    at the first radius and the metric's `level`.
     """
     rule = judged.attrs.get("summary")
     if rule is None:
@@ -96,10 +96,10 @@ def _of_curves(judged: Judged) -> Iterator[Judged]:
 
 
 def score_table(judged: list[Judged]) -> xr.Dataset:
-    """Lay out every score by classifier, method, metric and row: images in one variable, grids in another.
+    """Return every score by classifier, method, metric and row: images in one variable, grids in another.
 
-    Beside each stands which scores were asked for, 1 or 0: where it is 1, NaN is undefined; where it is 0, the method
-    cannot serve the classifier, which the attribute `unsupported` of the dataset says, or were not asked for.
+    A second variable marks requested scores, 1 or 0: where it is 1, NaN means undefined; where it is 0, the method
+    cannot serve the classifier, according to the dataset's attribute `unsupported`, or the score was not requested.
     """
     tables, metrics = {}, {one.metric: None for one in judged}
     for start, grids in (("", False), ("grid_", True)):
@@ -116,7 +116,7 @@ def score_table(judged: list[Judged]) -> xr.Dataset:
 def _stacked(
     judged: list[Judged], tables: list[xr.DataArray], metrics: dict[str, None], fill: np.generic
 ) -> xr.DataArray:
-    """Join tables by name; rows keep the order in which they first appear."""
+    """Join tables by name; rows keep the order of their first appearance."""
     rows = [name for name in judged[0].scores.dims if name != "method"]
     labels = {row: list(dict.fromkeys(v for one in judged for v in one.scores[row].values.tolist())) for row in rows}
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
@@ -140,12 +140,12 @@ def summary_table(
     Mean ranks are over all metrics that rank, on one classifier and on all, and over those of one family.
 
     Args:
-        judged: One entry a classifier and metric.
+        judged: One entry per classifier and metric.
         resamples: Bootstrap resamples of the images (or grids), the same ones for every method, for ranks.
-        level: How often an interval is to hold the mean, and the share of the resamples inside one of a rank.
-        seed: Of the resampling.
-        min_count: Images, or grids, with a defined score that a method needs to be ranked by a metric.
-        weights: What counts the same in a mean rank.
+        level: The coverage probability for means, and the share of the resamples inside an interval of ranks.
+        seed: Seed of the resampling.
+        min_count: The number of images, or grids, with a defined score that a metric needs to rank a method.
+        weights: What has equal weight in a mean rank.
     """
     classifiers = list(dict.fromkeys(one.classifier for one in judged))
     metrics = list(dict.fromkeys(one.metric for one in judged))
@@ -174,13 +174,13 @@ def summary_table(
 
 
 def units(judged: Judged) -> np.ndarray:
-    """Return scores as (unit, part, method): an image is a unit of one part, a grid one of its tiles."""
+    """Return scores as (unit, part, method): an image is a unit of one part, a grid a unit of its tiles."""
     values = judged.scores.values.astype(np.float64)
     return np.moveaxis(values if judged.grids else values[:, :, None], 0, -1)
 
 
 def by_unit(judged: Judged) -> np.ndarray:
-    """Return one score a unit and method: an image's, or the mean over a grid's tiles, NaN where none is defined."""
+    """Return one score per unit and method: an image's, or the mean over a grid's tiles; NaN if none is defined."""
     scores = units(judged)
     defined = (~np.isnan(scores)).sum(axis=1)
     total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
@@ -208,11 +208,11 @@ def curve_table(judged: list[Judged], *, level: float) -> xr.Dataset:
 
 
 def certified_table(judged: list[Judged], *, level: float) -> xr.Dataset:
-    """Average what is certified over images or grids at every radius and level, with intervals.
+    """Average certified results over images or grids at every radius and level, with intervals.
 
     Args:
         judged: Metrics with the dimensions radius and level.
-        level: How often an interval is to hold the mean.
+        level: The coverage probability for means.
     """
     labels = {
         "classifier": list(dict.fromkeys(one.classifier for one in judged)),
@@ -235,7 +235,7 @@ def certified_table(judged: list[Judged], *, level: float) -> xr.Dataset:
 
 
 def _whole(table: xr.Dataset) -> xr.Dataset:
-    """Store counts as whole numbers, 0 where there was nothing to count."""
+    """Store counts as whole numbers, 0 where there is nothing to count."""
     for name in table.data_vars:
         if name == "asked" or str(name).endswith(("count", "_metrics", "_methods")):
             table[name] = table[name].fillna(0).astype(np.int32)
@@ -246,8 +246,8 @@ def agreement_table(summary: xr.Dataset, signs: dict[str, int]) -> xr.Dataset:
     """Compare rankings: of metrics on one classifier, of classifiers by one metric, and of metrics over all cells.
 
     Args:
-        summary: Mean scores and ranks; means that are not ranked are left out.
-        signs: The metrics to compare, 1 where higher is better, else -1, by which means are turned.
+        summary: Mean scores and ranks; unranked means are left out.
+        signs: The metrics to compare, with 1 if higher is better, otherwise -1, by which means are multiplied.
     """
     names = list(signs)
     means = ranked_means(summary).sel(metric=names).values * np.array([signs[name] for name in names])

@@ -1,4 +1,4 @@
-"""What is known of a trained classifier: its card."""
+"""Read the card of a trained classifier: what is known of it."""
 
 import json
 import math
@@ -15,16 +15,16 @@ def card(study: Path, classifier: str) -> dict[str, Any]:
     """Read a classifier's card.
 
     Raises:
-        UserError: there is none, or it is no card.
+        UserError: there is none, or it is not valid.
     """
     return read(params.path(study, "classifiers", classifier))
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Read the card of a classifier's folder: a mapping with the names of the classes.
+    """Read the card in a classifier's folder: a mapping that includes the names of the classes.
 
     Raises:
-        UserError: there is none, or it is no card.
+        UserError: there is none, or it is not valid.
     """
     path = folder / "card.json"
     try:
@@ -40,10 +40,10 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def normalization(folder: Path) -> tuple[list[float], list[float]]:
-    """Return the mean and the standard deviation of every channel, by which a classifier normalizes images.
+    """Return the mean and standard deviation of every channel with which a classifier normalizes images.
 
     Raises:
-        UserError: the card does not say them.
+        UserError: the card does not state them.
     """
     known = read(folder)
     found = [known.get(name) for name in ("mean", "std")]
@@ -73,15 +73,15 @@ def weights(folder: Path) -> bytes:
 
 
 def computing(folder: Path) -> list[Any]:
-    """Return what a classifier's logits depend on beside weights and code: its classes, its normalization, its form.
+    """Return what a classifier's logits depend on besides weights and code: classes, normalization and form.
 
-    The form, fast or plain, is None where the card does not say: then weights and code decide.
+    The form, fast or plain, is None if the card states none: then weights and code determine it.
     """
     known = read(folder)
     return [known["classes"], *normalization(folder), (known.get("form") or {}).get("runs")]
 
 
 def accuracies(study: Path, classifier: str) -> dict[str, float]:
-    """Return a classifier's accuracy, and that under attack, 0 to 1; NaN where it was not measured."""
+    """Return a classifier's accuracy, clean and under attack, from 0 to 1; NaN if it was not measured."""
     known = card(study, classifier)
     return {name: known.get(name, float("nan")) for name in ACCURACIES}

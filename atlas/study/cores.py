@@ -1,4 +1,4 @@
-"""Count the processors that this process may use: all of the machine, those it is bound to, or a container's quota."""
+"""Count the processors that this process may use: the machine's, those it is bound to, or a container's quota."""
 
 import os
 from math import ceil
@@ -6,27 +6,27 @@ from pathlib import Path
 
 
 def cores(root: Path = Path("/")) -> int:
-    """Count the processors that this process may use, at least 1; of a quota's part of one, the whole.
+    """Return the number of processors that this process may use, at least 1; fractions of a quota are rounded up.
 
     Args:
-        root: The folder of `proc` and `sys`, where Linux tells quotas.
+        root: The folder of `proc` and `sys`, where Linux reports quotas.
     """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([bound, *map(ceil, _quotas(root))]))
 
 
 def _quotas(root: Path) -> list[float]:
-    """Read the quotas of processor time, in processors, of this process' control group and of those above it."""
+    """Return the quotas of processor time, in processors, of this process's control group and its parents."""
     found = []
     lines = [line.split(":", 2) for line in _text(root / "proc/self/cgroup").splitlines()]
     for _, kinds, group in [line for line in lines if len(line) == 3]:
-        if not kinds:  # version 2
+        if not kinds:  # cgroup version 2
             folder, spelled = root / "sys/fs/cgroup", ["cpu.max"]
         elif "cpu" in kinds.split(","):
             folder, spelled = root / "sys/fs/cgroup" / kinds, ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
-        place = folder / group.lstrip("/")  # in a container it may not be seen, only what stands at the mount's root
+        place = folder / group.lstrip("/")  # in a container it may be invisible, and only the mount's root readable
         for at in [place, *(above for above in place.parents if above.is_relative_to(folder))]:
             told = " ".join(_text(at / name) for name in spelled).split()
             if len(told) == 2 and told[0].isdigit() and int(told[1]):

@@ -1,8 +1,8 @@
-"""The kinds of error that are the user's to mend."""
+"""The kinds of error that the user can fix."""
 
 
 class UserError(Exception):
-    """Something the user can mend, told in one message that names the file, the entry, what was given, what is due."""
+    """Something the user can fix, in one message: the file, the entry, what was given, what is expected."""
 
 
 class Unsupported(Exception):
@@ -10,15 +10,15 @@ class Unsupported(Exception):
 
 
 class Fault(UserError):
-    """A function wrote, or read, what it must not: what it may have spoiled is to be made anew, or the run ends.
+    """A function wrote or read what it must not: whatever it may have spoiled is made anew, or the run ends.
 
     Args:
-        told: In one line: which function, what it did, and what to do instead.
-        kind, name: The entry of params.yaml whose function it is.
+        told: One line: which function, what it did, and what to do instead.
+        kind, name: The entry of params.yaml with that function.
     """
 
     def __init__(self, told: str, kind: str, name: str):
-        super().__init__(told, kind, name)  # all of them: it is sent from process to process
+        super().__init__(told, kind, name)  # all arguments, so that the exception can be pickled
         self.kind, self.name = kind, name
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""Which cells of a study are missing, and why: none, unless it is the draft of one that failed.
+"""Find which cells of a study are missing, and why: none, except in the draft of a study that failed.
 
-A verb that reads many cells' outputs goes on without those that are known to be missing, and says so; any other that
-it does not find is an error.
+A stage that reads the outputs of many cells skips those that are known to be missing, and says so; any other missing
+output is an error.
 """
 
 import json
@@ -11,10 +11,10 @@ FILE = "missing.json"
 
 
 def is_draft(study: Path) -> bool:
-    """Return whether a study is the draft of one that failed."""
+    """Return whether a study is the draft of a failed one."""
     return (study / FILE).is_file()
 
 
 def missing(study: Path) -> dict[str, str]:
-    """Return the reason for every cell that is not there."""
+    """Return the reason for every missing cell."""
     return json.loads((study / FILE).read_text()) if is_draft(study) else {}

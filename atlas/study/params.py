@@ -1,6 +1,6 @@
 """Read params.yaml, find the functions it names, check their settings, and explain a bad entry.
 
-Nothing here imports what it describes until it is asked to: a stage with nothing to compute never pays for torch.
+Nothing here imports what params.yaml names until asked to: a stage with nothing to compute never pays for torch.
 """
 
 import importlib
@@ -46,7 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "networks": {},
 }
-# Of pixels: the highest, which stay, and those that change places (atlas.inputs.explain.swapped).
+# Shares of pixels: the highest, which stay, and those that exchange values (atlas.inputs.explain.swapped).
 REVERSE = {"remain": Share, "swap": Share}
 OPTIONAL: dict[str, Any] = {
     "count": None,
@@ -57,10 +57,10 @@ OPTIONAL: dict[str, Any] = {
     "level": None,
     "tile": None,
 }
-# Options that choose rows, or what is read off them, and leave their values alone.
+# Options that choose rows, or what is read from them, and do not affect values.
 CHOOSING = ("count", "exclude", "grids", "smoothings", "level", "tile")
 
-# Of any network: what of its output are the logits. Of a network that takes them: what stands where they are absent.
+# For any network: which part of its output the logits are. For networks that take them: default values.
 OUTPUT = {"output": int | str | list[int | str] | None}
 ABSENT: dict[str, Any] = {"settings": {}, "side": None}
 
@@ -75,18 +75,18 @@ SECTIONS: dict[str, dict[str, Any]] = {
 }
 WORK = ("datasets", "classifiers", "methods", "certify", "metrics")
 DUE = ("seed", "engine", "stores", "robustness_eval", *WORK, "aggregate", "report")
-# They may say nothing, but must be there: DVC records no cell that depends on a parameter which is not.
+# These may be empty but must exist: DVC records no cell that depends on a missing parameter.
 EMPTY = ("certify", "robustness_eval")
 
 
 def load(study: Path) -> dict:
-    """Read a study's params.yaml, check every entry in it, and fill in what may be left out.
+    """Read a study's params.yaml, check every entry, and fill in what may be left out.
 
-    Classifiers have all their sections (`atlas.study.schema.classifiers`); `certify` is a mapping, `robustness_eval`
-    one or None.
+    Classifiers get all their sections (`atlas.study.schema.classifiers`); `certify` is a mapping; `robustness_eval` is
+    a mapping or None.
 
     Raises:
-        UserError: the file is missing, is no YAML mapping, or an entry is wrong.
+        UserError: the file is missing or no YAML mapping, or an entry is wrong.
     """
     path = study / "params.yaml"
     try:
@@ -102,7 +102,7 @@ def load(study: Path) -> dict:
     mapping(params, "the sections")
     for section in DUE:
         if section not in params:
-            empty = f"; write `{section}: null` where it is to say nothing" if section in EMPTY else ""
+            empty = f"; write `{section}: null` to leave it empty" if section in EMPTY else ""
             raise UserError(f"{path}: the section '{section}' is missing{empty}")
     if unknown := [str(section) for section in params if section not in DUE]:
         raise UserError(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
@@ -134,7 +134,7 @@ def load(study: Path) -> dict:
 
 
 def meaning(content: bytes) -> bytes:
-    """Digest what params.yaml says, its text where it is no YAML: comments and spaces may change while a stage runs."""
+    """Digest the content of params.yaml, or the text if it is no YAML: comments may change during a run."""
     try:
         return unedited.plain(repr(parsed(content)).encode())
     except ValueError:
@@ -142,7 +142,7 @@ def meaning(content: bytes) -> bytes:
 
 
 def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: dict | None, side: int) -> None:
-    """Check that metrics of votes can certify something on a classifier's images, and on its grids where it has any."""
+    """Check that metrics of votes can certify something on a classifier's images, and on its grids if it has any."""
     for metric in [one for one in judged if one.options["smoothings"]]:
         grids = "tiles" in signature("metrics", metric.family, metric.function).inputs
         if grids and tiled is None:
@@ -152,7 +152,7 @@ def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: d
 
 
 def side(params: dict, classifier: str) -> int | None:
-    """Return the pixels of a side of a classifier's images, None where neither its dataset nor its network says."""
+    """Return the side of a classifier's images in pixels; None if neither its dataset nor its network states it."""
     about = params["classifiers"][classifier]
     images = params["datasets"][about["dataset"]]
     fit, built = images.get("fit") or {}, about["network"].get("side")
@@ -161,11 +161,11 @@ def side(params: dict, classifier: str) -> int | None:
 
 
 def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
-    """Return the entries of a kind by family and name, settings checked.
+    """Return the entries of a kind by family and name, with checked settings.
 
     Raises:
         UserError: a bad name, an unknown family or function, a setting that is unknown, missing or of the wrong type,
-            or a name that stands in two families.
+            or a name in two families.
     """
     found: dict[str, dict[str, Entry]] = {}
     seen: dict[str, str] = {}
@@ -181,7 +181,7 @@ def entries(params: dict, kind: str) -> dict[str, dict[str, Entry]]:
 
 
 def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry:
-    """Bind one entry: split its options from its settings and check both."""
+    """Bind one entry to its function: separate options from settings and check both."""
     named(name, where)
     given = dict(mapping(given, where, empty=True))
     function = _plain(given.pop("function", name), "function", where)
@@ -209,22 +209,22 @@ def entry(kind: str, family: str, name: str, given: object, where: str) -> Entry
 
 
 def dataset(params: dict, name: str) -> Entry:
-    """Bind a dataset's entry; its family is its own name unless it says otherwise."""
+    """Bind a dataset's entry; its family is its own name unless the entry states one."""
     where = f"datasets.{name}"
     given = {"channels": "rgb", "fit": None, **mapping(params["datasets"][name], where)}
     family = _plain(given.pop("family", name), "family", where)
-    # The name is the user's, as `photographs` is: the function has the family's.
+    # The name is the user's (`photographs`); the function is named like the family.
     bound = entry("datasets", family, name, {"function": family, **given}, where)
     return bound._replace(options={**bound.options, "fit": fitting(bound.options["fit"], f"{where}.fit")})
 
 
 def network(params: dict, classifier: str) -> Entry:
-    """Bind the network of a classifier's entry."""
+    """Bind the network of a classifier's entry to its function."""
     return bound_network(params["classifiers"][classifier]["network"], f"classifiers.{classifier}.network")
 
 
 def bound_network(network: object, where: str) -> Entry:
-    """Bind what an entry says of a network; its `output` is among the settings if it has one."""
+    """Bind an entry's network to its function; its `output`, if it has one, is among the settings."""
     given = dict(mapping(network, where))
     if "family" not in given:
         raise UserError(f"params.yaml: {where}: 'family' is missing: the module of atlas/networks that has it")
@@ -233,7 +233,7 @@ def bound_network(network: object, where: str) -> Entry:
     output = check({"output": given.pop("output", None)}, OUTPUT, where, "every network")
     taken = signature("networks", family, function, where).settings
     given = {**{name: value for name, value in ABSENT.items() if name in taken}, **given}
-    # The number of classes is the dataset's to say.
+    # The dataset determines the number of classes.
     bound = entry("networks", family, function, {**given, "classes": 1}, where)
     return bound if output["output"] is None else bound._replace(settings={**bound.settings, **output})
 
@@ -245,25 +245,25 @@ def _plain(value: object, part: str, where: str) -> str:
 
 
 def find(kind: str, family: str, function: str) -> Any:
-    """Import the module of a family and take a function, or a constant, from it."""
+    """Import a family's module and return a function, or a constant, from it."""
     return getattr(importlib.import_module(f"atlas.{kind}.{family}"), function)
 
 
 def path(study: Path, kind: str, *names: str) -> Path:
-    """Return where something lies under data/: classifiers and families of maps are folders, all else Zarr stores."""
+    """Return a path under data/: classifiers and families of maps are folders, everything else is a Zarr store."""
     folder = kind == "classifiers" or (kind in ("maps", "votes") and len(names) == 2)
     return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if folder else ".zarr"))
 
 
 def command(main: Callable, *names: str) -> None:
-    """Run a stage from the command line.
+    """Run a stage's main from the command line.
 
     Args:
-        main: Of the stage: takes the study's folder and the cell's names.
-        names: What the cell's names are of: dataset, classifier, family.
+        main: Takes the study's folder, and the names of the cell.
+        names: What each name stands for, in order: dataset, classifier, family.
 
-    What goes wrong is one line on stderr: with exit status 2 where the user can mend it, else with 1. The environment
-    variable ATLAS_DEBUG adds the traceback.
+    An error is one line on stderr, with exit status 2 if the user can fix it, otherwise 1. The environment variable
+    ATLAS_DEBUG adds the traceback.
     """
     parser = ArgumentParser(
         prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=sys.modules["__main__"].__doc__
@@ -286,13 +286,13 @@ def command(main: Callable, *names: str) -> None:
         told = " ".join(str(error).split())
         if not isinstance(error, UserError):
             place = traceback.extract_tb(error.__traceback__)[-1]
-            told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 tells more"
+            told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 shows more"
         print(f"error: {told}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
 
 
 def _check_names(study: Path, **given: str) -> None:
-    """Check that params.yaml has the names that a stage is called with."""
+    """Check that params.yaml has the names in a stage's arguments."""
     params = load(study)
     for kind, section in (("dataset", "datasets"), ("classifier", "classifiers"), ("family", "methods")):
         if kind in given and given[kind] not in params[section]:

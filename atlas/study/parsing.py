@@ -1,4 +1,4 @@
-"""Parse YAML, and refuse what PyYAML would take without a word."""
+"""Parse YAML, and reject what PyYAML would silently accept."""
 
 from collections.abc import Iterator
 
@@ -6,10 +6,10 @@ import yaml
 
 
 def parsed(content: bytes) -> object:
-    """Return what a YAML document says; anchors and merges (`<<`) are as they always are.
+    """Return the content of a YAML document; anchors and merges (`<<`) work as usual.
 
     Raises:
-        ValueError: it is not YAML, or a mapping holds a key twice; the message is one line, with the lines' numbers.
+        ValueError: it is not YAML, or a mapping has a key twice; the message is one line, with line numbers.
     """
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(content.decode())
@@ -28,13 +28,13 @@ def parsed(content: bytes) -> object:
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {_one_line(error)}") from None
     except RecursionError:
-        raise ValueError("not YAML that can be read: an anchor holds itself, or too much is nested") from None
+        raise ValueError("unreadable YAML: an anchor contains itself, or nesting is too deep") from None
     finally:
         loader.dispose()
 
 
 def _twice(node: yaml.Node, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[tuple[str, ...], str, int, int]]:
-    """Yield keys that a mapping holds twice, before merges add those of others: its place, the key, both lines."""
+    """Yield duplicate keys of mappings, before merges are applied: the path to the mapping, the key, both lines."""
     if id(node) in seen or isinstance(node, yaml.ScalarNode):
         return
     seen.add(id(node))

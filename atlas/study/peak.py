@@ -1,11 +1,11 @@
-"""Measure the largest memory that a process has had."""
+"""Measure the peak memory of a process."""
 
 import contextlib
 from pathlib import Path
 
 
 def peak_memory() -> int | None:
-    """Return the largest memory that this process has had, in MB, since it began or `forget_peak`; None off Linux."""
+    """Return this process's peak memory in MB, since its start or the last `forget_peak`; None except on Linux."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -14,6 +14,6 @@ def peak_memory() -> int | None:
 
 
 def forget_peak() -> None:
-    """Let the peak of this process's memory begin anew, where the system can."""
+    """Reset the peak memory of this process, where the system allows it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

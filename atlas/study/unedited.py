@@ -1,7 +1,7 @@
-"""Notice what is edited while a stage runs: what was read must be unchanged when an output is put in place.
+"""Detect edits while a stage runs: what was read must be unchanged when an output is put in place.
 
-DVC digests a cell's dependencies after its command has ended. Had one of them been edited meanwhile, the output of the
-old text would count as that of the new one for ever.
+DVC digests a cell's dependencies after its command has ended. If one of them was edited meanwhile, the output of the
+old text would be recorded as that of the new text forever.
 """
 
 import os
@@ -17,7 +17,7 @@ HOUSE = Path(__file__).parents[1]
 
 
 class Read(NamedTuple):
-    """A file as it was read: its state on disk, and the digest of what it means."""
+    """A file as it was read: its state on disk, and the digest of its meaning."""
 
     state: tuple[int, ...] | None
     digest: bytes
@@ -28,44 +28,44 @@ READ: dict[Path, Read] = {}
 
 
 def plain(content: bytes) -> bytes:
-    """Digest a file whose every byte counts."""
+    """Digest a file in which every byte matters."""
     return blake2b(content).digest()
 
 
 def read(file: Path, meaning: Callable[[bytes], bytes] = plain) -> bytes:
-    """Read a file and remember what it was.
+    """Read a file and record its state.
 
     Args:
-        file: Whose content.
-        meaning: Digests what of the content counts.
+        file: The file to read.
+        meaning: Digests the part of the content that matters.
 
     Raises:
         OSError: it cannot be read.
     """
-    state = _state(file)  # before it is read: an edit in between shows as a change
+    state = _state(file)  # taken before reading, so that an edit in between is noticed
     content = file.read_bytes()
     READ[file.absolute()] = Read(state, meaning(content), meaning)
     return content
 
 
 def read_sources() -> None:
-    """Remember every file of the project's code, templates and tables among them, as it is now."""
+    """Record the present state of every file of the project's code, including templates and tables."""
     for file in sorted(one for folder in (HOUSE, HOUSE.with_name("stages")) for one in folder.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts and file.absolute() not in READ:
             read(file)
 
 
 def check() -> None:
-    """Check that all that was read, and all code that was imported, is as it was.
+    """Check that everything read, and all imported code, is unchanged.
 
     Raises:
-        UserError: a file was edited, so that what was computed may not be what its text says now.
+        UserError: a file was edited, so that what was computed may not match its present text.
     """
     for file, known in [*READ.items()]:
         state = _state(file)
         if state != known.state:
             _compare(file, known.digest, known.meaning)
-            READ[file] = known._replace(state=state)  # touched, and the same
+            READ[file] = known._replace(state=state)  # touched, but with the same content
     for name, digest in [*LOADED.items()]:
         file = Path(name).absolute()
         known = READ.get(file)
@@ -78,7 +78,7 @@ def check() -> None:
 
 
 def meant(file: Path, meaning: Callable[[bytes], bytes]) -> bytes:
-    """Digest what a file means now; nothing where it cannot be read."""
+    """Digest a file's present meaning; empty if it cannot be read."""
     try:
         return meaning(file.read_bytes())
     except OSError:
@@ -99,7 +99,7 @@ def _edited(file: Path) -> UserError:
 
 
 def _state(file: Path) -> tuple[int, ...] | None:
-    """Return what changes with every edit: the time of the last change of the file's entry cannot be set back."""
+    """Return what changes with every edit; it includes the ctime, which cannot be set back."""
     try:
         stat = os.stat(file)
     except OSError:

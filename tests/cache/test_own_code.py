@@ -250,8 +250,8 @@ UNHELD = [
         "import importlib; importlib.import_module('late')",
         "imports .*late.py, .*have it beside the file that params.yaml",
     ),
-    ("import os; os.listdir(HERE)", "lists the folder .*: name in .*tower.py what it is to take"),
-    ("import atlas.cache.rows", "imports atlas.cache.rows, .*tower.py may import packages and what lies beside it"),
+    ("import os; os.listdir(HERE)", "lists the folder .*: name the files in .*tower.py"),
+    ("import atlas.cache.rows", "imports atlas.cache.rows, .*tower.py may import packages and files beside it"),
 ]
 
 

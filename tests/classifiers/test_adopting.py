@@ -336,7 +336,7 @@ def test_a_preprocessing_that_does_not_suit(house, preprocess, told):
         ),
         (
             {"preprocess": {"mean": MEAN, "std": STD}},
-            "preprocess = .*: what is trained here is normalized by what is me",
+            "preprocess = .*: a classifier trained here is normalized by statist",
         ),
     ],
 )

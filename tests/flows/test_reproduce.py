@@ -185,7 +185,7 @@ def test_a_metric_that_fails_leaves_a_draft_and_the_outputs(house):
     assert len(told) == 6
     assert told[0].startswith("  score@resnet_vanilla-gradient failed: these metrics failed")
     assert "  report was not run: it needs aggregate, which was not made" in told
-    assert "A draft from what there is: .atlas/draft/data/report/index.html" in done.stdout.replace("\n", "")
+    assert "A draft from the existing results: .atlas/draft/data/report/index.html" in done.stdout.replace("\n", "")
     page = (house[0] / ".atlas/draft/data/report/index.html").read_text()
     assert "A draft." in page
     assert "top_k_intersection (gradient): ValueError" in page

@@ -284,7 +284,7 @@ def test_the_report_says_which_label_is_below_a_half():
 REFUSED = {
     "grids": (
         {"grids": {"tiles_per_side": 2, "confidence_at_least": 0.5, "count": 2}},
-        r"net\.grids: its network's output = 'sigmoids' gives several labels an image; expected null: a tile may show",
+        r"net\.grids: its network's output = 'sigmoids' gives several labels per image; expected null: a tile may also",
     ),
     "the prediction": (
         {"images": {"target": "prediction"}},

@@ -107,7 +107,7 @@ def test_a_missing_section(tmp_path, given):
 @pytest.mark.parametrize("section", ["certify", "robustness_eval"])
 def test_a_missing_section_that_may_say_nothing(tmp_path, given, section):
     del given[section]
-    due = f"params.yaml: the section '{section}' is missing; write `{section}: null` where it is to say nothing"
+    due = f"params.yaml: the section '{section}' is missing; write `{section}: null` to leave it empty"
     assert told(tmp_path, given).endswith(due)
 
 

@@ -1,4 +1,4 @@
-"""Find the code of a user's own, or of a package, that a network's entry names: its classifier's key holds it."""
+"""Find the code outside this project that a network's entry names; its classifier's key holds it."""
 
 import ast
 import os
@@ -13,7 +13,7 @@ from atlas.study.errors import UserError
 
 
 def placed(settings: dict[str, Any], study: Path) -> dict[str, Any]:
-    """Return a network's settings, the paths among them, `call` of a file and `folder`, behind the study's."""
+    """Return a network's settings with the paths among them (`folder`, and `call` of a file) relative to the study."""
     found = dict(settings)
     call = settings.get("call")
     if isinstance(call, str) and call.rpartition(":")[0].endswith(".py"):
@@ -24,16 +24,16 @@ def placed(settings: dict[str, Any], study: Path) -> dict[str, Any]:
 
 
 def beside(file: Path) -> list[Path]:
-    """Return the folders where a network's file finds what it imports: its own; of a link, then that of its target."""
+    """Return the folders in which a network's file finds its imports: its own and, for a link, the target's folder."""
     target = file.resolve().parent
     return [file.parent] if target == file.parent.resolve() else [file.parent, target]
 
 
 def files(settings: dict[str, Any]) -> list[Path]:
-    """Return the files that make a network: the one that is named and what it imports beside it, or those of a folder.
+    """Return the files that define a network: the named file and its imports beside it, or the files of a folder.
 
     Args:
-        settings: Of the network, their paths in place.
+        settings: The network's settings, with paths already resolved by `placed`.
     """
     if "folder" in settings:
         return _within(Path(settings["folder"]), (".py", ".json"))
@@ -42,12 +42,12 @@ def files(settings: dict[str, Any]) -> list[Path]:
 
 
 def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
-    """Return what a network depends on beside its settings and code of this project, by name.
+    """Return by name what a network depends on besides its settings and the code of this project.
 
     Returns:
-        The bytes of files, in hexadecimal digits, by their path as the settings have it, each with the place where it
-        is found among those that are looked at; the versions of the packages that these import, or that are named, and
-        of those that they require.
+        The bytes of files as hexadecimal digits, by their path as written in the settings, each with the index of the
+        folder in which it was found; the versions of the packages that are imported or named, and of all that they
+        require.
     """
     study = study.resolve()
     call = settings.get("call", "").rpartition(":")[0]
@@ -58,7 +58,7 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     bases = [study / place] if "folder" in settings else starts
     found: dict[str, list[str]] = {}
     for file in own:
-        # No link is followed: files of linked folders keep the names by which they differ, on every machine.
+        # Links are not resolved here: files of linked folders keep their distinct names, on every machine.
         base = max((one for one in bases if file.is_relative_to(one)), key=lambda one: len(one.parts))
         name = (place / os.path.relpath(file, base)).as_posix()
         try:
@@ -68,14 +68,14 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     asked = {name for file in own if file.suffix == ".py" for name in _outside(file, starts)}
     if call and not call.endswith(".py"):
         asked |= {call.partition(".")[0]}
-    # Of those that are not installed, whether one lies on Python's path is the machine's to say.
+    # Names that are not installed: whether one is on Python's path depends on the machine.
     absent = {name: packages.ABSENT for name in sorted(asked) if not packages.distributions(name)}
     contents = {name: " ".join(sorted(held)) for name, held in found.items()}
     return contents | absent | packages.versions(asked - set(absent))
 
 
 def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = ()) -> list[Path]:
-    """Return the files of a folder and of those in it, links to folders followed but where they lead back."""
+    """Return the files of a folder and its subfolders; links to folders are followed unless they lead back."""
     full = folder.resolve()
     if full in above or not folder.is_dir():
         return []
@@ -87,8 +87,7 @@ def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = (
 
 
 def _with_imports(file: Path) -> list[Path]:
-    """Return a file and those beside it that it imports, and that these do; of a folder of modules all that is in
-    it."""
+    """Return a file and what it imports beside it, directly or not; a folder of modules counts whole."""
     found, waiting, starts = set(), [file], beside(file)
     while waiting:
         at = waiting.pop()
@@ -99,8 +98,7 @@ def _with_imports(file: Path) -> list[Path]:
 
 
 def _modules(starts: list[Path], name: str) -> list[Path]:
-    """Return the files in some folders that an import of a name may take: a folder of modules needs no
-    `__init__.py`."""
+    """Return the files that an import of a name may refer to in the folders; a package needs no `__init__.py`."""
     found: list[Path] = []
     for start in starts:
         file = start / f"{name}.py"
@@ -111,18 +109,18 @@ def _modules(starts: list[Path], name: str) -> list[Path]:
 
 
 def stands(start: Path, name: str) -> bool:
-    """Return whether a folder has a module that is taken before any other: a file, or a folder with `__init__.py`."""
+    """Return whether the folder's module takes precedence over all others: a file, or a folder with `__init__.py`."""
     return any(one.is_file() for one in (start / f"{name}.py", start / name / "__init__.py"))
 
 
 def _outside(file: Path, starts: list[Path]) -> set[str]:
-    """Name the packages that a file imports and that do not lie in the folders where its imports are looked for."""
+    """Name the packages that a file imports and that are not found in the folders searched for its imports."""
     names = {name for name in _imported(file) if not is_project((name, ""))} - sys.stdlib_module_names
     return {name for name in names if not _modules(starts, name) or _gives_way(starts, name)}
 
 
 def _gives_way(starts: list[Path], name: str) -> bool:
-    """Return whether an installed package is taken instead of what lies in the folders: one without `__init__.py`."""
+    """Return whether an installed package is imported instead of a folder of that name without `__init__.py`."""
     return not any(stands(start, name) for start in starts) and bool(packages.distributions(name))
 
 
@@ -131,7 +129,7 @@ def _imported(file: Path) -> set[str]:
     try:
         tree = ast.parse(file.read_text())
     except (SyntaxError, UnicodeDecodeError, OSError):
-        return set()  # it will be told when the network is built
+        return set()  # reported when the network is built
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

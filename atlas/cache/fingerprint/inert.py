@@ -1,4 +1,4 @@
-"""Whether what a module does can be read off its source: what it runs when imported, what it looks up by name."""
+"""Decide whether a module can be analyzed from its source: what it runs when imported, what it looks up by name."""
 
 import ast
 from collections.abc import Iterable
@@ -21,11 +21,11 @@ from atlas.cache.fingerprint.known import (
 
 
 def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
-    """Return what a module holds beyond imports, constants, functions and classes; empty where that is all.
+    """Return what a module does beyond imports, constants, functions and classes; empty if nothing.
 
     Args:
-        tree: Of the module, without docstrings.
-        imports: What its names are imported from.
+        tree: The module's syntax tree, without docstrings.
+        imports: What each of its names is imported from.
     """
     defined = {name for node in tree.body for name in bound(node)}
     if twice := sorted(defined & set(imports)):
@@ -36,12 +36,12 @@ def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
 
 
 def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
-    """Return how a definition looks code up by name, or changes its module; empty where it does neither.
+    """Return how a definition looks code up by name or changes its module; empty if it does neither.
 
     Args:
         node: The definition.
-        imports: What names are imported from, in it and in its module.
-        defined: What its module defines.
+        imports: What names are imported from, in the definition and in its module.
+        defined: The names that its module defines.
     """
     taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
     for inner in ast.walk(node):
@@ -63,7 +63,7 @@ def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[st
 
 
 def bound(node: ast.stmt) -> list[str]:
-    """Name what a statement of a module's top level defines, where it does nothing else."""
+    """Return the names that a top-level statement defines; empty if it does anything else."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -76,9 +76,9 @@ def bound(node: ast.stmt) -> list[str]:
 
 
 def dotted(node: ast.expr, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
-    """Spell what a name or attribute stands for: `np.array` is numpy.array; empty where that cannot be told.
+    """Return the full name that an expression stands for (`np.array`: numpy.array); empty if that cannot be determined.
 
-    A name that is neither imported nor defined is Python's own; of what is no name, an attribute is `.attribute`.
+    A name that is neither imported nor defined is a builtin; an attribute of anything but a name is `.attribute`.
     """
     if isinstance(node, ast.Name):
         if node.id in imports:
@@ -130,7 +130,7 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
 
 
 def _values(nodes: Iterable[ast.expr], imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
-    """Return what evaluating expressions does, beyond making a value."""
+    """Return what evaluating expressions does beyond producing a value."""
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
@@ -158,7 +158,7 @@ def _makes_a_value(call: ast.Call, imports: dict[str, tuple[str, str]], defined:
         return _calls_nothing(call, name, imports, defined)
     if not isinstance(call.func, ast.Attribute) or call.func.attr not in READING:
         return False
-    # Of a value that no class or function of this project is part of: it may have a method of that name.
+    # Allowed only on values without any class or function of this project: those may define a method of that name.
     parts = [dotted(one, imports, defined) for one in ast.walk(call.func.value) if isinstance(one, ast.Name)]
     if not all(parts) or any(part.startswith(("atlas", "stages", "flows")) for part in parts):
         return False
@@ -166,7 +166,7 @@ def _makes_a_value(call: ast.Call, imports: dict[str, tuple[str, str]], defined:
 
 
 def _calls_nothing(call: ast.Call, name: str, imports: dict[str, tuple[str, str]], defined: set[str]) -> bool:
-    """Return whether what a function that makes values calls in turn, if anything, makes values too."""
+    """Return whether everything that a value-making function calls in turn makes values, too."""
     if name not in CALLING:
         return True
     named = {key.arg: key.value for key in call.keywords}
@@ -192,7 +192,7 @@ def _decorated(
 
 
 def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]]) -> str:
-    """Name what looks code up by name, if this does."""
+    """Return the name by which this node looks code up dynamically, if it does."""
     name = dotted(node, imports, set())
     if isinstance(node, ast.Name) and node.id in LOOKUPS:
         return node.id
@@ -205,13 +205,13 @@ def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]])
 
 
 def _spelled(value: object) -> str:
-    """Return what looks code up by name where a text spells it, for getattr or an attrgetter."""
+    """Return the attribute that looks code up by name, where a string spells it (for getattr or attrgetter)."""
     parts = value.split(".") if isinstance(value, str) else []
     return next((one for one in parts if one in LOOKUP_ATTRIBUTES and one.startswith("__")), "")
 
 
 def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:
-    """Return whether a statement defines a class of named fields, of which making one does nothing else."""
+    """Return whether a statement defines a NamedTuple whose construction has no other effect."""
     if not isinstance(node, ast.ClassDef) or node.decorator_list:
         return False
     if any(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for one in ast.walk(node)):
@@ -220,7 +220,7 @@ def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:
 
 
 def _plain(tree: ast.Module, known: dict[str, tuple[str, str]]) -> set[str]:
-    """Name the values of a module that no class or function of this project is part of."""
+    """Return the names of a module's values that contain no class or function of this project."""
     inner = {name for node in tree.body if isinstance(node, ast.ClassDef) for one in node.body for name in bound(one)}
     parts: dict[str, set[str]] = {}
     for node in tree.body:
@@ -238,7 +238,7 @@ def _plain(tree: ast.Module, known: dict[str, tuple[str, str]]) -> set[str]:
 
 
 def _properties(node: ast.ClassDef, imports: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """Return the names of a class that stand for properties alone, as if they were imported."""
+    """Return the names in a class that are properties and nothing else, as if they were imported."""
     found: dict[str, bool] = {}
     for one in node.body:
         made = isinstance(one, ast.FunctionDef) and [ast.unparse(decorator) for decorator in one.decorator_list]
@@ -260,7 +260,7 @@ def _imported(node: ast.stmt) -> list[str]:
 
 
 def _never(test: ast.expr, imports: dict[str, tuple[str, str]]) -> bool:
-    """Return whether a condition is TYPE_CHECKING or that the module is a program: false where it is imported."""
+    """Return whether a condition is TYPE_CHECKING or `__name__ == "__main__"`: false when the module is imported."""
     if dotted(test, imports, set()) == "typing.TYPE_CHECKING":
         return True
     return ast.unparse(test) == "__name__ == '__main__'"

@@ -1,8 +1,8 @@
-"""Names of Python's and of packages, by what code that uses them does: makes a value, wraps, looks up by name."""
+"""Names of Python's library and of packages by effect: making a value, decorating, looking code up by name."""
 
-# A class of named fields that a module defines, as if it were imported.
+# Marks a NamedTuple class that the module itself defines, as if it were imported.
 RECORD = ("record", "made")
-# A property of the class at hand, and a value of the module's own that nothing of this project is part of.
+# Marks a property of the class at hand, and a module's own value that contains nothing of this project.
 PROPERTY, PLAIN = ("<property>", ""), ("<plain>", "")
 # Functions that a module may call when it is imported: they make a value and change nothing.
 BUILTINS = (
@@ -33,14 +33,14 @@ VALUES = {f"builtins.{name}" for name in BUILTINS.split()} | {
     "zarr.codecs.BloscCodec",
     "zarr.codecs.Crc32cCodec",
 }
-# Methods of such values that change nothing either.
+# Methods of such values that have no side effects either.
 READING = {
     "encode", "format", "items", "join", "joinpath", "keys", "resolve", "split", "strip", "union", "values",
     "with_name", "with_suffix",
 }  # fmt: skip
-# Such functions that call what they are given, and where it stands among their arguments.
+# Value-making functions that call one of their arguments, with the position or name of that argument.
 CALLING = {"builtins.map": 0, "builtins.max": "key", "builtins.min": "key", "builtins.sorted": "key"}
-# Decorators that wrap a function and keep no list of those that they are given.
+# Decorators that wrap a function without registering it anywhere.
 DECORATORS = {
     "<property>.deleter",
     "<property>.getter",
@@ -64,7 +64,7 @@ DECORATORS = {
     "typing.final",
     "typing.overload",
 }
-# What finds code, or a definition's own text, by a name that is made while the code runs.
+# What finds code, or the source of a definition, by a name that is computed at run time.
 LOOKUPS = {"__builtins__", "__import__", "compile", "eval", "exec", "globals", "locals", "vars"}
 LOOKUP_ATTRIBUTES = {
     "__annotations__", "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__",
@@ -80,7 +80,7 @@ LOOKUP_NAMES = {
     "importlib.metadata.EntryPoint", "importlib.metadata.EntryPoints", "importlib.metadata.entry_points",
     "sys._current_frames", "sys._getframe", "sys.modules", "typing.get_type_hints",
 }  # fmt: skip
-# What Python sets of a module when it is loaded.
+# Attributes that Python sets on a module when it loads it.
 LOADING = {"__builtins__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
 # Methods that run when a class is made, or when a module lacks a name.
 HOOKS = {"__class_getitem__", "__dir__", "__getattr__", "__init_subclass__", "__prepare__", "__set_name__"}

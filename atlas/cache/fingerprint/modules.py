@@ -1,4 +1,4 @@
-"""The modules of this project as text: where each stands, what it imports, which data files it declares."""
+"""The modules of this project as text: their files, their imports and the data files that they declare."""
 
 import ast
 from functools import cache
@@ -15,7 +15,7 @@ PROJECT = ("atlas", "stages", "flows")
 
 @cache
 def text(module: str) -> str:
-    """Read a module's source; from then on an edit of it is noticed."""
+    """Read a module's source; later edits of the file are detected."""
     try:
         return unedited.read(file(module)).decode()
     except OSError as error:
@@ -32,17 +32,17 @@ def tree(module: str) -> ast.Module:
 
 @cache
 def file(module: str) -> Path:
-    """Return in which file a module of this project stands."""
+    """Return the file of a module of this project."""
     parts = HOUSE.parent.joinpath(*module.split("."))
     return parts / "__init__.py" if parts.is_dir() else parts.with_suffix(".py")
 
 
 @cache
 def declared(module: str) -> list[Path]:
-    """Return the data files that a module says it reads: `FILES = ["palette.npy"]`, beside the module.
+    """Return the data files that a module declares: `FILES = ["palette.npy"]`, relative to the module.
 
     Raises:
-        UserError: it is no literal list, or a file is not there, or lies outside of `atlas/`.
+        UserError: FILES is not a literal list, or a file does not exist or lies outside `atlas/`.
     """
     for node in tree(module).body:
         if "FILES" not in bound(node):
@@ -61,7 +61,7 @@ def declared(module: str) -> list[Path]:
 
 
 def with_imports(modules: set[str], *, everywhere: bool = True) -> set[str]:
-    """Add to modules those that they import, anywhere or at their top level alone, and the packages they lie in."""
+    """Return modules with all they import (anywhere, or only at top level) and the packages around them."""
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -75,13 +75,13 @@ def with_imports(modules: set[str], *, everywhere: bool = True) -> set[str]:
 
 
 def packages_of(modules: set[str]) -> set[str]:
-    """Name the packages outside that modules import anywhere in their texts."""
+    """Return the third-party packages that modules import anywhere in their source."""
     return {package for name in modules for package in _imports_of(name, everywhere=True)[1]}
 
 
 @cache
 def _imports_of(module: str, *, everywhere: bool) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the project's modules, and the packages outside, that a module imports."""
+    """Return the project modules and the third-party packages that a module imports."""
     modules: set[str] = set()
     packages: set[str] = set()
     top = tree(module)
@@ -94,13 +94,13 @@ def _imports_of(module: str, *, everywhere: bool) -> tuple[frozenset[str], froze
 
 
 def imports_in(node: ast.AST, module: str) -> list[tuple[str, tuple[str, str]]]:
-    """Return the imports anywhere in a syntax tree, each with the name that it binds; several may bind one name."""
+    """Return the imports anywhere in a syntax tree, each with the name it binds; names may occur twice."""
     inner = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
     return [pair for one in inner for pair in bindings(one, module).items()]
 
 
 def bindings(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, tuple[str, str]]:
-    """Return (module, name) by the name that an import binds; a module's own name is empty."""
+    """Return (module, name) for each name that an import binds; for a module itself, the second part is empty."""
     if isinstance(node, ast.Import):
         # `import a.b` binds a and imports a.b, `import a.b as c` binds a.b.
         return {alias.asname or alias.name: (alias.name, "") for alias in node.names} | {
@@ -115,18 +115,18 @@ def bindings(node: ast.Import | ast.ImportFrom, module: str) -> dict[str, tuple[
 
 
 def is_project(imported: tuple[str, str]) -> bool:
-    """Return whether what is imported is of this project."""
+    """Return whether an import is of this project."""
     return imported[0].split(".")[0] in PROJECT
 
 
 def is_module(imported: tuple[str, str]) -> bool:
-    """Return whether what is imported is a module of this project, not a name of one."""
+    """Return whether an import is a module of this project rather than a name in one."""
     origin, name = imported
     return is_project(imported) and (not name or file(f"{origin}.{name}").is_file())
 
 
 def modules_of(imported: tuple[str, str]) -> set[str]:
-    """Name the project's modules that an import imports."""
+    """Return the project modules that an import loads."""
     if not is_project(imported):
         return set()
     found = {imported[0], ".".join(part for part in imported if part)}
@@ -134,11 +134,11 @@ def modules_of(imported: tuple[str, str]) -> set[str]:
 
 
 def outside(imported: tuple[str, str]) -> set[str]:
-    """Name the package outside that an import imports."""
+    """Return the third-party package that an import loads."""
     return set() if is_project(imported) else {imported[0].split(".")[0]} - stdlib_module_names
 
 
 def forget() -> None:
-    """Forget what was read: for tests, which edit code that is imported nowhere."""
+    """Clear the caches; for tests that edit source files."""
     for remembered in (text, file, declared, _imports_of):
         remembered.cache_clear()

@@ -1,4 +1,4 @@
-"""Find the versions of installed packages, and of all that they require in turn."""
+"""Find the versions of installed packages and of all their requirements, direct and indirect."""
 
 import json
 from functools import cache
@@ -13,22 +13,22 @@ from packaging.utils import canonicalize_name
 
 from atlas.study.errors import UserError
 
-# Imported under another name than they are installed under. Any package may be looked up, which opens the files of all
-# that is installed; a process of a stage does not wait for that for these few (a test compares the two).
+# Packages whose import name differs from the distribution's. A general lookup opens the metadata of everything
+# installed; this table spares stages that wait (a test compares the two).
 INSTALLED = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 ABSENT = "not installed"
-ANY = "*"  # instead of a package: all that are installed
+ANY = "*"  # in place of a package name: everything installed
 
 
 def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
-    """Return the version of each installed distribution that imported packages belong to or require, directly or not.
+    """Return the versions of the distributions that packages belong to, and of all they require, directly or not.
 
-    Requirements are read off what is installed: those that an environment marker or an extra leaves out are not in it.
-    An import that is tried and fails is told as such. One that is installed from a folder in which it is edited has the
-    digest of its code beside its version.
+    Requirements are read from what is installed: those excluded by an environment marker or an extra are not included.
+    An optional import that is not installed is recorded as absent. An editable installation has the digest of its code
+    beside its version.
 
     Raises:
-        UserError: a package is there and belongs to nothing that is installed, so that nothing tells its edits.
+        UserError: a package belongs to no installed distribution, so that edits of it would go unnoticed.
     """
     found: dict[str, str] = {}
     if ANY in packages:
@@ -57,7 +57,7 @@ def distributions(package: str) -> tuple[str, ...]:
 
 @cache
 def _required(distribution: str) -> dict[str, str]:
-    """Walk from a distribution to all that it requires; give their versions."""
+    """Return the versions of a distribution and of everything it requires, directly or not."""
     found: dict[str, str] = {}
     waiting = [(distribution, frozenset({""}))]
     seen = set()
@@ -70,7 +70,7 @@ def _required(distribution: str) -> dict[str, str]:
         try:
             found[name] = version(name)
         except metadata.PackageNotFoundError:
-            continue  # an optional one that is not there
+            continue  # optional and not installed
         for text in metadata.requires(name) or []:
             needed = Requirement(text)
             if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
@@ -80,7 +80,7 @@ def _required(distribution: str) -> dict[str, str]:
 
 @cache
 def version(distribution: str) -> str:
-    """Return the version of an installed distribution, with the digest of its code where that can be edited.
+    """Return the version of an installed distribution, with a digest of its code if the installation is editable.
 
     Raises:
         PackageNotFoundError: it is not installed.
@@ -99,7 +99,7 @@ def version(distribution: str) -> str:
 
 @cache
 def edited() -> tuple[str, ...]:
-    """Return the folders that packages are installed from and edited in: of their modules `version` has the digest."""
+    """Return the folders of editable installations; `version` digests the modules in them."""
     found = set()
     for installed in metadata.distributions():
         origin = json.loads(installed.read_text("direct_url.json") or "{}")

@@ -1,13 +1,13 @@
-"""Spell a definition so that no module of this project is named in it: one that moves changes no key.
+"""Write out a definition without the names of this project's modules, so that moving a module changes no key.
 
-What a name stands for is told beside the text, by the number of what it reaches (`atlas.cache.fingerprint.source`).
+What a name refers to is recorded beside the text, by the number of its target (`atlas.cache.fingerprint.source`).
 """
 
 import ast
 
 from atlas.cache.fingerprint.modules import bindings, is_module, is_project
 
-# What tells where a module stands; and who asks that of classes and functions of packages alone.
+# Attributes that reveal where a module lies; OF_PACKAGES ask them only of code of packages.
 PLACES = ("__file__", "__module__", "__package__", "__path__", "__spec__")
 OF_PACKAGES = {
     ("atlas.methods.shared.relevance.graph", "_kind"),
@@ -20,7 +20,7 @@ OF_PACKAGES = {
 
 
 def named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[str]:
-    """Name what stands for a module of this project wherever a definition uses it, to take attributes of it alone."""
+    """Return the names that a definition uses for modules of this project, and only to take attributes of them."""
     used = [
         inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and is_module(imports.get(inner.id, ("", "")))
     ]
@@ -32,22 +32,22 @@ def named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[st
 
 
 class Placeless(ast.NodeTransformer):
-    """Take the names and places of this project's modules out of a definition: names are told apart by numbers."""
+    """Remove the names and paths of this project's modules from a definition; names are replaced by numbers."""
 
     def __init__(self, module: str, named: set[str]) -> None:
         self.module, self.named = module, named
         self.numbers: dict[str, str] = {}
 
     def number(self, name: str) -> str:
-        """Return what stands for a module's name: its number among those of the definition, as they come."""
+        """Return the placeholder of a module's name: its number in the definition, by order of appearance."""
         return self.numbers.setdefault(name, str(len(self.numbers)))
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
-        """Leave out the name of a module."""
+        """Replace the name of a module."""
         return ast.Name(self.number(node.id), node.ctx) if node.id in self.named else node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        """Leave out where something is imported from, but not the names that this binds."""
+        """Remove the module that something is imported from, but keep the names that are bound."""
         found = bindings(node, self.module)
         if "*" in found or not all(map(is_project, found.values())):
             return node
@@ -56,7 +56,7 @@ class Placeless(ast.NodeTransformer):
 
 
 def asks_place(at: tuple[str, str], node: ast.stmt) -> bool:
-    """Return whether a definition asks where a module stands, so that its value may change when one moves."""
+    """Return whether a definition asks where a module lies, so that its result may change when the module moves."""
     if at in OF_PACKAGES:
         return False
     for inner in ast.walk(node):

@@ -1,9 +1,9 @@
-"""Read off the source what code a function runs: every definition of this project that it reaches.
+"""Determine from source what code a function runs: every definition of this project that it reaches.
 
-Definitions are told apart where that is sound: where a module holds nothing but imports, constants, functions and
-classes that refer to each other by name. What else a module may do (fill a registry when it is imported, look a name
-up while it runs, change itself) cannot be followed by reading; then the whole text of every module that can be
-reached is taken. While rows are computed `atlas.inputs.calls` looks whether anything was missed.
+Single definitions are used where that is sound: where a module holds nothing but imports, constants, functions and
+classes that refer to each other by name. Anything else that a module may do (fill a registry when it is imported, look
+a name up at run time, change itself) cannot be followed by reading; then the whole text of every reachable module is
+used. While rows are computed, `atlas.inputs.calls` checks that nothing was missed.
 """
 
 import ast
@@ -35,51 +35,51 @@ from atlas.cache.fingerprint.typed import types_in, without_ranges
 from atlas.cache.fingerprint.unheld import unheld
 from atlas.study import unedited
 
-# Its whole text is part of every key: it decides how all other modules are loaded.
+# The whole text of this module is part of every key: it decides how all other modules are loaded.
 FIRST = "atlas.importing"
-# It imports names when they are asked for. None is defined there: code that takes one is taken by whole modules.
+# It imports names lazily and defines none of them: code that uses one is digested by whole modules.
 PUBLIC = ("atlas", ("__dir__", "__getattr__"))
-# What they look up by name, or evaluate, is the text of functions that their callers give among the roots, or what
-# `atlas.cache.fingerprint.called` has of a network's settings.
+# What these look up by name, or evaluate, is covered elsewhere: callers pass the functions among the roots, or
+# `atlas.cache.fingerprint.called` digests what a network's settings name.
 KNOWN = {("atlas.study.params", "find"), ("atlas.study.schema.signatures", "_annotation")} | {
     ("atlas.networks.shared.called", name) for name in ("_package", "_hidden", "_loaded", "_attribute", "_reachable")
 }
 
 
-# What a name in a definition stands for: a (module, name) of this project, or what is imported from outside, spelled.
+# What a name in a definition refers to: a (module, name) of this project, or the full name of something third-party.
 Target = tuple[str, str] | str
 
 
 class Reach(NamedTuple):
-    """What code a function reaches: texts by module and name, modules, packages outside, declared data files.
+    """The code that a function reaches: texts by module and name, modules, third-party packages, declared data files.
 
-    Texts are in the order in which they are reached, and name no module of this project: what a definition's names
-    stand for is told by the number of what they reach. So a module that moves, or has another name, changes none.
+    Texts are in the order in which they are reached and name no module of this project: what the names in a definition
+    refer to is recorded as the numbers of the targets. So moving or renaming a module changes no text.
     """
 
     texts: dict[tuple[str, str], str]
     modules: frozenset[str]
     packages: frozenset[str]
     files: frozenset[Path]
-    unheld: tuple[str, ...]  # what definitions ask that no key can hold
-    whole: str  # why whole modules were taken; empty where definitions were
-    placed: bool  # whether a definition asks where a module stands
+    unheld: tuple[str, ...]  # reads of definitions that no key can hold: the clock, entropy
+    whole: str  # why whole modules are used; empty where single definitions are
+    placed: bool  # whether a definition asks where a module lies
 
 
 class Source(NamedTuple):
-    """A module taken apart: what it defines, what it imports, what keeps it from being read by definition."""
+    """A parsed module: what it defines, what it imports, and what prevents reading it by single definitions."""
 
     definitions: dict[str, list[ast.stmt]]
     imports: dict[str, tuple[str, str]]
-    unused: frozenset[str]  # packages outside that are imported for what their import does
+    unused: frozenset[str]  # third-party packages imported for their side effects
     impure: str
 
 
 def reach(*roots: tuple[str, str]) -> Reach:
-    """Walk from (module, name) pairs to all code of this project that they reach.
+    """Collect all code of this project that (module, name) pairs reach.
 
     Raises:
-        UserError: a module or a declared file is not there.
+        UserError: a module or a declared file does not exist.
     """
     return _reach(tuple(dict.fromkeys(roots)))
 
@@ -112,7 +112,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     if why:
         modules = with_imports(modules)
         texts = {(name, "*"): text(name) for name in sorted(modules)}
-        packages |= packages_of(modules) | {ANY}  # what is found by name may be in any
+        packages |= packages_of(modules) | {ANY}  # a lookup by name may reach any of them
     else:
         texts |= {(FIRST, "*"): text(FIRST)} if FIRST in modules else {}
         packages |= {package for name in modules for package in read(name).unused}
@@ -121,7 +121,7 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
 
 
 class Definition(NamedTuple):
-    """One definition: its text, what its names stand for, what it asks, and why it cannot be followed, if so."""
+    """One definition: its text, what its names refer to, what it reads, and why it cannot be followed, if so."""
 
     text: str
     targets: list[tuple[str, Target]]
@@ -166,7 +166,7 @@ def _definition(module: str, name: str) -> Definition:
 
 @cache
 def read(module: str) -> Source:
-    """Take a module of this project apart."""
+    """Parse a module of this project."""
     definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, tuple[str, str]] = {}
     twice = ""
@@ -190,12 +190,12 @@ def read(module: str) -> Source:
 def _names(
     node: ast.stmt, module: str, source: Source, packages: set[str], modules: set[str]
 ) -> list[tuple[str, Target]]:
-    """List what the names of a definition stand for, those of its module that it does not bind and its own imports.
+    """Return what the names of a definition refer to: names of its module that it does not bind, and its own imports.
 
-    Of a module of this project, what is taken of it, use by use: the name that the module has here is not told.
+    For a module of this project these are the attributes used, one by one; the local name of the module is left out.
     """
     uses: dict[str, list[ast.Name]] = {}
-    taken: dict[int, str] = {}  # attributes, by what they are taken of
+    taken: dict[int, str] = {}  # attributes, by the object they belong to
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name):
             uses.setdefault(inner.id, []).append(inner)
@@ -204,7 +204,7 @@ def _names(
     own, free = imports_in(node, module), _free(node)
     for _, imported in own:
         modules |= modules_of(imported)
-    # A name that is bound both by its module and by the definition itself is followed both ways.
+    # A name bound both by the module and by the definition itself is followed both ways.
     found: list[tuple[str, Target]] = [(name, (module, name)) for name in sorted(free) if name in source.definitions]
     parts: dict[int, list[tuple[str, Target]]] = {}
     types = types_in(node, source.imports | dict(own))
@@ -212,7 +212,7 @@ def _names(
         used = [id(use) for use in uses.get(name, [])]
         if name in types:
             found.append((name, f"type {types[name]}"))
-        # Of a module that no name here stands for, all is taken: a.b.c, or what a class imports.
+        # Without a name that stands for the module itself (a.b.c, an import in a class), the whole module is used.
         elif not is_module(imported) or not used or any(use not in taken for use in used):
             found += _target(name, imported, packages, modules)
         else:
@@ -222,9 +222,9 @@ def _names(
 
 
 def _free(node: ast.stmt) -> set[str]:
-    """Return the names that a statement may take from its module, or from Python: no argument, local or attribute.
+    """Return the names that a statement may take from its module or the builtins: no argument, local or attribute.
 
-    The body of a class takes a name from its module until it has bound it itself.
+    In the body of a class, a name refers to the module until the class binds it.
     """
     found = set()
     top = symtable(ast.unparse(node), "definition", "exec")
@@ -240,7 +240,7 @@ def _free(node: ast.stmt) -> set[str]:
 
 
 def _target(name: str, imported: tuple[str, str], packages: set[str], modules: set[str]) -> list[tuple[str, Target]]:
-    """Turn the import of a name into what it stands for: a definition, a whole module, or something outside."""
+    """Resolve an imported name: to a definition, a whole module, or something third-party."""
     packages |= outside(imported)
     modules |= modules_of(imported)
     whole = ".".join(filter(None, imported))
@@ -252,7 +252,7 @@ def _target(name: str, imported: tuple[str, str], packages: set[str], modules: s
 
 
 def _bare(tree: ast.Module) -> ast.Module:
-    """Strip docstrings, of fields too; comments are not in a syntax tree."""
+    """Remove docstrings, also those of fields; comments are not in a syntax tree."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             node.body = [one for one in node.body if not _text(one)] or [ast.Pass()]
@@ -264,6 +264,6 @@ def _text(node: ast.stmt) -> bool:
 
 
 def forget() -> None:
-    """Forget what was read: for tests, which edit code that is imported nowhere."""
+    """Clear the caches; for tests that edit source files."""
     for remembered in (_reach, _definition, read):
         remembered.cache_clear()

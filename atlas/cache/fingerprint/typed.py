@@ -1,8 +1,8 @@
-"""Leave out of a definition what types of settings accept: that says which settings there may be, and changes no value.
+"""Remove from a definition what its setting types accept: that limits which settings are valid and changes no value.
 
-A key holds the names of types in signatures, and neither the ranges nor the sentences that go with them, whether they
-stand in `atlas.study.schema.types` or in the signature. Wherever else a definition uses a type it is followed as
-everything is, and code that looks its annotations up takes whole modules.
+A key holds the names of the types in signatures, but not their ranges and descriptions, whether these stand in
+`atlas.study.schema.types` or in the signature itself. Any other use of a type in a definition is followed like all
+names, and code that looks up its annotations is digested by whole modules.
 """
 
 import ast
@@ -15,11 +15,11 @@ TYPES = "atlas.study.schema.types"
 
 
 def without_ranges(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> ast.stmt:
-    """Return a definition without the ranges and sentences of its signature.
+    """Return a definition without the ranges and descriptions in its signature.
 
     Args:
-        node: The definition, which stays as it is.
-        imports: What names are imported from, in it and in its module.
+        node: The definition; it is not modified.
+        imports: What names are imported from, in the definition and in its module.
     """
     own = copy.deepcopy(node)
     annotated = {("typing", "Annotated"), ("typing", "")} & set(imports.values())
@@ -27,7 +27,7 @@ def without_ranges(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> ast.s
 
 
 def types_in(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """Return the shared types that a definition names in signatures alone, by the names that they have in it."""
+    """Return the shared setting types that a definition uses in signatures only, by their local names."""
     if all(origin != TYPES for origin, _ in imports.values()):
         return {}
     typed = {id(inner) for one in _annotations(node) for inner in ast.walk(one)}
@@ -57,7 +57,7 @@ class _Annotation(_Signatures):
         return ast.Subscript(node.value, ast.Tuple([kind, *kept], ast.Load()), ast.Load()) if kept else kind
 
     def tells(self, mark: ast.expr) -> bool:
-        """Return whether a mark is a sentence, or a record of the module of types."""
+        """Return whether an annotation's metadata is a description or a class of the module of types."""
         if isinstance(mark, ast.Call):
             return dotted(mark.func, self.imports, set()).rpartition(".")[0] == TYPES
         return isinstance(mark, ast.Constant) and isinstance(mark.value, str)

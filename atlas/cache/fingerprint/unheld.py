@@ -1,6 +1,6 @@
-"""Find in source what code asks of the world that no key can hold and Python does not tell of while it runs.
+"""Find code that depends on what no key can hold and Python's audit events do not report.
 
-The clock, entropy, the machine, the process, and files that compiled code opens by itself.
+These are the clock, entropy, the machine, the process, and files that compiled code opens by itself.
 """
 
 import ast
@@ -8,7 +8,7 @@ from functools import cache
 
 from atlas.cache.fingerprint.inert import dotted
 
-# What is named, by how it is told; a name that ends with a dot stands for all of a module.
+# The names, by the message about them; a name that ends with a dot stands for everything in a module.
 NAMES = {
     "asks the clock ({}), which no key holds": (
         "datetime.date.today datetime.datetime.now datetime.datetime.today datetime.datetime.utcnow time.ctime "
@@ -26,11 +26,11 @@ NAMES = {
         "resource. shutil.disk_usage shutil.which socket.getfqdn socket.gethostname sys.argv sys.executable sys.flags "
         "uuid.getnode"
     ),
-    "starts a process ({}): what it gives no key can hold": (
+    "starts a process ({}): no key can hold what it returns": (
         "concurrent.futures.ProcessPoolExecutor concurrent.futures.process. joblib. multiprocessing. "
         "torch.multiprocessing."
     ),
-    "reads files by {}, of which Python does not tell: read the bytes (Path.read_bytes), declare the file (FILES), "
+    "reads files by {}, which Python does not report: read the bytes (Path.read_bytes), declare the file (FILES), "
     "and decode them": (
         "cv2.FileStorage cv2.VideoCapture cv2.imread cv2.imreadanimation cv2.imreadmulti h5py. netCDF4. "
         "pandas.read_feather pandas.read_hdf pandas.read_orc pandas.read_parquet pyarrow.OSFile pyarrow.csv. "
@@ -38,9 +38,9 @@ NAMES = {
         "pyarrow.parquet. safetensors.numpy.load_file safetensors.safe_open safetensors.torch.load_file "
         "safetensors.torch.load_model torch.from_file torch.jit.load torchvision.io."
     ),
-    "takes {} of a text, which is another in every process: use zlib.crc32": "builtins.hash",
+    "uses {} of a text, which differs between processes: use zlib.crc32": "builtins.hash",
 }
-# What takes its seed from entropy where it is given none.
+# Functions that seed themselves from entropy unless they are given a seed.
 SEEDED = {
     "numpy.random.MT19937", "numpy.random.PCG64", "numpy.random.PCG64DXSM", "numpy.random.Philox",
     "numpy.random.RandomState", "numpy.random.SFC64", "numpy.random.SeedSequence", "numpy.random.default_rng",
@@ -50,12 +50,12 @@ UNSEEDED = "draws random numbers that no key holds ({}() without a seed): take t
 
 
 def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> list[str]:
-    """Return what a definition asks that no key can hold.
+    """Return what a definition depends on that no key can hold.
 
     Args:
         node: The definition.
-        imports: What names are imported from, in it and in its module.
-        defined: What its module defines.
+        imports: What names are imported from, in the definition and in its module.
+        defined: The names that its module defines.
     """
     found = []
     for inner in ast.walk(node):
@@ -71,12 +71,12 @@ def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str
 
 @cache
 def _told(name: str) -> str:
-    """Return how a name is told, if at all."""
+    """Return the message about a name, if there is one."""
     listed = ((known, told) for told, names in NAMES.items() for known in names.split())
     return next((told for known, told in listed if name == known or (known[-1] == "." and name.startswith(known))), "")
 
 
 def _says(given: ast.expr | ast.keyword) -> bool:
-    """Return whether an argument gives a seed: any that is not None."""
+    """Return whether an argument is a seed: anything but None."""
     value = given.value if isinstance(given, ast.keyword) else given
     return not (isinstance(value, ast.Constant) and value.value is None)

@@ -1,4 +1,4 @@
-"""Read pictures whose values are numbers of something: trimaps and segmentations."""
+"""Read pictures whose values are codes: trimaps and segmentations."""
 
 from io import BytesIO
 from pathlib import Path
@@ -11,11 +11,11 @@ from atlas.study import unedited
 
 
 def codes(file: Path, called: str) -> np.ndarray:
-    """Return the values of a picture as they are stored: of a palette, the numbers.
+    """Return the values of a picture as they are stored; for a palette, the indices.
 
     Args:
         file: An encoded picture.
-        called: What it is, for messages.
+        called: What the picture is, for messages.
 
     Raises:
         Unusable: with the reason.
@@ -24,7 +24,7 @@ def codes(file: Path, called: str) -> np.ndarray:
         content = unedited.read(file)
         with Image.open(BytesIO(content)) as image:
             lossy, values = is_lossy(image, content), np.asarray(image)
-    except Exception as error:  # decoders raise whatever the damage makes them stumble over
+    except Exception as error:  # decoders may raise anything for damaged files
         raise Unusable(f"its {called} {file.name} cannot be read ({error})") from None
     if lossy:
         raise Unusable(f"its {called} {file.name} is of a lossy format, which changes numbers; expected PNG")

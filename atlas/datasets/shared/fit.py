@@ -1,13 +1,13 @@
-"""Bring pictures of any size to one: pixels, boxes and masks alike.
+"""Bring pictures of any size to one size: pixels, boxes and masks alike.
 
-Pixels are resized as torchvision's `v2.Resize` does with antialiasing, and cropped as its `CenterCrop` does, channel by
-channel and for any number of channels: bilinear and bicubic as it does with pictures of Pillow, bit for bit, whether
-they shrink or enlarge. With tensors of bytes torchvision's own result is within one gray level of that (two where the
-bicubic filter enlarges; more where it overshoots black or white, which the two cut off at different steps). `nearest`
-takes the source pixel that the middle of the new pixel lies in (torchvision's NEAREST_EXACT), on the border of two the
-second.
-A pixel of a mask is object where at least half of the source pixels are whose middle lies in it.
-A box becomes the smallest one of whole pixels that holds it, and is clipped; what is wholly cropped away is no box.
+Pixels are resized like torchvision's `v2.Resize` with antialiasing, and cropped like its `CenterCrop`, channel by
+channel and for any number of channels. Bilinear and bicubic results equal torchvision's on Pillow pictures bit for bit,
+for reduction and enlargement. torchvision's own result on byte tensors is within one gray level of that (two where the
+bicubic filter enlarges; more where it overshoots black or white, which the two clip at different steps). `nearest`
+takes the source pixel that contains the middle of the new pixel (torchvision's NEAREST_EXACT); on a border of two, the
+second. A mask's pixel is object if at least half of the source pixels with their middle in it are.
+A box becomes the smallest box of whole pixels that contains it, and is clipped; a box that is cropped away entirely is
+dropped.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -21,7 +21,7 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 
 
 class Placement(NamedTuple):
-    """Return the size to which a source of `height, width` is resized, and what of that is kept."""
+    """The size to which a source of `height, width` is resized, and the part of it that is kept."""
 
     source: tuple[int, int]
     resized: tuple[int, int]
@@ -40,16 +40,16 @@ def fitted(
     resize: Count | None = None,
     interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear",
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Fit a picture and what is known of it.
+    """Fit a picture with its boxes and mask.
 
     Args:
         image: Upright; a picture of one byte a channel without transparency, or bytes `channel y x`.
         boxes: `x0 y0 x1 y1`, half-open, in pixels of the source; None if not known.
         mask: Booleans `y x`, of the source's size; None if not known.
         mode: `crop` resizes the shorter side and crops the middle; `squash` resizes both sides.
-        size: Of the result in pixels, height and width if they differ.
-        resize: The shorter side before the crop, with `crop` alone.
-        interpolation: Of pixels.
+        size: Size of the result in pixels; height and width if they differ.
+        resize: The shorter side before the crop; with `crop` only.
+        interpolation: How pixels are interpolated.
 
     Returns:
         Bytes `channel y x`, boxes and mask.
@@ -65,10 +65,10 @@ def fitted(
 
 
 def placement(source: tuple[int, int], size: tuple[int, int], resize: int | None) -> Placement:
-    """Return how a source comes to a size: its shorter side resized and its middle cropped, or both sides resized."""
+    """Return how a source is brought to a size: shorter side resized and middle cropped, or both sides resized."""
     if resize is None:
         return Placement(source, size, 0, 0, size)
-    # As torchvision: the longer side is rounded down, and the crop's corner to the nearest even number of two.
+    # As in torchvision: the longer side is rounded down, and the crop's corner to the nearest integer, halves to even.
     resized = tuple(resize if side == min(source) else int(resize * side / min(source)) for side in source)
     top, left = (round((whole - part) / 2) for whole, part in zip(resized, size, strict=True))
     return Placement(source, resized, top, left, size)
@@ -95,7 +95,7 @@ def channels_first(image: Image.Image | np.ndarray) -> np.ndarray:
 
 
 def _resized(image: Image.Image, at: Placement, how: Image.Resampling) -> Image.Image:
-    """Resize in one go: whether rows or columns come first is Pillow's to choose by the shape, and changes values."""
+    """Resize in one step: Pillow chooses by the shape whether rows or columns come first, which affects values."""
     height, width = at.resized
     return image.resize((width, height), how).crop((at.left, at.top, at.left + at.size[1], at.top + at.size[0]))
 

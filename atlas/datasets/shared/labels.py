@@ -1,4 +1,4 @@
-"""Name the classes of labels: those of ImageNet, those of a file, or the labels themselves."""
+"""Find the names of classes: those of ImageNet, those in a file, or the labels themselves."""
 
 import ast
 from collections import Counter
@@ -13,8 +13,8 @@ def class_names(classes: str | None, folder: Path) -> list[str] | None:
     """Return the names of classes in the order of their numbers.
 
     Args:
-        classes: `imagenet`; or a file within the folder, one name a line; None where labels name themselves.
-        folder: The place of the dataset's source, on which `collect` depends.
+        classes: `imagenet`; or a file within the folder, one name per line; None if labels name themselves.
+        folder: The path of the dataset's source, on which `collect` depends.
 
     Raises:
         UserError: there is no such file, or it names no class.
@@ -30,18 +30,18 @@ def class_names(classes: str | None, folder: Path) -> list[str] | None:
         raise UserError(f"classes: {file} cannot be read ({error}); expected 'imagenet' or a file of names") from None
     if not names:
         raise UserError(f"classes: {file} has no name; expected one a line")
-    if "" in names:  # its number would be the next name's
+    if "" in names:  # the next name would get its number
         raise UserError(f"classes: {file}, line {names.index('') + 1} is empty; expected a name on every line")
     return names
 
 
 def imagenet() -> list[str]:
-    """Return the 1000 names of ImageNet's classes as torchvision has them; one that several have with its number.
+    """Return torchvision's 1000 names of ImageNet's classes; names that several classes share get their numbers.
 
-    They are read from torchvision's text: to import it takes seconds.
+    They are read from torchvision's source text: importing it takes seconds.
 
     Raises:
-        UserError: torchvision is not installed, or has them elsewhere.
+        UserError: torchvision is not installed, or has the names elsewhere.
     """
     found = find_spec("torchvision")
     file = Path(found.origin if found and found.origin else "torchvision").parent / "models" / "_meta.py"
@@ -58,16 +58,16 @@ def imagenet() -> list[str]:
 
 
 def numbered(label: str, classes: list[str] | None) -> str | int:
-    """Return the number that a label is, where classes have names of which none is a number; else the label."""
+    """Return the number in a label, if classes have names and none of these is a number; otherwise the label."""
     number = classes is not None and label.isascii() and label.isdecimal()
     return int(label) if number and not any(name.isdecimal() for name in classes) else label
 
 
 def within(folder: Path, name: str) -> Path:
-    """Return a file of a folder by its name in it.
+    """Return the path of a file in a folder by its name.
 
     Raises:
-        UserError: it lies elsewhere, where DVC sees no change of it.
+        UserError: it lies elsewhere, where DVC would not notice a change.
     """
     if not name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"{name!r} is not within {folder}; expected a file in it (a link will do)")

@@ -1,7 +1,8 @@
-"""Read the lists that published datasets come with; each fault is told with its file and line.
+"""Read the lists that published datasets come with; each fault is reported with its file and line.
 
-A list says what a dataset is: what it names and is not there is left out by name, what is there and no list names is
-no part of the dataset. Hidden files, as archives made on a Mac have them beside every picture, are none.
+A list defines a dataset: a picture that it names but that is missing is left out by name; a picture that no list names
+does not belong to the dataset. Hidden files are ignored, such as those that archives made on a Mac have for every
+picture.
 """
 
 import csv
@@ -23,15 +24,15 @@ WNID = re.compile(r"n\d{8}")  # a class of ImageNet, as WordNet numbers it
 
 
 def fault(file: Path, line: int, given: object, due: str) -> UserError:
-    """Return what is wrong in a line of a list."""
+    """Return an error about a line of a list."""
     return UserError(f"{file}: line {line}: {given!r:.100}; expected {due}")
 
 
 def content(file: Path, holds: str) -> bytes:
-    """Read a file that a dataset cannot do without.
+    """Read a file that a dataset requires.
 
     Raises:
-        UserError: it cannot be read; the message says what it is to hold.
+        UserError: it cannot be read; the message says what it should hold.
     """
     try:
         return unedited.read(file)
@@ -57,7 +58,7 @@ def lines(file: Path, holds: str) -> Iterator[tuple[int, str]]:
 
 
 def records(file: Path, columns: int, holds: str) -> Iterator[tuple[int, list[str]]]:
-    """Return the numbers and fields of the lines of a CSV file, its header first.
+    """Yield the line numbers and fields of a CSV file, its header first.
 
     Raises:
         UserError: a line has fewer fields than `columns`.
@@ -72,14 +73,14 @@ def records(file: Path, columns: int, holds: str) -> Iterator[tuple[int, list[st
 
 
 def table(file: Path, columns: list[str], holds: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Return the numbers and fields of the lines of a CSV file, by the names of its header.
+    """Yield the line numbers and fields of a CSV file, fields by the names in the header.
 
     Raises:
         UserError: a column is missing, or a line has fewer fields than the header.
     """
     found = records(file, 1, holds)
     line, header = next(found, (1, []))
-    while header and not header[-1]:  # of a comma at the end
+    while header and not header[-1]:  # from a trailing comma
         header.pop()
     if missing := [name for name in columns if name not in header]:
         raise fault(file, line, ",".join(header), f"a header with the columns {', '.join(missing)}")
@@ -93,7 +94,7 @@ def tree(file: Path, holds: str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it is none; the message names the line.
+        UserError: it is not valid; the message names the line.
     """
     try:
         return json.loads(text(file, holds))
@@ -102,15 +103,15 @@ def tree(file: Path, holds: str) -> Any:
 
 
 def files(folder: Path, holds: str, key: Literal["path", "name", "stem"]) -> dict[str, Path]:
-    """Return the files in a folder and in the folders in it, in the order of their paths.
+    """Return the files in a folder and its subfolders, in the order of their paths.
 
     Args:
-        folder: Where they lie.
-        holds: What they are, for messages.
-        key: What they are called by: their `path` in the folder, their `name`, or its `stem`, which has no ending.
+        folder: The folder.
+        holds: What the files are, for messages.
+        key: The key of each file: its `path` in the folder, its `name`, or its `stem`, without extension.
 
     Raises:
-        UserError: there is no such folder, or two files are called alike.
+        UserError: there is no such folder, or two files have the same key.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; expected {holds}")
@@ -129,7 +130,7 @@ def numbers(fields: list[str]) -> list[float]:
     """Read finite numbers.
 
     Raises:
-        ValueError: one is none.
+        ValueError: one is not finite, or no number.
     """
     found = [float(field) for field in fields]
     if not all(map(isfinite, found)):
@@ -138,16 +139,16 @@ def numbers(fields: list[str]) -> list[float]:
 
 
 def whole_boxes(corners: list[list]) -> np.ndarray:
-    """Return the smallest boxes of whole pixels that hold those with these corners, x0 y0 x1 y1."""
+    """Return the smallest boxes of whole pixels that contain those with these corners, x0 y0 x1 y1."""
     found = np.array(corners, "float64").reshape(-1, 4)
     return np.hstack([np.floor(found[:, :2]), np.ceil(found[:, 2:])]).astype("int64")
 
 
 def same_splits(**settings: dict[str, str]) -> list[str]:
-    """Return the splits that several settings name a file or folder for, training first.
+    """Return the splits for which several settings name a file or folder, training first.
 
     Raises:
-        UserError: they name different ones, or none.
+        UserError: they name different splits, or none.
     """
     (first, split), *others = settings.items()
     for name, given in others:

@@ -1,20 +1,20 @@
-"""Decode pictures and masks as real folders hold them, each by a stated rule.
+"""Decode pictures and masks as they occur in real folders, each by a stated rule.
 
-A picture is upright: what its EXIF says of its orientation is done, unless its dataset's boxes and masks count the
-pixels as they are stored, as those of published datasets do. Formats are those of `FORMATS`, told by a file's
-content and not by its name. With `channels: rgb` (the default) gray, 1-bit, palette and CMYK pictures become RGB (CMYK
-without color management), with `gray` they become gray by the weights of ITU-R 601; transparency is laid over white.
-With `as_is` a picture keeps its channels: gray 1, gray with alpha 2, RGB 3, RGB with alpha 4, CMYK 4; 1-bit is gray,
-and a palette is the colors it stands for. Of 16 bits, without a sign and with 0 for black, the high byte is taken.
-A photograph with others inside its file (MPO, as phones and cameras write it) is the first of them.
+A picture is upright: its EXIF orientation is applied, unless its dataset's boxes and masks refer to the pixels as
+stored, as in published datasets. Accepted formats are those of `FORMATS`, recognized by a file's content and not by its
+name. With `channels: rgb` (the default), gray, 1-bit, palette and CMYK pictures become RGB (CMYK without color
+management); with `gray` they become gray with the weights of ITU-R 601; transparent parts become white. With `as_is` a
+picture keeps its channels: gray 1, gray with alpha 2, RGB 3, RGB with alpha 4, CMYK 4; 1-bit is gray, and a palette
+becomes its colors. Of unsigned 16-bit values with 0 for black, the high byte is used. Of a file with several
+photographs (MPO, as phones and cameras write it), the first is used.
 
-What cannot be used is left out, and the reason told: an empty file, one that is no image or is truncated, an animation
-or any other file of several frames, any other whole numbers of more than 8 bits, fractions, CIELAB, a picture of more
-pixels than Pillow takes for honest.
-A mask is object where its value (or its palette's number, or any of its colors) is not 0; its alpha says nothing. A
-lossy format leaves small values beside the object: in such a file object is what is at least half as bright as white
-(128), and a mask in which something is brighter than black and nothing as bright as that is left out. Lossy are JPEG,
-JPEG 2000 and AVIF, WebP and TIFF as far as they say so.
+Unusable files are left out, with the reason: an empty file, one that is no image or is truncated, an animation or any
+other file of several frames, any other integers of more than 8 bits, fractions, CIELAB, a picture of more pixels than
+Pillow's limit against decompression bombs.
+A mask is object where its value (or palette index, or any of its colors) is not 0; alpha is ignored. A lossy format
+leaves small values beside the object: there, object is what is at least half as bright as white (128), and a mask with
+values above black but none that bright is left out. JPEG, JPEG 2000 and AVIF count as lossy, WebP and TIFF if their
+files say so.
 """
 
 from io import BytesIO
@@ -26,7 +26,7 @@ from PIL import Image, UnidentifiedImageError
 from atlas.study import unedited
 
 FORMATS = ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF"]
-ORIENTATION = 0x0112  # of EXIF
+ORIENTATION = 0x0112  # EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -38,9 +38,9 @@ TURNS = {
 }
 ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
-LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")  # compressions, as Pillow calls them
-BITS, PHOTOMETRIC, ZERO_IS_BLACK = 258, 262, 1  # of TIFF
-PLAIN = {"1": "L", "CMYK": "CMYK", "L": "L"}  # by mode, what `as_is` makes of it; else RGB
+LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")  # compressions, by Pillow's names
+BITS, PHOTOMETRIC, ZERO_IS_BLACK = 258, 262, 1  # TIFF tags and value
+PLAIN = {"1": "L", "CMYK": "CMYK", "L": "L"}  # mode after `as_is`, by mode; RGB for others
 
 
 class Unusable(Exception):
@@ -48,7 +48,7 @@ class Unusable(Exception):
 
 
 def picture(file: Path | bytes, channels: str, turned: bool) -> Image.Image | np.ndarray:
-    """Decode a picture: an image of Pillow without alpha, or bytes `channel y x`.
+    """Decode a picture: a Pillow image without alpha, or bytes `channel y x`.
 
     Raises:
         Unusable: with the reason.
@@ -100,12 +100,12 @@ def mask(file: Path, turned: bool) -> np.ndarray:
 
 
 def is_lossy(image: Image.Image, content: bytes) -> bool:
-    """Return whether a format may have changed values: that of an image as it was opened, and what the file holds."""
+    """Return whether a file's format may have changed values, by the opened image and the file's content."""
     if image.format == "TIFF":
         return image.info.get("compression") in LOSSY_TIFF
     if image.format != "WEBP":
         return image.format in LOSSY
-    at = 12  # of a container's first part: its name, its length, and as many bytes, to an even number
+    at = 12  # offset of the first chunk: name, length, and data padded to an even number of bytes
     while at + 8 <= len(content) and content[at : at + 4] != b"VP8 ":
         length = int.from_bytes(content[at + 4 : at + 8], "little")
         at += 8 + length + length % 2
@@ -135,7 +135,7 @@ def _opened(content: bytes) -> Image.Image:
         raise Unusable("no image that can be read") from None
     except Image.DecompressionBombError as error:
         raise Unusable(f"too large ({error})") from None
-    except Exception as error:  # decoders raise whatever the damage makes them stumble over
+    except Exception as error:  # decoders may raise anything for damaged files
         raise Unusable(f"a damaged image ({error})") from None
     if image.mode == "LAB":
         raise Unusable("colors of CIELAB; expected RGB, CMYK, a palette or gray")
@@ -143,21 +143,21 @@ def _opened(content: bytes) -> Image.Image:
 
 
 def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
-    """Turn an image as its file says, as which it was opened."""
+    """Rotate an image by its EXIF orientation, read from the image as it was opened."""
     try:
         turn = TURNS.get(opened.getexif().get(ORIENTATION))
-    except Exception:  # of EXIF that is damaged nothing is known
+    except Exception:  # damaged EXIF
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
 def _bytes(image: Image.Image) -> Image.Image:
-    """Take the high byte of 16 bits; images of a byte a channel, or less, stay as they are."""
+    """Reduce 16 bits to the high byte; images with at most one byte per channel are unchanged."""
     if image.mode != "F" and image.mode[0] != "I":
         return image
     tags = image.tag_v2 if image.format == "TIFF" else {BITS: (16,), PHOTOMETRIC: ZERO_IS_BLACK}
     bits, black = tags.get(BITS, (1,))[0], tags.get(PHOTOMETRIC) == ZERO_IS_BLACK
-    # Pillow's mode I holds the 16 bits of a PGM, and of a TIFF those with a sign, or 32.
+    # Pillow's mode I is used for the 16 bits of a PGM, but also for signed 16 bits and 32 bits of a TIFF.
     if not (black and bits == 16 and (image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"))):
         due = "expected 8, or 16 without a sign and with 0 for black"
         raise Unusable(f"values of {bits} bits, of which it is unknown which is white; {due}")

@@ -1,4 +1,4 @@
-"""Make one row of a dataset's store of a picture, and check it."""
+"""Make one row of a dataset's store from a picture, and check it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,19 +12,19 @@ from atlas.study.errors import UserError
 
 
 class Sample(NamedTuple):
-    """Hold what the store is to have of one picture."""
+    """What the store holds of one picture."""
 
     pixels: np.ndarray  # bytes, `channel y x`
     boxes: np.ndarray  # half-open `x0 y0 x1 y1`, 64-bit integers inside the image, one row per object
     mask: np.ndarray | None  # booleans, `y x`; None where the objects' places are unknown
-    known: frozenset[str]  # which of boxes and mask the source has: the other is made of it
+    known: frozenset[str]  # which of boxes and mask the source has; the other is derived from it
 
 
 def checked(given: object) -> Picture:
-    """Check what is known of a picture before it is decoded.
+    """Check a picture's record before it is decoded.
 
     Raises:
-        UserError: with what was given and what is accepted; the caller knows the dataset's name.
+        UserError: with what was given and what is accepted; the caller adds the dataset's name.
     """
     if not isinstance(given, Picture):
         raise UserError(f"yields {_shown(given)}; expected a Picture of atlas/datasets/shared/source.py")
@@ -40,12 +40,12 @@ def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int])
     """Return the number of a picture's label.
 
     Args:
-        picture: Whose label.
-        classes: Their names; None where they are the labels themselves.
-        numbers: Of labels by name; one that is new is added where there are no classes.
+        picture: The picture.
+        classes: The names of classes; None if labels are the names.
+        numbers: Numbers of labels by name; if there are no classes, new labels are added.
 
     Raises:
-        UserError: the label is none of the classes.
+        UserError: the label is not one of the classes.
     """
     given = picture.label
     whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
@@ -63,14 +63,14 @@ def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int])
 
 
 def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample | str:
-    """Decode a picture and its mask, check both, and fit them; give the reason where it is to be left out.
+    """Decode a picture and its mask, check both, and fit them; return the reason instead if it must be left out.
 
-    Nothing of arrays is rescaled or rounded: what has another type or range than the contract's was meant otherwise.
-    A box all of which is outside of a picture that is a file is a defect of the two, as a mask of another size is, and
-    leaves the picture out; of pixels that come as an array, whose size the source knows, it is an error of the source.
+    Arrays are never rescaled or rounded: a wrong dtype or range means that the source got something wrong. If a box
+    lies entirely outside a picture from a file, the picture is left out, as for a mask of another size; for pixels from
+    an array, whose size the source knows, it is an error of the source.
 
     Raises:
-        UserError: pixels, mask or boxes are not as the contract has them.
+        UserError: pixels, mask or boxes are not as specified in atlas/datasets/shared/source.py.
     """
     try:
         given = _called(picture.image)
@@ -147,7 +147,7 @@ def _boxes(given: object, name: str) -> np.ndarray:
 
 
 def _outside(boxes: np.ndarray, width: int, height: int) -> str:
-    """Return a message on boxes that lie outside of their image; an empty one where none does."""
+    """Return a message about boxes outside of their image; empty if there are none."""
     for x0, y0, x1, y1 in boxes.tolist():
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             due = f"expected x 0 to {width}, y 0 to {height}"

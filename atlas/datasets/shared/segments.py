@@ -1,26 +1,26 @@
-"""Draw masks as COCO writes them: polygons, and run lengths of columns, plain or packed.
+"""Draw masks in COCO's formats: polygons, and run lengths of columns, plain or compressed.
 
-The pixels are those of the authors' own code (`maskApi.c` of cocoapi): a polygon's border is walked in fifths of a
-pixel, and each column is in it between the points where its middle is crossed.
+The result equals that of the authors' own code (`maskApi.c` of cocoapi): a polygon's border is traced in fifths of a
+pixel, and each column is filled between the points where the border crosses its middle.
 """
 
 import numpy as np
 
 from atlas.datasets.shared.pictures import Unusable
 
-FINE = 5  # steps to a pixel
+FINE = 5  # steps per pixel
 
 
 def drawn(segments: list, height: int, width: int) -> np.ndarray:
-    """Draw what any of several annotations covers, `y x`.
+    """Draw the union of several annotations, `y x`.
 
     Args:
         segments: Each a list of polygons (`[x, y, x, y, ...]`), or `{size: [height, width], counts: ...}` with run
-            lengths as a list or packed as text.
-        height, width: Of the picture.
+            lengths as a list or as compressed text.
+        height, width: Size of the picture.
 
     Raises:
-        Unusable: run lengths are of another size.
+        Unusable: run lengths belong to another size.
     """
     flat = np.zeros(height * width, bool)
     for one in segments:
@@ -34,17 +34,18 @@ def drawn(segments: list, height: int, width: int) -> np.ndarray:
 
 
 def runs(counts: list[int], pixels: int) -> np.ndarray:
-    """Draw run lengths: of what is outside first, then of what is inside, and so on in turn."""
+    """Draw run lengths: alternately of pixels outside and inside, beginning with outside."""
     if sum(counts) != pixels or min(counts, default=0) < 0:
         raise Unusable(f"its mask has runs of {sum(counts)} pixels in all; expected its own {pixels}")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts)
 
 
 def unpacked(text: str) -> list[int]:
-    """Unpack run lengths: digits of 5 bits with a bit for more, from the third on the difference to the last but one.
+    """Decompress run lengths: groups of 5 bits with a continuation bit; from the third on, differences to the second
+    last.
 
     Raises:
-        Unusable: the text ends within a number, or has other characters than the 64 digits.
+        Unusable: the text ends within a number, or has characters other than the 64 digits.
     """
     counts: list[int] = []
     value, shift = 0, 0
@@ -64,7 +65,7 @@ def unpacked(text: str) -> list[int]:
 
 
 def filled(corners: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill a polygon, given by its corners x, y: booleans by column."""
+    """Fill a polygon with corners x, y; return booleans by column."""
     at = np.trunc(FINE * corners + 0.5).astype("int64")
     sides = zip(at, np.roll(at, -1, axis=0), strict=True)
     x, y = np.concatenate([_side(start, end) for start, end in sides], axis=1)
@@ -77,7 +78,7 @@ def filled(corners: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _side(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Walk a side of a polygon along its longer extent, from its lower end on, as rounding depends on it."""
+    """Trace a side of a polygon along its longer extent, from its lower end, as rounding depends on the direction."""
     along = int(abs(end[1] - start[1]) > abs(end[0] - start[0]))
     steps = abs(end[along] - start[along])
     if steps == 0:

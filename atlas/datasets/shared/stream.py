@@ -1,4 +1,4 @@
-"""Decode the pictures of a dataset in threads, in their order, with what is known of them."""
+"""Decode the pictures of a dataset in threads, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ AHEAD_BYTES = 4 * 2**20
 
 
 class Row(NamedTuple):
-    """Hold one picture's row of the store."""
+    """One picture's row of the store."""
 
     picture: Picture
     label: int
@@ -23,10 +23,10 @@ class Row(NamedTuple):
 
 
 def labelled(pictures: Iterable, classes: list[str] | None, numbers: dict[str, int]) -> Iterator[tuple[Picture, int]]:
-    """Check pictures one after the other, none of them decoded, and number their labels.
+    """Check pictures one by one, without decoding them, and number their labels.
 
     Raises:
-        UserError: one is not as the contract has it, or has the id of another.
+        UserError: one is not as specified in atlas/datasets/shared/source.py, or two have the same id.
     """
     ids = set()
     for given in pictures:
@@ -40,10 +40,10 @@ def labelled(pictures: Iterable, classes: list[str] | None, numbers: dict[str, i
 def decoded(
     pictures: Iterator[tuple[Picture, int]], options: dict[str, Any], left_out: list[tuple[str, str]]
 ) -> Iterator[Row]:
-    """Decode pictures in threads, some ahead of who writes them; what cannot be used is added to `left_out`.
+    """Decode pictures in threads, some ahead of the consumer; unusable ones are added to `left_out`.
 
     Raises:
-        UserError: one is not as the contract has it, or of another size than the first.
+        UserError: one is not as specified in atlas/datasets/shared/source.py, or differs in size from the first.
     """
     shape = None
     for picture, label, sample in ahead(pictures, partial(made, channels=options["channels"], fit=options["fit"])):
@@ -64,7 +64,7 @@ def decoded(
 def ahead(
     pictures: Iterator[tuple[Picture, int]], make: Callable[[Picture], Sample | str]
 ) -> Iterator[tuple[Picture, int, Sample | str]]:
-    """Make samples in threads, and give them in order; a few wait at a time, while a shard is written."""
+    """Make samples in threads and yield them in order; a few wait in memory while a shard is written."""
     threads = cores()
     waiting: deque = deque()
     most = 2 * threads

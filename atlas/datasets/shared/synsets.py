@@ -1,4 +1,4 @@
-"""Read how the classes of ImageNet are called, in the order of the outputs of its networks: sorted by wnid."""
+"""Read the names of ImageNet's classes, in the order of its networks' outputs: sorted by wnid."""
 
 from collections import Counter
 from pathlib import Path
@@ -11,14 +11,14 @@ from atlas.study.errors import UserError
 def synsets(file: Path) -> dict[str, str]:
     """Return the names of classes by wnid, in the order of the wnids.
 
-    Of several names, as `tench, Tinca tinca`, the first is taken; one that two classes have (`crane`) gets the wnid.
+    Of several names, as `tench, Tinca tinca`, the first is used; if two classes share it (`crane`), the wnid is added.
 
     Args:
         file: Lines of `n01440764` or `n01440764 tench, Tinca tinca` (`LOC_synset_mapping.txt`), JSON as
             `{"0": ["n01440764", "tench"]}` (`imagenet_class_index.json`), or the `meta.mat` of ILSVRC2012's kit.
 
     Raises:
-        UserError: it is none of these, or a wnid is there twice.
+        UserError: it is none of these, or contains a wnid twice.
     """
     if file.suffix == ".mat":
         named = [(wnid, words) for _, wnid, words in _meta(file)]
@@ -37,7 +37,7 @@ def synsets(file: Path) -> dict[str, str]:
 
 
 def numbered(file: Path) -> dict[int, str]:
-    """Return wnids by ILSVRC2012_ID, in which the kit's ground truth counts: another order than that of the wnids."""
+    """Return wnids by ILSVRC2012_ID, which the kit's ground truth uses: another order than that of the wnids."""
     return {number: wnid for number, wnid, _ in _meta(file)}
 
 
@@ -62,7 +62,7 @@ def _indexed(file: Path) -> list[tuple[str, str]]:
 
 
 def _meta(file: Path) -> list[tuple[int, str, str]]:
-    """Read number, wnid and words of the classes that have pictures of their own."""
+    """Read the number, wnid and words of the classes that have pictures."""
     from io import BytesIO
 
     from scipy.io import loadmat
@@ -74,5 +74,5 @@ def _meta(file: Path) -> list[tuple[int, str, str]]:
         return [(int(number), str(wnid), str(words)) for number, wnid, words, below in fields if int(below) == 0]
     except UserError:
         raise
-    except Exception as error:  # a damaged file fails in whatever it is read by
+    except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{file}: {error}; expected {holds}") from None

@@ -1,4 +1,4 @@
-"""Read from torchvision or timm how they bring pictures to the size that weights of theirs were evaluated at."""
+"""Find how torchvision or timm preprocess pictures for the evaluation of their weights."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 
 
 def transform(where: str, *, family: Literal["torchvision", "timm"], name: str, tag: str) -> dict[str, Any]:
-    """Return the settings of `fitted` that do what a library does to pictures before its network; no weights are read.
+    """Return the settings of `fitted` that reproduce a library's preprocessing for some weights, which are not read.
 
     Args:
         where: The entry of params.yaml.
@@ -20,7 +20,7 @@ def transform(where: str, *, family: Literal["torchvision", "timm"], name: str, 
         tag: Its name of the weights.
 
     Raises:
-        UserError: the library is not installed or does not know them, or its transform is none that `fitted` does.
+        UserError: the library is not installed or does not know them, or `fitted` cannot reproduce its preprocessing.
     """
     told = f"params.yaml: {where}: tag = {tag!r}"
     try:
@@ -30,7 +30,7 @@ def transform(where: str, *, family: Literal["torchvision", "timm"], name: str, 
 
 
 def _torchvision(name: str, tag: str, told: str) -> dict[str, Any]:
-    # By name: who has a fit of numbers depends on no version of these libraries (stages.versions).
+    # Imported by name: a `fit` that consists of numbers must not depend on these libraries' versions (stages.versions).
     models = import_module("torchvision.models")
     if name not in models.list_models(module=models):
         raise UserError(f"{told}: torchvision has no network {name!r} that classifies")
@@ -58,7 +58,7 @@ def _timm(name: str, tag: str, told: str) -> dict[str, Any]:
 
 
 def _of_timm(about: dict[str, Any], told: str) -> dict[str, Any]:
-    """Do as timm's `transforms_imagenet_eval` does with its configuration of weights."""
+    """Reproduce timm's `transforms_imagenet_eval` for the configuration of some weights."""
     _, height, width = about["input_size"]
     share, mode = about["crop_pct"], about["crop_mode"]
     if mode == "squash" and share == 1:

@@ -1,4 +1,4 @@
-"""Read boxes as PASCAL VOC annotates them: an XML file a picture."""
+"""Read boxes in the format of PASCAL VOC: one XML file per picture."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class Annotation(NamedTuple):
-    """Hold what a file says: names and corners x0 y0 x1 y1 of objects, and width and height of the picture."""
+    """The content of a file: names and corners x0 y0 x1 y1 of objects, and width and height of the picture."""
 
     objects: list[tuple[str, list[float]]]
     size: list[float] | None

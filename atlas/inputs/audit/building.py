@@ -1,6 +1,6 @@
-"""Watch how networks are built: what their functions read, and their classifiers' keys do not hold, is told.
+"""Audit how networks are built: report what their functions read that their classifiers' keys do not hold.
 
-So classifiers are loaded here, as every stage that runs one does.
+Classifiers are therefore loaded here, by every stage that runs one.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def load_classifier(study: Path, params: dict, name: str) -> "Classifier":
-    """Set torch up as the engine says, and load a trained classifier.
+    """Set up torch as `engine` says, and load a trained classifier.
 
     Args:
         study: The folder of params.yaml.
-        params: What it says.
-        name: Of the classifier.
+        params: The content of params.yaml.
+        name: The classifier's name.
     """
     from atlas.model.loading import load
     from atlas.model.runtime import start
@@ -39,18 +39,18 @@ def load_classifier(study: Path, params: dict, name: str) -> "Classifier":
 
 @contextmanager
 def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
-    """Watch while a network is built.
+    """Audit the building of a network.
 
     Args:
-        family: Of the network: its module of `atlas/networks`.
-        function: Its name there.
-        files: That it may read: its classifier's key holds them.
+        family: The network's module in `atlas/networks`.
+        function: The function's name in that module.
+        files: The files that it may read, because the classifier's key holds them.
 
     Raises:
-        UserError: it reads what no key of its classifier holds; also where the function has caught what was raised.
+        UserError: it reads what no key of its classifier holds; raised even if the function caught the fault.
     """
     held = _held(family, function)
-    own = {one for file in files for one in (file.resolve(), file.parent.resolve() / file.name)}  # links, bytecode too
+    own = {one for file in files for one in (file.resolve(), file.parent.resolve() / file.name)}  # and links
     held = held._replace(files=held.files | own)
     OF_NETWORKS.update(map(str, own))
     reading = Reading(Entry("networks", family, function, function, {}, {}), held)

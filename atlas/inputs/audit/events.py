@@ -1,4 +1,4 @@
-"""Judge what Python tells of a call (its audit events, PEP 578): what to say where no key holds what is read."""
+"""Judge Python's audit events (PEP 578) during a call: return a message if no key holds what is read."""
 
 import os
 import sys
@@ -11,32 +11,32 @@ from atlas.cache.fingerprint.packages import edited
 from atlas.inputs.audit.places import PROJECT, ROOT, is_own, is_scratch, module_of, relative, within
 from atlas.inputs.audit.reading import NAMED, Reading
 
-# They read source to show it.
+# Modules that read source in order to show it.
 SHOWING = ("inspect", "linecache", "tokenize", "traceback")
-# What does not run for a call, but looks at it.
+# The audit itself, whose frames do not belong to the call.
 WATCHING = ("atlas.inputs.audit.events", "atlas.inputs.audit.reads")
-# It looks for code of the user's own, and runs it.
+# CALLING runs the user's own code; LOOKING search for it.
 CALLING, LOOKING = "atlas.networks.shared.called", ("atlas.networks.shared.called", "atlas.cache.fingerprint.called")
-# They run a network that is no code of this project: build it, or give it images.
+# These build a network that is not code of this project, or pass images through it.
 RUNNING = (CALLING, "atlas.networks.shared.made", "atlas.model.")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
 def _import(reading: Reading, given: tuple) -> str | None:
     name, path = given[:2]
-    if path:  # of a compiled module, which is being loaded
+    if path:  # a compiled module is being loaded
         return _file(reading, path)
     if name.partition(".")[0] not in PROJECT or name in reading.modules:
         return None
     where = ROOT.joinpath(*name.split("."))
     if not where.is_dir() and not where.with_suffix(".py").is_file():
-        return None  # it looks for an attribute of a package
+        return None  # an attribute of a package is looked up
     return _imports(reading, name)
 
 
 def _imports(reading: Reading, name: str) -> str:
     if user := _users_file(reading):
-        return f"imports {name}, which its key does not hold: {user} may import packages and what lies beside it"
+        return f"imports {name}, which its key does not hold: {user} may import packages and files beside it"
     return f"imports {name}, which its key does not hold: import it by name at the top level of the module that uses it"
 
 
@@ -76,20 +76,20 @@ def _file(reading: Reading, path: Any) -> str | None:
 
 
 def _is_of_package(full: str) -> bool:
-    """Return whether a file is a module of a package that is installed from the folder in which it is edited."""
+    """Return whether a file is a module of an editable installation."""
     folders = tuple(folder for folder in edited() if not within(str(ROOT), (folder,)))
     return full.endswith((".py", ".pyc")) and within(full, folders)
 
 
 def _source_of(full: str) -> str:
-    """Return the source of a file of bytecode, where Python keeps it."""
+    """Return the source file of a bytecode file in `__pycache__`; empty for any other file."""
     path = Path(full)
     kept = path.suffix == ".pyc" and path.parent.name == "__pycache__"
     return str(path.parents[1] / f"{path.name.partition('.')[0]}.py") if kept else ""
 
 
 def _users_file(reading: Reading) -> str:
-    """Name the file of the user's own, a network's, that is being run; empty where none is."""
+    """Return the user's own network file that is running; empty if none is."""
     frame: FrameType | None = sys._getframe(1)
     while frame:
         code = os.path.realpath(frame.f_code.co_filename)
@@ -100,8 +100,7 @@ def _users_file(reading: Reading) -> str:
 
 
 def _is_network() -> bool:
-    """Return whether what reads is a network of a package: it was called to be built or run, and by no other code
-    here."""
+    """Return whether a package's network is reading: project code called it only to build or run it."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (
         frame.f_globals.get("__name__") in WATCHING or not _is_of_project(os.path.realpath(frame.f_code.co_filename))
@@ -115,7 +114,7 @@ def _is_of_project(full: str) -> bool:
 
 
 def _looks_for_code() -> bool:
-    """Return whether it is this project itself that looks where a user's code lies, not that code."""
+    """Return whether this project itself, not the user's code, is looking for the user's code."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (frame.f_globals.get("__name__") in WATCHING or not is_own(frame.f_code.co_filename)):
         frame = frame.f_back
@@ -123,7 +122,7 @@ def _looks_for_code() -> bool:
 
 
 def _declaring(reading: Reading, full: str) -> str:
-    """Return how a data file is declared: beside the module that reads it, where it is in a folder of `atlas/`."""
+    """Return how to declare a data file: beside the module that reads it, if that is in a folder of `atlas/`."""
     taken = "take what is in it as a setting of its network in params.yaml"
     if user := _users_file(reading):
         return f"have {user} {taken}, import that from a .py file beside it, or hold that in a buffer of its weights"
@@ -144,7 +143,7 @@ def _writes(reading: Reading, path: Any) -> str | None:
     reading.written.add(full)
     if "__pycache__" in full or full.startswith("/dev/") or is_scratch(full):
         return None
-    return f"writes {relative(full)}: a function gives values and leaves files alone"
+    return f"writes {relative(full)}: a function must return values and leave files alone"
 
 
 def _lists(reading: Reading, given: tuple) -> str | None:
@@ -153,13 +152,13 @@ def _lists(reading: Reading, given: tuple) -> str | None:
     if not is_own(full) or is_scratch(full) or _shown("importlib._bootstrap_external") or _looks_for_code():
         return None
     if user := _users_file(reading):
-        return f"lists the folder {relative(full)}, whose content no key holds: name in {user} what it is to take"
+        return f"lists the folder {relative(full)}, whose content no key holds: name the files in {user}"
     return f"lists the folder {relative(full)}, whose content no key holds: name the files, and declare them: FILES"
 
 
 def _changes(reading: Reading, given: tuple) -> str | None:
     if isinstance(given[-1], int) and given[-1] >= 0:
-        return None  # of a folder that is open: it was judged when it was opened
+        return None  # relative to an open folder, judged when it was opened
     return next((told for one in given[:2] if isinstance(one, str | bytes) and (told := _writes(reading, one))), None)
 
 
@@ -184,17 +183,17 @@ def _unpickled(reading: Reading, given: tuple) -> str | None:
 def _program(reading: Reading, given: tuple) -> str:
     name = given[0] if given and isinstance(given[0], str | bytes | list) else ""
     shown = f" ({os.fsdecode(name) if isinstance(name, str | bytes) else name})" if name else ""
-    return f"starts a process{shown}: what it gives no key can hold"
+    return f"starts a process{shown}: no key can hold what it returns"
 
 
 def _network(reading: Reading, given: tuple) -> str:
-    return "uses the network: what comes from there no key can hold"
+    return "uses the network: no key can hold what it receives"
 
 
 def asked(reading: Reading, path: Any) -> str | None:
-    """Judge that code asks whether a file is there, or how large or old it is."""
+    """Judge a query of whether a file exists, how large or how old it is."""
     if isinstance(path, int):
-        return None  # it is open, and was judged then
+        return None  # an open file, judged when it was opened
     full = os.path.realpath(os.fsdecode(path))
     if full in reading.written or full in reading.files or module_of(full) in reading.modules:
         return None
@@ -232,7 +231,7 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
 
 
 def _shown(*others: str) -> bool:
-    """Return whether it is Python that reads source, to show it."""
+    """Return whether Python reads source in order to show it."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (frame.f_globals.get("__name__") in WATCHING or not is_own(frame.f_code.co_filename)):
         if frame.f_globals.get("__name__") in (*SHOWING, *others):

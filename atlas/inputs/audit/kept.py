@@ -1,7 +1,7 @@
-"""Check whether functions have kept something from call to call: in their modules, their classes, their own defaults.
+"""Check whether functions keep state between calls: in their modules, their classes or their own defaults.
 
-What a call leaves there the next one may find, so that a value would depend on the calls before it. What functions
-remember by their arguments (`functools.cache`, `atlas.model.batch_cache.shared`) is not looked at.
+The next call could find such state, so that its value would depend on earlier calls. What functions cache by their
+arguments (`functools.cache`, `atlas.model.batch_cache.shared`) is not checked.
 """
 
 import random
@@ -19,13 +19,13 @@ import numpy as np
 from atlas.inputs.audit import watched
 from atlas.inputs.audit.reading import NAMED
 
-DEEP, LONG = 5, 1000  # how far what lies in one another is looked at, and how many values of a collection
-STEPPING = ("builtins", "itertools")  # of whose iterators it can be told what is left
+DEEP, LONG = 5, 1000  # how deep nested values are compared, and how many values of a collection
+STEPPING = ("builtins", "itertools")  # modules of iterators whose remaining items can be compared
 REMEMBERING = "atlas.model.batch_cache"
 
 
 def state(modules: Iterable[str]) -> dict[str, object]:
-    """Spell what the modules of methods, metrics and networks among these hold, by module and name."""
+    """Return comparable states of the contents of method, metric and network modules, by module and name."""
     found: dict[str, object] = {}
     for module in modules:
         if module.startswith(NAMED) and module in sys.modules:
@@ -39,7 +39,7 @@ def state(modules: Iterable[str]) -> dict[str, object]:
 
 
 def changed(before: dict[str, object], modules: Iterable[str]) -> Iterator[str]:
-    """Name what is no longer as it was, or was not there, in modules that were there."""
+    """Yield the names that were changed or added in modules that were there before."""
     known = {name.rpartition(".")[0] for name in before}
     for name, value in state(set(modules) & known).items():
         if name not in before or before[name] != value:
@@ -55,7 +55,7 @@ def _value(value: Any, deep: int) -> object:
     if kind in (str, int, bool, bytes, type(None)):
         return value
     if isinstance(value, int | float | str | complex):
-        return repr(value)  # NaN is not itself
+        return repr(value)  # NaN is not equal to itself
     if not deep:
         return id(value)
     if isinstance(value, list | tuple | set | frozenset | deque):
@@ -70,7 +70,7 @@ def _value(value: Any, deep: int) -> object:
 
 
 def _inside(value: Any, deep: int) -> object:
-    """Spell what lies within an object: what is drawn next, what is left, what its attributes are."""
+    """Return the state of an object: what a generator or iterator yields next, otherwise the attributes."""
     kind = type(value)
     if isinstance(value, random.Random):
         return value.getstate()

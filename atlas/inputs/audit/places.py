@@ -1,5 +1,4 @@
-"""Classify files by where they lie: this project's and its users' own, or those of Python, its packages and the
-system."""
+"""Classify files by location: this project's and its users' own, or those of Python, packages and the system."""
 
 import os
 import sys
@@ -18,7 +17,7 @@ SYSTEM = ("/dev", "/etc", "/lib", "/lib64", "/proc", "/sys", "/usr", "/Library",
 
 @cache
 def is_own(file: str) -> bool:
-    """Return whether a file is no package's, and neither Python's nor the system's."""
+    """Return whether a file belongs to the project or a user, and not to a package, Python or the system."""
     if not file or file.startswith("<"):
         return False
     full = os.path.realpath(file)
@@ -41,7 +40,7 @@ def _prefixes() -> tuple[str, ...]:
 
 
 def is_scratch(full: str) -> bool:
-    """Return whether a file is where packages keep things of their own, or where what is not kept lies."""
+    """Return whether a file is in a cache of packages or a temporary folder."""
     return within(full, _scratch()) and not within(full, (str(ROOT),))
 
 
@@ -52,20 +51,20 @@ def _scratch() -> tuple[str, ...]:
 
 
 def prepare() -> None:
-    """Find out where everything lies, before calls are watched.
+    """Find all these folders before calls are watched.
 
-    Python looks for these folders under locks that the call which is judged may hold itself.
+    Python finds them under locks that the watched call may hold itself.
     """
     _packages(), _prefixes(), _scratch()
 
 
 def within(path: str, folders: tuple[str, ...]) -> bool:
-    """Return whether a path is a folder, or lies in it."""
+    """Return whether a path is one of some folders, or lies in one."""
     return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
 
 
 def module_of(full: str) -> str:
-    """Return the module of this project that a file is the source, or the bytecode, of."""
+    """Return the module of this project whose source or bytecode a file is."""
     path = Path(full)
     if path.suffix == ".pyc" and path.parent.name == "__pycache__":
         path = path.parents[1] / f"{path.name.partition('.')[0]}.py"
@@ -76,5 +75,5 @@ def module_of(full: str) -> str:
 
 
 def relative(full: str) -> str:
-    """Shorten a path within this project."""
+    """Return a path relative to the project, if it lies within it."""
     return os.path.relpath(full, ROOT) if within(full, (str(ROOT),)) else full

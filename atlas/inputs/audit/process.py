@@ -1,4 +1,4 @@
-"""Check that a process stays as it was, and set it back: torch's modes, random numbers, NumPy's, Python's own state."""
+"""Check that a call leaves the process unchanged, and restore it: torch, NumPy, Python, random states."""
 
 import builtins
 import ctypes
@@ -23,18 +23,18 @@ from atlas.inputs.audit.places import PROJECT
 
 
 class Part(NamedTuple):
-    """Something that all code of a process shares: what it is, how to look at it, and how to set it back."""
+    """A piece of process-wide state: its name, how to read it, and how to restore it."""
 
     what: str
     get: Callable[[], Any]
     set: Callable[[Any], object]
-    by_imports: bool = False  # other packages change it when they are imported, which is no fault
+    by_imports: bool = False  # packages may change it when they are imported, which is no fault
 
 
 class Names:
-    """What a module or a class holds, by name; the same as another's where nothing has come in place of it.
+    """The contents of a module or class, by name; equal to another's as long as nothing was replaced.
 
-    What is added to a module does not count: packages add to themselves when parts of them are imported.
+    Additions to a module do not count: packages add names to themselves when submodules are imported.
     """
 
     def __init__(self, owner: object):
@@ -47,7 +47,7 @@ class Names:
     __hash__ = None  # type: ignore[assignment]
 
     def replaced(self, before: "Names") -> list[str]:
-        """Name what has come in place of something else, is gone, or is new to a class."""
+        """Return the names whose objects were replaced or removed, or added to a class."""
         held = self.held
         if len(held) == len(before.held) and all(map(is_, held.values(), before.held.values())):
             return []
@@ -55,21 +55,21 @@ class Names:
         return added + [name for name, value in before.held.items() if held.get(name, before) is not value]
 
     def is_own(self, before: "Names") -> bool:
-        """Return whether anything of this project has."""
+        """Return whether an object of this project replaced one of the originals."""
         kinds = [getattr(self.held.get(name), "__module__", None) for name in self.replaced(before)]
         return any(str(kind).partition(".")[0] in PROJECT for kind in kinds)
 
 
 def state() -> dict[str, Any]:
-    """Look at all of it."""
+    """Read all parts of the state."""
     return {part.what: _look(part) for part in (*_parts(), *_kernel())}
 
 
 def restored(before: dict[str, Any], imported: bool) -> list[str]:
-    """Set everything back, and name what had changed.
+    """Restore the state, and return the names of the parts that had changed.
 
     Args:
-        before: As it was.
+        before: The earlier state.
         imported: Whether other packages have been imported since.
     """
     known = [part for part in (*_parts(), *_kernel()) if part.what in before]
@@ -88,7 +88,7 @@ def _parts() -> list[Part]:
     return [*_of_python(), *_of_numpy(), *_of_torch(), *map(_of_owner, owners)]
 
 
-# By how many modules there are: what methods and metrics are given to call.
+# Modules whose functions methods and metrics may call, by the number of loaded modules (a cache).
 KERNEL: dict[int, list[Part]] = {}
 
 
@@ -106,7 +106,7 @@ def _kernel() -> list[Part]:
 def _look(part: Part) -> Any:
     try:
         return part.get()
-    except (RuntimeError, OSError) as error:  # of flags that contradict each other, of a folder that is gone
+    except (RuntimeError, OSError) as error:  # contradicting flags, or a deleted working folder
         return repr(error)
 
 
@@ -160,7 +160,7 @@ def _of_python() -> Iterator[Part]:
 
     context = decimal.getcontext
     yield Part("Python's random numbers", random.getstate, random.setstate)
-    # Not through os.environ: that is watched, and slow.
+    # Not through os.environ, which is watched and slow.
     yield Part("the environment", lambda: dict(os.environ._data), environ, True)
     yield Part("the working directory", os.getcwd, os.chdir)
     yield Part("sys.path", lambda: [*sys.path], path, True)
@@ -181,7 +181,7 @@ def _of_python() -> Iterator[Part]:
 
 def _of_numpy() -> Iterator[Part]:
     generator = np.random.get_bit_generator()
-    # 624 words and the place among them, where NumPy holds them: to copy them out takes 30 microseconds.
+    # NumPy's state, read in place: 624 words and the position; copying them out takes 30 microseconds.
     words = (ctypes.c_ubyte * 2500).from_address(generator.ctypes.state_address)
     kept: dict[int, Any] = {}  # the last two states, by digest
 
@@ -227,7 +227,7 @@ def _of_torch() -> Iterator[Part]:
     least = sys.float_info.min
     yield Part("torch's random numbers", drawn, draw)
     yield Part("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype)
-    # What torch.get_default_device looks at first; to ask it takes 20 microseconds.
+    # The value that torch.get_default_device looks at first; calling that function takes 20 microseconds.
     context = torch._GLOBAL_DEVICE_CONTEXT
     yield Part(
         "torch's default device",
@@ -255,7 +255,7 @@ def _of_torch() -> Iterator[Part]:
     yield attribute(torch.utils.deterministic, "fill_uninitialized_memory", "torch's filling of memory")
     for owner in (backends.cudnn, backends.mkldnn):
         for name, flag in vars(type(owner)).items():
-            # The new spelling of allow_tf32 contradicts the old one once both were set.
+            # Once both were set, reading the new form of allow_tf32 contradicts the old one.
             if isinstance(flag, backends.ContextProp) and name not in ("fp32_precision", "depthwise_kernel"):
                 yield attribute(owner, name, f"torch.backends.{owner.m.__name__.split('.')[-1]}.{name}")
     for name in ("enabled", "strategy"):

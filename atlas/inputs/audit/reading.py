@@ -1,4 +1,4 @@
-"""Know of a call under way what it may read, and keep the modules that it may not out of its reach."""
+"""Keep what a running call may read, and hide the modules that it may not use."""
 
 import os
 import sys
@@ -11,38 +11,38 @@ from atlas.inputs.audit.places import is_own
 from atlas.study.errors import Fault
 from atlas.study.schema.settings import Entry
 
-# Modules of functions that params.yaml names.
+# Packages with the functions that params.yaml names.
 NAMED = ("atlas.methods.", "atlas.metrics.", "atlas.networks.")
-# Threads that others' reading is done on.
+# Threads that do the reading of others, such as zarr's.
 SERVING = ("zarr", "asyncio", "ThreadPoolExecutor", "fsspec")
 
 
-# Files of users' own networks that were built in this process: the keys of their classifiers hold them.
+# Files of users' own networks that were built in this process; the keys of their classifiers hold them.
 OF_NETWORKS: set[str] = set()
 
 
 class Held(NamedTuple):
-    """What the keys of a call's rows hold of the project, and what its code asks that none can hold."""
+    """What the keys of a call's rows hold of the project, and what its code depends on that no key can hold."""
 
     modules: frozenset[str]
-    names: frozenset[tuple[str, str]]  # of a whole module '*'
+    names: frozenset[tuple[str, str]]  # the name is '*' for a whole module
     files: frozenset[Path]
     unheld: tuple[str, ...]
 
 
 class Reading:
-    """What one call may read, and what it has read beyond that.
+    """What one call may read, and its faults so far.
 
     Args:
-        bound: Whose function is called.
-        held: What its rows' keys hold.
+        bound: The entry whose function is called.
+        held: What the keys of its rows hold.
     """
 
     def __init__(self, bound: Entry, held: Held):
         self.bound, self.modules, self.names = bound, held.modules, held.names
         self.files = {str(file) for file in held.files}
         self.faults = [*held.unheld]
-        self.within: list[Fault] = []  # its own, and those of calls within it
+        self.within: list[Fault] = []  # faults of the call and of the calls within it
         self.written: set[str] = set()
         self.hidden: list[tuple[str, ModuleType, dict, str]] = []
         self.packages = _packages()
@@ -52,7 +52,7 @@ class Reading:
         self.judging: set[int] = set()  # threads in which an event is being judged
 
     def hide(self) -> None:
-        """Take modules out of reach that the keys do not hold: to import one again is an event, to find it is not."""
+        """Hide modules that the keys do not hold: importing one again is an audit event, finding it is not."""
         for name in _own_modules():
             if name not in self.modules and name in sys.modules:
                 parent, _, child = name.rpartition(".")
@@ -63,27 +63,27 @@ class Reading:
             place.pop(child, None)
 
     def show(self) -> None:
-        """Put them back."""
+        """Put the hidden modules back."""
         for name, module, place, child in self.hidden:
             sys.modules[name] = place[child] = module
         self.hidden.clear()
 
     @property
     def imported(self) -> bool:
-        """Return whether packages have been imported since it began, which change some things of the process."""
+        """Return whether packages were imported since the call began: imports change some state of the process."""
         return _packages() != self.packages
 
 
-# By how many modules there are: those of this project.
+# The loaded modules of this project and its users, by the number of loaded modules (a cache).
 OWN: dict[int, list[str]] = {}
 
 
 def _own_modules() -> list[str]:
-    """List the modules that are neither Python's nor a package's."""
+    """Return the loaded modules that are neither Python's nor a package's."""
     if len(sys.modules) not in OWN:
         OWN.clear()
         files = {name: getattr(module, "__file__", None) or "" for name, module in [*sys.modules.items()]}
-        # Some stand for no file, and give a name that is no path.
+        # Some modules have no file, and a name in its place that is no path.
         own = [name for name, file in files.items() if os.path.isabs(file) and is_own(file)]
         OWN[len(sys.modules)] = [name for name in own if name != "__main__"]
     return OWN[len(sys.modules)]

@@ -1,8 +1,8 @@
-"""Record what a function reads while it is called: modules of this project, files, the environment, programs, networks.
+"""Record what a called function reads: modules of this project, files, the environment, programs, networks.
 
-What its rows' keys do not hold is a fault: were it changed, the old values would stand. Python tells of most reading
-(PEP 578), whichever thread does it. Not seen are files that compiled code opens by itself, as `cv2.imread`:
-those functions are found in the source (`atlas.cache.fingerprint.unheld`).
+Reading what the keys of its rows do not hold is a fault: if that changed, the old values would be kept. Python reports
+most reading as audit events (PEP 578), in any thread. It does not report files that compiled code opens by itself, as
+`cv2.imread` does; such functions are found in the source (`atlas.cache.fingerprint.unheld`).
 """
 
 import os
@@ -19,18 +19,18 @@ from atlas.inputs.audit.places import is_own, relative
 from atlas.inputs.audit.reading import Reading
 from atlas.study.errors import Fault
 
-# Modules of Python's through which the environment is asked.
+# Modules of Python through which the environment is read.
 MAPPINGS = ("os", "collections.abc", "_collections_abc")
-# Those through which it is asked about files.
+# Modules of Python through which files are queried.
 FINDING = ("os", "genericpath", "glob", "ntpath", "pathlib", "posixpath")
-# The calls under way, the innermost last; None while the kernel works in between.
+# The running calls, the innermost last; None while the kernel works in between.
 ACTIVE: list[Reading | None] = []
 INSTALLED: list[bool] = []
 
 
 @contextmanager
 def watching(reading: Reading) -> Iterator[None]:
-    """Watch what is read, and keep modules of this project out of reach that a call's keys do not hold."""
+    """Audit what is read, and hide the modules of this project that the call's keys do not hold."""
     if not INSTALLED:
         INSTALLED.append(True)
         places.prepare()
@@ -53,7 +53,7 @@ def watching(reading: Reading) -> Iterator[None]:
 
 @contextmanager
 def paused() -> Iterator[Reading | None]:
-    """Let the kernel work within a call, if there is one: what it reads is not the function's."""
+    """Suspend the audit while the kernel works within a call: its reads are not the function's."""
     outer = next((one for one in reversed(ACTIVE) if one is not None), None)
     ACTIVE.append(None)
     if outer is not None:
@@ -67,7 +67,7 @@ def paused() -> Iterator[Reading | None]:
 
 
 class Environment(os._Environ):
-    """The environment while a function is called: this project's code must not read it."""
+    """The environment while a function runs: this project's code must not read it."""
 
     def __getitem__(self, key: Any) -> Any:
         _asked(key)
@@ -94,7 +94,7 @@ def _asked(key: object) -> None:
 
 
 def _judged(function: Callable) -> Callable:
-    """Have a function of `os` judged that asks about a file: Python does not tell of it."""
+    """Wrap a function of `os` that queries a file, so that it is judged: Python raises no audit event for it."""
 
     @wraps(function)
     def judging(path: Any, *given: Any, **named: Any) -> Any:
@@ -107,7 +107,7 @@ def _judged(function: Callable) -> Callable:
 
 
 def _asking(through: tuple[str, ...]) -> FrameType | None:
-    """Return the frame of this project's code that asks, itself or through modules of Python's."""
+    """Return the frame of this project's code that asks, directly or through the given modules of Python."""
     frame: FrameType | None = sys._getframe(1)
     while frame and (frame.f_globals.get("__name__") in (__name__, *through) or frame.f_code.co_name == "expandvars"):
         frame = frame.f_back
@@ -123,7 +123,7 @@ def _audit(event: str, given: tuple) -> None:
 
 def _judge(reading: Reading, judge: Callable[[Reading, Any], str | None], given: Any) -> None:
     thread = threading.get_ident()
-    reading.judging.add(thread)  # what judging itself does is not the function's
+    reading.judging.add(thread)  # what the judging reads is not the function's
     try:
         told = judge(reading, given)
     finally:
@@ -133,13 +133,13 @@ def _judge(reading: Reading, judge: Callable[[Reading, Any], str | None], given:
 
 
 def _concerned() -> Reading | None:
-    """Return the call under way, if this thread works for it, and not at judging it."""
+    """Return the running call if this thread works for it and is not judging it at the moment."""
     reading, thread = ACTIVE[-1] if ACTIVE else None, threading.get_ident()
     return reading if reading is not None and thread not in reading.others | reading.judging else None
 
 
 def _stop(reading: Reading, told: str) -> None:
-    """Note a fault, and raise it where the function itself runs: in others' threads somebody may wait for ever."""
+    """Record a fault; raise it in the call's own thread only: in another, a caller might wait forever."""
     reading.faults.append(told)
     if threading.get_ident() == reading.own:
         raise Fault(told, reading.bound.kind, reading.bound.name)

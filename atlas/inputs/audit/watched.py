@@ -1,8 +1,8 @@
-"""Check that what a function is given stays as it was: tensors, arrays, lists, and the network of a classifier.
+"""Check that a function leaves its inputs unchanged: tensors, arrays, lists, and the classifier's network.
 
-Version counters see what writes through torch. What goes around them (`.data`, `.numpy()`) changes bytes, which are
-digested: all of them up to a size, else blocks spread over them, so that a change of few values in a large tensor that
-also goes around the counters is not seen.
+Version counters detect writes through torch. Writes around them (`.data`, `.numpy()`) change bytes, which are digested:
+all of them up to a size, beyond it blocks spread over the tensor. So a change of few values in a large tensor that
+bypasses the counters may go unnoticed.
 """
 
 import ctypes
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from atlas.model.classifier import Classifier
 
-LARGE = 32 * 2**20  # bytes of a tensor, or of all of a network: beyond, blocks are digested
+LARGE = 32 * 2**20  # bytes of a tensor, or of a whole network; beyond that, blocks are digested
 BLOCK, BLOCKS = 2**14, 8
-HARMLESS = "_is_full_backward_hook"  # set where a hook ever was, and read by nothing that computes
-COUNTS = "passes"  # of a classifier: what it counts by itself
+HARMLESS = "_is_full_backward_hook"  # set once a hook was registered, and irrelevant to computation
+COUNTS = "passes"  # the classifier's own counter
 
-# What objects were like when they were first given, by identity; an object that is gone takes its state along.
+# The states of objects when they were first passed, by identity; the entry of a deleted object is removed.
 _KNOWN: dict[int, tuple[weakref.ref, object]] = {}
 
 
 class OnDevice(NamedTuple):
-    """Bytes of a tensor that lies on an accelerator, which are compared there."""
+    """Bytes of a tensor on an accelerator, compared there."""
 
     data: "Tensor"
 
@@ -43,7 +43,7 @@ class OnDevice(NamedTuple):
 
 
 def first(value: Any) -> object:
-    """Return the state of a value when it was first given, or its present one if this is the first time."""
+    """Return the state of a value when it was first passed, or its present state if it never was."""
     if isinstance(value, list | tuple):
         return [first(one) for one in value]
     if not isinstance(value, np.ndarray) and not is_tensor(value) and not hasattr(value, COUNTS):
@@ -56,7 +56,7 @@ def first(value: Any) -> object:
 
 
 def state(value: Any) -> object:
-    """Spell what a value is like; states are compared by ==."""
+    """Return a comparable state of a value; states are compared by ==."""
     if is_tensor(value):
         return _tensor(value, value.numel() * value.element_size() <= LARGE)
     if isinstance(value, np.ndarray):
@@ -75,36 +75,37 @@ def state(value: Any) -> object:
 
 
 def renew(classifier: "Classifier") -> None:
-    """Take a classifier for what it is now."""
+    """Record the present state of a classifier as its original one."""
     known = _KNOWN[id(classifier)]
     _KNOWN[id(classifier)] = known[0], of_classifier(classifier)
 
 
 def same(before: object, after: object) -> bool:
-    """Return whether a state is still as it was; what has been added to a mapping since is not looked at."""
+    """Return whether a state is unchanged; additions to a mapping are ignored."""
     if isinstance(before, dict) and isinstance(after, dict):
         return all(name in after and same(old, after[name]) for name, old in before.items())
     return before == after
 
 
 def of_classifier(classifier: "Classifier") -> dict[str | int, object]:
-    """Spell what a classifier is like: its own values, and parameters, buffers, hooks and attributes of its networks.
+    """Return the state of a classifier: its own attributes, and its networks' parameters, buffers, hooks and
+    attributes.
 
-    A cut of its network that is made later is no change.
+    Cutting its network later is no change.
     """
     found: dict[str | int, object] = {"": [*vars(classifier)]}
     parts: dict[str, nn.Module] = {}
     for name, value in vars(classifier).items():
         if name != COUNTS:
             _gather(name, value, found, parts)
-    own = _modules([*parts.values()][:1])  # as it was built: what is cut later must not change how bytes are digested
+    own = _modules([*parts.values()][:1])  # the network as built: later cuts must not change how bytes are digested
     small = sum(one.nbytes for module in own for one in _tensors(module)) <= LARGE
     spelled = {id(module): _module(module, small) for module in _modules(parts.values())}
     return found | {name: id(network) for name, network in parts.items()} | spelled
 
 
 def networks(classifier: "Classifier") -> list["nn.Module"]:
-    """Return all networks of a classifier: the plain one, and its halves at every cut."""
+    """Return all networks of a classifier: the whole one, and the two parts of every cut."""
     parts: dict[str, nn.Module] = {}
     for name, value in vars(classifier).items():
         _gather(name, value, {}, parts)
@@ -126,7 +127,7 @@ def _gather(name: str, value: Any, found: dict[str | int, object], parts: dict[s
 
 
 def _modules(networks: Iterable["nn.Module"]) -> list["nn.Module"]:
-    """Return all modules of networks, each once."""
+    """Return all modules of networks, without repetition."""
     found: dict[int, nn.Module] = {}
     waiting = [*networks]
     while waiting:
@@ -138,12 +139,12 @@ def _modules(networks: Iterable["nn.Module"]) -> list["nn.Module"]:
 
 
 def _tensors(module: "nn.Module") -> list["Tensor"]:
-    """Return the parameters and buffers of a module itself."""
+    """Return a module's own parameters and buffers."""
     return [one for one in (*module._parameters.values(), *module._buffers.values()) if one is not None]
 
 
 def _module(module: "nn.Module", small: bool) -> object:
-    """Spell one layer: its class and attributes by identity, how many hooks it has, and the tensors that it holds."""
+    """Return the state of one layer: class and attributes by identity, the number of hooks, and its own tensors."""
     own, kind = dict(vars(module)), type(module)
     own.pop(HARMLESS, None)
     found: list[object] = [id(kind), id(kind.forward), *map(id, own.values())]
@@ -156,13 +157,13 @@ def _module(module: "nn.Module", small: bool) -> object:
 def _tensor(tensor: "Tensor", small: bool) -> object:
     version = None if tensor.is_inference() else tensor._version
     about = [version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad]
-    about += vars(tensor)  # attributes that somebody has given it
+    about += vars(tensor)  # attributes that were set on the tensor
     about += [id(tensor.grad) if tensor.is_leaf else None, tensor._backward_hooks is None]
     return _short([*about, _digest(tensor, small)])
 
 
 def _short(parts: list[object]) -> object:
-    """Return a number in place of parts, where all are hashable: so many small objects keep the collector busy."""
+    """Return one integer for the parts if all are hashable: many small objects slow the garbage collector down."""
     try:
         return hash(tuple(parts))
     except TypeError:
@@ -175,7 +176,7 @@ def _digest(tensor: "Tensor", small: bool) -> object:
     if tensor.device.type != "cpu":
         flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
         parts = [flat] if small else [flat[at : at + BLOCK] for at in _places(len(flat))]
-        return OnDevice(torch.cat(parts))  # a copy, also of one
+        return OnDevice(torch.cat(parts))  # a copy, even of a single part
     dense = tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
     if dense:
         return _bytes(tensor.data_ptr(), tensor.nbytes, small)
@@ -195,9 +196,9 @@ def _bytes(address: int, size: int, small: bool) -> object:
     return tuple(crc32c(block) for block in _blocks(address, size, small))
 
 
-@lru_cache(maxsize=2**13)  # of addresses alone: whoever asks has a tensor whose memory this is
+@lru_cache(maxsize=2**13)  # cached by address only: the caller holds the tensor with this memory
 def _blocks(address: int, size: int, small: bool) -> list[ctypes.Array]:
-    """Return the blocks of memory that are digested, to be read at once."""
+    """Return the blocks of memory to digest, as objects that are read at the time of use."""
     parts = [(0, size)] if small else [(at, min(BLOCK, size - at)) for at in _places(size)]
     return [(ctypes.c_ubyte * length).from_address(address + at) for at, length in parts if length]
 

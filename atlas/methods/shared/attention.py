@@ -1,4 +1,4 @@
-"""Run a transformer and keep the weights of its attention."""
+"""Run a transformer and keep its attention weights."""
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,12 @@ class Attended(Interpreter):
     """Run a traced network; `weights` then holds those of every block in order, each (image, head, token, token).
 
     Raises:
-        Unsupported: the network has no attention, or some that is fused or within windows.
+        Unsupported: the network has no attention, or attention that is fused or within windows.
     """
 
     def __init__(self, graph: GraphModule):
         super().__init__(graph)
-        self.extra_traceback = False  # what is raised is one line
+        self.extra_traceback = False  # keeps error messages to one line
         fused = next((name for node in graph.graph.nodes if (name := _fused(graph, node))), None)
         if fused:
             raise Unsupported(TOLD.format(fused))
@@ -34,7 +34,7 @@ class Attended(Interpreter):
         self._images = 0
 
     def run_node(self, node: Node) -> object:
-        """Run one step, and keep what a softmax gives."""
+        """Run one step, and keep the output of a softmax."""
         found = super().run_node(node)
         if node.op == "placeholder":
             self._images = len(found)
@@ -47,7 +47,7 @@ class Attended(Interpreter):
 
 
 def _fused(graph: GraphModule, node: Node) -> str | None:
-    """Name a step that computes attention in one function, and keeps its weights to itself."""
+    """Return the name of a step that computes attention in one function, without exposing its weights."""
     if node.op == "call_module":
         layers = graph.get_submodule(node.target).modules()
         return next((type(layer).__name__ for layer in layers if isinstance(layer, nn.MultiheadAttention)), None)
@@ -63,5 +63,5 @@ def attended(graph: GraphModule, normalized: Tensor) -> tuple[Tensor, list[Tenso
 
 
 def identity(weights: Tensor) -> Tensor:
-    """Return the identity over tokens, which stands for the residual connection, for every image."""
+    """Return the identity over tokens, which represents the residual connection, for every image."""
     return torch.eye(weights.shape[-1], dtype=weights.dtype, device=weights.device).expand(len(weights), -1, -1)

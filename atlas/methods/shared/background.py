@@ -1,4 +1,4 @@
-"""Draw images of a background set, and places on the way from them to the images that are explained."""
+"""Draw images of a background set, and points on the lines from them to the explained images."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ from atlas.study.errors import UserError
 
 
 class Ways:
-    """Hold a row's draws: of a background image, with replacement, and of a share of the way, from its own seed.
+    """A row's draws, from its own seed: of background images, with replacement, and of positions on the lines.
 
     Raises:
         UserError: there is no background image.
@@ -21,7 +21,7 @@ class Ways:
         self._drawn = [[_drawn(seed, sample, len(background)) for sample in range(samples)] for seed in seeds]
 
     def start(self, row: int, number: int) -> int:
-        """Return the place of a draw's image in the background set."""
+        """Return the index of a draw's image in the background set."""
         return self._drawn[row][number][0]
 
     def starts(self, rows: list[int], numbers: list[int]) -> Tensor:

@@ -9,7 +9,7 @@ from atlas.model.arrays import Targets
 
 
 def pairs(outer: int, inner: int, batch: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield every (outer, inner) pair in order, a batch of pairs at a time; only the last one is shorter."""
+    """Yield every (outer, inner) pair in order, one batch of pairs at a time; only the last one is shorter."""
     total = outer * inner
     for start in range(0, total, batch):
         yield [divmod(pair, inner) for pair in range(start, min(start + batch, total))]
@@ -24,15 +24,15 @@ def gradients(
 ) -> Iterator[tuple[int, int, Any]]:
     """Yield (row, sample, gradient at that perturbed image), a row's samples in order.
 
-    No more than one batch of perturbed images exists at a time. Whoever adds up a row's gradients one by one gets
-    the same bits in any batch.
+    At most one batch of perturbed images exists at a time. Adding up a row's gradients one by one gives the same bits
+    in any batch.
 
     Args:
         targets: The class of every row.
-        samples: Perturbed versions of every row.
+        samples: Perturbed versions per row.
         batch: Perturbed images made at a time.
         perturb: Makes one perturbed image, or activation, per pair of row and sample.
-        differentiate: Gives the gradients at these, given their targets, rows and samples.
+        differentiate: Returns their gradients, given their targets, rows and samples.
     """
     for batched in pairs(len(targets), samples, batch):
         rows, numbers = ([pair[place] for pair in batched] for place in (0, 1))

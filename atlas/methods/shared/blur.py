@@ -1,4 +1,4 @@
-"""Blur images with Gaussians: each its own, any standard deviation, the same bits in any batch."""
+"""Blur images with Gaussians of any standard deviation per image, with the same bits in any batch."""
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from atlas.model.classifier import Classifier
 def profiles(sigmas: list[float], length: int) -> Tensor:
     """Return the weight of every distance below length, per standard deviation in pixels: float64, on the CPU.
 
-    A Gaussian is cut off beyond 4 σ, rounded, and scaled so that the weights to both sides sum to 1. At σ = 0 it
-    leaves the image alone.
+    A Gaussian is cut off beyond 4 σ, rounded, and scaled so that the weights on both sides sum to 1. At σ = 0 the image
+    is unchanged.
     """
     rows = []
     for sigma in sigmas:
@@ -26,9 +26,9 @@ def profiles(sigmas: list[float], length: int) -> Tensor:
 
 
 def blurred(classifier: Classifier, images: Images, weights: Tensor, *, rescaled: bool = False) -> Tensor:
-    """Blur each image by its own row of weights: float64, so that close blurs can be told apart.
+    """Blur each image with its own row of weights, in float64, so that similar blurs can be distinguished.
 
-    Beyond the border there is black; rescaled, nothing: the weights inside are scaled to sum to 1.
+    Pixels beyond the border are black; or, if `rescaled`, ignored: the weights inside are scaled to sum to 1.
     """
     height, width = images.shape[-2:]
 

@@ -1,4 +1,4 @@
-"""What class activation maps share: a layer's activations with their gradients, and weighted sums of them."""
+"""Common parts of class activation maps: a layer's activations with their gradients, and weighted sums of them."""
 
 from torch import Tensor
 
@@ -7,9 +7,9 @@ from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 
 
-@shared(calls=2)  # entries of two layers take turns
+@shared(calls=2)  # two calls, as entries of two layers alternate
 def activations(classifier: Classifier, images: Images, targets: Targets, layer: str) -> tuple[Features, Features]:
-    """Return a layer's activations and the gradient of the target's logit by them, once for the family."""
+    """Return a layer's activations and the gradient of the target's logit by them, shared by the family."""
     return classifier.features_and_gradients(images, targets, layer, "logit")
 
 
@@ -19,7 +19,7 @@ def products(features: Tensor, gradients: Tensor) -> Tensor:
 
 
 def mean_products(features: Tensor, gradients: Tensor) -> Tensor:
-    """Return w · A, w the mean gradient, which Grad-CAM sums over features."""
+    """Return w · A with the mean gradient w, which Grad-CAM sums over features."""
     return features * gradients.mean((2, 3), keepdim=True)
 
 

@@ -1,4 +1,4 @@
-"""The guide of Guided AbsoluteGrad: hold down the pixels whose variance is low."""
+"""The guide of Guided AbsoluteGrad: suppress pixels with a low variance."""
 
 from torch import Tensor
 
@@ -9,15 +9,15 @@ from atlas.study.schema.types import Floor
 
 
 def guide(variance: Images, percentile: int, floor: Floor) -> Images:
-    """Return 1 where the variance exceeds its percentile over the pixels of an image's channel, else the floor.
+    """Return 1 where the variance exceeds its percentile over the pixels of an image's channel, otherwise the floor.
 
     Args:
-        variance: Of the maps that are to be guided.
-        percentile: Share of pixels held down, 0 to 100.
-        floor: The variance itself (raw), that scaled to [0, 1] in its channel (minmax), or 0.
+        variance: Variance of the maps to be guided.
+        percentile: Percentage of pixels to suppress, 0 to 100.
+        floor: The variance itself (raw), the variance scaled to [0, 1] in its channel (minmax), or 0.
     """
     ordered = _ascending(variance)
-    # The value at or below the percentile will do: no variance lies between it and the interpolated one.
+    # The value at or below the percentile suffices: no variance lies between it and the interpolated one.
     threshold = ordered[..., percentile * (ordered.shape[-1] - 1) // 100, None, None]
     lowest, highest = ordered[..., 0, None, None], ordered[..., -1, None, None]
     held = {"raw": variance, "minmax": _scaled(variance, lowest, highest), "zero": variance.new_zeros(())}[floor]
@@ -25,10 +25,10 @@ def guide(variance: Images, percentile: int, floor: Floor) -> Images:
 
 
 def check_guide(function: str, percentile: int, terms: str, count: int) -> None:
-    """Refuse a percentile outside 0 to 100, and a variance of fewer than 2 terms.
+    """Reject a percentile outside 0 to 100, and a variance of fewer than 2 terms.
 
     Raises:
-        UserError: so it is; the message names the setting `terms` that says how many there are.
+        UserError: one of these; the message names the setting `terms` that determines their number.
     """
     if not 0 <= percentile <= 100:
         raise UserError(f"{function}: the setting 'percentile' is {percentile}, expected 0 to 100")

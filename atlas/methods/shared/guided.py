@@ -5,7 +5,7 @@ from torch import Tensor
 
 from atlas.model.classifier import Classifier
 
-# How near to its goal a step ends, relatively and absolutely.
+# Tolerance, relative and absolute, for reaching the goal of a step.
 CLOSE = 1e-9
 
 
@@ -20,14 +20,14 @@ def advance(
     bounds: tuple[float, float],
     fraction: float,
 ) -> Tensor:
-    """Move each image's place on its way from start to end, until 1 − share of the L1 distance is left.
+    """Move each image along its path from start to end, until 1 − share of the L1 distance is left.
 
     Args:
-        places: Where the paths are, float64 like starts and ends.
-        magnitudes: Absolute gradients; the smallest go first.
-        share: Share of the way that the step ends at.
-        bounds: Between which shares of its own way every value stays.
-        fraction: Share of values that a move takes.
+        places: Current points of the paths, float64 like starts and ends.
+        magnitudes: Absolute gradients; the smallest move first.
+        share: Share of the way at which the step ends.
+        bounds: The shares of its own way between which every value stays.
+        fraction: Share of values in a move.
     """
 
     def of(*parts: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ def _advance(
     taken = 1 + int(fraction * (places.shape[1] - 1))
     going = torch.ones_like(goals, dtype=torch.bool)
     while going.any():
-        # Where start and end are one, low and high are too, and nothing lags.
+        # Where start and end are equal, so are low and high, and nothing lags.
         lagging = (places - starts) / ways.where(ways != 0, 1.0) < bounds[0]
         lifted = low.where(lagging & (ways != 0), places)
         left = (ends - lifted).abs().sum(1, keepdim=True)
@@ -68,7 +68,7 @@ def _advance(
         towards = torch.where(part > 1, high, lifted + (high - lifted) * part.clamp(max=1.0))
         moved = towards.where(chosen & ~arrived, lifted)
 
-        # A path that has ended waits for the others, so that no image depends on the others of its batch.
+        # A path that has ended waits, so that no image depends on the others of its batch.
         places = moved.where(going, places)
         going = going & ~arrived & (part > 1) & (reach > 0)
     return places

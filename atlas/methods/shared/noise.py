@@ -1,4 +1,4 @@
-"""Gradients at noisy images: computed once for SmoothGrad, VarGrad and every percentile of Guided AbsoluteGrad."""
+"""Gradients at noisy images, computed once for SmoothGrad, VarGrad and every percentile of Guided AbsoluteGrad."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from atlas.study import seeds as draws
 
 
 class Moments(NamedTuple):
-    """What the noise methods need of the noisy gradients g of an image, each of the image's shape."""
+    """The moments of an image's noisy gradients g that the noise methods need, each of the image's shape."""
 
     mean: Images
     """Σ g / samples"""
@@ -27,7 +27,7 @@ class Moments(NamedTuple):
     """Σ min(g, 0) / samples"""
 
     def signed(self, sign: str) -> Images:
-        """Return the mean of the gradients that `kept` keeps."""
+        """Return the mean of the gradients of a sign: both, positive, negative or absolute."""
         of = {"both": self.mean, "positive": self.positive, "negative": self.negative}
         return self.positive - self.negative if sign == "absolute" else of[sign]
 
@@ -43,11 +43,11 @@ def noisy_gradients(
     extent: str,
     output: str,
 ) -> Moments:
-    """Take the moments of the output's gradient at images with Gaussian noise, sample by sample.
+    """Compute the moments of the output's gradient at images with Gaussian noise, sample by sample.
 
-    The noise's standard deviation is spread · (max x − min x), of each image by itself, or of a batch of normalized
-    photographs, times each channel's standard deviation. Noisy images are not clipped.
-    A sample's noise is the same whatever the spread and however many samples follow.
+    The noise's standard deviation is spread · (max x − min x), with the range of each image, or that of a batch of
+    normalized photographs times each channel's standard deviation. Noisy images are not clipped. A sample's noise
+    depends neither on the spread nor on the number of samples.
     """
     shape = tuple(images.shape[1:])
     own = images.amax((1, 2, 3), keepdim=True) - images.amin((1, 2, 3), keepdim=True)
@@ -56,7 +56,7 @@ def noisy_gradients(
 
     def perturb(rows: list[int], samples: list[int]) -> Tensor:
         drawn = [draws.normal([seeds[row]], "noise", sample, shape) for row, sample in zip(rows, samples, strict=True)]
-        # In place: the allocations of temporaries would cost as much as the draws.
+        # In place: allocating temporaries would cost as much as the draws.
         noisy = torch.cat(drawn).to(images.device)
         noisy *= deviations[rows]
         noisy += images[rows]
@@ -67,7 +67,7 @@ def noisy_gradients(
 
     mean, deviation, square, positive, negative = (torch.zeros_like(images) for _ in range(5))
     for row, sample, gradient in gradients(targets, samples, classifier.batch, perturb, differentiate):
-        # Welford's sums: exact where all gradients are equal, and without the differences of large squares.
+        # Welford's algorithm: exact if all gradients are equal, and without differences of large squares.
         step = gradient - mean[row]
         mean[row] += step / (sample + 1)
         deviation[row] += step * (gradient - mean[row])
@@ -80,12 +80,11 @@ def noisy_gradients(
 
 @shared
 def by_normalized(classifier: Classifier, variance: Images) -> Images:
-    """Turn the variance of gradients by intensity into that of gradients by the normalized image."""
+    """Convert the variance of gradients by intensity to that of gradients by the normalized image."""
     return variance * classifier.std.view(-1, 1, 1) ** 2
 
 
 def _photographs(classifier: Classifier) -> Tensor:
-    """Return the range of normalized images in which some values are black and some white, as intensities by
-    channel."""
+    """Return, in intensities by channel, the range of normalized images that contain black and white values."""
     low, high = ((end - classifier.mean) / classifier.std for end in (0.0, 1.0))
     return ((high.max() - low.min()) * classifier.std).view(1, -1, 1, 1)

@@ -18,9 +18,9 @@ BLUR = 0.1
 
 
 def baselines(classifier: Classifier, images: Images, baseline: str) -> Images:
-    """Return the image that stands for the absence of each: black, the classifier's mean color, or a blurred copy.
+    """Return the baseline of each image: black, the classifier's mean color, or a blurred copy.
 
-    What the blur would take from beyond the border is left out, so that an image of one color stays itself.
+    The blur ignores pixels beyond the border, so that an image of one color stays unchanged.
     """
     if baseline != "blur":
         return color(classifier, baseline).expand_as(images)
@@ -43,18 +43,18 @@ def integrate(
     batch: int,
     guided: bool = False,
 ) -> Terms:
-    """Integrate the gradient from baselines b to every image: a term (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα a line.
+    """Integrate the gradient from baselines b to every image: per line, a term (x − b) · ∫₀¹ ∇f(b + α (x − b)) dα.
 
     Args:
-        images: Where lines end: images, or a layer's activations.
+        images: Ends of the lines: images, or a layer's activations.
         targets: Their classes.
-        start: Gives a row's baseline of that number.
-        differentiate: Gives gradients at points on the lines, given their targets, rows and numbers.
-        lines: Baselines of every image.
-        steps: Points on every line, one pass each.
-        rule: Where the points lie and what they weigh.
+        start: Returns a row's baseline by number.
+        differentiate: Returns gradients at points on the lines, given their targets, rows and numbers.
+        lines: Baselines per image.
+        steps: Points per line, one pass each.
+        rule: The positions and weights of the points.
         batch: Points made at a time.
-        guided: Whether the terms' variance will be asked for.
+        guided: Whether the variance of the terms will be needed.
     """
     nodes, weights = quadrature(rule, steps)
     alphas = torch.tensor(nodes, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1)
@@ -78,7 +78,7 @@ def integrate(
 
 
 def by_images(classifier: Classifier, output: str) -> Callable[[Tensor, Tensor, list[int], list[int]], Tensor]:
-    """Return the function that differentiates an output by images, for `integrate` and `gradients`."""
+    """Return a function that differentiates an output by images, for `integrate` and `gradients`."""
     return lambda points, classes, *_: classifier.gradient(points, classes, output)
 
 

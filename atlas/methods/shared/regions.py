@@ -7,7 +7,7 @@ from skimage.morphology import isotropic_dilation
 from skimage.segmentation import felzenszwalb
 from skimage.transform import resize
 
-# As the authors set them, for an image of this size and of values from −1 to 1.
+# The authors' settings, for images of this side with values from −1 to 1.
 SIDE = 224
 SCALES = (50, 100, 150, 250, 500, 1200)
 SIGMA = 0.8
@@ -17,15 +17,15 @@ SMALLEST = 150
 def regions(image: np.ndarray, dilation: int) -> np.ndarray:
     """Return the masks of all of Felzenszwalb and Huttenlocher's segments, dilated by a disk: bool, region y x.
 
-    The image (y x channel) is stretched to the range −1 to 1 and to 224 × 224 pixels, on which the scales depend;
-    the segments are brought back to its own size, where they are dilated and may overlap.
+    The image (y x channel) is scaled to the range −1 to 1 and to 224 × 224 pixels, for which the scales are defined;
+    the segments are scaled back to its own size, dilated, and may then overlap.
     """
     low, high = image.min(), image.max()
     stretched = 2 * (image.astype(float) - low) / (high - low) - 1 if high > low else np.zeros(image.shape)
     enlarged = resize(stretched, (SIDE, SIDE), order=3, mode="constant", preserve_range=True, anti_aliasing=True)
     found = []
     for scale in SCALES:
-        with warnings.catch_warnings():  # of more channels than a color has, which are meant
+        with warnings.catch_warnings():  # warns about more than three channels, which are intended
             warnings.simplefilter("ignore", RuntimeWarning)
             labels = felzenszwalb(enlarged, scale=scale, sigma=SIGMA, min_size=SMALLEST)
         labels = resize(labels, image.shape[:2], order=0, mode="constant", preserve_range=True, anti_aliasing=False)
@@ -34,9 +34,9 @@ def regions(image: np.ndarray, dilation: int) -> np.ndarray:
 
 
 def ranked(attributions: np.ndarray, masks: np.ndarray, min_pixels: int) -> np.ndarray:
-    """Add the region whose new pixels have the highest mean, again and again; give each pixel the mean it came with.
+    """Repeatedly add the region whose new pixels have the highest mean; return for each pixel the mean it came with.
 
-    Regions with fewer than min_pixels new pixels are left out; pixels in none that was added get their own mean.
+    Regions with fewer than min_pixels new pixels are skipped; pixels in no added region get their own mean.
 
     Args:
         attributions: One value per pixel.
@@ -53,7 +53,7 @@ def ranked(attributions: np.ndarray, masks: np.ndarray, min_pixels: int) -> np.n
         new = np.flatnonzero(members[means.argmax()] & left)
         result[new] = values[new].mean()
         left[new] = False
-        # Only what is new changes the others, so all rounds together look at every pixel once.
+        # Only new pixels affect the other regions, so all rounds together visit every pixel once.
         counts = counts - members[:, new].sum(1)
         sums = sums - members[:, new] @ values[new]
     if left.any():

@@ -1,4 +1,4 @@
-"""Add up the terms of a path method in every kind that its variants take, from one run along the path."""
+"""Sum the terms of a path method in every form that its variants need, from one run along the path."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ from atlas.model.arrays import Images
 class Terms:
     """Sums and variances over the terms t of every image, in float32 unless the terms come in double.
 
-    A term is a gradient times a step along the path; its kinds are made of the gradient's signs.
+    A term is a gradient times a step along the path; terms are separated by the gradient's sign.
 
     Args:
-        images: What a term is like.
+        images: A tensor of the shape and dtype of the terms.
         guided: Whether variances are kept, which a guide needs.
     """
 
@@ -29,9 +29,9 @@ class Terms:
 
         Args:
             row: The row, or rows.
-            number: Terms that the row has already.
-            positive: What of the term comes from gradients above 0.
-            negative: What of it comes from those below.
+            number: Number of terms that the row has already.
+            positive: The part of the term from gradients above 0.
+            negative: The part from gradients below 0.
         """
         self._count = max(self._count, number + 1)
         both, absolute = positive + negative, positive - negative
@@ -40,19 +40,19 @@ class Terms:
             self._sums[sign][row] += part
         for sign, mean in self._means.items():
             term = both if sign == "both" else absolute
-            # Welford's sums: exact where all terms are equal, and without the differences of large squares.
+            # Welford's algorithm: exact if all terms are equal, and without differences of large squares.
             step = term - mean[row]
             mean[row] += step / (number + 1)
             self._deviations[sign][row] += step * (term - mean[row])
 
     def total(self, sign: str, percentile: int, floor: str) -> Images:
-        """Return Σ t, or W · Σ t where a percentile guides it.
+        """Return Σ t, or W · Σ t if a percentile guides it.
 
         Args:
-            sign: both: the terms; positive, negative: of gradients of one sign alone; absolute: Σ |t|, of absolute
+            sign: both: the terms; positive, negative: only those of gradients of one sign; absolute: Σ |t|, of absolute
                 gradients.
-            percentile: Share of pixels that the guide W holds down by the variance of the terms, 0 for no guide.
-            floor: What W is there.
+            percentile: Percentage of pixels that the guide W suppresses by the variance of the terms, 0 for no guide.
+            floor: The value of W at suppressed pixels.
         """
         total = self._sums[sign].to(torch.float32, copy=True)
         if percentile == 0:

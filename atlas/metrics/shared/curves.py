@@ -1,4 +1,4 @@
-"""Follow the target's probability while the pixels of one image are exchanged for those of another."""
+"""Record the target's probability while the pixels of one image are exchanged for those of another."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from atlas.model.classifier import Classifier
 
 
 class End(NamedTuple):
-    """One end of the curves of a batch: the images there, the target's probability on them, and what is predicted."""
+    """One end of the curves of a batch: the images, the target's probability on them, and the prediction."""
 
     images: Images
     probability: Scores
@@ -21,13 +21,13 @@ class End(NamedTuple):
 
 
 def end(classifier: Classifier, images: Images, targets: Targets) -> End:
-    """Look at images: one forward pass an image."""
+    """Evaluate images: one forward pass per image."""
     images = images.to(classifier.device)
     return _end(classifier, images, classifier.logits(images), targets)
 
 
 def clean(classifier: Classifier, images: Images, targets: Targets) -> End:
-    """Look at the unchanged images, once for all maps and metrics of a batch."""
+    """Evaluate the unchanged images, once for all maps and metrics of a batch."""
     return _end(classifier, images.to(classifier.device), clean_logits(classifier, images), targets)
 
 
@@ -42,8 +42,7 @@ def target_probability(classifier: Classifier, images: Images, targets: Targets)
 
 
 def schedule(pixels: int, step: int) -> list[int]:
-    """Return how many of an image's pixels are exchanged at each point of a curve: 0, step, 2 step … and all of
-    them."""
+    """Return how many of an image's pixels are exchanged at each point of a curve: 0, step, 2 step … and all."""
     return [*range(0, pixels, step), pixels]
 
 
@@ -59,13 +58,12 @@ def switching_curves(
 ) -> Curves:
     """Exchange pixels in the order of the map, all channels of a pixel at once, and record the probability.
 
-    The exchanged images are made on the device, one full batch at a time over (image, step): none but the batch in
-    flight is ever held.
+    The images are made on the device, one full batch at a time over (image, step): only the current batch is in memory.
 
     Args:
-        before: Where the curves start: no pixel exchanged.
-        after: Where they end: every pixel exchanged.
-        pixels: Exchanged at each step; the last step has what is left.
+        before: The start of the curves: no pixel exchanged.
+        after: The end of the curves: every pixel exchanged.
+        pixels: Pixels exchanged at each step; the last step may be smaller.
         kept: The images that have a curve. The others, and those whose map is not finite, cost nothing and are NaN.
     """
     at_least(1, "a curve of probabilities", "pixels", pixels)

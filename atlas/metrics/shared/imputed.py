@@ -1,4 +1,4 @@
-"""Fill in removed pixels by linear imputation: all of them at once."""
+"""Impute removed pixels linearly: all of them at once."""
 
 import torch
 from torch import Tensor
@@ -7,36 +7,36 @@ from torch.nn.functional import conv2d, pad
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Images, Masks
 
-# A correction that lies below this intensity everywhere is the last: what it leaves is a third of it at most.
+# A correction below this intensity everywhere is the last one: the remaining error is at most a third of it.
 ERROR = 1e-5
-# Ten times the steps that were ever needed.
+# Ten times as many steps as were ever needed.
 STEPS = 100
-# A system of no more nodes than this in a row and in a column is inverted.
+# A system with at most this many nodes per row and column is inverted directly.
 SMALLEST = 8
-# What stands for a node's total, as a share of its row's absolute numbers: steps converge where it is above 1/2.
+# Replaces a node's total, as a share of its row's absolute sum: iterations converge above 1/2.
 SHARE = 0.55
-# Twelve times the weights of the eight neighbors, and 4 between them.
+# Twelve times the weights of the eight neighbors, and 4 for the pixel itself.
 KINDS = 1, 2, 1, 2, 4, 2, 1, 2, 1
-# Added to the diagonal of the last system, as a share: where fewer pixels than nodes are free it has no inverse.
+# Added to the diagonal of the last system, as a share: with fewer free pixels than nodes it is singular.
 LITTLE = 1e-5
-# Values of images solved together on a CPU: they stay in its cache.
+# Number of image values solved together on a CPU, so that they stay in its cache.
 CACHED = 2**19
 # Numbers in 64 bytes of memory.
 ALIGNED = 16
 
 
 def imputed(images: Images, removed: Masks) -> Images:
-    """Make every removed pixel the weighted mean of its neighbors, removed ones among them.
+    """Replace every removed pixel by the weighted mean of its neighbors, including removed ones.
 
         Σ_j w_ij (x_i − x_j) = 0 for every removed pixel i
 
-    over the neighbors j inside the image: w is 1/6 beside, above and below, 1/12 across a corner. At least one pixel
-    of each image must be left.
+    over the neighbors j inside the image: w is 1/6 horizontally and vertically, 1/12 diagonally. At least one pixel of
+    each image must be kept.
 
-    The system is symmetric and positive definite: conjugate gradients solve it, from the middle between the lowest and
-    the highest intensity left, preconditioned by a multigrid cycle, since what is removed may be wider than a hundred
-    pixels. No row depends on the others of its batch: all is done element by element but for sums and matrices, which
-    are of one row each, and what is found of a row does not change any more.
+    The system is symmetric and positive definite. It is solved by conjugate gradients, starting at the middle of the
+    lowest and the highest remaining intensity, and preconditioned by a multigrid cycle, since removed regions may be
+    more than a hundred pixels wide. No row depends on the others of its batch: all operations are elementwise, except
+    sums and matrix products within a row, and a converged row does not change any more.
     """
     together = len(images) if images.is_cuda else max(1, CACHED // images[0].numel())
     parts = zip(images.split(together), removed[:, None].split(together), strict=True)
@@ -65,7 +65,7 @@ def _solved(images: Tensor, removed: Tensor) -> Tensor:
             break
         now = _dots(residual, correction)
         torch.addcmul(correction, direction.planes, now / before, out=direction.planes)
-        # Minus the system's. Outside of what is free it is something else, and nothing looks at it there.
+        # The negative of the system's product. Outside of free pixels it has other values, which are not used.
         changed = finest.blurred(direction).addcmul_(finest.total, direction.planes, value=-1)
         length = now / _dots(direction.planes, changed)
         solution.addcmul_(direction.planes, length, value=-1)
@@ -76,7 +76,7 @@ def _solved(images: Tensor, removed: Tensor) -> Tensor:
 
 
 class Field:
-    """Hold planes one after the other, so that neighbors lie at fixed distances, with zeros before and after them."""
+    """Store planes one after the other, so that neighbors lie at fixed distances, with zeros before and after them."""
 
     def __init__(self, images: Tensor, height: int, width: int):
         rows, channels = images.shape[:2]
@@ -90,12 +90,12 @@ class Field:
 
 
 class Level:
-    """Own one level of the pyramid of a system, x ↦ total x − others(x), and the memory of all that is done there.
+    """One level of the multigrid pyramid of a system, x ↦ total x − others(x), with all of its memory.
 
     Planes end in rows and columns of zeros, so that their height and width are twice those of the next level. At the
-    finest level `free` is 1 at removed pixels and 0 elsewhere, others(x) is free blurred(x), and this is twelve times
-    the system itself: all its numbers are whole, so that no rounding leans to one side, which would add up over wide
-    regions. At others `free` is 1 at nodes. The last level has an inverse in the place of all this.
+    finest level `free` is 1 at removed pixels and 0 elsewhere, others(x) is free blurred(x), and the system is
+    multiplied by twelve: then all its numbers are whole, so that rounding has no bias, which would add up over wide
+    regions. At other levels `free` is 1 at nodes. The last level has an inverse instead.
     """
 
     def __init__(self, size: tuple[int, int], images: Tensor, *, finest: bool):
@@ -106,18 +106,18 @@ class Level:
         self.free, self.total, self.step = images.new_zeros(3, len(images), 1, height, width)
         self.weights = images.new_zeros(0 if finest else len(images), 9, height, width)
         self._scratch = [_room(images, self.x.reach.shape[1]) for _ in range(2)]
-        # What `others` and `blurred` give, and room beside it.
+        # Output of `others` and `blurred`, and scratch memory.
         self.made, other = (part[:, : shape[1:].numel()].view(shape) for part in self._scratch)
         self.half = other[:, :, : height // 2]
 
     def set(self, free: Tensor, total: Tensor) -> None:
-        """Take what is free of a system, and its total."""
+        """Set the free pixels of a system, and its total."""
         self.free.copy_(free)
         self.total.copy_(total)
         self.step = torch.where(free > 0, 1 / total, 0)
 
     def others(self) -> Tensor:
-        """Weigh what is around in x, at the finest level also where nothing is free."""
+        """Return the weighted sum of the neighbors in x; at the finest level also where nothing is free."""
         if self.finest:
             return self.blurred(self.x)
         found = torch.mul(self.x.around[0], self.weights[:, :1], out=self.made)
@@ -128,7 +128,7 @@ class Level:
     def blurred(self, x: Field) -> Tensor:
         """Convolve with [1 2 1; 2 4 2; 1 2 1]: twelve times the weights of the neighbors, and 4 at the pixel itself.
 
-        What was found before is overwritten.
+        The previous result is overwritten.
         """
         given, (other, to), left = x.reach, self._scratch, x.reach.shape[1]
         for apart in (1, 1, self.free.shape[3], self.free.shape[3]):
@@ -141,8 +141,8 @@ class Level:
 def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
     """Make the levels of a system, until few nodes are left.
 
-    A node stands at every second pixel of every second row. Between nodes a coarser level is linear, and 0 where
-    nothing is free; its system is the finer one as it acts on such images.
+    There is a node at every second pixel of every second row. A coarser level interpolates linearly between nodes, and
+    is 0 where nothing is free; its system is the finer one restricted to such images (Galerkin).
     """
     sizes = [tuple(images.shape[2:])]
     while len(sizes) == 1 or max(sizes[-1]) > SMALLEST:
@@ -171,10 +171,10 @@ def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
 
 
 def _shrink() -> Tensor:
-    """Return the weights [to, from, 3, 3] by which the numbers of a system around pixels make those around a node.
+    """Return the weights [to, from, 3, 3] that turn the numbers of a system around pixels into those around a node.
 
-    Of one dimension: Σ_i p(i) a_o(i) p(i + o − 2d), where p is 1 at a node and 1/2 beside it, a_o(i) is the system's
-    number from pixel i to i + o, and d leads to the other node.
+    In one dimension: Σ_i p(i) a_o(i) p(i + o − 2d), where p is 1 at a node and 1/2 beside it, a_o(i) is the system's
+    number from pixel i to i + o, and d is the offset of the other node.
     """
     near = torch.arange(-1, 2)
     far = near + near[:, None] - 2 * near[:, None, None]
@@ -183,7 +183,7 @@ def _shrink() -> Tensor:
 
 
 def _inverse(system: Tensor) -> Tensor:
-    """Write a system in full and invert it; what no pixel says of the nodes, a little more of each decides."""
+    """Write a system as a full matrix and invert it; a small diagonal term determines nodes without free pixels."""
     height, width = system.shape[1:]
     nodes = height * width
     unit = _padded(torch.eye(nodes).to(system).view(1, nodes, height, width))
@@ -194,7 +194,7 @@ def _inverse(system: Tensor) -> Tensor:
 
 
 def _cycle(levels: list[Level]) -> Tensor:
-    """Solve roughly for the residual: a step of Jacobi from 0, the coarser level's correction, and a step again.
+    """Solve approximately for the residual: a Jacobi step from 0, the coarser level's correction, another Jacobi step.
 
     A step sets x to (residual + others(x)) / total.
     """
@@ -213,7 +213,7 @@ def _cycle(levels: list[Level]) -> Tensor:
 
 
 def _gather(level: Level, to: Level) -> None:
-    """Weigh what was made at pixels by how much each node is in them."""
+    """Restrict: sum values at pixels, weighted by their share in each node."""
     height, width = to.size
     given, found = level.made, to.residual[:, :, :height, :width]
     half = torch.add(given[:, :, ::2], given[:, :, 1::2], alpha=0.5, out=level.half)
@@ -223,7 +223,7 @@ def _gather(level: Level, to: Level) -> None:
 
 
 def _spread(level: Level, to: Level) -> None:
-    """Add to free pixels what nodes say of them: the transpose of `_gather`."""
+    """Prolongate: add the values of nodes to free pixels, the transpose of `_gather`."""
     height, width = level.size
     x = level.x.planes[:, :, : height + 1, : width + 1]
     twice = to.made[:, :, : height + 1]
@@ -235,14 +235,14 @@ def _spread(level: Level, to: Level) -> None:
 
 
 def _around(planes: Tensor) -> list[Tensor]:
-    """Return planes moved by a pixel each way, in rows of three."""
+    """Return planes shifted by a pixel in each direction, in rows of three."""
     field = Field(planes, *planes.shape[2:])
     field.planes.copy_(planes)
     return field.around
 
 
 def _room(images: Tensor, numbers: int) -> Tensor:
-    """Make rows of zeros, each of which begins where products are summed in the same order."""
+    """Allocate rows of zeros, aligned so that products are summed in the same order in each."""
     return images.new_zeros(len(images), -(-numbers // ALIGNED) * ALIGNED)[:, :numbers]
 
 

@@ -1,4 +1,4 @@
-"""Find, among all maps of a set, those that are like one another."""
+"""Find, among all maps of a set, those that are similar."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from atlas.model.classifier import Classifier
 from atlas.study.errors import Unsupported
 
 
-@shared(calls=2, lasting=True)  # metrics on all images and metrics on fewer take turns
+@shared(calls=2, lasting=True)  # two calls, as metrics on all images and on fewer alternate
 def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
-    """Look at all images of a set: one forward pass an image, whatever the maps.
+    """Return the predictions for all images of a set: one forward pass per image, whatever the maps.
 
     Raises:
-        Unsupported: an image may have several labels, so that it is of no one class.
+        Unsupported: an image may have several labels, so that it belongs to no single class.
     """
     if classifier.reading.several:
         raise Unsupported("its images may have several labels: whether two are of the same class cannot be said")
@@ -24,7 +24,7 @@ def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
 
 @shared(calls=2, lasting=True)
 def agreeing(all_maps: AllMaps, classes: Tensor, threshold: float) -> Tensor:
-    """Return the share of each map's neighbors that have its class, NaN where it has none; once for the set."""
+    """Return the share of each map's neighbors that have its class, NaN if it has none; computed once for the set."""
     whole = finite(all_maps)
     sizes, of_known = all_maps[whole].flatten(1).double().abs(), classes.to(all_maps.device)[whole]
     largest = sizes.amax(dim=1, keepdim=True)

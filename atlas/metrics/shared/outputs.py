@@ -1,4 +1,4 @@
-"""Look at the target's output on images that are made on the way, one batch at a time."""
+"""Evaluate the target's output on images that are made on the fly, one batch at a time."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ from atlas.model.classifier import Classifier
 from atlas.study.schema.types import Color, Response
 
 
-@shared(calls=4)  # metrics on all images and metrics on fewer take turns
+@shared(calls=4)  # several calls, as metrics on all images and on fewer alternate
 def clean_logits(classifier: Classifier, images: Images) -> Logits:
-    """Look at the unchanged images: one forward pass an image, whatever the map."""
+    """Evaluate the unchanged images: one forward pass per image, whatever the map."""
     return classifier.logits(images.to(classifier.device))
 
 
 def output_of(classifier: Classifier, logits: Logits, targets: Targets, output: Response) -> Scores:
-    """Read each target's logit, or its probability."""
+    """Return each target's logit, or its probability."""
     read = classifier.reading.probabilities(logits) if output == "probability" else logits
     return read.gather(1, targets.to(read.device)[:, None])[:, 0]
 
@@ -31,12 +31,12 @@ def outputs(
     made: Callable[[Tensor, Tensor], Images],
     output: Response,
 ) -> Tensor:
-    """Return the target's output on one image for each pair of a row and a step, in filled batches over the pairs.
+    """Return the target's output on one image for each pair of a row and a step, in full batches over the pairs.
 
     Args:
-        targets: Of all rows.
+        targets: The targets of all rows.
         row, step: The pairs.
-        made: Makes the images of some pairs; none but those of the batch in flight are ever held.
+        made: Makes the images of some pairs; only those of the current batch are in memory.
     """
     found = [torch.empty(0, device=classifier.device)]
     targets = targets.to(classifier.device)
@@ -52,5 +52,5 @@ def pairs(rows: Tensor, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def color(classifier: Classifier, name: Color) -> Tensor:
-    """Return the color of absent pixels, to broadcast over images: 0, or the mean, which the classifier makes 0."""
+    """Return the color of absent pixels, which broadcasts over images: 0, or the mean, which normalizes to 0."""
     return (classifier.mean if name == "mean" else torch.zeros_like(classifier.mean)).view(-1, 1, 1)

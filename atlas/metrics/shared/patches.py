@@ -1,4 +1,4 @@
-"""Replace an image patch by patch, and see what that does to the classifier, whatever the map."""
+"""Replace an image patch by patch, and measure the effect on the classifier, whatever the map."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -16,10 +16,10 @@ from atlas.study.seeds import uniform
 
 
 class Patched(NamedTuple):
-    """What patches that are replaced one at a time do to images.
+    """The effects of replacing patches one at a time.
 
-    The patch of each pixel; by how much the target's output drops (image draw patch); what is taken off each pixel,
-    summed over its channels (image draw y x).
+    The patch of each pixel; the drop of the target's output (image draw patch); the difference subtracted from each
+    pixel, summed over its channels (image draw y x).
     """
 
     patches: Tensor
@@ -28,17 +28,17 @@ class Patched(NamedTuple):
 
 
 class Accumulated(NamedTuple):
-    """What patches that are replaced one after the other do to images.
+    """The effects of replacing patches one after the other.
 
-    By how much the target's logit drops (image draw patch); what is taken off each row, summed over its columns and
-    channels (image draw patch y).
+    The drop of the target's logit (image draw patch); the difference subtracted from each row, summed over its columns
+    and channels (image draw patch y).
     """
 
     drops: Tensor
     taken: Tensor
 
 
-@shared(calls=4)  # entries of several settings take turns
+@shared(calls=4)  # several calls, as entries with different settings alternate
 def patched(
     classifier: Classifier,
     images: Images,
@@ -49,7 +49,7 @@ def patched(
     baseline: Literal["black", "mean", "uniform"],
     output: Response,
 ) -> Patched:
-    """Replace each patch of a grid alone: a pass for each patch of each draw, beside the clean image."""
+    """Replace each patch of a grid separately: one pass per patch and draw, besides the clean image."""
     whole = images.to(classifier.device)
     height, width = whole.shape[-2:]
     number, count = _grid(height, width, patch, 0)
@@ -93,10 +93,10 @@ def accumulated(
 
 
 def check_patches(function: str, patch: int, samples: int, baseline: str) -> None:
-    """Refuse patches and draws that make no sense.
+    """Reject invalid numbers of patches and draws.
 
     Raises:
-        ValueError: none of them, or the same one several times.
+        ValueError: there are none of them, or several draws of a baseline that is not random.
     """
     at_least(1, function, "patch", patch)
     at_least(1, function, "samples", samples)
@@ -107,7 +107,7 @@ def check_patches(function: str, patch: int, samples: int, baseline: str) -> Non
 def _grid(height: int, width: int, patch: int, shift: int) -> tuple[Tensor, int]:
     """Number the patches of a grid in reading order, and count them.
 
-    Moved up and left by a shift, the grid ends before the image does: what it does not reach gets the count.
+    If shifted up and left, the grid ends before the image does: pixels beyond it get the count as their number.
     """
     rows, columns = -(-height // patch), -(-width // patch)
     down, across = ((torch.arange(side) + shift) // patch for side in (height, width))
@@ -125,7 +125,7 @@ def _drops(
     replaced: Callable[[Tensor, Tensor], Tensor],
     other: Tensor,
 ) -> Tensor:
-    """Return by how much the output drops where those patches are replaced whose number is, or is at most, the step."""
+    """Return the drop of the output when the patches whose number equals, or is at most, the step are replaced."""
     whole = images.to(classifier.device)
     row, step = pairs(torch.arange(len(whole), device=whole.device), count)
 
@@ -137,5 +137,5 @@ def _drops(
 
 
 def _over_channels(difference: Tensor) -> Tensor:
-    """Add channels one by one, in float64: a sum over a dimension may know how many rows there are."""
+    """Add channels one by one, in float64: the result of a sum over a dimension may depend on the number of rows."""
     return sum(difference.double().unbind(dim=1))

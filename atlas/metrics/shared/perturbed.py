@@ -1,4 +1,4 @@
-"""Perturb the images of a batch once, and remember what the metrics of one noise ask of the copies."""
+"""Perturb the images of a batch once, and cache what metrics with the same noise compute on the copies."""
 
 from collections.abc import Callable
 from math import sqrt
@@ -17,14 +17,14 @@ Explainer = Callable[[Classifier, Images, Targets, Seeds], Maps]
 
 
 class Copies:
-    """Own perturbed copies of images: x + std (offset + spread z), draw by draw, z uniform in [0, 1) or normal.
+    """Perturbed copies of images: x + std (offset + spread z), draw by draw, with z uniform in [0, 1) or normal.
 
-    Noise is of the normalized image; std are the classifier's standard deviations. Copies are not clipped. They are
-    made once, all draws of all images in one tensor, so that passes run in full batches. A copy's seed and target are
-    its image's: the method's own draws stay, and only the image changes.
+    Noise applies to the normalized image; std are the classifier's standard deviations. Copies are not clipped. They
+    are made once, all draws of all images in one tensor, so that passes run in full batches. A copy has its image's
+    target and seed, so the method's own random draws stay, and only the image changes.
 
-    What is asked of them is made when it is asked for first, as [image, draw, ...]. A method's maps are held until
-    another method asks.
+    Results are computed when first requested, as [image, draw, ...]. A method's maps are kept until another method's
+    are requested.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Copies:
         copies = torch.empty(samples, len(images), *shape, device=classifier.device)
         for draw, of_draw in enumerate(copies):
             drawn = (draws.uniform if noise == "uniform" else draws.normal)(seeds, "stability", draw, shape)
-            # In place: the copies of a batch of photographs are hundreds of megabytes.
+            # In place: the copies of a batch of photographs take hundreds of megabytes.
             of_draw.copy_(drawn).mul_(spread).add_(offset).mul_(self._std).add_(self._clean)
         self._images, self._targets, self._seeds = copies.flatten(0, 1), targets.repeat(samples), seeds * samples
         self._own_targets = targets
@@ -54,12 +54,12 @@ class Copies:
     def maps(self, explain: Explainer) -> Tensor:
         """Return a method's maps of the copies."""
         if self._explained is None or self._explained[0] is not explain:
-            self._explained = None  # the maps of one method go before those of another come
+            self._explained = None  # evict one method's maps before computing another's
             self._explained = explain, explain(self._classifier, self._images, self._targets, self._seeds)
         return self._by_image(self._explained[1])
 
     def agree(self) -> Tensor:
-        """Return of which copies the prediction is that of their image."""
+        """Return for which copies the prediction equals that of their image."""
         copies, clean = (
             self._classifier.reading.predicted(self._logits(copies=copies), self._own_targets)
             for copies in (True, False)
@@ -115,7 +115,7 @@ class Copies:
             return clean_logits(self._classifier, self._given)
 
         def make() -> Tensor:
-            # From features, as where these are asked for: the digits are the same in any batch.
+            # By way of features, as these may be requested, too: the digits are the same in any batch.
             features = self._classifier.features(self._images, "final")
             return self._by_image(self._classifier.head(*features, "final"))
 
@@ -140,7 +140,7 @@ def copies(
     noise: str,
     scale: float,
 ) -> Copies:
-    """Return the copies of a batch with noise in ± scale, or Gaussian of that standard deviation."""
+    """Return the copies of a batch with noise in ± scale, or Gaussian with scale as its standard deviation."""
     check(function, samples, scale=scale)
     return of_noise(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))
 
@@ -160,7 +160,7 @@ def of_noise(
     offset: float,
     spread: float,
 ) -> Copies:
-    """Return the copies of a batch of one noise: entries that set it alike share them, whatever stands between."""
+    """Return the copies of a batch with some noise, shared by entries with the same noise."""
     made = _of_batch(classifier, images, targets, seeds)
     known = samples, noise, offset, spread
     if known not in made:
@@ -168,14 +168,14 @@ def of_noise(
     return made[known]
 
 
-@shared(calls=2)  # metrics on all images and metrics on fewer take turns
+@shared(calls=2)  # two calls, as metrics on all images and on fewer alternate
 def _of_batch(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> dict[tuple, Copies]:
-    """Hold the copies of a batch, by noise, until other images come."""
+    """Keep the copies of a batch, by noise, until the next batch."""
     return {}
 
 
 def check(function: str, samples: int, **above: float) -> None:
-    """Refuse a number of samples below 1, and other settings that are not above 0.
+    """Reject a number of samples below 1, and other settings that are not above 0.
 
     Raises:
         ValueError: with the function, the setting, what was got and what is expected.
@@ -192,7 +192,7 @@ def distances(one: Tensor, copies: Tensor) -> Scores:
 
 
 def relative(floor: float) -> Callable[[Tensor, Tensor], Scores]:
-    """Make a function that gives the relative change of every copy: the root mean square of (a' − a) / a.
+    """Return a function that computes the relative change of every copy: the root mean square of (a' − a) / a.
 
     A divisor below `floor` times the largest |a| is raised to that. NaN where a is zero everywhere.
     """
@@ -207,7 +207,7 @@ def relative(floor: float) -> Callable[[Tensor, Tensor], Scores]:
 
 
 def replaced(nothing: float) -> Callable[[Tensor, Tensor], Scores]:
-    """Make a function that gives ‖(a − a') / a‖₂ of every copy, values of 0 in the divisor replaced."""
+    """Return a function that computes ‖(a − a') / a‖₂ of every copy, with zeros in the divisor replaced."""
 
     def change(one: Tensor, copies: Tensor) -> Scores:
         changes = (one - copies) / one.where(one != 0, nothing)
@@ -217,5 +217,5 @@ def replaced(nothing: float) -> Callable[[Tensor, Tensor], Scores]:
 
 
 def settled(changes: Tensor) -> Tensor:
-    """Let no change be infinite: it is undefined, since a map is not finite."""
+    """Make infinite changes undefined, as they come from a map that is not finite."""
     return changes.where(changes.isfinite(), torch.nan)

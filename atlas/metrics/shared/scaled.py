@@ -1,4 +1,4 @@
-"""Scale maps to [0, 1], and compare them whatever their scale."""
+"""Scale maps to [0, 1], and compare them independently of their scale."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from atlas.model.arrays import Maps
 
 
 def scaled(maps: Maps) -> tuple[Maps, Tensor]:
-    """Scale each map by its own lowest and highest value; say which maps can be: those finite and not constant.
+    """Scale each map by its own lowest and highest value; also return which maps are finite and not constant.
 
     (a − min a) / (max a − min a)
     """

@@ -1,4 +1,4 @@
-"""Cut images into superpixels, and put these in the order of a map."""
+"""Divide images into superpixels, and order these by a map."""
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ from atlas.model.batch_cache import shared
 from atlas.study.seeds import uniform
 
 
-@shared(calls=4)  # metrics on all images and metrics on fewer take turns
+@shared(calls=4)  # several calls, as metrics on all images and on fewer alternate
 def segmented(images: Images, superpixels: int, compactness: float, sigma: float) -> Tensor:
-    """Number each image's SLIC superpixels from 0, by its intensities: image y x, on the CPU."""
+    """Number each image's SLIC superpixels from 0, computed from its intensities: image y x, on the CPU."""
 
     def of(image: Tensor) -> np.ndarray:
         pixels = image.permute(1, 2, 0).cpu().numpy()
@@ -23,9 +23,9 @@ def segmented(images: Images, superpixels: int, compactness: float, sigma: float
 
 
 def turns(maps: Maps, segments: Tensor, seeds: Seeds) -> Tensor:
-    """Return for each pixel the turn of its segment, from 1: the segment of the highest mean first.
+    """Return for each pixel the position of its segment in the order, from 1: the segment of the highest mean first.
 
-    Equal means are put in order by a random key of the image.
+    Equal means are ordered by a random key of the image.
     """
     rows = zip(maps.cpu(), segments, seeds, strict=True)
     return torch.stack([_turn(one, labels, seed) for one, labels, seed in rows])

@@ -8,21 +8,21 @@ from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Maps, Scores
 from atlas.study.errors import Unsupported
 
-WINDOW = 11  # of structural similarity, in pixels: Gaussian weights of σ 1.5, cut off at 3.5 σ
+WINDOW = 11  # window of structural similarity, in pixels: Gaussian weights of σ 1.5, cut off at 3.5 σ
 
 
 def similarities(maps: Maps, others: Maps, similarity: str) -> Scores:
     """Compare each map with another one.
 
     Args:
-        maps, others: Of the same images.
-        similarity: spearman, the correlation of ranks, equal values having the mean of theirs; absolute_spearman, the
-            same of absolute values; or ssim, structural similarity (Wang et al. 2004) in a Gaussian window of 1.5
-            pixels, 11 wide, each map scaled to [0, 1].
+        maps, others: Maps of the same images.
+        similarity: spearman, the rank correlation, ties at their average; absolute_spearman, the same for absolute
+            values; or ssim, structural similarity (Wang et al. 2004) in a Gaussian window of 1.5 pixels, 11 wide, with
+            each map scaled to [0, 1].
 
     Returns:
-        -1 to 1; 1 for maps that are equal. NaN where a map is constant (absolute_spearman: its absolute values are) or
-        not finite.
+        -1 to 1; 1 for equal maps. NaN where a map is constant (for absolute_spearman: its absolute values are) or not
+        finite.
 
     Raises:
         Unsupported: the maps are smaller than the window of structural similarity.
@@ -56,7 +56,7 @@ def _ranks(one: Tensor) -> Tensor:
 
 
 def _ssim(one: Tensor, other: Tensor) -> Tensor:
-    """Take scikit-image's, with the weights, and the covariance, of the paper."""
+    """Compute scikit-image's structural similarity with the weights, and the covariance, of the paper."""
     scaled = [((part - part.min()) / (part.max() - part.min())).cpu().numpy() for part in (one, other)]
     weights = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return one.new_tensor(structural_similarity(*scaled, data_range=1.0, **weights))

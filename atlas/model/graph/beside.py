@@ -1,4 +1,4 @@
-"""Hand over what passes by a layer as numbers, a row an image, and make of these again what it was."""
+"""Pack the values that bypass a layer into numbers, one row per image, and unpack them again."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Kind(NamedTuple):
-    """What one value is: a tensor of the images, of a shape and a type, or the same for all images."""
+    """The kind of a value: a tensor with a row per image, of some shape and dtype, or a value shared by all images."""
 
     shape: tuple[int, ...] | None
     dtype: torch.dtype | None
@@ -15,14 +15,14 @@ class Kind(NamedTuple):
 
 
 def described(value: Any, rows: int) -> Kind:
-    """Return what a value is, which was computed for so many images."""
+    """Return the kind of a value that was computed for a number of images."""
     if isinstance(value, Tensor) and value.dim() and len(value) == rows:
         return Kind(tuple(value.shape[1:]), value.dtype, None)
     return Kind(None, None, value)
 
 
 def packed(values: list, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return those values that are tensors of the images as (image, number)."""
+    """Return the values that have a row per image as one tensor (image, number)."""
     of_images = [one.flatten(1).to(dtype) for one in values if described(one, rows).shape is not None]
     return torch.cat(of_images, dim=1) if of_images else torch.empty(rows, 0, dtype=dtype, device=device)
 
@@ -41,5 +41,5 @@ def unpacked(numbers: Tensor, kinds: list[Kind]) -> list:
 
 
 def sizes(layer: str, features: Tensor, beside: Tensor) -> tuple:
-    """Name what is known of features of a layer and of what passes by, by their sizes."""
+    """Return the key of what is known about a layer's features and the values that bypass it, by their sizes."""
     return "beside", layer, tuple(features.shape[1:]), beside.shape[1]

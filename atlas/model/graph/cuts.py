@@ -1,4 +1,4 @@
-"""Know a network's layers: where each is, how it holds rows and columns, and what follows it."""
+"""Find a network's layers: where each one is, how it holds rows and columns, and what follows it."""
 
 import math
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from atlas.study.errors import Unsupported
 
 
 class Cuts:
-    """Find the layers of a network, and cut it there.
+    """Find the layers of a network, and cut the network at them.
 
     Args:
-        network: As it was built.
-        plain: Whether it is to run as it was built: untraced, nothing folded.
-        channels: Of images.
+        network: The network as built.
+        plain: Whether it is to run as built: neither traced nor fused.
+        channels: Number of image channels.
     """
 
     def __init__(self, network: nn.Module, plain: bool, channels: int):
@@ -34,11 +34,11 @@ class Cuts:
         self._places: dict[str, str] = {}
 
     def halves(self, layer: str, shape: tuple[int, ...] | None) -> Halves:
-        """Cut the network at a layer; layers that were traced are copies, in which batch normalization is folded.
+        """Cut the network at a layer; traced layers are copies, with batch normalization fused into them.
 
         Args:
             layer: `input`, `final`, or the path of a module.
-            shape: Of an image, if one is at hand.
+            shape: The shape of an image, if known.
         """
         if layer == "input":
             if self.trace is None:
@@ -54,14 +54,14 @@ class Cuts:
         return Halves(*map(folded, split(self.trace, self._step(place), of_rows)))
 
     def place(self, layer: str, shape: tuple[int, ...] | None) -> str:
-        """Return which step, or which module where steps are not known, a layer is.
+        """Return the step that is a layer, or the module if steps are not known.
 
         Args:
             layer: `final`, or the path of a module.
-            shape: Of an image, if one is at hand.
+            shape: The shape of an image, if known.
 
         Raises:
-            Unsupported: there is no such layer, or it does not give one tensor once an image.
+            Unsupported: the layer does not exist, or does not return one tensor exactly once per image.
         """
         if layer not in self._places:
             self._places[layer] = self._place(layer, shape)
@@ -85,14 +85,14 @@ class Cuts:
         return steps[0].name
 
     def check_known(self, after: nn.Module, kind: str) -> None:
-        """Check that every step of what follows a layer is known.
+        """Check that every step of the part after a layer is known.
 
         Args:
-            after: What follows it.
-            kind: What is looked for: ReLU, or layer.
+            after: The part after the layer.
+            kind: What the caller looks for, for the message: ReLU, or layer.
 
         Raises:
-            Unsupported: that is not so.
+            Unsupported: some step is not.
         """
         hidden = f"so that not every {kind} can be found"
         if self._plain:
@@ -105,12 +105,12 @@ class Cuts:
             raise Unsupported(f"the forward of {opaque[0]} cannot be traced, {hidden}")
 
     def layout(self, layer: str, found: tuple[int, ...], shape: tuple[int, ...]) -> Layout:
-        """Return how the activations of a layer, of the size `found`, hold rows and columns, of images of a shape.
+        """Return how a layer's activations of shape `found` hold rows and columns, for images of a shape.
 
-        A network on tokens may say by its attribute `grid` in how many rows and columns the last of these lie.
+        A network on tokens may state in its attribute `grid` how many rows and columns its last tokens form.
 
         Raises:
-            Unsupported: they hold none.
+            Unsupported: they have none.
         """
         last, side = probing.takes_features_last(self._network), shape[-2:]
         if len(found) != 3:
@@ -135,23 +135,23 @@ class Cuts:
         return HOOKED + probing.last_module(self._network, run, size[-2:], size)
 
     def _has_features_and_head(self, shape: tuple[int, ...] | None) -> bool:
-        """Return whether the network is a sequence of `features`, which end with rows and columns, and `head`."""
+        """Return whether the network is a sequence of `features`, whose output has rows and columns, and `head`."""
         chain = [name for name, _ in self._network.named_children()]
         if not isinstance(self._network, nn.Sequential) or chain != ["features", "head"]:
             return False
         try:
             size, run = self._any_run(shape)
-        except Unsupported:  # without images of a size that it takes, their names alone tell
+        except Unsupported:  # no image size is known that it takes: decide by the names
             return True
         seen = {node.name: found for node, found in run.seen.items()} if self.trace is not None else dict(run.seen)
         try:
             found = seen.get(self.place("features", shape).removeprefix(HOOKED), ())
             return math.prod(self.layout("features", found, size).grid) > 1
-        except Unsupported:  # it gives no one tensor, or one without rows and columns
+        except Unsupported:  # not exactly one tensor, or one without rows and columns
             return False
 
     def _any_run(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
-        """Return a shape of images that the network takes, and what it gives for them, tried out once."""
+        """Return an image shape that the network takes, and the recorded run of noise of this shape; found out once."""
         return self._once(("any", shape), lambda: self._tried(shape))
 
     def _tried(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
@@ -159,7 +159,7 @@ class Cuts:
         for one in probing.shapes_to_try(self._network, self._channels, shape):
             try:
                 return one, self._steps(one) if self.trace is not None else self._modules(one)
-            except Exception as error:  # what it raises at images of a size that it does not take, it alone knows
+            except Exception as error:  # a network may raise anything for a size that it does not take
                 told = f"of {' x '.join(map(str, one))}, {type(error).__name__}: {error}".splitlines()[0]
         raise Unsupported(f"its last layer with rows and columns is not found: it takes no images of noise ({told})")
 
@@ -184,7 +184,7 @@ class Cuts:
             return None
 
     def _known(self, path: str) -> str:
-        """List the layers in the deepest part of a path that there is."""
+        """List the layers in the deepest existing part of a path."""
         while path and self._module(path) is None:
             path = path.rpartition(".")[0]
         within = self._module(path) or self._network
@@ -193,4 +193,4 @@ class Cuts:
         return f"in {where}: {', '.join(names) or 'none'}"
 
 
-HOOKED = "module "  # before the path of a module that is no step
+HOOKED = "module "  # prefix of the path of a module that is not a step

@@ -1,4 +1,4 @@
-"""Cut a network at one of its modules: by its steps where these are known, else by hooks."""
+"""Cut a network at one of its modules: by its steps if they are known, else by hooks."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ from atlas.study.errors import Unsupported
 class Halves(NamedTuple):
     """A network cut in two.
 
-    `before` gives of normalized images a tuple: a layer's activations, and what else `after` needs, which makes logits
-    of these.
+    `before` maps normalized images to a tuple: a layer's activations, and the other values that `after` needs; `after`
+    maps these to logits.
     """
 
     before: nn.Module
@@ -22,34 +22,34 @@ class Halves(NamedTuple):
 
 
 class Start(nn.Module):
-    """What comes before the input: nothing."""
+    """The part before the input, which does nothing."""
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Return what is given."""
+        """Return the images."""
         return (images,)
 
 
 class Whole(nn.Module):
-    """Run a network that was not traced on images that stay as they are."""
+    """Run an untraced network on a copy of the images, so that they stay unchanged."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Any:
-        """Return what the network gives."""
+        """Return the network's output."""
         return self.network(images.clone())
 
 
 class Until(Whole):
-    """Run a network until one of its modules has given its activations."""
+    """Run a network until one of its modules has returned its activations."""
 
     def __init__(self, network: nn.Module, layer: str):
         super().__init__(network)
         self.layer = layer
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return these, and the images, with which the network has to begin again."""
+        """Return the activations, and the images, which `After` needs to start again."""
 
         def stop(layer: nn.Module, entering: tuple, leaving: Any) -> None:
             raise _Reached(leaving)
@@ -65,15 +65,15 @@ class Until(Whole):
 
 
 class After(Until):
-    """Run a whole network, one of whose modules gives activations that are at hand."""
+    """Run a whole network in which the output of one module is replaced by given activations."""
 
     def forward(self, activations: Tensor, images: Tensor) -> Any:
-        """Return what the network gives."""
+        """Return the network's output."""
         calls: list[int] = []
 
         def exchange(layer: nn.Module, entering: tuple, leaving: Any) -> Tensor:
             calls.append(1)
-            return activations.clone()  # what follows may work in place
+            return activations.clone()  # later layers may work in place
 
         hook = self.network.get_submodule(self.layer).register_forward_hook(exchange)
         try:
@@ -92,20 +92,20 @@ class _Reached(Exception):
 
 
 def hooked(network: nn.Module, layer: str) -> Halves:
-    """Cut a network by hooks behind a module of that path: what comes after begins anew each time."""
+    """Cut a network with hooks after the module of a path; the second half starts from the images again each time."""
     return Halves(Until(network, layer), After(network, layer))
 
 
 def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> Halves:
-    """Cut a traced network behind a step.
+    """Cut a traced network after a step.
 
-    What does not depend on that step is done before, and handed over where it is needed: tensors of the images, and
-    sizes.
+    What does not depend on that step is computed before the cut, and passed on if it is needed: tensors with a row per
+    image, and sizes.
 
     Args:
-        trace: The network.
-        step: Behind which it is cut.
-        of_rows: Tells a step that gives a tensor whose first dimension is that of the images.
+        trace: The traced network.
+        step: The step after which to cut.
+        of_rows: Returns whether a step's value is a tensor whose first dimension is that of the images.
 
     Raises:
         Unsupported: the logits do not depend on the step.
@@ -117,7 +117,7 @@ def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> Halves:
         raise Unsupported(f"its logits do not depend on {step.name}")
     needed = leading([output])
 
-    def counts(node: Node) -> bool:  # the images, which is the number of the activations too
+    def counts(node: Node) -> bool:  # the number of images, which the activations have, too
         counted = _counted(node)
         return counted is not None and of_rows(counted)
 
@@ -155,7 +155,7 @@ def _names(handed: list[Node]) -> list[str]:
 
 
 def following(nodes: list[Node], start: Node) -> set[Node]:
-    """Return the steps that depend on one, itself left out."""
+    """Return the steps that depend on one, without that one."""
     found = {start}
     for node in nodes:
         if not found.isdisjoint(node.all_input_nodes):
@@ -164,7 +164,7 @@ def following(nodes: list[Node], start: Node) -> set[Node]:
 
 
 def leading(ends: Iterable[Node]) -> set[Node]:
-    """Return the steps that others depend on, these among them."""
+    """Return the steps that others depend on, including these."""
     found, waiting = set(), [*ends]
     while waiting:
         node = waiting.pop()
@@ -175,7 +175,7 @@ def leading(ends: Iterable[Node]) -> set[Node]:
 
 
 def _counted(node: Node) -> Node | None:
-    """Return the step of whose values a step gives the first size."""
+    """Return the step whose value's first size a step computes; None if it computes anything else."""
     if node.op == "call_method" and node.target == "size":
         return node.args[0] if node.args[1:] == (0,) else None
     if node.op != "call_function" or node.args[1:] != (0,) or not isinstance(node.args[0], Node):

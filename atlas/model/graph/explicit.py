@@ -1,4 +1,4 @@
-"""Spell attention out, so that a traced graph has its weights as a step."""
+"""Write attention out in single operations, so that a traced graph has the attention weights as a step."""
 
 import math
 from typing import Any
@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node, Proxy
 
-APART = -100.0  # what torchvision adds to the score of two tokens that do not attend to one another
+APART = -100.0  # added by torchvision to the score of two tokens that must not attend to each other
 WINDOWS = ("torchvision.models.swin_transformer", "ShiftedWindowAttention")
 
 
 class Attention(nn.Module):
-    """Self-attention over the weights of `nn.MultiheadAttention`: every head mixes tokens by weights of its own.
+    """Self-attention with the weights of an `nn.MultiheadAttention`: every head mixes tokens with its own weights.
 
         softmax(Q Kᵀ / √d) V,    Q, K, V of width d in each head, linear in the tokens
 
-    `softmax` is a layer, so that a hook, or a step of a traced graph, has the weights (image, head, token, token):
-    each row, over the last dimension, says how much a token takes from every other, and sums to 1.
+    `softmax` is a layer, so that a hook, or a step of a traced graph, gets the weights (image, head, token, token):
+    each row, over the last dimension, holds how much a token takes from every token, and sums to 1.
     """
 
     def __init__(self, of: nn.MultiheadAttention):
@@ -29,12 +29,12 @@ class Attention(nn.Module):
         self.out_proj = _linear(of.out_proj.weight, of.out_proj.bias)
 
     def forward(self, query: Any, key: Any, value: Any, **options: Any) -> tuple[Any, None]:
-        """Return mixed tokens of the same shape, and no weights.
+        """Return mixed tokens of the same shape, and None in place of weights.
 
-        They are tensors, or a trace's stand-ins for such.
+        Arguments are tensors, or a trace's proxies.
 
         Raises:
-            TypeError: queries, keys and values are not of the same tokens, or some tokens are masked.
+            TypeError: queries, keys and values belong to different tokens, or some tokens are masked.
         """
         masks = [options.get(name) for name in ("key_padding_mask", "attn_mask")]
         if query is not key or key is not value or masks != [None, None] or options.get("is_causal"):
@@ -47,12 +47,12 @@ class Attention(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Self-attention within windows of rows and columns, over the layers of torchvision's Swin.
+    """Self-attention within windows of rows and columns, with the layers of torchvision's Swin transformer.
 
-        softmax(Q Kᵀ / √d + B) V,    B of the offset between two tokens, a weight, and −100 where they are apart
+        softmax(Q Kᵀ / √d + B) V,    B: a learned bias by the offset of two tokens, and −100 where they are apart
 
-    The last windows are filled with zeros. In every other block windows are moved by half their size, round the edge:
-    tokens that meet only there are apart.
+    The last windows are padded with zeros. In every other block, windows are shifted cyclically by half their size;
+    tokens that meet only across the border are apart.
     """
 
     def __init__(self, of: Any):
@@ -64,7 +64,7 @@ class WindowAttention(nn.Module):
         self.qkv, self.proj, self.softmax = of.qkv, of.proj, nn.Softmax(dim=-1)
 
     def forward(self, tokens: Any) -> Any:
-        """Return mixed tokens (image, row, column, feature), a tensor or a trace's stand-in for one."""
+        """Return mixed tokens (image, row, column, feature): a tensor, or a trace's proxy."""
         (down, across), sizes = self.window, (tokens.size(1), tokens.size(2))
         sides = [size + (side - size % side) % side for size, side in zip(sizes, self.window, strict=True)]
         filled = nn.functional.pad(tokens, (0, 0, 0, sides[1] - sizes[1], 0, sides[0] - sizes[0]))
@@ -83,9 +83,9 @@ class WindowAttention(nn.Module):
         return filled.roll((moved[0], moved[1]), (1, 2))[:, : sizes[0], : sizes[1]]
 
 
-@torch.fx.wrap  # a trace keeps the call: sizes are known when there are images
+@torch.fx.wrap  # kept as one call in a trace: sizes are known only at run time
 def _moved(size: int, window: int, shift: int) -> int:
-    """Return by how much windows are moved: not at all where one holds all."""
+    """Return by how much windows are shifted: not at all if one window covers everything."""
     return 0 if window >= size else shift
 
 
@@ -93,7 +93,7 @@ def _moved(size: int, window: int, shift: int) -> int:
 def _with_apart(
     bias: Tensor, rows: int, columns: int, down: int, across: int, moved_down: int, moved_across: int
 ) -> Tensor:
-    """Return what is added to the scores of every window, (window, head, token, token)."""
+    """Return the bias added to the scores of every window, (window, head, token, token)."""
 
     def parts(size: int, window: int, moved: int) -> Tensor:
         places = torch.arange(size, device=bias.device)
@@ -105,10 +105,10 @@ def _with_apart(
 
 
 def separate_attention(network: nn.Module) -> nn.Module:
-    """Put explicit forms in the place of every layer that may compute attention at once, where they can stand."""
+    """Replace every layer that may compute attention in one step by an explicit form, where that is possible."""
     for layer in list(network.modules()):
         if isinstance(layer, nn.TransformerEncoderLayer):
-            continue  # it reads its attention's own weights
+            continue  # it uses the weights of its attention layer directly
         for name, child in layer.named_children():
             if (type(child).__module__, type(child).__name__) == WINDOWS:
                 setattr(layer, name, WindowAttention(child))
@@ -119,10 +119,10 @@ def separate_attention(network: nn.Module) -> nn.Module:
 
 
 def separate_product(graph: GraphModule, node: Node, softmax: str) -> Node | None:
-    """Put products and a softmax in the place of a call of scaled_dot_product_attention, where it has no mask.
+    """Replace a call of scaled_dot_product_attention without a mask by products and a softmax layer.
 
     Args:
-        graph: Of the call.
+        graph: The graph of the call.
         node: The call.
         softmax: Name of a layer of the graph, a softmax over the last dimension.
     """
@@ -146,7 +146,7 @@ def _inverse_root(size: int) -> float:
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    with torch.device("meta"):  # no numbers are drawn that are not used
+    with torch.device("meta"):  # avoids drawing random weights that are not used
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight, layer.bias = weight, bias
     return layer

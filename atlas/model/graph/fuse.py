@@ -1,4 +1,4 @@
-"""Turn a traced part of a network into one that runs faster; find its ReLUs."""
+"""Make a traced part of a network faster, and find its ReLUs."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,19 +10,19 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from atlas.model.graph.rewriting import added
 
-# A layer, and the batch normalization that may be folded into it. Subclasses compute something else.
+# Layers, and the batch normalization that may be fused into each. Subclasses compute something else.
 FOLDABLE = {
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
     nn.Linear: nn.BatchNorm1d,
 }
-# What leaves a tensor of features without places as it is: (image, feature).
+# Layers that keep the shape (image, feature) of a flattened tensor.
 FLAT = (nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6)
 
 
 def arranged(part: nn.Module, plain: bool) -> nn.Module:
-    """Have a part of a network hold its tensors of four dimensions with channels last in memory, unless it is plain."""
+    """Store four-dimensional tensors of a part of a network with channels last in memory, unless it is plain."""
     for held in () if plain else (*part.parameters(), *part.buffers()):
         if held.dim() == 4:
             held.data = held.data.to(memory_format=torch.channels_last)
@@ -30,23 +30,23 @@ def arranged(part: nn.Module, plain: bool) -> nn.Module:
 
 
 def relus(parts: Iterable[nn.Module]) -> list[nn.Module]:
-    """List the ReLUs of parts of a network that were traced; one that is cut off above, as at 6, is one."""
+    """Return the ReLUs, including ReLU6, in traced parts of a network."""
     return [layer for part in parts for layer in part.modules() if isinstance(layer, nn.ReLU | nn.ReLU6)]
 
 
 def rectify(sign: str, layer: nn.Module, down: tuple[Tensor], up: tuple[Tensor]) -> tuple[Tensor]:
-    """Keep what a layer passes down of one sign, positive or negative, or its absolute values: a backward hook."""
+    """Backward hook that keeps the positive or negative part of a layer's input gradient, or its absolute value."""
     if sign == "absolute":
         return (down[0].abs(),)
     return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
 
 
 def folded(graph: GraphModule) -> GraphModule:
-    """Fold a batch normalization where the layer before it has that one use, and it that one input.
+    """Fuse each batch normalization into the layer before it, if that layer has no other use and each is called once.
 
-    The graph is altered.
+    The graph is modified.
 
-    The folded one is a layer of its own: the weights of the original may be used elsewhere in the graph.
+    A fused layer is a new one, as the original's weights may be used elsewhere in the graph.
     """
     layers = {node: graph.get_submodule(node.target) for node in graph.graph.nodes if node.op == "call_module"}
     calls = Counter(map(id, layers.values()))
@@ -73,8 +73,7 @@ def folded(graph: GraphModule) -> GraphModule:
 
 
 def _flat(graph: GraphModule, node: Node) -> bool:
-    """Return whether a step is behind a flattening: of tokens, a linear layer's features are not those that are
-    normalized."""
+    """Return whether a step follows a flattening; for tokens, it is not the features that are normalized."""
     while node.op == "call_module" and isinstance(graph.get_submodule(node.target), FLAT):
         node = node.args[0]
     if node.op == "call_module":
@@ -84,11 +83,10 @@ def _flat(graph: GraphModule, node: Node) -> bool:
 
 
 def _fixed(normalization: nn.Module) -> bool:
-    """Return whether a normalization is by running statistics, not by those of the batch."""
+    """Return whether a normalization uses running statistics, not those of the batch."""
     return not normalization.training and normalization.running_mean is not None
 
 
 def _hooked(*layers: nn.Module) -> bool:
-    """Return whether a layer has hooks that compute weights, as weight normalization does, or change what is given or
-    given back."""
+    """Return whether a layer has hooks: they may compute weights (weight normalization) or change values."""
     return any(layer._forward_pre_hooks or layer._forward_hooks for layer in layers)

@@ -1,4 +1,4 @@
-"""Run a network once on noise, to see the sizes of what its steps, or its modules, give; find its last spatial one."""
+"""Run a network once on noise, record the output sizes of its steps or modules, and find its last spatial layer."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,32 +16,32 @@ from atlas.model.layers import Layout
 from atlas.study.errors import Unsupported
 
 ROWS = 2  # images of noise
-BESIDE = 16  # tokens of no place: class, distillation and register tokens are at most as many
-SIDES = (224, 64, 32, 96, 128, 256, 299, 384, 28, 512)  # of images, where nothing says which a network takes
-SHOWN = 12  # candidates
-UNLIKE = 0.25  # the logarithm of a ratio of sides, by which rows and columns of patches differ from those of images
+BESIDE = 16  # upper bound on tokens without a place: class, distillation and register tokens
+SIDES = (224, 64, 32, 96, 128, 256, 299, 384, 28, 512)  # image sizes to try if nothing says which a network takes
+SHOWN = 12  # candidates named in a message
+UNLIKE = 0.25  # log ratio; from this on, rows and columns do not fit the images' ratio of sides
 POOLING = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Dropout, nn.Dropout2d, nn.Identity)
 POOLED = (functional.adaptive_avg_pool2d, functional.avg_pool2d)
-ATTENDING = ("scaled_dot_product_attention", "multi_head_attention_forward")  # which compute attention at once
+ATTENDING = ("scaled_dot_product_attention", "multi_head_attention_forward")  # attention in one step
 
 
 class Seen(NamedTuple):
-    """What a step, or a module, gives."""
+    """The output of a step or a module."""
 
     name: str
     shape: tuple[int, ...]
 
 
 class Run(NamedTuple):
-    """What the modules of a network give, in the order in which they do, and where among them it attends."""
+    """The outputs of a network's modules, in order of computation, and where among them attention is computed."""
 
     seen: list[Seen]
     attended: list[int]
-    """How many modules had given something each time."""
+    """The number of module outputs recorded before each computation of attention."""
 
 
 class _Attending(TorchFunctionMode):
-    """Call `note` each time a network has weights of attention, (image, head, token, token), or attends at once."""
+    """Call `note` when a network computes attention weights (image, head, token, token) or attention at once."""
 
     def __init__(self, note: Callable[[], None]):
         super().__init__()
@@ -59,7 +59,7 @@ class _Attending(TorchFunctionMode):
 
 
 class Sizes(Interpreter):
-    """Run a traced network; `seen` then has the shapes of its steps' tensors, `carrying` the steps that give any."""
+    """Run a traced network; `seen` then has the shapes of tensors by step, `carrying` the steps with tensors."""
 
     def __init__(self, trace: Trace):
         super().__init__(trace.graph)
@@ -67,7 +67,7 @@ class Sizes(Interpreter):
         self.carrying: set[Node] = set()
 
     def run_node(self, n: Node) -> Any:
-        """Run one step, and note the size of what it gives."""
+        """Run one step, and record the size of its output."""
         found = super().run_node(n)
         if isinstance(found, Tensor):
             self.seen[n] = tuple(found.shape)
@@ -79,7 +79,7 @@ class Sizes(Interpreter):
 
 
 def noise(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
-    """Return images of noise, as normalized ones are, of the kind of number that a network computes with."""
+    """Return images of noise, distributed like normalized ones, in the dtype of the network."""
     held = next((one for one in network.parameters() if one.is_floating_point()), torch.zeros(()))
     draws = torch.Generator().manual_seed(0)
     return torch.randn(ROWS, *shape, generator=draws).to(held.device, held.dtype)
@@ -95,7 +95,7 @@ def sizes(trace: Trace, shape: tuple[int, ...]) -> Sizes:
 
 @torch.no_grad()
 def module_sizes(network: nn.Module, shape: tuple[int, ...]) -> Run:
-    """Run a network on images of noise; say what its modules give, and where it attends."""
+    """Run a network on images of noise; return its modules' outputs, and where attention is computed."""
     run = Run([], [])
 
     def note(name: str) -> Any:
@@ -116,16 +116,16 @@ def module_sizes(network: nn.Module, shape: tuple[int, ...]) -> Run:
 
 
 def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool) -> Layout:
-    """Return how a layer's activations hold features of rows and columns.
+    """Return how a layer's activations hold features in rows and columns.
 
     Args:
         found: Their shape.
-        before: The shapes of what was computed earlier, the latest last.
-        side: Of the images.
-        last: Whether the network has layers that take features last.
+        before: The shapes of earlier activations, the latest last.
+        side: Height and width of the images.
+        last: Whether the network has layers with features in the last dimension.
 
     Raises:
-        Unsupported: they hold none.
+        Unsupported: there are no rows and columns.
     """
     if len(found) == 4:
         first = not last or _misfit(found[2:], side) <= _misfit(found[1:3], side)
@@ -137,7 +137,7 @@ def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple
 
 
 def _misfit(rows_columns: tuple[int, ...], side: tuple[int, int]) -> float:
-    """Return how far from the images' ratio of sides that of two dimensions is, as the distance of the logarithms."""
+    """Return the difference between the log aspect ratios of two dimensions and of the images."""
     rows, columns = rows_columns
     return abs(math.log(max(rows, 1) / side[0]) - math.log(max(columns, 1) / side[1]))
 
@@ -145,7 +145,7 @@ def _misfit(rows_columns: tuple[int, ...], side: tuple[int, int]) -> float:
 def _grid(
     found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool
 ) -> tuple[int, int] | None:
-    """Return the rows and columns of tokens: those of a layer before that fit best, or what the ratio of sides says."""
+    """Return the rows and columns of tokens: the best fitting of earlier layers, or by the images' aspect ratio."""
     grids = [layout_of(shape, [], side, last).grid for shape in before if len(shape) == 4 and shape[0] == found[0]]
     fits = [grid for grid in grids if 1 < math.prod(grid) <= found[1] <= math.prod(grid) + BESIDE]
     best = min(fits, key=lambda grid: (_misfit(grid, side), found[1] - math.prod(grid)), default=None)
@@ -159,14 +159,14 @@ def _grid(
 
 
 def takes_features_last(network: nn.Module) -> bool:
-    """Return whether a network has layers that normalize over its last dimension, as those with features last do."""
+    """Return whether a network normalizes over the last dimension, as networks with features last do."""
     return any(
         isinstance(layer, nn.LayerNorm) or "layernorm" in type(layer).__name__.lower() for layer in network.modules()
     )
 
 
 def shapes_to_try(network: nn.Module, channels: int, known: tuple[int, ...] | None) -> Iterator[tuple[int, ...]]:
-    """Yield shapes of images that a network may take: of what it says itself, of those at hand, then of usual ones."""
+    """Yield image shapes that a network may take: the one it states, the usual one, the one in use, then others."""
     told = getattr(network, "image_size", None) or (getattr(network, "default_cfg", None) or {}).get("input_size")
     if told is not None:
         side = tuple(told)[-2:] if isinstance(told, tuple | list) else (told, told)
@@ -178,16 +178,16 @@ def shapes_to_try(network: nn.Module, channels: int, known: tuple[int, ...] | No
 
 
 def last_step(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> str:
-    """Find the last step before pooling that gives features of rows and columns, and through which all values go.
+    """Find the last step before pooling whose output has rows and columns, and through which all values pass.
 
-    Of a network whose last such features are tokens it is the step before the last block of attention.
+    If the last such features are tokens, it is the step before the last attention block.
 
     Raises:
-        Unsupported: there is none, or values go several ways until they are pooled.
+        Unsupported: there is none, or values take several paths until they are pooled.
     """
     steps = [*trace.graph.graph.nodes]
     wanted = leading(steps[-1:])
-    values = {steps[0]}  # of the images; what depends on their size alone is none
+    values = {steps[0]}  # steps that depend on pixels; depending on their size only does not count
     for node in steps:
         if node in run.carrying and not values.isdisjoint(node.all_input_nodes):
             values.add(node)
@@ -220,12 +220,12 @@ def last_step(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> st
 
 
 def last_module(network: nn.Module, run: Run, side: tuple[int, int], shape: tuple[int, ...]) -> str:
-    """Find the last module before pooling that gives features of rows and columns, if all values go through it.
+    """Find the last module before pooling whose output has rows and columns, if all values pass through it.
 
-    Of a network whose last such features are tokens it is the last such module before the last block of attention.
+    If the last such features are tokens, it is the last such module before the last attention block.
 
     Raises:
-        Unsupported: that is not so.
+        Unsupported: there is no such module.
     """
     names, shapes = [one.name for one in run.seen], [one.shape for one in run.seen]
     last, places = takes_features_last(network), range(len(names))
@@ -236,7 +236,7 @@ def last_module(network: nn.Module, run: Run, side: tuple[int, int], shape: tupl
     tokens = [place for place in tokens if _grid(shapes[place], shapes[:place], side, last)]
     end, tries = spatial[-1] if spatial else -1, spatial[-1:]
     if run.attended and run.attended[-1] > end:
-        start = max(run.attended[:-1], default=0)  # a module of an earlier block is not the last before this one
+        start = max(run.attended[:-1], default=0)  # not in an earlier attention block
         tries = [place for place in reversed(tokens) if start <= place < run.attended[-1]]
     elif tokens and tokens[-1] > end:
         tries = []
@@ -248,7 +248,7 @@ def last_module(network: nn.Module, run: Run, side: tuple[int, int], shape: tupl
 
 @torch.no_grad()
 def _decides(network: nn.Module, path: str, shape: tuple[int, ...]) -> bool:
-    """Return whether all goes through a module: with what it gives for another image, the logits are that image's."""
+    """Return whether all values pass through a module: with another image's output come its logits."""
     images, given = noise(network, shape), []
     layer = network.get_submodule(path)
     hook = layer.register_forward_hook(lambda *seen: given.append(seen[2].clone()))
@@ -269,14 +269,14 @@ def _spatial(shape: tuple[int, ...] | None, side: tuple[int, int], last: bool) -
 
 
 def _pools(trace: Trace, node: Node) -> bool:
-    """Return whether a step is average pooling, or does nothing."""
+    """Return whether a step is average pooling, dropout or an identity."""
     if node.op == "call_module":
         return isinstance(trace.graph.get_submodule(node.target), POOLING)
     return node.target in POOLED
 
 
 def _attends(trace: Trace, node: Node, run: Sizes) -> bool:
-    """Return whether a step gives the weights of attention, or computes attention at once."""
+    """Return whether a step computes attention weights, or attention in one step."""
     if node.op == "call_module":
         layer = trace.graph.get_submodule(node.target)
         fused = isinstance(layer, nn.MultiheadAttention | nn.TransformerEncoderLayer)
@@ -285,7 +285,7 @@ def _attends(trace: Trace, node: Node, run: Sizes) -> bool:
 
 
 def _paths(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> list[str]:
-    """Name the modules that give rows and columns once an image."""
+    """Return the paths of modules whose output has rows and columns, and that are run once per image."""
     single = [(path, steps[0]) for path, steps in trace.steps.items() if len(steps) == 1 and steps[0] is not None]
     return [path for path, step in single if _spatial(run.seen.get(step), side, last)]
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from atlas.model.graph.explicit import separate_product
 
-# Functions that are layers, by the layer; those of the second kind are, where all they do is to cut off below 0.
+# Functions equivalent to a layer, by layer; those in CLAMPS only if all they do is to cut off below 0.
 RELUS = {
     **dict.fromkeys((torch.relu, torch.relu_, functional.relu, functional.relu_, "relu", "relu_"), nn.ReLU),
     functional.relu6: nn.ReLU6,
@@ -23,18 +23,18 @@ IN_PLACE = {
     operator.itruediv: operator.truediv,
 }
 SOFTMAXES = (functional.softmax, torch.softmax, "softmax")
-# Functions over weights, by their arguments.
+# The arguments of functions over weights, by position.
 CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 LINEAR = ("input", "weight", "bias")
 NORMALIZATION = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 
 
 def rewrite(graph: GraphModule) -> dict[Node, Node]:
-    """Rewrite a graph, and give what stands for the steps that are gone.
+    """Rewrite a graph, and return the replacements of removed steps.
 
-    Its modules are its own; their weights may be shared. Every ReLU, and every convolution, linear layer, batch
-    normalization and softmax over the network's own weights, is a layer; nothing works in place; attention is spelled
-    out; what does nothing once a network is trained, and checks of sizes, are gone.
+    The graph has its own modules; their weights may be shared. Afterwards every ReLU, and every convolution, linear
+    layer, batch normalization and softmax over the network's own weights, is a layer; nothing works in place; attention
+    is written out; steps without effect in evaluation, and checks of sizes, are removed.
     """
     for layer in graph.modules():
         if hasattr(layer, "inplace"):
@@ -58,7 +58,7 @@ def rewrite(graph: GraphModule) -> dict[Node, Node]:
 
 
 def added(graph: GraphModule, name: str, layer: nn.Module) -> str:
-    """Add a layer to a graph under a name that nothing else has, and give it."""
+    """Add a layer to a graph under an unused name, and return the name."""
     while hasattr(graph, name):
         name += "_"
     graph.add_submodule(name, layer)
@@ -66,7 +66,7 @@ def added(graph: GraphModule, name: str, layer: nn.Module) -> str:
 
 
 def _out_of_place(node: Node) -> None:
-    """Have a step leave what it is given as it is; a view of other strides is a copy."""
+    """Make a step leave its input unchanged; a view with incompatible strides becomes a copy."""
     if node.kwargs.get("inplace"):
         node.kwargs = {**node.kwargs, "inplace": False}
     if node.op == "call_function":
@@ -78,7 +78,7 @@ def _out_of_place(node: Node) -> None:
 
 
 def _replaced(graph: GraphModule, node: Node, number: int) -> Node | None:
-    """Return the step that stands for another, or None."""
+    """Return the replacement of a step; None to keep it."""
     if _idle(node):
         return node.args[0]
     if node.target is functional.scaled_dot_product_attention:
@@ -92,7 +92,7 @@ def _replaced(graph: GraphModule, node: Node, number: int) -> Node | None:
 
 
 def _idle(node: Node) -> bool:
-    """Return whether a step does nothing once a network is trained."""
+    """Return whether a step has no effect in evaluation."""
     name = getattr(node.target, "__name__", "")
     random = node.target in (functional.dropout, functional.dropout2d, functional.dropout3d) or (
         name == "stochastic_depth" and getattr(node.target, "__module__", "").startswith("torchvision")
@@ -103,7 +103,7 @@ def _idle(node: Node) -> bool:
 
 
 def _layer(graph: GraphModule, node: Node) -> nn.Module | None:
-    """Return the layer that a call of a function is."""
+    """Return the layer equivalent to a function call, if there is one."""
     relu = _relu(node)
     if relu is not None:
         return relu()
@@ -120,7 +120,7 @@ def _layer(graph: GraphModule, node: Node) -> nn.Module | None:
 
 
 def _relu(node: Node) -> type[nn.Module] | None:
-    """Return the ReLU that a call of a function is."""
+    """Return the class of ReLU equivalent to a function call, if there is one."""
     bounds = (*node.args[1:], *(bound for name, bound in node.kwargs.items() if name != "input"))
     if node.target in CLAMPS and bounds in ((0,), (0, None)) and "max" not in node.kwargs:
         return nn.ReLU
@@ -132,7 +132,7 @@ def _given(names: tuple[str, ...], node: Node) -> dict[str, Any]:
 
 
 def _held(graph: GraphModule, given: object) -> Any:
-    """Return the network's own tensor that an argument is; None for none; NotImplemented for one that is computed."""
+    """Return the network's own tensor that an argument refers to; None for none; NotImplemented if it is computed."""
     if given is None:
         return None
     if not isinstance(given, Node) or given.op != "get_attr":
@@ -172,7 +172,7 @@ def _linear(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
 
 
 def _normalization(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
-    """Return a batch normalization by running statistics, where a convolution comes before it."""
+    """Return a batch normalization with running statistics, if it follows a convolution."""
     source = given["input"]
     before = graph.get_submodule(source.target) if isinstance(source, Node) and source.op == "call_module" else None
     held = {name: _held(graph, given.get(name)) for name in NORMALIZATION[1:5]}
@@ -189,7 +189,7 @@ def _normalization(graph: GraphModule, given: dict[str, Any]) -> nn.Module | Non
 
 
 def _over(layer: nn.Module, **tensors: Tensor | None) -> nn.Module:
-    """Have a layer hold these tensors as they are."""
+    """Set these tensors as a layer's weights without copying them."""
     for name, tensor in tensors.items():
         if tensor is not None and name in layer._parameters:
             tensor = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)

@@ -1,4 +1,4 @@
-"""Trace a network by torch.fx: every step of its forward, and by which step every module gives what it gives."""
+"""Trace a network with torch.fx: every step of its forward, and which step computes each module's output."""
 
 from copy import deepcopy
 from typing import Any
@@ -15,12 +15,13 @@ class Trace:
     """A network's forward as a graph over its own weights.
 
     Args:
-        network: As it was built; it stays as it is.
-        opaque: Classes whose forward cannot be traced, each of which is one step.
+        network: The network as built; it is not modified.
+        opaque: Classes whose forward cannot be traced; each of their modules is one step.
 
     Attributes:
-        graph: Of all steps, none in place, attention spelled out.
-        steps: By a module's path, the steps whose values it gives, one a call; None for what is no tensor.
+        graph: The graph of all steps, none in place, with attention written out.
+        steps: By a module's path, the steps that compute its outputs, one per call; None for an output that is no
+            tensor.
     """
 
     def __init__(self, network: nn.Module, opaque: frozenset[type]):
@@ -29,7 +30,7 @@ class Trace:
         root = separate_attention(_shared(network))
         try:
             graph = tracer.trace(root)
-        except Exception as error:  # what a forward raises when it meets stand-ins for tensors, it alone knows
+        except Exception as error:  # a forward may raise anything when it meets proxies
             raise Untraceable(tracer.failed, f"{type(error).__name__}: {error}") from None
         self.graph = GraphModule(root, graph)
         found = rewrite(self.graph)
@@ -37,16 +38,16 @@ class Trace:
             path: [found.get(step, step) if step is not None else None for step in steps]
             for path, steps in tracer.steps.items()
         }
-        for path, layer in network.named_modules(remove_duplicate=False):  # a module under a second name
+        for path, layer in network.named_modules(remove_duplicate=False):  # a module may have a second name
             first = next((known for known, other in network.named_modules() if other is layer), path)
             if path not in self.steps and first in self.steps:
                 self.steps[path] = self.steps[first]
 
 
 class Untraceable(Exception):
-    """A forward whose steps cannot be recorded: `layer` is the innermost module at which that ended, if not the whole.
+    """A forward that cannot be traced; `layer` is the innermost module at which tracing failed, unless the whole did.
 
-    It does other things for other values, or needs a tensor's numbers or size.
+    It branches on values, or needs a tensor's numbers or size.
     """
 
     def __init__(self, layer: nn.Module | None, told: str):
@@ -55,7 +56,7 @@ class Untraceable(Exception):
 
 
 def traced(network: nn.Module) -> Trace | Untraceable:
-    """Trace a network, small modules that cannot be traced as one step each; or say why that cannot be done."""
+    """Trace a network, with small untraceable modules as single steps; or return why that is not possible."""
     opaque: frozenset[type] = frozenset()
     while True:
         try:
@@ -80,7 +81,7 @@ class _Tracer(torch.fx.Tracer):
         return type(m) in self.opaque or super().is_leaf_module(m, module_qualified_name)
 
     def create_proxy(self, kind: str, target: Any, args: tuple, kwargs: dict, *about: Any, **more: Any) -> Any:
-        """Stand in for images; options of the forward are what they are where nothing is said."""
+        """Create a proxy for the images; optional arguments of the forward keep their defaults."""
         option = kind == "placeholder" and self.begun and bool(args)
         self.begun |= kind == "placeholder"
         return args[0] if option else super().create_proxy(kind, target, args, kwargs, *about, **more)
@@ -97,11 +98,11 @@ class _Tracer(torch.fx.Tracer):
 
 
 def _shared(network: nn.Module) -> nn.Module:
-    """Copy modules, and have them share parameters and buffers with the original."""
+    """Copy modules, but share parameters and buffers with the original."""
     held = [*network.parameters(), *network.buffers()]
     return deepcopy(network, {id(tensor): tensor for tensor in held})
 
 
 def regrouped(graph: GraphModule, steps: Graph) -> GraphModule:
-    """Make a module of its own of some steps of a graph, with copies of the layers that they need."""
+    """Make a separate module of some steps of a graph, with copies of the layers that they need."""
     return deepcopy(GraphModule(graph, steps))

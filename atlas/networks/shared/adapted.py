@@ -1,4 +1,4 @@
-"""Have a network take images of other sizes than the one that it is built for."""
+"""Make a network accept images of other sizes than the one that it is built for."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from atlas.model import resizing
 
 
 def sized(network: nn.Module, side: int) -> nn.Module:
-    """Have a network that is built for square images of one side average larger ones first.
+    """Make a network for square images of one side average larger images down first.
 
     Its modules and weights keep their names.
     """

@@ -19,14 +19,14 @@ from atlas.networks.shared.made import made
 from atlas.study.errors import UserError
 
 SHOWN = 12  # names in a message
-PROJECT = {"atlas", "stages", "flows"}  # which are imported as they are, wherever a file lies
+PROJECT = {"atlas", "stages", "flows"}  # always imported as usual, wherever a user's file lies
 
 
 def called(family: str, call: str, settings: dict[str, Any]) -> nn.Module:
     """Call what 'package.module:Name.attribute', or 'path/to/file.py:Name', names.
 
     Raises:
-        UserError: there is no such module or attribute, it does not take the settings, or it gives no network.
+        UserError: there is no such module or attribute, it does not take the settings, or it returns no network.
     """
     place, _, name = call.rpartition(":")
     told = f"{family}: call = {call!r}"
@@ -69,7 +69,7 @@ def _loaded(file: Path, told: str) -> ModuleType:
 
 
 def _hidden(name: str) -> str:
-    """Return what would not be found any more if a module of a user's own had a name; empty where that is free."""
+    """Return what a user's module of this name would hide; empty if the name is free."""
     if name in PROJECT:
         return "this project's code"
     if name in sys.stdlib_module_names:
@@ -94,9 +94,10 @@ def _attribute(found: Any, path: str, told: str) -> Any:
 
 @contextmanager
 def _reachable(folders: list[Path]) -> Iterator[None]:
-    """Let a file import what lies in some folders, and only while it is asked for: another's file may have like names.
+    """Make modules in some folders importable inside the `with` block only: other files may import modules of equal
+    names.
 
-    A standard module that is imported already stays: a package may ask for it while the network is built.
+    Modules of the standard library that are loaded stay: a package may import them while the network is built.
     """
     names: set[str] = set()
 
@@ -108,7 +109,7 @@ def _reachable(folders: list[Path]) -> Iterator[None]:
     sys.path[:0] = starts
     importlib.invalidate_caches()
     for one in (one for folder in folders for one in folder.iterdir()):
-        if one.suffix == ".py" or one.is_dir():  # an installed package is taken instead of a folder without __init__.py
+        if one.suffix == ".py" or one.is_dir():  # an installed package has priority over a folder without __init__.py
             found = PathFinder.find_spec(one.stem)
             ours = found is not None and (found.origin is None or found.origin.startswith(own))
             names |= {one.stem} - PROJECT if ours else set()

@@ -1,4 +1,4 @@
-"""Have a function make a network, and tell in one line why it does not."""
+"""Call a function that makes a network, and report in one line why it failed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,10 +9,10 @@ from atlas.study.errors import UserError
 
 
 def made(told: str, function: Callable[..., Any], settings: dict[str, Any]) -> nn.Module:
-    """Call something that makes a network with settings by keyword.
+    """Call something that makes a network, with settings by keyword.
 
     Raises:
-        UserError: it does not take them, fails, or gives no network; `told` says in front of the message who is meant.
+        UserError: it does not take them, fails, or returns no network; the message begins with `told`.
     """
     try:
         network = function(**settings)

@@ -1,4 +1,4 @@
-"""What the report says of certified maps, as plain values for its template."""
+"""The report's contents on certified maps, as plain values for its template."""
 
 from concurrent.futures import Executor
 from typing import Any
@@ -17,7 +17,7 @@ from atlas.report.images.pictures import image
 from atlas.study.schema.settings import Entry
 
 ABSTAINED = "abstained"
-# What a column is called.
+# Headings of columns.
 COLUMNS = {
     certified_curves.IMPORTANT: "important, %",
     certified_curves.UNIMPORTANT: "unimportant, %",
@@ -26,11 +26,11 @@ COLUMNS = {
     "certified_consistency": "as in the clean map",
     "parted_ties": "copies with ties",
 }
-# What is to be known of a column.
+# Notes on columns.
 SAID = {
-    "certified_localization": "Localization: over the images alone of which a pixel is certified important, so that a "
-    "method that certifies little is judged by its surest images.",
-    "certified_consistency": "As in the clean map: over the images alone of which a pixel is certified; at a small K "
+    "certified_localization": "Localization: over only those images with a pixel certified important, so that a "
+    "method that certifies little is scored on its surest images.",
+    "certified_consistency": "As in the clean map: over only those images with a certified pixel; at a small K "
     "most of these are unimportant, so that it is high (1 − 2 K / 100 or more where all are certified) whatever the "
     "important ones do.",
     "parted_ties": grid_localization.TIED,
@@ -38,7 +38,7 @@ SAID = {
 
 
 def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
-    """Return what the section shows of the results; charts are drawn in other processes."""
+    """Return the contents of the section; charts are drawn in other processes."""
     test, table = first_test(given), known.table
     classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
     ways = {name: known.voted(name) for name in methods}
@@ -70,14 +70,14 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
 
 
 def tested(known: Found, first: Test) -> list[dict[str, Any]]:
-    """List every test by which something is shown, and how many votes certify a pixel by it.
+    """Return every test that the section uses, and how many votes certify a pixel by it.
 
     Args:
         known: The results.
-        first: The test that stands first.
+        first: The test to list first.
 
     Returns:
-        The test; by pictures that are judged by it, the pixels of a map, the votes, and on which classifiers.
+        The test; and by kind of picture that it is used on, the pixels of a map, the votes, and the classifiers.
     """
     found: dict[str, dict[str, Any]] = {first.name: {"test": first, "images": {}, "grids": {}}}
     for metric in known.metrics:
@@ -100,21 +100,21 @@ def legend(levels: list[int]) -> list[tuple[int, str]]:
 
 
 def families(known: Found) -> list[str]:
-    """List the families that have a method with votes, each a color and a shape; controls are hollow and need none."""
+    """Return the families of methods with votes, each a color and a marker; controls are hollow and need none."""
     methods = [name for name in known.table["method"].values.tolist() if known.voted(name)]
     return list(dict.fromkeys(known.family(name) for name in methods if not known.control(name)))
 
 
 def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str, Any] | None:
-    """Return the chart and table of how much is certified on grids against whether it lies in the tile explained.
+    """Return the chart and table of certified share on grids against localization in the explained tile.
 
-    The certified share is of grids, or of images where that was not measured; what was published is of grids.
+    The certified share is that of grids, or of images if that was not measured; published values are for grids.
 
     Args:
         known: The results.
-        given: What params.yaml says.
+        given: The content of params.yaml.
         game: An entry of the certified grid pointing game.
-        classifier: On which classifier.
+        classifier: The classifier's name.
     """
     test = known.test(game)
     share = known.alike(GRIDS, test, game.options["tile"]) or known.alike(ABSTAINED, test)
@@ -153,18 +153,18 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
 
 
 def tests(known: Found) -> list[Test]:
-    """List the tests by which metrics of votes on images rank, each once."""
+    """Return the tests by which metrics of votes on images rank, without repetition."""
     found = [known.test(one) for one in known.metrics if one.options["smoothings"] and not on_grids(one)]
     return list({one.name: one for one in found}.values())
 
 
 def columns(known: Found, test: Test) -> list[Entry]:
-    """List the metrics of single images that are judged by a test."""
+    """Return the metrics of single images that use a test."""
     return [one for one in (known.alike(function, test) for function in COLUMNS) if one is not None]
 
 
 def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
-    """Return a table a level of what is certified by a test."""
+    """Return a table per level of the certified results by a test."""
     listed, methods = columns(known, test), test.smoothing.methods
     heads = [(one.name, COLUMNS[one.function]) for one in listed]
     about = {"test": test.name, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
@@ -181,13 +181,13 @@ def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
 
 
 def panels(shown: dict[str, list[Shown]], votes: dict[str, dict[str, Votes]], test: Test, *, side: int) -> list[dict]:
-    """Return the pictures of each image: what is certified of every certified method's map, None where there is none.
+    """Return the pictures of each image: the certified pixels of every certified method's map, None if there are none.
 
     Args:
         shown: The first images by classifier.
-        votes: By classifier and method, on the maps of these images.
-        test: What makes labels of votes.
-        side: Pixels that a picture has at most a side.
+        votes: Votes by classifier and method, on the maps of these images.
+        test: How labels are derived from votes.
+        side: The largest side of a picture in pixels.
     """
     levels, found = test.smoothing.settings["levels"], []
     for classifier, listed in shown.items():

@@ -1,4 +1,4 @@
-"""What is certified of a map, as pictures: one level's labels, all levels over one another, the smoothed map.
+"""Pictures of certified maps: one level's labels, all levels overlaid, the smoothed map.
 
 The colors are those of anani2025pixel.
 """
@@ -24,20 +24,20 @@ def colors(number: int) -> UInt8[np.ndarray, "level 3"]:
 
 
 def spelled(color: tuple[int, ...] | np.ndarray) -> str:
-    """Spell a color for a style sheet."""
+    """Format a color for a style sheet."""
     return "#" + "".join(f"{int(value):02x}" for value in color)
 
 
 def labelled(labels: Int8[np.ndarray, "y x"]) -> UInt8[np.ndarray, "y x"]:
-    """Return the place of each pixel of one level in white, its color, gray: unimportant, important, abstained."""
+    """Return color indices of one level's labels: unimportant 0 (white), important 1, abstained 2 (gray)."""
     return np.where(labels == ABSTAINED, 2, labels == IMPORTANT).astype(np.uint8)
 
 
 def overlaid(labels: Int8[np.ndarray, "level y x"]) -> UInt8[np.ndarray, "y x"]:
-    """Assign each pixel 1 + the place of the smallest level at which it is certified important, 0 where it is at none.
+    """Return for each pixel 1 + the index of the smallest level at which it is certified important; 0 if there is none.
 
     Args:
-        labels: Of falling levels.
+        labels: Labels by level, levels falling.
     """
     found = np.zeros(labels.shape[1:], np.uint8)
     for place, one in enumerate(labels):
@@ -51,9 +51,9 @@ def smoothed(votes: Votes, row: int, level: int) -> Float[np.ndarray, "y x"]:
     (first + rest) / (firsts + draws)
 
     Args:
-        votes: Of some images.
-        row: Which image.
-        level: The place of the level among those of the votes.
+        votes: Votes on some images.
+        row: Index of the image.
+        level: Index of the level in the votes.
     """
     both = votes.first[row, level].astype(np.float64) + votes.rest[row, level]
     return both / (votes.firsts + votes.draws)
@@ -65,12 +65,12 @@ def panel(labels: Int8[np.ndarray, "level y x"], place: int, alt: str, *, side: 
 
 
 def overlay(labels: Int8[np.ndarray, "level y x"], alt: str, *, side: int) -> Picture:
-    """Show what is certified important at all levels, each in its color over the larger ones; all else is white."""
+    """Show the pixels certified important at all levels, each in its color over the larger ones; the rest is white."""
     return indexed(overlaid(labels), palette(len(labels)), alt, side=side)
 
 
 def average(votes: Votes, row: int, level: int, alt: str, *, side: int) -> Picture:
-    """Show the smoothed sparsified map, from black, never at the top, to white, always."""
+    """Show the smoothed sparsified map, from black (never at the top) to white (always)."""
     return gray(smoothed(votes, row, level), alt, side=side)
 
 
@@ -80,5 +80,5 @@ def palette(number: int) -> UInt8[np.ndarray, "color 3"]:
 
 
 def three(number: int, place: int) -> UInt8[np.ndarray, "color 3"]:
-    """Return the colors of one of a number of levels: unimportant, important, abstained."""
+    """Return the colors of one of several levels: unimportant, important, abstained."""
     return np.array([WHITE, colors(number)[place], GRAY], np.uint8)

@@ -1,4 +1,4 @@
-"""What changes step by step: how much is certified by level, σ and τ, and what the target keeps as pixels go."""
+"""Sweeps: the certified share by level, σ and τ, and the target's probability as certified pixels are removed."""
 
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ from atlas.study.schema.settings import Entry
 
 IMPORTANT, UNIMPORTANT, DELETION = "certified_important", "certified_unimportant", "certified_deletion"
 SPELLED = {"level": "level", "sigma": "σ", "tau": "τ"}
-BENEATH = -0.06  # where the axis of probability begins, so that the lowest tick stands clear of those along x
-SAID = 3  # methods whose numbers an alternative text says
+BENEATH = -0.06  # start of the probability axis, so that its lowest tick keeps clear of the x axis
+SAID = 3  # methods whose numbers are in an alternative text
 Pair = dict[str, Entry]
 
 
 class Step(NamedTuple):
-    """A test, the level it is looked at, and what that is called, in lines."""
+    """A step of a sweep: a test, a level, and the label's lines."""
 
     title: str
     test: Test
@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
 
 class Numbers(NamedTuple):
-    """A table: of each column the metric, and its title; then method, whether it is a control, and its means."""
+    """A table: the metric and title of each column; then method, whether it is a control, and its means."""
 
     heads: list[tuple[str, str]]
     rows: list[tuple[str, bool, list[Point]]]
@@ -38,11 +38,11 @@ def swept(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, A
     """Return charts of the certified shares by level, by σ at one τ, and by τ at one σ.
 
     Args:
-        known: The results; of every entry its levels are swept, and its σ and τ where it has more than one.
-        processes: In which charts are drawn.
+        known: The results; of every entry, levels are swept, and σ and τ if it has more than one.
+        processes: Processes that draw the charts.
 
     Returns:
-        What is swept, and for each entry its caption's words and a chart and a table a classifier.
+        The swept quantity, and for each entry the caption's words, and a chart and a table per classifier.
     """
     found = {what: [one for pair in pairs(known) if (one := _swept(known, pair, what))] for what in SPELLED}
     calls = [call for listed in found.values() for one in listed for call in one["calls"]]
@@ -54,10 +54,9 @@ def swept(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, A
 
 
 def pairs(known: Found) -> list[Pair]:
-    """Return the entries of pixels certified important and of those certified unimportant, by part; alike ones
-    together.
+    """Return the entries of certified important and of certified unimportant pixels, by part, pairing those that agree.
 
-    Of entries of one part that are alike the first is given.
+    Of entries of one part with the same settings, the first is used.
     """
     found: list[tuple[tuple[Any, ...], Pair]] = []
     for part, function in (("important", IMPORTANT), ("unimportant", UNIMPORTANT)):
@@ -76,7 +75,7 @@ def steps(known: Found, metric: Entry, what: str) -> list[Step]:
     """Return the steps of a sweep, rising: levels at the test that ranks, or σ or τ at the level that ranks.
 
     Returns:
-        Nothing where there is but one σ or τ.
+        Empty if there is only one σ or τ.
     """
     ranks, level = known.test(metric), metric.options["level"]
     if what == "level":
@@ -116,7 +115,7 @@ def _swept(known: Found, pair: Pair, what: str) -> dict[str, Any] | None:
 
 
 def beyond(known: Found, metric: Entry, there: list[Step]) -> list[tuple[str, list[str]]]:
-    """List where no count of votes certifies a pixel: noise and share, and on which classifiers."""
+    """Return the steps at which no number of votes certifies a pixel: σ and τ, and on which classifiers."""
     tests = {step.test.place: step.test for step in there}.items()
     found = [(place, [name for name in known.pixels if not known.reaches(metric, test, name)]) for place, test in tests]
     return [(place, names) for place, names in found if names]
@@ -129,7 +128,7 @@ def _means(known: Found, pair: Pair, classifier: str, method: str, test: Test, l
 def _facets(
     there: list[Step], pair: Pair, rows: list[tuple[str, bool, list[Point]]], reached: list[bool]
 ) -> list[Facet]:
-    """Cut the rows of a table into the bars of each step."""
+    """Convert the rows of a table into the bars of each step."""
     found = []
     for place, step in enumerate(there):
         bars = []
@@ -145,10 +144,10 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
 
     Args:
         known: The results.
-        processes: In which charts are drawn.
+        processes: Processes that draw the charts.
 
     Returns:
-        For each entry its caption's words; by classifier, a chart a family of methods, and a table.
+        For each entry the caption's words; by classifier, a chart per family of methods, and a table.
     """
     found, calls = [], []
     for metric in known.of(DELETION):

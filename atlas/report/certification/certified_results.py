@@ -1,4 +1,4 @@
-"""Results of metrics of votes, bound to the entries of params.yaml that they are of."""
+"""Results of metrics of votes, with their entries in params.yaml."""
 
 import math
 from typing import Any, NamedTuple
@@ -30,12 +30,12 @@ class Test(NamedTuple):
 
     @property
     def radius(self) -> float:
-        """The L2 norm of changes that no label minds."""
+        """The L2 norm of image changes up to which labels hold."""
         return radius(self.smoothing.settings["sigma"], self.tau)
 
     @property
     def reach(self) -> str:
-        """The radius to three digits, and never more than it is."""
+        """The radius to three digits, rounded down."""
         if not self.radius:
             return "0"
         unit = 10.0 ** (math.floor(math.log10(self.radius)) - 2)
@@ -43,26 +43,26 @@ class Test(NamedTuple):
 
     @property
     def place(self) -> str:
-        """What the radius is of, and the radius."""
+        """σ, τ and the radius, as text."""
         return f"σ = {self.smoothing.settings['sigma']:g}, τ = {self.tau:g} → radius {self.reach}"
 
     @property
     def how(self) -> str:
-        """What else the test sets."""
+        """The test's other settings, as text."""
         return f"form {self.smoothing.settings['form']}, α = {self.alpha:g}, {self.corrected}"
 
     @property
     def corrected(self) -> str:
-        """How it is corrected over the pixels of a map."""
+        """The correction for the pixels of a map, as text."""
         return CORRECTED[self.correction] or "uncorrected"
 
     @property
     def name(self) -> str:
-        """The test, as no other of the study is called."""
+        """A name that is unique among the study's tests."""
         return f"{self.smoothing.name}, τ = {self.tau:g}, α = {self.alpha:g}, {self.correction}"
 
     def said(self) -> dict[str, Any]:
-        """Return the numbers of the certificate's two sentences."""
+        """Return the numbers in the two sentences on the certificate."""
         of = self.smoothing.settings
         numbers = {name: of[name] for name in ("sigma", "n0", "n", "form")}
         numbers |= {"levels": len(of["levels"]), "copies": of["n0"] + of["n"]}
@@ -70,16 +70,16 @@ class Test(NamedTuple):
         return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
 
     def needed(self, pixels: int) -> tuple[int, int]:
-        """Return the fewest votes that certify a pixel of a map of so many: the first of them, and the last."""
+        """Return the fewest votes that certify a pixel of a map of so many pixels: for the first one, and the last."""
         about = {"alpha": self.alpha, "correction": self.correction, "pixels": pixels}
         return certification.needed(self.smoothing.settings["n"], self.tau, **about)
 
     def reaches(self, pixels: int) -> bool:
-        """Return whether votes that all agree certify a pixel of a map of so many."""
+        """Return whether unanimous votes certify a pixel of a map of so many pixels."""
         return self.needed(pixels)[0] <= self.smoothing.settings["n"]
 
     def votes(self, pixels: int) -> str:
-        """Return how many votes certify a pixel of a map of so many."""
+        """Return, as text, how many votes certify a pixel of a map of so many pixels."""
         (first, last), rest = self.needed(pixels), self.smoothing.settings["n"]
         if not self.reaches(pixels):
             return f"none: not even all {rest}"
@@ -91,40 +91,40 @@ class Test(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The results of metrics of votes, and the entries they are of."""
+    """The results of metrics of votes, with their entries."""
 
     table: xr.Dataset
     values: np.ndarray  # mean, low, high and count by classifier, method, metric, radius and level
     metrics: list[Entry]
     smoothings: dict[str, Smoothing]
-    pixels: dict[str, dict[str, int]]  # of a map, by classifier, of `images` and, where it has any, of `grids`
+    pixels: dict[str, dict[str, int]]  # pixels of a map, by classifier, for `images` and, if there are any, `grids`
 
     def of(self, function: str) -> list[Entry]:
         """Return the entries of a function."""
         return [one for one in self.metrics if one.function == function]
 
     def alike(self, function: str, test: Test, tile: int | None = None) -> Entry | None:
-        """Return the first entry of a function that is judged by a test, among others, and on the same tiles."""
+        """Return the first entry of a function that uses a test (possibly among others), and the same tiles."""
         return next((one for one in self.of(function) if self.judges(one, test, tile)), None)
 
     def judges(self, metric: Entry, test: Test, tile: int | None) -> bool:
-        """Return whether a metric is judged by a test, among others, and on the same tiles."""
+        """Return whether a metric uses a test (possibly among others), and the same tiles."""
         settings, options = metric.settings, metric.options
         same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)
         return same and test.tau in settings["tau"] and test.smoothing.name in options["smoothings"]
 
     def where(self, test: Test) -> float:
-        """Return the label of a test's radius, NaN where the results have none."""
+        """Return the label of a test's radius in the results; NaN if they have none."""
         labels = self.table["radius"].values
         nearest = float(labels[np.abs(labels - test.radius).argmin()])
         return nearest if abs(nearest - test.radius) <= 10**-DIGITS else np.nan
 
     def test(self, metric: Entry) -> Test:
-        """Return the test by which a metric ranks: of its first smoothing, at its first share of the votes."""
+        """Return the test by which a metric ranks: that of its first smoothing at its first τ."""
         return _test(metric, self.smoothings)
 
     def tests(self, metric: Entry) -> list[Test]:
-        """Return the tests of a metric, the one by which it ranks first."""
+        """Return the tests of a metric, with the one by which it ranks first."""
         of, settings = [self.smoothings[name] for name in metric.options["smoothings"]], metric.settings
         return [
             Test(smoothing, tau, settings["alpha"], settings["correction"])
@@ -133,11 +133,11 @@ class Found(NamedTuple):
         ]
 
     def classifiers(self, metric: Entry) -> list[str]:
-        """Return the classifiers that have what a metric judges: images, or grids."""
+        """Return the classifiers that have the pictures that a metric scores: images, or grids."""
         return [name for name in self.table["classifier"].values.tolist() if group(metric) in self.pixels[name]]
 
     def judged(self, metric: Entry) -> list[str]:
-        """Return the methods that a metric judges: those that all of its smoothings certify and it does not exclude."""
+        """Return the methods that a metric scores: those that all of its smoothings certify and it does not exclude."""
         smoothings = [self.smoothings[name] for name in metric.options["smoothings"]]
         return [
             name
@@ -173,17 +173,17 @@ class Found(NamedTuple):
 
 
 def on_grids(metric: Entry) -> bool:
-    """Return whether a metric judges grids, not images."""
+    """Return whether a metric scores grids, not images."""
     return "tiles" in signature("metrics", metric.family, metric.function).inputs
 
 
 def group(metric: Entry) -> str:
-    """Name the pictures that a metric judges."""
+    """Return the kind of pictures that a metric scores."""
     return "grids" if on_grids(metric) else "images"
 
 
 def first_test(given: dict) -> Test:
-    """Return the test by which the first metric of votes on images ranks, or of votes on grids where there is no other.
+    """Return the test by which the first metric of votes on images ranks, or the first on grids if there is no other.
 
     Raises:
         UserError: there is no such metric.
@@ -208,7 +208,7 @@ def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
 
     Args:
         table: The results.
-        given: What params.yaml says.
+        given: The content of params.yaml.
         sizes: Pixels of an image, by classifier.
     """
     judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
@@ -223,7 +223,7 @@ def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
 
 
 def _of_votes(given: dict) -> list[Entry]:
-    """List the metrics of votes, those on images before those on grids."""
+    """Return the metrics of votes, those on images before those on grids."""
     judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
     judged = sorted((one for one in judged if one.options["smoothings"]), key=on_grids)
     if not judged:

@@ -1,4 +1,4 @@
-"""Whether what is certified on grids lies in the tile that is explained: by level, σ and τ, as lines and in numbers."""
+"""Whether certified pixels on grids lie in the explained tile: by level, σ and τ, as lines and in numbers."""
 
 from concurrent.futures import Executor
 from typing import Any
@@ -14,7 +14,7 @@ from atlas.study.schema.settings import Entry
 
 GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
 TIES = "grid_parted_ties"
-# What a column is called.
+# Headings of columns.
 COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "copies with ties"}
 TIED = (
     "Copies with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels are "
@@ -27,12 +27,12 @@ def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, lis
 
     Args:
         known: The results.
-        given: What params.yaml says.
-        processes: In which charts are drawn.
+        given: The content of params.yaml.
+        processes: Processes that draw the charts.
 
     Returns:
-        What is swept, and for each entry with more than one step its caption's words; by classifier, a chart a family
-        of methods, and a table.
+        The swept quantity, and for each entry with more than one step the caption's words; by classifier, a chart per
+        family of methods, and a table.
     """
     found = {
         what: [one for game in known.of(GAME) if (one := _swept(known, given, game, what))]
@@ -50,7 +50,7 @@ def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, lis
 
 
 def chance(given: dict, classifier: str) -> float:
-    """Return the game by chance: 1 / tiles."""
+    """Return the expected score by chance: 1 / tiles."""
     return 1 / given["classifiers"][classifier]["grids"]["tiles_per_side"] ** 2
 
 
@@ -86,19 +86,19 @@ def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] 
 
 
 def _place(step: Step, what: str) -> str:
-    """Name a step below its place."""
+    """Return the label of a step on the axis."""
     test = step.test
     return {"level": f"{step.level}%", "sigma": f"{test.smoothing.settings['sigma']:g}", "tau": f"{test.tau:g}"}[what]
 
 
 def tests(known: Found) -> list[tuple[Test, int | None]]:
-    """List the tests by which metrics of votes on grids rank, and the tile if it is but one, each once."""
+    """Return the distinct tests by which metrics of votes on grids rank, and the tile if only one is explained."""
     found = [(known.test(one), one.options["tile"]) for one in known.metrics if on_grids(one)]
     return list({(test.name, tile): (test, tile) for test, tile in found}.values())
 
 
 def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list[dict[str, Any]]:
-    """Return a table a level of what is certified on grids by a test."""
+    """Return a table per level of the certified results on grids by a test."""
     listed = [one for function in COLUMNS for one in known.of(function) if known.judges(one, test, tile)]
     functions = [one.function for one in listed]
     heads = [(one.name, COLUMNS[one.function] if functions.count(one.function) == 1 else one.name) for one in listed]

@@ -1,6 +1,6 @@
-"""How the authors of the certificates measured (anani2025pixel), and what a study measures otherwise.
+"""The protocol of the authors of the certificates (anani2025pixel), and how a study differs from it.
 
-Settings of methods are those of the paper; where its code has others, published_caveats.csv says so.
+Settings of methods are those of the paper; where its code differs, published_caveats.csv says so.
 """
 
 from typing import Any
@@ -9,13 +9,13 @@ from atlas.report.certification.certified_results import CORRECTED, Test, on_gri
 from atlas.study.params import side
 from atlas.study.schema.settings import Entry
 
-# Of votes and their tests, by the published code.
+# Votes and their tests, by the published code.
 FORM, FIRST, REST, ALPHA, CORRECTION = "authors", 10, 90, 0.001, "bonferroni"
-# Of grids: the tile explained, tiles a side, what a map scores of which nothing is.
+# Grids: the explained tile, tiles per side, and the score of a map without certified pixels.
 TILE, TILES, EMPTY = 0, 2, "zero"
-# Of images and grids: how many, pixels of a side of an image and of a tile, the class explained.
+# Images and grids: how many, side of an image and of a tile in pixels, the explained class.
 COUNT, SIDE, TARGET = 100, 224, "label"
-# The function, which scores a grid at 0 or leaves it out where nothing is certified important.
+# The function; it scores a grid as 0, or leaves it out, if nothing is certified important.
 GAME = "certified_grid_pointing_game"
 
 _GRADIENT = {"sign": "both", "output": "logit", "channels": "abs_sum"}
@@ -24,7 +24,7 @@ _PRODUCT = {"output": "logit", "channels": "sum"}
 _PATH = {"steps": 20, "rule": "gauss_legendre", "sign": "both", **_PRODUCT}
 _LRP = {"epsilon": 0.25, "channels": "sum"}
 _RISE = {"masks": 6000, "cells": 6, "probability": 0.1}
-# By method and layer. How channels are reduced changes no map of one channel that is at least 0.
+# By method and layer. The reduction of channels does not change a nonnegative map of one channel.
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("gradient", "input"): _GRADIENT,
     ("gradient", "final"): _GRADIENT,
@@ -51,7 +51,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("layercam", "input"): {},
     ("layercam", "final"): {},
 }
-# Of a transformer the absolute values of colors, and of what a token has, are summed.
+# For a transformer, the absolute values over colors, and over a token's features, are summed.
 TRANSFORMERS = {"vit_b_16"}
 ABSOLUTE = {"channels": "abs_sum"}
 OF_TRANSFORMERS: dict[tuple[str, str], dict[str, Any]] = {
@@ -62,9 +62,9 @@ OF_TRANSFORMERS: dict[tuple[str, str], dict[str, Any]] = {
     ("occlusion", "input"): ABSOLUTE,
 }
 
-# Maps of one channel, whatever the images have.
+# Methods whose maps have one channel, whatever the images have.
 SINGLE = {"occlusion", "occlusion_features"}
-# Networks of convolutions whose features end in a mean and one linear layer: gradients by them are constant.
+# Convolutional networks that end in a mean over places and one linear layer: gradients of their features are constant.
 LINEAR = {"resnet18", "wide_resnet50_2", "resnet152"}
 
 
@@ -75,7 +75,7 @@ def settings(method: str, layer: str, network: str) -> dict[str, Any]:
 
 
 def unlike_settings(ours: Entry, theirs: dict[str, Any], network: str) -> list[str]:
-    """Name every setting of a method that is not the authors', but for those that leave the order of its maps alone."""
+    """Return the settings of a method that differ from the authors' and affect the order of its maps."""
     own = {**ours.settings, **ours.options}
     plain = _plain(ours.function, own, network)
     wanted = _plain(ours.function, {**own, **theirs}, network)
@@ -87,9 +87,9 @@ def unlike_settings(ours: Entry, theirs: dict[str, Any], network: str) -> list[s
 
 
 def _plain(function: str, given: dict[str, Any], network: str) -> dict[str, Any]:
-    """Spell settings alike that give maps of one order."""
+    """Normalize settings so that those with the same order of maps become equal."""
     found = dict(given)
-    if function == "gradient":  # absolute values of gradients are taken at once, or channel by channel
+    if function == "gradient":  # absolute values are taken by the method, or channel by channel
         if found["sign"] == "both" and found["channels"] != "sum":
             found["sign"] = "absolute"
         if found["sign"] == "absolute" and found["channels"] == "sum":
@@ -97,21 +97,21 @@ def _plain(function: str, given: dict[str, Any], network: str) -> dict[str, Any]
     if function in SINGLE and found["channels"] == "max_abs":
         found["channels"] = "abs_sum"
     if network in LINEAR and function == "lrp":
-        found["epsilon"] = 0  # but one layer has that rule: it divides a whole map
+        found["epsilon"] = 0  # only one layer has this rule, which scales the whole map
     if network in LINEAR and function == "integrated_gradients" and found.get("layer") == "final":
         found |= {"steps": 1, "rule": "midpoint"} if found["output"] == "logit" else {}  # the mean of a constant
     return found
 
 
 def differs(metric: Entry, test: Test, given: dict, classifier: str, method: list[str]) -> list[str]:
-    """Return what a metric measures otherwise than the authors, what weighs most first.
+    """Return what a metric measures differently from the authors, the most important difference first.
 
     Args:
-        metric: An entry of a metric of votes.
+        metric: The entry of a metric of votes.
         test: One of its tests.
-        given: What params.yaml says.
-        classifier: On which classifier.
-        method: What is otherwise of the method.
+        given: The content of params.yaml.
+        classifier: The classifier's name.
+        method: The differences of the method itself.
     """
     about, of, tile = given["classifiers"][classifier], test.smoothing.settings, metric.options["tile"]
     form = [] if of["form"] == FORM else [f"form {of['form']}"]

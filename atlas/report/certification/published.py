@@ -1,7 +1,7 @@
-"""What the authors of the certificates measured (anani2025pixel), beside what a study of the same networks did.
+"""Measurements of the authors of the certificates (anani2025pixel), beside those of a study of the same networks.
 
-published.csv holds what was read off the charts of their rebuttal and poster: no table of the paper prints it.
-published_caveats.csv says what is known against comparing it, and what of it is inferred; an empty cell stands for all.
+published.csv has values read from the charts of their rebuttal and poster: no table of the paper prints them.
+published_caveats.csv lists caveats and inferences; an empty cell means all.
 """
 
 import csv
@@ -15,13 +15,13 @@ from atlas.study.params import entries
 from atlas.study.schema.settings import Entry
 
 FILE, CAVEATS = (Path(__file__).with_name(name) for name in ("published.csv", "published_caveats.csv"))
-# Our functions that are a published method at its layer of features.
+# Our functions that equal a published method at its layer of features.
 NAMED = {"rise_features": "rise", "occlusion_features": "occlusion"}
 DELETION, LEFT = "certified_deletion", "grid_abstained"
 
 
 class Compared(NamedTuple):
-    """A published mean and ours, what ours is measured otherwise by, what weighs most first, and caveats of theirs."""
+    """A published mean and ours, the differences of ours, the most important first, and caveats of theirs."""
 
     method: str
     metric: Entry
@@ -35,7 +35,7 @@ class Compared(NamedTuple):
 
     @property
     def difference(self) -> float:
-        """Ours less the published one."""
+        """Our mean minus the published one."""
         return self.ours.mean - self.published
 
 
@@ -50,14 +50,13 @@ def facts() -> list[dict[str, str]]:
 
 
 def joined(known: Found, given: dict) -> list[tuple[str, str, list[Compared]]]:
-    """Find what was published of each classifier that is one of the networks of the paper on ImageNet.
+    """Return the published means for each classifier that is one of the paper's networks on ImageNet.
 
-    A method is found by its function and layer, a metric by its function, σ, τ and level. Of several metrics the one
-    is taken that is measured most as the authors did: with their form of the top, on their tile, then with the fewest
-    other differences.
+    Methods are matched by function and layer, metrics by function, σ, τ and level. Of several metrics, the one closest
+    to the authors' protocol is used: with their form of the top, on their tile, then with the fewest other differences.
 
     Returns:
-        Classifier, network and the means of both, where there are any; ours is NaN where the method has no mean.
+        Classifier, network and the means of both, if there are any; ours is NaN where the method has no mean.
     """
     by_method, found, all_facts = _methods(given), [], facts()
     for classifier in known.table["classifier"].values.tolist():
@@ -75,10 +74,11 @@ def joined(known: Found, given: dict) -> list[tuple[str, str, list[Compared]]]:
 
 
 def places(known: Found, given: dict, game: Entry, classifier: str) -> dict[str, tuple[float, float]]:
-    """Find where the authors' trade-off has our methods: certified grid pointing game and certified share, 0 to 1.
+    """Return the place of our methods in the authors' trade-off: certified grid pointing game and certified share, 0 to
+    1.
 
-    Methods are found as for the table of means, the place by the network, the σ and τ of the test by which the game
-    ranks, and its level.
+    Methods are matched as in the table of means; the place is looked up by the network, the σ and τ of the test by
+    which the game ranks, and its level.
     """
     network, test, by_method = _network(given, classifier), known.test(game), _methods(given)
     there: dict[str, dict[str, float]] = {}
@@ -99,7 +99,7 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 
 def _methods(given: dict) -> dict[tuple[str, str], list[Entry]]:
-    """Return the entries that are a method at a layer, whatever else they set."""
+    """Return the entries that are a method at a layer, whatever their other settings."""
     found: dict[tuple[str, str], list[Entry]] = {}
     for one in [one for family in entries(given, "methods").values() for one in family.values()]:
         at = NAMED.get(one.function, one.function), one.settings.get("layer", "input")
@@ -109,7 +109,7 @@ def _methods(given: dict) -> dict[tuple[str, str], list[Entry]]:
 
 
 def _network(given: dict, classifier: str) -> str:
-    """Name the network of torchvision that a classifier of ImageNet is, or nothing."""
+    """Return the torchvision network of an ImageNet classifier; empty if it is none."""
     about = given["classifiers"][classifier]
     dataset = about["dataset"]
     of = given["datasets"][dataset].get("family", dataset)
@@ -117,7 +117,7 @@ def _network(given: dict, classifier: str) -> str:
 
 
 def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[str, str]) -> Compared | None:
-    """Return our mean of a fact by the metric that is measured most alike, one with a mean before one without."""
+    """Return our mean for a published fact by the metric closest to the protocol; one with a mean has priority."""
     level, found, name = int(fact["level"]), [], method.name
     theirs = protocol.settings(fact["method"], fact["layer"], fact["network"])
     other = protocol.unlike_settings(method, theirs, fact["network"])
@@ -134,14 +134,14 @@ def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[
 
 
 def _unlike(one: Compared) -> tuple[bool, bool, bool, int]:
-    """Weigh how far a mean is from being measured as the authors did."""
+    """Return a sort key: how far a mean is from the authors' protocol."""
     form = one.test.smoothing.settings["form"] != protocol.FORM
     tile = on_grids(one.metric) and one.metric.options["tile"] != protocol.TILE
     return not one.ours.known, form, tile, len(one.differs)
 
 
 def _alike(known: Found, metric: Entry, fact: dict[str, str]) -> Test | None:
-    """Return the test of a metric at a fact's σ and τ, if any."""
+    """Return the test of a metric at a published fact's σ and τ, if any."""
     return next((one for one in known.tests(metric) if _tested(one, fact)), None)
 
 

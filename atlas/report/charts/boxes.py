@@ -1,4 +1,4 @@
-"""Boxes of mean scores: a row a family of methods, in it a box a classifier, and the methods as points."""
+"""Box plots of mean scores: one row per family of methods, one box per classifier, and the methods as points."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ from atlas.report.charts.dot_plot import scale
 from atlas.report.charts.theme import FAINT, SMALL, SOFT, TEXT, fit, marker, series, style, svg
 from atlas.report.sorting import digits
 
-# With fewer values a group, the Mann-Whitney test cannot fall below 0.05, and quartiles lie between two of them.
+# With fewer values per group, the Mann-Whitney test cannot fall below 0.05, and quartiles lie between two values.
 FEWEST = 4
-EVERY = "all"  # the family of every method but the controls
-WIDTH, BOX, LINES = 4.5, 0.16, 0.36  # inches: of a chart, of a box's share of its row, of a row's two lines of text
+EVERY = "all"  # the family of every method except controls
+WIDTH, BOX, LINES = 4.5, 0.16, 0.36  # inches: a chart's width, a box's height, and a row's two lines of text
 BESIDE = 0.14  # inches between the boxes of two rows
 
 
 class Box(NamedTuple):
-    """The mean scores of a family's ranked methods on a classifier, and where their middle lies; NaN without any."""
+    """The mean scores of a family's ranked methods on a classifier, with quartiles and whiskers; NaN without any."""
 
     median: float
     first: float
@@ -37,7 +37,7 @@ class Box(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A family's boxes, one a classifier, and the p-value of each comparison, NaN where a side has too few methods."""
+    """A family's boxes, one per classifier, and the p-value of each comparison, NaN if a side has too few methods."""
 
     family: str
     boxes: list[Box]
@@ -45,18 +45,18 @@ class Row(NamedTuple):
 
 
 def families(summary: xr.Dataset) -> list[str]:
-    """List the families of the methods that are no controls."""
+    """Return the families of the methods that are no controls."""
     return list(dict.fromkeys(summary["method_family"].values[~summary["control"].values].tolist()))
 
 
 def rows(summary: xr.Dataset, comparison: xr.Dataset, metric: str, classifiers: list[str]) -> list[Row]:
-    """Take the boxes of one metric: of all methods but the controls, then of each family of which it ranks a method.
+    """Return the boxes of one metric: for all methods except controls, then for each family with a ranked method.
 
     Args:
-        summary: Mean scores and ranks; a mean over so few scores that it is not ranked is left out.
+        summary: Mean scores and ranks; unranked means are left out.
         comparison: Their quartiles and the tests between classifiers.
-        metric: By which metric.
-        classifiers: Whose boxes, in their order.
+        metric: The metric's name.
+        classifiers: The classifiers, in order.
     """
     means = summary["mean"].where(summary["rank"].notnull()).sel(metric=metric)
     names, of, control = (summary[name].values for name in ("method", "method_family", "control"))
@@ -82,10 +82,10 @@ def chart(listed: list[Row], places: list[int], name: str, better: str, units: s
 
     Args:
         listed: The rows.
-        places: Which series each classifier is.
-        name: The metric's.
-        better: Which way is better.
-        units: Of the metric.
+        places: The series number of each classifier.
+        name: The metric's name.
+        better: The direction of better scores.
+        units: The metric's units.
     """
     high = max(LINES, BOX * len(places) + BESIDE)
     with style(f"boxes_{name}"):
@@ -109,13 +109,13 @@ def chart(listed: list[Row], places: list[int], name: str, better: str, units: s
 
 
 def spelled(p: list[float]) -> str:
-    """Spell the p-values of a row, as far as there are any."""
+    """Format the p-values of a row, if there are any."""
     known = ["n/a" if np.isnan(one) else digits(one, 2) for one in p]
     return f"p {', '.join(known)}" if set(known) != {"n/a"} else ""
 
 
 def _draw(axes: Axes, boxes: list[Box], middles: np.ndarray, height: float, place: int) -> None:
-    """Draw one classifier's boxes; with few methods the median and the points alone."""
+    """Draw one classifier's boxes; with few methods only the median and the points."""
     color = series(place)
     for box, middle in zip(boxes, middles.tolist(), strict=True):
         if not box.values:
@@ -135,7 +135,7 @@ def _draw(axes: Axes, boxes: list[Box], middles: np.ndarray, height: float, plac
 
 
 def _aside(number: int) -> float:
-    """Return how far the n-th point of a box lies aside, from -0.5 to 0.5, that equal ones do not hide one another."""
+    """Return the offset of a box's n-th point, from -0.5 to 0.5, so that equal points do not hide one another."""
     return (number * 0.618 + 0.5) % 1 - 0.5
 
 

@@ -1,4 +1,4 @@
-"""Curves with bands, one small chart a method family: along the fraction of changed pixels, or step by step."""
+"""Curves with bands, one small chart per method family: along the fraction of changed pixels, or step by step."""
 
 from typing import Any, NamedTuple
 
@@ -23,11 +23,11 @@ from atlas.report.charts.theme import (
     svg,
 )
 
-WIDTH, HEIGHT = 3.7, 2.25  # inches; what the legend takes comes on top
-COLUMNS, LINE, KEY, GAP = 2, 0.19, 0.28, 0.1  # of the legend; inches of a line, of a key in it and beside the key
-SPILL = 1  # inches by which two columns may make a chart wider
-BESIDE = 0.08  # of a step, beside the first and the last, for half a marker
-# What a fraction is of, where it is not of the pixels that were changed.
+WIDTH, HEIGHT = 3.7, 2.25  # inches, without the legend
+COLUMNS, LINE, KEY, GAP = 2, 0.19, 0.28, 0.1  # legend: columns; inches of a line, of a key and beside it
+SPILL = 1  # inches by which a legend of two columns may widen a chart
+BESIDE = 0.08  # of a step, left and right, for half a marker
+# The meaning of the fraction, if it is not the share of changed pixels.
 ALONG = {"randomization": "fraction of the classifier drawn anew"}
 
 
@@ -41,7 +41,7 @@ class Line(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What lines are drawn in: the places along x, their names if they are steps, the ends of y, y by chance."""
+    """The axes of a chart: positions along x, their labels if they are steps, limits of y, y by chance."""
 
     x: np.ndarray
     steps: list[str]
@@ -57,8 +57,8 @@ def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, s
 
     Args:
         table: Mean, low and high over classifier, method, metric and fraction.
-        metric: Which curve.
-        classifier: On which classifier.
+        metric: The metric's name.
+        classifier: The classifier's name.
 
     Returns:
         Family and chart; families without a defined curve are left out.
@@ -91,12 +91,12 @@ def curves(table: xr.Dataset, metric: str, classifier: str) -> list[tuple[str, s
 
 
 def chart(frame: Frame, members: list[Line], controls: list[Line], name: str, alt: str) -> str:
-    """Draw lines with bands, the controls dashed behind them, and name them beneath.
+    """Draw lines with bands, the controls dashed behind them, with a legend below.
 
     Args:
-        frame: What they are drawn in.
-        members, controls: The lines, over the places of the frame.
-        name: What the chart is of, and no other.
+        frame: The axes.
+        members, controls: The lines, over the positions of the frame.
+        name: A unique name of the chart.
         alt: Its alternative text.
     """
     with style(name):
@@ -121,7 +121,7 @@ def chart(frame: Frame, members: list[Line], controls: list[Line], name: str, al
 
 
 def _draw(axes: Axes, x: np.ndarray, members: list[Line], controls: list[Line]) -> dict[str, dict[str, Any]]:
-    """Draw all lines; give the look of each."""
+    """Draw all lines; return the style of each."""
     looks: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(controls):
         looks[line.name] = {"color": SOFT, "lw": 1, "ls": (0, (1 + 3 * number, 2))}
@@ -135,7 +135,7 @@ def _draw(axes: Axes, x: np.ndarray, members: list[Line], controls: list[Line]) 
 
 
 def _intervals(axes: Axes, x: np.ndarray, members: list[Line]) -> None:
-    """Draw the interval of each step: where the steps beside it have none, there is no band."""
+    """Draw the interval of a step as a bar if neighboring steps have none, so that there is no band."""
     for number, line in enumerate(members):
         known = ~np.isnan(line.low)
         if known.any():
@@ -143,19 +143,19 @@ def _intervals(axes: Axes, x: np.ndarray, members: list[Line]) -> None:
 
 
 def _columns(names: list[str]) -> list[list[str]]:
-    """Divide the names of the lines into the columns of the legend; names that are too long for that stand in one."""
+    """Divide the names of the lines into the columns of the legend; names too long for two columns get a single one."""
     rows = max(1, -(-len(names) // COLUMNS))
     columns = [names[start : start + rows] for start in range(0, len(names), rows)]
     return columns if sum(map(_across, columns)) <= WIDTH + SPILL else [names]
 
 
 def _across(column: list[str]) -> float:
-    """Return the inches that a column of the legend takes."""
+    """Return the width in inches of a column of the legend."""
     return KEY + 2 * GAP + max(breadth(shortened(name, SMALL, LONGEST), SMALL) for name in column)
 
 
 def _legend(figure: Figure, looks: dict[str, dict[str, Any]], columns: list[list[str]]) -> None:
-    """Name the lines at the bottom, column by column; a legend of matplotlib's takes as long as all else of a chart."""
+    """Draw a legend at the bottom, column by column; matplotlib's own legend takes as long as the rest of a chart."""
     width, height = figure.get_size_inches()
     rows, widths = max(map(len, columns), default=0), list(map(_across, columns))
     left = max(EDGE, (width - sum(widths)) / 2)

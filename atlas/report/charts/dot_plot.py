@@ -1,4 +1,4 @@
-"""Dots with intervals, one row a method, one color a classifier: ranks and scores."""
+"""Dots with intervals, one row per method, one color per classifier: ranks and scores."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ BLANK = 7  # points
 
 
 class Row(NamedTuple):
-    """One method's dots: value and ends by classifier, NaN where there is none."""
+    """One method's dots: value and interval by classifier, NaN if there is none."""
 
     name: str
     control: bool
@@ -26,14 +26,14 @@ class Row(NamedTuple):
 
 
 def rows(table: xr.Dataset, value: str, low: str, high: str, order: list[str]) -> list[Row]:
-    """Take methods in an order from a table over classifier and method."""
+    """Return rows for methods in an order, from a table over classifier and method."""
     chosen = table[[value, low, high, "control"]].sel({"method": order}).transpose("method", ...)
     columns = [chosen[column].values.reshape(len(order), -1).tolist() for column in (value, low, high)]
     return [Row(*row) for row in zip(order, chosen["control"].values.tolist(), *columns, strict=True)]
 
 
 def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
-    """Draw the mean rank of each method over all metrics: on each classifier, and over all in ink."""
+    """Draw the mean rank of each method over all metrics: on each classifier in color, and over all in black."""
     classifiers = summary["classifier"].values.tolist()
     by_classifier = rows(summary, "mean_rank", "mean_rank_low", "mean_rank_high", order)
     overall = rows(summary, "overall_rank", "overall_rank_low", "overall_rank_high", order)
@@ -54,7 +54,7 @@ def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
 
 
 def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
-    """Draw the mean scores of every method by one metric, the classifiers beside one another."""
+    """Draw the mean scores of every method by one metric, classifiers side by side."""
     table = summary.sel(metric=name)
     listed = rows(table, "mean", "low", "high", order)
     with style(f"metric_{name}"):
@@ -72,7 +72,7 @@ def metric(summary: xr.Dataset, name: str, order: list[str]) -> str:
 
 
 def draw(axes: Axes, listed: list[Row], *, spread: float) -> None:
-    """Draw a row a method; classifiers side by side within a row; controls hollow."""
+    """Draw one row per method; classifiers side by side within a row; controls hollow."""
     number = len(listed[0].value) if listed else 0
     step = min(spread, 0.66 / max(1, number))
     places = np.arange(len(listed))
@@ -87,7 +87,7 @@ def draw(axes: Axes, listed: list[Row], *, spread: float) -> None:
 
 
 def lines(axes: Axes, listed: list[Row], which: int, at: np.ndarray, **look: Any) -> None:
-    """Draw one classifier's intervals, where there are any."""
+    """Draw one classifier's intervals, where they exist."""
     ends = np.array([(row.low[which], row.high[which]) for row in listed])
     known = ~np.isnan(ends).any(axis=1)
     axes.hlines(at[known], *ends[known].T, capstyle="butt", **look)
@@ -128,7 +128,7 @@ def _names(axes: Axes, listed: list[Row]) -> None:
 
 
 def scale(axes: Axes, values: np.ndarray) -> None:
-    """Use a logarithmic axis where means lie powers of ten apart."""
+    """Use a logarithmic axis if means span powers of ten."""
     if values.size and values.min() > 0 and values.max() > 300 * values.min():
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(_power)
@@ -138,7 +138,7 @@ def scale(axes: Axes, values: np.ndarray) -> None:
 
 
 def _power(value: float, _: int) -> str:
-    """Spell a power of ten, without the mathematics of matplotlib."""
+    """Format a power of ten, without matplotlib's math text."""
     return f"10{str(round(np.log10(value))).translate(RAISED)}"
 
 

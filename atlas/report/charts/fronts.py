@@ -1,4 +1,4 @@
-"""A classifier's accuracy against the median of its methods' scores, and who is on the front of the two."""
+"""A classifier's accuracy against the median of its methods' scores, and the Pareto front of the two."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from atlas.report.charts.boxes import EVERY
 from atlas.report.charts.theme import INK, PAPER, fit, marker, series, style, svg
 
-# On fewer classifiers of a dataset, a table says it all.
+# With fewer classifiers of a dataset, a table suffices.
 FEWEST = 3
 WIDTH, HEIGHT = 3.7, 2.4
 ACCURACIES = {"accuracy": "accuracy", "adversarial_accuracy": "accuracy under attack"}
@@ -29,12 +29,12 @@ class Standing(NamedTuple):
 
 
 def standings(comparison: xr.Dataset, datasets: list[str], metric: str) -> list[Standing]:
-    """Set every classifier's accuracies beside the median of all its methods but the controls.
+    """Return every classifier's accuracies and the median of all its methods except controls.
 
     Args:
         comparison: Medians, quartiles, accuracies and fronts.
-        datasets: Of the classifiers.
-        metric: By which metric.
+        datasets: The datasets of the classifiers.
+        metric: The metric's name.
     """
     table = comparison.sel({"metric": metric, "method_family": EVERY})
     columns = [table[name].values.tolist() for name in ("median", "quartile_low", "quartile_high", "median_rank")]
@@ -48,7 +48,7 @@ def standings(comparison: xr.Dataset, datasets: list[str], metric: str) -> list[
 
 
 def drawn(listed: list[Standing]) -> list[tuple[str, str]]:
-    """List the datasets and accuracies of which there are enough classifiers for a chart."""
+    """Return the datasets and accuracies with enough classifiers for a chart."""
     return [
         (dataset, name)
         for dataset in dict.fromkeys(one.dataset for one in listed)
@@ -58,14 +58,14 @@ def drawn(listed: list[Standing]) -> list[tuple[str, str]]:
 
 
 def chart(listed: list[Standing], dataset: str, accuracy: str, metric: str, better: str) -> str:
-    """Draw the classifiers of a dataset: median, with a line between its quartiles, and accuracy; a ring, the front.
+    """Draw the classifiers of a dataset: median with quartiles, and accuracy; a ring marks the front.
 
     Args:
         listed: Every classifier, in the order of its series.
-        dataset: Whose classifiers.
+        dataset: The dataset's name.
         accuracy: Which accuracy.
-        metric: By which metric.
-        better: Which way is better.
+        metric: The metric's name.
+        better: The direction of better scores.
     """
     placed = _placed(listed, dataset, accuracy)
     with style(f"front_{metric}_{dataset}_{accuracy}"):
@@ -88,7 +88,7 @@ def chart(listed: list[Standing], dataset: str, accuracy: str, metric: str, bett
 
 
 def _placed(listed: list[Standing], dataset: str, accuracy: str) -> list[tuple[int, Standing]]:
-    """Choose those that have both numbers, with their series."""
+    """Return the classifiers that have both numbers, with their series numbers."""
     return [
         (place, one)
         for place, one in enumerate(listed)

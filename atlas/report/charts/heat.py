@@ -1,15 +1,15 @@
-"""Matrices as tables of shaded cells: the number is text, the shade a color's opacity over the page."""
+"""Matrices as tables of shaded cells: the number as text, the shade as a color's opacity over the page."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# More would hide the number.
+# A deeper shade would make the number illegible.
 DEEPEST = 0.72
 
 
 class Cell(NamedTuple):
-    """A number as text, how deep its shade is (0 to 1), which of the two colors, and a hint."""
+    """A number as text, its shade's opacity (0 to 1), which of the two colors, and a tooltip."""
 
     text: str
     shade: float
@@ -25,13 +25,13 @@ class Matrix(NamedTuple):
 
 
 def agreement(values: np.ndarray, counts: np.ndarray, names: list[str], what: str, *, columns: list[str]) -> Matrix:
-    """Shade agreements: −1 to 1, two colors meeting at 0; what is undefined stays empty.
+    """Shade agreements: −1 to 1, in two colors that meet at 0; undefined cells stay empty.
 
     Args:
         values: By row and column.
-        counts: How many things each is over.
-        names: Of the rows.
-        what: What is counted, for the hint.
+        counts: The number of things behind each value.
+        names: Names of the rows.
+        what: What is counted, for the tooltip.
         columns: Names of the columns.
     """
     rows = []
@@ -50,7 +50,7 @@ def agreement(values: np.ndarray, counts: np.ndarray, names: list[str], what: st
 def ranks(
     values: np.ndarray, low: np.ndarray, high: np.ndarray, methods: list[str], metrics: list[str], *, places: int = 0
 ) -> Matrix:
-    """Shade ranks, first the deepest; a method without a rank shows n/a.
+    """Shade ranks, the first deepest; a method without a rank shows n/a.
 
     Args:
         values: Method by metric.
@@ -58,7 +58,7 @@ def ranks(
         high: Worst ends.
         methods: Names of the rows.
         metrics: Names of the columns.
-        places: Digits after the point, of mean ranks.
+        places: Decimals, for mean ranks.
     """
     rows = []
     for i, method in enumerate(methods):

@@ -1,6 +1,6 @@
-"""How much of the maps is certified at each level, σ or τ, one bar a method.
+"""The share of certified pixels at each level, σ or τ, one bar per method.
 
-What is certified important stands on the left, what is certified unimportant on the right, between them what abstains.
+Pixels certified important are on the left, those certified unimportant on the right, abstentions in between.
 """
 
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from atlas.report.charts.theme import INK, PAPER, SOFT, series, style, svg
 from atlas.report.charts.tradeoff import Point
 
-ACROSS = 3  # charts in a row
+ACROSS = 3  # charts per row
 WIDTH, GAP, ROW, HEAD, FOOT, LETTER = 1.12, 0.16, 0.205, 0.12, 0.5, 0.079  # inches
 LINE = 0.14  # inches of a line of a title
-# The series whose colors the two sides have.
+# The series numbers whose colors the two sides have.
 IMPORTANT, UNIMPORTANT = 0, 4
 
 
 class Bar(NamedTuple):
-    """A method's certified shares in percent; what was not measured is None."""
+    """A method's certified shares in percent; None if not measured."""
 
     method: str
     control: bool
@@ -28,9 +28,9 @@ class Bar(NamedTuple):
 
 
 class Facet(NamedTuple):
-    """The bars at one level, σ and τ; and the level, little more than which can be certified important.
+    """The bars at one level, σ and τ; and the level, which the share certified important can hardly exceed.
 
-    `reached` says whether any count of votes certifies a pixel there.
+    `reached` tells whether any number of votes certifies a pixel there.
     """
 
     title: str
@@ -40,11 +40,11 @@ class Facet(NamedTuple):
 
 
 def chart(facets: list[Facet], name: str, alt: str) -> str:
-    """Draw charts beside one another, their methods in one order.
+    """Draw charts side by side, with methods in the same order.
 
     Args:
         facets: With the same methods in the same order.
-        name: What the chart is of, and no other.
+        name: A unique name of the chart.
         alt: Its alternative text.
     """
     methods = [one.method for one in facets[0].bars]
@@ -100,7 +100,7 @@ def _bars(axes: Axes, facet: Facet) -> None:
 
 
 def _part(axes: Axes, place: int, part: Point | None, control: bool, color: str, *, from_right: bool) -> None:
-    """Draw a bar from its side, with its interval at its end."""
+    """Draw a bar from its side, with the interval at its end."""
     if part is None or not part.known:
         return
     start, turn = (100, -1) if from_right else (0, 1)

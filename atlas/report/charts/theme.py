@@ -1,4 +1,4 @@
-"""How charts look: inks that follow the page's light and dark, colors that a color-blind reader can tell apart."""
+"""The look of charts: inks for the page's light or dark mode, colors that color-blind readers can distinguish."""
 
 import html
 import io
@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-# Charts are drawn in stand-in colors, which the page's style sheet gives their values in light and dark.
+# Charts are drawn in placeholder colors, which the page's style sheet replaces for light and dark mode.
 INK, SOFT, FAINT, PAPER = "#010101", "#020202", "#030303", "#040404"
 INKS = {INK: "--ink", SOFT: "--soft", FAINT: "--line", PAPER: "--paper"}
-# Okabe and Ito's, in an order in which neighbors differ in lightness as well.
+# Okabe and Ito's colors, ordered so that neighbors also differ in lightness.
 SERIES = [f"#05050{number}" for number in range(7)]
 PLAIN = {
     **dict(zip(SERIES, ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6b6b6b"], strict=True)),
@@ -28,7 +28,7 @@ PLAIN = {
 }
 VARIABLES = {**INKS, **{color: f"--series-{number}" for number, color in enumerate(SERIES)}}
 MARKERS = "osD^vPX"
-# The same as paths in a box of 16, for keys outside of charts.
+# The markers as paths in a box of 16, for keys outside of charts.
 SHAPES = {
     "o": "M8 3a5 5 0 1 0 .01 0z",
     "s": "M3.5 3.5h9v9h-9z",
@@ -40,14 +40,14 @@ SHAPES = {
 }
 FONT = "DejaVu Sans"
 SMALL, TEXT = 9, 10  # points of tick labels and of names
-EDGE = 0.06  # inches that stay free around a chart
-LONGEST = 2.6  # inches of a name in a chart; the tables have it whole
-NARROWEST = 1.9  # inches beside the names of a chart, at least
-BENEATH, LABEL = 0.39, 0.23  # inches that ticks and a label take below axes, and the ticks alone
+EDGE = 0.06  # inches of free space around a chart
+LONGEST = 2.6  # inches of a name in a chart; tables show it in full
+NARROWEST = 1.9  # least inches beside the names of a chart
+BENEATH, LABEL = 0.39, 0.23  # inches below axes for ticks and a label, and for ticks only
 
 
 def series(number: int) -> str:
-    """Return the color of the n-th series; after seven they come round again, with another marker."""
+    """Return the color of the n-th series; they repeat after seven, with another marker."""
     return SERIES[number % len(SERIES)]
 
 
@@ -58,7 +58,7 @@ def marker(number: int) -> str:
 
 @contextmanager
 def style(name: str) -> Iterator[None]:
-    """Draw in the page's style; the name makes the ids inside an SVG its own, and the same in every run."""
+    """Draw in the page's style; the name makes the ids inside an SVG unique, and equal in every run."""
     settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
@@ -74,7 +74,7 @@ def style(name: str) -> Iterator[None]:
         "axes.facecolor": "none",
         "figure.facecolor": "none",
         "axes.axisbelow": True,
-        "axes.titley": 1,  # else looked for among all ticks
+        "axes.titley": 1,  # otherwise matplotlib searches all ticks
         "axes.grid": True,
         "grid.color": FAINT,
         "grid.linewidth": 0.6,
@@ -91,28 +91,28 @@ def style(name: str) -> Iterator[None]:
 
 
 def fit(axes: Axes, *, names: list[str] | None = None, beneath: float = 0) -> None:
-    """Lay out the only axes of a figure by the widths of its texts, in a fraction of the time a solver takes.
+    """Lay out the only axes of a figure by the widths of its texts, in a fraction of the time that a solver takes.
 
     Args:
-        axes: Complete, with its texts.
-        names: What stands at its left, where that is not its ticks.
-        beneath: Inches to leave below it and its label.
+        axes: The axes, complete with their texts.
+        names: The texts on the left, if they are not tick labels.
+        beneath: Inches to leave below the axes and their label.
     """
     width, height = axes.figure.get_size_inches()
     bottom, top = EDGE + BENEATH + beneath, height - EDGE
-    if names:  # a name of any length leaves room for the axes; so does a label
+    if names:  # the axes keep their room however long a name or label is
         width = max(width, max(breadth(text, TEXT) for text in names) + NARROWEST)
     width = max(width, breadth(axes.get_xlabel(), SMALL) + 2 * EDGE)
     axes.figure.set_size_inches(width, height)
-    axes.set_position([0.25, bottom / height, 0.7, (top - bottom) / height])  # how many ticks there are depends on it
+    axes.set_position([0.25, bottom / height, 0.7, (top - bottom) / height])  # the number of ticks depends on it
     left = max((breadth(text, TEXT) for text in (names or ticks(axes.yaxis))), default=0)
     left += axes.yaxis.get_tick_padding() / 72
     label = (axes.yaxis.labelpad + 1.2 * SMALL) / 72 if axes.get_ylabel() else 0
-    # A tick at the very end has half its label beyond it.
+    # Half of the label of a tick at the very end extends beyond it.
     beyond = max((breadth(text, SMALL) for text in ticks(axes.xaxis)), default=0) / 2
     start, end = EDGE + label + left, width - EDGE - beyond
     axes.set_position([start / width, bottom / height, (end - start) / width, (top - bottom) / height])
-    # Where labels come by themselves, once every tick is measured; further left where they would be cut off.
+    # The default position of labels, after measuring every tick; further left if they would be cut off.
     middle = min((start + end) / 2, width - EDGE - breadth(axes.get_xlabel(), SMALL) / 2)
     axes.xaxis.set_label_coords((middle - start) / (end - start), -LABEL / (top - bottom))
     axes.yaxis.set_label_coords(-(left + axes.yaxis.labelpad / 72) / (end - start), 0.5)
@@ -120,13 +120,13 @@ def fit(axes: Axes, *, names: list[str] | None = None, beneath: float = 0) -> No
 
 @cache
 def breadth(text: str, size: int) -> float:
-    """Return the inches that a text takes."""
+    """Return the width of a text in inches."""
     font = FontProperties(family=FONT, size=size)
     return text_to_path.get_text_width_height_descent(text, font, False)[0] / 72
 
 
 def shortened(text: str, size: int, inches: float) -> str:
-    """Cut the middle out of a text that is wider than so many inches."""
+    """Cut the middle out of a text that is wider than a number of inches."""
     kept = len(text)
     while breadth(text, size) > inches and kept > 3:
         kept -= 1
@@ -135,7 +135,7 @@ def shortened(text: str, size: int, inches: float) -> str:
 
 
 def ticks(axis: Axis) -> list[str]:
-    """Spell the labels of an axis's ticks."""
+    """Return the labels of an axis's ticks."""
     return axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
 
 
@@ -147,7 +147,7 @@ def svg(figure: Figure, alt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"#0[0-9]0[0-9]0[0-9]", lambda found: f"var({VARIABLES.get(found[0], INKS[INK])})", text)
-    # A font of the page's own; matplotlib measures with one that is wider than most.
+    # The page's own font; matplotlib measures with one that is wider than most.
     text = text.replace(f"'{FONT}'", "var(--sans)")
     width = float(re.search(r'width="([\d.]+)pt"', text)[1]) * 96 / 72
     box = re.search(r'viewBox="[^"]*"', text)[0]
@@ -162,5 +162,5 @@ def keys(names: list[str]) -> list[tuple[str, str, str]]:
 
 
 def plain(color: str) -> str:
-    """Return the color that stands for a stand-in where there is no style sheet."""
+    """Return the plain color behind a placeholder, for output without a style sheet."""
     return PLAIN[color]

@@ -1,4 +1,4 @@
-"""How much of a method's maps is certified against where it lies: one numbered dot a method."""
+"""The certified share of a method's maps against localization: one numbered dot per method."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from atlas.report.charts.theme import INK, PAPER, SOFT, marker, series, style, svg
 
 WIDTH, HEIGHT = 4.6, 4.3
-# Inches around the axes, and what the axes show beyond 0 and 1.
+# Inches around the axes, and the range of the axes beyond 0 and 1.
 LEFT, BOTTOM, RIGHT, TOP, BEYOND = 0.55, 0.52, 0.12, 0.12, 0.04
-# Points that a dot keeps free around it, and that a digit takes.
+# Points: free space around a dot, width of a digit, height of a line.
 DOT, DIGIT, LINE = 4.0, 5.8, 8.5
 TIED = 0.5  # share of the copies above which a method's certificates may come from ties
 
 
 class Point(NamedTuple):
-    """A mean with its interval, and over how many pictures it is; NaN where there is none."""
+    """A mean with its interval, and its number of pictures; NaN if there is none."""
 
     mean: float
     low: float
@@ -31,16 +31,16 @@ class Point(NamedTuple):
 
 
 class Traded(NamedTuple):
-    """A method's place: its certified grid pointing game, and the share of pixels that is certified, both 0 to 1."""
+    """A method's place: its certified grid pointing game, and the share of certified pixels, both 0 to 1."""
 
     method: str
     family: str
     control: bool
     game: Point
     share: Point
-    ties: Point  # share of the noisy copies of grids in which equal scores lay at the edge of the top
+    ties: Point  # share of the noisy copies of grids in which equal scores straddled the edge of the top
     filled: tuple[int, int] | None  # pictures with a pixel certified important, and all of them
-    published: tuple[float, float] | None  # the same of the authors
+    published: tuple[float, float] | None  # the authors' values
 
     @property
     def known(self) -> bool:
@@ -49,20 +49,20 @@ class Traded(NamedTuple):
 
     @property
     def tied(self) -> bool:
-        """Whether equal scores were left out of the top in most copies, so that certificates may be of ties."""
+        """Whether equal scores were left out of the top in most copies, so that certificates may come from ties."""
         return self.ties.known and self.ties.mean > TIED
 
 
 def chart(listed: list[Traded], families: list[str], chance: float, classifier: str, entry: str) -> str:
-    """Draw methods by number, 1 the first of the list, with their intervals; controls are hollow.
+    """Draw methods by number, 1 for the first of the list, with their intervals; controls are hollow.
 
-    Hollow, with a dagger at its number, is what may be certified for ties.
+    Methods whose certificates may come from ties are hollow, with a dagger at the number.
 
-    So is what was published, with the number of the method, primed, and a dotted line from it.
+    Published values are hollow, too, with the method's number, primed, and a dotted line from the method.
 
     Args:
-        listed: In the order of their numbers; those without a place last.
-        families: Each is a color and a marker.
+        listed: Methods in the order of their numbers; those without a place last.
+        families: The families, each a color and a marker.
         chance: Certified grid pointing game by chance.
         classifier, entry: Their names; the entry is of the certified grid pointing game.
     """
@@ -102,7 +102,7 @@ def _dot(axes: Axes, one: Traded, family: int) -> None:
 
 
 def _marks(placed: list[Traded]) -> list[tuple[str, tuple[float, float], bool]]:
-    """List what is told by a number: its text, its place, whether it is a control's."""
+    """Return what is labelled by a number: its text, its place, whether it is a control's."""
     found = []
     for number, one in enumerate(placed, 1):
         found.append((f"{number}†" if one.tied else str(number), (one.game.mean, one.share.mean), one.control))
@@ -113,7 +113,7 @@ def _marks(placed: list[Traded]) -> list[tuple[str, tuple[float, float], bool]]:
 def _numbers(
     axes: Axes, marks: list[tuple[str, tuple[float, float], bool]], size: tuple[float, float], chance: float
 ) -> None:
-    """Put each number where it hides no dot and no other number; far from its dot, a line leads to it."""
+    """Place each number where it hides no dot and no other number; a line leads to it if it is far from its dot."""
     scale = np.array(size) / (1 + 2 * BEYOND)
     dots = [(np.array(place) + BEYOND) * scale for _, place, _ in marks]
     ideal, top = (np.array([1, 1]) + BEYOND) * scale, (np.array([chance, 1]) + BEYOND) * scale
@@ -145,13 +145,13 @@ def _numbers(
 def centers(
     dots: list[np.ndarray], halves: list[tuple[float, float]], taken: list[np.ndarray], size: tuple[float, float]
 ) -> list[np.ndarray]:
-    """Choose where each number stands: the nearest place to its dot that is free.
+    """Choose the position of each number: the free one nearest to its dot.
 
     Args:
-        dots: Where they are, in points.
+        dots: Positions of the dots, in points.
         halves: Half the width and height of each number.
-        taken: Boxes where no number may stand, besides the dots.
-        size: Of the axes, in points.
+        taken: Boxes where no number may be, besides the dots.
+        size: Size of the axes, in points.
     """
     taken, found = [*taken, *(box(dot, DOT, DOT) for dot in dots)], []
     for dot, half in zip(dots, halves, strict=True):
@@ -162,20 +162,20 @@ def centers(
 
 
 def box(center: np.ndarray, half_width: float, half_height: float) -> np.ndarray:
-    """Return left, bottom, right and top."""
+    """Return left, bottom, right and top of a box."""
     x, y = center
     return np.array([x - half_width, y - half_height, x + half_width, y + half_height])
 
 
 def _around(dot: np.ndarray) -> list[np.ndarray]:
-    """List places around a dot, the nearest first, those above and to the right before others."""
+    """Return positions around a dot, the nearest first, those above and to the right before others."""
     angles = np.radians([45, 135, -45, -135, 0, 90, 180, -90, 20, 70, 110, 160, -20, -70, -110, -160])
     turns = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     return [dot + distance * turn for distance in (10.5, 13, 17, 22, 28, 36, 46) for turn in turns]
 
 
 def free(own: np.ndarray, taken: list[np.ndarray], size: tuple[float, float]) -> bool:
-    """Return whether a box lies inside axes of a size and apart from those that are taken."""
+    """Return whether a box lies inside axes of a size and overlaps no taken box."""
     inside = own[0] >= 0 and own[1] >= 0 and own[2] <= size[0] and own[3] <= size[1]
     apart = (own[2] <= one[0] or one[2] <= own[0] or own[3] <= one[1] or one[3] <= own[1] for one in taken)
     return bool(inside) and all(apart)

@@ -1,4 +1,4 @@
-"""The images of the page with their maps, and what a classifier says of them."""
+"""The images of the page with their maps, and a classifier's predictions on them."""
 
 from concurrent.futures import Executor
 from itertools import repeat
@@ -8,13 +8,13 @@ import numpy as np
 
 from atlas.report.images import pictures
 
-FINE = 128  # pixels a side beyond which a picture is shown larger, and need not be magnified
+FINE = 128  # side in pixels beyond which a picture is shown larger, without magnification
 
 
 class Predicted(NamedTuple):
-    """What a classifier says of an image: the probability of the label, and the most probable classes, best first.
+    """A classifier's prediction on an image: the probability of the label, and the most probable classes, best first.
 
-    Where an image may have `several` labels each has a probability of its own.
+    If an image may have `several` labels, each has a separate probability.
     """
 
     label: str
@@ -24,7 +24,7 @@ class Predicted(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """An evaluation image of a classifier and its maps by method; a method without one is not in it."""
+    """An evaluation image of a classifier and its maps by method, without methods that have no map."""
 
     image: str
     target: str
@@ -41,8 +41,8 @@ def gallery(
     Args:
         shown: Images by classifier.
         methods: In the order to show them.
-        side: Pixels that a picture has at most a side.
-        processes: In which maps are drawn.
+        side: The largest side of a picture in pixels.
+        processes: Processes that draw the maps.
     """
     names = [one["name"] for one in methods]
     around_zero = {classifier: signed(listed, names) for classifier, listed in shown.items()}
@@ -72,7 +72,7 @@ def gallery(
 
 
 def signed(listed: list[Shown], methods: list[str]) -> set[str]:
-    """Return the methods one of whose maps has a value below 0."""
+    """Return the methods with a negative value in any map."""
     return {name for name in methods if any(one.maps[name].min() < 0 for one in listed if name in one.maps)}
 
 

@@ -1,4 +1,4 @@
-"""One image with its maps on a sheet, and what is certified of them: a PNG."""
+"""One image with its maps on a sheet, and their certified pixels, as a PNG."""
 
 import io
 from typing import NamedTuple
@@ -14,17 +14,17 @@ from atlas.report.charts.theme import FAINT, INK, SOFT, breadth, plain, shortene
 from atlas.report.images import pictures
 from atlas.report.images.gallery import Shown
 
-ACROSS = 8  # tiles in a line
+ACROSS = 8  # tiles per line
 TILE, GAP, TITLE, EDGE = 1.5, 0.12, 0.36, 0.15  # inches
-NAMES, LINE, KEY = 0.85, 0.22, 0.14  # inches beside certified tiles, of a line of text below them, and a side of a key
+NAMES, LINE, KEY = 0.85, 0.22, 0.14  # inches: left of certified tiles, a line of text below them, and the side of a key
 SMALL = 8  # points
-LETTERS = 19  # of a title's line
+LETTERS = 19  # letters per line of a title
 
 
 class Marks(NamedTuple):
-    """What is certified of an image's maps, and by which test, in words.
+    """The certified pixels of an image's maps, and the test, in words.
 
-    `shown` holds labels `level y x` of falling levels, and the smoothed sparsified map, by method.
+    `shown` holds labels `level y x`, levels falling, and the smoothed sparsified map, by method.
     """
 
     said: str
@@ -38,7 +38,7 @@ class Marks(NamedTuple):
 
     @property
     def keys(self) -> list[tuple[str, np.ndarray]]:
-        """What the colors say."""
+        """The meaning of the colors."""
         number = len(self.levels)
         white, _, gray = certified.three(number, 0)
         important = zip(self.levels, certified.colors(number), strict=True)
@@ -47,16 +47,16 @@ class Marks(NamedTuple):
 
 
 def figure(shown: Shown, methods: list[str], signed: set[str], marks: Marks | None) -> Figure:
-    """Lay out the image and its maps, a tile each; below each map, where asked, what is certified of it.
+    """Lay out the image and its maps, one tile each; optionally, below each map, its certified pixels.
 
-    That is each level by itself, all levels over one another, where what is important at none is white, and the
+    These are each level by itself, all levels overlaid, with white for pixels that are important at none, and the
     smoothed sparsified map.
 
     Args:
         shown: The image, and its maps by method.
-        methods: In the order to show them; those without a map, or without votes, are n/a.
+        methods: Methods in the order to show them; those without a map, or without votes, are n/a.
         signed: Methods whose maps are colored around 0.
-        marks: What is certified of its maps.
+        marks: The certified pixels of its maps.
     """
     across = min(ACROSS, 1 + len(methods))
     blocks = -(-(1 + len(methods)) // across)
@@ -90,7 +90,7 @@ def figure(shown: Shown, methods: list[str], signed: set[str], marks: Marks | No
 
 
 def _size(across: int, height: float, marks: Marks | None) -> tuple[tuple[float, float], float]:
-    """Return a sheet's width and height, and where its tiles start."""
+    """Return a sheet's width and height, and the position of its first tile."""
     tiles = across * (TILE + GAP) - GAP
     if marks is None:
         return (2 * EDGE + tiles, 2 * EDGE + height - GAP), EDGE
@@ -99,7 +99,7 @@ def _size(across: int, height: float, marks: Marks | None) -> tuple[tuple[float,
 
 
 def _keys(marks: Marks) -> list[float]:
-    """Return the inches that each key takes with its name."""
+    """Return the widths in inches of the keys with their names."""
     return [KEY + breadth(name, SMALL) + 2 * GAP for name, _ in marks.keys]
 
 
@@ -156,7 +156,7 @@ def _mark(axes: Axes, marks: Marks, method: str, line: int) -> None:
     number = len(labels)
     if line < number:
         colors = certified.three(number, line)[certified.labelled(labels[line])]
-        axes.imshow(colors, interpolation="nearest")  # no color stands for two labels
+        axes.imshow(colors, interpolation="nearest")  # no mixture of colors of two labels
     elif line == number:
         axes.imshow(certified.palette(number)[certified.overlaid(labels)], interpolation="nearest")
     else:
@@ -168,7 +168,7 @@ def _none(axes: Axes) -> None:
 
 
 def _broken(name: str) -> str:
-    """Break a long name into two lines at the underscore next to its middle; what is still too long is cut."""
+    """Break a long name into two lines at the underscore nearest to its middle; lines still too long are cut."""
     places = [place for place, letter in enumerate(name) if letter == "_"]
     if len(name) <= LETTERS or not places:
         return shortened(name, SMALL, TILE + GAP)

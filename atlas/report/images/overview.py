@@ -29,11 +29,11 @@ from atlas.report.images import pictures
 from atlas.report.images.gallery import Shown
 from atlas.report.sorting import overall
 
-WIDTH, MIDDLE, TITLE = 11, 4.95, 0.36  # inches: of the picture, where ranks end, what the title takes
+WIDTH, MIDDLE, TITLE = 11, 4.95, 0.36  # inches: width of the picture, right end of the ranks, height of the title
 NAMES = 8  # points
-LONGEST = 2.2  # inches of a name beside the ranks
+LONGEST = 2.2  # longest name beside the ranks, in inches
 COLUMNS = 4
-CELL = 1.65  # inches that a row of maps takes with its titles
+CELL = 1.65  # inches per row of maps with titles
 
 
 def png(summary: xr.Dataset, shown: Shown, title: str) -> bytes:

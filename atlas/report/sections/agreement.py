@@ -1,4 +1,4 @@
-"""What the page shows of agreement: between rankings, between images, between maps."""
+"""The page's part on agreement: between rankings, between images, between maps."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def agreements(agreement: xr.Dataset) -> dict[str, Any]:
 
 
 def similarities(agreement: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
-    """Return the mean similarity between the maps of any two methods, a matrix a classifier."""
+    """Return the mean similarity between the maps of every two methods, one matrix per classifier."""
     methods = summary["method"].values.tolist()
     found = []
     for classifier in agreement["classifier"].values.tolist():

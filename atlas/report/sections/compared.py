@@ -1,4 +1,4 @@
-"""Classifiers compared: how each family's means change from one to another, in which boxes they lie, and accuracy."""
+"""Comparisons of classifiers: how each family's means change, box plots of mean scores, and accuracy."""
 
 from concurrent.futures import Executor
 from typing import Any
@@ -9,18 +9,18 @@ from atlas.report.charts import boxes, fronts, heat
 from atlas.report.sorting import digits, ranking_metrics
 
 FIELDS = ("change", "better_count", "worse_count", "apart", "count", "p")
-# Of the columns of an accuracy and of its front; an accuracy that no classifier has takes none.
+# Headings of the columns of an accuracy and its front; an accuracy that no classifier has gets none.
 HEADS = {"accuracy": ("accuracy", "front"), "adversarial_accuracy": ("under attack", "front under attack")}
 ABOUT = {"better": "better", "units": "metric_units", "family": "metric_family", "long_name": "metric_long_name"}
 
 
 def section(summary: xr.Dataset, comparison: xr.Dataset, processes: Executor) -> dict[str, Any] | None:
-    """Return what the section shows; nothing where no two classifiers are judged on the same images.
+    """Return the contents of the section; None if no two classifiers are evaluated on the same images.
 
     Args:
         summary: Mean scores.
-        comparison: What `aggregate` says of classifiers side by side.
-        processes: In which charts are drawn.
+        comparison: The comparison of classifiers from `aggregate`.
+        processes: Processes that draw the charts.
     """
     if not comparison.sizes["comparison"]:
         return None
@@ -74,7 +74,7 @@ def board(summary: xr.Dataset, comparison: xr.Dataset, metric: str, together: li
 
 
 def pairs(summary: xr.Dataset, comparison: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
-    """Show how each family's mean scores change from one classifier to another, by metric; shaded by how many do."""
+    """Return how each family's mean scores change between classifiers, by metric; shaded by the share that change."""
     families = [*boxes.families(summary), boxes.EVERY]
     found = []
     for label in comparison["comparison"].values.tolist():

@@ -1,4 +1,4 @@
-"""What methods cost against how they rank: passes of one map on a logarithmic scale, none at all at its left edge."""
+"""Costs of methods against their ranks: passes per map on a logarithmic scale, with 0 passes at its left end."""
 
 from concurrent.futures import Executor
 from itertools import repeat
@@ -28,14 +28,14 @@ from atlas.report.charts.tradeoff import DOT, LINE, box, free
 WIDTH, HEIGHT = 4.6, 4.0
 # Inches around the axes.
 LEFT, BOTTOM, RIGHT, TOP = 0.5, 0.52, 0.12, 0.1
-# Powers of ten: where no pass at all stands, where the scale begins and how far axes go beyond what they show.
+# Powers of ten: the position of 0 passes, the start of the scale, and the margin beyond the data.
 ZERO, BEGINS, BEYOND = -0.7, -0.35, 0.2
-RANKS = 0.6  # beyond the best and the worst
+RANKS = 0.6  # margin beyond the best and the worst
 FIELDS = ("forward", "backward", "head")
 
 
 class Costly(NamedTuple):
-    """A method's passes of one map, and its mean rank with its interval; NaN where there is none."""
+    """A method's passes per map, and its mean rank with its interval; NaN if there is none."""
 
     method: str
     family: str
@@ -50,7 +50,7 @@ class Costly(NamedTuple):
 
     @property
     def passes(self) -> float:
-        """Passes to and back together."""
+        """Forward and backward passes together."""
         return self.forward + self.backward
 
     @property
@@ -80,7 +80,7 @@ def section(cost: xr.Dataset, summary: xr.Dataset, processes: Executor) -> dict[
 
 
 def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costly]:
-    """List the methods with what a map costs on a classifier, the best mean rank first, those without one last."""
+    """Return the methods with the passes of a map on a classifier, the best mean rank first, those without one last."""
     passes, ranks = cost.sel(classifier=classifier), summary.sel(classifier=classifier)
     columns = [ranks[name].values.tolist() for name in ("method", "method_family", "control")]
     columns += [passes[f"method_{kind}"].values.tolist() for kind in FIELDS]
@@ -92,14 +92,14 @@ def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costl
 
 
 def kept_out(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
-    """Name the methods that have no place in a chart, and those in it that lack more rankings than they have."""
+    """Return the methods without a place in a chart, and those in it that lack more rankings than they have."""
     whole = summary["mean_rank_mostly"].sel(classifier=classifier)
     partly = [one.method for one in rows if one.known and not one.control and not whole.sel({"method": one.method})]
     return {"absent": [one.method for one in rows if not one.known], "partly": partly}
 
 
 def judging(cost: xr.Dataset, classifier: str) -> list[tuple[str, list[float]]]:
-    """List the metrics that judge a method on a classifier: passes of one score, and the maps that it has made."""
+    """Return the metrics that score a method on a classifier: passes per score, and the maps that it requests."""
     one = cost.sel(classifier=classifier)
     columns = zip(*(one[f"metric_{kind}"].values.tolist() for kind in (*FIELDS, "explained")), strict=True)
     found = zip(one["metric"].values.tolist(), map(list, columns), strict=True)
@@ -111,7 +111,7 @@ def chart(listed: list[Costly], families: list[str], classifier: str) -> str:
 
     Args:
         listed: Methods; those without a place are left out.
-        families: Each is a color and a marker; controls are hollow.
+        families: The families, each a color and a marker; controls are hollow.
         classifier: Its name.
     """
     placed = [one for one in listed if one.known]
@@ -136,7 +136,7 @@ def chart(listed: list[Costly], families: list[str], classifier: str) -> str:
 
 
 def place(passes: float) -> float:
-    """Return where a number of passes stands along the chart: its power of ten, and 0 apart from the scale."""
+    """Return the position of a number of passes in the chart: its power of ten, with 0 apart from the scale."""
     return float(np.log10(passes)) if passes else ZERO
 
 
@@ -160,7 +160,7 @@ def _dot(axes: Axes, one: Costly, family: int) -> None:
 
 
 def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[float, float]) -> None:
-    """Put the name of each method of the front beside its dot, where it hides no other dot and no other name."""
+    """Write the name of each method of the front beside its dot, where it hides no other dot or name."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
 
     def point(one: Costly) -> np.ndarray:
@@ -172,7 +172,7 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
         name = shortened(one.method, SMALL, WIDTH / 2)
         half = 36 * breadth(name, SMALL), LINE / 2
         across, up = half[0] + DOT + 3, LINE / 2 + DOT + 1
-        # Nothing lies above a dot of the front and to its left; the line leaves it to the right.
+        # There is nothing above and to the left of a dot of the front; the line leaves it to the right.
         ways = [
             (4 - across, up),
             (-across, 0),

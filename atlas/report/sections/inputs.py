@@ -1,4 +1,4 @@
-"""What the page says of datasets and classifiers: what was left out, where weights are from, what is predicted."""
+"""The page's part on datasets and classifiers: what was left out, where weights come from, predictions."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from atlas.study import cards, params
 from atlas.study.missing import is_draft, missing
 from atlas.study.schema.signatures import signature
 
-DIGITS = 12  # of a SHA-256
-# What is said where boxes or masks that a metric asks for were made from the other kind.
+DIGITS = 12  # digits shown of a SHA-256
+# Notes for metrics whose boxes or masks were derived from the other kind.
 MADE = {
     "masks": ("mask_from", "boxes", "The mask of an image is the union of its boxes, as the dataset has no masks"),
     "boxes": ("boxes_from", "mask", "The box of an image is the one around its mask, as the dataset has no boxes"),
@@ -21,7 +21,7 @@ MADE = {
 
 
 def classifiers(study: Path, given: dict) -> list[dict[str, Any]]:
-    """Gather what the page says of each classifier."""
+    """Return the page's facts on each classifier."""
     return [_classifier(study, given, name) for name in given["classifiers"]]
 
 
@@ -49,13 +49,13 @@ def _classifier(study: Path, given: dict, name: str) -> dict[str, Any]:
 
 
 def datasets(study: Path, given: dict) -> list[dict[str, Any]]:
-    """List the datasets of which pictures could not be used, with the name of each and the reason."""
+    """Return the datasets with pictures that could not be used, with their names and reasons."""
     attrs = {name: _attrs(study, name) for name in _used(given)}
     return [{"name": name, "left_out": known["left_out"]} for name, known in attrs.items() if known.get("left_out")]
 
 
 def made_of_the_other(study: Path, given: dict) -> dict[str, list[str]]:
-    """Return for each metric that asks for boxes, or masks, whether a dataset has them from the other."""
+    """Return for each metric that declares boxes, or masks, whether a dataset derives them from the other."""
     found: dict[str, list[str]] = {}
     attrs = {name: _attrs(study, name) for name in _used(given)}
     for one in [one for listed in params.entries(given, "metrics").values() for one in listed.values()]:
@@ -69,7 +69,7 @@ def made_of_the_other(study: Path, given: dict) -> dict[str, list[str]]:
 
 
 def predicted(study: Path, classifier: str, images: list[str]) -> dict[str, Predicted]:
-    """Return what a classifier says of some images of its dataset, by image; nothing in a draft that lacks it."""
+    """Return a classifier's predictions on some images, by image; empty in a draft without predictions."""
     if f"predict@{classifier}" in missing(study):
         return {}
     path = params.path(study, "predictions", classifier)

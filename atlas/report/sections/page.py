@@ -1,4 +1,4 @@
-"""What the report's page shows, section by section, as plain values for its template."""
+"""The contents of the report's page, section by section, as plain values for its template."""
 
 import json
 from concurrent.futures import Executor
@@ -14,23 +14,23 @@ from atlas.report.sections import compared, refused, sanity, summary_text
 from atlas.report.sections.sample_size import enough, few
 from atlas.report.sorting import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
 
-# Diagnostics of a curve metric, after its name.
+# Suffixes of the diagnostics of a curve metric.
 OF_CURVES = ("monotonicity", "smoothness")
 
 
 def results(tables: dict[str, xr.Dataset], processes: Executor, *, sanity_threshold: float) -> dict[str, Any]:
-    """Return the sections that come from the results alone.
+    """Return the sections that are computed from the results only.
 
     Args:
-        tables: summary, agreement, contrasts, precision, comparison, controls and, where there are any, curves.
-        processes: In which charts are drawn, side by side with all else.
+        tables: summary, agreement, contrasts, precision, comparison, controls and, if there are any, curves.
+        processes: Processes that draw the charts, in parallel with everything else.
         sanity_threshold: Similarity of maps above which a randomization check flags a method.
     """
     summary, agreement = tables["summary"], tables["agreement"]
     order, metrics = overall(summary), ranking_metrics(summary)
     curves = tables.get("curves")
     curved = [] if curves is None else curves["metric"].values.tolist()
-    # The longest first, so that no process waits for another in the end.
+    # The longest charts first, so that the processes end at about the same time.
     charts = processes.map(curve_charts, repeat(curves), curved)
     across = processes.submit(dot_plot.mean_ranks, summary, order)
     boards = processes.map(leaderboard, repeat(behind(summary, tables["contrasts"])), metrics)
@@ -76,7 +76,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, sanity_thresh
 
 
 def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
-    """Return the rank of every method by every metric that can apply, a matrix a classifier."""
+    """Return the rank of every method by every applicable metric, one matrix per classifier."""
     apart, found = refused.inapplicable(summary), []
     for classifier in summary["classifier"].values.tolist():
         metrics = [name for name in ranking_metrics(summary) if name not in apart.get(classifier, {})]
@@ -87,7 +87,7 @@ def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]
 
 
 def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]]:
-    """Return the mean rank of every method by the metrics of each family, a matrix a classifier."""
+    """Return the mean rank of every method by the metrics of each family, one matrix per classifier."""
     families = summary["family"].values.tolist()
     found = []
     for classifier in summary["classifier"].values.tolist():
@@ -98,7 +98,7 @@ def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.
 
 
 def family_board(summary: xr.Dataset, family: str) -> dict[str, Any]:
-    """Return the mean ranks by the metrics of one family, over how many of them, by classifier; in the order of all."""
+    """Return the mean ranks by the metrics of one family, and their numbers, by classifier; in the overall order."""
     names = overall(summary)
     one = summary.sel({"family": family, "method": names})
     ends = ("", "_low", "_high", "_metrics", "_lacking")
@@ -112,7 +112,7 @@ def family_board(summary: xr.Dataset, family: str) -> dict[str, Any]:
 
 
 def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
-    """Return one metric's chart and table, best first; the summary says how far behind the best methods are."""
+    """Return one metric's chart and table, best first; the summary has the methods' distance to the best."""
     order = by_metric(summary, metric)
     one = summary.sel({"metric": metric, "method": order})
     fields = ("mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high", "letters")
@@ -137,7 +137,7 @@ def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
 
 
 def places(controls: xr.Dataset, metrics: list[str]) -> list[dict[str, Any]]:
-    """Show by how many classifiers each metric puts controls where they belong."""
+    """Return for each metric the number of classifiers on which it ranks controls where they belong."""
     names = list(controls.data_vars)
     found = []
     for pair in controls["controls"].values.tolist():
@@ -176,7 +176,7 @@ def curve_charts(curves: xr.Dataset, metric: str) -> dict[str, Any]:
 
 
 def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Dataset) -> dict[str, Any]:
-    """List what every number can be traced to: the entries of params.yaml and their references."""
+    """Return the sources of every number: the entries of params.yaml and their references."""
     rows = [
         {
             "name": name,
@@ -204,5 +204,5 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
 
 
 def spelled(settings: dict[str, Any]) -> str:
-    """Spell settings in a line."""
+    """Format settings in one line."""
     return ", ".join(f"{key} = {value}" for key, value in settings.items())

@@ -1,4 +1,4 @@
-"""What could not be judged: methods that cannot serve a classifier, metrics that cannot apply to one."""
+"""What could not be scored: methods that cannot serve a classifier, metrics that cannot be applied to one."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import xarray as xr
 
 
 def inapplicable(summary: xr.Dataset) -> dict[str, dict[str, str]]:
-    """Return by classifier the metrics that can judge no method, and why.
+    """Return by classifier the metrics that can score no method, and why.
 
-    There are none of the inputs that they declare, or they refuse every method for the same reason. Methods that no
-    metric judges have a reason of their own, and count for nothing here.
+    Declared inputs are missing, or the metric refuses every method for the same reason. Methods that no metric scores
+    have a different reason, and are ignored here.
     """
     found = {name: dict(reasons) for name, reasons in summary.attrs["absent"].items()}
     for classifier, methods in summary.attrs["unsupported"].items():
@@ -27,14 +27,14 @@ def inapplicable(summary: xr.Dataset) -> dict[str, dict[str, str]]:
 
 
 def nowhere(summary: xr.Dataset) -> list[str]:
-    """List the metrics that can apply to no classifier."""
+    """Return the metrics that cannot be applied to any classifier."""
     found = inapplicable(summary)
     listed = [set(found.get(name, {})) for name in summary["classifier"].values.tolist()]
     return sorted(set.intersection(*listed))
 
 
 def without(tables: dict[str, xr.Dataset], metrics: list[str]) -> dict[str, xr.Dataset]:
-    """Leave metrics, what is derived of their curves, and families of nothing else out of the results."""
+    """Remove metrics, their diagnostics, and families that contain nothing else from the results."""
     found, summary = {}, tables["summary"]
     derived = summary["metric"].values[summary["role"].values == "diagnostic"].tolist()
     gone = {*metrics, *(name for name in derived if name.rpartition("_")[0] in metrics)}
@@ -49,7 +49,7 @@ def without(tables: dict[str, xr.Dataset], metrics: list[str]) -> dict[str, xr.D
 
 
 def entries(given: dict, metrics: list[str]) -> dict:
-    """Leave metrics out of what params.yaml says."""
+    """Remove metrics from the content of params.yaml."""
     kept = {
         family: {name: entry for name, entry in listed.items() if name not in metrics}
         for family, listed in given["metrics"].items()
@@ -58,7 +58,7 @@ def entries(given: dict, metrics: list[str]) -> dict:
 
 
 def methods(summary: xr.Dataset) -> list[dict[str, Any]]:
-    """List which methods could not serve which classifier, why, and what they have no score by."""
+    """Return the methods that cannot serve a classifier, why, and the metrics by which they have no score."""
     found, apart = [], inapplicable(summary)
     for classifier, listed in summary.attrs["unsupported"].items():
         for method, reasons in listed.items():
@@ -70,7 +70,7 @@ def methods(summary: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def metrics(summary: xr.Dataset) -> list[dict[str, Any]]:
-    """List the metrics that cannot apply, once each reason; where it names a classifier and holds of others, of all."""
+    """Return the metrics that cannot be applied, once per reason; a reason of all classifiers is listed once."""
     found: dict[str, dict[str, dict[str, str]]] = {}
     for classifier, listed in inapplicable(summary).items():
         for metric, reason in listed.items():

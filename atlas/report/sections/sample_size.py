@@ -1,4 +1,4 @@
-"""What the page shows of how many images are enough."""
+"""The page's part on how many images suffice."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from atlas.report.sections import refused
 
 
 def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
-    """Return, for each classifier, a sentence and a row for each metric: what was judged, and how many would be enough.
+    """Return, for each classifier, a row per metric: how many images were used, and how many would suffice.
 
     Args:
         precision: Widths of intervals by size, the methods' spread, and the size that is enough.
-        summary: Whom each metric ranks, and by how many scores.
+        summary: Which methods each metric ranks, and by how many scores.
     """
     metrics, most = precision["metric"].values.tolist(), int(precision["size"].max())
     units = ["grids" if unit == "tile" else "images" for unit in precision["unit"].values.tolist()]
@@ -29,7 +29,7 @@ def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
                 continue
             row = {"metric": metric, "unit": unit, **dict(zip(names, numbers, strict=True))}
             board = summary.sel(classifier=classifier, metric=metric)
-            if not row["spread_count"]:  # units are those of ranked methods
+            if not row["spread_count"]:  # `units` counts those of ranked methods only
                 row |= dict(zip(("units", "unit"), sorting.scores(board), strict=True))
             share = row["width_now"] / row["spread"] if row["spread"] else np.nan
             reason = _reason(row, board, most, precision.attrs["least"])
@@ -41,7 +41,7 @@ def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
 
 
 def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> str:
-    """Return why no number is enough; nothing where one is."""
+    """Return why no number is enough; empty if there is one."""
     if not np.isnan(row["enough"]):
         return ""
     if not board["rank"].notnull().any():
@@ -58,10 +58,10 @@ def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> st
 
 
 def few(precision: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
-    """List by metric the classifiers on which its images are too few for intervals of scores so skewed.
+    """Return by metric the classifiers with too few images for intervals of such skewed scores.
 
     Args:
-        precision: The units that are judged, the skewness of their scores, and from how many units on intervals hold.
+        precision: The number of units, the skewness of their scores, and the number from which on intervals hold.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     names = ("units", "skewness", "holds")

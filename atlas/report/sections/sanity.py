@@ -1,4 +1,4 @@
-"""Find the methods whose maps stay as they are when what they are to explain is exchanged for something else."""
+"""Find methods whose maps do not change when what they are to explain is exchanged."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ FAMILY = "randomization"
 
 
 def checks(summary: xr.Dataset, curves: xr.Dataset | None, sanity_threshold: float) -> list[dict[str, Any]]:
-    """Return each randomization check with the similarity it leaves, method by method, and which methods are flagged.
+    """Return each randomization check with the similarity of maps, by method, and the flagged methods.
 
-    A method without an interval is not judged; how many are is told.
+    A method without an interval is not judged; their number is stated.
 
-    A check that gives a curve is read where it is lowest behind its beginning: a flagged method's map stays whatever
-    is drawn anew.
+    A check with a curve is evaluated at its lowest point after the start: a flagged method's map stays, whatever is
+    drawn anew.
 
     Args:
         summary: Mean scores with their intervals.
-        curves: Mean curves with theirs, if there are any.
-        sanity_threshold: Similarity above which the whole interval of a flagged method lies.
+        curves: Mean curves with their intervals, if there are any.
+        sanity_threshold: A method is flagged if its whole interval lies above this similarity.
     """
     found = []
     for metric in summary["metric"].values[summary["metric_family"].values == FAMILY].tolist():

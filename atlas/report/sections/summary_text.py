@@ -1,27 +1,27 @@
-"""The answer in words: sentences made of the numbers, and the leaderboard as Markdown."""
+"""The answer in words: sentences made from the numbers, and the leaderboard as Markdown."""
 
 import numpy as np
 import xarray as xr
 
 from atlas.report.sorting import digits, leading, overall
 
-# Relative.
+# Relative tolerance for ties.
 TIE = 1e-12
-# What counts the same in a mean rank, and what would by the other setting.
+# What has equal weight in a mean rank, by setting.
 SAME = {"families": "families of metrics", "metrics": "single metrics"}
 
 
 def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
-    """Return who leads and how surely, how the controls fare, and whether metrics and classifiers agree."""
+    """Return sentences on who leads and how surely, the controls, and whether metrics and classifiers agree."""
     return [*_leader(summary), *_controls(summary), *_weights(summary), *_agreement(agreement)]
 
 
 def few(enough: list[dict]) -> list[str]:
-    """Return a warning where fewer than half of all rankings are by enough images to tell the methods apart.
+    """Return a warning if fewer than half of all rankings are by enough images to distinguish the methods.
 
     Args:
-        enough: By classifier, `reached` and `rows`: how many metrics are judged on enough images, and of
-            each whether it `ranks` any method.
+        enough: By classifier, `reached` and `rows`: how many metrics have enough images, and for each metric whether it
+            `ranks` any method.
     """
     reached, number = (
         sum(one["reached"] for one in enough),
@@ -37,7 +37,7 @@ def few(enough: list[dict]) -> list[str]:
 
 
 def omnibus(summary: xr.Dataset) -> list[str]:
-    """Return for each classifier whether its metrics rank methods otherwise than by chance, and if so, what differs."""
+    """Return for each classifier whether its metrics rank methods differently from chance and, if so, what differs."""
     said = []
     for classifier in summary["classifier"].values.tolist():
         names = ("friedman_p", "friedman_metrics", "friedman_methods", "critical_difference")
@@ -60,7 +60,7 @@ def omnibus(summary: xr.Dataset) -> list[str]:
 
 
 def partly(summary: xr.Dataset) -> list[str]:
-    """Name the methods that fewer metrics rank than others."""
+    """Return a sentence on the methods that fewer metrics rank than others."""
     few = [(name, *_rankings(summary, name)) for name in overall(summary)]
     return [f"{name} ({count} of {total} rankings)" for name, count, total in few if 0 < count < total]
 
@@ -115,7 +115,7 @@ def _controls(summary: xr.Dataset) -> list[str]:
 
 
 def _weights(summary: xr.Dataset) -> list[str]:
-    """Return how much the order depends on what counts the same."""
+    """Return a sentence on how much the order depends on the weights."""
     tau, weights = float(summary["overall_rank_kendall"]), summary.attrs["weights"]
     if np.isnan(tau):
         return []
@@ -148,7 +148,7 @@ def _agreement(agreement: xr.Dataset) -> list[str]:
 def leaderboard(summary: xr.Dataset) -> str:
     """Return the mean ranks as a Markdown table, best first; equal ones share a place.
 
-    A method that lacks more rankings than it has has no place; how many of them it has is told.
+    A method that lacks more rankings than it has gets no place; its number of rankings is stated.
     """
     placed = {name: _rank(summary, name) for name in leading(summary)}
     classifiers = summary["classifier"].values.tolist()
@@ -183,7 +183,7 @@ def _ends(summary: xr.Dataset, method: str) -> tuple[float, float]:
 
 
 def _rankings(summary: xr.Dataset, method: str) -> tuple[int, int]:
-    """Return how many rankings a method has, and how many there are with those that it lacks."""
+    """Return how many rankings a method has, and how many there are including those that it lacks."""
     one = summary.sel({"method": method})
     has = int(one["overall_rank_metrics"])
     return has, has + int(one["overall_rank_lacking"])

@@ -1,4 +1,4 @@
-"""Which methods a metric tells apart, whether all metrics together do, and where they put controls."""
+"""Which methods a metric distinguishes, whether all metrics together do, and where they place controls."""
 
 import numpy as np
 import xarray as xr
@@ -13,14 +13,14 @@ from atlas.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
 def contrast_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
     """Compare every two methods by every metric on every classifier, image by image.
 
-    A grid is one unit: its tiles share its pixels. Differences of means are over tiles, as means are. Methods that are
+    A grid is one unit, as its tiles share its pixels. Differences of means are over tiles, like means. Methods that are
     not ranked, because too few of their scores are defined, are not compared. Holm's adjustment is over the pairs of
-    one metric on one classifier.
+    methods for one metric on one classifier.
 
     Args:
-        judged: One entry a classifier and metric.
-        summary: Their ranks.
-        level: How often an interval is to hold the difference.
+        judged: One entry per classifier and metric.
+        summary: Ranks.
+        level: The coverage probability of the intervals of differences.
     """
     ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
     coords = {
@@ -38,7 +38,7 @@ def contrast_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -
         if not ranked.any():
             continue
         found = compare_pairs(np.where(ranked, units(one), np.nan), binary=one.binary, level=level)
-        # The better one, not the larger one.
+        # The probability of being better, not of being larger.
         found = found if one.sign > 0 else found._replace(superiority=1 - found.superiority)
         here = classifiers.index(one.classifier), slice(None), coords["metric"].index(one.metric)
         for name, values in found._asdict().items():
@@ -47,13 +47,13 @@ def contrast_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -
 
 
 def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) -> xr.DataArray:
-    """Return the letters of every leaderboard: methods that share one do not differ significantly.
+    """Return the letters of every leaderboard: methods that share a letter do not differ significantly.
 
     Args:
         contrasts: Adjusted p-values.
-        summary: Ranks; its metrics that rank nothing get no letters, and neither do those whose images are so few
-            that no two methods could differ, whatever their scores.
-        alpha: p-values up to it are significant.
+        summary: Ranks; metrics that rank nothing get no letters, nor do those with so few images that no two methods
+            could differ significantly, whatever their scores.
+        alpha: p-values up to this are significant.
     """
     ranks = summary["rank"].transpose("classifier", "metric", "method")
     contrasts = contrasts.transpose("classifier", "metric", "method", "method_other")
@@ -72,15 +72,15 @@ def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) ->
 
 
 def omnibus_table(summary: xr.Dataset, *, alpha: float) -> dict[str, xr.DataArray]:
-    """Test on each classifier whether metrics, each one case, rank methods otherwise than by chance.
+    """Test on each classifier whether metrics, as cases, agree on the ranks of methods more than by chance.
 
     Friedman's test and Nemenyi's critical difference of mean ranks, over the methods that every metric ranks. Controls
-    are left out, which lie far from all others whatever these do. Metrics share images, so that they are less than
-    independent cases.
+    are left out, as they lie far from all others in any case. Metrics share images, so they are not fully independent
+    cases.
 
     Args:
         summary: Ranks.
-        alpha: How often any two of equal methods may be told apart.
+        alpha: The probability that some of equal methods are distinguished.
     """
     ranks = summary["rank"].sel({"metric": summary["role"] == METRIC, "method": ~summary["control"]})
     ranks = ranks.transpose("classifier", "metric", "method")
@@ -105,7 +105,8 @@ def control_table(summary: xr.Dataset, pairs: list[tuple[str, str]]) -> xr.Datas
 
     Args:
         summary: Ranks.
-        pairs: Names of methods: one that belongs last, as a uniform map, and one that belongs before it, as edges.
+        pairs: Names of two methods: one that should rank last, such as a uniform map, and one that should rank just
+            above it, such as edges.
     """
     methods = summary["method"].values.tolist()
     metrics = summary["metric"].values[summary["role"].values != DIAGNOSTIC].tolist()

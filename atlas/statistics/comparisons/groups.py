@@ -1,4 +1,4 @@
-"""Whether classifiers differ: one group of mean scores against another."""
+"""Compare classifiers: one group of mean scores against another."""
 
 import numpy as np
 import xarray as xr
@@ -7,18 +7,18 @@ from jaxtyping import Bool, Float
 from atlas.statistics.comparisons.significance import Rule, mann_whitney
 
 FIELDS = ("change", "better_count", "worse_count", "apart", "count", "p")
-EVERY = "all"  # methods of any family but the controls
+EVERY = "all"  # methods of all families except controls
 
 
 def members(summary: xr.Dataset) -> dict[str, Bool[np.ndarray, " method"]]:
-    """Return which methods are of each family; of `all` is every method but the controls."""
+    """Return which methods belong to each family; `all` is every method except controls."""
     families = summary["method_family"].values
     own = {family: families == family for family in dict.fromkeys(families.tolist())}
     return {**own, EVERY: ~summary["control"].values}
 
 
 def ranked_means(summary: xr.Dataset) -> xr.DataArray:
-    """Return the mean scores of what is ranked; NaN where a mean is over so few scores that it is not ranked."""
+    """Return the mean scores of ranked methods; NaN where a mean is over too few scores to be ranked."""
     return summary["mean"].where(summary["rank"].notnull())
 
 
@@ -27,16 +27,16 @@ def compare(summary: xr.Dataset, groups: list[list[str]], *, rule: Rule) -> xr.D
 
     Args:
         summary: Mean scores with their intervals and ranks; means that are not ranked are left out.
-        groups: Classifiers judged on the same images, as a plain one and one that was trained to be robust.
-        rule: How the Mann–Whitney test finds p: permutation, or wilcox_test, by which the paper's tables come out.
+        groups: Classifiers evaluated on the same images, such as a plain one and one trained to be robust.
+        rule: How the Mann–Whitney test computes p: permutation, or wilcox_test, which reproduces the paper's tables.
 
     Returns:
-        One comparison for each place in the groups, over all groups that have it. Empty where no group has two. The
-        family `all` is every method but the controls.
+        One comparison for each position in the groups, over all groups that have it. Empty if no group has two. The
+        family `all` is every method except controls.
 
     Reference: nourelahi2022explainable, whose samples are cells: one mean score a classifier and method.
 
-    Differs from the paper: a method without a mean score on one of two classifiers is on neither side.
+    Differs from the paper: a method without a mean score on one of two classifiers is left out on both sides.
     """
     own = members(summary)
     metrics = summary["metric"].values.tolist()

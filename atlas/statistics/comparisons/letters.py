@@ -1,4 +1,4 @@
-"""Letters of a leaderboard: methods that share one do not differ significantly."""
+"""The compact letter display of a leaderboard: methods that share a letter do not differ significantly."""
 
 from string import ascii_lowercase
 
@@ -7,25 +7,25 @@ from jaxtyping import Float
 
 
 def letters(adjusted: Float[np.ndarray, "method method"], *, alpha: float) -> list[str]:
-    """Assign each method letters, such that two methods share one exactly where they do not differ significantly.
+    """Assign letters to methods such that two methods share one exactly if they do not differ significantly.
 
-    A letter is a set of methods no two of which differ. Sets are grown from the best method on until every such pair
-    is in one, and a set whose pairs are all in others is dropped. That not differing is not transitive does not
-    matter: a method between two that differ has both their letters.
+    A letter is a set of methods of which no two differ. Sets are grown from the best method on, until every such pair
+    is in one; a set whose pairs are all in others is dropped. That "not different" is not transitive is no problem: a
+    method between two that differ has both their letters.
 
     Args:
         adjusted: Symmetric p-values of every two methods, adjusted for their number, the best method first; the
             diagonal is not read. NaN where two were not compared: they are not shown to differ, and share a letter.
-        alpha: p-values up to it are significant.
+        alpha: p-values up to this are significant.
 
     Returns:
-        One text a method, its letters in order of their sets' best methods; after z come a1, b1 and so on. Empty where
-        a method was compared with none.
+        One text per method, its letters in order of their sets' best methods; after z come a1, b1 and so on. Empty
+        where a method was compared with none.
 
     Reference: piepho2004algorithm.
 
-    Differs from the paper: sets are grown pair by pair, so their number is at most that of the pairs, where all
-    largest sets can be exponentially many.
+    Differs from the paper: sets are grown pair by pair, so that there are at most as many as pairs; the number of all
+    maximal sets can be exponential.
     """
     number = len(adjusted)
     apart = adjusted <= alpha

@@ -1,4 +1,4 @@
-"""Every two methods compared image by image: how far their means are apart, and whether by more than chance."""
+"""Compare every two methods image by image: the difference of means, and whether it exceeds chance."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from atlas.statistics.intervals.means import (
     moments,
 )
 
-# Bits of scores, stored in float32, that differences are trusted to: 0.3 − 0.1 and 0.4 − 0.2 differ in the others.
+# Bits of float32 scores that are trusted in differences: 0.3 − 0.1 and 0.4 − 0.2 differ in the other bits.
 BITS = 20
 
 Matrix = Float[np.ndarray, "method method"]
@@ -26,7 +26,7 @@ Numbers = Int[np.ndarray, "method method"]
 
 
 class Pairs(NamedTuple):
-    """Every two methods compared, that of the row with that of the column."""
+    """Comparisons of every two methods, the one of the row with the one of the column."""
 
     p: Matrix
     p_adjusted: Matrix
@@ -41,20 +41,19 @@ class Pairs(NamedTuple):
 def compare_pairs(scores: Float[np.ndarray, "unit part method"], *, binary: bool, level: float) -> Pairs:
     """Compare the mean scores of every two methods, over the images (or tiles) where both are defined.
 
-    Differences are taken score by score: what makes an image easy for both cancels. A grid with its tiles is one unit.
-    Unadjusted p-values are at most 1 − level where intervals leave 0 out, both being of `means`.
+    Differences are taken score by score, so that an image's difficulty cancels. A grid with its tiles is one unit.
+    Unadjusted p-values are at most 1 − level where intervals exclude 0, as both are computed by `means`.
 
     Args:
-        scores: NaN where undefined; an image has one part, a grid one a tile.
+        scores: NaN where undefined; an image has one part, a grid one per tile.
         binary: Whether every score is 0 or 1.
-        level: How often an interval is to hold the difference.
+        level: The coverage probability of the intervals.
 
     Returns:
-        Two-sided p-values, 1 on the diagonal; the same after Holm's adjustment over all pairs; the probability that
-        the row's score is the larger one on a unit, by the mean over its tiles, equal ones counted half; the
-        difference of means, the row's minus the column's, in the units of the scores, with its interval; the units and
-        the scores that both have. NaN where two methods share nothing, p-values and intervals also where they share
-        fewer than five units.
+        Two-sided p-values, 1 on the diagonal; the same after Holm's adjustment over all pairs; the probability that the
+        row's score is the larger one on a unit, by the mean over its tiles, ties counted half; the difference of means,
+        row minus column, in the units of the scores, with its interval; the numbers of units and of scores that both
+        have. NaN where two methods share nothing; p-values and intervals also where they share fewer than five units.
 
     Reference: hall1992removal, agresti2005simple (the test), holm1979simple, mcgraw1992common (superiority).
     """
@@ -88,13 +87,13 @@ def _tested(
         shares = [(sign * change > 0.5).sum(axis=(0, 1)) / np.maximum(count, 1) for sign in (1, -1)]
         wins = Hits(*shares, count.astype(np.float64))
         return hit_test(found, wins), *hit_interval(found, wins, pseudo=WINS, level=level)
-    # Differences that are rounding alone are none.
+    # Differences that are rounding errors only count as none.
     none = (found.error == 0) & (np.abs(found.mean) <= coarse / 2)
     return mean_test(found._replace(mean=np.where(none, 0, found.mean))), *mean_interval(found, level=level)
 
 
 def _larger(sums: Sums, counts: Counts, coarse: PerCell) -> PerCell:
-    """Return the share of units on which a sum of differences is above 0, equal ones counted half."""
+    """Return the share of units on which a sum of differences is above 0, ties counted half."""
     shared = (counts > 0).sum(axis=0)
     least = coarse / 2 * counts
     signs = (sums > least).sum(axis=0) - (sums < -least).sum(axis=0)
@@ -102,9 +101,10 @@ def _larger(sums: Sums, counts: Counts, coarse: PerCell) -> PerCell:
 
 
 def _unit(scores: Float[np.ndarray, "unit part method"]) -> PerCell:
-    """Return, by method, the last bit that a score of usual size is trusted to.
+    """Return, by method, the last bit that is trusted in a score of typical size.
 
-    The usual size is the median of those that are not 0. Of the largest, one image could turn all others to ties.
+    The typical size is the median of the scores that are not 0. With the largest score instead, one image could turn
+    all others into ties.
     """
     size = np.abs(scores).reshape(-1, scores.shape[-1])
     size = np.where(size > 0, size, np.nan)

@@ -1,4 +1,4 @@
-"""Whether values differ by more than chance: tests of two groups and of many methods, and how large an effect is."""
+"""Tests of whether values differ by more than chance, of two groups and of many methods, and an effect size."""
 
 import math
 from typing import Literal, NamedTuple
@@ -10,14 +10,14 @@ from scipy.stats import chi2, mannwhitneyu, rankdata, studentized_range
 from atlas.statistics.rankings.ranks import average_rank
 
 Rule = Literal["permutation", "wilcox_test"]
-# Values in a group from which on R approximates the distribution of U.
+# Group size from which R approximates the distribution of U.
 LARGE = 50
-# Additions that the exact distribution of U may take, which grow with the fourth power of the groups' size.
+# Limit on the additions for the exact distribution of U, which grow with the fourth power of the group size.
 STEPS = 10**8
 
 
 class Friedman(NamedTuple):
-    """Friedman's test: its statistic, the p-value, the cases it is over and the mean rank of each method in them."""
+    """Friedman's test: statistic, p-value, number of cases, and the mean rank of each method over the cases."""
 
     statistic: float
     p: float
@@ -36,25 +36,25 @@ def mann_whitney(
         p = min(1, 2 · min(P(U ≤ u), P(U ≥ u)))
 
     Args:
-        one: One value a (classifier, method), for instance its mean score; NaN values are left out.
+        one: One value per (classifier, method), for instance its mean score; NaN values are left out.
         other: The same for the other group.
-        rule: How p is found. permutation: exactly, over all ways to deal the values, tied or not, to two groups of
-            these sizes, where that takes no more than some 10⁸ steps (two groups of 58); else by the normal
-            approximation with tie and continuity corrections. wilcox_test, R's: exactly where no values are tied and
-            both groups have fewer than 50, else by that approximation.
+        rule: How p is computed. permutation: exactly, over all ways to split the values, tied or not, into two groups
+            of these sizes, if that takes no more than about 10⁸ steps (two groups of 58); otherwise by the normal
+            approximation with tie and continuity corrections. wilcox_test, R's rule: exactly if no values are tied and
+            both groups have fewer than 50, otherwise by that approximation.
 
     Returns:
-        The p-value. NaN where a group is empty; 1 where all values are one value.
+        The p-value. NaN if a group is empty; 1 if all values are equal.
 
-    Reference: mann1947test; nourelahi2022explainable prints p-values by R's rule. With ties the approximation can be a
-    tenth off at 0.05, and many times too large in the tail.
+    Reference: mann1947test; nourelahi2022explainable prints p-values by R's rule. With ties the approximation can be
+    off by a tenth at 0.05, and many times too large in the tail.
     """
     one, other = one[~np.isnan(one)], other[~np.isnan(other)]
     if not (one.size and other.size):
         return float("nan")
     both = np.concatenate([one, other])
     tied = np.unique(both).size < both.size
-    # Where all values are one value, the approximation divides by a variance of zero.
+    # If all values are equal, the approximation divides by a variance of zero.
     if tied and np.ptp(both) == 0:
         return 1.0
     few, number = min(one.size, other.size), both.size
@@ -66,7 +66,7 @@ def mann_whitney(
 
 
 def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " second"]) -> float:
-    """Return the probability that a value of one group is larger than one of the other, equal ones counted half.
+    """Return the probability that a value of one group is larger than one of the other, ties counted half.
 
         P(X > Y) + P(X = Y) / 2
 
@@ -75,7 +75,7 @@ def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " sec
         other: Values of Y.
 
     Returns:
-        0 to 1; 0.5 where neither tends to be larger. NaN where there is nothing to compare.
+        0 to 1; 0.5 if neither tends to be larger. NaN if there is nothing to compare.
 
     Reference: mcgraw1992common, the common-language effect size; ties by vargha2000critique.
     """
@@ -87,12 +87,12 @@ def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " sec
 
 
 def holm(p: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
-    """Adjust p-values so that any false finding among all tests is as rare as the threshold says.
+    """Adjust p-values so that the threshold bounds the probability of any false finding among all tests.
 
         p̃₍ᵢ₎ = maxⱼ≤ᵢ min(1, (m − j + 1) · p₍ⱼ₎), p₍₁₎ ≤ … ≤ p₍ₘ₎
 
     Args:
-        p: NaN where a test is undefined; it stays so and is not counted in m.
+        p: p-values; NaN where a test is undefined, which stays NaN and is not counted in m.
 
     Reference: holm1979simple.
     """
@@ -111,12 +111,12 @@ def friedman(values: Float[np.ndarray, "case method"], *, better: Literal["highe
     with Rₘ the sum of a method's ranks over n cases, ties at their average, and t the sizes of the ties.
 
     Args:
-        values: One row a case; cases in which a method has no value are left out, and `cases` counts the others.
-        better: Which way is better.
+        values: One row per case; cases in which a method has no value are left out, and `cases` counts the others.
+        better: The direction of better values.
 
     Returns:
-        χ² is at least 0; its p-value is that of the χ² distribution with k − 1 degrees of freedom, which is rough
-        below ten cases or so. Both are NaN where there are fewer than two methods or no cases, or all are tied.
+        χ² is at least 0; its p-value is from the χ² distribution with k − 1 degrees of freedom, a rough approximation
+        below about ten cases. Both are NaN if there are fewer than two methods or no cases, or all are tied.
 
     Reference: friedman1937use; the correction for ties is that of conover1999practical.
     """
@@ -124,7 +124,7 @@ def friedman(values: Float[np.ndarray, "case method"], *, better: Literal["highe
     ranks = average_rank(whole, better=better)
     cases, number = ranks.shape
     mean = ranks.mean(axis=0) if cases else np.full(number, np.nan)
-    # The form without a separate correction: the variance of the ranks as they are.
+    # Equivalent to the formula with a tie correction: it uses the variance of the ranks as they are.
     spread = (ranks**2).sum() - cases * number * (number + 1) ** 2 / 4
     if not spread > 0:
         return Friedman(float("nan"), float("nan"), cases, mean)
@@ -140,7 +140,7 @@ def nemenyi(methods: int, cases: int, *, alpha: float) -> float:
     Args:
         methods: k, at least 2.
         cases: n, over which the ranks are averaged; at least 1.
-        alpha: How often any two of equal methods may be told apart.
+        alpha: The probability that some of equal methods are distinguished.
 
     Returns:
         In ranks.
@@ -153,12 +153,12 @@ def nemenyi(methods: int, cases: int, *, alpha: float) -> float:
 
 def _dealt(ranks: Float[np.ndarray, " value"], first: int) -> float:
     """Return the two-sided p-value of the sum of the first ranks, over all choices of as many of them."""
-    whole = (2 * ranks).astype(np.int64)  # ranks of ties are halves
+    whole = (2 * ranks).astype(np.int64)  # tied ranks are half-integers
     whole -= whole.min()
     whole //= np.gcd.reduce(whole)
-    one = whole[:first] if 2 * first <= whole.size else whole[first:]  # of the smaller group
+    one = whole[:first] if 2 * first <= whole.size else whole[first:]  # the smaller group
     most = int(np.sort(whole)[-one.size :].sum())
-    ways = np.zeros((one.size + 1, most + 1))  # by how many are chosen, and their sum
+    ways = np.zeros((one.size + 1, most + 1))  # by the number of chosen values, and their sum
     ways[0, 0] = 1
     for rank in whole.tolist():
         ways[1:, rank:] += ways[:-1, : most + 1 - rank].copy()

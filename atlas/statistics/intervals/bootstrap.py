@@ -1,8 +1,8 @@
-"""Intervals of ranks by resampling: which images happened to be drawn, and what that does to the order of means.
+"""Bootstrap intervals of ranks: how the sampling of images affects the order of means.
 
-Everything is paired: one resample of the images serves every method, so what images have in common cancels when
-methods are ranked. A score belongs to a unit (an image, or a grid with its tiles); units are resampled, never the
-parts of one.
+Everything is paired: one resample of the images is used for every method, so that common properties of the images
+cancel when methods are ranked. A score belongs to a unit (an image, or a grid with its tiles); whole units are
+resampled, never their parts.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 PerCell = Float[np.ndarray, " cell"]
-# Units with a defined score below which there is no interval.
+# With fewer units that have a defined score, there is no interval.
 LEAST = 5
 
 Weights = Float[np.ndarray, "resample unit"]
@@ -21,13 +21,13 @@ Counts = Int[np.ndarray, "unit cell"]
 Samples = Float[np.ndarray, "resample cell"]
 
 
-@lru_cache(maxsize=2)  # of images and of grids: every metric takes the same draws
+@lru_cache(maxsize=2)  # for images and for grids: all metrics use the same draws
 def draw(units: int, *, resamples: int, seed: int) -> Weights:
     """Draw units with replacement and count how often each was drawn.
 
     Returns:
-        Whole numbers; each resample sums to the number of units. The same seed and number of units give the same
-        draws, so that metrics scored on the same images are resampled together.
+        Whole numbers; each resample sums to the number of units. The same seed and number of units give the same draws,
+        so that metrics scored on the same images are resampled together.
 
     Reference: efron1993introduction.
     """
@@ -41,10 +41,10 @@ def draw(units: int, *, resamples: int, seed: int) -> Weights:
 
 
 def pool(scores: Float[np.ndarray, "unit part cell"]) -> tuple[Sums, Counts]:
-    """Add up the defined scores of each unit, and count them.
+    """Sum and count the defined scores of each unit.
 
     Args:
-        scores: NaN where undefined; an image has one part, a grid one a tile.
+        scores: NaN where undefined; an image has one part, a grid one per tile.
     """
     defined = ~np.isnan(scores)
     return np.where(defined, scores, 0).sum(axis=1, dtype=np.float64), defined.sum(axis=1)
@@ -56,7 +56,7 @@ def mean(sums: Sums, counts: Counts) -> Float[np.ndarray, " cell"]:
 
 
 def resampled_means(weights: Weights, sums: Sums, counts: Counts) -> Float[np.ndarray, "resample cell"]:
-    """Average the defined scores of each resample; NaN where a resample holds none."""
+    """Average the defined scores of each resample; NaN where a resample has none."""
     alike = (counts == counts[:, :1]).all()
     return _ratio(weights @ sums, weights @ (counts[:, :1] if alike else counts).astype(np.float64))
 
@@ -64,16 +64,16 @@ def resampled_means(weights: Weights, sums: Sums, counts: Counts) -> Float[np.nd
 def rank_interval(
     samples: Float[np.ndarray, "end resample cell"], ranks: Float[np.ndarray, "end cell"], *, level: float
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
-    """Return the percentile interval of resampled ranks, widened where it must be to hold the ranks themselves.
+    """Return the percentile interval of resampled ranks, widened if needed to contain the ranks themselves.
 
     Args:
-        samples: The best rank that ties leave in each resample, and the worst: equal values are anywhere between.
-        ranks: Both by the scores as they are.
+        samples: The best and the worst rank that ties allow, in each resample: tied values may be anywhere in between.
+        ranks: Both, by the original scores.
         level: Share of the resamples inside.
 
     Returns:
-        Best and worst ends, ranks that occurred (whole numbers), rounded outwards; NaN where unranked. Resampled ranks
-        are drawn to the middle of the table, since noise can push the first only down and the last only up: hence the
+        Best and worst ends: ranks that occurred (whole numbers), rounded outwards; NaN where unranked. Resampled ranks
+        are biased towards the middle of the table, since noise can only push the first down and the last up; hence the
         widening.
     """
     tail = (1 - level) / 2
@@ -91,20 +91,20 @@ def mean_rank_interval(
 
         r̄ + √2 · (quantiles of r̄* at (1 ∓ level) / 2 − mean of r̄*), within 1 to the last place
 
-    Noise draws mean ranks to the middle of the table, and resampling draws r̄* there a second time: quantiles of r̄* as
-    they are lie to one side of r̄, which averaging over metrics makes no better, since it narrows them. So r̄* are
-    shifted to lie around r̄. They also vary less than r̄ from images to images, since what is resampled is already
-    apart by chance: their variance is about half where methods are equal, hence √2, and nearly all of it where methods
-    are far apart, where the interval is that much too wide.
+    Noise biases mean ranks towards the middle of the table, and resampling biases r̄* a second time: its quantiles lie
+    to one side of r̄, and averaging over metrics does not help, since it narrows them. So r̄* is shifted to be centered
+    at r̄. It also varies less than r̄ does between image samples, since the original sample already contains chance
+    differences: its variance is about half where methods are equal, hence √2, and nearly all of it where methods are
+    far apart, where the interval is correspondingly too wide.
 
     Args:
-        samples: r̄*, one mean rank a resample.
-        ranks: r̄, by the scores as they are.
+        samples: r̄*, one mean rank per resample.
+        ranks: r̄, by the original scores.
         last: The last place that a mean rank can have.
         level: Share of the resamples inside.
 
     Returns:
-        Best and worst ends, which hold the mean rank itself; NaN where it is NaN.
+        Best and worst ends, which contain the mean rank itself; NaN where it is NaN.
 
     Reference: efron1993introduction (the bias of resamples); the scale is ours, by simulation.
     """

@@ -1,4 +1,4 @@
-"""How many images are enough: how intervals narrow as the images grow in number."""
+"""How many images suffice: how intervals narrow with the number of images."""
 
 import numpy as np
 import xarray as xr
@@ -12,30 +12,28 @@ SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
-    """Return for every metric how many images (or grids) tell methods apart: intervals narrow beside what they differ
-    by.
+    """Return for every metric how many images (or grids) distinguish methods: the intervals' width against the methods'
+    spread.
 
         enough = the smallest size from which on width < spread / 2
 
-    Methods that are ranked count, and controls do not: they lie far from all others, so that telling these from them
-    takes few images.
+    Ranked methods are used, without controls, which lie far from all others, so that few images distinguish them.
 
     Args:
-        judged: One entry a classifier and metric.
+        judged: One entry per classifier and metric.
         summary: Means with their intervals, ranks, and which methods are controls.
-        level: How often an interval is to hold the mean.
+        level: The coverage probability for the mean.
 
     Returns:
-        By size, `width`: the median over methods of the width of the mean's interval if there were so many units.
-        `width_now`, that of the summary's intervals, over `units`, the images or grids on which
-        the method with most of them has a score; `width_count` methods have a width: five units make one. `spread`:
-        the standard deviation (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a
-        number of units; NaN where 5000 are not enough, where width or spread is undefined, and where `width_now` is 0:
-        most methods have one score on all units, and nothing says how rare others are. Means over few units
-        differ by chance too: their spread comes out too large, and `enough` too small. `skewness`, the median over all
-        methods of |G₁|, and `holds` = 7 · skewness, rounded up: over fewer units intervals hold the mean less often
-        than they say, by simulation. NaN for hits, whose intervals do not depend on it, and where no mean has an
-        interval.
+        By size, `width`: the median over methods of the width that the mean's interval would have with that many units.
+        `width_now`, that of the summary's intervals, over `units`, the largest number of images or grids on which a
+        method has a score; `width_count` methods have a width, which takes five units. `spread`: the standard deviation
+        (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a number of units; NaN if 5000
+        are not enough, if width or spread is undefined, or if `width_now` is 0: then most methods have the same score
+        on all units, and it is unknown how rare other scores are. Means over few units also differ by chance: their
+        spread is then overestimated, and `enough` underestimated. `skewness`, the median over all methods of |G₁|, and
+        `holds` = 7 · skewness, rounded up: with fewer units, intervals contain the mean less often than stated, by
+        simulation. NaN for hits, whose intervals do not depend on it, and where no mean has an interval.
 
     Reference: by definition; hall1992removal, agresti1998approximate (widths).
     """
@@ -83,17 +81,17 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) 
 def widths(
     scores: Float[np.ndarray, "unit part cell"], sizes: Int[np.ndarray, " size"], *, binary: bool, level: float
 ) -> Float[np.ndarray, "size cell"]:
-    """Return the width of the mean's interval if there were so many images, with variance and skewness as they are.
+    """Return the width of the mean's interval for other numbers of images, with the present variance and skewness.
 
     Args:
-        scores: NaN where undefined; an image has one part, a grid one a tile.
+        scores: NaN where undefined; an image has one part, a grid one per tile.
         sizes: Numbers of units.
         binary: Whether every score is 0 or 1.
-        level: How often the interval is to hold the mean.
+        level: The coverage probability for the mean.
 
     Returns:
-        In the units of the scores, about as 1 / √size. NaN where fewer than five units have a defined score. Units
-        without one are counted too: a metric that is defined on few images needs more of them.
+        In the units of the scores, about as 1 / √size. NaN if fewer than five units have a defined score. Units without
+        one are counted, too: a metric that is defined on few images needs more of them.
 
     Reference: hall1992removal, agresti1998approximate.
     """
@@ -112,13 +110,13 @@ def enough(
     """Return the smallest size from which on the interval is narrow enough.
 
     Args:
-        widths: Of the intervals.
+        widths: Widths of the intervals.
         sizes: Numbers of units, increasing.
-        wish: The width that an interval is to be below.
+        wish: The width that an interval should be below.
 
     Returns:
-        A number of units; at every larger size the width is below the wish too, so that one lucky draw does not
-        decide. NaN where the largest size is not enough, or widths are undefined.
+        A number of units; at every larger size the width is also below the wish, so that a single lucky value does not
+        decide. NaN if the largest size is not enough, or widths are undefined.
     """
     # From the largest size down, as long as every width is below the wish.
     lasting = np.logical_and.accumulate((widths < wish)[::-1])[::-1]

@@ -1,4 +1,4 @@
-"""How far rankings agree."""
+"""Measures of agreement between rankings."""
 
 from itertools import chain, combinations_with_replacement
 from typing import Literal
@@ -19,12 +19,12 @@ def kendall(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
         τ = (concordant − discordant) / √((pairs not tied in one) · (pairs not tied in the other))
 
     Args:
-        values: What the items are ranked by in each case, all cases pointing the same way; NaN where an item has none.
-            Values that `rank` ties are tied here.
+        values: What the items are ranked by in each case, with signs such that all cases have the same direction; NaN
+            where an item has none. Values that `rank` ties are tied here.
 
     Returns:
-        −1 to 1, over the items that both cases have; NaN where fewer than two are left, or all are tied in one of
-        them. And the number of those items.
+        −1 to 1, over the items that both cases have; NaN if fewer than two are left, or all are tied in one of them.
+        Also the number of those items.
 
     Reference: kendall1945treatment.
     """
@@ -43,18 +43,18 @@ def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
     """Return Spearman's ρ between every two rows: Pearson's r between their ranks, ties at their average.
 
     Args:
-        values: One row a case, one column an item; NaN where an item has no value.
+        values: One row per case, one column per item; NaN where an item has no value.
 
     Returns:
-        −1 to 1, over the items that both rows have; NaN where fewer than two are left, or one row is constant on
-        them. And the number of those items.
+        −1 to 1, over the items that both rows have; NaN if fewer than two are left, or one row is constant on them.
+        Also the number of those items.
 
     Reference: spearman1904proof.
     """
     known = ~np.isnan(values)
     rho = np.full((len(values), len(values)), np.nan)
     order = rankdata(np.where(known, values, np.inf), method="dense", axis=1).astype(np.int64)
-    # Rows with the same gaps are ranked together, once for each lot of items that they share with others.
+    # Rows with the same gaps are ranked together, once for each set of items that they share with others.
     lots: dict[bytes, list[int]] = {}
     for row, items in enumerate(known):
         lots.setdefault(items.tobytes(), []).append(row)
@@ -75,14 +75,14 @@ def spearman(values: Table) -> tuple[Matrix, Int[np.ndarray, "case case"]]:
 def spearman_between_metrics(
     scores: Float[np.ndarray, "method metric image"],
 ) -> tuple[Float[np.ndarray, "metric metric"], Int[np.ndarray, "metric metric"]]:
-    """Return Spearman's ρ between every two metrics over images: whether they find the same maps of one method good.
+    """Return Spearman's ρ between every two metrics over images: whether they prefer the same maps of one method.
 
     Args:
-        scores: All metrics pointing the same way; NaN where undefined.
+        scores: Scores with signs such that all metrics have the same direction; NaN where undefined.
 
     Returns:
-        −1 to 1, the mean over the methods for which it is defined, NaN where it is for none; and the number of those
-        methods. Unlike ρ over cells, it does not say whether metrics prefer the same methods.
+        −1 to 1, the mean over the methods for which it is defined, NaN if there are none; and the number of those
+        methods. Unlike ρ over cells, it does not tell whether metrics prefer the same methods.
 
     Reference: spearman1904proof.
     """
@@ -95,15 +95,16 @@ def spearman_between_metrics(
 def krippendorff(values: Table, *, scale: Literal["ordinal", "interval"]) -> tuple[float, int]:
     """Return Krippendorff's α: how far all cases agree on the values of the items.
 
-        α = 1 − (disagreement within items) / (disagreement expected if values were dealt to items by chance)
+        α = 1 − (disagreement within items) / (disagreement expected if values were assigned to items by chance)
 
     Args:
-        values: One row a case that judges, one column an item; NaN where it does not judge it.
-        scale: What differences count: squared ones of the values, or of their places among all values.
+        values: One row per case (judge), one column per item; NaN where the case has no value for it.
+        scale: Which differences count: squared ones of the values (interval), or of their ranks among all values
+            (ordinal).
 
     Returns:
-        1 where all agree, 0 as by chance, less where they disagree more than that. NaN where no item has two values,
-        or all are equal. And the number of values on items that have two: the others cannot be compared.
+        1 for full agreement, 0 for chance, less for more disagreement than by chance. NaN if no item has two values, or
+        all are equal. Also the number of values on items with at least two; the others cannot be compared.
 
     Reference: krippendorff2011computing; here as variances, which gives the same: α = 1 − (n − 1) / n ·
     Σᵢ mᵢ / (mᵢ − 1) · SSᵢ / SS, with mᵢ of n values on item i. The ordinal differences are those of average ranks.
@@ -123,17 +124,17 @@ def krippendorff(values: Table, *, scale: Literal["ordinal", "interval"]) -> tup
 
 
 def mean_and_sd(matrix: Matrix, *, diagonal: bool) -> tuple[float, float]:
-    """Summarize a matrix of agreements in two numbers.
+    """Return the mean and standard deviation of a matrix of agreements.
 
     Args:
         matrix: Agreements; NaN entries are left out.
-        diagonal: Whether the ones on the diagonal count.
+        diagonal: Whether the diagonal, which is 1, is included.
 
     Returns:
-        Mean and standard deviation (of the entries themselves, ddof 0); NaN where there are none off the diagonal: a
-        ranking agrees with itself whatever it is.
+        Mean and standard deviation (of the entries themselves, ddof 0); NaN if there are no entries off the diagonal,
+        as a ranking always agrees with itself.
 
-    Reference: nieradzik2024reliable, whose printed numbers come out with the diagonal and without ddof.
+    Reference: nieradzik2024reliable, whose printed numbers are reproduced with the diagonal and with ddof 0.
     """
     known, off = ~np.isnan(matrix), ~np.eye(len(matrix), dtype=bool)
     if not (known & off).any():
@@ -143,7 +144,7 @@ def mean_and_sd(matrix: Matrix, *, diagonal: bool) -> tuple[float, float]:
 
 
 def _squares(values: np.ndarray) -> np.ndarray:
-    """Sum the squared distances to the mean of each column, over what is not NaN; 0 where nothing is."""
+    """Return the sum of squared deviations from each column's mean, over values that are not NaN; 0 for none."""
     known = ~np.isnan(values)
     mean = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     return (np.where(known, values - mean, 0) ** 2).sum(axis=0)
@@ -156,7 +157,7 @@ def _average(order: Int[np.ndarray, " item"]) -> Float[np.ndarray, " item"]:
 
 
 def _pearson(ranks: Table) -> Matrix:
-    """Return Pearson's r between every two rows of ranks, all with the same mean, which is exact."""
+    """Return Pearson's r between every two rows of ranks, all with the same mean, so that it is exact."""
     away = ranks - (ranks.shape[1] + 1) / 2
     products = away @ away.T
     squares = np.diag(products)

@@ -1,4 +1,4 @@
-"""Whether metrics put controls where they belong: methods that know nothing of the classifier, last."""
+"""Check whether metrics rank controls, methods that know nothing of the classifier, last."""
 
 from typing import Literal, NamedTuple
 
@@ -9,7 +9,7 @@ from atlas.statistics.rankings.ranks import rank, worst_rank
 
 
 class Places(NamedTuple):
-    """Cases in which two controls are at the end: alone in their places, or there only as one of a tie."""
+    """Numbers of cases in which two controls are at the end: alone in their places, or as part of a tie."""
 
     cases: int
     last: int
@@ -25,14 +25,14 @@ def count_places(
     """Count the cases in which one control is last and another second-last.
 
     Args:
-        values: One row a case, as the mean scores by one metric on one classifier; NaN where a method has none.
-        last: Position of the control that belongs last, as random maps.
-        second_last: Position of the control that belongs before it, as edges.
-        better: Which way is better.
+        values: One row per case, such as the mean scores by one metric on one classifier; NaN where a method has none.
+        last: Index of the control that should rank last, such as random maps.
+        second_last: Index of the control that should rank just above it, such as edges.
+        better: The direction of better values.
 
     Returns:
-        The cases in which both controls have a value, and in how many of them: the first is last alone; it shares the
-        last place; the second is second-last alone; it shares that place; both are in their places alone.
+        The number of cases in which both controls have a value, and in how many of them: the first is alone last; it
+        shares the last place; the second is alone second-last; it shares that place; both are alone in their places.
 
     Reference: nieradzik2024reliable.
     """

@@ -1,4 +1,4 @@
-"""Mean ranks with their intervals: over the metrics of a classifier, of one family of them, and of all classifiers."""
+"""Mean ranks with intervals: over the metrics on a classifier, over a family of metrics, over all classifiers."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,27 +19,27 @@ ENDS = ("", "_low", "_high", "_metrics", "_otherwise")
 def mean_ranks(
     places: dict[Cell, Places], classifiers: int, use: dict[int, str], *, level: float, weights: Weights
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Average ranks over metrics; resample r of one metric goes with r of another.
+    """Average ranks over metrics; resample r of one metric is combined with resample r of every other.
 
         r' = 1 + (r − 1) · (N − 1) / (k − 1),   r̄ = mean over families of the mean over their metrics of r'
 
-    r is a method's place among the k that a metric ranks on a classifier, ties at the average of their places, and N
+    r is a method's place among the k that a metric ranks on a classifier, ties at the average of their places, and N is
     the number of methods that any metric of the average ranks. So the last of few counts as much as the last of many,
-    every ranking hands out the same sum, and a metric that does not rank a method costs it that ranking alone.
+    every ranking distributes the same sum, and a method that a metric does not rank loses only that ranking.
 
     Args:
-        places: Of each classifier and metric that was judged, r by the scores as they are, then in every resample.
-        classifiers: How many there are.
-        use: The metrics that rank, by position, and their families.
+        places: For each classifier and metric, r by the original scores, then in every resample.
+        classifiers: The number of classifiers.
+        use: The metrics that rank, by index, and their families.
         level: Share of the resamples inside an interval.
-        weights: What counts the same: families of metrics, or each metric, whatever its family.
+        weights: What has equal weight: families of metrics, or each metric, whatever its family.
 
     Returns:
         mean_rank (classifier, method), overall_rank (method), over all classifiers, and family_rank (classifier,
         method, family), 1 to N, lower is better, NaN where no metric ranks a method; each with the ends _low and _high
-        of its interval, of the mean rank that as many other images of the same kind would give, with _metrics: how
-        many rankings it is over, and with _otherwise: r̄ by the other weights. N is mean_rank_methods,
-        overall_rank_methods and family_rank_methods. A family stands in the order in which its first metric does.
+        of its interval, for the mean rank that as many other images of the same kind would give, with _metrics, the
+        number of rankings it is over, and with _otherwise, r̄ by the other weights. N is mean_rank_methods,
+        overall_rank_methods and family_rank_methods. Families are in the order of their first metrics.
 
     Reference: by definition.
     """
@@ -75,7 +75,7 @@ def mean_ranks(
 def _over(
     places: list[Places], families: list[str], methods: int, level: float, weights: Weights
 ) -> tuple[Float[np.ndarray, "end method"], int]:
-    """Average some rankings: r̄ with its ends, over how many, and by the other weights; and N."""
+    """Average some rankings; return r̄ with its ends, the number of rankings, r̄ by the other weights, and N."""
     if not places:
         return np.vstack([np.full((3, methods), np.nan), np.zeros(methods), np.full(methods, np.nan)]), 0
     stacked = np.stack(places)
@@ -91,25 +91,25 @@ def _over(
 
 
 def _weighed(scaled: Float[np.ndarray, "ranking draw method"], lots: Sequence[int]) -> Places:
-    """Average over the rankings of each lot, then over lots."""
+    """Average over the rankings of each group, then over groups."""
     of_lots = [mean_rank(scaled[np.array(lots) == lot].swapaxes(0, 1))[0] for lot in dict.fromkeys(lots)]
     return mean_rank(np.stack(of_lots, axis=1))[0]
 
 
 def lacking(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
-    """Count the rankings that a method lacks: those that rank another one, controls left out, but not it.
+    """Count the rankings that a method lacks: those that rank another method that is no control, but not this one.
 
-    Each costs the method that ranking alone. The mean over a few is decided by which these are: only a method that has
-    at least as many as it lacks can be said to be best.
+    Each loses the method that ranking only. But a mean over few rankings depends on which ones these are, so only a
+    method that has at least as many as it lacks may be called best.
 
     Args:
-        ranks: By the metrics of the mean ranks over classifier, method and metric, NaN where a method is not ranked;
-            `control` says which methods are controls, `metric_family` which family a metric is of.
+        ranks: The ranks by the metrics of mean ranks over classifier, method and metric, NaN where a method is not
+            ranked; `control` marks controls, `metric_family` is a metric's family.
 
     Returns:
         mean_rank_lacking (classifier, method), overall_rank_lacking (method) and family_rank_lacking (classifier,
-        method, family): 0 where a method lacks none, and where there is no such ranking; and with _mostly for _lacking,
-        1 where a method is ranked at all, and by at least as many as it lacks, else 0.
+        method, family): 0 if a method lacks none, or there is no such ranking; and with _mostly for _lacking, 1 if a
+        method is ranked at all, and by at least as many as it lacks, otherwise 0.
     """
     known = ranks.notnull().transpose("classifier", "method", "metric")
     lacks = known.sel({"method": ~ranks["control"].values}).any("method") & ~known
@@ -137,14 +137,14 @@ def lacking(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
 
 
 def orders(summary: xr.Dataset) -> dict[str, xr.DataArray]:
-    """Return how far the order of methods depends on what counts the same: Kendall's τ-b between both mean ranks.
+    """Return how far the order of methods depends on the weights: Kendall's τ-b between both mean ranks.
 
     Args:
-        summary: Mean ranks, and those by the other weights.
+        summary: Mean ranks, also by the other weights.
 
     Returns:
-        mean_rank_kendall (classifier) and overall_rank_kendall: −1 to 1, 1 where the order is the same. NaN where
-        fewer than two methods are ranked, or all tie.
+        mean_rank_kendall (classifier) and overall_rank_kendall: −1 to 1, 1 if the order is the same. NaN if fewer than
+        two methods are ranked, or all tie.
 
     Reference: kendall1945treatment.
     """

@@ -1,4 +1,4 @@
-"""Ranks, 1 the best."""
+"""Ranks, with 1 for the best."""
 
 from typing import Literal, NamedTuple
 
@@ -7,12 +7,12 @@ from jaxtyping import Bool, Float
 
 Direction = Literal["higher", "lower"]
 
-# Relative. Means of equal scores may differ in the last bit, as the order in which they were added does.
+# Relative. Means of equal scores may differ in the last bit, depending on the order of summation.
 TIE = 1e-12
 
 
 class Averages(NamedTuple):
-    """A table of printed numbers: mean and standard deviation of each method's cells, and over how many they are."""
+    """A table of printed numbers: mean and standard deviation of each method's cells, and the number of cells."""
 
     mean: Float[np.ndarray, " method"]
     sd: Float[np.ndarray, " method"]
@@ -33,12 +33,12 @@ def rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Flo
     """Rank methods within each case: one more than the number that are better.
 
     Args:
-        values: Mean scores, for instance.
-        better: Which way is better.
+        values: For instance mean scores.
+        better: The direction of better values.
 
     Returns:
         1 for the best; equal values share the best of their ranks ("1224"). NaN where the value is NaN: an undefined
-        value has no rank and takes none from the others.
+        value has no rank and does not affect the others.
     """
     signed = values if better == "higher" else -values
     ahead = larger(signed[..., None, :], signed[..., :, None]).sum(axis=-1)
@@ -46,7 +46,7 @@ def rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Flo
 
 
 def larger(one: Float[np.ndarray, "..."], other: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-    """Return where one value is larger than the other, and not tied with it; false where one is NaN."""
+    """Return where one value is larger than the other and not tied with it; false where one is NaN."""
     return one > other + TIE * np.abs(other)
 
 
@@ -56,8 +56,8 @@ def mean_rank(
     """Average ranks over metrics.
 
     Returns:
-        The mean over the metrics that ranked a method, NaN where none did; and how many did. Means over different
-        metrics cannot be compared, so look at the number.
+        The mean over the metrics that ranked a method, NaN if none did; and how many did. Means over different metrics
+        are not comparable, so check the number.
     """
     ranked = ~np.isnan(ranks)
     number = ranked.sum(axis=-2).astype(np.float64)
@@ -69,8 +69,8 @@ def average_rank(values: Float[np.ndarray, "*case method"], *, better: Direction
     """Rank methods within each case, equal values at the average of their ranks ("1 2.5 2.5 4").
 
     Args:
-        values: Mean scores, for instance.
-        better: Which way is better.
+        values: For instance mean scores.
+        better: The direction of better values.
 
     Returns:
         1 for the best; NaN where the value is NaN.
@@ -79,19 +79,19 @@ def average_rank(values: Float[np.ndarray, "*case method"], *, better: Direction
 
 
 def worst_rank(values: Float[np.ndarray, "*case method"], *, better: Direction) -> Float[np.ndarray, "*case method"]:
-    """Rank methods within each case, equal values at the worst of their ranks ("1334"); else as `rank`."""
+    """Rank methods within each case, equal values at the worst of their ranks ("1334"); otherwise as `rank`."""
     number = (~np.isnan(values)).sum(axis=-1, keepdims=True)
     return number + 1.0 - rank(values, better="lower" if better == "higher" else "higher")
 
 
 def average(cells: Float[np.ndarray, "case method"]) -> Averages:
-    """Average each method's cells over cases, as classifiers.
+    """Average each method's cells over cases, such as classifiers.
 
     Returns:
-        The mean over the cells that are not NaN; their standard deviation with ddof 1, NaN where they are fewer than
-        two; and their number.
+        The mean over the cells that are not NaN; their standard deviation with ddof 1, NaN if there are fewer than two;
+        and their number.
 
-    Reference: nourelahi2022explainable, whose tables of methods and of classifiers come out so.
+    Reference: nourelahi2022explainable, whose tables of methods and of classifiers are reproduced this way.
     """
     known = ~np.isnan(cells)
     number = known.sum(axis=0).astype(np.float64)
@@ -101,15 +101,15 @@ def average(cells: Float[np.ndarray, "case method"]) -> Averages:
 
 
 def rank_medians(values: Float[np.ndarray, "group value"], *, better: Direction) -> Quartiles:
-    """Rank groups by the median of their values, as architectures by the cells of all that was trained of them.
+    """Rank groups by the median of their values, such as architectures by all cells of their classifiers.
 
     Args:
         values: NaN where a group has no value.
-        better: Which way is better.
+        better: The direction of better values.
 
     Returns:
-        Median, first and third quartile, by linear interpolation between the values that are not NaN; their number;
-        and the rank of the median. NaN where there are none.
+        Median, first and third quartile, by linear interpolation between the values that are not NaN; their number; and
+        the rank of the median. NaN if there are none.
 
     Reference: nourelahi2022explainable.
     """

@@ -1,4 +1,4 @@
-"""Check what params.yaml says of a classifier, and fill in what it leaves out."""
+"""Check a classifier's entry in params.yaml, and fill in what it leaves out."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ from atlas.study.errors import UserError
 from atlas.study.schema.settings import mapping, settings
 
 REQUIRED = {"dataset", "network"}
-# What makes the classifier's weights: exactly one of them.
+# Where a classifier's weights come from: exactly one of these.
 SOURCES = ("train", "weights")
 OPTIONAL = {*SOURCES, "preprocess", "images", "grids"}
 
 
 def completed(params: dict, name: str) -> dict[str, Any]:
-    """Return a classifier's entry, checked but for its network, with what it leaves out filled in.
+    """Return a classifier's entry, checked except for its network, with defaults filled in.
 
-    Sections that are null or left out: `grids` and `preprocess` are None, `images` has its defaults, and the one of
-    `train` and `weights` that the entry does not have is None.
+    For sections that are null or left out: `grids` and `preprocess` are None, `images` has its defaults, and of `train`
+    and `weights` the one that the entry does not have is None.
 
     Raises:
-        UserError: a section is missing or unknown, one is wrong, or not exactly one of `train` and `weights` is there.
+        UserError: a section is missing, unknown or wrong, or there is not exactly one of `train` and `weights`.
     """
     where = f"classifiers.{name}"
     spec = mapping(params["classifiers"][name], where)
@@ -40,7 +40,7 @@ def completed(params: dict, name: str) -> dict[str, Any]:
         found["grids"] = settings(f"{where}.grids", found["grids"], "stages/tile", "members")
     if found["preprocess"] is not None:
         if found["weights"] is None:
-            told = "what is trained here is normalized by what is measured on its training images; leave it out"
+            told = "a classifier trained here is normalized by statistics of its training images; leave it out"
             raise UserError(f"params.yaml: {where}.preprocess = {found['preprocess']}: {told}")
         found["preprocess"] = settings(
             f"{where}.preprocess", found["preprocess"], "atlas/classifiers/adopting", "normalization"

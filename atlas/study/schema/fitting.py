@@ -1,4 +1,4 @@
-"""Check how the pictures of a dataset are brought to one size: the `fit` of its entry."""
+"""Check how a dataset's pictures are brought to one size: the `fit` of its entry."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ TRANSFORMS = "atlas/datasets/shared/transforms"
 
 
 def fitting(given: object, where: str) -> dict[str, Any] | None:
-    """Check the settings of `fit`; null leaves pictures as they are.
+    """Check the settings of `fit`; null leaves pictures unchanged.
 
-    Where it names weights of a library, `{family: torchvision, name: resnet50, tag: IMAGENET1K_V2}`, the numbers are
-    that library's to say (`atlas.datasets.shared.transforms`), which takes seconds to import: `collect` asks.
+    If it names a library's weights, `{family: torchvision, name: resnet50, tag: IMAGENET1K_V2}`, their preprocessing
+    (`atlas.datasets.shared.transforms`) is looked up by `collect` only, since importing the library takes seconds.
 
     Raises:
-        UserError: a setting is unknown, missing or out of range, or does not go with another.
+        UserError: a setting is unknown, missing or out of range, or contradicts another.
     """
     if given is None:
         return None
@@ -37,5 +37,5 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
 
 
 def of_weights(fit: dict[str, Any] | None) -> bool:
-    """Return whether a dataset's `fit` names the weights whose own preprocessing is taken."""
+    """Return whether a dataset's `fit` names weights whose own preprocessing is used."""
     return bool(fit) and not {"family", "name", "tag"}.isdisjoint(fit)

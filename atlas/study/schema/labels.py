@@ -1,18 +1,18 @@
-"""Whether an image may have several labels, each by a sigmoid, and what a classifier's entry may ask for then."""
+"""Classifiers for which an image may have several labels, each with a sigmoid: what their entries may contain."""
 
 from typing import Any
 
 from atlas.study.errors import UserError
 
-SIGMOIDS = "sigmoids"  # the last of what `output` says of a network
-PRESENT = 0.5  # a label of several is predicted where its probability is at least this
+SIGMOIDS = "sigmoids"  # the last item of a network's `output`
+PRESENT = 0.5  # one of several labels is predicted if its probability is at least this
 
 
 def several_labels(output: int | str | list[int | str] | None) -> bool:
-    """Return whether a network's `output` makes each of its logits that of a label of its own.
+    """Return whether a network's `output` makes each of its logits that of a separate label.
 
     Raises:
-        UserError: something is to follow that.
+        UserError: another item follows `sigmoids`.
     """
     steps = output if isinstance(output, list) else [output]
     if SIGMOIDS in steps[:-1]:
@@ -21,10 +21,10 @@ def several_labels(output: int | str | list[int | str] | None) -> bool:
 
 
 def check_labels(spec: dict[str, Any], where: str) -> None:
-    """Check that a classifier of several labels is asked for nothing that needs an image to have one class.
+    """Check that a classifier of several labels has no setting that needs images of a single class.
 
     Args:
-        spec: Its entry, complete.
+        spec: The entry, complete.
         where: The entry's name.
 
     Raises:
@@ -33,11 +33,11 @@ def check_labels(spec: dict[str, Any], where: str) -> None:
     output = spec["network"].get("output")
     if not several_labels(output):
         return
-    told = f"its network's output = {output!r} gives several labels an image"
+    told = f"its network's output = {output!r} gives several labels per image"
     if spec["train"] is not None:
         raise UserError(f"params.yaml: {where}.train: {told}, which are not trained here; expected weights")
     if spec["grids"] is not None:
-        due = "expected null: a tile may show what another one's target is"
+        due = "expected null: a tile may also show another tile's target"
         raise UserError(f"params.yaml: {where}.grids: {told}; {due}")
     if spec["images"]["target"] != "label":
         due = "expected 'label': a row is of one label"

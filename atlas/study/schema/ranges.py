@@ -1,6 +1,6 @@
-"""Check the numbers of params.yaml against the ranges of their types, and tell what a type accepts.
+"""Check the numbers of params.yaml against the ranges of their types, and describe what a type accepts.
 
-What depends on more than the number itself (other settings, the images) is checked where that is known.
+Conditions that involve more than the number itself (other settings, the images) are checked where these are known.
 """
 
 from functools import reduce
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from atlas.study.schema.types import GREATEST, GREATEST_SEED, GREATEST_WHOLE, SMALLEST, Items, Range
 
-# Of numbers of plain types.
+# The range of whole numbers of a plain type.
 WHOLE = Range(0, GREATEST_WHOLE)
 NUMBER = Range(-GREATEST, GREATEST)
 
@@ -27,12 +27,12 @@ def bare(kind: Any) -> Any:
 
 
 def fault(setting: str, value: object, kind: Any) -> str | None:
-    """Return what is wrong with the numbers of a setting of the right type, None where nothing is.
+    """Return what is wrong with the numbers of a setting of the right type; None if nothing is.
 
     Args:
         setting: Its name.
-        value: A number, a list of such, or what holds none.
-        kind: Its type, of which numbers outside and inside of a list have the same range.
+        value: A number, a list of numbers, or something without numbers.
+        kind: Its type; numbers in and outside of lists have the same range.
     """
     numbers = value if isinstance(value, list) else [value]
     ranges, lengths = _marks(kind, Range), _marks(kind, Items)
@@ -51,7 +51,7 @@ def fault(setting: str, value: object, kind: Any) -> str | None:
 
 
 def accepted(kind: Any) -> str:
-    """Return which values a type accepts, for a reader: `at least 1`, `logit, probability, loss`."""
+    """Return which values a type accepts, in words: `at least 1`, `logit, probability, loss`."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         for one in parts[1:]:
@@ -74,14 +74,14 @@ def accepted(kind: Any) -> str:
 
 
 def description(kind: Any) -> str:
-    """Return what a type says of its settings, empty where it says nothing."""
+    """Return a type's description of its settings; empty if it has none."""
     return next((one for one in getattr(kind, "__metadata__", ()) if isinstance(one, str)), "")
 
 
 def _marks(kind: Any, of: type) -> list[Any]:
-    """List the marks of a type and of its parts that are of a class."""
+    """Return the metadata of a class in a type and its parts."""
     own = [one for one in getattr(kind, "__metadata__", ()) if isinstance(one, of)]
-    # Of an annotated type the other arguments are its own marks.
+    # For an annotated type, the other arguments are its own metadata.
     parts = get_args(kind)[:1] if get_origin(kind) is Annotated else get_args(kind)
     return own + [mark for part in parts for mark in _marks(part, of)]
 
@@ -91,7 +91,7 @@ def _length(length: Items) -> str:
 
 
 def _spelled(known: Range, number: int | float) -> str:
-    """Spell a range; a bound that only keeps computers from overflowing is named where it is passed."""
+    """Describe a range; a bound that only prevents overflow is mentioned only if it is exceeded."""
     least = f"{'more than' if known.open_below else 'at least'} {known.least:g}"
     if known.least == SMALLEST and not 0 < number < SMALLEST:
         least = "more than 0"

@@ -1,4 +1,4 @@
-"""Check what params.yaml gives against what a function accepts: names, types, ranges."""
+"""Check the settings in params.yaml against what a function accepts: names, types, ranges."""
 
 import json
 import os
@@ -16,7 +16,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Entry(NamedTuple):
-    """One name of params.yaml bound to a function: `gag_85: {function: gag, percentile: 85}`."""
+    """A name in params.yaml bound to a function: `gag_85: {function: gag, percentile: 85}`."""
 
     kind: str
     family: str
@@ -27,16 +27,16 @@ class Entry(NamedTuple):
 
 
 def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> dict[str, Any]:
-    """Check names, types and ranges of settings.
+    """Check the names, types and ranges of settings.
 
     Args:
-        given: What stands in params.yaml.
+        given: The settings in params.yaml.
         accepted: Types of the settings, with their ranges.
-        where: The entry.
-        owner: Who takes them.
+        where: The entry's path.
+        owner: The function or section that takes them.
 
     Raises:
-        UserError: with every fault of the entry, what was given and what is accepted.
+        UserError: it lists every fault of the entry, with what was given and what is accepted.
     """
     from pydantic import ValidationError
 
@@ -53,17 +53,17 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
 
 
 def settings(where: str, given: object, module: str, function: str) -> dict[str, Any]:
-    """Check a section of params.yaml against the keyword-only settings of a function of a module, by its path."""
+    """Check a section of params.yaml against the keyword-only settings of a function, given its module's path."""
     taken = signature_in(module, function)
     given = {**taken.defaults, **mapping(given, where, empty=True)}
     return check(given, taken.types, where, f"{function} of {module}.py")
 
 
 def mapping(value: object, where: str, *, empty: bool = False) -> dict:
-    """Check that something is a mapping, and not an empty one unless that will do.
+    """Check that something is a mapping and, unless `empty`, not an empty one.
 
     Raises:
-        UserError: with what was given.
+        UserError: it is not; the message shows what was given.
     """
     if not isinstance(value, dict) or not (value or empty):
         shown = f"{value!r}"[:80]
@@ -77,10 +77,10 @@ def mapping(value: object, where: str, *, empty: bool = False) -> dict:
 
 
 def named(name: str, where: str) -> None:
-    """Check a name that params.yaml gives.
+    """Check a name in params.yaml.
 
     Raises:
-        UserError: DVC could not join it with others.
+        UserError: DVC could not join it with other names.
     """
     if not NAME.fullmatch(name):
         raise UserError(
@@ -90,10 +90,10 @@ def named(name: str, where: str) -> None:
 
 
 def outside(study: Path, file: str, where: str) -> Path:
-    """Return where something that a user brings lies, if that is not among what the stages make; data/raw is not.
+    """Return where a user's own file lies, if that is outside what the stages make; data/raw is allowed.
 
     Raises:
-        UserError: it is, by its name or by where a link leads, or what the stages make lies in it.
+        UserError: it lies within what the stages make, by name or through a link, or what they make lies within it.
     """
     place = study / file
     for spelled in (os.path.abspath, os.path.realpath):
@@ -107,7 +107,7 @@ def outside(study: Path, file: str, where: str) -> Path:
 
 
 def canonical(value: object) -> str:
-    """Spell settings so that equal ones are spelled equally."""
+    """Serialize settings so that equal ones give equal texts."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 

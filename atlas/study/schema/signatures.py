@@ -1,4 +1,4 @@
-"""Read from source text what a function takes and what its family says of it.
+"""Read from source text what a function takes, and what its family states about it.
 
 Nothing is imported, so that a stage with nothing to compute never pays for torch, and a misspelt setting is found
 before the first pass through a network.
@@ -14,8 +14,8 @@ from atlas.study.schema import types
 from atlas.study.schema.ranges import bare
 
 HOUSE = Path(__file__).parents[2]
-# What a method or metric may ask for by naming it. Of all rows that a metric judges: what begins with `all_`, and
-# the positions of the batch's rows among them. What gives each, and what digests it, is said in atlas/inputs/table.py.
+# The inputs that a method or metric may declare. Names that begin with `all_` stand for all rows that a metric scores,
+# and `positions` for the batch's rows among them. atlas/inputs/table.py has what provides each and what digests it.
 ROWS = ("images", "targets", "seeds", "classifier")
 OF_MAPS = (
     "maps",
@@ -34,7 +34,7 @@ INPUTS = {"methods": {*ROWS, "background"}, "metrics": {*ROWS, *OF_MAPS}, "datas
 
 
 class Signature(NamedTuple):
-    """What a function takes: inputs by position, settings by keyword, some of which may be left out."""
+    """What a function takes: inputs by position, and settings by keyword, some of them optional."""
 
     inputs: list[str]
     types: dict[str, Any]
@@ -48,10 +48,10 @@ class Signature(NamedTuple):
 
 @cache
 def signature(kind: str, family: str, function: str, where: str = "") -> Signature:
-    """Read what a function takes from its source.
+    """Read a function's inputs and settings from its source.
 
     Raises:
-        UserError: there is no such family or function; the message lists those there are.
+        UserError: the family or function does not exist; the message lists those that do.
     """
     folder = HOUSE / kind
     path = folder / f"{family}.py"
@@ -67,7 +67,7 @@ def signature(kind: str, family: str, function: str, where: str = "") -> Signatu
 
 
 def signature_in(module: str, function: str) -> Signature:
-    """Read what a function of a module, by its path, takes from its source."""
+    """Read a function's inputs and settings from the source of a module, given by path."""
     found = _read(HOUSE.parent / f"{module}.py", function)
     if found is None:
         raise ValueError(f"{module}.py has no function {function}")
@@ -75,7 +75,7 @@ def signature_in(module: str, function: str) -> Signature:
 
 
 def askable(kind: str, family: str, function: str, inputs: list[str]) -> None:
-    """Check that there is what a function asks for."""
+    """Check that every input that a function declares exists."""
     unknown = sorted(set(inputs) - INPUTS.get(kind, set()))
     if unknown:
         known = ", ".join(sorted(INPUTS.get(kind, set()))) or "nothing"
@@ -87,9 +87,9 @@ def askable(kind: str, family: str, function: str, inputs: list[str]) -> None:
 
 @cache
 def attributes(kind: str, family: str, function: str) -> dict[str, str]:
-    """Read what a family says of a function in its literal `ATTRS`: long_name, units, reference, better.
+    """Read a function's attributes from its family's literal `ATTRS`: long_name, units, reference, better.
 
-    A function that ATTRS does not mention is called by its own name.
+    A function that ATTRS does not mention has its own name as long_name.
     """
     for node in _tree(HOUSE / kind / f"{family}.py").body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:

@@ -1,4 +1,4 @@
-"""Read the section certify of params.yaml: how noisy copies vote, and on what; and which metrics judge the votes."""
+"""Read the section certify of params.yaml: how noisy copies vote, on which maps, and which metrics use the votes."""
 
 from math import ceil, floor, log
 from statistics import NormalDist
@@ -8,30 +8,30 @@ from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry, check, mapping, named
 from atlas.study.schema.signatures import signature, signature_in
 
-# Of an entry of certify: what is certified.
+# What an entry of certify states about what is certified.
 CERTIFIED = {"methods": list[str], "images": int, "grids": int, "tile": int | None}
 
 
-DIGITS = 6  # after the point, of radii as they are stored
-MOST = 255  # noisy copies: what a byte counts
+DIGITS = 6  # decimals of stored radii
+MOST = 255  # noisy copies, counted in one byte
 
 
 class Smoothing(NamedTuple):
-    """One name of the section certify: how noisy copies vote, and on the maps of which methods and pictures."""
+    """An entry of the section certify: how noisy copies vote, and on the maps of which methods and pictures."""
 
     name: str
     settings: dict[str, Any]
     methods: list[str]
     pictures: dict[str, int]  # how many images, and how many grids
-    tile: int | None  # of grids, the one that is explained; None for all
+    tile: int | None  # the tile of grids that is explained; None for all
 
 
 def read_smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
-    """Return the entries of certify, checked.
+    """Return the checked entries of certify.
 
     Args:
-        params: What params.yaml says.
-        methods: The names there are.
+        params: The content of params.yaml.
+        methods: The names of all methods.
 
     Raises:
         UserError: a bad name, setting or number, or an unknown method.
@@ -59,7 +59,7 @@ def read_smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
 
 
 def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothing]) -> None:
-    """Check what a metric's entry says of methods, smoothings, levels and tiles."""
+    """Check the methods, smoothings, levels and tiles in a metric's entry."""
     where = f"params.yaml: metrics.{metric.family}.{metric.name}"
     if unknown := set(metric.options["exclude"]) - methods:
         raise UserError(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
@@ -101,15 +101,15 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
 
 
 def check_reach(metric: Entry, smoothing: Smoothing, classifier: str, pixels: int) -> None:
-    """Check that votes that all agree certify a pixel at the share by which a metric of votes ranks.
+    """Check that unanimous votes can certify a pixel at the τ by which a metric of votes ranks.
 
-    Of the other shares of a sweep some may be out of reach.
+    Some of the other τ of a sweep may be out of reach.
 
     Args:
-        metric: The entry.
+        metric: The metric's entry.
         smoothing: The first of its smoothings; the others have as many votes.
-        classifier: Whose pictures are judged.
-        pixels: Of a map of one.
+        classifier: The classifier whose pictures are used.
+        pixels: Number of pixels of a map.
 
     Raises:
         UserError: no pixel of any map can be certified.
@@ -130,7 +130,7 @@ def check_reach(metric: Entry, smoothing: Smoothing, classifier: str, pixels: in
 
 
 def strictest(alpha: float, correction: str, pixels: int) -> float:
-    """Return the p-value that the first of a map's pixels to be certified must not exceed: α, or α / pixels."""
+    """Return the p-value that a map's first certified pixel must not exceed: α, or α / pixels."""
     return alpha if correction == "none" else alpha / pixels
 
 
@@ -146,5 +146,5 @@ def radius(sigma: float, tau: float) -> float:
 
 
 def stored(exact: float) -> float:
-    """Return a radius as it is stored: never more than what is certified."""
+    """Return a radius as it is stored, rounded down, so that it never exceeds what is certified."""
     return floor(exact * 10**DIGITS) / 10**DIGITS

@@ -1,23 +1,24 @@
-"""The types of settings that several functions share: each with its accepted values and one sentence on it.
+"""The types of settings that several functions share, each with its accepted values and one sentence on its meaning.
 
-A signature names them as it names `int` or `Literal`: `samples: Count`. What is one function's alone is spelled in its
-signature: `Annotated[float, Range(0, 0.8)]`. A number of a plain type may be any: whole ones from 0, others finite.
+A signature uses them like `int` or `Literal`: `samples: Count`. A type that only one function has is written out in its
+signature: `Annotated[float, Range(0, 0.8)]`. A number of a plain type may be any whole number from 0, or any finite
+one.
 
-Ranges are records of this module: pydantic, which checks types, would have to be imported by every method, and its
-version would be part of every key. A key holds the name of a type, and nothing of what it accepts: that says which
-settings there may be, and changes no value.
+Ranges are NamedTuples of this module and not pydantic's: otherwise every method would import pydantic, and its version
+would be part of every key. A key holds the name of a type and not what it accepts: that limits which settings are valid
+and changes no value.
 """
 
 from typing import Annotated, Literal, NamedTuple
 
 GREATEST_WHOLE = 2**31 - 1
-GREATEST_SEED = 2**63 - 1  # what torch's generators take
-GREATEST = 1e9  # single precision holds its square, and its inverse's
-SMALLEST = 1e-12  # above 0, and so is its square in single precision
+GREATEST_SEED = 2**63 - 1  # the largest seed of torch's generators
+GREATEST = 1e9  # its square and the inverse of that fit into single precision
+SMALLEST = 1e-12  # above 0, as is its square in single precision
 
 
 class Range(NamedTuple):
-    """Of a number, or of each number of a list: from least to most, both within unless it is open there."""
+    """The range of a number, or of each number of a list: from least to most, inclusive except at an open end."""
 
     least: int | float
     most: int | float
@@ -26,7 +27,7 @@ class Range(NamedTuple):
 
 
 class Items(NamedTuple):
-    """Of a list: how many items it has, and whether none is less than the one before."""
+    """The number of items of a list, and whether they must not decrease."""
 
     least: int
     most: int = GREATEST_WHOLE
@@ -35,9 +36,9 @@ class Items(NamedTuple):
 
 # Numbers
 Count = Annotated[int, Range(1, GREATEST_WHOLE), "How many."]
-Several = Annotated[int, Range(2, GREATEST_WHOLE), "How many, of which one is too few."]
+Several = Annotated[int, Range(2, GREATEST_WHOLE), "How many, at least two."]
 Seed = Annotated[int, Range(0, GREATEST_SEED), "Where random draws begin."]
-Positive = Annotated[float, Range(SMALLEST, GREATEST), "A size or a strength that is never none."]
+Positive = Annotated[float, Range(SMALLEST, GREATEST), "A size or a strength, above 0."]
 NotNegative = Annotated[float, Range(0, GREATEST), "A size or a strength; 0 is none."]
 Share = Annotated[float, Range(0, 1), "A share: 0 is none, 1 is all."]
 SomeShare = Annotated[float, Range(0, 1, open_below=True), "A share that is not 0; 1 is all."]
@@ -63,20 +64,19 @@ Baseline = Annotated[
     "Black, the classifier's mean color (0 for the normalized image), or the blurred image.",
 ]
 Rule = Annotated[
-    Literal["gauss_legendre", "midpoint", "endpoints"], "Where the points on the line lie and what they weigh."
+    Literal["gauss_legendre", "midpoint", "endpoints"], "The positions and weights of the points on the line."
 ]
 Extent = Annotated[
     Literal["image", "batch"],
-    "Of the range of intensities: the image's own, or that of a `batch` of normalized photographs, black and white "
-    "in it.",
+    "The range of intensities: the image's own, or that of a `batch` of normalized photographs with black and white.",
 ]
 Spread = Annotated[float, Range(0, GREATEST), "Standard deviation of the noise, as a share of a range of intensities."]
 Percentile = Annotated[
-    int, Range(0, 100), "Percentage of pixels that Guided AbsoluteGrad's guide W holds down; at 0 there is no guide."
+    int, Range(0, 100), "Percentage of pixels that Guided AbsoluteGrad's guide W suppresses; 0 for no guide."
 ]
 Floor = Annotated[
     Literal["raw", "minmax", "zero"],
-    "The guide of pixels that are held down: the variance (raw), scaled to [0, 1] in its channel (minmax), or 0.",
+    "The guide at suppressed pixels: the variance (raw), scaled to [0, 1] in its channel (minmax), or 0.",
 ]
 Order = Annotated[
     Literal["normalize_first", "enlarge_first"],
@@ -95,7 +95,7 @@ Similarity = Annotated[
 # Of votes and of what they certify
 Top = Annotated[
     Literal["strict", "strict_rectified", "authors"],
-    "How the top of a map is told: by signed scores, by those above 0, or as in the code of Anani et al. 2025.",
+    "How the top of a map is found: by signed scores, by those above 0, or as in the code of Anani et al. 2025.",
 ]
 Taus = Annotated[
     list[Annotated[float, Range(0.5, 1, open_above=True)]],
@@ -105,17 +105,17 @@ Taus = Annotated[
 Alpha = Annotated[
     float,
     Range(0, 1, open_below=True, open_above=True),
-    "Bound of the probability that any label of a map is wrong inside the radius.",
+    "Bound on the probability that any label of a map is wrong inside the radius.",
 ]
 Correction = Annotated[
     Literal["bonferroni", "holm", "none"],
-    "Over the pixels of a map: Bonferroni's or Holm's correction; without one alpha bounds each pixel's error.",
+    "The correction over a map's pixels: Bonferroni's or Holm's; without one, alpha bounds each pixel's error.",
 ]
 
 # Of attacks, datasets and rankings
 Norm = Annotated[Literal["l2", "linf"], "The norm of an attack's ball, over all values of an image."]
-Split = Annotated[Literal["train", "test"], "What classifiers are trained on, or what is held out."]
+Split = Annotated[Literal["train", "test"], "The training split, or the held-out one."]
 Weights = Annotated[
     Literal["families", "metrics"],
-    "What counts the same in a mean rank: families of metrics, or each metric, whatever its family.",
+    "What has equal weight in a mean rank: families of metrics, or each metric, whatever its family.",
 ]

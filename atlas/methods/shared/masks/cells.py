@@ -14,10 +14,10 @@ from atlas.study.seeds import generator
 
 
 def mask_maker(images: Images, masks: int, cells: int, probability: float, seed: int) -> Callable[[int], Tensor]:
-    """Draw the cells and offsets of all masks, and give the function that makes one mask of the images' size.
+    """Draw the cells and offsets of all masks, and return a function that makes one mask of the images' size.
 
-    A cell has ⌈side / cells⌉ pixels. The grid is enlarged bilinearly to one cell more than the image and cut out at
-    an offset of less than a cell. The first masks of a longer run are those of a shorter one.
+    A cell has ⌈side / cells⌉ pixels. The grid is enlarged bilinearly to one cell more than the image and cropped at an
+    offset of less than a cell. The first masks of a longer run are those of a shorter one.
     """
     drawn = torch.rand(masks, cells**2 + 2, generator=generator(seed, "rise"))
     grids = (drawn[:, :-2] < probability).to(images).view(masks, cells, cells)
@@ -35,24 +35,24 @@ def mask_maker(images: Images, masks: int, cells: int, probability: float, seed:
 
 
 def stacked(make: Callable[[int], Tensor], numbers: list[int]) -> Tensor:
-    """Return the masks of these numbers, with one channel; one that is wanted more than once is made once."""
+    """Return the masks of these numbers, with one channel; repeated ones are made once."""
     made = {number: make(number) for number in set(numbers)}
     return torch.stack([made[number] for number in numbers])[:, None]
 
 
 def averaged(make: Callable[[int], Tensor], weights: Tensor, probability: float) -> Tensor:
-    """Return (1/(n p)) Σᵢ wᵢ Mᵢ of every row's weights w of the first n masks, with one channel."""
+    """Return (1/(n p)) Σᵢ wᵢ Mᵢ for every row's weights w of the first n masks, with one channel."""
     masks = weights.shape[1]
-    # One mask after the other, not a matrix product, whose order of sums depends on the number of images.
+    # Mask by mask: the order of sums in a matrix product depends on the number of images.
     total = sum(weights[:, number, None, None, None] * make(number) for number in range(masks))
     return total / (masks * probability)
 
 
 def check_cells(function: str, masks: int, cells: int, probability: float) -> None:
-    """Refuse no masks, no cells, and a probability that is none or 0.
+    """Reject settings without masks or cells, and a probability outside (0, 1].
 
     Raises:
-        UserError: so it is.
+        UserError: one of these.
     """
     if not 0 < probability <= 1:
         raise UserError(f"{function}: the setting 'probability' is {probability}, expected above 0 and up to 1")
@@ -61,11 +61,11 @@ def check_cells(function: str, masks: int, cells: int, probability: float) -> No
 
 
 def _enlargement(cells: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return between which two cells each pixel lies, and how near to the second."""
+    """Return the two cells between which each pixel lies, and the weight of the second."""
     pixels = (cells + 1) * step
     last = cells - 1
     place = (np.arange(pixels) + 0.5) * cells / pixels - 0.5
-    # Mirrored at the middles of the outer cells: the "reflect" of scikit-image, with which the authors enlarge.
+    # Mirrored at the middles of the outer cells: the mode "reflect" of scikit-image, which the authors use.
     place = np.clip(last - np.abs(last - np.abs(place)), 0, last)
     lower = place.astype(int)
     upper = np.minimum(lower + 1, last)

@@ -1,4 +1,4 @@
-"""What the methods that perturb the last features share: clean features, masks made of them, weighted sums."""
+"""Common parts of methods that perturb the last features: clean features, masks made from them, weighted sums."""
 
 from collections.abc import Callable
 
@@ -16,20 +16,20 @@ from atlas.study import seeds as draws
 from atlas.study.schema.types import Color, Order
 
 
-@shared(calls=2)  # entries of two layers take turns
+@shared(calls=2)  # two calls, as entries of two layers alternate
 def clean_features(classifier: Classifier, images: Images, layer: str) -> tuple[Features, Tensor]:
-    """Return the features of the images as they are, and what the head needs beside them, once for the family."""
+    """Return the features of the unchanged images, and the head's other inputs, shared by the family."""
     return classifier.features(images, layer)
 
 
 def channel_masks(classifier: Classifier, maps: Features, size: tuple[int, ...], order: Order) -> Tensor:
-    """Scale features to [0, 1], each by itself, and enlarge them bilinearly, or the other way round.
+    """Scale each feature to [0, 1] and enlarge it bilinearly, or in the opposite order.
 
-    A feature that is the same everywhere, as one that never fires, has no range: its mask is 0 everywhere.
+    A constant feature, such as one that is never active, has no range: its mask is 0 everywhere.
     """
 
     def of(coarse: Tensor) -> Tensor:
-        # Constancy is judged before enlargement, whose rounding would pass for a range.
+        # Constancy is checked before enlarging, as rounding would create a range.
         varies = coarse.amax((2, 3), keepdim=True) > coarse.amin((2, 3), keepdim=True)
         if order == "normalize_first":
             return interpolate(_scaled(coarse, varies), size=size, mode="bilinear", align_corners=False)
@@ -51,14 +51,14 @@ def masked_logits(
 ) -> Tensor:
     """Return the target's logit of every image (rows) masked by each of its features (columns), averaged over samples.
 
-    Rows of the same pixels, and seeds where there are any, are asked about once. No more than one batch of masked
-    images exists at a time.
+    Rows with the same pixels (and seeds, if there are any) are evaluated once. At most one batch of masked images
+    exists at a time.
 
     Args:
         samples: Variants of every mask.
-        order: What comes first when masks are made.
-        fill: What shows where a mask is 0.
-        layer: Of the features.
+        order: Whether masks are scaled or enlarged first.
+        fill: What replaces hidden pixels.
+        layer: The layer of the features.
         alter: Makes variants of masks, given the row, sample and feature of each.
     """
     features, _ = clean_features(classifier, images, layer)
@@ -78,14 +78,14 @@ def masked_logits(
         places = [(place, row, number) for place, (group, number) in enumerate(batched) for row in groups[group]]
         place, row, number = (list(numbers) for numbers in zip(*places, strict=True))
         found[row, number] = outputs[place, targets[row]].to(found.dtype)
-    # Sample by sample: a sum over a dimension may take another order in another batch.
+    # Sample by sample: a sum over a dimension may use another order in another batch.
     return sum(found.split(channels, dim=1)) / samples
 
 
 def mask_noise(
     masks: Tensor, seeds: Seeds, rows: list[int], samples: list[int], numbers: list[int], channels: int
 ) -> Tensor:
-    """Draw standard normal noise for masks, of the image's seed and the sample's and feature's own."""
+    """Draw standard normal noise for masks, by the image's seed, the sample and the feature."""
     shape = tuple(masks.shape[1:])
     drawn = [
         draws.normal([seeds[row]], "ss_cam", sample * channels + number, shape)
@@ -97,8 +97,7 @@ def mask_noise(
 def logits_without(
     classifier: Classifier, features: Features, beside: Tensor, targets: Targets, places: list[tuple], layer: str
 ) -> Tensor:
-    """Return the head's logit of the target for every image (rows) with each place set to 0 (columns), last with
-    none."""
+    """Return the target's logit for every image (rows) with each place set to 0 (columns); the last column has none."""
 
     def remove(copies: Features, numbers: list[int]) -> Features:
         for copy, number in zip(copies, numbers, strict=True):
@@ -121,7 +120,7 @@ def head_probabilities(
     count: int,
     perturb: Callable[..., Features],
 ) -> Tensor:
-    """Return the head's probability of the target for every image (rows) and perturbation of its features (columns)."""
+    """Return the target's probability for every image (rows) and perturbation of its features (columns)."""
 
     def ask(features: Features, rows: list[int]) -> Logits:
         return classifier.reading.probabilities(classifier.head(features, beside[rows], layer))
@@ -138,7 +137,7 @@ def softmax_weighted(classifier: Classifier, images: Images, layer: str, logits:
 def score_weighted(
     classifier: Classifier, features: Features, weigh: Callable[[Tensor], Tensor], scores: Tensor
 ) -> LayerAttributions:
-    """Return ReLU(Σₖ wₖ Aₖ), the weights made of a score per feature."""
+    """Return ReLU(Σₖ wₖ Aₖ), with weights computed from one score per feature."""
 
     def of(features: Tensor, scores: Tensor) -> Tensor:
         return (weigh(scores)[:, :, None, None] * features).sum(1, keepdim=True).relu()
@@ -147,7 +146,7 @@ def score_weighted(
 
 
 def kernel(side: int, spread: bool) -> Tensor:
-    """Return for every place along a side (rows) what shows of it at each: itself, or ½ of it and ¼ beside it."""
+    """Return for every place along a side (rows) the weights of all places: 1 for itself, or ½ and ¼ beside it."""
     own = torch.eye(side)
     if not spread:
         return own

@@ -1,4 +1,4 @@
-"""Ask a classifier about many masked versions of every image, once for rows that are alike."""
+"""Evaluate a classifier on many masked versions of every image, once for equal rows."""
 
 from collections.abc import Callable
 
@@ -19,15 +19,15 @@ def answers(
 ) -> Tensor:
     """Return the target's output of every image (rows) under every mask (columns).
 
-    Rows of the same pixels, as the tiles of a grid are, are asked about once, where what lies beside them is the same
-    too. No more than one batch of masked images exists at a time.
+    Rows of the same pixels, such as the tiles of a grid, are evaluated once, if their other inputs are equal, too. At
+    most one batch of masked images exists at a time.
 
     Args:
         masks: Number of masks.
         batch: Masked images made at a time.
-        hide: Applies to each of these copies the mask of that number; it may change them.
-        ask: Gives the outputs of every class, given the masked copies and the rows they are of.
-        beside: What else of every row `ask` looks at.
+        hide: Applies the masks of the given numbers to copies of images, which it may modify.
+        ask: Returns the outputs of every class, given the masked copies and their rows.
+        beside: Other inputs of `ask`, per row.
     """
     groups = alike(images) if beside is None else alike(images, beside)
     found = images.new_empty(len(images), masks)
@@ -42,7 +42,7 @@ def answers(
 
 
 def alike(*parts: Tensor | list[int]) -> list[list[int]]:
-    """Group the rows whose parts are all the same: those of tensors bit for bit, seeds by value."""
+    """Group rows whose parts are all equal: tensors bit for bit, seeds by value."""
     groups: dict[tuple, list[int]] = {}
     parts = [[row.numpy().tobytes() for row in part.cpu()] if isinstance(part, Tensor) else part for part in parts]
     for row, key in enumerate(zip(*parts, strict=True)):

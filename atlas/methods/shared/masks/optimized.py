@@ -1,4 +1,4 @@
-"""What extremal perturbations are made of: smooth masks of given areas, and images blurred more or less by place."""
+"""Components of extremal perturbations: smooth masks of given areas, and images blurred by varying degrees."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -17,27 +17,28 @@ from atlas.model.classifier import Classifier
 COLDNESS = 20.0  # how sharply the pooling prefers large values
 LEVELS = 8  # blurs of the image, from the strongest to none
 STRONGEST = 20.0  # standard deviation of the strongest blur, in pixels
-TIE = 1e-5  # values nearer to each other than this, the rounding of a pooled value, are one
+TIE = 1e-5  # closer values count as equal: the rounding error of a pooled value
 
 
 class Pooling(NamedTuple):
-    """Make masks of cells by a smooth maximum, and take gradients by masks back to cells.
+    """Make masks from cells by a smooth maximum, and propagate gradients from masks back to cells.
 
-    Cells lie a stride apart from the first pixel of the image on. A mask reaches from `margin` cells before the first
-    to as many after the last. A block is the pixels from one cell to the next; what its pixels see are the cells of a
-    window, `margin` + 1 to either side of the block's own, so that kernel and cells need be multiplied nowhere else.
+    Cells lie a stride apart, starting at the first pixel of the image. A mask extends from `margin` cells before the
+    first to as many after the last. A block is the pixels from one cell to the next. The pixels of a block depend on
+    the cells of a window, `margin` + 1 to either side of the block's own cell, so kernel and cells are multiplied only
+    there.
     """
 
     grid: tuple[int, int]
-    """Cells along y and x."""
+    """Number of cells along y and x."""
     margin: int
-    """Cells beyond the first and the last."""
+    """Number of cells beyond the first and the last."""
     kernel: Tensor
-    """Of a window's cell (y, x) and a block's pixel (y, x)."""
+    """The kernel, by a window's cell (y, x) and a block's pixel (y, x)."""
 
     @classmethod
     def of(cls, images: Images, stride: int, sigma: float) -> "Pooling":
-        """Lay cells over images: k(d) = exp(−2 max(d / σ − ½, 0)²) of the distance d from cell to pixel."""
+        """Create cells for images: k(d) = exp(−2 max(d / σ − ½, 0)²) of the distance d from cell to pixel."""
         margin = ceil(sigma / stride)
         cells = stride * torch.arange(-margin - 1, margin + 2)
         gaps = (torch.arange(stride) - cells[:, None]).double()
@@ -48,15 +49,15 @@ class Pooling(NamedTuple):
 
     @property
     def image(self) -> tuple[int, int]:
-        """Return where in a mask the image begins."""
+        """Return the position of the image in a mask."""
         return 2 * (self.margin * self.kernel.shape[-1],)
 
     def masks(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the masks of cells (row y x), and the sums of weights that they were divided by.
+        """Return the masks of cells (row y x), and the sums of weights by which they were divided.
 
             m = Σ v exp(20 v) / Σ exp(20 v),    v = k(d) · cell, over the cells of a window
 
-        A cell of a window that lies outside the grid counts as 0, so its weight is 1.
+        A cell of a window outside the grid counts as 0, so its weight is 1.
         """
         outer = pad(cells, 4 * [2 * self.margin + 1])
         blocks = [count + 2 * self.margin for count in self.grid]
@@ -71,7 +72,7 @@ class Pooling(NamedTuple):
         return self._pixels(total), self._pixels(sums)
 
     def cells(self, cells: Tensor, masks: Tensor, sums: Tensor, gradients: Tensor) -> Tensor:
-        """Take gradients by masks back to the cells that gave masks and sums.
+        """Propagate gradients by masks back to the cells that produced masks and sums.
 
         ∂m/∂v = exp(20 v) (1 + 20 (v − m)) / Σ exp(20 v)
         """
@@ -80,7 +81,7 @@ class Pooling(NamedTuple):
         total = cells.new_zeros(len(steep), *cells.shape)
         last = 2 * self.margin + 2
         for down, across, kernel in self._windows():
-            # The cell lies at this place in the windows of these blocks.
+            # The blocks in whose windows the cell has this position.
             seen = (..., *(slice(last - o, last - o + n) for o, n in zip((down, across), self.grid, strict=True)))
             values = kernel * cells
             weights = values.exp()
@@ -88,19 +89,19 @@ class Pooling(NamedTuple):
         return _added(total) / COLDNESS
 
     def _windows(self) -> Iterator[tuple[int, int, Tensor]]:
-        """Yield the places of a window, and the kernel times 20 there for the pixels of a block."""
+        """Yield the positions in a window, and 20 times the kernel there for the pixels of a block."""
         for down, across in product(range(len(self.kernel)), repeat=2):
             yield down, across, COLDNESS * self.kernel[down, across].reshape(-1, 1, 1, 1)
 
     def _pixels(self, blocks: Tensor) -> Tensor:
-        """Lay out values of (pixel of a block, row, block y, block x) as pixels, up to the last cell's."""
+        """Rearrange values of (pixel of a block, row, block y, block x) as pixels, up to those of the last cell."""
         stride = self.kernel.shape[-1]
         parts = blocks.unflatten(0, (stride, stride)).permute(2, 3, 0, 4, 1)
         pixels = parts.reshape(len(parts), parts.shape[1] * stride, -1)
         return pixels[:, : 1 - stride or None, : 1 - stride or None]
 
     def _blocks(self, pixels: Tensor) -> Tensor:
-        """Lay out pixels as blocks, one more on every side, that has none."""
+        """Rearrange pixels as blocks, with an empty block on every side."""
         stride = self.kernel.shape[-1]
         whole = pad(pixels, 2 * [stride, 2 * stride - 1])
         parts = whole.unflatten(2, (-1, stride)).unflatten(1, (-1, stride))
@@ -108,16 +109,16 @@ class Pooling(NamedTuple):
 
 
 class Pyramid(NamedTuple):
-    """Blur images by place, from the strongest Gaussian to none."""
+    """Blur images by varying degrees, from the strongest Gaussian to none."""
 
     levels: Tensor
     """All images' values: image channel y x level."""
     places: Tensor
-    """Where in them the first level of every value of a row's image is: row channel y x."""
+    """The index in them of the first level of every value of a row's image: row channel y x."""
 
     @classmethod
     def of(cls, classifier: Classifier, images: Images, rows: list[int]) -> "Pyramid":
-        """Blur those images that rows name. Beyond the border there is the classifier's mean color."""
+        """Blur the images that rows refer to, with the classifier's mean color beyond the border."""
         known = sorted(set(rows))
         mean = classifier.mean.view(-1, 1, 1)
         sigmas = [STRONGEST * (1 - level / (LEVELS - 1)) for level in range(LEVELS)]
@@ -132,7 +133,7 @@ class Pyramid(NamedTuple):
         return cls(levels, places[[known.index(row) for row in rows]])
 
     def at(self, masks: Tensor) -> tuple[Images, Images]:
-        """Blur each row's image as a mask says, 1 not at all, and give the slope of its values by the mask's."""
+        """Blur each row's image by a mask, 1 for no blur; also return the derivative by the mask's values."""
         heights = masks[:, None] * (LEVELS - 1)
         lower = heights.floor().clamp(max=LEVELS - 2)
         places = self.places + lower.long()
@@ -142,7 +143,7 @@ class Pyramid(NamedTuple):
 
 
 def largest(masks: Tensor, counts: list[int]) -> Tensor:
-    """Return which pixels are the given number of a mask's largest: 1 for these, 0 for the others.
+    """Return which pixels are among a number of a mask's largest: 1 for these, 0 for the others.
 
     Pixels tied for the last of these places share them evenly.
     """
@@ -159,7 +160,7 @@ def largest(masks: Tensor, counts: list[int]) -> Tensor:
 
 
 def _added(parts: Tensor) -> Tensor:
-    """Add parts one to the next: elementwise, where a sum's order may depend on a row's place in the batch."""
+    """Add parts one by one, elementwise: the order of a sum may depend on a row's position in the batch."""
     total = parts[0].clone()
     for part in parts[1:]:
         total += part

@@ -1,4 +1,4 @@
-"""Name the kind of every step of a traced network, for methods that need a rule for each."""
+"""Determine the kind of every step of a traced network, for methods that need a rule for each."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ MODULES = (
     ("unknown", nn.MultiheadAttention),  # zennit counts it among the activations
     ("activation", Activation),
 )
-# Functions by their names, which those of torch, of torch.nn.functional, of operator and of tensors share.
+# Functions by name, which is the same in torch, torch.nn.functional, operator and for tensors.
 KINDS = {
     "add": "sum",
     "sub": "shift",
@@ -44,7 +44,7 @@ KINDS = {
     **dict.fromkeys(("dropout", "stochastic_depth", "channel_shuffle", "pixel_shuffle", "_patch_merging_pad"), "shape"),
     **dict.fromkeys(("size", "dim", "ndimension", "getattr"), "fixed"),
 }
-# Modules whose functions these are.
+# The modules of these functions.
 FROM = (
     *("torch", "torch.functional", "torch.nn.functional", "torch._C._nn", "_operator"),
     *("torchvision.ops.stochastic_depth", "torchvision.models.swin_transformer"),
@@ -52,15 +52,15 @@ FROM = (
 MATRICES = ("matmul", "bmm", "einsum")
 GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
-# Functions that compute attention at once.
+# Functions that compute attention in one step.
 FUSED = ("scaled_dot_product_attention", "multi_head_attention_forward", "shifted_window_attention")
 
 
 def kinds(graph: GraphModule) -> dict[Node, str]:
     """Return the kind of every step of a graph.
 
-    `ends` are input and output, `fixed` what does not depend on the image's values: weights, sizes. A `shift` adds what
-    is fixed and a `scale` multiplies by it, where a `sum` and a `product` are of two that depend on the image.
+    `ends` are input and output; `fixed` steps do not depend on the image's values, such as weights and sizes. A `shift`
+    adds something fixed and a `scale` multiplies by it; in a `sum` and a `product`, both operands depend on the image.
 
     Everything but `activation`, `maximum`, `product`, `layer_norm` and `softmax` is linear in its inputs up to a bias.
 
@@ -87,8 +87,9 @@ class Steps(Interpreter):
     def run(self, *given: Tensor) -> Any:
         """Run all steps.
 
-        What they gave is let go: a rule's autograd node holds its step's function, and that this object. Did this hold
-        the last output, whose history leads back to the node, no collector of garbage could see the circle.
+        Their values are released afterwards: a rule's autograd node holds its step's function, which holds this object.
+        If this object held the last output, whose history leads back to the node, the garbage collector could not see
+        the cycle.
         """
         try:
             return super().run(*given)
@@ -96,11 +97,11 @@ class Steps(Interpreter):
             self.env = {}
 
     def given(self, node: Node) -> list[Node]:
-        """List what a step is given that depends on the image's values, as often as it is."""
+        """Return the inputs of a step that depend on the image's values, with repetitions."""
         return _given(node, self.kinds)
 
     def function(self, node: Node) -> Callable[..., Any]:
-        """Return a step, while it is run, as a function of what it is given that depends on the image's values."""
+        """Return a step, while it runs, as a function of its inputs that depend on the image's values."""
         fixed = {source: self.env[source] for source in node.all_input_nodes if self.kinds[source] == "fixed"}
 
         def of(*given: Tensor) -> Any:
@@ -111,7 +112,7 @@ class Steps(Interpreter):
         return of
 
     def pooling(self, node: Node) -> nn.MaxPool2d:
-        """Return a step of pooling as a layer."""
+        """Return a pooling step as a layer."""
         if node.op == "call_module":
             return self.module.get_submodule(node.target)
         args, settings = self.fetch_args_kwargs_from_env(node)
@@ -124,8 +125,7 @@ class Steps(Interpreter):
         return node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
 
     def gate(self, node: Node) -> int | None:
-        """Return which factor of a product is a gate, if one of the two is: a sigmoid, whatever shape it is brought
-        to."""
+        """Return which factor of a product is a gate (a sigmoid, possibly reshaped), if one is."""
         gates = [place for place, factor in enumerate(self.given(node)) if self._gates(factor)]
         return gates[0] if len(gates) == 1 and _name(self.module, node) not in MATRICES else None
 
@@ -164,7 +164,7 @@ def _kind(graph: GraphModule, node: Node, found: dict[Node, str]) -> str:
         layer = graph.get_submodule(node.target)
         kind = next((kind for kind, types in MODULES if isinstance(layer, types)), "unknown")
         if kind == "normalization" and (layer.training or layer.running_mean is None):
-            kind = "unknown"  # by the batch
+            kind = "unknown"  # normalizes by the batch
     else:
         known = node.op == "call_method" or node.target in (getattr, reduced)
         known = known or getattr(node.target, "__module__", "") in FROM
@@ -177,7 +177,7 @@ def _kind(graph: GraphModule, node: Node, found: dict[Node, str]) -> str:
 
 
 def _checked(node: Node, name: str, kind: str, given: list[Node]) -> str:
-    """Return the kind of a function's call with what it is given."""
+    """Return the kind of a function call, by its inputs."""
     one, leading = len(given) == 1, bool(given) and node.args[:1] == (given[0],)
     if name == "getattr":
         return {"T": "shape", "mT": "shape"}.get(node.args[1], "fixed")
@@ -188,7 +188,7 @@ def _checked(node: Node, name: str, kind: str, given: list[Node]) -> str:
     if kind == "product":
         both = len(given) == 2 and len(node.all_input_nodes) == len(set(given))
         return kind if both else "scale" if one and name not in MATRICES else "unknown"
-    if kind in ("shift", "scale"):  # what is taken away, or divided by, is fixed
+    if kind in ("shift", "scale"):  # the subtrahend or divisor must be fixed
         return kind if one and leading and not node.kwargs else "unknown"
     if kind == "normalization" and (node.args[5:6] or (node.kwargs.get("training", False),))[0]:
         return "unknown"

@@ -1,4 +1,4 @@
-"""Share out the change of a maximum among the elements of its window: their Shapley values, exactly."""
+"""Distribute the change of a maximum among the elements of its window by their exact Shapley values."""
 
 from math import factorial
 
@@ -8,12 +8,12 @@ from torch.nn.functional import pad
 
 
 def multipliers(values: Tensor, referred: Tensor) -> Tensor:
-    """Return how much of each element's own change the maximum of its window takes over.
+    """Return the share of each element's own change that the maximum of its window takes over.
 
         m = φ / (x − r),    φ the Shapley values of max, an element being x in a coalition and r outside
 
-    φ is the mean rise of the maximum as an element enters, over all orders in which the elements do. What lies
-    between xᵢ and rᵢ counts where no other element lies above it:
+    φ is the mean rise of the maximum when an element enters, over all orders of the elements. Values between xᵢ and rᵢ
+    count where no other element lies above them:
 
         φᵢ = ± ∫ w(v) dv over v from min(xᵢ, rᵢ) to max(xᵢ, rᵢ),
         w(v) = a! b! / (a + b + 1)!, 0 where another element has xⱼ > v and rⱼ > v
@@ -25,11 +25,11 @@ def multipliers(values: Tensor, referred: Tensor) -> Tensor:
         referred: r, of the same shape.
 
     Returns:
-        From 0 to 1; Σ m (x − r) = max x − max r. Equal elements share equally, and φ is continuous in x and r, so that
+        From 0 to 1; Σ m (x − r) = max x − max r. Equal elements share equally, and φ is continuous in x and r, so
         rounding decides nothing.
     """
     low, high = torch.minimum(values, referred), torch.maximum(values, referred)
-    levels = torch.cat([low, high], dim=1).sort(dim=1).values  # between neighbors of which w is constant
+    levels = torch.cat([low, high], dim=1).sort(dim=1).values  # w is constant between neighboring levels
     falls, rises, blocks = (torch.zeros(levels.shape, dtype=torch.long, device=values.device) for _ in range(3))
     for x, r in zip(values.split(1, dim=1), referred.split(1, dim=1), strict=True):
         falls += (x <= levels) & (levels < r)
@@ -38,7 +38,7 @@ def multipliers(values: Tensor, referred: Tensor) -> Tensor:
 
     spans = torch.cat([levels.diff(dim=1), torch.zeros_like(levels[:, :1])], dim=1).where(blocks == 0, 0.0)
     weights = _weights(values.shape[1]).to(values)
-    falling = weights[(falls - 1).clamp(min=0), rises] * spans  # less the element itself
+    falling = weights[(falls - 1).clamp(min=0), rises] * spans  # without the element itself
     rising = weights[falls, (rises - 1).clamp(min=0)] * spans
     limits = weights[falls, rises].where(blocks == 0, 0.0)
     found = []
@@ -51,13 +51,13 @@ def multipliers(values: Tensor, referred: Tensor) -> Tensor:
 
 
 def windows(layer: nn.MaxPool2d, entering: Tensor, outer: torch.Size, beyond: float) -> Tensor:
-    """Lay out the windows of a pooling of one image's activations: (channel, row, column, element).
+    """Return the windows of a pooling of one image's activations: (channel, row, column, element).
 
     Args:
         layer: The pooling.
         entering: Activations (channel, row, column).
-        outer: Rows and columns that it gives.
-        beyond: What stands beyond the border: a value that none is below.
+        outer: Rows and columns of the output.
+        beyond: The value beyond the border: one that no value is below.
     """
     kernel, stride, padding, dilation = (
         size if isinstance(size, tuple) else (size, size)

@@ -1,4 +1,4 @@
-"""DeepLIFT's rescale rule: differences to a reference in the place of slopes, at every step that is not linear."""
+"""DeepLIFT's rescale rule: differences to a reference in place of slopes, at every nonlinear step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,17 @@ from torch.fx import GraphModule, Node
 from atlas.methods.shared.relevance.graph import Steps, normalization
 from atlas.methods.shared.relevance.maximum import multipliers, windows
 
-# Of the larger magnitude: nearer to the reference than this, a multiplier is the slope, which rounding spares.
+# Relative to the larger magnitude: closer to the reference than this, the slope is used, which avoids rounding errors.
 NEAR = 1e-6
 
 
 class Rescaled(Steps):
-    """Run a traced network at a reference, then at images by which its gradients are DeepLIFT's multipliers.
+    """Run a traced network at a reference, then at images; the gradients of the second run are DeepLIFT's multipliers.
 
-    What enters a step at the reference is remembered call by call, so a layer may be called more than once.
+    The inputs of a step at the reference are remembered per call, so a layer may be called more than once.
 
     Raises:
-        Unsupported: the network holds a step without a rule.
+        Unsupported: the network has a step without a rule.
     """
 
     def __init__(self, graph: GraphModule):
@@ -28,13 +28,13 @@ class Rescaled(Steps):
         self.held: dict[Node, list[Tensor]] = {}
 
     def reference(self, images: Tensor) -> Tensor:
-        """Return the logits of the reference, and remember what comes by."""
+        """Return the logits of the reference, and remember the inputs of every step."""
         self.held = {}
         with torch.no_grad():
             return self.run(images)
 
     def run_node(self, node: Node) -> Any:
-        """Run one step: as it is at the reference, by its rule at images."""
+        """Run one step: unchanged for the reference, by its rule for images."""
         rule = RULES.get(self.kinds[node])
         if rule is None:
             return super().run_node(node)
@@ -58,7 +58,7 @@ def _product(steps: Steps, node: Node, *given: Tensor) -> Tensor:
 
 
 def _softmax(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
-    """Share out by the steps of eˣ / Σ eˣ. What is taken from x before makes no difference to the softmax."""
+    """Distribute by the steps of eˣ / Σ eˣ. A constant subtracted from x before does not affect the softmax."""
     dim = steps.dimension(node)
     middle = (entering.detach().amax(dim, keepdim=True) + reference.amax(dim, keepdim=True)) / 2
     powers, referred = _Activation.apply(entering - middle, reference - middle, torch.exp), (reference - middle).exp()
@@ -68,7 +68,7 @@ def _softmax(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> T
 
 
 def _layer_norm(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:
-    """Share out by the steps of (x − mean) · (mean of (x − mean)² + ε)^(−½)."""
+    """Distribute by the steps of (x − mean) · (mean of (x − mean)² + ε)^(−½)."""
     dims, weight, bias, epsilon = normalization(steps, node)
     centered, referred = (part - part.mean(dims, keepdim=True) for part in (entering, reference))
     squares = _multiplied(torch.mul, centered, centered, referred, referred)
@@ -89,14 +89,14 @@ RULES: dict[str, Callable[..., Tensor]] = {
 
 
 def _multiplied(function: Callable[..., Tensor], one: Tensor, other: Tensor, *referred: Tensor) -> Tensor:
-    """Multiply: Δ(xy) = Δx · (y + y₀) / 2 + Δy · (x + x₀) / 2: half of Δx Δy each, the Shapley values."""
+    """Multiply: Δ(xy) = Δx · (y + y₀) / 2 + Δy · (x + x₀) / 2, the Shapley values, with half of Δx Δy each."""
     one_mean, other_mean = ((new.detach() + old) / 2 for new, old in zip((one, other), referred, strict=True))
     value = function(one.detach(), other.detach())
     return _Valued.apply(value, function(one, other_mean) + function(one_mean, other))
 
 
 class _Valued(torch.autograd.Function):
-    """Return a value, and pass down the gradient of another of that shape."""
+    """Return a value, but pass down the gradient of another tensor of that shape."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, slopes: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class _Activation(_Rule):
 
 
 class _Maximum(_Rule):
-    """Share a window's change among its elements by their Shapley values, image by image, which spares memory."""
+    """Distribute a window's change among its elements by their Shapley values, image by image, to save memory."""
 
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
@@ -151,7 +151,7 @@ def _shared(layer: nn.MaxPool2d, entering: Tensor, reference: Tensor, above: Ten
 
 
 def _pulled(layer: Callable[[Tensor], Tensor], entering: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a layer's output and the gradient that it passes down."""
+    """Return a layer's output and the gradient of its input."""
     with torch.enable_grad():
         point = entering.detach().requires_grad_()
         outer = layer(point)

@@ -12,40 +12,40 @@ from atlas.methods.shared.relevance.graph import Steps, normalization
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
 
-# Kinds of steps of which the bounds of what goes in give those of what comes out.
+# Kinds of steps for which the bounds of the input give those of the output.
 BOXED = ("shape", "normalization", "scale", "shift", "sum", "average", "maximum", "activation")
-LEAST = 1e-6  # added to the magnitude of sums that are divided by
+LEAST = 1e-6  # added to the magnitude of divisors
 
 Function = Callable[..., Tensor]
 
 
 @shared(lasting=True)
 def ruled(classifier: Classifier, epsilon: float, layer: str, shape: tuple[int, ...]) -> "Propagated":
-    """Return the network behind a layer with a rule for every step. It is traced but once.
+    """Return the network after a layer with a rule for every step. It is traced only once.
 
     Raises:
-        Unsupported: the network cannot be traced, or holds a step without a rule.
+        Unsupported: the network cannot be traced, or has a step without a rule.
     """
     bounds = [classifier.normalized(torch.full_like(classifier.mean, end).view(1, -1, 1, 1)) for end in (0.0, 1.0)]
     return Propagated(classifier.graph(layer, shape), epsilon, bounds if layer == "input" else [])
 
 
 class Propagated(Steps):
-    """Run a traced network; what then comes down in the place of gradients is relevance.
+    """Run a traced network whose backward pass propagates relevance instead of gradients.
 
     Args:
         graph: The network.
-        epsilon: What is added to the sums of linear layers.
-        bounds: Black and white, as the network sees them, where it begins with images.
+        epsilon: The number added to the sums of linear layers.
+        bounds: Black and white, normalized, if the network begins with images.
 
     Raises:
-        Unsupported: the network holds a step without a rule.
+        Unsupported: the network has a step without a rule.
     """
 
     def __init__(self, graph: GraphModule, epsilon: float, bounds: list[Tensor]):
         super().__init__(graph)
         self.epsilon, self.bounds = epsilon, bounds
-        self.boxes: dict[Node, list[Tensor]] = {}  # of what no weights stand before: the least and the most it can be
+        self.boxes: dict[Node, list[Tensor]] = {}  # bounds of values before the first weights
 
     def run_node(self, node: Node) -> Any:
         """Run one step by its rule."""
@@ -62,7 +62,7 @@ class Propagated(Steps):
                 self.boxes[node] = [torch.minimum(*ends), torch.maximum(*ends)]
         if kind not in RULES:
             return super().run_node(node)
-        # Of images themselves, normalized another way, the first convolution's box takes care.
+        # If images are normalized again inside the network, the first convolution's bounds account for that.
         rule = _passed if boxed and kind in ("shift", "scale", "normalization") else RULES[kind]
         return rule(self, node, *(self.env[source] for source in sources))
 
@@ -74,7 +74,7 @@ def _convolution(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
 
 
 def _normalization(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
-    """Take a batch normalization that is not folded for a convolution of one pixel, channel by channel."""
+    """Treat a batch normalization that is not fused as a convolution of one pixel, channel by channel."""
     function, channels = steps.function(node), entering.shape[1]
     ends = function(entering.new_tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, channels, 1, 1))[..., 0, 0]
     layer = nn.Conv2d(channels, channels, 1, groups=channels, device="meta")
@@ -96,7 +96,7 @@ def _passed(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
 
 
 def _product(steps: Propagated, node: Node, *given: Tensor) -> Tensor:
-    """Pass all to what a gate lets through, and halves to two factors neither of which is a gate."""
+    """Pass all relevance to the value behind a gate; give two factors without a gate halves."""
     function, gate = steps.function(node), steps.gate(node)
     if gate is None:
         return _Shares.apply(function, LEAST, 2, *given)
@@ -110,7 +110,7 @@ def _softmax(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
 
 
 def _layer_norm(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
-    """Take the deviation that is divided by for a number."""
+    """Treat the deviation that is divided by as a constant."""
     dims, weight, bias, epsilon = normalization(steps, node)
     deviation = (entering.detach().var(dims, keepdim=True, unbiased=False) + epsilon).sqrt()
 
@@ -135,7 +135,7 @@ RULES: dict[str, Function] = {
 
 
 class _Shares(torch.autograd.Function):
-    """Share out by what each input contributes to the sums that a function is: zᵢ / (Σ z + bias) of 1 / divisor."""
+    """Distribute by each input's contribution to the sums that a function is: zᵢ / (Σ z + bias) of 1 / divisor."""
 
     @staticmethod
     def forward(ctx: Any, function: Function, least: float, divisor: int, *entering: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class _Shares(torch.autograd.Function):
 
 
 class _Plus(torch.autograd.Function):
-    """Share out by what contributes positively to a convolution."""
+    """Distribute by the positive contributions to a convolution."""
 
     @staticmethod
     def forward(ctx: Any, layer: nn.Conv2d, entering: Tensor) -> Tensor:
@@ -170,7 +170,7 @@ class _Plus(torch.autograd.Function):
 
 
 class _Box(torch.autograd.Function):
-    """Share out by x w − l w⁺ − h w⁻, where x lies between l and h."""
+    """Distribute by x w − l w⁺ − h w⁻, where x lies between l and h."""
 
     @staticmethod
     def forward(ctx: Any, layer: nn.Conv2d, entering: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class _Box(torch.autograd.Function):
 
 
 class _Passed(torch.autograd.Function):
-    """Pass relevance on as it is; where the input was repeated, the sum over its copies."""
+    """Pass relevance on unchanged; if the input was repeated, as the sum over its copies."""
 
     @staticmethod
     def forward(ctx: Any, function: Function, entering: Tensor) -> Tensor:
@@ -204,7 +204,7 @@ class _Passed(torch.autograd.Function):
 
 
 class _Softmax(torch.autograd.Function):
-    """Share out by the slopes, Rᵢ = xᵢ (Rᵢ − sᵢ Σⱼ Rⱼ), which are of a softmax what weights are of a linear layer."""
+    """Distribute by the slopes, Rᵢ = xᵢ (Rᵢ − sᵢ Σⱼ Rⱼ), which are to a softmax what weights are to a linear layer."""
 
     @staticmethod
     def forward(ctx: Any, function: Function, dim: int, entering: Tensor) -> Tensor:
@@ -220,7 +220,7 @@ class _Softmax(torch.autograd.Function):
 
 
 def _weighted(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Function:
-    """Return a convolution of other weights; of a bias it has what is positive."""
+    """Return a convolution with other weights and the positive part of a bias."""
     given = {"weight": weight}
     if layer.bias is not None:
         given["bias"] = torch.zeros_like(layer.bias) if bias is None else bias.clamp(min=0)
@@ -228,7 +228,7 @@ def _weighted(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Function
 
 
 def _held(sums: Tensor, least: float) -> Tensor:
-    """Hold sums from 0 by what is added to their magnitude."""
+    """Keep sums away from 0 by adding to their magnitude."""
     return sums + torch.full_like(sums, least).copysign(sums)
 
 
@@ -239,6 +239,6 @@ def _run(function: Function, *entering: Tensor) -> tuple[list[Tensor], Tensor]:
 
 
 def _down(out: Tensor, points: list[Tensor], shares: Tensor) -> list[Tensor]:
-    """Multiply the inputs of a function by what their weights bring down of shares of its output."""
+    """Multiply a function's inputs by the gradients of its output weighted by shares."""
     slopes = torch.autograd.grad(out, points, shares)
     return [point.detach() * slope for point, slope in zip(points, slopes, strict=True)]
