@@ -70,12 +70,12 @@ def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.
     opened = [_opened(Path(study), store, metric) for store in stores]
     if "absent" in opened[0].attrs:
         raise UserError(f"there are no scores of {classifier} by {metric}: {opened[0].attrs['absent']}")
-    told: dict[str, str] = {}
+    message: dict[str, str] = {}
     for one in opened:
-        told |= json.loads(one.attrs["unsupported"])
+        message |= json.loads(one.attrs["unsupported"])
     some = [one["score"] for one in opened if one.sizes["method"]]
     scores = xr.concat(some or [opened[0]["score"]], "method", coords="minimal", compat="override", join="exact")
-    return scores.assign_attrs(unsupported=json.dumps(told))
+    return scores.assign_attrs(unsupported=json.dumps(message))
 
 
 def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:

@@ -32,13 +32,13 @@ def main(names: list[str]) -> None:
         start, cells = perf_counter(), []
         for method in originals.METHODS:
             result = originals.compare(name, method)
-            told = result.told
-            if told.startswith("n/a: "):
-                told = f"n/a {notes.setdefault(told.removeprefix('n/a: '), len(notes) + 1)}"
-            elif "no peer" in told:
-                told, _, why = told.partition("(")
-                told += f"no peer {notes.setdefault(why.rstrip(')'), len(notes) + 1)}"
-            cells.append(" ".join([*([f"{result.difference:.0e}"] if result.difference is not None else []), told]))
+            message = result.message
+            if message.startswith("n/a: "):
+                message = f"n/a {notes.setdefault(message.removeprefix('n/a: '), len(notes) + 1)}"
+            elif "no peer" in message:
+                message, _, why = message.partition("(")
+                message += f"no peer {notes.setdefault(why.rstrip(')'), len(notes) + 1)}"
+            cells.append(" ".join([*([f"{result.difference:.0e}"] if result.difference is not None else []), message]))
         originals.pair.cache_clear()
         print(f"| {name} |", " | ".join(cells), "|", flush=True)
         print(f"{name}: {perf_counter() - start:.0f} s", file=sys.stderr)

@@ -20,7 +20,7 @@ from atlas.study.params import load
 from flows import plan as planning
 from flows.repository import check
 from flows.supervise import supervised
-from flows.told import DEBUG, one_line, told
+from flows.messages import DEBUG, one_line, one_line_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -56,7 +56,7 @@ def reproduce(
 
 def _reproduce(study: Path, workers: int, keep_going: bool) -> None:
     start = time.monotonic()
-    with told(), _prepared(study):
+    with one_line_errors(), _prepared(study):
         if not planning.plan(study).needs:
             console.print(FRESH)
             return
@@ -93,7 +93,7 @@ def status(study: Study = Path()) -> None:
 
     If a run is under way, say so: until it ends, DVC holds the study's lock.
     """
-    with told():
+    with one_line_errors():
         check(study)
         load(study)
         if process := planning.at_work_now(study):
@@ -126,7 +126,7 @@ def serve(
 
 
 def _serve(cron: str, study: Path, workers: int) -> None:
-    with told():
+    with one_line_errors():
         check(study)
         load(study)
         from flows.reproduce import reproduce as flow
@@ -145,7 +145,7 @@ def pull(
     study: Study = Path(),
 ) -> None:
     """Fetch outputs from the remote, like `dvc pull`, but never write outside them, whatever the remote says."""
-    with told(), planning.at_work(study):
+    with one_line_errors(), planning.at_work(study):
         from flows.pull import pull as bring
 
         done = bring(study, targets or [])
@@ -155,7 +155,7 @@ def pull(
 @app.command()
 def clean(study: Study = Path()) -> None:
     """Delete the outputs of entries that params.yaml no longer names."""
-    with told():
+    with one_line_errors():
         load(study)
         console.print(f"{_clean(study)} outputs deleted.")
 
@@ -173,7 +173,7 @@ def show(
     study: Study = Path(),
 ) -> None:
     """Write a picture of an image with its maps and, if asked for, their certified pixels."""
-    with told():
+    with one_line_errors():
         from flows.show import show as write
 
         names = [name.strip() for name in methods.split(",") if name.strip()]
@@ -194,15 +194,15 @@ def compare(
 
     Two means differ clearly if their intervals do not overlap; there is no correction for the number of means.
     """
-    with told():
-        from flows.compare import compare as tell
+    with one_line_errors():
+        from flows.compare import compare as print_comparison
 
-        tell(study, revision, other, csv)
+        print_comparison(study, revision, other, csv)
 
 
 def _enough(workers: int) -> int:
     """Reject a number of workers that would wait forever, with a one-line message; typer's `min=1` would draw a box."""
-    with told():
+    with one_line_errors():
         if workers < 1:
             raise UserError(f"--workers: {workers}; expected at least 1")
     return workers

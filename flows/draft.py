@@ -60,7 +60,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
     return place / "data" / "report" / "index.html"
 
 
-def untold(failed: dict[str, str], needs: dict[str, list[str]]) -> dict[str, str]:
+def why_missing(failed: dict[str, str], needs: dict[str, list[str]]) -> dict[str, str]:
     """Return a reason for every cell that was not made: its own failure, or that of a cell it needs.
 
     Args:

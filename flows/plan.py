@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from atlas.cache.locks import PARTIAL, delete, delete_scratch, take
 from atlas.study.params import entries, load, path
-from flows.told import tell
+from flows.messages import print_line
 from stages import versions
 
 # Stages whose rows a warm worker can compute before DVC visits the cell.
@@ -40,17 +40,17 @@ def plan(study: Path) -> Plan:
 
     with repository(study) as repo:
         # From another folder, DVC prefixes a cell's name with the path of dvc.yaml.
-        changed = {name.rpartition(":")[2]: told for name, told in repo.status().items()}
+        changed = {name.rpartition(":")[2]: changes for name, changes in repo.status().items()}
         if newer := versions.changed(study, load(study)):
-            told = [f"{name} {old}, installed is {new}" for name, (old, new) in newer.items()]
-            changed["versions"] = [*told, *changed.get("versions", [])]
+            changes = [f"{name} {old}, installed is {new}" for name, (old, new) in newer.items()]
+            changed["versions"] = [*changes, *changed.get("versions", [])]
         graph = repo.index.graph
         inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
     order = list(TopologicalSorter(inputs).static_order())
     reasons: dict[str, list[str]] = {}
     for name in order:
         after = [needed for needed in inputs[name] if needed in reasons]
-        own = _told(changed.get(name, []))
+        own = _lines(changed.get(name, []))
         if own or after:
             reasons[name] = own or [f"after {after[0]}" + (f" and {len(after) - 1} more" if len(after) > 1 else "")]
     return Plan({name: [needed for needed in inputs[name] if needed in reasons] for name in reasons}, reasons)
@@ -147,7 +147,9 @@ def at_work(study: Path) -> Iterator[None]:
     try:
         held = take(lock, wait=False)
     except BlockingIOError:
-        tell(f"another run is at work on {study} (process {lock.read_text().strip()}): this one waits until it ends")
+        print_line(
+            f"another run is at work on {study} (process {lock.read_text().strip()}): this one waits until it ends"
+        )
         held = take(lock)
     os.ftruncate(held, 0)
     os.pwrite(held, f"{os.getpid()}\n".encode(), 0)
@@ -180,17 +182,17 @@ def _deleted(output: Path) -> bool:
     return True
 
 
-def _told(changes: list) -> list[str]:
+def _lines(changes: list) -> list[str]:
     """Return a line for each change that DVC found."""
-    told = []
+    lines = []
     for change in changes:
         if isinstance(change, str):
-            told.append(change)
+            lines.append(change)
             continue
         for items in change.values():
             pairs = items.items() if isinstance(items, dict) else [(str(items), "")]
-            told += [f"{name} {_flat(state)}".strip() for name, state in pairs]
-    return told
+            lines += [f"{name} {_flat(state)}".strip() for name, state in pairs]
+    return lines
 
 
 def _flat(state: object) -> str:

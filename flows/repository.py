@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.study.errors import UserError
-from flows.told import Failure, one_line
+from flows.messages import Failure, one_line
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -43,7 +43,7 @@ def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
     guard()
     REFUSED.clear()
     check(study)
-    with telling(study), set_loggers_level(logging.CRITICAL), Repo(str(study), _wait_for_lock=wait) as repo:
+    with dvc_errors(study), set_loggers_level(logging.CRITICAL), Repo(str(study), _wait_for_lock=wait) as repo:
         _mend(Path(repo.tmp_dir))
         try:
             with only(study, repo):
@@ -105,7 +105,7 @@ def check(study: Path) -> None:
 
 
 @contextmanager
-def telling(study: Path) -> Iterator[None]:
+def dvc_errors(study: Path) -> Iterator[None]:
     """Convert what DVC raises to a UserError or a Failure of one line.
 
     Raises:
@@ -148,8 +148,8 @@ def telling(study: Path) -> Iterator[None]:
             raise UserError(f".dvc/config, .dvc/config.local, or your own of all of DVC: {said}") from None
         if isinstance(error, ResolveError):
             raise UserError(said) from None
-        told = dict.fromkeys(" ".join(str(one).split()) for one in chain)
-        raise Failure(f"DVC: {'; '.join(told)}") from error
+        lines = dict.fromkeys(" ".join(str(one).split()) for one in chain)
+        raise Failure(f"DVC: {'; '.join(lines)}") from error
 
 
 def _mend(folder: Path) -> None:

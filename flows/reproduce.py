@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.told import Failure, debugging, one_line
+from flows.messages import Failure, debugging, one_line
 
 # Set before Prefect is imported: no telemetry, and longer timeouts for slow machines. Failures are reported at the end.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -22,7 +22,7 @@ from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from atlas.study.errors import UserError
-from flows.draft import untold
+from flows.draft import why_missing
 from flows.plan import WARM, at_work, clean, plan, verb
 from flows.workers import Killed, Workers, compute_to_journal, record
 
@@ -104,13 +104,13 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
         states = {cell: future.state for cell, future in futures.items()}
         failed = {cell: _reason(state) for cell, state in states.items() if state.is_failed()}
         if failed:
-            raise NotMade(failed, untold(failed, needs))
+            raise NotMade(failed, why_missing(failed, needs))
         if states:
-            tell(here)
+            publish(here)
         return [state.result() for state in states.values()]
 
 
-def tell(study: Path) -> None:
+def publish(study: Path) -> None:
     """Publish the best methods and a link to the report as Prefect artifacts."""
     report = study / "data" / "report"
     lines = (report / "leaderboard.md").read_text().splitlines()

@@ -14,7 +14,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from atlas.study.errors import UserError
-from flows.told import Failure, one_line
+from flows.messages import Failure, one_line
 
 # Seconds to wait for the server (a slow machine takes up to a minute), and between tries.
 PATIENCE, PAUSE = 180, 0.5

@@ -13,7 +13,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import NoReturn
 
-from flows.told import FAILED, tell
+from flows.messages import FAILED, print_line
 
 ENDING = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "the terminal is gone"}
 KEPT = "what was made is kept, and the next run goes on from there"
@@ -62,11 +62,11 @@ def _attend(child: int, awaited: set[signal.Signals]) -> int:
             _kill(child)  # its remaining processes
             code = os.waitstatus_to_exitcode(status)
             if code < 0:
-                tell(f"error: the run was killed by {killer(-code)}; {KEPT}")
+                print_line(f"error: the run was killed by {killer(-code)}; {KEPT}")
             return code if code >= 0 else FAILED
         _kill(child)
         os.waitpid(child, 0)
-        tell(f"{ENDING[came]}; {KEPT}")
+        print_line(f"{ENDING[came]}; {KEPT}")
         return 128 + came
 
 

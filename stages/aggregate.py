@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from atlas.cache.keys import digest
-from atlas.cache.locks import beside, drop
+from atlas.cache.locks import drop, temporary_path
 from atlas.cache.stores import UNREADABLE, replace
 from atlas.results import chunks, parquet, plots, stores
 from atlas.statistics import costs, labels, tables
@@ -17,8 +17,8 @@ from atlas.statistics.by_image import image_table
 from atlas.statistics.comparisons.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from atlas.statistics.comparisons.groups import compare
 from atlas.statistics.intervals.precision import precision_table
-from atlas.statistics.rankings.overall import lacking, orders
-from atlas.statistics.tables import Judged
+from atlas.statistics.rankings.overall import missing_rankings, orders
+from atlas.statistics.tables import MetricScores
 from atlas.study import cards, params
 from atlas.study.errors import UserError
 from atlas.study.missing import missing
@@ -27,7 +27,7 @@ from atlas.study.schema.types import Count, PartShare, Weights
 
 Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
 Absent = dict[str, dict[str, str]]  # by classifier and metric: which declared input is missing
-MEASURED = "alone: a map on the first image, a score on the first map that the metric judges"
+MEASURED = "alone: a map on the first image, a score on the first map that the metric scores"
 
 
 def main(study: Path) -> None:
@@ -53,9 +53,9 @@ def aggregate(
             f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}"
         )
     raw, reasons, absent = read_scores(study, given)
-    judged = [one for each in raw for one in tables.derive(each)]
+    scored = [one for each in raw for one in tables.derive(each)]
     methods = _families(given)
-    attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in judged}
+    attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in scored}
     drawn = {"resamples": resamples, "level": level, "seed": given["seed"]}
     notes = {"bootstrap": drawn, "min_count": min_count, "weights": weights, "unsupported": reasons, "absent": absent}
 
@@ -64,25 +64,25 @@ def aggregate(
         datasets = [given["classifiers"][name]["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
-    summary = named(tables.summary_table(judged, **drawn, min_count=min_count, weights=weights))
-    summary = summary.assign(lacking(summary["rank"].sel(metric=summary["role"] == tables.METRIC)))
+    summary = named(tables.summary_table(scored, **drawn, min_count=min_count, weights=weights))
+    summary = summary.assign(missing_rankings(summary["rank"].sel(metric=summary["role"] == tables.METRIC)))
     summary = summary.assign(orders(summary))
-    contrasts = contrast_table(judged, summary, level=level)
+    contrasts = contrast_table(scored, summary, level=level)
     summary = summary.assign(omnibus_table(summary, alpha=1 - level))
     summary = summary.assign_coords(letters=letter_table(contrasts, summary, alpha=1 - level))
-    summary = labels.label(labels.name_keys(summary, judged), "summary", notes)
-    signs = {one.metric: one.sign for one in judged if one.attrs.get("role", tables.METRIC) == tables.METRIC}
+    summary = labels.label(labels.name_keys(summary, scored), "summary", notes)
+    signs = {one.metric: one.sign for one in scored if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [
             tables.agreement_table(summary, signs),
-            image_table(judged, summary, list(signs)),
+            image_table(scored, summary, list(signs)),
             tables.similarity_table(read_similarity(study, given), list(methods)),
         ],
         join="outer",
         compat="no_conflicts",
     )
     curves = [one for one in raw if "fraction" in one.scores.dims]
-    datasets = {"scores": labels.label(named(tables.score_table(judged)), "scores", notes), "summary": summary}
+    datasets = {"scores": labels.label(named(tables.score_table(scored)), "scores", notes), "summary": summary}
     if curves:
         datasets["curves"] = labels.label(named(tables.curve_table(curves, level=level)), "curves", notes)
     certified = [one for one in raw if "level" in one.scores.dims]
@@ -98,13 +98,13 @@ def aggregate(
     datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
     paired = {"adjusted": "Holm's, over the pairs of a metric", "level": level}
     datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)
-    precise = precision_table(judged, summary, level=level)
+    precise = precision_table(scored, summary, level=level)
     datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
     datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
     measured = read_costs(study, given)
     cost = named(costs.cost_table(*measured, summary, [name for name in _families(given, "metrics") if name in attrs]))
     datasets["cost"] = labels.label(cost, "cost", {"measured": MEASURED})
-    write(study, datasets, judged)
+    write(study, datasets, scored)
 
 
 def controls(given: dict) -> list[tuple[str, str]]:
@@ -122,13 +122,13 @@ def same_images(given: dict) -> list[list[str]]:
     return list(groups.values())
 
 
-def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons, Absent]:
+def read_scores(study: Path, given: dict) -> tuple[list[MetricScores], Reasons, Absent]:
     """Read every metric's scores on every classifier, why methods have none, and which inputs metrics lack.
 
     Raises:
         UserError: a store is missing or unreadable, is inconsistent with the others, or holds an infinite score.
     """
-    judged: list[Judged] = []
+    scored: list[MetricScores] = []
     reasons: Reasons = {}
     absent: Absent = {}
     methods = {family: list(listed) for family, listed in params.entries(given, "methods").items()}
@@ -140,27 +140,27 @@ def read_scores(study: Path, given: dict) -> tuple[list[Judged], Reasons, Absent
             if isinstance(found, str):
                 absent.setdefault(classifier, {})[metric.name] = found
                 continue
-            judged += [found] if found else []
+            scored += [found] if found else []
             for method, reason in sorted(why.items()):
                 reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
-    if not judged:
-        raise UserError(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric judges any method")
-    return judged, reasons, absent
+    if not scored:
+        raise UserError(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric scores any method")
+    return scored, reasons, absent
 
 
 def _read(
     study: Path, families: dict[str, list[str]], classifier: str, metric: Entry, gone: dict[str, str]
-) -> tuple[Judged | str | None, dict[str, str]]:
+) -> tuple[MetricScores | str | None, dict[str, str]]:
     methods = [name for listed in families.values() for name in listed]
-    joined: Judged | None = None
+    joined: MetricScores | None = None
     rows: dict[str, list] = {}
     reasons: dict[str, str] = {}
     parts: list[list[str] | bytes] = []
     for family, listed in families.items():
-        judged = [name for name in listed if name not in metric.options["exclude"]]
+        scored = [name for name in listed if name not in metric.options["exclude"]]
         if (cell := f"score@{classifier}-{family}") in gone:
-            reasons |= dict.fromkeys(judged, gone[cell])
-        if not judged or cell in gone:
+            reasons |= dict.fromkeys(scored, gone[cell])
+        if not scored or cell in gone:
             continue
         path = params.path(study, "scores", classifier, family)
         try:
@@ -190,7 +190,7 @@ def _read(
     return joined, reasons
 
 
-def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[str, Any]) -> Judged:
+def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[str, Any]) -> MetricScores:
     """Return a table for a metric without scores on a classifier: all undefined, and none requested."""
     labels["method"] = np.array(labels["method"], np.dtypes.StringDType())
     rows = [dim for dim in like.dims if dim not in ("fraction", "threshold", "radius", "level")]
@@ -198,7 +198,7 @@ def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[st
     shape = [len(labels[dim]) for dim in like.dims]
     scores = xr.DataArray(np.full(shape, np.nan, like.values.dtype), labels, like.dims)
     asked = xr.DataArray(np.zeros(shape[: len(rows)], bool), {dim: labels[dim] for dim in rows}, rows)
-    return Judged(classifier, metric, attrs, scores, asked)
+    return MetricScores(classifier, metric, attrs, scores, asked)
 
 
 def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
@@ -244,16 +244,16 @@ def _opened(path: Path, group: str, names: list[str], verb: str) -> xr.Dataset:
         raise UserError(f"{path}: cannot be read ({error}); run stages.{verb} again") from None
 
 
-def write(study: Path, datasets: dict[str, xr.Dataset], judged: list[Judged]) -> None:
+def write(study: Path, datasets: dict[str, xr.Dataset], scored: list[MetricScores]) -> None:
     """Write everything to temporary places, then rename it into place."""
     data = study / "data"
     data.mkdir(exist_ok=True)
-    partial = beside(data / "aggregate")
+    partial = temporary_path(data / "aggregate")
     try:
         for name, dataset in datasets.items():
             stores.write(dataset, partial / "results" / f"{name}.zarr")
         summary = datasets["summary"]
-        parquet.write(judged, partial / "results" / "scores.parquet")
+        parquet.write(scored, partial / "results" / "scores.parquet")
         plots.long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
         for name in [name for name in datasets if name not in ("scores", "summary")]:
             parquet.write_table(datasets[name], partial / "results" / f"{name}.parquet")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from atlas.cache import keys
-from atlas.cache.rows import Rows
+from atlas.cache.rows import RowStore
 from atlas.cache.tables import Field, Table
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
@@ -52,7 +52,7 @@ def plan(cell: Cell) -> list[MapPlan]:
                 trained if "classifier" in named else b"",
             )
             known = attributes("methods", bound.family, bound.function)
-            absent = row_inputs.lacking(study, classifier, named)
+            absent = row_inputs.missing_input(study, classifier, named)
             if seen.group == "grids" and not bound.options["grids"]:
                 absent = f"methods.{bound.family}.{bound.name} says grids: false"
             made = np.zeros((*seen.lead, keys.SIZE), "uint8")
@@ -108,7 +108,9 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
                 yield Batch([part], partial(make, *asked), row_inputs.some(seen, positions), plan.method.name)
 
 
-def make(plan: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: Rows, held: dict[str, "Tensor"]) -> None:
+def make(
+    plan: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: RowStore, held: dict[str, "Tensor"]
+) -> None:
     """Compute one method's maps of a batch and journal them, or journal why it cannot.
 
     A map with any value that is not finite is undefined: all of it is stored as NaN, under its key.
@@ -158,8 +160,8 @@ def storable(plan: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarr
         raise ValueError(f"its maps cannot be stored as {dtype}: too large, or too small, for the images {shown}")
     if undefined.any():
         shown = row_inputs.some(plan.seen, positions[undefined])
-        told = "is not finite, and stored as NaN (undefined); so are its scores"
-        print(f"method {plan.method.name}: the map of {shown} {told}", file=sys.stderr)
+        message = "is not finite, and stored as NaN (undefined); so are its scores"
+        print(f"method {plan.method.name}: the map of {shown} {message}", file=sys.stderr)
     return stored
 
 

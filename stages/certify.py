@@ -142,7 +142,7 @@ def groups(cell: Cell, plans: list[VotePlan]) -> dict[str, dict]:
     return stores | {f"{plan.method.name}.zarr/{plan.smoothing.name}": plan.smoothing.settings for plan in plans}
 
 
-def tell(cell: Cell, tables: list[Table]) -> None:
+def print_size(cell: Cell, tables: list[Table]) -> None:
     """Print the size of votes: the counts of a picture before compression, and the files."""
     output = path(cell.study, "votes", *cell.names)
     shapes = {table.fields["rest"].shape for table in tables}
@@ -157,7 +157,7 @@ def tell(cell: Cell, tables: list[Table]) -> None:
 
 def _plan(cell: Cell, trained: bytes, bound: Entry, smoothing: Smoothing, seen: Inputs, count: int) -> VotePlan:
     named = signature("methods", bound.family, bound.function).inputs
-    absent = row_inputs.lacking(cell.study, cell.classifier, named)
+    absent = row_inputs.missing_input(cell.study, cell.classifier, named)
     parts = [("atlas.inputs.voting", "votes"), ("atlas.inputs.explain", "Explainer"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
         keys.entry(bound, cell.params, *parts), smoothing.settings, trained if "classifier" in named else b""
@@ -178,7 +178,9 @@ def _plan(cell: Cell, trained: bytes, bound: Entry, smoothing: Smoothing, seen: 
         "reference": "anani2025pixel",
     }
     of = {"first": f"of the first {smoothing.settings['n0']}", "rest": f"of {smoothing.settings['n']} others"}
-    fields = {name: Field(("level", "y", "x"), shape, "uint8", {**attrs, "comment": told}) for name, told in of.items()}
+    fields = {
+        name: Field(("level", "y", "x"), shape, "uint8", {**attrs, "comment": message}) for name, message in of.items()
+    }
     parted = {**attrs, "long_name": "noisy copies in whose map equal scores lay at the edge of the top"}
     fields["tied"] = Field(("level",), shape[:1], "uint16", parted)
     coords = {
@@ -204,7 +206,7 @@ STAGE = Stage(
     groups,
     without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, token(plan)),
     kept="the votes on these methods failed, those on all others are kept",
-    assembled=tell,
+    assembled=print_size,
 )
 main = partial(run_cell, STAGE)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from atlas.cache.locks import beside, drop
+from atlas.cache.locks import drop, temporary_path
 from atlas.cache.stores import OF_PICTURES, SHARD_BYTES, array, begin, group_at, replace
 from atlas.datasets.shared.source import Source
 from atlas.datasets.shared.stream import Row, decoded, labelled
@@ -37,7 +37,7 @@ def main(study: Path, dataset: str) -> None:
     """Write pixels, masks, boxes, labels, splits and ids, one shard at a time, and put the store in place."""
     bound = dataset_entry(load(study), dataset)
     output = path(study, "datasets", dataset)
-    scratch = beside(output)
+    scratch = temporary_path(output)
     try:
         fill(study, bound, scratch)
         replace(scratch, output)

@@ -40,7 +40,7 @@ FIELDS = {
 }
 
 
-class Judged(NamedTuple):
+class MeasuredRow(NamedTuple):
     """The row on which a metric's cost is measured: the method, the row, and the key of its score."""
 
     method: str
@@ -52,11 +52,11 @@ class CostPlan(NamedTuple):
     """The planned costs of methods, or of metrics.
 
     entries: The methods or metrics, in the order of the table.
-    judged: The rows on which metrics are measured; metrics that score nothing are left out.
+    measured_on: The rows on which metrics are measured; metrics that score nothing are left out.
     """
 
     entries: list[Entry]
-    judged: dict[str, Judged]
+    measured_on: dict[str, MeasuredRow]
     table: Table
 
 
@@ -69,10 +69,10 @@ def plan(cell: Cell) -> list[CostPlan]:
         store = path(study, "maps", classifier, bound.family, name)
         first = keys_of(store, "images", f"the maps of {name}")[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
-    judged = {name: _judged(study, classifier, families, metric) for name, metric in metrics.items()}
-    for name, first in judged.items():
+    measured_on = {name: _measured_on(study, classifier, families, metric) for name, metric in metrics.items()}
+    for name, first in measured_on.items():
         of_metrics[name] = first and keys.digest(keys.code(("stages.cost", "of_score")), first.key)
-    known = {name: first for name, first in judged.items() if first}
+    known = {name: first for name, first in measured_on.items() if first}
     return [
         CostPlan([*methods.values()], {}, _table("method", of_methods, ["forward", "backward", "head"])),
         CostPlan([*metrics.values()], known, _table("metric", of_metrics, list(FIELDS))),
@@ -88,10 +88,10 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     for i, plan in enumerate(work.plans):
         for position in work.missing[i].tolist():
             entry = plan.entries[position]
-            judged = plan.judged.get(entry.name)
-            name = entry.name if judged is None else f"{entry.name} ({judged.method})"
+            measured_on = plan.measured_on.get(entry.name)
+            name = entry.name if measured_on is None else f"{entry.name} ({measured_on.method})"
             if work.pending(part := Part(name, (i, position))):
-                measure = cost_of_method if judged is None else partial(cost_of_metric, judged)
+                measure = cost_of_method if measured_on is None else partial(cost_of_metric, measured_on)
                 asked = partial(measure, work.cell, entry, seen, classifier)
                 yield Batch([part], partial(count, work, plan.table, position, name, asked))
 
@@ -112,7 +112,7 @@ def cost_of_method(
 
 
 def cost_of_metric(
-    judged: Judged, cell: Cell, metric: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
+    measured_on: MeasuredRow, cell: Cell, metric: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
 ) -> dict[str, int]:
     """Count the passes that a metric takes for the row that its cost is measured on."""
     from atlas.inputs.voting import copies
@@ -120,12 +120,12 @@ def cost_of_metric(
     study, params, name, _ = cell
     engine, methods = {**params["engine"], "batch": STAGE.batch}, _flat(params, "methods")
     certified = read_smoothings(params, set(methods))
-    asks = signature("metrics", metric.family, metric.function).inputs
-    own = seen["grids" if "tiles" in asks else "images"]
+    declared = signature("metrics", metric.family, metric.function).inputs
+    own = seen["grids" if "tiles" in declared else "images"]
     smoothings = [certified[one] for one in metric.options["smoothings"]]
-    method, row, _ = judged
+    method, row, _ = measured_on
     at, listed, dtype = np.array([row]), {method: methods[method]}, params["stores"]["dtype"]
-    inputs = MetricInputs(study, name, listed, own, {(0, method): at}, {0: asks}, engine, dtype, {0: smoothings})
+    inputs = MetricInputs(study, name, listed, own, {(0, method): at}, {0: declared}, engine, dtype, {0: smoothings})
     given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": classifier}
     # Metrics that look at a whole set get the one that ends with this row.
     provided = inputs.provide(0, method, row + 1, at, given)
@@ -188,7 +188,9 @@ def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
     return {kind: count - before[kind] for kind, count in classifier.passes.items()}
 
 
-def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry) -> Judged | None:
+def _measured_on(
+    study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry
+) -> MeasuredRow | None:
     """Find the first defined score of a metric: an undefined one may take fewer passes.
 
     If none is defined, or if the metric looks at a whole set, which grows from row to row, it is the first score.
@@ -205,11 +207,11 @@ def _judged(study: Path, classifier: str, families: dict[str, dict[str, Entry]],
             asked = made.any(axis=1)
             defined = asked & np.isfinite(scores[there.index(name)]).reshape(len(made), -1).any(axis=1)
             if asked.any():
-                first = first or Judged(name, int(asked.argmax()), made[asked.argmax()].tobytes())
+                first = first or MeasuredRow(name, int(asked.argmax()), made[asked.argmax()].tobytes())
             if whole and first:
                 return first
             if defined.any():
-                return Judged(name, int(defined.argmax()), made[defined.argmax()].tobytes())
+                return MeasuredRow(name, int(defined.argmax()), made[defined.argmax()].tobytes())
     return first
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from atlas.cache import keys
-from atlas.cache.rows import Rows
+from atlas.cache.rows import RowStore
 from atlas.cache.stores import values
 from atlas.cache.tables import Field, Table
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
@@ -68,7 +68,7 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
         yield Batch([Part("predict", positions.tobytes())], make, passes="predict")
 
 
-def predict(plan: PredictionPlan, positions: np.ndarray, classifier: "Classifier", rows: Rows) -> None:
+def predict(plan: PredictionPlan, positions: np.ndarray, classifier: "Classifier", rows: RowStore) -> None:
     """Compute the predictions of a batch and journal them."""
     found = probabilities(classifier, plan.images.pixels(positions))
     rows.put(plan.table, positions, predictions(found, plan.images.labels[positions]))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas.cache import keys
-from atlas.cache.locks import beside, drop
+from atlas.cache.locks import drop, temporary_path
 from atlas.cache.recorded import recorded
 from atlas.cache.stores import replace
 from atlas.inputs.splits import Split, split
@@ -68,9 +68,9 @@ def main(study: Path, classifier: str) -> None:
         card |= {name: known.card[name] for name in EVALUATED if name in known.card}
     else:
         card |= evaluated(study, params, classifier, card, weights, held_out)
-    if "source" in card and (told := doubt(card, several_labels(spec["network"].get("output")))):
-        card["warning"] = told
-        print(f"WARNING: classifier {classifier}: {told}", file=sys.stderr)
+    if "source" in card and (message := doubt(card, several_labels(spec["network"].get("output")))):
+        card["warning"] = message
+        print(f"WARNING: classifier {classifier}: {message}", file=sys.stderr)
     put(folder, card, weights)
 
 
@@ -181,7 +181,7 @@ def doubt(card: dict, several: bool = False) -> str | None:
 
 def put(folder: Path, card: dict, weights: bytes) -> None:
     """Write a classifier's folder to a temporary place, then rename it into place."""
-    partial = beside(folder)
+    partial = temporary_path(folder)
     partial.mkdir(parents=True)
     try:
         (partial / "weights.safetensors").write_bytes(weights)

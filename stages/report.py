@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import xarray as xr
 
-from atlas.cache.locks import beside, drop
+from atlas.cache.locks import drop, temporary_path
 from atlas.cache.stores import read, replace, values
 from atlas.inputs.certification import Votes
 from atlas.report import papers, template
@@ -257,7 +257,7 @@ def excluded(given: dict) -> list[tuple[str, list[str]]]:
 def write(study: Path, files: dict[str, bytes]) -> None:
     """Write the report to a temporary place, then rename it into place."""
     folder = study / "data" / "report"
-    partial = beside(folder)
+    partial = temporary_path(folder)
     try:
         for name, data in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)

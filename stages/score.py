@@ -15,7 +15,7 @@ import numpy as np
 
 from atlas.cache import keys
 from atlas.cache.cells import of_cell
-from atlas.cache.rows import Rows
+from atlas.cache.rows import RowStore
 from atlas.cache.tables import Table
 from atlas.inputs import calls, row_inputs, score_plan
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
@@ -36,7 +36,7 @@ class ScorePlan(NamedTuple):
     """The planned scores of one metric for all methods of the family."""
 
     metric: Entry
-    asks: list[str]  # the inputs that it declares
+    declared: list[str]  # the inputs that it declares
     smoothings: list[Smoothing]  # those whose votes it scores
     seen: row_inputs.Inputs
     methods: list[str]
@@ -61,8 +61,8 @@ def draft(study: Path, classifier: str, family: str, output: Path, reason: str, 
             table = without_unsupported(rows, one)
             gone = set(rows.missing(table) // per_method(one)) if table.keys.any() else set()
             table.keys[list(gone)] = 0
-            told = {one.methods[m]: reason for m in gone}
-            known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **told}}
+            message = {one.methods[m]: reason for m in gone}
+            known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **message}}
             tables.append(table._replace(attrs=known))
         rows.draft(tables, groups(cell, plans), output)
 
@@ -82,37 +82,37 @@ def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
     left_out = score_plan.absent(study, params, classifier)
 
     @cache
-    def made(kind: str, method: str, group: str, smoothing: str = "") -> score_plan.Made:
+    def stored(kind: str, method: str, group: str, smoothing: str = "") -> score_plan.StoredRows:
         if smoothing and unvoted is not None:
-            return score_plan.Made(np.empty(0), np.empty(0), unvoted, np.empty(0))
+            return score_plan.StoredRows(np.empty(0), np.empty(0), unvoted, np.empty(0))
         if smoothing and method not in certified[smoothing].methods:
-            return score_plan.Made(
+            return score_plan.StoredRows(
                 np.empty(0), np.empty(0), f"the smoothing {smoothing} does not certify it", np.empty(0)
             )
         place = f"{smoothing}/{group}" if smoothing else group
         pictures = certified[smoothing].pictures[group] if smoothing else seen[group].lead[0]
-        return score_plan.made(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
+        return score_plan.stored_rows(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
 
     for listed in entries(params, "metrics").values():
         for metric in [one for one in listed.values() if one.name not in left_out]:
-            asks = signature("metrics", metric.family, metric.function).inputs
-            shown = seen["grids" if "tiles" in asks else "images"]
+            declared = signature("metrics", metric.family, metric.function).inputs
+            shown = seen["grids" if "tiles" in declared else "images"]
             smoothings = [certified[name] for name in metric.options["smoothings"]]
             if smoothings:
                 check_reach(metric, smoothings[0], classifier, math.prod(shown.side))
             voted = [smoothing.settings for smoothing in smoothings]
             shared = keys.digest(
-                keys.entry(metric, params, *calls.parts(metric)), voted, trained if "classifier" in asks else b""
+                keys.entry(metric, params, *calls.parts(metric)), voted, trained if "classifier" in declared else b""
             )
-            rows = score_plan.rows(metric, shared, shown, asks, smoothings)
+            rows = score_plan.rows(metric, shared, shown, declared, smoothings)
             found, undefined = {}, {}
             for name in score_plan.methods(metric, smoothings, list(params["methods"][family])):
-                votes = [made("votes", name, shown.group, smoothing.name) for smoothing in smoothings]
-                maps = made("maps", name, shown.group)
-                found[name] = score_plan.keyed(maps, votes, rows, asks, shown)
-                undefined[name] = score_plan.undefined(maps, votes, asks, len(rows))
+                votes = [stored("votes", name, shown.group, smoothing.name) for smoothing in smoothings]
+                maps = stored("maps", name, shown.group)
+                found[name] = score_plan.keyed(maps, votes, rows, declared, shown)
+                undefined[name] = score_plan.undefined(maps, votes, declared, len(rows))
             table = score_plan.table(metric, shown, smoothings, found)
-            plans.append(ScorePlan(metric, asks, smoothings, shown, list(found), undefined, table))
+            plans.append(ScorePlan(metric, declared, smoothings, shown, list(found), undefined, table))
     return plans
 
 
@@ -120,15 +120,15 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     """Yield the missing scores batch by batch."""
     study, params, _, family = work.cell
     engine, listed = params["engine"], entries(params, "methods")[family]
-    asks = {i: plan.asks for i, plan in enumerate(work.plans)}
+    declared = {i: plan.declared for i, plan in enumerate(work.plans)}
     smoothings = {i: plan.smoothings for i, plan in enumerate(work.plans)}
     wanted = defined(work, list(listed))
     for seen in {plan.seen.group: plan.seen for plan in work.plans}.values():
         own = {key: positions for key, positions in wanted.items() if work.plans[key[0]].seen is seen}
         inputs = MetricInputs(
-            study, work.cell.classifier, listed, seen, own, asks, engine, params["stores"]["dtype"], smoothings
+            study, work.cell.classifier, listed, seen, own, declared, engine, params["stores"]["dtype"], smoothings
         )
-        whole = frozenset(key for key in own if of_whole_set(asks[key[0]]))
+        whole = frozenset(key for key in own if of_whole_set(declared[key[0]]))
         for (i, method), positions, given in row_inputs.batches(own, engine["batch"], seen, engine["device"], whole):
             plan = work.plans[i]
             part = Part(name(plan, method), (i, method, positions.tobytes()), token(plan, method))
@@ -165,7 +165,7 @@ def score(
     positions: np.ndarray,
     given: dict[str, Any],
     inputs: MetricInputs,
-    rows: Rows,
+    rows: RowStore,
 ) -> None:
     """Score one method's maps of a batch by one metric and journal the scores, or journal why it cannot.
 
@@ -180,7 +180,7 @@ def score(
     try:
         try:
             provided = inputs.provide(metric, method, size, positions, given)
-            scores = judged(calls.scores(plan.metric, provided, (len(positions), *shape)))
+            scores = to_stored(calls.scores(plan.metric, provided, (len(positions), *shape)))
         except (Fault, Unsupported):
             raise
         except Exception:
@@ -204,7 +204,7 @@ def one_by_one(
     provided, explain = inputs.alone(metric, method, per_method(plan), row, given)
     found = np.full((1, *shape), np.nan, "float32")
     try:
-        scores = judged(calls.scores(plan.metric, provided, (1, *shape)))
+        scores = to_stored(calls.scores(plan.metric, provided, (1, *shape)))
     except (Fault, Unsupported):
         raise
     except Exception:
@@ -223,10 +223,13 @@ def at_fault(plans: list[ScorePlan], part: str, error: Exception) -> list[str]:
     """Return which scores failed: after a fault in a method, those of all metrics that would call the same method."""
     if not isinstance(error, Fault) or error.kind != "methods":
         return [part]
-    return [part, *(name(plan, error.name) for plan in plans if "explain" in plan.asks and error.name in plan.methods)]
+    return [
+        part,
+        *(name(plan, error.name) for plan in plans if "explain" in plan.declared and error.name in plan.methods),
+    ]
 
 
-def without_unsupported(rows: Rows, plan: ScorePlan) -> Table:
+def without_unsupported(rows: RowStore, plan: ScorePlan) -> Table:
     """Empty the rows of methods that a metric cannot score on the classifier, and record the reasons."""
     return rows.without_unsupported_by(plan.table, {method: token(plan, method) for method in plan.methods})
 
@@ -236,7 +239,7 @@ def token(plan: ScorePlan, method: str) -> bytes:
     return keys.digest(plan.table.keys[plan.methods.index(method)].tobytes())
 
 
-def judged(scores: "Tensor") -> np.ndarray:
+def to_stored(scores: "Tensor") -> np.ndarray:
     """Convert a metric's return value to stored scores: the stage's own part of a score."""
     return scores.cpu().numpy()
 

@@ -30,10 +30,10 @@ def main(study: Path, classifier: str) -> None:
     store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
     known = store.attrs["known"]
     if not known and rules["boxes_exactly"] is not None:
-        told = (
+        message = (
             f"boxes_exactly = {rules['boxes_exactly']}, but the dataset {spec['dataset']} has neither boxes nor masks"
         )
-        raise UserError(f"params.yaml: {where}: {told}; expected null")
+        raise UserError(f"params.yaml: {where}: {message}; expected null")
     held_out = np.flatnonzero(values(store, "split") == "test")
     ids, labels, boxes = (values(store, name)[held_out] for name in ("image", "label", "boxes"))
     predictions = {name: _predictions(study, name, ids, where) for name in {classifier, *rules["correct_by"]}}
@@ -43,11 +43,11 @@ def main(study: Path, classifier: str) -> None:
     alike = [one["network"] for one in params["classifiers"].values() if one["dataset"] == spec["dataset"]]
     several = any(several_labels(network.get("output")) for network in alike)
     taken = _of_same_pictures(store, held_out, reserved) if several else reserved
-    passing, told = eligible(labels, boxes, side, predictions, taken, **rules)
+    passing, message = eligible(labels, boxes, side, predictions, taken, **rules)
     ranked = [int(passing[i]) for i in order(params["seed"], ids[passing].tolist(), "select")]
     count = len(ranked) if rules["count"] is None else rules["count"]
     if len(ranked) < max(1, count):
-        raise UserError(f"params.yaml: {where}: count = {rules['count']}, but {told}")
+        raise UserError(f"params.yaml: {where}: count = {rules['count']}, but {message}")
     chosen = np.array(ranked[:count], dtype=int)
     own = predictions[classifier]["top_class"][:, 0]
     target = labels if rules["target"] == "label" else own
@@ -78,7 +78,7 @@ def main(study: Path, classifier: str) -> None:
                 "confidence": (("image",), confidence[ranked]),
             },
         },
-        {"rules": told, "classes": store.attrs["classes"], "dataset": spec["dataset"], "known": known},
+        {"rules": message, "classes": store.attrs["classes"], "dataset": spec["dataset"], "known": known},
     )
 
 
@@ -121,11 +121,11 @@ def eligible(
         known = predictions[name]
         rules[f"that {name} gets right"] = right(known, labels)
         rules[f"with confidence of {name} at least {confidence_at_least}"] = known["probability"] >= confidence_at_least
-    left, told = np.ones(len(labels), bool), []
+    left, message = np.ones(len(labels), bool), []
     for rule, passes in rules.items():
         left &= passes
-        told.append(f"{left.sum()} {rule}")
-    return np.flatnonzero(left), ", of these ".join(told)
+        message.append(f"{left.sum()} {rule}")
+    return np.flatnonzero(left), ", of these ".join(message)
 
 
 def right(known: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:

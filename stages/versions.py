@@ -12,7 +12,7 @@ from pathlib import Path
 
 from atlas.cache.fingerprint import modules, packages
 from atlas.cache.fingerprint.called import content
-from atlas.cache.locks import beside
+from atlas.cache.locks import import_folders
 from atlas.study.params import command, dataset, load, network
 from atlas.study.schema.fitting import of_weights
 
@@ -43,7 +43,7 @@ def main(study: Path) -> None:
     from atlas.cache.stores import replace  # imports Zarr, which `changed` does not need
 
     params = load(study)
-    partial = beside(study / OUTPUT)
+    partial = import_folders(study / OUTPUT)
     partial.mkdir(parents=True)
     for stage, known in installed(study, params).items():
         (partial / f"{stage}.json").write_text(json.dumps(known, indent=1) + "\n")
@@ -108,10 +108,10 @@ def _read_by_datasets(params: dict) -> dict[str, str]:
 def _outside(study: Path, params: dict) -> dict[str, str]:
     """Return what networks depend on outside this project: digests of files, versions of packages, by name."""
     entries = [network(params, name) for name in params["classifiers"]]
-    found = {name: said for entry in entries for name, said in content(entry.settings, study).items()}
+    found = {name: text for entry in entries for name, text in content(entry.settings, study).items()}
     return {
-        name: blake2b(said.encode(), digest_size=DIGEST).hexdigest() if len(said) > SHORT else said
-        for name, said in found.items()
+        name: blake2b(text.encode(), digest_size=DIGEST).hexdigest() if len(text) > SHORT else text
+        for name, text in found.items()
     }
 
 

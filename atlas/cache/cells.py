@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from atlas.cache.recorded import moved
-from atlas.cache.rows import Rows
+from atlas.cache.recorded import renamed_cells
+from atlas.cache.rows import RowStore
 from atlas.study.params import path
 
 
-def of_cell(study: Path, params: dict, verb: str, kind: str, *names: str, wait: bool = True) -> Rows:
+def of_cell(study: Path, params: dict, verb: str, kind: str, *names: str, wait: bool = True) -> RowStore:
     """Open the row store of a cell (`attribute@resnet_vanilla-cam`) whose output is of a kind (maps).
 
     Missing rows are also looked for in recorded cells that may be this cell under an earlier name of its method, family
@@ -23,6 +23,6 @@ def of_cell(study: Path, params: dict, verb: str, kind: str, *names: str, wait: 
         }
 
     def others() -> list[str]:
-        return [other for other in moved(study, verb, named) if other != cell]
+        return [other for other in renamed_cells(study, verb, named) if other != cell]
 
-    return Rows(study, cell, path(study, kind, *names), params["stores"]["shard_rows"], wait=wait, others=others)
+    return RowStore(study, cell, path(study, kind, *names), params["stores"]["shard_rows"], wait=wait, others=others)

@@ -71,8 +71,8 @@ def _code(roots: tuple[tuple[str, str], ...]) -> bytes:
     # Also those that no reached definition declares: reading a file leaves no name to follow.
     digests = sorted([file.name, digest(unedited.read(file)).hex()] for file in found.files)
     # Whole texts are the same for all functions of a module and depend on its place, so the roots are added.
-    told = [list(roots), list(found.texts)] if found.whole or found.placed else []
-    return digest(list(found.texts.values()), len(roots), packages.versions(found.packages), digests, *told)
+    message = [list(roots), list(found.texts)] if found.whole or found.placed else []
+    return digest(list(found.texts.values()), len(roots), packages.versions(found.packages), digests, *message)
 
 
 def modules(*roots: tuple[str, str]) -> frozenset[str]:
@@ -90,6 +90,6 @@ def names(*roots: tuple[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset(source.reach(*roots).texts)
 
 
-def unheld(*roots: tuple[str, str]) -> tuple[str, ...]:
+def uncovered(*roots: tuple[str, str]) -> tuple[str, ...]:
     """Return what some code depends on that no digest can hold: the clock, entropy, the machine."""
-    return source.reach(*roots).unheld
+    return source.reach(*roots).uncovered

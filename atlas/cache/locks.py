@@ -36,7 +36,7 @@ def take(file: Path, *, wait: bool = True) -> int:
         os.close(held)  # the file was deleted while this process waited for it
 
 
-def beside(output: Path) -> Path:
+def temporary_path(output: Path) -> Path:
     """Return a temporary path beside an output; it belongs to this process until it is put in place or dropped."""
     partial = output.with_name(f".{output.name}.{uuid.uuid4().hex}{PARTIAL}")
     take(_lock(partial))  # held until this process ends

@@ -38,7 +38,7 @@ def recorded(
     cleared(place)
     found = listed(study, cell, output)
     if remote.pulling():
-        bring(study, [file for name, file in found.items() if wanted(name)])
+        fetch(study, [file for name, file in found.items() if wanted(name)])
     for relative, file in found.items():
         link = place / relative
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -46,11 +46,11 @@ def recorded(
     return place
 
 
-def bring(study: Path, files: Iterable[Path]) -> None:
+def fetch(study: Path, files: Iterable[Path]) -> None:
     """Fetch missing files of DVC's cache, given by their paths in it, from the remote."""
     missing = [file for file in files if not file.exists()]
     if missing:
-        remote.bring(study, missing[0].parents[1], [file.parent.name + file.name for file in missing])
+        remote.fetch(study, missing[0].parents[1], [file.parent.name + file.name for file in missing])
 
 
 def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
@@ -66,7 +66,7 @@ def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
     place = remote.place(kept, md5)
     if remote.pulling() and not place.exists():
         listings = study / ".atlas" / "listings"
-        remote.bring(study, listings, [md5])
+        remote.fetch(study, listings, [md5])
         place = remote.place(listings, md5)
     try:
         entries = [(item["relpath"], item["md5"]) for item in json.loads(place.read_text())]
@@ -79,7 +79,7 @@ def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
         raise UserError(f"{place}: {problem}") from None
 
 
-def moved(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
+def renamed_cells(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
     """Return the recorded cells of a verb that params.yaml no longer has in that form: their rows may have moved.
 
     These are cells that params.yaml no longer names (a family or classifier was renamed) and cells whose family held a

@@ -22,7 +22,7 @@ def pulling() -> bool:
     return bool(os.environ.get(PULL))
 
 
-def bring(study: Path, kept: Path, names: Iterable[str]) -> None:
+def fetch(study: Path, kept: Path, names: Iterable[str]) -> None:
     """Fetch files from the remote; files that it does not have are skipped.
 
     Args:

@@ -23,10 +23,10 @@ import zarr
 
 from atlas.cache.keys import SIZE, digest
 from atlas.cache.locks import take
-from atlas.cache.recorded import bring, recorded
+from atlas.cache.recorded import fetch, recorded
 from atlas.cache.remote import pulling
 from atlas.cache.stores import array, begin, copy_shard, fill, group_at, place, replace
-from atlas.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, parts, shard, small, telling
+from atlas.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, is_index, parts, shard, small
 from atlas.study import unedited
 from atlas.study.errors import UserError
 from atlas.study.peak import peak_memory
@@ -34,7 +34,7 @@ from atlas.study.peak import peak_memory
 Others = Callable[[], list[str]]
 
 
-class Rows:
+class RowStore:
     """The open store of a cell's keyed rows: memos to read, a journal to write, an output to assemble.
 
     Only one process works on a cell at a time; others wait until it closes the store.
@@ -61,11 +61,11 @@ class Rows:
         self._lock = take(self.scratch / "lock", wait=wait)
         self._memos, self._others = Memos(), others
         self._started = time.monotonic()
-        self._told = self._started
+        self._reported = self._started
         self.wanted = self.reused = self.computed = self.left = 0
         self.made: dict[str, int] = {}
         try:
-            self._remember(recorded(study, cell, output, self.scratch / "recorded", telling))
+            self._remember(recorded(study, cell, output, self.scratch / "recorded", is_index))
         except BaseException:
             os.close(self._lock)
             raise
@@ -74,10 +74,10 @@ class Rows:
         """Return the positions, in the flattened table, of the rows that no memo holds intact."""
         keys = table.keys.reshape(-1, SIZE)
         positions = [i for i in range(len(keys)) if keys[i].any()]
-        self._bring(table, positions)
+        self._fetch(table, positions)
         absent = self._absent(table, positions)
         if absent and self._look_further():
-            self._bring(table, absent)
+            self._fetch(table, absent)
             absent = self._absent(table, absent)
         self.wanted += len(positions)
         self.reused += len(positions) - len(absent)
@@ -108,7 +108,7 @@ class Rows:
         self.computed += len(keys)
         self.made[table.group] = self.made.get(table.group, 0) + len(keys)
         self.left -= len(keys)
-        self._tell()
+        self._report_progress()
 
     def refuse(self, shared: bytes, reason: str) -> None:
         """Journal that a function cannot serve a classifier; `shared` digests all that its rows have in common."""
@@ -190,7 +190,7 @@ class Rows:
         with (self.atlas / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
 
-    def __enter__(self) -> "Rows":
+    def __enter__(self) -> "RowStore":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -216,30 +216,30 @@ class Rows:
             absent += [i for i, good in zip(part, intact, strict=True) if not good]
         return absent
 
-    def _bring(self, table: Table, positions: list[int]) -> None:
+    def _fetch(self, table: Table, positions: list[int]) -> None:
         """Fetch the files of rows that are recorded but not in the local cache, if `--pull` is on."""
         if pulling():
             keys = table.keys.reshape(-1, SIZE)
             links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
-            bring(self.atlas.parent, [link.readlink() for link in links])
+            fetch(self.atlas.parent, [link.readlink() for link in links])
 
     def _look_further(self) -> bool:
         """Add other cells' recorded outputs to the memos, once; return whether there are any."""
         others, self._others = self._others(), list
         for number, other in enumerate(others):
             try:
-                laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", telling)
+                laid = recorded(self.atlas.parent, other, None, self.scratch / f"recorded.{number}", is_index)
             except UserError as problem:  # concerns another cell, which this one does not need
                 print(f"warning: {self.cell}: rows of {other} are not looked at: {problem}", file=sys.stderr)
             else:
                 self._memos.add_output(laid, last=True)
         return bool(others)
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         """Print progress every few seconds: rows done, rows per second, time left."""
         now = time.monotonic()
-        if now - self._told > 5:
-            self._told = now
+        if now - self._reported > 5:
+            self._reported = now
             rate = self.computed / (now - self._started)
             done = f"{self.computed} of {self.computed + self.left} rows"
             print(f"{self.cell}: {done}, {rate:.1f} rows/s, {self.left / rate:.0f} s left", file=sys.stderr, flush=True)
@@ -251,11 +251,11 @@ class Rows:
         for name, (dims, labels) in table.coords.items():
             array(group, name, np.asarray(labels), dims, {})
         steps = shard(table, self.shard_rows)
-        beside = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # CF convention
+        auxiliary = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # CF convention
         whole = small(table.fields)
         arrays: dict[str, Any] = {}
-        told = {
-            name: ((*table.dims, *field.dims), {**field.attrs, "coordinates": beside} if beside else field.attrs)
+        message = {
+            name: ((*table.dims, *field.dims), {**field.attrs, "coordinates": auxiliary} if auxiliary else field.attrs)
             for name, field in table.fields.items()
         }
         for name, field in table.fields.items():
@@ -263,7 +263,7 @@ class Rows:
             if whole:
                 arrays[name] = np.empty(shape, field.dtype)
             else:
-                arrays[name] = begin(group, name, shape, field.dtype, *told[name], lead=len(lead), shard=steps)
+                arrays[name] = begin(group, name, shape, field.dtype, *message[name], lead=len(lead), shard=steps)
         digests = np.zeros((len(keys), SIZE), "uint8")
         for part in parts(range(len(keys)), table, self.shard_rows):
             start, stop = part[0] // inner(lead), (part[-1] + 1) // inner(lead)
@@ -281,7 +281,7 @@ class Rows:
                 block[np.array(wanted, dtype=int) - part[0]] = rows[name]
                 arrays[name][start:stop] = block.reshape(stop - start, *lead[1:], *field.shape)
         for name in arrays if whole else ():
-            array(group, name, arrays[name], *told[name], lead=len(lead))
+            array(group, name, arrays[name], *message[name], lead=len(lead))
         array(group, KEY, table.keys, (*table.dims, "byte"), {})
         array(group, DIGEST, digests.reshape(*lead, SIZE), (*table.dims, "byte"), {})
 

@@ -19,7 +19,7 @@ from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, BloscShuffle, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from atlas.cache.locks import beside, placed
+from atlas.cache.locks import placed, temporary_path
 from atlas.study import unedited
 from atlas.study.errors import UserError
 
@@ -48,7 +48,7 @@ def write(
     output: Path, groups: dict[str, dict[str, tuple[tuple[str, ...], np.ndarray | Streamed]]], attrs: dict
 ) -> None:
     """Write a store of arrays, by group and name, and rename it into place; streamed ones shard by shard."""
-    partial = beside(output)
+    partial = temporary_path(output)
     group_at(partial, attrs)
     for name, arrays in groups.items():
         group = group_at(partial / name, {}) if name else zarr.open_group(partial, mode="a")
@@ -228,7 +228,7 @@ def place(source: Path, output: Path) -> None:
     Raises:
         UserError: files of it were deleted meanwhile, or its code or params.yaml was edited.
     """
-    partial = beside(output)
+    partial = temporary_path(output)
     shutil.copytree(source, partial, copy_function=_link)
     if _files_in(partial) != _files_in(source):
         raise UserError(f"{output}: files of it were deleted while it was put in place; nothing is lost: run again")

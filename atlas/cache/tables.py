@@ -166,7 +166,7 @@ class Memos:
             yield name, block.reshape(-1, *block.shape[len(lead) :])[back * inner(lead) + within]
 
 
-def telling(name: str) -> bool:
+def is_index(name: str) -> bool:
     """Return whether a file of an output is an index of its rows (keys, metadata) rather than row data."""
     parts = name.split("/")
     return parts[-1] == "zarr.json" or bool({KEY, DIGEST} & set(parts))

@@ -58,9 +58,9 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
     found = adopted(study, network, params_network(params, classifier), where, owner, **spec["weights"])
     preprocess = spec["preprocess"] or found.preprocess
     if preprocess is None:
-        told = "is missing, and the weights do not say how images are normalized"
+        message = "is missing, and the weights do not say how images are normalized"
         raise UserError(
-            f"params.yaml: {where}.preprocess {told}; expected {{mean: [...], std: [...]}}, of each channel"
+            f"params.yaml: {where}.preprocess {message}; expected {{mean: [...], std: [...]}}, of each channel"
         )
     says = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
     mean, std = normalization(images.shape[0], says, **preprocess)
@@ -69,8 +69,8 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
     _check_logits(classifier, watched_logits(classifier, network.to(few.device), spec["network"], few, **about), images)
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
-    said = "params.yaml" if spec["preprocess"] else "the weights"
-    return save(weights), {"source": source, "mean": mean, "std": std, "preprocess": said}
+    text = "params.yaml" if spec["preprocess"] else "the weights"
+    return save(weights), {"source": source, "mean": mean, "std": std, "preprocess": text}
 
 
 def adopted(
@@ -132,8 +132,8 @@ def normalization(
             cannot be one of intensities from 0 to 1.
     """
     if len(mean) != channels or len(std) != channels:
-        told = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
-        raise UserError(f"{says}: {told}")
+        message = f"mean and std of {len(mean)} and {len(std)} channels, but the images have {channels}"
+        raise UserError(f"{says}: {message}")
     if not all(math.isfinite(value) and value > 0 for value in std):
         raise UserError(f"{says}: std = {std}: expected finite numbers above 0")
     if not all(MEANS[0] <= value <= MEANS[1] for value in mean):
@@ -156,5 +156,7 @@ def _check_logits(classifier: str, given: Logits, images: Split) -> None:
     check_no_sigmoids(classifier, given)
     found = given.shape[1]
     if found != len(images.classes):
-        told = f"its network gives {found} logits, but the dataset {images.dataset} has {len(images.classes)} classes"
-        raise UserError(f"classifier {classifier}: {told}; expected one for each, in the same order")
+        message = (
+            f"its network gives {found} logits, but the dataset {images.dataset} has {len(images.classes)} classes"
+        )
+        raise UserError(f"classifier {classifier}: {message}; expected one for each, in the same order")

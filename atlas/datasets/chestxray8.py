@@ -60,7 +60,7 @@ def chestxray8(
             split_of[name] = split
     boxes, entered = _boxes(path / BOXES), within(path, entries)
     there = files(path, "the radiographs", "name")
-    pictures, left_out, patients, seen, told = [], [], {}, {}, set()
+    pictures, left_out, patients, seen, known_labels = [], [], {}, {}, set()
     columns = ["Image Index", "Finding Labels", "Patient ID"]
     for line, row in table(entered, columns, "a line a picture with its findings and its patient"):
         name, joined, patient = (row[column] for column in columns)
@@ -68,7 +68,7 @@ def chestxray8(
         if name in seen:
             raise fault(entered, line, name, f"each picture once; it is in line {seen[name]} already")
         seen[name] = line
-        told.update(own)
+        known_labels.update(own)
         split = split_of.get(name)
         if split is not None:
             first = patients.setdefault(patient, (split, name))
@@ -87,8 +87,10 @@ def chestxray8(
             drawn = boxes.get((name, label))
             known = None if drawn is None else whole_boxes(drawn)
             pictures.append(Picture(called, classes.index(label), split, there[name], known, turned=False))
-    if unknown := [label for label in classes if label not in told]:
-        raise UserError(f"findings: no picture of {entries} has {unknown[0]!r}; they have: {', '.join(sorted(told))}")
+    if unknown := [label for label in classes if label not in known_labels]:
+        raise UserError(
+            f"findings: no picture of {entries} has {unknown[0]!r}; they have: {', '.join(sorted(known_labels))}"
+        )
     return Source(list(classes), pictures, left_out)
 
 

@@ -117,8 +117,8 @@ def _classes(folder: Path, image: str, label: str) -> list[str] | None:
     for setting, name, kinds in (("image", image, ["Image"]), ("label", label, ["ClassLabel", "Value"])):
         kind = (features.get(name) or {}).get("_type")
         if kind not in kinds:
-            told = ", ".join(f"{one}: {(about or {}).get('_type')}" for one, about in features.items())
-            raise UserError(f"{setting} = {name!r}: {folder} has {told}; expected a column of {' or '.join(kinds)}")
+            message = ", ".join(f"{one}: {(about or {}).get('_type')}" for one, about in features.items())
+            raise UserError(f"{setting} = {name!r}: {folder} has {message}; expected a column of {' or '.join(kinds)}")
     if features[label]["_type"] == "ClassLabel":
         return list(features[label]["names"])
     kind = str(features[label].get("dtype"))
@@ -142,8 +142,8 @@ def _columns(folder: Path, image: str, label: str) -> tuple[pa.ChunkedArray, pa.
         try:
             tables.append(pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all().select([image, label]))
         except (OSError, KeyError, pa.ArrowException) as error:
-            told = " ".join(str(error).split())
-            raise UserError(f"{folder / name}: cannot be read ({told}); expected an Arrow stream") from None
+            message = " ".join(str(error).split())
+            raise UserError(f"{folder / name}: cannot be read ({message}); expected an Arrow stream") from None
     if not tables:
         raise UserError(f"{folder / 'state.json'}: names no file; expected {holds}")
     both = pa.concat_tables(tables)

@@ -180,10 +180,10 @@ def _boxes(file: Path, wanted: dict, *, sized: bool) -> dict[str, tuple[list[tup
         if not (box[0] < box[2] and box[1] < box[3]):
             raise fault(file, line, f"{name},{','.join(map(str, box))}", "x0 < x1 and y0 < y1")
         found.setdefault(name, []).append((None, box))
-    beside = file.parent / "image_sizes.txt"
-    sizes = {name: size for _, name, size in _rows(beside, 3, SIZED)} if sized else {}
+    listing = file.parent / "image_sizes.txt"
+    sizes = {name: size for _, name, size in _rows(listing, 3, SIZED)} if sized else {}
     if lacking := next((name for name in found if sized and name in wanted and name not in sizes), None):
-        raise UserError(f"{beside}: has no line of {lacking}; expected {SIZED}")
+        raise UserError(f"{listing}: has no line of {lacking}; expected {SIZED}")
     return {name: (own, sizes.get(name, [])) for name, own in found.items()}
 
 

@@ -49,8 +49,8 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
             raise UserError(f"{where}: no path")
         if rows.setdefault(name, about) != about:
             differs = next(column for column, value in about.items() if rows[name][column] != value)
-            told = f"{about[differs]!r}; a row above says {rows[name][differs]!r} of the same path"
-            raise UserError(f"{where}: {differs} = {told}")
+            message = f"{about[differs]!r}; a row above says {rows[name][differs]!r} of the same path"
+            raise UserError(f"{where}: {differs} = {message}")
         if (box := _box(row, where)) is not None:
             boxes.setdefault(name, []).append(box)
     return Source(names, [_picture(path, about, boxes.get(name), names) for name, about in rows.items()])

@@ -38,8 +38,8 @@ def bound(kind: Kind, name: str, given: Mapping[str, Any]) -> Entry:
     one, known = kind.removesuffix("s"), functions(kind)
     if name not in known:
         near = get_close_matches(str(name), known, n=3)
-        told = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known))}"
-        raise UserError(f"there is no {one} {name!r}; {told}")
+        message = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(known))}"
+        raise UserError(f"there is no {one} {name!r}; {message}")
     family = known[name]
     taken = signature(kind, family, name)
     shaping = {option: OPTIONS[kind][option] for option in SHAPING[kind]}

@@ -55,8 +55,8 @@ def classifier_of(
             Classifier already has.
     """
     if isinstance(module, Classifier):
-        said = {"mean": mean, "std": std, "device": device, "batch": batch}
-        if own := [name for name, value in said.items() if value is not None]:
+        text = {"mean": mean, "std": std, "device": device, "batch": batch}
+        if own := [name for name, value in text.items() if value is not None]:
             raise UserError(f"{', '.join(own)}: a Classifier has its own; leave it out, or give the module")
         return module
     if not isinstance(module, nn.Module):
@@ -83,8 +83,8 @@ def classifier_of(
     network = deepcopy(module)
     form = compared(name, network, images[:LOOKED_AT], **about)
     if form["runs"] == "plain":
-        told = f"{name}: its fast form computes other numbers, so it runs as it was built"
-        warnings.warn(told, stacklevel=4)
+        message = f"{name}: its fast form computes other numbers, so it runs as it was built"
+        warnings.warn(message, stacklevel=4)
     return Classifier(name, network, **about, plain=form["runs"] == "plain")
 
 
@@ -103,8 +103,8 @@ def pictures(images: Array, what: str = "images") -> Tensor:
         raise UserError(f"{what}: got NaN or infinity; expected intensities in [0, 1]")
     low, high = float(found.min()), float(found.max())
     if low < 0 or high > 1:
-        told = "the network's normalization is given by mean and std, not done before"
-        raise UserError(f"{what}: got values from {low:.3g} to {high:.3g}; expected intensities in [0, 1]: {told}")
+        message = "the network's normalization is given by mean and std, not done before"
+        raise UserError(f"{what}: got values from {low:.3g} to {high:.3g}; expected intensities in [0, 1]: {message}")
     return found.float()
 
 
@@ -160,8 +160,8 @@ def maps_of(maps: Array) -> Tensor:
     """
     found = _tensor(maps, "maps")
     if found.dim() != 3 or 0 in found.shape or not found.is_floating_point():
-        told = f"the shape {tuple(found.shape)} and numbers of {_dtype(found)}"
-        raise UserError(f"maps: got {told}; expected floating-point numbers of (image, y, x)")
+        message = f"the shape {tuple(found.shape)} and numbers of {_dtype(found)}"
+        raise UserError(f"maps: got {message}; expected floating-point numbers of (image, y, x)")
     return found.float()
 
 
@@ -175,8 +175,8 @@ def masks_of(masks: Array | None, what: str, shape: tuple[int, ...]) -> Tensor |
         return None
     found = _tensor(masks, what)
     if found.dtype != torch.bool or tuple(found.shape) != shape:
-        told = f"the shape {tuple(found.shape)} and numbers of {_dtype(found)}"
-        raise UserError(f"{what}: got {told}; expected bool of (image, y, x) = {shape}, as the maps have")
+        message = f"the shape {tuple(found.shape)} and numbers of {_dtype(found)}"
+        raise UserError(f"{what}: got {message}; expected bool of (image, y, x) = {shape}, as the maps have")
     return found
 
 
@@ -191,9 +191,9 @@ def boxes_of(boxes: Array | None, rows: int) -> Tensor | None:
     found = _tensor(boxes, "boxes")
     whole = not found.is_floating_point() and found.dtype != torch.bool
     if found.dim() != 3 or len(found) != rows or found.shape[2] != 4 or not whole:
-        told = f"the shape {tuple(found.shape)} and numbers of {_dtype(found)}"
+        message = f"the shape {tuple(found.shape)} and numbers of {_dtype(found)}"
         due = f"whole numbers of ({rows}, box, 4): x0, y0, x1, y1 in pixels, x1 and y1 one past the last"
-        raise UserError(f"boxes: got {told}; expected {due}, or -1 for no box")
+        raise UserError(f"boxes: got {message}; expected {due}, or -1 for no box")
     return found.long()
 
 

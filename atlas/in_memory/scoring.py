@@ -90,9 +90,9 @@ def score(
         Unsupported: the metric or the method cannot serve this network; the message says why.
     """
     entry = bound("metrics", metric, settings)
-    asks = signature("metrics", entry.family, metric).inputs
-    said = {"module": module, "images": images, "targets": targets, "masks": masks, "boxes": boxes, "tiles": tiles}
-    _check_given(entry, asks, said | {"method": method})
+    declared = signature("metrics", entry.family, metric).inputs
+    text = {"module": module, "images": images, "targets": targets, "masks": masks, "boxes": boxes, "tiles": tiles}
+    _check_given(entry, declared, text | {"method": method})
     found = maps_of(maps)
     shape = tuple(found.shape)
     given: dict[str, Any] = {"maps": found, "seeds": seeds_of(seeds, len(found)), "boxes": boxes_of(boxes, len(found))}
@@ -104,21 +104,21 @@ def score(
     given |= {} if targets is None else {"targets": classes(targets, len(found))}
     with undisturbed():
         classifier, place, size = None, torch.device(device or "cpu"), batch or LARGEST
-        if "classifier" in asks and module is not None:
+        if "classifier" in declared and module is not None:
             classifier = classifier_of(module, given["images"], mean=mean, std=std, device=device, batch=batch)
             place, size = classifier.device, classifier.batch
         given = {name: value.to(place) if isinstance(value, Tensor) else value for name, value in given.items()}
         if classifier is not None and targets is not None:
             check_targets(classifier, given["images"], given["targets"])
         maker = None
-        if "explain" in asks and classifier is not None:
+        if "explain" in declared and classifier is not None:
             maker = bound("methods", str(method), method_settings or {})
             explainer(maker, classifier, background)  # raises at once if something is missing
         known = attributes("metrics", entry.family, metric)
         points = along(entry, known.get("dim"), (shape[1], shape[2]), [])
         scores = np.full((len(found), *map(len, points.values())), np.nan, "float32")
         try:
-            for rows, part in _batches(given | {"classifier": classifier}, asks, size):
+            for rows, part in _batches(given | {"classifier": classifier}, declared, size):
                 scores[rows] = _scored(entry, part, maker, background, scores.shape[1:]).cpu().numpy()
         except Unsupported as reason:
             raise Unsupported(f"{metric}: {reason}") from None
@@ -131,24 +131,24 @@ def score(
     )
 
 
-def _check_given(entry: Entry, asks: list[str], said: dict[str, Any]) -> None:
+def _check_given(entry: Entry, declared: list[str], text: dict[str, Any]) -> None:
     """Check that all inputs that a metric declares are given.
 
     Raises:
         UserError: one is missing.
     """
-    if "votes" in asks:
+    if "votes" in declared:
         raise UserError(f"{entry.name}: needs votes of noisy copies of each image, which only a study has: `certify`")
-    wanted = [GIVEN[name] for one in asks if (name := whole(asks).get(one, one)) in GIVEN]
-    if missing := [name for name in dict.fromkeys(wanted) if said[name] is None]:
+    wanted = [GIVEN[name] for one in declared if (name := whole(declared).get(one, one)) in GIVEN]
+    if missing := [name for name in dict.fromkeys(wanted) if text[name] is None]:
         raise UserError(f"{entry.name}: needs {', '.join(missing)}, which is not given")
 
 
-def _batches(given: dict[str, Any], asks: list[str], size: int) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+def _batches(given: dict[str, Any], declared: list[str], size: int) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Yield the rows with a defined map, and their inputs: in batches, or all for a metric on the whole set."""
     defined = given["maps"].isfinite().flatten(1).all(dim=1).cpu().numpy()
     every = np.arange(len(defined))
-    at_once = whole(asks)
+    at_once = whole(declared)
     of_all = _of(given, every[defined]) if at_once else {}
     everything = {name: of_all[one] for name, one in at_once.items()}
     for start in [0] if at_once else range(0, len(every), size):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Roots = tuple[tuple[str, str], ...]
 
 MAPPED: Roots = (("atlas.inputs.explain", "mapped"), ("atlas.inputs.summing", "check_sum"))
-SCORED: Roots = (("atlas.inputs.metric_inputs", "tensor"), ("stages.score", "judged"))
+SCORED: Roots = (("atlas.inputs.metric_inputs", "tensor"), ("stages.score", "to_stored"))
 NETWORK: Roots = (
     ("atlas.model.loading", "load"),
     ("atlas.model.runtime", "start"),
@@ -88,12 +88,12 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
         Fault: it did something forbidden; any other exception it raised, or the value it returned, is dropped.
     """
     with reads.paused() as outer:
-        asks = signature(bound.kind, bound.family, bound.function).inputs
-        classifier = given["classifier"] if "classifier" in asks else None
+        declared = signature(bound.kind, bound.family, bound.function).inputs
+        classifier = given["classifier"] if "classifier" in declared else None
         reading = Reading(bound, _held(bound.kind, bound.family, bound.function, _layers(classifier)))
         if classifier is not None:
             reading.files |= OF_NETWORKS
-        guard = Guard({name: given[name] for name in asks if name != "explain"} | {"settings": bound.settings})
+        guard = Guard({name: given[name] for name in declared if name != "explain"} | {"settings": bound.settings})
         result, raised, before = None, None, {}
         try:
             if reading.faults:
@@ -101,15 +101,15 @@ def call(bound: Entry, given: dict[str, Any]) -> Any:
             with guard, reads.watching(reading):
                 function = find(bound.kind, bound.family, bound.function)
                 before = kept.state(reading.modules)
-                result = function(*(given[name] for name in asks), **bound.settings)
+                result = function(*(given[name] for name in declared), **bound.settings)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a function raises, it must not end the run
             raised = error
         left = [f"leaves something in {name} {KEPT}" for name in kept.changed(before, reading.modules)]
-        for told in [*reading.faults, *guard.faults(reading.imported), *left]:
+        for message in [*reading.faults, *guard.faults(reading.imported), *left]:
             where = f"{bound.name}: atlas/{bound.kind}/{bound.family}.py"
-            reading.within.append(Fault(f"{where}: {bound.function} {told}", bound.kind, bound.name))
+            reading.within.append(Fault(f"{where}: {bound.function} {message}", bound.kind, bound.name))
         if reading.within:  # raised even if the function or its caller caught the fault
             if outer is not None:
                 outer.within.append(reading.within[0])
@@ -157,7 +157,7 @@ class Guard:
         for name, value in self._handed.items():
             if not watched.same(self._before[name], watched.state(value)):
                 yield f"writes into {name}, which others get, too: {KEEPING.get(name, 'copy it first')}"
-            elif name == "classifier" and value.recut(self._cuts):  # changes to new cuts cannot be checked
+            elif name == "classifier" and value.cut_again(self._cuts):  # changes to new cuts cannot be checked
                 watched.renew(value)
         for function, value, before in self._shared.values():
             if not watched.same(before, watched.state(value)):
@@ -192,19 +192,19 @@ class Failures:
 
     def __init__(self, cell: str, kept: str):
         self._cell, self._kept = cell, kept
-        self.told: dict[str, str] = {}
+        self.message: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self.told
+        return name in self.message
 
     def __bool__(self) -> bool:
-        return bool(self.told)
+        return bool(self.message)
 
     def add(self, name: str, error: Exception, images: str = "") -> None:
         """Record a failure, with the names of some of the images."""
-        said = " ".join(str(error).split())
-        told = said if isinstance(error, UserError) else f"{type(error).__name__}: {said}"
-        self.told.setdefault(name, f"{told} (images {images})" if images else told)
+        text = " ".join(str(error).split())
+        message = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+        self.message.setdefault(name, f"{message} (images {images})" if images else message)
 
     def end(self) -> None:
         """End the cell if anything failed.
@@ -212,9 +212,9 @@ class Failures:
         Raises:
             UserError: one line that says what failed and why.
         """
-        if self.told:
-            told = "; ".join(f"{name}: {error}" for name, error in self.told.items())
-            raise UserError(f"{self._cell}: {self._kept}: {told}")
+        if self.message:
+            message = "; ".join(f"{name}: {error}" for name, error in self.message.items())
+            raise UserError(f"{self._cell}: {self._kept}: {message}")
 
 
 @cache
@@ -222,7 +222,7 @@ def _held(kind: str, family: str, function: str, layers: Roots) -> Held:
     """Return what the keys of an entry's rows hold, including the classifier's part."""
     bound = Entry(kind, family, function, function, {}, {})
     roots = ((f"atlas.{kind}.{family}", function), ("atlas.inputs.row_inputs", "tensors"), *parts(bound), *layers)
-    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))
+    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.uncovered(*roots))
 
 
 def _layers(classifier: "Classifier | None") -> Roots:

@@ -1,7 +1,7 @@
 """Run a cell: plan its rows, look up the known ones, compute the missing ones, assemble the output, log the passes.
 
 A stage defines what is its own in a `Stage`: which rows its cells have, and how a batch of them is computed. The runner
-is in this package and not in `atlas.cache`, because it loads the classifier, and after a fault provides all inputs anew.
+is in this package and not in `atlas.cache`: it loads the classifier, and after a fault provides all inputs anew.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from atlas.cache.cells import of_cell
-from atlas.cache.rows import Rows
+from atlas.cache.rows import RowStore
 from atlas.cache.tables import Table
 from atlas.inputs import calls
 from atlas.inputs.audit.building import load_classifier
@@ -80,7 +80,7 @@ class Work(NamedTuple):
     cell: Cell
     plans: list[Any]
     missing: dict[int, np.ndarray]
-    rows: Rows
+    rows: RowStore
     failures: calls.Failures
     passes: dict[str, dict[str, int]]
     done: set[Hashable]
@@ -112,7 +112,7 @@ class Stage(NamedTuple):
     plan: Callable[[Cell], list[Any]]
     batches: Callable[[Work, "Classifier"], Iterator[Batch]]
     groups: Callable[[Cell, list[Any]], dict[str, dict]] = lambda cell, plans: {}
-    without_unsupported: Callable[[Rows, Any], Table] = lambda rows, plan: plan.table
+    without_unsupported: Callable[[RowStore, Any], Table] = lambda rows, plan: plan.table
     kept: str = ""
     assembled: Callable[[Cell, list[Table]], None] = lambda cell, tables: None
     batch: int | None = None

@@ -98,7 +98,7 @@ class Explainer:
         self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, alone: bool = False
     ) -> Maps:
         asked = (classifier, images, targets, list(seeds))
-        found = self._made(*asked, [method])[method] if alone else self._take(method, asked)
+        found = self._computed(*asked, [method])[method] if alone else self._take(method, asked)
         if isinstance(found, Exception):
             raise found
         if not torch.isfinite(found).all():
@@ -112,7 +112,7 @@ class Explainer:
                 return self._given(method, place)
         # Entries without maps hold only errors; for images that are not asked for again these would pile up.
         self._held = [held for held in self._held if any(isinstance(one, Tensor) for one in held[1].values())]
-        self._held.append((asked, self._made(*asked, list(self._methods))))
+        self._held.append((asked, self._computed(*asked, list(self._methods))))
         return self._given(method, -1)
 
     def _given(self, method: str, place: int) -> Maps | Exception:
@@ -124,7 +124,7 @@ class Explainer:
             del self._held[place]
         return found
 
-    def _made(
+    def _computed(
         self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, methods: list[str]
     ) -> dict[str, Maps | Exception]:
         """Make the maps of some methods, at most the classifier's batch of images at a time."""

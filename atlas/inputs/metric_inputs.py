@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from atlas.inputs.explain import Explainer
 
 
-def of_whole_set(asks: list[str]) -> bool:
+def of_whole_set(declared: list[str]) -> bool:
     """Return whether a metric looks at all rows that it scores, so that it needs them in one call."""
-    return bool(whole(asks))
+    return bool(whole(declared))
 
 
 class MetricInputs:
@@ -50,12 +50,12 @@ class MetricInputs:
         methods: dict[str, Entry],
         seen: Inputs,
         wanted: dict[tuple[int, str], np.ndarray],
-        asks: dict[int, list[str]],
+        declared: dict[int, list[str]],
         engine: dict[str, Any],
         dtype: str,
         smoothings: dict[int, list[Smoothing]],
     ):
-        self._methods, self._seen, self._wanted, self._asks, self._engine = methods, seen, wanted, asks, engine
+        self._methods, self._seen, self._wanted, self._asks, self._engine = methods, seen, wanted, declared, engine
         stores = {name: path(study, "maps", classifier, bound.family, name) for name, bound in methods.items()}
         self._maps = {name: read(store / seen.group, f"the maps of {name}") for name, store in stores.items()}
         self._dtype, self._smoothings = dtype, smoothings
@@ -81,20 +81,20 @@ class MetricInputs:
             positions: The rows in this batch.
             given: The batch's inputs.
         """
-        asks = self._asks[metric]
+        declared = self._asks[metric]
         provided = dict(given)
-        if "maps" in asks:
+        if "maps" in declared:
             provided["maps"] = self._own(method, positions.tobytes())
-        if "votes" in asks:
+        if "votes" in declared:
             provided["votes"] = [
                 self._cast(method, smoothing.name, positions.tobytes()) for smoothing in self._smoothings[metric]
             ]
-        if "explain" in asks and "explain" not in given:
+        if "explain" in declared and "explain" not in given:
             provided["explain"] = self._explain(metric, positions, given).by(method)
-        if of_whole_set(asks) or "positions" in asks:
+        if of_whole_set(declared) or "positions" in declared:
             rows = self._defined(method, count)
-            provided |= {"positions": np.searchsorted(rows, positions).tolist()} if "positions" in asks else {}
-            for name, one in whole(asks).items():
+            provided |= {"positions": np.searchsorted(rows, positions).tolist()} if "positions" in declared else {}
+            for name, one in whole(declared).items():
                 known = rows.tobytes()
                 provided[name] = self._all_maps(method, known) if one == "maps" else self._whole(known)[one]
         return provided

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 READ = 64  # rows whose pixels or masks are in memory at once while they are digested
 
 
-class Rows:
+class LazyRows:
     """Rows of an array that are read or made when they are indexed by position."""
 
     def __init__(self, shape: tuple[int, ...], take: Callable[[np.ndarray], np.ndarray]):
@@ -44,10 +44,10 @@ class Inputs(NamedTuple):
     dims: tuple[str, ...]
     lead: tuple[int, ...]
     coords: dict[str, tuple[tuple[str, ...], np.ndarray]]
-    pixels: np.ndarray | Rows  # one per picture (image or grid); `picture` holds each row's index into it
+    pixels: np.ndarray | LazyRows  # one per picture (image or grid); `picture` holds each row's index into it
     picture: np.ndarray
     ids: list[str]
-    arrays: dict[str, np.ndarray | Rows]  # inputs by name, one per row
+    arrays: dict[str, np.ndarray | LazyRows]  # inputs by name, one per row
     background: np.ndarray  # pixels of the background set, the same for all rows
     seed: int
     pictures: list[bytes]  # digests of `pixels`
@@ -65,7 +65,7 @@ def gathered(study: Path, classifier: str, seed: int) -> dict[str, Inputs]:
     return found if "absent" in read(place, "the grids").attrs else found | {"grids": grids(study, classifier, seed)}
 
 
-def lacking(study: Path, classifier: str, names: list[str]) -> str | None:
+def missing_input(study: Path, classifier: str, names: list[str]) -> str | None:
     """Return why a classifier lacks one of the inputs that a method or metric declares; None if it has all.
 
     Args:
@@ -88,7 +88,7 @@ def images(study: Path, classifier: str, seed: int) -> Inputs:
     place = path(study, "images", classifier)
     store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
     ids = values(store, "image")
-    arrays: dict[str, np.ndarray | Rows] = {"targets": values(store, "target")}
+    arrays: dict[str, np.ndarray | LazyRows] = {"targets": values(store, "target")}
     if "mask" in store:
         arrays |= {"masks": _stored(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
@@ -111,7 +111,7 @@ def grids(study: Path, classifier: str, seed: int) -> Inputs:
     }
     picture = np.repeat(np.arange(count), tiles)
     places = tile_masks(pixels.shape[-2:], tiles)
-    of_rows = Rows((count * tiles, *places.shape[1:]), lambda rows: places[rows % tiles])
+    of_rows = LazyRows((count * tiles, *places.shape[1:]), lambda rows: places[rows % tiles])
     arrays = {"targets": targets.reshape(-1), "tiles": of_rows}
     known = names[picture].tolist(), arrays, values(apart, "pixels"), seed, _each(pixels)
     return Inputs("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
@@ -203,8 +203,8 @@ def some(inputs: Inputs, positions: np.ndarray) -> str:
     return ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
 
 
-def _stored(store: zarr.Group, name: str) -> Rows:
-    return Rows(store[name].shape, lambda rows: values(store, name, rows))
+def _stored(store: zarr.Group, name: str) -> LazyRows:
+    return LazyRows(store[name].shape, lambda rows: values(store, name, rows))
 
 
 def _blocks(count: int) -> Iterator[np.ndarray]:
@@ -212,6 +212,6 @@ def _blocks(count: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(count, start + READ))
 
 
-def _each(pixels: np.ndarray | Rows) -> list[bytes]:
+def _each(pixels: np.ndarray | LazyRows) -> list[bytes]:
     blocks = (pixels[rows] for rows in _blocks(len(pixels)))
     return [digest(picture.tobytes(), list(picture.shape)) for block in blocks for picture in block]

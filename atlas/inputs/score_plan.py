@@ -34,13 +34,13 @@ def absent(study: Path, params: dict, classifier: str) -> dict[str, dict[str, st
     found = {}
     for listed in entries(params, "metrics").values():
         for metric in listed.values():
-            asks = signature("metrics", metric.family, metric.function).inputs
-            if reason := row_inputs.lacking(study, classifier, asks):
+            declared = signature("metrics", metric.family, metric.function).inputs
+            if reason := row_inputs.missing_input(study, classifier, declared):
                 found[metric.name] = {"absent": reason}
     return found
 
 
-def made(store: Path, group: str, seen: Inputs, kind: str, pictures: int) -> Made:
+def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int) -> Made:
     """Read the keys and digests of one method's maps or votes on the first pictures.
 
     Raises:
@@ -88,7 +88,7 @@ def count(metric: Entry, seen: Inputs, smoothings: list[Smoothing]) -> int:
 
 
 def rows(
-    metric: Entry, shared: bytes, seen: Inputs, asks: list[str], smoothings: list[Smoothing]
+    metric: Entry, shared: bytes, seen: Inputs, declared: list[str], smoothings: list[Smoothing]
 ) -> list[bytes | None]:
     """Digest what each row that a metric scores depends on, except maps and votes; None for rows that it does not
     score.
@@ -100,12 +100,12 @@ def rows(
     if tile is not None and tile >= inner:
         where = f"params.yaml: metrics.{metric.family}.{metric.name}: tile = {tile}"
         raise UserError(f"{where}: grids have the tiles 0 to {inner - 1}")
-    known = row_inputs.digests(seen, asks)[: count(metric, seen, smoothings) * inner]
+    known = row_inputs.digests(seen, declared)[: count(metric, seen, smoothings) * inner]
     return [keys.digest(shared, row) if tile in (None, i % inner) else None for i, row in enumerate(known)]
 
 
 def keyed(
-    maps: Made, votes: list[Made], rows: list[bytes | None], asks: list[str], seen: Inputs
+    maps: Made, votes: list[Made], rows: list[bytes | None], declared: list[str], seen: Inputs
 ) -> tuple[np.ndarray, str | None]:
     """Return the keys of the scores of one method's maps, and the reason if the method cannot serve the classifier.
 
@@ -126,25 +126,25 @@ def keyed(
         return np.zeros((number, keys.SIZE), "uint8").reshape(shape), refused
     made_by, digests = (known.reshape(-1, keys.SIZE) for known in (maps.keys, maps.digests))
     cast = [one.digests.reshape(-1, keys.SIZE) for one in votes]
-    common = _of_whole(seen, asks, number)
-    common += digests[:number].tobytes() if "maps" in whole(asks).values() else b""
-    common += made_by[:number].tobytes() if common and "explain" in asks else b""
+    common = _of_whole(seen, declared, number)
+    common += digests[:number].tobytes() if "maps" in whole(declared).values() else b""
+    common += made_by[:number].tobytes() if common and "explain" in declared else b""
     found = bytearray()
-    unmapped = np.zeros(number, bool) if votes and "maps" not in asks else ~made_by[:number].any(axis=1)
+    unmapped = np.zeros(number, bool) if votes and "maps" not in declared else ~made_by[:number].any(axis=1)
     for i, row in enumerate(rows):
         if row is None or unmapped[i]:
             found += bytes(keys.SIZE)
             continue
         parts: list[object] = [row]
-        parts += [] if votes and "maps" not in asks else [digests[i].tobytes()]
+        parts += [] if votes and "maps" not in declared else [digests[i].tobytes()]
         parts += [one[i].tobytes() for one in cast]
-        parts += [made_by[i].tobytes()] if "explain" in asks else []
-        parts += [i] if "positions" in asks else []  # two rows of a set may have the same map
+        parts += [made_by[i].tobytes()] if "explain" in declared else []
+        parts += [i] if "positions" in declared else []  # two rows of a set may have the same map
         found += keys.digest(*parts, *([common] if common else []))
     return np.frombuffer(bytes(found), "uint8").reshape(shape), None
 
 
-def undefined(maps: Made, votes: list[Made], asks: list[str], rows: int) -> np.ndarray:
+def undefined(maps: Made, votes: list[Made], declared: list[str], rows: int) -> np.ndarray:
     """Return which of the first rows have no score because their map or votes are undefined.
 
     Args:
@@ -152,8 +152,8 @@ def undefined(maps: Made, votes: list[Made], asks: list[str], rows: int) -> np.n
         asks: The inputs that the metric declares.
         rows: How many rows the metric scores.
     """
-    judged = [*votes, *([] if votes and "maps" not in asks else [maps])]
-    masks = [one.undefined[:rows] for one in judged if one.refused is None]
+    scored = [*votes, *([] if votes and "maps" not in declared else [maps])]
+    masks = [one.undefined[:rows] for one in scored if one.refused is None]
     return np.logical_or.reduce(masks) if masks else np.zeros(rows, bool)
 
 
@@ -174,13 +174,13 @@ def table(
         raise UserError(
             f"{where} must be 'higher' or 'lower', not {known.get('better')!r}: scores are to be ranked by it"
         )
-    judged = count(metric, seen, smoothings)
+    scored = count(metric, seen, smoothings)
     of_methods = [table_keys for table_keys, _ in found.values()]
-    stacked = np.stack(of_methods) if found else np.zeros((0, judged, *seen.lead[1:], keys.SIZE), "uint8")
+    stacked = np.stack(of_methods) if found else np.zeros((0, scored, *seen.lead[1:], keys.SIZE), "uint8")
     points = along(metric, known.get("dim"), seen.side, smoothings)
     coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
     for name, (dims, labels) in seen.coords.items():
-        coords[name] = (dims, labels[:judged] if dims[0] == seen.dims[0] else labels)
+        coords[name] = (dims, labels[:scored] if dims[0] == seen.dims[0] else labels)
     coords |= {dim: ((dim,), values) for dim, values in points.items()}
     attrs = {**known, "family": metric.family, "settings": canonical(metric.settings)}
     if smoothings:
@@ -191,9 +191,9 @@ def table(
     return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
 
 
-def _of_whole(seen: Inputs, asks: list[str], rows: int) -> bytes:
+def _of_whole(seen: Inputs, declared: list[str], rows: int) -> bytes:
     """Digest the whole-set inputs that a metric declares, over all rows that it scores."""
-    named = [name for name in whole(asks).values() if name != "maps"]
+    named = [name for name in whole(declared).values() if name != "maps"]
     return keys.digest(*row_inputs.digests(seen, named)[:rows]) if named else b""
 
 

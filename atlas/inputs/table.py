@@ -44,11 +44,11 @@ TABLE: dict[str, Input] = {
 }
 
 
-def whole(asks: list[str]) -> dict[str, str]:
+def whole(declared: list[str]) -> dict[str, str]:
     """Return the declared inputs that cover all rows, each with the input that it collects."""
-    return {name: TABLE[name].whole for name in asks if TABLE[name].whole}
+    return {name: TABLE[name].whole for name in declared if TABLE[name].whole}
 
 
-def brought(asks: list[str]) -> tuple[tuple[str, str], ...]:
+def brought(declared: list[str]) -> tuple[tuple[str, str], ...]:
     """Return what provides the declared inputs whose code is in keys."""
-    return tuple(one.gives for name, one in TABLE.items() if one.brought and name in asks)
+    return tuple(one.gives for name, one in TABLE.items() if one.brought and name in declared)

@@ -192,14 +192,14 @@ def ablation_cam(
 
     Differs from pytorch-grad-cam, which uses a huge negative number instead of 0 if any feature is negative.
     """
-    features, beside = clean_features(classifier, images, layer)
+    features, bypass = clean_features(classifier, images, layer)
 
     def shares(logits: Tensor) -> Tensor:
         whole = logits[:, -1:]
         return (whole - logits[:, :-1]) / (whole.abs() if divisor == "magnitude" else whole).where(whole != 0, 1.0)
 
     places = [(channel,) for channel in range(features.shape[1])]
-    logits = logits_without(classifier, features, beside, targets, places, layer)
+    logits = logits_without(classifier, features, bypass, targets, places, layer)
     return score_weighted(classifier, features, shares, logits)
 
 
@@ -219,7 +219,7 @@ def recipro_cam(
     Returns:
         Attributions in (0, 1), one channel; nearly constant if no single location affects the probability.
     """
-    features, beside = clean_features(classifier, images, layer)
+    features, bypass = clean_features(classifier, images, layer)
     height, width = features.shape[-2:]
     down, across = (kernel(side, spread).to(features) for side in (height, width))
 
@@ -228,7 +228,7 @@ def recipro_cam(
         vectors = copies[list(range(len(copies))), :, rows, columns]
         return vectors[:, :, None, None] * down[rows][:, None, :, None] * across[columns][:, None, None, :]
 
-    found = head_probabilities(classifier, features, beside, targets, layer, height * width, isolate)
+    found = head_probabilities(classifier, features, bypass, targets, layer, height * width, isolate)
     return found.view(-1, 1, height, width)
 
 
@@ -263,14 +263,14 @@ def rise_features(
     Differs from RISE, which hides pixels of the image.
     """
     check_cells("rise_features", masks, cells, probability)
-    features, beside = clean_features(classifier, images, layer)
+    features, bypass = clean_features(classifier, images, layer)
     make = mask_maker(features, masks, cells, probability, seed)
 
     def hide(copies: Features, numbers: list[int]) -> Features:
         copies *= stacked(make, numbers)
         return copies
 
-    probabilities = head_probabilities(classifier, features, beside, targets, layer, masks, hide)
+    probabilities = head_probabilities(classifier, features, bypass, targets, layer, masks, hide)
     return averaged(make, probabilities, probability)
 
 
@@ -293,8 +293,8 @@ def occlusion_features(
         Signed attributions in logits, one channel, which add up to the sum of all drops. With window and stride 1,
         before global average pooling and a linear layer, this is CAM/hw.
     """
-    features, beside = clean_features(classifier, images, layer)
+    features, bypass = clean_features(classifier, images, layer)
     windows = covering("occlusion_features", tuple(features.shape[-2:]), window, stride)
     places = [(slice(None), *place) for place in windows]
-    logits = logits_without(classifier, features, beside, targets, places, layer)
+    logits = logits_without(classifier, features, bypass, targets, places, layer)
     return spread_over(windows, logits[:, -1:] - logits[:, :-1], features)

@@ -164,11 +164,11 @@ def _line(
         ends, starts = images, absent(classifier, images, baseline)
         differentiate = by_images(classifier, output)
     else:
-        ends, beside = classifier.features(images, layer)
+        ends, bypass = classifier.features(images, layer)
         starts = torch.zeros_like(ends)
 
         def differentiate(points: Tensor, classes: Tensor, rows: list[int], _: list[int]) -> Tensor:
-            return classifier.head_gradient(points, beside[rows], classes, layer, output)
+            return classifier.head_gradient(points, bypass[rows], classes, layer, output)
 
     return integrate(
         ends,

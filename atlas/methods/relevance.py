@@ -81,18 +81,18 @@ def lrp(
         return logits.detach(), relevance
 
     found = classifier.propagated(propagate, images, targets, layer=layer, forward=1, backward=1)
-    _tell(classifier, layer, epsilon, torch.cat(kept)[: len(images)])
+    _warn_of_loss(classifier, layer, epsilon, torch.cat(kept)[: len(images)])
     return found
 
 
-def _tell(classifier: Classifier, layer: str, epsilon: float, kept: Tensor) -> None:
+def _warn_of_loss(classifier: Classifier, layer: str, epsilon: float, kept: Tensor) -> None:
     """Print a warning, once per classifier, that maps sum to something other than the logit."""
     asked, apart = ("lrp", layer, epsilon), (kept < 1 / FAR) | (kept > FAR)
     if asked not in classifier.found and apart.any():
         classifier.found[asked] = True
         low, middle, high = (f"{100 * share:.2g} %" for share in (kept.min(), kept.median(), kept.max()))
-        told = f"lrp keeps {middle} of the logit (median of {len(kept)} maps, which keep {low} to {high})"
-        print(f"warning: classifier {classifier.name}: {told}: its maps share out that much of it", file=sys.stderr)
+        message = f"lrp keeps {middle} of the logit (median of {len(kept)} maps, which keep {low} to {high})"
+        print(f"warning: classifier {classifier.name}: {message}: its maps share out that much of it", file=sys.stderr)
 
 
 def deep_lift(classifier: Classifier, images: Images, targets: Targets, *, baseline: Color) -> Attributions:

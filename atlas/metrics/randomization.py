@@ -74,7 +74,7 @@ def model_randomization(
     Differs from the paper (Adebayo et al. 2018): parts of several modules, of which Huang and Liu 2024 have 20; the
     paper also uses the similarity of histograms of gradients.
     """
-    again = _by_drawn_anew(explain, classifier, images, targets, seeds, parts, order, seed)
+    again = _by_redrawn(explain, classifier, images, targets, seeds, parts, order, seed)
     points = [similarities(maps, other, similarity) for other in (maps, *again)]
     curves = torch.stack(points, dim=1)
     return curves.where(curves.isfinite().all(dim=1, keepdim=True), torch.nan)
@@ -105,7 +105,7 @@ def random_logit(
 
 
 @shared(calls=4)  # several calls, as entries with different orders and parts alternate
-def _by_drawn_anew(
+def _by_redrawn(
     explain: Callable,
     classifier: Classifier,
     images: Images,
@@ -117,7 +117,7 @@ def _by_drawn_anew(
 ) -> list[Tensor]:
     known, kind = _randomized(classifier), (parts, order, seed)
     if kind not in known:
-        known[kind] = _drawn_anew(classifier, *kind)
+        known[kind] = _redrawn(classifier, *kind)
     return [explain(one, images, targets, seeds) for one in known[kind]]
 
 
@@ -127,7 +127,7 @@ def _randomized(classifier: Classifier) -> dict[tuple[int, str, int], list[Class
     return {}
 
 
-def _drawn_anew(classifier: Classifier, parts: int, order: str, seed: int) -> list[Classifier]:
+def _redrawn(classifier: Classifier, parts: int, order: str, seed: int) -> list[Classifier]:
     """Return the classifiers of every step, the same ones for all methods and batches."""
     at_least(1, "model_randomization", "parts", parts)
 
@@ -139,12 +139,12 @@ def _drawn_anew(classifier: Classifier, parts: int, order: str, seed: int) -> li
             )
         low, high = (len(names) * (parts - passed) // parts for passed in (step + 1, step))
         for name in names[low : len(names) if order == "cascading" else high]:
-            _draw_anew(network.get_submodule(name), name, seed)
+            _redraw(network.get_submodule(name), name, seed)
 
     return [classifier.altered(lambda network, step=step: alter(network, step)) for step in range(parts)]
 
 
-def _draw_anew(module: nn.Module, name: str, seed: int) -> None:
+def _redraw(module: nn.Module, name: str, seed: int) -> None:
     if hasattr(module, "reset_parameters"):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator(seed, f"parameters of {name}").initial_seed())

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from atlas.model.arrays import Features, HeadWeights, Images, Logits, Targets
 from atlas.model.batches import batched
-from atlas.model.graph.beside import described, packed, sizes, unpacked
+from atlas.model.graph.bypass import described, packed, sizes, unpacked
 from atlas.model.graph.cuts import Cuts
 from atlas.model.graph.cutting import Halves, graph_of
-from atlas.model.graph.fuse import arranged, rectify, relus
+from atlas.model.graph.fuse import arrange_channels_last, rectify, relus
 from atlas.model.layers import Layout, gridded, last_linear, ungridded
 from atlas.model.outputs import finite, reading, shaped
 from atlas.study.errors import Unsupported
@@ -100,10 +100,10 @@ class Classifier:
             layout = self._layout(layer, activations, part)
             features, tokens = gridded(activations.to(self._wide), layout)
             others = others if tokens is None else [tokens, *others]
-            beside = packed(others, len(part), self._wide, self.device)
+            bypass = packed(others, len(part), self._wide, self.device)
             kinds = [described(one, len(part)) for one in others]
-            self.found[sizes(layer, features, beside)] = layout, tokens is not None, kinds
-            return features, beside
+            self.found[sizes(layer, features, bypass)] = layout, tokens is not None, kinds
+            return features, bypass
 
         self.passes["forward"] += len(images) if layer != "input" else 0  # nothing is run before the input
         with torch.no_grad():
@@ -127,7 +127,7 @@ class Classifier:
 
         return self._passes(both, images, targets, backward=True)
 
-    def head(self, features: Features, beside: Tensor, layer: str) -> Logits:
+    def head(self, features: Features, bypass: Tensor, layer: str) -> Logits:
         """Return the logits of a layer's activations: a pass of what follows; a `head` pass, except at `input`."""
         after = self._cut(layer).after
 
@@ -137,9 +137,9 @@ class Classifier:
 
         self._count_head(features, layer)
         with torch.no_grad():
-            return self.batched(of, features, beside)
+            return self.batched(of, features, bypass)
 
-    def head_gradient(self, features: Features, beside: Tensor, targets: Targets, layer: str, output: str) -> Features:
+    def head_gradient(self, features: Features, bypass: Tensor, targets: Targets, layer: str, output: str) -> Features:
         """Differentiate the target's output by a layer's activations: a pass of what follows, and one back."""
 
         def of(part: Tensor, others: Tensor, classes: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class Classifier:
 
         self._count_head(features, layer)
         self.passes["backward"] += len(features)
-        return self.batched(of, features, beside, targets)
+        return self.batched(of, features, bypass, targets)
 
     @contextmanager
     def rectified(self, sign: str, layer: str, shape: tuple[int, ...] | None = None) -> Iterator[None]:
@@ -204,7 +204,7 @@ class Classifier:
             logits, attributions = function(activations, *others)
             finite(self.name, logits)
             layout = self._layout(layer, attributions, part)
-            if token and not layout.beside:
+            if token and not layout.extra:
                 raise Unsupported("it has no class token, whose attention would be followed")
             return gridded(attributions.to(self._wide), layout)[0].contiguous()
 
@@ -236,7 +236,7 @@ class Classifier:
         """Return the layers at which the network has been cut."""
         return [*self._cuts]
 
-    def recut(self, known: Container[str]) -> bool:
+    def cut_again(self, known: Container[str]) -> bool:
         """Repeat the cuts at layers other than the known ones, and return whether there are any."""
         fresh = [layer for layer in self._cuts if layer not in known]
         for layer in fresh:
@@ -265,11 +265,11 @@ class Classifier:
     def _read(self, found: object, images: int) -> Tensor:
         return finite(self.name, shaped(self.name, found, images).to(self._wide))
 
-    def _unpacked(self, features: Tensor, beside: Tensor, layer: str) -> tuple[Tensor, list, Layout]:
+    def _unpacked(self, features: Tensor, bypass: Tensor, layer: str) -> tuple[Tensor, list, Layout]:
         """Undo `features`: return the activations, and the other values that the part after the layer needs."""
-        known = self.found.get(sizes(layer, features, beside))
+        known = self.found.get(sizes(layer, features, bypass))
         layout, tokens, kinds = known or (Layout("first", 0, tuple(features.shape[2:])), False, [])
-        others = unpacked(beside, kinds)
+        others = unpacked(bypass, kinds)
         first = others.pop(0).to(self._wide) if tokens else None
         return self._placed(ungridded(features, first, layout), layout.kind == "first"), others, layout
 
@@ -290,7 +290,9 @@ class Classifier:
         """Cut the network at a layer, once, with each half on the device in its fast form."""
         if layer not in self._cuts:
             halves = self._layers.halves(layer, shape)
-            self._cuts[layer] = Halves(*(arranged(half.to(self.device, self._dtype), self.plain) for half in halves))
+            self._cuts[layer] = Halves(
+                *(arrange_channels_last(half.to(self.device, self._dtype), self.plain) for half in halves)
+            )
         return self._cuts[layer]
 
     def _traced(self, layer: str, kind: str, shape: tuple[int, ...] | None) -> torch.fx.GraphModule:

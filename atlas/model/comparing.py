@@ -84,10 +84,10 @@ def taking(name: str, shape: tuple[int, ...]) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # a network may raise anything
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+        message = " ".join(f"{type(error).__name__}: {error}".split())
         size = " x ".join(map(str, shape))
         raise UserError(
-            f"classifier {name}: its network does not take images of {size} (channel, y, x): {told:.300}"
+            f"classifier {name}: its network does not take images of {size} (channel, y, x): {message:.300}"
         ) from error
 
 
@@ -101,14 +101,16 @@ def logits(name: str, network: nn.Module, normalized: Tensor) -> Logits:
     with torch.no_grad():
         found = shaped(name, network(normalized), len(normalized))
     if found.shape[1] < 2:
-        told = "its network gives one logit an image, expected one for each of two classes or more"
-        raise UserError(f"classifier {name}: {told}: of a logit z `output: sigmoid` makes two")
+        message = "its network gives one logit an image, expected one for each of two classes or more"
+        raise UserError(f"classifier {name}: {message}: of a logit z `output: sigmoid` makes two")
     if (found >= 0).all() and ((found.sum(1) - 1).abs() <= CLOSE).all():
-        told = "its outputs are at least 0 and sum to 1 for each image"
-        raise UserError(f"classifier {name}: {told}; expected logits: leave out the softmax at the network's end")
+        message = "its outputs are at least 0 and sum to 1 for each image"
+        raise UserError(f"classifier {name}: {message}; expected logits: leave out the softmax at the network's end")
     if (found <= 0).all() and (found.logsumexp(1).abs() <= CLOSE).all():
-        told = "its outputs are the logarithms of numbers that sum to 1 for each image"
-        raise UserError(f"classifier {name}: {told}; expected logits: leave out the log_softmax at the network's end")
+        message = "its outputs are the logarithms of numbers that sum to 1 for each image"
+        raise UserError(
+            f"classifier {name}: {message}; expected logits: leave out the log_softmax at the network's end"
+        )
     return found
 
 
@@ -123,8 +125,8 @@ def check_no_sigmoids(name: str, logits: Logits) -> None:
     if logits.shape[1] == 2 and bool((logits[:, 0] == -logits[:, 1]).all()):
         logits = 2 * logits[:, 1]
     if logits.numel() >= ENOUGH and bool(((logits >= 0) & (logits <= 1)).all()):
-        told = f"its outputs for {len(logits)} images are all from 0 to 1, as probabilities by sigmoid are"
-        raise UserError(f"classifier {name}: {told}; expected logits: leave out the sigmoid at the network's end")
+        message = f"its outputs for {len(logits)} images are all from 0 to 1, as probabilities by sigmoid are"
+        raise UserError(f"classifier {name}: {message}; expected logits: leave out the sigmoid at the network's end")
 
 
 def _check_held(
@@ -134,8 +136,8 @@ def _check_held(
     center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
     found = logits(name, other.float().to(images.device).eval(), (images - center) / scale)
     if _share(found, expected) > TOLERANCE:
-        told = "its logits depend on numbers drawn when it is built, which its weights do not hold"
-        raise UserError(f"classifier {name}: {told}: make them persistent buffers, or modules")
+        message = "its logits depend on numbers drawn when it is built, which its weights do not hold"
+        raise UserError(f"classifier {name}: {message}: make them persistent buffers, or modules")
 
 
 def _difference(classifier: Classifier, images: Images, expected: Logits) -> float | None:
@@ -188,8 +190,10 @@ def _steady(name: str, network: nn.Module, images: Images, mean: list[float], st
         again = logits(name, network, (images.flip(0) - center) / scale).flip(0)
         alone = torch.cat([logits(name, network, (one[None] - center) / scale) for one in images])
     if _share(again, found) > TOLERANCE or _share(alone, found) > TOLERANCE:
-        told = "an image's logits depend on the other images of its batch, or on earlier calls"
-        raise UserError(f"classifier {name}: {told}; expected a network whose logits of an image are always the same")
+        message = "an image's logits depend on the other images of its batch, or on earlier calls"
+        raise UserError(
+            f"classifier {name}: {message}; expected a network whose logits of an image are always the same"
+        )
     return found
 
 

@@ -16,11 +16,11 @@ class Layout(NamedTuple):
     """How activations hold features in rows and columns.
 
     `kind` is `first`, (image, feature, row, column), `last`, (image, row, column, feature), or `tokens`,
-    (image, token, feature), after `beside` tokens without a place.
+    (image, token, feature), after `extra` tokens without a place.
     """
 
     kind: str
-    beside: int
+    extra: int
     grid: tuple[int, ...]
 
 
@@ -30,8 +30,8 @@ def gridded(activations: Tensor, layout: Layout) -> tuple[Tensor, Tensor | None]
         return activations, None
     if layout.kind == "last":
         return activations.permute(0, 3, 1, 2).contiguous(), None
-    features = activations[:, layout.beside :].mT.unflatten(2, layout.grid)
-    return features, activations[:, : layout.beside] if layout.beside else None
+    features = activations[:, layout.extra :].mT.unflatten(2, layout.grid)
+    return features, activations[:, : layout.extra] if layout.extra else None
 
 
 def ungridded(features: Tensor, tokens: Tensor | None, layout: Layout) -> Tensor:
@@ -57,8 +57,8 @@ def last_linear(graph: GraphModule) -> nn.Linear:
         return layers[0]
     kinds = [type(step) if isinstance(step, nn.Module) else step for step in steps]
     names = ", ".join(getattr(one, "__name__", str(one)) for one in kinds[-SHOWN:])
-    told = names if len(kinds) <= SHOWN else f"{len(kinds)} steps, at the end: {names}"
-    raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {told}")
+    message = names if len(kinds) <= SHOWN else f"{len(kinds)} steps, at the end: {names}"
+    raise Unsupported(f"needs a head of global average pooling and one linear layer; this one has {message}")
 
 
 @torch.no_grad()

@@ -53,9 +53,9 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
             f"{folder}/weights.safetensors: cut off or damaged ({error}); run stages.prepare again"
         ) from None
     except RuntimeError as mismatch:
-        told = " ".join(str(mismatch).split())
+        message = " ".join(str(mismatch).split())
         raise UserError(
-            f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {told}"
+            f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {message}"
         ) from None
     about = {"mean": mean, "std": std, "engine": engine}
     known = card.get("form") or compared(name, module, _noise(card, network), **about)
@@ -66,8 +66,8 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
         differ = "are not finite" if apart is None else f"differ by {apart:.1g} of the largest"
         if what == "gradients" and apart is None:
             differ = "cannot be compared with its own"
-        told = f"the {what} of its fast form {differ} (tolerance {known['tolerance']:g}), so it runs as it was built"
-        print(f"warning: classifier {name}: {told}", file=sys.stderr)
+        message = f"the {what} of its fast form {differ} (tolerance {known['tolerance']:g}), so it runs as it was built"
+        print(f"warning: classifier {name}: {message}", file=sys.stderr)
     return Classifier(name, module, **about, plain=known["runs"] == "plain")
 
 

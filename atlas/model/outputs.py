@@ -105,8 +105,8 @@ def shaped(name: str, found: object, images: int) -> Tensor:
     if not isinstance(found, Tensor):
         parts = ", ".join(map(repr, found)) if isinstance(found, Mapping) else "0, 1, ..."
         which = f": `output` of its network's entry says which part is meant, of {parts}"
-        told = which if isinstance(found, Mapping | tuple | list) else ""
-        raise UserError(f"classifier {name}: its network gives a {type(found).__name__}; {due}{told}")
+        message = which if isinstance(found, Mapping | tuple | list) else ""
+        raise UserError(f"classifier {name}: its network gives a {type(found).__name__}; {due}{message}")
     if found.dim() != 2 or len(found) != images:
         raise UserError(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {due}")
     return found
@@ -140,13 +140,13 @@ def _part(found: Any, step: int | str, images: Any) -> Any:
     if step == "sigmoid":
         # In a trace there are proxies without numbers; the result of its steps is checked by its rows.
         if isinstance(found, Tensor) and not len(images) == found.shape[:1].numel() == found.numel():
-            told = f"the network gives {tuple(found.shape)} for {len(images)} images, expected one logit an image"
-            raise UserError(f"params.yaml: network.output = 'sigmoid': {told}")
+            message = f"the network gives {tuple(found.shape)} for {len(images)} images, expected one logit an image"
+            raise UserError(f"params.yaml: network.output = 'sigmoid': {message}")
         logit = found.reshape(-1, 1)
         return torch.cat([-logit / 2, logit / 2], dim=1)
     try:
         return found[step]
     except (KeyError, IndexError, TypeError):
         known = list(found) if isinstance(found, Mapping) else len(found) if hasattr(found, "__len__") else "no parts"
-        told = f"the network gives a {type(found).__name__} of {known}"
-        raise UserError(f"params.yaml: network.output = {step!r}: there is no such part; {told}") from None
+        message = f"the network gives a {type(found).__name__} of {known}"
+        raise UserError(f"params.yaml: network.output = {step!r}: there is no such part; {message}") from None

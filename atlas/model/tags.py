@@ -41,11 +41,11 @@ def tagged(network: Entry, tag: str, where: str) -> tuple[Path, Tagged]:
     for place in found.places:
         if place.is_file():
             return place, found
-    told = f"its file is not here, and nothing is downloaded: put {found.address} at {found.places[0]}"
-    raise UserError(f"params.yaml: {where}.tag = {tag!r}: {told}")
+    message = f"its file is not here, and nothing is downloaded: put {found.address} at {found.places[0]}"
+    raise UserError(f"params.yaml: {where}.tag = {tag!r}: {message}")
 
 
-def _torchvision(network: dict[str, Any], tag: str, told: str) -> Tagged:
+def _torchvision(network: dict[str, Any], tag: str, message: str) -> Tagged:
     from torch import hub
     from torchvision import models
 
@@ -53,7 +53,7 @@ def _torchvision(network: dict[str, Any], tag: str, told: str) -> Tagged:
     known = models.get_model_weights(name)
     if tag not in known.__members__:
         raise UserError(
-            f"{told}: torchvision knows no such weights of {name}; it knows: {', '.join(known.__members__)}"
+            f"{message}: torchvision knows no such weights of {name}; it knows: {', '.join(known.__members__)}"
         )
     weights = known[tag]
     transforms = weights.transforms()
@@ -64,7 +64,7 @@ def _torchvision(network: dict[str, Any], tag: str, told: str) -> Tagged:
     return Tagged([place], weights.url, mean, std, None if accuracy is None else accuracy / 100)
 
 
-def _timm(network: dict[str, Any], tag: str, told: str) -> Tagged:
+def _timm(network: dict[str, Any], tag: str, message: str) -> Tagged:
     from huggingface_hub import try_to_load_from_cache
     from timm import list_pretrained
     from timm.models import get_pretrained_cfg
@@ -75,7 +75,7 @@ def _timm(network: dict[str, Any], tag: str, told: str) -> Tagged:
     about = get_pretrained_cfg(f"{architecture}.{tag}") if tag in known else None
     if about is None:
         listed = ", ".join(known) or "none"
-        raise UserError(f"{told}: timm knows no such weights of {architecture}; it knows: {listed}")
+        raise UserError(f"{message}: timm knows no such weights of {architecture}; it knows: {listed}")
     checkpoints = Path(hub.get_dir(), "checkpoints")
     places = [checkpoints / f"{architecture}.{tag}.safetensors"]
     address = about.url

@@ -124,9 +124,9 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
     chosen = {name.removeprefix(best): value for name, value in others.items() if name.startswith(best)}
     for prefix in [prefix for prefix, names in held.items() if names == expected and prefix != best and expected]:
         if any(not torch.equal(others[prefix + name], chosen[name]) for name in expected):
-            told = f"those with the prefix '{best}' and those with '{prefix}'"
+            message = f"those with the prefix '{best}' and those with '{prefix}'"
             raise UserError(
-                f"{file}: holds the weights of two networks that differ: {told}; `rename` says which is meant"
+                f"{file}: holds the weights of two networks that differ: {message}; `rename` says which is meant"
             )
         copies = {prefix + name for name in network.state_dict()}
         chosen = {name: value for name, value in chosen.items() if best + name not in copies}
@@ -186,10 +186,13 @@ def _converted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tens
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     given = {"config": deepcopy(network.config), "state_dict": dict(weights), "ignore_mismatched_sizes": True}
-    made, told = type(network).from_pretrained(None, **given, output_loading_info=True)
-    absent = {*told["missing_keys"], *(one if isinstance(one, str) else one[0] for one in told["mismatched_keys"])}
+    made, message = type(network).from_pretrained(None, **given, output_loading_info=True)
+    absent = {
+        *message["missing_keys"],
+        *(one if isinstance(one, str) else one[0] for one in message["mismatched_keys"]),
+    }
     found = {name: value for name, value in made.state_dict().items() if name not in absent}
-    return found | {name: weights[name] for name in told["unexpected_keys"] if name in weights}
+    return found | {name: weights[name] for name in message["unexpected_keys"] if name in weights}
 
 
 def _kind(values: Tensor) -> tuple[bool, bool]:
@@ -203,20 +206,20 @@ def _content(file: Path) -> Any:
             if begun[NUMBER:] == SAFETENSORS:
                 return load_file(file)
             if not begun.startswith((ARCHIVE, PICKLE)):
-                told = "is empty" if not begun else "is neither of safetensors nor a checkpoint of PyTorch"
-                raise UserError(f"{file}: {told}; expected one of the two, whatever its name")
+                message = "is empty" if not begun else "is neither of safetensors nor a checkpoint of PyTorch"
+                raise UserError(f"{file}: {message}; expected one of the two, whatever its name")
             opened.seek(0)
             return torch.load(opened, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        told = " ".join(str(error).split())
-        named = re.search(r"GLOBAL ([\w.]+)", told)
+        message = " ".join(str(error).split())
+        named = re.search(r"GLOBAL ([\w.]+)", message)
         what = f"it holds objects of {named[1]}" if named else "it is damaged, or holds more than tensors"
         due = "save its state_dict alone: torch.save(network.state_dict(), file)"
         raise UserError(f"{file}: cannot be read without running code that is in it: {what}; {due}") from None
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        told = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         raise UserError(
-            f"{file}: cut off, damaged, or not what its beginning says ({type(error).__name__}: {told:.120})"
+            f"{file}: cut off, damaged, or not what its beginning says ({type(error).__name__}: {message:.120})"
         ) from None
 
 

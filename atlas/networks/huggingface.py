@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from atlas.networks.shared.made import made
+from atlas.networks.shared.construct import construct
 from atlas.study.errors import UserError
 
 
@@ -25,12 +25,12 @@ def huggingface(*, classes: int, folder: str, settings: dict) -> nn.Module:
         from transformers import AutoConfig, AutoModelForImageClassification
     except ImportError:
         raise UserError("huggingface: the package transformers is not installed") from None
-    told = f"huggingface: folder = {folder!r}"
+    prefix = f"huggingface: folder = {folder!r}"
     if not (Path(folder) / "config.json").is_file():
-        raise UserError(f"{told}: there is no file config.json in it")
+        raise UserError(f"{prefix}: there is no file config.json in it")
 
     def network(**settings: object) -> nn.Module:
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **settings)
         return AutoModelForImageClassification.from_config(found, trust_remote_code=False)
 
-    return made(f"{told}:", network, {**settings, "num_labels": classes})
+    return construct(f"{prefix}:", network, {**settings, "num_labels": classes})

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from torch import nn
 
 from atlas.networks.shared.adapted import sized
-from atlas.networks.shared.made import made
+from atlas.networks.shared.construct import construct
 from atlas.study.errors import UserError
 
 
@@ -29,7 +29,7 @@ def timm(*, classes: int, name: str, settings: dict) -> nn.Module:
         near = ", ".join(get_close_matches(name, list_models(), 5)) or "timm.list_models() names all"
         raise UserError(f"timm: the setting 'name' is {name!r}: timm has no such network; near it: {near}")
     given = {**settings, "model_name": name, "num_classes": classes, "pretrained": False}
-    network = made(f"timm: name = {name!r}:", create_model, given)
+    network = construct(f"timm: name = {name!r}:", create_model, given)
     patches = getattr(network, "patch_embed", None)
     side = getattr(patches, "img_size", None)
     strict = getattr(patches, "strict_img_size", False) and not getattr(network, "dynamic_img_size", False)

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision import models
 
 from atlas.networks.shared.adapted import sized
-from atlas.networks.shared.made import made
+from atlas.networks.shared.construct import construct
 from atlas.study.errors import UserError
 
 
@@ -47,5 +47,5 @@ def torchvision(*, classes: int, name: str, side: int | None, settings: dict) ->
     given = {**({"image_size": side} if transformer else {}), **settings, "num_classes": classes, "weights": None}
     if name in ("googlenet", "inception_v3"):
         given = {"aux_logits": False, "init_weights": True, "transform_input": False, **given}
-    network = made(f"torchvision: name = {name!r}:", models.get_model_builder(name), given)
+    network = construct(f"torchvision: name = {name!r}:", models.get_model_builder(name), given)
     return sized(network, side) if transformer else network

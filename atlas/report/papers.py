@@ -258,9 +258,9 @@ def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
     if not math.isnan(cell["rank"]):
         return ""
     classifier, metric = (str(one[name].values) for name in ("classifier", "metric"))
-    told = one.attrs["unsupported"].get(classifier, {}).get(method, {}).get(metric)
-    if told:
-        return told
+    message = one.attrs["unsupported"].get(classifier, {}).get(method, {}).get(metric)
+    if message:
+        return message
     if not cell["asked"]:
         return "not judged by this metric"
     if cell["rank_count"] and tied(one):

@@ -7,16 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 
-from atlas.statistics.tables import Judged
+from atlas.statistics.tables import MetricScores
 
 
-def write(judged: list[Judged], path: Path) -> None:
+def write(scored: list[MetricScores], path: Path) -> None:
     """Write one row per requested score, metric by metric, so that a large study fits in memory."""
     names = pa.dictionary(pa.int32(), pa.string())
     words = ("classifier", "method", "metric", "image", "grid")
     schema = pa.schema([*((word, names) for word in words), ("tile", pa.int32()), ("score", pa.float32())])
     with pq.ParquetWriter(path, schema) as writer:
-        for one in judged:
+        for one in scored:
             asked = one.asked.values
             at = dict(zip(one.asked.dims, asked.nonzero(), strict=True))
             columns = {name: _words(one.asked[name].values, at[name]) for name in words if name in at}

@@ -5,17 +5,17 @@ import xarray as xr
 from scipy.stats import rankdata
 
 from atlas.statistics.rankings.agreement import krippendorff, spearman_between_metrics
-from atlas.statistics.tables import Judged, by_unit
+from atlas.statistics.tables import MetricScores, by_unit
 
 
-def image_table(judged: list[Judged], summary: xr.Dataset, metrics: list[str]) -> xr.Dataset:
+def image_table(scored: list[MetricScores], summary: xr.Dataset, metrics: list[str]) -> xr.Dataset:
     """Return how far images agree on the order of methods, and metrics on which maps of one method are good.
 
     Each image (or grid, by the mean over its tiles) ranks the methods that have a score on it, ties at their average.
     Krippendorff's α is over these ranks, with images as judges. Spearman's ρ between metrics is over images, not grids.
 
     Args:
-        judged: One entry per classifier and metric.
+        scored: One entry per classifier and metric.
         summary: Ranks; methods that are not ranked, because too few of their scores are defined, are left out of α.
         metrics: Names of the metrics to compare.
 
@@ -29,7 +29,7 @@ def image_table(judged: list[Judged], summary: xr.Dataset, metrics: list[str]) -
     alpha, values = np.full(square[:2], np.nan), np.zeros(square[:2], np.int32)
     rho, methods = np.full(square, np.nan), np.zeros(square, np.int32)
     for at, classifier in enumerate(classifiers):
-        here = {one.metric: one for one in judged if one.classifier == classifier and one.metric in metrics}
+        here = {one.metric: one for one in scored if one.classifier == classifier and one.metric in metrics}
         for name, one in here.items():
             ranked = ~np.isnan(summary["rank"].sel(classifier=classifier, metric=name).values)
             places = ranks_within(np.where(ranked, by_unit(one), np.nan))
@@ -57,12 +57,12 @@ def ranks_within(scores: np.ndarray) -> np.ndarray:
     return np.where(known, rankdata(np.where(known, scores, np.inf), axis=1), np.nan)
 
 
-def turned(judged: list[Judged]) -> np.ndarray:
+def turned(scored: list[MetricScores]) -> np.ndarray:
     """Return scores by method, metric and image, with signs such that higher is better; NaN where there is no score."""
-    images = {name: None for one in judged for name in one.scores["image"].values.tolist()}
+    images = {name: None for one in scored for name in one.scores["image"].values.tolist()}
     place = {name: at for at, name in enumerate(images)}
-    table = np.full((judged[0].scores.shape[0], len(judged), len(images)), np.nan)
-    for at, one in enumerate(judged):
+    table = np.full((scored[0].scores.shape[0], len(scored), len(images)), np.nan)
+    for at, one in enumerate(scored):
         rows = [place[name] for name in one.scores["image"].values.tolist()]
         table[:, at, rows] = one.sign * one.scores.values.astype(np.float64)
     return table

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import xarray as xr
 
-from atlas.statistics.tables import Judged
+from atlas.statistics.tables import MetricScores
 
 BOOTSTRAP = "efron1993introduction"
 ENDS = "hall1992removal, agresti1998approximate"
@@ -163,7 +163,11 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "metric_forward": ("forward passes that a score takes", PASSES, ""),
         "metric_backward": ("backward passes that a score takes", PASSES, ""),
         "metric_head": ("passes that a score takes of only the part after a layer", PASSES, ""),
-        "metric_explained": ("maps that a score takes beside the one it judges; they cost their method", "maps", ""),
+        "metric_explained": (
+            "maps that a score needs besides the one that it scores; their passes count as their method's",
+            "maps",
+            "",
+        ),
         "front": (
             "1 where no other method but a control, of those that have most rankings, is as good in both passes, "
             "forward and backward, and mean rank, and better in one",
@@ -229,7 +233,7 @@ COORDINATES = {
     "metric_settings": "settings of the metric, as JSON",
     "better": "which way the metric is better: higher or lower",
     "role": "what the metric is for: metric ranks, apart ranks beside the mean ranks, diagnostic ranks no method",
-    "unit": "what the metric judges: image or tile",
+    "unit": "what the metric scores: image or tile",
     "family": "family of metrics",
     "image": "evaluation image",
     "grid": "grid of images",
@@ -295,9 +299,9 @@ def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Data
     return table.assign_coords({name: ("metric", values) for name, values in columns.items()})
 
 
-def name_keys(summary: xr.Dataset, judged: list[Judged]) -> xr.Dataset:
+def name_keys(summary: xr.Dataset, scored: list[MetricScores]) -> xr.Dataset:
     """Add, by classifier and metric, the digest of the keys of the scores that were read; empty if there are none."""
-    known = {(one.classifier, one.metric): one.attrs["keys"] for one in judged}
+    known = {(one.classifier, one.metric): one.attrs["keys"] for one in scored}
     names = [summary[dim].values.tolist() for dim in ("classifier", "metric")]
     found = [[known.get((classifier, metric), "") for metric in names[1]] for classifier in names[0]]
     return summary.assign_coords(key_digest=(("classifier", "metric"), np.array(found, np.dtypes.StringDType())))

@@ -21,7 +21,7 @@ DIAGNOSTIC = "diagnostic"
 CURVE = ("mean", "low", "high", "count")
 
 
-class Judged(NamedTuple):
+class MetricScores(NamedTuple):
     """The scores of one metric on one classifier, by all methods.
 
     `scores` has the dimensions method, then image, or grid and tile, then fraction or threshold if there is one.
@@ -52,58 +52,58 @@ class Judged(NamedTuple):
         return are_hits(self.scores.values)
 
 
-def derive(judged: Judged) -> list[Judged]:
+def derive(scored: MetricScores) -> list[MetricScores]:
     """Reduce curves and hits to one number per row; a metric with one number per row is unchanged.
 
     A curve yields its area, under the metric's own name, and two diagnostics of the metric, which rank no method:
     `<metric>_monotonicity` and `<metric>_smoothness`. Hits are taken at each method's best threshold, certified results
     at the first radius and the metric's `level`.
     """
-    rule = judged.attrs.get("summary")
+    rule = scored.attrs.get("summary")
     if rule is None:
-        return [judged]
+        return [scored]
     if rule == "best_threshold":
-        chosen = [curves.best_threshold(one.values) for one in judged.scores]
-        place = judged.scores["threshold"].values[[position for _, position in chosen]]
-        scores = judged.scores.isel(threshold=0, drop=True).copy(data=np.stack([hits for hits, _ in chosen]))
-        return [judged._replace(scores=scores, threshold=xr.DataArray(place, {"method": scores["method"]}))]
+        chosen = [curves.best_threshold(one.values) for one in scored.scores]
+        place = scored.scores["threshold"].values[[position for _, position in chosen]]
+        scores = scored.scores.isel(threshold=0, drop=True).copy(data=np.stack([hits for hits, _ in chosen]))
+        return [scored._replace(scores=scores, threshold=xr.DataArray(place, {"method": scores["method"]}))]
     if rule == "area":
-        return list(_of_curves(judged))
+        return list(_of_curves(scored))
     if rule == "level":
-        scores = judged.scores.sel(level=judged.attrs["level"]).isel(radius=0)
-        return [judged._replace(scores=scores.drop_vars(["level", "radius"]))]
-    raise ValueError(f"the metric {judged.metric} is to be summarized by '{rule}'; known: area, best_threshold, level")
+        scores = scored.scores.sel(level=scored.attrs["level"]).isel(radius=0)
+        return [scored._replace(scores=scores.drop_vars(["level", "radius"]))]
+    raise ValueError(f"the metric {scored.metric} is to be summarized by '{rule}'; known: area, best_threshold, level")
 
 
-def _of_curves(judged: Judged) -> Iterator[Judged]:
-    fraction, better = judged.scores["fraction"].values, judged.attrs["better"]
-    plain = judged.scores.isel(fraction=0, drop=True)
-    given, name = judged.scores.values, judged.attrs["long_name"]
-    yield judged._replace(scores=plain.copy(data=curves.area(given, fraction)))
+def _of_curves(scored: MetricScores) -> Iterator[MetricScores]:
+    fraction, better = scored.scores["fraction"].values, scored.attrs["better"]
+    plain = scored.scores.isel(fraction=0, drop=True)
+    given, name = scored.scores.values, scored.attrs["long_name"]
+    yield scored._replace(scores=plain.copy(data=curves.area(given, fraction)))
     for word, values, direction in (
         ("monotonicity", curves.monotonicity(given, better=better), "higher"),
         ("smoothness", curves.smoothness(given), "lower"),
     ):
         attrs = {
-            **judged.attrs,
+            **scored.attrs,
             "long_name": f"{name}: {word} of the curve",
-            "units": "1" if word == "monotonicity" else judged.attrs["units"],
+            "units": "1" if word == "monotonicity" else scored.attrs["units"],
             "better": direction,
             "reference": "nieradzik2024reliable",
             "role": DIAGNOSTIC,
         }
-        yield Judged(judged.classifier, f"{judged.metric}_{word}", attrs, plain.copy(data=values), judged.asked)
+        yield MetricScores(scored.classifier, f"{scored.metric}_{word}", attrs, plain.copy(data=values), scored.asked)
 
 
-def score_table(judged: list[Judged]) -> xr.Dataset:
+def score_table(scored: list[MetricScores]) -> xr.Dataset:
     """Return every score by classifier, method, metric and row: images in one variable, grids in another.
 
     A second variable marks requested scores, 1 or 0: where it is 1, NaN means undefined; where it is 0, the method
     cannot serve the classifier, according to the dataset's attribute `unsupported`, or the score was not requested.
     """
-    tables, metrics = {}, {one.metric: None for one in judged}
+    tables, metrics = {}, {one.metric: None for one in scored}
     for start, grids in (("", False), ("grid_", True)):
-        chosen = [one for one in judged if one.grids is grids]
+        chosen = [one for one in scored if one.grids is grids]
         if not chosen:
             continue
         scores = _stacked(chosen, [one.scores for one in chosen], metrics, np.float32(np.nan))
@@ -114,18 +114,18 @@ def score_table(judged: list[Judged]) -> xr.Dataset:
 
 
 def _stacked(
-    judged: list[Judged], tables: list[xr.DataArray], metrics: dict[str, None], fill: np.generic
+    scored: list[MetricScores], tables: list[xr.DataArray], metrics: dict[str, None], fill: np.generic
 ) -> xr.DataArray:
     """Join tables by name; rows keep the order of their first appearance."""
-    rows = [name for name in judged[0].scores.dims if name != "method"]
-    labels = {row: list(dict.fromkeys(v for one in judged for v in one.scores[row].values.tolist())) for row in rows}
-    classifiers = list(dict.fromkeys(one.classifier for one in judged))
-    method = judged[0].scores["method"].values
+    rows = [name for name in scored[0].scores.dims if name != "method"]
+    labels = {row: list(dict.fromkeys(v for one in scored for v in one.scores[row].values.tolist())) for row in rows}
+    classifiers = list(dict.fromkeys(one.classifier for one in scored))
+    method = scored[0].scores["method"].values
     coords = {"classifier": classifiers, "method": method, "metric": list(metrics), **labels}
     shape = [len(values) for values in coords.values()]
     table = xr.DataArray(np.full(shape, fill), coords, list(coords))
     places = {name: {label: i for i, label in enumerate(table[name].values.tolist())} for name in coords}
-    for one, values in zip(judged, tables, strict=True):
+    for one, values in zip(scored, tables, strict=True):
         at = [[places[row][label] for label in values[row].values.tolist()] for row in rows]
         here = places["classifier"][one.classifier], places["metric"][one.metric]
         table.values[here[0], :, here[1]][np.ix_(range(len(method)), *at)] = values.values
@@ -133,28 +133,28 @@ def _stacked(
 
 
 def summary_table(
-    judged: list[Judged], *, resamples: int, level: float, seed: int, min_count: int, weights: Weights
+    scored: list[MetricScores], *, resamples: int, level: float, seed: int, min_count: int, weights: Weights
 ) -> xr.Dataset:
     """Return mean, interval, counts and rank of every method by every metric on every classifier, and mean ranks.
 
     Mean ranks are over all metrics that rank, on one classifier and on all, and over those of one family.
 
     Args:
-        judged: One entry per classifier and metric.
+        scored: One entry per classifier and metric.
         resamples: Bootstrap resamples of the images (or grids), the same ones for every method, for ranks.
         level: The coverage probability for means, and the share of the resamples inside an interval of ranks.
         seed: Seed of the resampling.
         min_count: The number of images, or grids, with a defined score that a metric needs to rank a method.
         weights: What has equal weight in a mean rank.
     """
-    classifiers = list(dict.fromkeys(one.classifier for one in judged))
-    metrics = list(dict.fromkeys(one.metric for one in judged))
-    methods = judged[0].scores["method"].values
+    classifiers = list(dict.fromkeys(one.classifier for one in scored))
+    metrics = list(dict.fromkeys(one.metric for one in scored))
+    methods = scored[0].scores["method"].values
     coords = {"classifier": classifiers, "method": methods, "metric": metrics}
     fields = (*Summary._fields, "asked", "threshold")
     columns = {name: np.full([len(values) for values in coords.values()], np.nan) for name in fields}
     places: dict[tuple[int, int], np.ndarray] = {}
-    for one in judged:
+    for one in scored:
         here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
         drawn = draw(one.scores.shape[1], resamples=resamples, seed=seed)
         options = {"better": one.attrs["better"], "level": level, "min_count": min_count}
@@ -165,7 +165,7 @@ def summary_table(
         if one.threshold is not None:
             columns["threshold"][here] = one.threshold
     dims = tuple(coords)
-    families = {one.metric: one.attrs["family"] for one in judged if one.attrs.get("role", METRIC) == METRIC}
+    families = {one.metric: one.attrs["family"] for one in scored if one.attrs.get("role", METRIC) == METRIC}
     use = {position: families[metric] for position, metric in enumerate(metrics) if metric in families}
     coords["family"] = list(dict.fromkeys(use.values()))
     variables = {name: (dims, values) for name, values in columns.items()}
@@ -173,30 +173,30 @@ def summary_table(
     return _whole(xr.Dataset({**variables, **averaged}, coords))
 
 
-def units(judged: Judged) -> np.ndarray:
+def units(scored: MetricScores) -> np.ndarray:
     """Return scores as (unit, part, method): an image is a unit of one part, a grid a unit of its tiles."""
-    values = judged.scores.values.astype(np.float64)
-    return np.moveaxis(values if judged.grids else values[:, :, None], 0, -1)
+    values = scored.scores.values.astype(np.float64)
+    return np.moveaxis(values if scored.grids else values[:, :, None], 0, -1)
 
 
-def by_unit(judged: Judged) -> np.ndarray:
+def by_unit(scored: MetricScores) -> np.ndarray:
     """Return one score per unit and method: an image's, or the mean over a grid's tiles; NaN if none is defined."""
-    scores = units(judged)
+    scores = units(scored)
     defined = (~np.isnan(scores)).sum(axis=1)
     total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
     return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)
 
 
-def curve_table(judged: list[Judged], *, level: float) -> xr.Dataset:
+def curve_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
     """Average curves over images, point by point, with bands; NaN at fractions where a metric was not scored."""
     labels = {
-        "classifier": list(dict.fromkeys(one.classifier for one in judged)),
-        "method": judged[0].scores["method"].values.tolist(),
-        "metric": list(dict.fromkeys(one.metric for one in judged)),
-        "fraction": sorted({at for one in judged for at in one.scores["fraction"].values.tolist()}),
+        "classifier": list(dict.fromkeys(one.classifier for one in scored)),
+        "method": scored[0].scores["method"].values.tolist(),
+        "metric": list(dict.fromkeys(one.metric for one in scored)),
+        "fraction": sorted({at for one in scored for at in one.scores["fraction"].values.tolist()}),
     }
     columns = {name: np.full([len(values) for values in labels.values()], np.nan) for name in CURVE}
-    for one in judged:
+    for one in scored:
         here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
         at, binary = np.searchsorted(labels["fraction"], one.scores["fraction"].values), one.binary
         for method, scores in enumerate(one.scores.values.astype(np.float64)):
@@ -207,22 +207,22 @@ def curve_table(judged: list[Judged], *, level: float) -> xr.Dataset:
     return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
 
 
-def certified_table(judged: list[Judged], *, level: float) -> xr.Dataset:
+def certified_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
     """Average certified results over images or grids at every radius and level, with intervals.
 
     Args:
-        judged: Metrics with the dimensions radius and level.
+        scored: Metrics with the dimensions radius and level.
         level: The coverage probability for means.
     """
     labels = {
-        "classifier": list(dict.fromkeys(one.classifier for one in judged)),
-        "method": judged[0].scores["method"].values.tolist(),
-        "metric": list(dict.fromkeys(one.metric for one in judged)),
-        "radius": sorted({at for one in judged for at in one.scores["radius"].values.tolist()}),
-        "level": sorted({at for one in judged for at in one.scores["level"].values.tolist()}),
+        "classifier": list(dict.fromkeys(one.classifier for one in scored)),
+        "method": scored[0].scores["method"].values.tolist(),
+        "metric": list(dict.fromkeys(one.metric for one in scored)),
+        "radius": sorted({at for one in scored for at in one.scores["radius"].values.tolist()}),
+        "level": sorted({at for one in scored for at in one.scores["level"].values.tolist()}),
     }
     columns = {name: np.full([len(values) for values in labels.values()], np.nan) for name in CURVE}
-    for one in judged:
+    for one in scored:
         here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
         at = np.ix_(*(np.searchsorted(labels[dim], one.scores[dim].values) for dim in ("radius", "level")))
         shape, binary = one.scores.shape[-2:], one.binary

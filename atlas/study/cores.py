@@ -28,9 +28,9 @@ def _quotas(root: Path) -> list[float]:
             continue
         place = folder / group.lstrip("/")  # in a container it may be invisible, and only the mount's root readable
         for at in [place, *(above for above in place.parents if above.is_relative_to(folder))]:
-            told = " ".join(_text(at / name) for name in spelled).split()
-            if len(told) == 2 and told[0].isdigit() and int(told[1]):
-                found.append(int(told[0]) / int(told[1]))
+            message = " ".join(_text(at / name) for name in spelled).split()
+            if len(message) == 2 and message[0].isdigit() and int(message[1]):
+                found.append(int(message[0]) / int(message[1]))
     return found
 
 

@@ -13,12 +13,12 @@ class Fault(UserError):
     """A function wrote or read what it must not: whatever it may have spoiled is made anew, or the run ends.
 
     Args:
-        told: One line: which function, what it did, and what to do instead.
+        message: One line: which function, what it did, and what to do instead.
         kind, name: The entry of params.yaml with that function.
     """
 
-    def __init__(self, told: str, kind: str, name: str):
-        super().__init__(told, kind, name)  # all arguments, so that the exception can be pickled
+    def __init__(self, message: str, kind: str, name: str):
+        super().__init__(message, kind, name)  # all arguments, so that the exception can be pickled
         self.kind, self.name = kind, name
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ from atlas.study.schema.fitting import fitting, of_weights
 from atlas.study.schema.labels import check_labels
 from atlas.study.schema.settings import NAME, Entry, check, mapping, named, outside, settings
 from atlas.study.schema.signatures import askable, signature
-from atlas.study.schema.smoothing import check_judging, check_reach, read_smoothings
+from atlas.study.schema.smoothing import check_reach, check_smoothings, read_smoothings
 from atlas.study.schema.types import Count, Range, Seed, Share
 
 # Keys of an entry that are not settings of its function.
@@ -111,9 +111,9 @@ def load(study: Path) -> dict:
     params["certify"] = {} if params["certify"] is None else params["certify"]
     methods = {name for listed in entries(params, "methods").values() for name in listed}
     certified = read_smoothings(params, methods)
-    judged = [metric for listed in entries(params, "metrics").values() for metric in listed.values()]
-    for metric in judged:
-        check_judging(metric, methods, certified)
+    scoring = [metric for listed in entries(params, "metrics").values() for metric in listed.values()]
+    for metric in scoring:
+        check_smoothings(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
         outside(study, dataset(params, name).options["path"], f"datasets.{name}.path")
     check({"seed": params["seed"]}, {"seed": Seed}, "seed", "the kernel")
@@ -129,7 +129,7 @@ def load(study: Path) -> dict:
         network(params, name)
         check_labels(specs[name], f"classifiers.{name}")
         if (known := side(params, name)) is not None:
-            _check_reach(certified, judged, name, specs[name]["grids"], known)
+            _check_reach(certified, scoring, name, specs[name]["grids"], known)
     return params
 
 
@@ -141,9 +141,9 @@ def meaning(content: bytes) -> bytes:
         return unedited.plain(content)
 
 
-def _check_reach(certified: dict, judged: list[Entry], classifier: str, tiled: dict | None, side: int) -> None:
+def _check_reach(certified: dict, scoring: list[Entry], classifier: str, tiled: dict | None, side: int) -> None:
     """Check that metrics of votes can certify something on a classifier's images, and on its grids if it has any."""
-    for metric in [one for one in judged if one.options["smoothings"]]:
+    for metric in [one for one in scoring if one.options["smoothings"]]:
         grids = "tiles" in signature("metrics", metric.family, metric.function).inputs
         if grids and tiled is None:
             continue
@@ -283,11 +283,13 @@ def command(main: Callable, *names: str) -> None:
     except Exception as error:
         if os.environ.get("ATLAS_DEBUG"):
             traceback.print_exc()
-        told = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         if not isinstance(error, UserError):
             place = traceback.extract_tb(error.__traceback__)[-1]
-            told = f"{type(error).__name__}: {told} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 shows more"
-        print(f"error: {told}", file=sys.stderr)
+            message = (
+                f"{type(error).__name__}: {message} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 shows more"
+            )
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
 
 

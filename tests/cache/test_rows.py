@@ -11,7 +11,7 @@ from dvc.utils.serialize._yaml import dumps_yaml
 
 from atlas.cache import keys
 from atlas.cache.fingerprint import modules
-from atlas.cache.rows import Rows
+from atlas.cache.rows import RowStore
 from atlas.cache.stores import array, begin, group_at
 from atlas.cache.tables import Field, Memos, Table, keys_of
 from atlas.study import unedited
@@ -33,7 +33,7 @@ def value(name: str) -> np.ndarray:
 def visit(study, names, *, shard_rows=5, finish=True, limit=None, group="method.zarr/images"):
     """Do what a verb does; give how many rows were computed."""
     output = study / "data" / "maps" / "cell"
-    with Rows(study, "attribute@cell", output, shard_rows) as rows:
+    with RowStore(study, "attribute@cell", output, shard_rows) as rows:
         due = table(names, group)
         missing = rows.missing(due)[:limit]
         for part in (missing[at : at + 7] for at in range(0, len(missing), 7)):
@@ -138,7 +138,7 @@ def test_grids_are_taken_as_files_too(tmp_path):
     output = tmp_path / "data" / "maps" / "cell"
     made = []
     for _ in range(2):
-        with Rows(tmp_path, "attribute@cell", output, 4) as rows:
+        with RowStore(tmp_path, "attribute@cell", output, 4) as rows:
             missing = rows.missing(tiles)
             if len(missing):
                 rows.put(tiles, missing, {"attribution": np.stack([value(NAMES[i]) for i in missing])})
@@ -269,7 +269,7 @@ def test_a_missing_store_is_named(tmp_path):
 
 
 def test_a_visit_logs_one_line(tmp_path):
-    with Rows(tmp_path, "attribute@cell", tmp_path / "data" / "maps" / "cell", 5) as rows:
+    with RowStore(tmp_path, "attribute@cell", tmp_path / "data" / "maps" / "cell", 5) as rows:
         due = table(NAMES[:3])
         rows.missing(due)
         rows.put(due, np.array([0, 1, 2]), {"attribution": np.stack([value(name) for name in NAMES[:3]])})
@@ -311,13 +311,13 @@ def test_nothing_is_journaled_once_the_code_was_edited(tmp_path, monkeypatch):
 def test_an_output_that_lost_files_is_not_put_in_place(tmp_path, monkeypatch):
     """While it was assembled, and while it was put in place."""
     visit(tmp_path, NAMES[:20], finish=False)
-    draft = Rows.draft
+    draft = RowStore.draft
 
     def lossy(self, tables, groups, root):
         draft(self, tables, groups, root)
         shutil.rmtree(root / "method.zarr/images/attribution/c/1")
 
-    monkeypatch.setattr(Rows, "draft", lossy)
+    monkeypatch.setattr(RowStore, "draft", lossy)
     with pytest.raises(UserError, match="rows of it are not there; nothing is lost"):
         visit(tmp_path, NAMES[:20])
     monkeypatch.undo()

@@ -24,7 +24,7 @@ from atlas.datasets.isic import isic
 from atlas.datasets.oxford_pet import oxford_pet
 from atlas.datasets.places365 import places365
 from atlas.datasets.shared.pictures import Unusable
-from atlas.datasets.shared.sample import made
+from atlas.datasets.shared.sample import to_sample
 from atlas.datasets.shared.segments import drawn
 from atlas.study.errors import UserError
 from atlas.study.params import dataset
@@ -255,7 +255,7 @@ def test_imagenet_s(tmp_path):
     assert first.mask().tolist() == [[False, True, False], [False, True, False]]
     assert second.mask().tolist() == [[False, False, True], [False, False, True]]
     assert source.left_out == [("ILSVRC2012_val_00000003", "its picture is not in validation")]
-    assert made(first, "rgb", None) == "its mask has 2 × 3 pixels, it 6 × 8"
+    assert to_sample(first, "rgb", None) == "its mask has 2 × 3 pixels, it 6 × 8"
     put(tmp_path / "imagenet.txt", f"{wnids[2]} third\n{wnids[1]} second\n")
     numbered = imagenet_s(tmp_path, categories="categories.txt", classes="imagenet.txt")
     assert facts(numbered) == {"ILSVRC2012_val_00000001": ("third", "test", None, "ILSVRC2012_val_00000001.JPEG")}
@@ -446,7 +446,7 @@ def test_cifar10(tmp_path):
     assert [one.label for one in pictures[-3:]] == [1, 0, 1]
     assert pictures[-1].id == "test_batch/00002"
     assert pictures[1].image[:, 0, 1].tolist() == [(3072 + plane * 1024 + 1) % 251 for plane in range(3)]
-    assert made(pictures[0], "rgb", None).pixels.shape == (3, 32, 32)
+    assert to_sample(pictures[0], "rgb", None).pixels.shape == (3, 32, 32)
     assert [one.id for one in cifar10(tmp_path, splits=["test"]).pictures] == [f"test_batch/0000{n}" for n in range(3)]
     for changed, told in (
         ({"labels": [0, 2, 1]}, r"test_batch: 'labels'\[1\] = 2; expected 0 to 1"),
@@ -534,7 +534,7 @@ def test_isic(tmp_path):
     }
     assert source.left_out == [("ISIC_0000004", "named in test.csv, line 3, and not in Test_Input")]
     assert [one.mask and one.mask.name for one in source.pictures] == [None, None, "ISIC_0000003_segmentation.png"]
-    sample = made(list(source.pictures)[2], "rgb", None)
+    sample = to_sample(list(source.pictures)[2], "rgb", None)
     assert sample.mask.sum() == 6
     assert sample.boxes.tolist() == [[0, 0, 6, 6]]
     for text, told in (
@@ -609,7 +609,7 @@ def test_coco(tmp_path):
     assert np.array_equal(two.mask(), due)
     assert np.argwhere(crowd.mask()).tolist() == [[2, 0], [2, 7], [3, 0], [3, 7], [4, 0], [4, 7], [5, 0], [5, 7]]
     assert (boxed.mask, none.mask) == (None, None)
-    assert made(two, "rgb", None).known == {"boxes", "mask"}
+    assert to_sample(two, "rgb", None).known == {"boxes", "mask"}
     each = coco(tmp_path, **AT, categories=["stop sign", "zebra"], several="each")
     assert [(one.id, one.label) for one in each.pictures][:2] == [
         ("val2017/000000000139:zebra", 1),
@@ -694,7 +694,9 @@ def test_huggingface(tmp_path):
         ("test/000000", 1, "test"),
         ("test/000002", 0, "test"),
     ]
-    assert np.array_equal(made(pictures[2], "rgb", None).pixels, np.arange(144).reshape(6, 8, 3).transpose(2, 0, 1))
+    assert np.array_equal(
+        to_sample(pictures[2], "rgb", None).pixels, np.arange(144).reshape(6, 8, 3).transpose(2, 0, 1)
+    )
     assert pictures[3].image == tmp_path / "beans" / "test" / "b.png"
     assert source.left_out == [
         ("train/000002", "it has no label"),

@@ -108,7 +108,7 @@ def test_the_code_it_names_is_there(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_functions_it_places_are_there(page):
-    """`plan` of `stages/attribute.py`, and `Rows.missing` of `atlas/cache/rows.py`."""
+    """`plan` of `stages/attribute.py`, and `RowStore.missing` of `atlas/cache/rows.py`."""
     for name, file in re.findall(rf"`([\w.]+)` of `({CODE}/[\w/]+\.py)`", PAGES[page]):
         tree: ast.AST = ast.parse((ROOT / file).read_text())
         for part in name.split("."):

@@ -9,7 +9,7 @@ import yaml
 
 from atlas.study.params import entries, load
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import check_judging, read_smoothings
+from atlas.study.schema.smoothing import check_smoothings, read_smoothings
 from stages import aggregate
 from tests.support import made_up
 from tests.support.judging import FAMILIES
@@ -66,7 +66,7 @@ def test_entries_are_right(page):
         known = read_smoothings(given, METHODS) if "certify" in given else {}
         for listed in entries(given, "metrics").values() if known else []:
             for metric in listed.values():
-                check_judging(metric, METHODS, known)
+                check_smoothings(metric, METHODS, known)
         for kind, families in given.items():
             for family, names in families.items():
                 shipped = {name: given for name, given in names.items() if name not in ("gradient_squared", "peak")}

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from atlas.study.errors import UserError
-from flows.draft import draft, untold
+from flows.draft import draft, why_missing
 from stages import score
 from tests.support.study import files, tiny, write
 
@@ -106,7 +106,7 @@ def test_a_study_without_a_classifier_has_no_draft(baseline, tmp_path):
 
 def test_a_reason_for_every_cell_that_was_not_made():
     needs = {"a": [], "b": ["a"], "c": ["b"], "d": []}
-    assert untold({"a": "failed: x"}, needs) == {
+    assert why_missing({"a": "failed: x"}, needs) == {
         "a": "failed: x",
         "b": "it needs a, which was not made",
         "c": "it needs b, which was not made",

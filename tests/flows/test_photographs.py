@@ -13,7 +13,7 @@ from PIL import Image
 
 from atlas.share import open_maps, open_results
 from stages import collect, prepare
-from tests.support.study import ROOT, beside, build, run, tiny
+from tests.support.study import ROOT, add_study, build, run, tiny
 
 STUDY = ROOT / "studies" / "photographs"
 METHODS = {"gradient": ["gradient"], "cam": ["gradcam"], "relevance": ["lrp"], "control": ["center"]}
@@ -97,7 +97,7 @@ def test_the_page_on_studies_says_how_many_they_get_right():
 def test_a_part_of_it_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     house = build(tmp_path / "house", tiny())
-    study = beside(house, "photographs")
+    study = add_study(house, "photographs")
     gathered(study)
     params = part()
     (study / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -105,7 +105,7 @@ def test_a_remote_that_is_not_there_is_told(theirs, monkeypatch):
 
     run(theirs, "dvc", "remote", "remove", "shared")
     with pytest.raises(UserError, match="--pull: the remote cannot be read"):
-        remote.bring(theirs, theirs / "kept", ["0" * 32])
+        remote.fetch(theirs, theirs / "kept", ["0" * 32])
 
 
 def test_a_damaged_file_of_the_remote_is_not_taken(theirs):
@@ -115,5 +115,5 @@ def test_a_damaged_file_of_the_remote_is_not_taken(theirs):
     (theirs / "other/files/md5/ab" / ("0" * 30)).write_text("1\n")
     run(theirs, "dvc", "remote", "add", "--force", "--default", "shared", str(theirs / "other"))
     with pytest.raises(UserError, match="the remote's file is damaged"):
-        remote.bring(theirs, theirs / "kept", ["ab" + "0" * 30])
+        remote.fetch(theirs, theirs / "kept", ["ab" + "0" * 30])
     assert not [one for one in (theirs / "kept").rglob("*") if one.is_file()]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from atlas.cache.fingerprint import packages
-from atlas.cache.rows import Rows
+from atlas.cache.rows import RowStore
 from flows.plan import Visit, at_work, count_missing, expected, plan, verb
 from tests.support.study import GRIDS, IMAGES, build, environment, files, run, tiny, write
 
@@ -244,7 +244,7 @@ def test_cost_is_expected_by_row_where_rows_are_known():
 
 
 def test_a_cell_at_work_is_not_waited_for(house):
-    with Rows(house[0], "attribute@resnet_vanilla-control", house[0] / "data/maps/resnet_vanilla/control", 5):
+    with RowStore(house[0], "attribute@resnet_vanilla-control", house[0] / "data/maps/resnet_vanilla/control", 5):
         assert count_missing(house[0], "attribute@resnet_vanilla-control") is None
 
 

@@ -13,7 +13,7 @@ from atlas.study.errors import UserError
 from flows.compare import read
 from flows.plan import plan, visits
 from flows.pull import pull
-from tests.support.study import IMAGES, ROOT, beside, files, run, tiny, write
+from tests.support.study import IMAGES, ROOT, add_study, files, run, tiny, write
 
 OURS = sorted(ROOT.glob("studies/*/dvc.yaml"))
 CODE = r"(atlas|stages|uv\.lock)"
@@ -41,7 +41,7 @@ def drawn_by_the_root() -> dict:
 def made(baseline, tmp_path_factory):
     """The repository of the tiny study, which stands beside one of the root that has not been made."""
     house = Path(shutil.copytree(baseline, tmp_path_factory.mktemp("beside") / "house", symlinks=True))
-    study = beside(house, "x")
+    study = add_study(house, "x")
     for name in ("data", "params.yaml"):
         (house / name).rename(study / name)
     write(study, drawn_by_the_root())

@@ -78,14 +78,14 @@ def inputs(request):
 @pytest.mark.parametrize("bound", METHODS, ids=lambda bound: f"{bound.family}-{bound.name}")
 def test_a_method_on_images_of_other_channels(bound, inputs):
     channels = inputs["images"].shape[1]
-    asks = signature("methods", bound.family, bound.function).inputs
+    declared = signature("methods", bound.family, bound.function).inputs
     function = params.find("methods", bound.family, bound.function)
     settings = {**bound.settings}
     if settings.get("layer", "final") not in ("final", "input"):
         settings["layer"] = "final"
 
     def run() -> torch.Tensor:
-        found = function(*(inputs[name] for name in asks), **settings)
+        found = function(*(inputs[name] for name in declared), **settings)
         return mapped(found, inputs["classifier"].batched, (HEIGHT, WIDTH), inputs["seeds"], **every.shaping(bound))
 
     if bound.function == "guided_backprop" and settings["layer"] == "final":
@@ -125,15 +125,15 @@ def test_a_channel_that_the_network_does_not_see_changes_nothing(bound):
     images = torch.rand(2, 4, HEIGHT, WIDTH, generator=draws)
     images[:, 3] = 0.4  # in the range of the others
     background = torch.rand(2, 4, HEIGHT, WIDTH, generator=draws)
-    asks = signature("methods", bound.family, bound.function).inputs
-    if "seeds" in asks:
+    declared = signature("methods", bound.family, bound.function).inputs
+    if "seeds" in declared:
         pytest.skip("its noise is drawn for all channels at once")
     found = []
     for channels, module in ((3, three), (4, four)):
         given = {"images": images[:, :channels].contiguous(), "background": background[:, :channels]}
         given |= {"classifier": classified(channels, module), "targets": torch.tensor([0, 2])}
         found.append(
-            params.find("methods", bound.family, bound.function)(*(given[name] for name in asks), **bound.settings)
+            params.find("methods", bound.family, bound.function)(*(given[name] for name in declared), **bound.settings)
         )
     expected, wide = found
     if wide.shape[1] == 4:

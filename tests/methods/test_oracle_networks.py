@@ -34,12 +34,12 @@ def test_methods_are_those_of_other_packages_on_the_original_network(network):
     for method in originals.METHODS:
         result = originals.compare(network, method)
         refused = {**REFUSED[network], **dict.fromkeys(NONE, "it has no attention")}
-        assert result.told.startswith("n/a: ") == (method in refused), (method, result.told)
+        assert result.message.startswith("n/a: ") == (method in refused), (method, result.message)
         if method in refused:
-            assert refused[method] in result.told
+            assert refused[method] in result.message
         if result.difference is not None:
             compared[method] = result.difference
     assert not {method: apart for method, apart in compared.items() if not apart <= LOOSE.get(method, TOLERANCE)}
     assert len(compared) >= 13
-    assert float(originals.compare(network, "deep_lift").told.removeprefix("sum ")) < 1e-9
+    assert float(originals.compare(network, "deep_lift").message.removeprefix("sum ")) < 1e-9
     originals.pair.cache_clear()

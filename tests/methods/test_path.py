@@ -358,9 +358,9 @@ class Mix(nn.Module):
 def check_sum_at(layer: str, classifier: Classifier, images, targets, output: str) -> None:
     settings = {"steps": 12, "rule": "gauss_legendre", "layer": layer, "output": output}
     found = attribute("at_final", classifier, images, targets, [], **settings)
-    features, beside = classifier.features(images, layer)
+    features, bypass = classifier.features(images, layer)
     present, gone = (
-        OUTPUTS[output](classifier.head(part, beside, layer)).gather(1, targets[:, None])[:, 0]
+        OUTPUTS[output](classifier.head(part, bypass, layer)).gather(1, targets[:, None])[:, 0]
         for part in (features, torch.zeros_like(features))
     )
     close(found.sum((1, 2, 3)), present - gone)

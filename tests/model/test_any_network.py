@@ -87,17 +87,17 @@ def check(classifier: Classifier, network: nn.Module, images: Tensor, layer: str
     laid_out = laid_out or (lambda activations: activations)
     targets = torch.arange(len(images))
     logits, activations, gradient = own(network, images, targets, path)
-    features, beside = classifier.features(images, layer)
+    features, bypass = classifier.features(images, layer)
     close(features, laid_out(activations))
-    close(classifier.head(features, beside, layer), logits)
+    close(classifier.head(features, bypass, layer), logits)
     both = classifier.features_and_gradients(images, targets, layer, "logit")
     close(both[0], features)
     close(both[1], laid_out(gradient))
-    close(classifier.head_gradient(features, beside, targets, layer, "logit"), both[1])
+    close(classifier.head_gradient(features, bypass, targets, layer, "logit"), both[1])
 
 
-def tokens(beside: int, grid: tuple[int, int]):
-    return lambda activations: activations[:, beside:].mT.unflatten(2, grid)
+def tokens(bypass: int, grid: tuple[int, int]):
+    return lambda activations: activations[:, bypass:].mT.unflatten(2, grid)
 
 
 def last(activations: Tensor) -> Tensor:
@@ -139,9 +139,9 @@ def test_networks_of_torchvision(name):
     if final is not None:
         check(classifier, network, images, "final", final, laid_out)
     else:  # behind the last module comes a function
-        features, beside = classifier.features(images, "final")
+        features, bypass = classifier.features(images, "final")
         close(features, network.features((images - 0.5) / 0.25).relu())
-        close(classifier.head(features, beside, "final"), logits)
+        close(classifier.head(features, bypass, "final"), logits)
     graph = classifier.graph("input")
     kinds = {type(layer) for layer in graph.modules()}
     assert nn.MultiheadAttention not in kinds
@@ -264,13 +264,13 @@ UNTRACED = {
 
 @pytest.mark.parametrize("kind", UNTRACED)
 def test_the_last_tokens_of_a_network_that_is_not_traced(kind):
-    make, final, beside, grid = UNTRACED[kind]
+    make, final, bypass, grid = UNTRACED[kind]
     network = make()
     if isinstance(network, models.VisionTransformer):
         nn.init.normal_(network.heads.head.weight, std=0.1)
     network = as_if_trained(network, (3, 64, 64))
     classifier = classified(network, plain=kind == "vit, as built")
-    check(classifier, network, images_of((3, 64, 64)), "final", final, tokens(beside, grid))
+    check(classifier, network, images_of((3, 64, 64)), "final", final, tokens(bypass, grid))
 
 
 def test_where_the_last_tokens_are_in_no_module_the_candidates_are_told():
@@ -661,9 +661,9 @@ def test_a_network_of_transformers_is_built_from_its_configuration(tmp_path):
     network, images = as_if_trained(network, (3, 32, 32)), images_of((3, 32, 32))
     classifier = classified(network)
     close(classifier.logits(images), logits_of(network, images))
-    features, beside = classifier.features(images, "final")
+    features, bypass = classifier.features(images, "final")
     assert features.shape == (2, 16, 4, 4)
-    close(classifier.head(features, beside, "final"), logits_of(network, images))
+    close(classifier.head(features, bypass, "final"), logits_of(network, images))
     first = keyed(given, tmp_path.parent)
     (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace("16", "24"))
     assert keyed(given, tmp_path.parent) != first

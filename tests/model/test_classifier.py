@@ -101,14 +101,14 @@ def test_activations_of_a_layer_and_gradients_by_them(classifier, network, image
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_what_follows_a_layer_makes_the_logits(classifier, images, targets, layer):
-    features, beside = classifier.features(images, layer)
-    assert beside.shape[1] == (8 * 6 * 8 if "convolution" in layer else 0)  # the shortcut passes by
+    features, bypass = classifier.features(images, layer)
+    assert bypass.shape[1] == (8 * 6 * 8 if "convolution" in layer else 0)  # the shortcut passes by
     torch.testing.assert_close(
-        classifier.head(features, beside, layer), classifier.logits(images), atol=1e-5, rtol=1e-4
+        classifier.head(features, bypass, layer), classifier.logits(images), atol=1e-5, rtol=1e-4
     )
     for output in ("logit", "probability", "loss"):
         _, expected = classifier.features_and_gradients(images, targets, layer, output)
-        assert torch.equal(classifier.head_gradient(features, beside, targets, layer, output), expected)
+        assert torch.equal(classifier.head_gradient(features, bypass, targets, layer, output), expected)
 
 
 def test_features_before_global_average_pooling_have_the_last_layers_weights(classifier, images, targets):
@@ -142,17 +142,17 @@ def transformer() -> nn.Sequential:
 def test_tokens_are_laid_out_as_a_grid(images, targets):
     network = transformer()
     classifier = Classifier("tokens", network, mean=MEAN, std=STD, engine=ENGINE)
-    features, beside = classifier.features(images, "final")
+    features, bypass = classifier.features(images, "final")
     assert features.shape == (20, 6, 6, 8)
-    assert beside.shape == (20, 6)
+    assert bypass.shape == (20, 6)
     normalized = (images - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
     torch.testing.assert_close(features, network.features.tokens.patches(normalized), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(classifier.head(features, beside, "final"), classifier.logits(images))
+    torch.testing.assert_close(classifier.head(features, bypass, "final"), classifier.logits(images))
     _, gradients = classifier.features_and_gradients(images, targets, "final", "logit")
-    assert torch.equal(classifier.head_gradient(features, beside, targets, "final", "logit"), gradients)
+    assert torch.equal(classifier.head_gradient(features, bypass, targets, "final", "logit"), gradients)
     moved = features.clone()
     moved[:, :, 2, 5] += 1e-2 * gradients[:, :, 2, 5]
-    rise = (classifier.head(moved, beside, "final") - classifier.logits(images)).gather(1, targets[:, None])[:, 0]
+    rise = (classifier.head(moved, bypass, "final") - classifier.logits(images)).gather(1, targets[:, None])[:, 0]
     torch.testing.assert_close(rise, 1e-2 * (gradients[:, :, 2, 5] ** 2).sum(1), atol=1e-6, rtol=2e-2)
     normal, none = classifier.features(images, "input")
     assert normal.shape == images.shape

@@ -447,8 +447,8 @@ def test_a_forward_of_a_networks_own_is_what_runs(images):
     with torch.no_grad():
         expected = network((images - classifier.mean.view(-1, 1, 1)) / classifier.std.view(-1, 1, 1))
     torch.testing.assert_close(classifier.logits(images), expected)
-    features, beside = classifier.features(images, "final")
-    torch.testing.assert_close(classifier.head(features, beside, "final"), expected)
+    features, bypass = classifier.features(images, "final")
+    torch.testing.assert_close(classifier.head(features, bypass, "final"), expected)
 
 
 def small(folder):

@@ -90,9 +90,9 @@ def test_a_transformer_meets_before_its_last_block():
     held = []
     own.encoder.layers[1].register_forward_hook(lambda *seen: held.append(seen[2]))
     own(images())
-    features, beside = classifier.features(images(), "final")
+    features, bypass = classifier.features(images(), "final")
     torch.testing.assert_close(features, held[0][:, 1:].mT.unflatten(2, (4, 4)), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(beside, held[0][:, 0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(bypass, held[0][:, 0], atol=1e-5, rtol=1e-5)
     _, gradient = classifier.features_and_gradients(images(), torch.tensor([0, 1]), "final", "logit")
     assert (gradient.abs().amax(1) > 0).all()
 

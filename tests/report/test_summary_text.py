@@ -7,7 +7,7 @@ import xarray as xr
 from atlas.report.sections import summary_text
 from atlas.results.plots import write
 from atlas.statistics.costs import cost_table
-from atlas.statistics.rankings.overall import lacking, orders
+from atlas.statistics.rankings.overall import missing_rankings, orders
 
 METHODS = ["first", "second", "third", "part", "null"]
 
@@ -33,7 +33,7 @@ def summary() -> xr.Dataset:
     table["overall_rank_methods"] = 5
     for name in ("overall_rank", "mean_rank"):
         table[f"{name}_otherwise"] = table[name]
-    table = table.assign(lacking(table["rank"]))
+    table = table.assign(missing_rankings(table["rank"]))
     return table.assign(orders(table)).assign_attrs(bootstrap={"level": 0.95}, weights="families")
 
 
@@ -43,7 +43,7 @@ def test_a_ranking_that_others_have_is_lacked_and_a_controls_is_not(summary):
     assert summary["family_rank_lacking"].sel({"method": "part"}).values.tolist() == [[0, 1], [1, 1]]
     alone = summary["rank"].copy()
     alone.loc[{"metric": "y", "method": METHODS[:4]}] = np.nan
-    assert lacking(alone)["overall_rank_lacking"].values.tolist() == [0, 0, 0, 1, 0]
+    assert missing_rankings(alone)["overall_rank_lacking"].values.tolist() == [0, 0, 0, 1, 0]
 
 
 def test_who_lacks_most_rankings_is_not_on_the_front_and_beats_no_other(summary):

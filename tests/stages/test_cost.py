@@ -81,9 +81,9 @@ def run(study, *families) -> None:
         score.main(study, C, family)
 
 
-def judged_on(study) -> dict[str, cost.Judged]:
+def judged_on(study) -> dict[str, cost.MeasuredRow]:
     """The rows that the costs of metrics are measured on, by metric."""
-    return cost.plan(Cell(study, load(study), C))[1].judged
+    return cost.plan(Cell(study, load(study), C))[1].measured_on
 
 
 def known(study, what: str) -> dict[str, dict[str, int]]:
@@ -147,19 +147,19 @@ def test_costs_do_not_depend_on_the_batch(measured, tmp_path, monkeypatch):
 
 
 def test_a_tile_that_a_metric_judges_alone_is_what_its_cost_is_measured_on(measured):
-    judged = judged_on(measured)
-    assert judged["grid_pointing_game"][:2] == ("integrated_gradients", 2)
-    assert judged["deletion"][:2] == ("gradient", 0)
+    measured_on = judged_on(measured)
+    assert measured_on["grid_pointing_game"][:2] == ("integrated_gradients", 2)
+    assert measured_on["deletion"][:2] == ("gradient", 0)
 
 
 def test_a_score_that_is_undefined_is_not_what_a_cost_is_measured_on(study):
     for family, metric in (("gradient", "deletion"), ("gradient", "sufficiency")):
         scores = zarr.open_group(study / "data/scores" / C / f"{family}.zarr" / metric)["score"]
         scores[0, 0] = float("nan")
-    judged = judged_on(study)
-    assert judged["deletion"][:2] == ("gradient", 1)
+    measured_on = judged_on(study)
+    assert measured_on["deletion"][:2] == ("gradient", 1)
     # Which looks at a whole set.
-    assert judged["sufficiency"][:2] == ("gradient", 0)
+    assert measured_on["sufficiency"][:2] == ("gradient", 0)
     scores = zarr.open_group(study / "data/scores" / C / "gradient.zarr/deletion")["score"]
     scores[0, :] = float("nan")
     assert judged_on(study)["deletion"][:2] == ("integrated_gradients", 0)

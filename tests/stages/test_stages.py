@@ -8,7 +8,7 @@ import yaml
 import zarr
 from safetensors.torch import save_file
 
-from atlas.cache.rows import Rows
+from atlas.cache.rows import RowStore
 from atlas.inputs import calls
 from atlas.inputs.cell_runner import Cell
 from atlas.inputs.row_inputs import tile_masks
@@ -455,7 +455,7 @@ def test_whatever_is_listed_is_resumed_where_it_stopped(study, family, monkeypat
     write(study, params)
     select.main(study, C)
     tile.main(study, C)
-    stopping, puts = Rows.put, []
+    stopping, puts = RowStore.put, []
 
     def put(rows, table, *given):
         puts.append(table.group)
@@ -464,7 +464,7 @@ def test_whatever_is_listed_is_resumed_where_it_stopped(study, family, monkeypat
         stopping(rows, table, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Rows, "put", put)
+        patched.setattr(RowStore, "put", put)
         with pytest.raises(KeyboardInterrupt):
             attribute.main(study, C, family)
     attribute.main(study, C, family)

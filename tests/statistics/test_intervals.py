@@ -12,7 +12,7 @@ from atlas.statistics.intervals import bootstrap, means, precision
 from atlas.statistics.rankings.overall import mean_ranks
 from atlas.statistics.rankings.ranks import mean_rank, rank
 from atlas.statistics.summary import summarize
-from atlas.statistics.tables import Judged, summary_table
+from atlas.statistics.tables import MetricScores, summary_table
 
 
 def intervals(scores: np.ndarray, *, level: float = 0.95, binary: bool = False):
@@ -376,7 +376,7 @@ def ranked(*metrics: np.ndarray, families: str) -> xr.Dataset:
         coords = {"method": list("pqrs")[: len(values)], "image": [f"image_{at}" for at in range(values.shape[1])]}
         scores = xr.DataArray(values, coords, ("method", "image"))
         attrs = {"better": "higher", "family": families[at]}
-        judged.append(Judged("one", f"metric_{at}", attrs, scores, scores.notnull()))
+        judged.append(MetricScores("one", f"metric_{at}", attrs, scores, scores.notnull()))
     return summary_table(judged, resamples=50, level=0.95, seed=0, min_count=5, weights="families")
 
 
@@ -448,7 +448,7 @@ def test_where_most_methods_have_one_score_no_number_of_images_is_enough(constan
     values[1 : 1 + constant] = 0.9
     coords = {"method": ["a", "b", "c"], "image": [f"image_{number}" for number in range(40)]}
     scores = xr.DataArray(values, coords, ("method", "image"))
-    judged = Judged("one", "hit", {"better": "higher", "family": "localization"}, scores, scores.notnull())
+    judged = MetricScores("one", "hit", {"better": "higher", "family": "localization"}, scores, scores.notnull())
     summary = summary_table([judged], resamples=50, level=0.95, seed=0, min_count=5, weights="families")
     summary = summary.assign_coords(control=("method", [False] * 3))
     found = precision.precision_table([judged], summary, level=0.95).sel(classifier="one", metric="hit")
@@ -461,7 +461,7 @@ def test_it_is_told_from_how_many_images_on_intervals_of_skewed_scores_hold():
     for values, least in ((rng.normal(size=(4, 40)), 0), (rng.lognormal(sigma=2, size=(4, 40)), 20)):
         coords = {"method": list("abcd"), "image": [f"image_{number}" for number in range(40)]}
         scores = xr.DataArray(values, coords, ("method", "image"))
-        judged = Judged("one", "m", {"better": "higher", "family": "f"}, scores, scores.notnull())
+        judged = MetricScores("one", "m", {"better": "higher", "family": "f"}, scores, scores.notnull())
         summary = summary_table([judged], resamples=9, level=0.95, seed=0, min_count=5, weights="families")
         summary = summary.assign_coords(control=("method", [False] * 4))
         found = precision.precision_table([judged], summary, level=0.95).sel(classifier="one", metric="m")

@@ -19,7 +19,7 @@ from atlas.study.params import entries, load, network, path, settings
 from atlas.study.parsing import parsed
 from atlas.study.schema import ranges, signatures, types
 from atlas.study.schema.signatures import attributes, signature
-from atlas.study.schema.smoothing import check_judging, radius, read_smoothings
+from atlas.study.schema.smoothing import check_smoothings, radius, read_smoothings
 
 STUDY = Path(__file__).parents[2]
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -729,7 +729,7 @@ def test_what_the_paper_certifies_is_judged_at_its_radii():
     names = {name for listed in said["methods"].values() for name in listed}
     known = read_smoothings(said, names)
     for metric in (one for listed in entries(said, "metrics").values() for one in listed.values()):
-        check_judging(metric, names, known)
+        check_smoothings(metric, names, known)
     assert [radius(known[f"authors_{number}"].settings["sigma"], 0.75) for number in (15, 25, 33)] == pytest.approx(
         [0.1012, 0.1686, 0.2226], abs=5e-5
     )

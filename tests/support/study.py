@@ -78,7 +78,7 @@ def build(house: Path, params: dict) -> Path:
     return house
 
 
-def beside(house: Path, name: str) -> Path:
+def add_study(house: Path, name: str) -> Path:
     """Return a repository a study beside the root's, with the root's stages, and no settings yet."""
     study = house / "studies" / name
     study.mkdir(parents=True)

@@ -23,7 +23,7 @@ def placed(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     return found
 
 
-def beside(file: Path) -> list[Path]:
+def import_folders(file: Path) -> list[Path]:
     """Return the folders in which a network's file finds its imports: its own and, for a link, the target's folder."""
     target = file.resolve().parent
     return [file.parent] if target == file.parent.resolve() else [file.parent, target]
@@ -53,7 +53,7 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
     call = settings.get("call", "").rpartition(":")[0]
     place = Path(settings.get("folder", call)).parent
     own = files(placed(settings, study))
-    starts = [study / settings["folder"]] if "folder" in settings else beside(study / call)
+    starts = [study / settings["folder"]] if "folder" in settings else import_folders(study / call)
     # What lies beside the target of a link is named as if it lay beside the link.
     bases = [study / place] if "folder" in settings else starts
     found: dict[str, list[str]] = {}
@@ -88,7 +88,7 @@ def _within(folder: Path, suffixes: tuple[str, ...], above: tuple[Path, ...] = (
 
 def _with_imports(file: Path) -> list[Path]:
     """Return a file and what it imports beside it, directly or not; a folder of modules counts whole."""
-    found, waiting, starts = set(), [file], beside(file)
+    found, waiting, starts = set(), [file], import_folders(file)
     while waiting:
         at = waiting.pop()
         if at not in found:

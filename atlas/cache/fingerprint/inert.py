@@ -115,9 +115,11 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
             return f"{line}: the class {node.name} is made by {', '.join(one.arg or '**' for one in node.keywords)}"
         own = [name for one in node.body for name in (*bound(one), *_imported(one))]
         known = {name: imported for name, imported in imports.items() if name not in own} | _properties(node, imports)
-        told = [_statement(one, known, defined | set(own)) for one in node.body]
+        messages = (_statement(one, known, defined | set(own)) for one in node.body)
         return (
-            _decorated(node, imports, defined) or _values(node.bases, imports, defined) or next(filter(None, told), "")
+            _decorated(node, imports, defined)
+            or _values(node.bases, imports, defined)
+            or next(filter(None, messages), "")
         )
     if isinstance(node, ast.Assign | ast.AnnAssign) and (names := bound(node)):
         if set(names) & LOADING:

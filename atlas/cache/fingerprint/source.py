@@ -32,7 +32,7 @@ from atlas.cache.fingerprint.modules import (
 from atlas.cache.fingerprint.packages import ANY
 from atlas.cache.fingerprint.placeless import Placeless, asks_place, named_modules
 from atlas.cache.fingerprint.typed import types_in, without_ranges
-from atlas.cache.fingerprint.unheld import unheld
+from atlas.cache.fingerprint.uncovered import uncovered
 from atlas.study import unedited
 
 # The whole text of this module is part of every key: it decides how all other modules are loaded.
@@ -61,7 +61,7 @@ class Reach(NamedTuple):
     modules: frozenset[str]
     packages: frozenset[str]
     files: frozenset[Path]
-    unheld: tuple[str, ...]  # reads of definitions that no key can hold: the clock, entropy
+    uncovered: tuple[str, ...]  # reads of definitions that no key can hold: the clock, entropy
     whole: str  # why whole modules are used; empty where single definitions are
     placed: bool  # whether a definition asks where a module lies
 
@@ -96,15 +96,15 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     while waiting:
         at = waiting.popleft()
         found = _definition(*at)
-        told = []
+        message = []
         for name, target in found.targets:
             if isinstance(target, tuple) and target not in numbers:
                 numbers[target] = len(numbers)
                 waiting.append(target)
-            told.append([name, target if isinstance(target, str) else numbers[target]])
-        texts[at] = f"{found.text};{json.dumps(told)}"
+            message.append([name, target if isinstance(target, str) else numbers[target]])
+        texts[at] = f"{found.text};{json.dumps(message)}"
         packages |= found.packages
-        asked |= {f"{told}, in {at[0]}" for told in found.unheld}
+        asked |= {f"{message}, in {at[0]}" for message in found.uncovered}
         modules |= {at[0], *found.modules}
         why, placed = why or found.whole, placed or found.placed
     modules = with_imports(modules, everywhere=False)
@@ -127,7 +127,7 @@ class Definition(NamedTuple):
     targets: list[tuple[str, Target]]
     packages: frozenset[str]
     modules: frozenset[str]
-    unheld: tuple[str, ...]
+    uncovered: tuple[str, ...]
     whole: str
     placed: bool
 
@@ -146,7 +146,7 @@ def _definition(module: str, name: str) -> Definition:
     asked: list[str] = []
     for node in nodes:
         known = source.imports | dict(imports_in(node, module))
-        asked += unheld(node, known, set(source.definitions))
+        asked += uncovered(node, known, set(source.definitions))
         held = without_ranges(node, known)
         targets += _names(held, module, source, packages, modules)
         texts.append(ast.dump(Placeless(module, named_modules(held, known)).visit(held)))
@@ -159,9 +159,9 @@ def _definition(module: str, name: str) -> Definition:
             why = f"'{name}' is not defined at its top level"
     if nodes:
         targets += [(one.name, f"file {hashlib.sha256(unedited.read(one)).hexdigest()}") for one in declared(module)]
-    told = why and f"{module}: {why}"
+    message = why and f"{module}: {why}"
     placed = any(asks_place((module, name), node) for node in nodes)
-    return Definition(";".join(texts), targets, frozenset(packages), frozenset(modules), tuple(asked), told, placed)
+    return Definition(";".join(texts), targets, frozenset(packages), frozenset(modules), tuple(asked), message, placed)
 
 
 @cache

@@ -62,7 +62,7 @@ def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int])
     raise UserError(f"image {picture.id}: label = {given!r:.80}; {due}")
 
 
-def made(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample | str:
+def to_sample(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample | str:
     """Decode a picture and its mask, check both, and fit them; return the reason instead if it must be left out.
 
     Arrays are never rescaled or rounded: a wrong dtype or range means that the source got something wrong. If a box

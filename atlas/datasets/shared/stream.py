@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-from atlas.datasets.shared.sample import Sample, checked, made, number
+from atlas.datasets.shared.sample import Sample, checked, number, to_sample
 from atlas.datasets.shared.source import Picture
 from atlas.study.cores import cores
 from atlas.study.errors import UserError
@@ -46,14 +46,14 @@ def decoded(
         UserError: one is not as specified in atlas/datasets/shared/source.py, or differs in size from the first.
     """
     shape = None
-    for picture, label, sample in ahead(pictures, partial(made, channels=options["channels"], fit=options["fit"])):
+    for picture, label, sample in ahead(pictures, partial(to_sample, channels=options["channels"], fit=options["fit"])):
         if isinstance(sample, str):
             left_out.append((picture.id, sample))
             continue
         if shape is not None and sample.pixels.shape != shape:
             got, due = (" × ".join(map(str, one)) for one in (sample.pixels.shape, shape))
-            told = f"pixels are {got}; expected those of the dataset's first image, {due}"
-            raise UserError(f"image {picture.id}: {told} (`fit` and `channels` in params.yaml make pictures alike)")
+            message = f"pixels are {got}; expected those of the dataset's first image, {due}"
+            raise UserError(f"image {picture.id}: {message} (`fit` and `channels` in params.yaml make pictures alike)")
         shape = sample.pixels.shape
         yield Row(picture, label, sample)
     if shape is None:

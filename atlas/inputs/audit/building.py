@@ -68,4 +68,4 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
 def _held(family: str, function: str) -> Held:
     """Return what a classifier's key holds of the code of its network."""
     roots = ((f"atlas.networks.{family}", function), *NETWORK)
-    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.unheld(*roots))
+    return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.uncovered(*roots))

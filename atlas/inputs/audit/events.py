@@ -18,7 +18,7 @@ WATCHING = ("atlas.inputs.audit.events", "atlas.inputs.audit.reads")
 # CALLING runs the user's own code; LOOKING search for it.
 CALLING, LOOKING = "atlas.networks.shared.called", ("atlas.networks.shared.called", "atlas.cache.fingerprint.called")
 # These build a network that is not code of this project, or pass images through it.
-RUNNING = (CALLING, "atlas.networks.shared.made", "atlas.model.")
+RUNNING = (CALLING, "atlas.networks.shared.construct", "atlas.model.")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
@@ -132,9 +132,9 @@ def _declaring(reading: Reading, full: str) -> str:
     while frame and not frame.f_globals.get("__name__", "").startswith(NAMED):
         frame = frame.f_back
     reader = frame.f_code.co_filename if frame else str(ROOT / f"atlas/{reading.bound.kind}/{reading.bound.family}.py")
-    beside = within(full, (str(ROOT / "atlas"),))
-    name = os.path.relpath(full, os.path.dirname(reader)) if beside else os.path.basename(full)
-    put = "declare it" if beside else "put it beside the module, and declare it"
+    inside = within(full, (str(ROOT / "atlas"),))
+    name = os.path.relpath(full, os.path.dirname(reader)) if inside else os.path.basename(full)
+    put = "declare it" if inside else "put it beside the module, and declare it"
     return f'{put} at the top level of {relative(reader)}: FILES = ["{name}"]'
 
 
@@ -158,8 +158,10 @@ def _lists(reading: Reading, given: tuple) -> str | None:
 
 def _changes(reading: Reading, given: tuple) -> str | None:
     if isinstance(given[-1], int) and given[-1] >= 0:
-        return None  # relative to an open folder, judged when it was opened
-    return next((told for one in given[:2] if isinstance(one, str | bytes) and (told := _writes(reading, one))), None)
+        return None  # relative to an open folder, checked when it was opened
+    return next(
+        (message for one in given[:2] if isinstance(one, str | bytes) and (message := _writes(reading, one))), None
+    )
 
 
 def _library(reading: Reading, given: tuple) -> str | None:
@@ -193,7 +195,7 @@ def _network(reading: Reading, given: tuple) -> str:
 def asked(reading: Reading, path: Any) -> str | None:
     """Judge a query of whether a file exists, how large or how old it is."""
     if isinstance(path, int):
-        return None  # an open file, judged when it was opened
+        return None  # an open file, checked when it was opened
     full = os.path.realpath(os.fsdecode(path))
     if full in reading.written or full in reading.files or module_of(full) in reading.modules:
         return None

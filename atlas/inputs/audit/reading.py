@@ -27,7 +27,7 @@ class Held(NamedTuple):
     modules: frozenset[str]
     names: frozenset[tuple[str, str]]  # the name is '*' for a whole module
     files: frozenset[Path]
-    unheld: tuple[str, ...]
+    uncovered: tuple[str, ...]
 
 
 class Reading:
@@ -41,7 +41,7 @@ class Reading:
     def __init__(self, bound: Entry, held: Held):
         self.bound, self.modules, self.names = bound, held.modules, held.names
         self.files = {str(file) for file in held.files}
-        self.faults = [*held.unheld]
+        self.faults = [*held.uncovered]
         self.within: list[Fault] = []  # faults of the call and of the calls within it
         self.written: set[str] = set()
         self.hidden: list[tuple[str, ModuleType, dict, str]] = []
@@ -49,7 +49,7 @@ class Reading:
         others = [number for number, one in [*threading._active.items()] if not one.name.startswith(SERVING)]
         self.own = threading.get_ident()
         self.others = {*others} - {self.own}
-        self.judging: set[int] = set()  # threads in which an event is being judged
+        self.checking: set[int] = set()  # threads in which an event is being checked
 
     def hide(self) -> None:
         """Hide modules that the keys do not hold: importing one again is an audit event, finding it is not."""

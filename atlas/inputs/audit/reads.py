@@ -2,7 +2,7 @@
 
 Reading what the keys of its rows do not hold is a fault: if that changed, the old values would be kept. Python reports
 most reading as audit events (PEP 578), in any thread. It does not report files that compiled code opens by itself, as
-`cv2.imread` does; such functions are found in the source (`atlas.cache.fingerprint.unheld`).
+`cv2.imread` does; such functions are found in the source (`atlas.cache.fingerprint.uncovered`).
 """
 
 import os
@@ -38,7 +38,7 @@ def watching(reading: Reading) -> Iterator[None]:
     kinds = type(os.environ), type(os.environb)
     os.environ.__class__ = os.environb.__class__ = Environment
     stat, access = os.stat, os.access
-    os.stat, os.access = _judged(stat), _judged(access)
+    os.stat, os.access = _checked(stat), _checked(access)
     reading.hide()
     ACTIVE.append(reading)
     try:
@@ -93,17 +93,17 @@ def _asked(key: object) -> None:
         _stop(reading, f"reads the environment ({key}), which no key holds: {where}")
 
 
-def _judged(function: Callable) -> Callable:
-    """Wrap a function of `os` that queries a file, so that it is judged: Python raises no audit event for it."""
+def _checked(function: Callable) -> Callable:
+    """Wrap a function of `os` that queries a file, so that it is checked: Python raises no audit event for it."""
 
     @wraps(function)
-    def judging(path: Any, *given: Any, **named: Any) -> Any:
+    def checking(path: Any, *given: Any, **named: Any) -> Any:
         reading = _concerned()
         if reading is not None and named.get("dir_fd") is None and _asking(FINDING):
-            _judge(reading, events.asked, path)
+            _check(reading, events.asked, path)
         return function(path, *given, **named)
 
-    return judging
+    return checking
 
 
 def _asking(through: tuple[str, ...]) -> FrameType | None:
@@ -118,31 +118,31 @@ def _audit(event: str, given: tuple) -> None:
     if ACTIVE and event in events.JUDGES:
         reading = _concerned()
         if reading is not None:
-            _judge(reading, events.JUDGES[event], given)
+            _check(reading, events.JUDGES[event], given)
 
 
-def _judge(reading: Reading, judge: Callable[[Reading, Any], str | None], given: Any) -> None:
+def _check(reading: Reading, check: Callable[[Reading, Any], str | None], given: Any) -> None:
     thread = threading.get_ident()
-    reading.judging.add(thread)  # what the judging reads is not the function's
+    reading.checking.add(thread)  # what the judging reads is not the function's
     try:
-        told = judge(reading, given)
+        message = check(reading, given)
     finally:
-        reading.judging.remove(thread)
-    if told:
-        _stop(reading, told)
+        reading.checking.remove(thread)
+    if message:
+        _stop(reading, message)
 
 
 def _concerned() -> Reading | None:
     """Return the running call if this thread works for it and is not judging it at the moment."""
     reading, thread = ACTIVE[-1] if ACTIVE else None, threading.get_ident()
-    return reading if reading is not None and thread not in reading.others | reading.judging else None
+    return reading if reading is not None and thread not in reading.others | reading.checking else None
 
 
-def _stop(reading: Reading, told: str) -> None:
+def _stop(reading: Reading, message: str) -> None:
     """Record a fault; raise it in the call's own thread only: in another, a caller might wait forever."""
-    reading.faults.append(told)
+    reading.faults.append(message)
     if threading.get_ident() == reading.own:
-        raise Fault(told, reading.bound.kind, reading.bound.name)
+        raise Fault(message, reading.bound.kind, reading.bound.name)
 
 
 def _at(frame: FrameType) -> str:

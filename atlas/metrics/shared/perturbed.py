@@ -87,9 +87,9 @@ class Copies:
 
         def make() -> Tensor:
             clean = self._classifier.features(self._clean, layer)[0]
-            copies, beside = self._classifier.features(self._images, layer)
+            copies, bypass = self._classifier.features(self._images, layer)
             if layer == "final":
-                self._once(("logits",), lambda: self._by_image(self._classifier.head(copies, beside, layer)))
+                self._once(("logits",), lambda: self._by_image(self._classifier.head(copies, bypass, layer)))
             return by_row(relative(floor), clean, self._by_image(copies))
 
         return self._once((layer, floor), make)

@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 
 from atlas.model.graph import probing
 from atlas.model.graph.cutting import Halves, Start, Whole, graph_of, hooked, split
-from atlas.model.graph.fuse import folded
+from atlas.model.graph.fuse import fused
 from atlas.model.graph.tracing import Trace, traced
 from atlas.model.layers import Layout
 from atlas.study.errors import Unsupported
@@ -43,7 +43,7 @@ class Cuts:
         if layer == "input":
             if self.trace is None:
                 return Halves(Start(), Whole(deepcopy(self._network)))
-            return Halves(Start(), folded(deepcopy(graph_of(self.trace.graph))))
+            return Halves(Start(), fused(deepcopy(graph_of(self.trace.graph))))
         place = self.place(layer, shape)
         if self.trace is None or place.startswith(HOOKED):
             return hooked(deepcopy(self._network), place.removeprefix(HOOKED))
@@ -51,7 +51,7 @@ class Cuts:
         def of_rows(step: Node) -> bool:
             return step.op == "placeholder" or self._any_run(shape)[1].seen.get(step, (0,))[0] == probing.ROWS
 
-        return Halves(*map(folded, split(self.trace, self._step(place), of_rows)))
+        return Halves(*map(fused, split(self.trace, self._step(place), of_rows)))
 
     def place(self, layer: str, shape: tuple[int, ...] | None) -> str:
         """Return the step that is a layer, or the module if steps are not known.
@@ -155,13 +155,13 @@ class Cuts:
         return self._once(("any", shape), lambda: self._tried(shape))
 
     def _tried(self, shape: tuple[int, ...] | None) -> tuple[tuple[int, ...], Any]:
-        told = ""
+        message = ""
         for one in probing.shapes_to_try(self._network, self._channels, shape):
             try:
                 return one, self._steps(one) if self.trace is not None else self._modules(one)
             except Exception as error:  # a network may raise anything for a size that it does not take
-                told = f"of {' x '.join(map(str, one))}, {type(error).__name__}: {error}".splitlines()[0]
-        raise Unsupported(f"its last layer with rows and columns is not found: it takes no images of noise ({told})")
+                message = f"of {' x '.join(map(str, one))}, {type(error).__name__}: {error}".splitlines()[0]
+        raise Unsupported(f"its last layer with rows and columns is not found: it takes no images of noise ({message})")
 
     def _steps(self, shape: tuple[int, ...]) -> probing.Sizes:
         return self._once(("steps", shape), lambda: probing.sizes(self.trace, shape))

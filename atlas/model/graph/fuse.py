@@ -21,7 +21,7 @@ FOLDABLE = {
 FLAT = (nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6)
 
 
-def arranged(part: nn.Module, plain: bool) -> nn.Module:
+def arrange_channels_last(part: nn.Module, plain: bool) -> nn.Module:
     """Store four-dimensional tensors of a part of a network with channels last in memory, unless it is plain."""
     for held in () if plain else (*part.parameters(), *part.buffers()):
         if held.dim() == 4:
@@ -41,7 +41,7 @@ def rectify(sign: str, layer: nn.Module, down: tuple[Tensor], up: tuple[Tensor])
     return (down[0].clamp(min=0) if sign == "positive" else down[0].clamp(max=0),)
 
 
-def folded(graph: GraphModule) -> GraphModule:
+def fused(graph: GraphModule) -> GraphModule:
     """Fuse each batch normalization into the layer before it, if that layer has no other use and each is called once.
 
     The graph is modified.

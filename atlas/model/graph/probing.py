@@ -151,10 +151,10 @@ def _grid(
     best = min(fits, key=lambda grid: (_misfit(grid, side), found[1] - math.prod(grid)), default=None)
     if best is not None and _misfit(best, side) < UNLIKE:
         return best
-    for beside in range(BESIDE + 1):
-        rows = math.isqrt(max(0, (found[1] - beside) * side[0] // side[1]))
-        if rows and (found[1] - beside) % rows == 0 and rows * side[1] == (found[1] - beside) // rows * side[0]:
-            return rows, (found[1] - beside) // rows
+    for extra in range(BESIDE + 1):
+        rows = math.isqrt(max(0, (found[1] - extra) * side[0] // side[1]))
+        if rows and (found[1] - extra) % rows == 0 and rows * side[1] == (found[1] - extra) // rows * side[0]:
+            return rows, (found[1] - extra) // rows
     return None
 
 
@@ -167,9 +167,9 @@ def takes_features_last(network: nn.Module) -> bool:
 
 def shapes_to_try(network: nn.Module, channels: int, known: tuple[int, ...] | None) -> Iterator[tuple[int, ...]]:
     """Yield image shapes that a network may take: the one it states, the usual one, the one in use, then others."""
-    told = getattr(network, "image_size", None) or (getattr(network, "default_cfg", None) or {}).get("input_size")
-    if told is not None:
-        side = tuple(told)[-2:] if isinstance(told, tuple | list) else (told, told)
+    message = getattr(network, "image_size", None) or (getattr(network, "default_cfg", None) or {}).get("input_size")
+    if message is not None:
+        side = tuple(message)[-2:] if isinstance(message, tuple | list) else (message, message)
         yield (channels, *side)
     yield channels, SIDES[0], SIDES[0]
     if known is not None:
@@ -291,8 +291,8 @@ def _paths(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> list[
 
 
 def _candidates(paths: list[str]) -> str:
-    told = ", ".join(paths[-SHOWN:]) or "none"
+    message = ", ".join(paths[-SHOWN:]) or "none"
     return (
         "its last layer with rows and columns, through which all values go before they are pooled, is not found: name "
-        f"one in place of 'final'; those with rows and columns are, at the end: {told}"
+        f"one in place of 'final'; those with rows and columns are, at the end: {message}"
     )

@@ -50,8 +50,8 @@ class Untraceable(Exception):
     It branches on values, or needs a tensor's numbers or size.
     """
 
-    def __init__(self, layer: nn.Module | None, told: str):
-        super().__init__(" ".join(told.split())[:200])
+    def __init__(self, layer: nn.Module | None, message: str):
+        super().__init__(" ".join(message.split())[:200])
         self.layer = layer
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from atlas.cache.fingerprint.called import beside, files, stands
-from atlas.networks.shared.made import made
+from atlas.cache.fingerprint.called import files, import_folders, stands
+from atlas.networks.shared.construct import construct
 from atlas.study.errors import UserError
 
 SHOWN = 12  # names in a message
@@ -29,32 +29,34 @@ def called(family: str, call: str, settings: dict[str, Any]) -> nn.Module:
         UserError: there is no such module or attribute, it does not take the settings, or it returns no network.
     """
     place, _, name = call.rpartition(":")
-    told = f"{family}: call = {call!r}"
+    prefix = f"{family}: call = {call!r}"
     if not place or not name:
-        raise UserError(f"{told}: expected 'package.module:Name', or 'path/to/file.py:Name'")
+        raise UserError(f"{prefix}: expected 'package.module:Name', or 'path/to/file.py:Name'")
     if not place.endswith(".py"):
-        return made(f"{told}:", _attribute(_package(place, told), name, told), settings)
+        return construct(f"{prefix}:", _attribute(_package(place, prefix), name, prefix), settings)
     file = Path(place)
     if not file.is_file():
-        raise UserError(f"{told}: there is no file {file}")
-    starts = beside(file)
+        raise UserError(f"{prefix}: there is no file {file}")
+    starts = import_folders(file)
     for one in files({"call": call}):
         start = next(start for start in starts if one.is_relative_to(start))
         module = one.relative_to(start).parts[0].removesuffix(".py")
         if stands(start, module) and (hidden := _hidden(module)):
-            raise UserError(f"{told}: {one} has the name of {hidden}, which it would hide: give it another name")
+            raise UserError(f"{prefix}: {one} has the name of {hidden}, which it would hide: give it another name")
     with _reachable(starts):
-        return made(f"{told}:", _attribute(_loaded(file, told), name, told), settings)
+        return construct(f"{prefix}:", _attribute(_loaded(file, prefix), name, prefix), settings)
 
 
-def _package(name: str, told: str) -> ModuleType:
+def _package(name: str, prefix: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"{told}: the module {name} cannot be imported ({error}); is its package installed?") from None
+        raise UserError(
+            f"{prefix}: the module {name} cannot be imported ({error}); is its package installed?"
+        ) from None
 
 
-def _loaded(file: Path, told: str) -> ModuleType:
+def _loaded(file: Path, prefix: str) -> ModuleType:
     spec = spec_from_file_location(file.stem, file)
     module = module_from_spec(spec)
     sys.modules[file.stem] = module
@@ -63,8 +65,8 @@ def _loaded(file: Path, told: str) -> ModuleType:
     except UserError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"{told}: it cannot be imported: {type(error).__name__}: {said:.300}") from None
+        text = " ".join(str(error).split())
+        raise UserError(f"{prefix}: it cannot be imported: {type(error).__name__}: {text:.300}") from None
     return module
 
 
@@ -78,17 +80,17 @@ def _hidden(name: str) -> str:
     return "an installed package" if found is not None and found.origin is not None else ""
 
 
-def _attribute(found: Any, path: str, told: str) -> Any:
+def _attribute(found: Any, path: str, prefix: str) -> Any:
     for name in path.split("."):
         if not hasattr(found, name):
             owner = getattr(found, "__name__", type(found).__name__)
             public = [one for one, value in vars(found).items() if not one.startswith("_") and callable(value)]
             more = f" and {len(public) - SHOWN} more" if len(public) > SHOWN else ""
             known = ", ".join(public[:SHOWN]) or "nothing that can be called"
-            raise UserError(f"{told}: {owner} has no '{name}'; it has: {known}{more}")
+            raise UserError(f"{prefix}: {owner} has no '{name}'; it has: {known}{more}")
         found = getattr(found, name)
     if not callable(found):
-        raise UserError(f"{told}: '{path}' is a {type(found).__name__}, expected a class or a function")
+        raise UserError(f"{prefix}: '{path}' is a {type(found).__name__}, expected a class or a function")
     return found
 
 

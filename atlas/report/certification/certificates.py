@@ -43,7 +43,7 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
     classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
     ways = {name: known.voted(name) for name in methods}
     return {
-        "test": test.said(),
+        "test": test.text(),
         "tests": tested(known, test),
         "levels": legend(test.smoothing.settings["levels"]),
         "tradeoffs": [
@@ -125,7 +125,7 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
     counted = nothing is not None and nothing.options["count"] == game.options["count"]
     theirs = published.places(known, given, game, classifier) if share.function == GRIDS else {}
     listed = []
-    for method in known.judged(game):
+    for method in known.scored(game):
         left = known.point(share, classifier, method, radius, level)
         certain = Point(*(1 - one / 100 for one in (left.mean, left.high, left.low)), left.count)
         place = known.point(game, classifier, method, radius, level)

@@ -88,7 +88,7 @@ def steps(known: Found, metric: Entry, what: str) -> list[Step]:
 
 def _swept(known: Found, pair: Pair, what: str) -> dict[str, Any] | None:
     first = next(iter(pair.values()))
-    ranks, level, methods = known.test(first), first.options["level"], known.judged(first)
+    ranks, level, methods = known.test(first), first.options["level"], known.scored(first)
     there = steps(known, first, what)
     if not there or not methods:
         return None
@@ -161,7 +161,7 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
                     known.control(name),
                     [known.point(metric, classifier, name, known.where(test), level) for level in levels],
                 )
-                for name in known.judged(metric)
+                for name in known.scored(metric)
             ]
             places = ["nothing", *(f"{level}%" for level in levels[1:])]
             across = "removed: certified important up to the top …"
@@ -202,11 +202,11 @@ def lines(
     controls = members.pop("control", [])
     found = {}
     for family, listed in members.items():
-        ends = ", ".join(f"{one.name} {_said(one.mean[0])} to {_said(one.mean[-1])}" for one in listed)
-        said = f"{alt}: {ends}; with bands{', controls dashed' if controls else ''}."
-        found[family] = (frame, listed, controls, f"{name}_{family}", said)
+        ends = ", ".join(f"{one.name} {_text(one.mean[0])} to {_text(one.mean[-1])}" for one in listed)
+        text = f"{alt}: {ends}; with bands{', controls dashed' if controls else ''}."
+        found[family] = (frame, listed, controls, f"{name}_{family}", text)
     return found
 
 
-def _said(value: float) -> str:
+def _text(value: float) -> str:
     return "n/a" if np.isnan(value) else f"{value:.2f}"

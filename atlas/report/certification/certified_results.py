@@ -61,7 +61,7 @@ class Test(NamedTuple):
         """A name that is unique among the study's tests."""
         return f"{self.smoothing.name}, τ = {self.tau:g}, α = {self.alpha:g}, {self.correction}"
 
-    def said(self) -> dict[str, Any]:
+    def text(self) -> dict[str, Any]:
         """Return the numbers in the two sentences on the certificate."""
         of = self.smoothing.settings
         numbers = {name: of[name] for name in ("sigma", "n0", "n", "form")}
@@ -136,7 +136,7 @@ class Found(NamedTuple):
         """Return the classifiers that have the pictures that a metric scores: images, or grids."""
         return [name for name in self.table["classifier"].values.tolist() if group(metric) in self.pixels[name]]
 
-    def judged(self, metric: Entry) -> list[str]:
+    def scored(self, metric: Entry) -> list[str]:
         """Return the methods that a metric scores: those that all of its smoothings certify and it does not exclude."""
         smoothings = [self.smoothings[name] for name in metric.options["smoothings"]]
         return [
@@ -211,7 +211,7 @@ def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
         given: The content of params.yaml.
         sizes: Pixels of an image, by classifier.
     """
-    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
+    scored = [one for listed in entries(given, "metrics").values() for one in listed.values()]
     there = set(table["metric"].values.tolist())
     dims = ("classifier", "method", "metric", "radius", "level", "variable")
     values = table[["mean", "low", "high", "count"]].to_array().transpose(*dims).values
@@ -219,16 +219,16 @@ def found(table: xr.Dataset, given: dict, sizes: dict[str, int]) -> Found:
     for name, of in pixels.items():
         if grids := given["classifiers"][name]["grids"]:
             of["grids"] = sizes[name] * grids["tiles_per_side"] ** 2
-    return Found(table, values, [one for one in judged if one.name in there], _smoothings(given), pixels)
+    return Found(table, values, [one for one in scored if one.name in there], _smoothings(given), pixels)
 
 
 def _of_votes(given: dict) -> list[Entry]:
     """Return the metrics of votes, those on images before those on grids."""
-    judged = [one for listed in entries(given, "metrics").values() for one in listed.values()]
-    judged = sorted((one for one in judged if one.options["smoothings"]), key=on_grids)
-    if not judged:
+    scored = [one for listed in entries(given, "metrics").values() for one in listed.values()]
+    scored = sorted((one for one in scored if one.options["smoothings"]), key=on_grids)
+    if not scored:
         raise UserError("params.yaml: no metric names smoothings; expected one, which says how votes are tested")
-    return judged
+    return scored
 
 
 def _test(metric: Entry, smoothings: dict[str, Smoothing]) -> Test:

@@ -55,7 +55,7 @@ def chance(given: dict, classifier: str) -> float:
 
 
 def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] | None:
-    ranks, there, methods = known.test(game), certified_curves.steps(known, game, what), known.judged(game)
+    ranks, there, methods = known.test(game), certified_curves.steps(known, game, what), known.scored(game)
     if len(there) < 2 or not methods:
         return None
     at = {"level": ranks.place, "sigma": f"τ = {ranks.tau:g}", "tau": f"σ = {ranks.smoothing.settings['sigma']:g}"}

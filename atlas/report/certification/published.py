@@ -44,8 +44,8 @@ def facts() -> list[dict[str, str]]:
     known = _rows(CAVEATS)
     found = _rows(FILE)
     for fact in found:
-        said = [one["caveat"] for one in known if all(fact[key] == one[key] for key in one if key in fact and one[key])]
-        fact["caveat"] = "; ".join(said)
+        text = [one["caveat"] for one in known if all(fact[key] == one[key] for key in one if key in fact and one[key])]
+        fact["caveat"] = "; ".join(text)
     return found
 
 
@@ -123,13 +123,13 @@ def _ours(known: Found, given: dict, classifier: str, method: Entry, fact: dict[
     other = protocol.unlike_settings(method, theirs, fact["network"])
     for metric in known.of(fact["metric"]):
         test = _alike(known, metric, fact)
-        if test is None or name not in known.judged(metric) or classifier not in known.classifiers(metric):
+        if test is None or name not in known.scored(metric) or classifier not in known.classifiers(metric):
             continue
         if level not in [*test.smoothing.settings["levels"], *([0] if metric.function == DELETION else [])]:
             continue
         ours = known.point(metric, classifier, name, known.where(test), level)
-        told = protocol.differs(metric, test, given, classifier, other), fact["caveat"]
-        found.append(Compared(name, metric, test, level, float(fact["value"]), fact["source"], ours, *told))
+        message = protocol.differs(metric, test, given, classifier, other), fact["caveat"]
+        found.append(Compared(name, metric, test, level, float(fact["value"]), fact["source"], ours, *message))
     return min(found, key=_unlike, default=None)
 
 

@@ -105,7 +105,7 @@ def chart(listed: list[Row], places: list[int], name: str, better: str, units: s
         arrow = "better →" if better == "higher" else "← better"
         axes.set_xlabel(f"mean{'' if units == '1' else ', ' + units}   ({arrow})")
         _names(axes, listed, high)
-        return svg(figure, _told(listed, name, better))
+        return svg(figure, _message(listed, name, better))
 
 
 def spelled(p: list[float]) -> str:
@@ -152,7 +152,7 @@ def _names(axes: Axes, listed: list[Row], high: float) -> None:
     fit(axes, names=names + tests)
 
 
-def _told(listed: list[Row], name: str, better: str) -> str:
+def _message(listed: list[Row], name: str, better: str) -> str:
     medians = "; ".join(
         f"{row.family} {'/'.join('n/a' if np.isnan(box.median) else digits(box.median, 3) for box in row.boxes)}"
         for row in listed

@@ -164,6 +164,6 @@ def _legend(figure: Figure, looks: dict[str, dict[str, Any]], columns: list[list
             y = (EDGE + LINE * (rows - row - 0.5)) / height
             x = np.array([left, left + KEY / 2, left + KEY]) / width
             figure.add_artist(Line2D(x, [y, y, y], markevery=[1], **looks[name]))
-            told = shortened(name, SMALL, LONGEST)
-            figure.text((left + KEY + GAP) / width, y, told, va="center_baseline", fontsize=SMALL)
+            message = shortened(name, SMALL, LONGEST)
+            figure.text((left + KEY + GAP) / width, y, message, va="center_baseline", fontsize=SMALL)
         left += step

@@ -85,8 +85,8 @@ def chart(listed: list[Traded], families: list[str], chance: float, classifier: 
         axes.set_xlabel("certified grid pointing game  (better →)")
         axes.set_ylabel("share of pixels certified  (better →)")
         nearest = ", ".join(f"{one.method} ({one.game.mean:.2f}, {one.share.mean:.2f})" for one in placed[:3])
-        said = f"nearest to the ideal: {nearest or 'none'}"
-        return svg(figure, f"Certified share against {entry} on {classifier}, {said}; numbers beside it.")
+        text = f"nearest to the ideal: {nearest or 'none'}"
+        return svg(figure, f"Certified share against {entry} on {classifier}, {text}; numbers beside it.")
 
 
 def _dot(axes: Axes, one: Traded, family: int) -> None:

@@ -135,8 +135,8 @@ def _frame(axes: Axes) -> None:
 def _image(axes: Axes, shown: Shown) -> None:
     pixels = np.moveaxis(pictures.visible(shown.pixels).round().astype(np.uint8), 0, -1)
     axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=255)
-    told = "\n".join(shortened(text, SMALL, TILE) for text in (shown.target, shown.image))
-    axes.set_title(told, color=plain(INK), fontsize=8, fontweight="bold")
+    message = "\n".join(shortened(text, SMALL, TILE) for text in (shown.target, shown.image))
+    axes.set_title(message, color=plain(INK), fontsize=8, fontweight="bold")
 
 
 def _map(axes: Axes, shown: Shown, method: str, *, signed: bool) -> None:

@@ -130,9 +130,9 @@ def chart(listed: list[Costly], families: list[str], classifier: str) -> str:
         axes.set_xlabel("forward and backward passes of one map  (← fewer)")
         axes.set_ylabel("mean rank over metrics  (1 is best)")
         many = [f"{one.passes:.0f} pass{'es' * (one.passes != 1)}" for one in best]
-        told = [f"{one.method} ({passes}, mean rank {one.rank:.1f})" for one, passes in zip(best, many, strict=True)]
-        said = f"on the front, the fewest passes first: {', '.join(told) or 'none'}; numbers in the table beside it."
-        return svg(figure, f"Mean rank against passes of one map on {classifier}; {said}")
+        message = [f"{one.method} ({passes}, mean rank {one.rank:.1f})" for one, passes in zip(best, many, strict=True)]
+        text = f"on the front, the fewest passes first: {', '.join(message) or 'none'}; numbers in the table beside it."
+        return svg(figure, f"Mean rank against passes of one map on {classifier}; {text}")
 
 
 def place(passes: float) -> float:

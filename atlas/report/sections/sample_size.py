@@ -70,6 +70,6 @@ def few(precision: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
             one = precision.sel(classifier=classifier, metric=metric)
             row = {name: float(one[name]) for name in names}
             if row["units"] < row["holds"]:
-                told = {"classifier": classifier, "unit": "grids" if unit == "tile" else "images"}
-                found.setdefault(metric, []).append({**told, **row})
+                message = {"classifier": classifier, "unit": "grids" if unit == "tile" else "images"}
+                found.setdefault(metric, []).append({**message, **row})
     return found

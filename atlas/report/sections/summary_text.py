@@ -38,25 +38,25 @@ def few(enough: list[dict]) -> list[str]:
 
 def omnibus(summary: xr.Dataset) -> list[str]:
     """Return for each classifier whether its metrics rank methods differently from chance and, if so, what differs."""
-    said = []
+    text = []
     for classifier in summary["classifier"].values.tolist():
         names = ("friedman_p", "friedman_metrics", "friedman_methods", "critical_difference")
         p, metrics, methods, apart = (float(summary[name].sel(classifier=classifier)) for name in names)
         if np.isnan(p):
             continue
         found = p < 1 - summary.attrs["bootstrap"]["level"]
-        told = (
+        message = (
             f"On {classifier} the ranks of the {_number(int(methods), 'method')}, controls left out, that each of "
             f"{_number(int(metrics), 'metric')} ranks {'differ' if found else 'do not differ'} by more than chance "
             f"(Friedman’s test, p = {digits(p, 2)})"
         )
         if found:
-            told += (
+            message += (
                 f"; two of their mean ranks over these metrics, ties at the average of their ranks, differ where they "
                 f"are more than {apart:.1f} apart (Nemenyi)"
             )
-        said.append(f"{told}.")
-    return said
+        text.append(f"{message}.")
+    return text
 
 
 def partly(summary: xr.Dataset) -> list[str]:
@@ -85,14 +85,14 @@ def _leader(summary: xr.Dataset) -> list[str]:
     metrics, classifiers = (int(own.any(other).sum()) for other in ("classifier", "metric"))
     over = f"{_number(metrics, 'metric')} on {_number(classifiers, 'classifier')}"
     among = _number(int(summary["overall_rank_methods"]), "method")
-    said = [f"{best} of {among} over {_number(count, 'ranking')} by {over} {interval}."]
+    text = [f"{best} of {among} over {_number(count, 'ranking')} by {over} {interval}."]
     near = [name for name in whole[1:] if _ends(summary, name)[0] <= high and low <= _ends(summary, name)[1]]
     if near:
         many = len(near) > 1
-        said.append(f"The interval{'s' * many} of {_list(near)} overlap{'s' * (not many)} with its own.")
+        text.append(f"The interval{'s' * many} of {_list(near)} overlap{'s' * (not many)} with its own.")
     elif len(whole) > 1:
-        said.append("No other method’s interval overlaps with its own.")
-    return said
+        text.append("No other method’s interval overlaps with its own.")
+    return text
 
 
 def _controls(summary: xr.Dataset) -> list[str]:
@@ -119,21 +119,21 @@ def _weights(summary: xr.Dataset) -> list[str]:
     tau, weights = float(summary["overall_rank_kendall"]), summary.attrs["weights"]
     if np.isnan(tau):
         return []
-    same, other = SAME[weights], next(told for name, told in SAME.items() if name != weights)
+    same, other = SAME[weights], next(message for name, message in SAME.items() if name != weights)
     ranks = summary["overall_rank_otherwise"].sel({"method": leading(summary)})
-    said = f"In a mean rank all {same} count the same; if {other} did, its order would agree with this one with a "
-    said += f"Kendall τ of {digits(tau, 2)}"
+    text = f"In a mean rank all {same} count the same; if {other} did, its order would agree with this one with a "
+    text += f"Kendall τ of {digits(tau, 2)}"
     first = str(ranks["method"].values[int(ranks.values.argmin())]) if ranks.size else ""
-    return [f"{said} and {first} would come first." if first else f"{said}."]
+    return [f"{text} and {first} would come first." if first else f"{text}."]
 
 
 def _agreement(agreement: xr.Dataset) -> list[str]:
-    said = []
+    text = []
     tau = agreement["kendall"].values
     between = tau[:, ~np.eye(tau.shape[1], dtype=bool)]
     between = between[~np.isnan(between)]
     if between.size:
-        said.append(
+        text.append(
             f"Two metrics order the methods alike with a Kendall τ of {digits(between.mean(), 2)} on average "
             f"({digits(between.min(), 2)} to {digits(between.max(), 2)})."
         )
@@ -141,8 +141,8 @@ def _agreement(agreement: xr.Dataset) -> list[str]:
     across = across[~np.isnan(across)]
     if across.size:
         alike = digits(across.mean(), 2)
-        said.append(f"Two classifiers order them alike with a τ of {alike} on average over metrics.")
-    return said
+        text.append(f"Two classifiers order them alike with a τ of {alike} on average over metrics.")
+    return text
 
 
 def leaderboard(summary: xr.Dataset) -> str:

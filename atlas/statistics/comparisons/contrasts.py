@@ -7,10 +7,10 @@ from atlas.statistics.comparisons.letters import letters
 from atlas.statistics.comparisons.pairs import Pairs, compare_pairs
 from atlas.statistics.comparisons.significance import friedman, nemenyi
 from atlas.statistics.rankings.controls import Places, count_places
-from atlas.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
+from atlas.statistics.tables import DIAGNOSTIC, METRIC, MetricScores, units
 
 
-def contrast_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
+def contrast_table(scored: list[MetricScores], summary: xr.Dataset, *, level: float) -> xr.Dataset:
     """Compare every two methods by every metric on every classifier, image by image.
 
     A grid is one unit, as its tiles share its pixels. Differences of means are over tiles, like means. Methods that are
@@ -18,11 +18,11 @@ def contrast_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -
     methods for one metric on one classifier.
 
     Args:
-        judged: One entry per classifier and metric.
+        scored: One entry per classifier and metric.
         summary: Ranks.
         level: The coverage probability of the intervals of differences.
     """
-    ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
+    ranking = [one for one in scored if one.attrs.get("role", METRIC) != DIAGNOSTIC]
     coords = {
         "classifier": summary["classifier"].values,
         "method": summary["method"].values,
@@ -67,8 +67,8 @@ def letter_table(contrasts: xr.Dataset, summary: xr.Dataset, *, alpha: float) ->
                 continue
             order = np.argsort(ranks.values[at, metrics[name]], kind="stable")  # NaN comes last
             found[at, metrics[name], order] = letters(matrix[np.ix_(order, order)], alpha=alpha)
-    told = xr.DataArray(found.astype(np.dtypes.StringDType()), ranks.coords, ranks.dims)
-    return told.transpose("classifier", "method", "metric")
+    message = xr.DataArray(found.astype(np.dtypes.StringDType()), ranks.coords, ranks.dims)
+    return message.transpose("classifier", "method", "metric")
 
 
 def omnibus_table(summary: xr.Dataset, *, alpha: float) -> dict[str, xr.DataArray]:

@@ -6,12 +6,12 @@ from jaxtyping import Float, Int
 
 from atlas.statistics.intervals.bootstrap import LEAST, pool
 from atlas.statistics.intervals.means import SKEWED, intervals
-from atlas.statistics.tables import DIAGNOSTIC, METRIC, Judged, units
+from atlas.statistics.tables import DIAGNOSTIC, METRIC, MetricScores, units
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
-def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) -> xr.Dataset:
+def precision_table(scored: list[MetricScores], summary: xr.Dataset, *, level: float) -> xr.Dataset:
     """Return for every metric how many images (or grids) distinguish methods: the intervals' width against the methods'
     spread.
 
@@ -20,7 +20,7 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) 
     Ranked methods are used, without controls, which lie far from all others, so that few images distinguish them.
 
     Args:
-        judged: One entry per classifier and metric.
+        scored: One entry per classifier and metric.
         summary: Means with their intervals, ranks, and which methods are controls.
         level: The coverage probability for the mean.
 
@@ -37,7 +37,7 @@ def precision_table(judged: list[Judged], summary: xr.Dataset, *, level: float) 
 
     Reference: by definition; hall1992removal, agresti1998approximate (widths).
     """
-    ranking = [one for one in judged if one.attrs.get("role", METRIC) != DIAGNOSTIC]
+    ranking = [one for one in scored if one.attrs.get("role", METRIC) != DIAGNOSTIC]
     classifiers = summary["classifier"].values.tolist()
     metrics = list(dict.fromkeys(one.metric for one in ranking))
     coords = {"classifier": classifiers, "metric": metrics, "size": list(SIZES)}

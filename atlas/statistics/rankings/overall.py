@@ -96,7 +96,7 @@ def _weighed(scaled: Float[np.ndarray, "ranking draw method"], lots: Sequence[in
     return mean_rank(np.stack(of_lots, axis=1))[0]
 
 
-def lacking(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
+def missing_rankings(ranks: xr.DataArray) -> dict[str, xr.DataArray]:
     """Count the rankings that a method lacks: those that rank another method that is no control, but not this one.
 
     Each loses the method that ranking only. But a mean over few rankings depends on which ones these are, so only a

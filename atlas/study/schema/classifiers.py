@@ -40,8 +40,8 @@ def completed(params: dict, name: str) -> dict[str, Any]:
         found["grids"] = settings(f"{where}.grids", found["grids"], "stages/tile", "members")
     if found["preprocess"] is not None:
         if found["weights"] is None:
-            told = "a classifier trained here is normalized by statistics of its training images; leave it out"
-            raise UserError(f"params.yaml: {where}.preprocess = {found['preprocess']}: {told}")
+            message = "a classifier trained here is normalized by statistics of its training images; leave it out"
+            raise UserError(f"params.yaml: {where}.preprocess = {found['preprocess']}: {message}")
         found["preprocess"] = settings(
             f"{where}.preprocess", found["preprocess"], "atlas/classifiers/adopting", "normalization"
         )
@@ -59,12 +59,12 @@ def _images(params: dict, spec: dict, where: str) -> dict[str, Any]:
     for other in rules["correct_by"]:
         if other not in params["classifiers"]:
             known = ", ".join(params["classifiers"])
-            told = f"correct_by names '{other}', which is no classifier; known: {known}"
-            raise UserError(f"params.yaml: {where}.images: {told}")
+            message = f"correct_by names '{other}', which is no classifier; known: {known}"
+            raise UserError(f"params.yaml: {where}.images: {message}")
         about = params["classifiers"][other]
         if isinstance(about, dict) and about.get("dataset") in params["datasets"].keys() - {spec["dataset"]}:
-            told = f"correct_by names '{other}', which is of the dataset {about.get('dataset')}"
-            raise UserError(f"params.yaml: {where}.images: {told}; expected classifiers of {spec['dataset']}")
+            message = f"correct_by names '{other}', which is of the dataset {about.get('dataset')}"
+            raise UserError(f"params.yaml: {where}.images: {message}; expected classifiers of {spec['dataset']}")
     return rules
 
 

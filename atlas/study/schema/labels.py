@@ -33,12 +33,12 @@ def check_labels(spec: dict[str, Any], where: str) -> None:
     output = spec["network"].get("output")
     if not several_labels(output):
         return
-    told = f"its network's output = {output!r} gives several labels per image"
+    message = f"its network's output = {output!r} gives several labels per image"
     if spec["train"] is not None:
-        raise UserError(f"params.yaml: {where}.train: {told}, which are not trained here; expected weights")
+        raise UserError(f"params.yaml: {where}.train: {message}, which are not trained here; expected weights")
     if spec["grids"] is not None:
         due = "expected null: a tile may also show another tile's target"
-        raise UserError(f"params.yaml: {where}.grids: {told}; {due}")
+        raise UserError(f"params.yaml: {where}.grids: {message}; {due}")
     if spec["images"]["target"] != "label":
         due = "expected 'label': a row is of one label"
-        raise UserError(f"params.yaml: {where}.images.target = {spec['images']['target']!r}: {told}; {due}")
+        raise UserError(f"params.yaml: {where}.images.target = {spec['images']['target']!r}: {message}; {due}")

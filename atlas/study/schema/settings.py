@@ -44,10 +44,10 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
     try:
         checked = dict(_model(tuple(plain.items()))(**mapping(given, where, empty=True)))
     except ValidationError as error:
-        faults = "; ".join(_told(one, plain) for one in error.errors())
+        faults = "; ".join(_message(one, plain) for one in error.errors())
         takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in plain.items()) or "no settings"
         raise UserError(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
-    if faults := [told for name, value in checked.items() if (told := fault(name, value, accepted[name]))]:
+    if faults := [message for name, value in checked.items() if (message := fault(name, value, accepted[name]))]:
         raise UserError(f"params.yaml: {where}: {'; '.join(faults)}")
     return checked
 
@@ -100,9 +100,11 @@ def outside(study: Path, file: str, where: str) -> Path:
         full, made = Path(spelled(place)), Path(spelled(study / "data"))
         above = (full, *full.parents)
         if full in (made, *made.parents) or (made in above and made / "raw" not in above):
-            told = "lies among" if made in full.parents else "holds"
-            told += " what the stages make and delete"
-            raise UserError(f"params.yaml: {where} = {file!r}: {told}; expected another place: data/raw, for example")
+            message = "lies among" if made in full.parents else "holds"
+            message += " what the stages make and delete"
+            raise UserError(
+                f"params.yaml: {where} = {file!r}: {message}; expected another place: data/raw, for example"
+            )
     return place
 
 
@@ -119,7 +121,7 @@ def _model(accepted: tuple[tuple[str, Any], ...]) -> Callable[..., Iterable[tupl
     return create_model("Settings", __config__=ConfigDict(extra="forbid", strict=True), **fields)
 
 
-def _told(fault: Any, accepted: dict[str, Any]) -> str:
+def _message(fault: Any, accepted: dict[str, Any]) -> str:
     name = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         return f"unknown setting '{name}' = {fault['input']!r:.100}"

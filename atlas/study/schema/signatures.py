@@ -79,8 +79,8 @@ def askable(kind: str, family: str, function: str, inputs: list[str]) -> None:
     unknown = sorted(set(inputs) - INPUTS.get(kind, set()))
     if unknown:
         known = ", ".join(sorted(INPUTS.get(kind, set()))) or "nothing"
-        asks = f"atlas/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
-        raise UserError(f"{asks}; there are: {known}. Settings are keyword-only: put them after '*'")
+        declared = f"atlas/{kind}/{family}.py: {function} asks for {', '.join(unknown)}"
+        raise UserError(f"{declared}; there are: {known}. Settings are keyword-only: put them after '*'")
     if "tiles" in inputs and {"masks", "boxes"} & set(inputs):
         raise UserError(f"atlas/{kind}/{family}.py: {function} asks for tiles, and grids have no masks and no boxes")
 

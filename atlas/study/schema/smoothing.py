@@ -58,18 +58,18 @@ def read_smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
     return found
 
 
-def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothing]) -> None:
+def check_smoothings(metric: Entry, methods: set[str], certified: dict[str, Smoothing]) -> None:
     """Check the methods, smoothings, levels and tiles in a metric's entry."""
     where = f"params.yaml: metrics.{metric.family}.{metric.name}"
     if unknown := set(metric.options["exclude"]) - methods:
         raise UserError(f"{where}: exclude names {', '.join(sorted(unknown))}, which is no method")
     if methods <= set(metric.options["exclude"]):
-        raise UserError(f"{where}: exclude names all methods; expected at least one that is judged")
-    asks = signature("metrics", metric.family, metric.function).inputs
+        raise UserError(f"{where}: exclude names all methods; expected at least one that is scored")
+    declared = signature("metrics", metric.family, metric.function).inputs
     named, level = metric.options["smoothings"], metric.options["level"]
-    if metric.options["tile"] is not None and "tiles" not in asks:
-        raise UserError(f"{where}: tile = {metric.options['tile']}, but {metric.function} does not judge grids")
-    if "votes" not in asks:
+    if metric.options["tile"] is not None and "tiles" not in declared:
+        raise UserError(f"{where}: tile = {metric.options['tile']}, but {metric.function} does not score grids")
+    if "votes" not in declared:
         if named or level is not None:
             raise UserError(f"{where}: smoothings and level are of metrics of votes; {metric.function} is none")
         return
@@ -82,16 +82,16 @@ def check_judging(metric: Entry, methods: set[str], certified: dict[str, Smoothi
             raise UserError(
                 f"{where}: smoothings = {named}: their {alike} differ; expected smoothings alike but in sigma"
             )
-    group = "grids" if "tiles" in asks else "images"
+    group = "grids" if "tiles" in declared else "images"
     if empty := [one.name for one in smoothings if not one.pictures[group]]:
-        raise UserError(f"{where}: smoothings = {named}: {', '.join(empty)} certifies no {group}, which it judges")
+        raise UserError(f"{where}: smoothings = {named}: {', '.join(empty)} certifies no {group}, which it scores")
     for one in smoothings if group == "grids" else []:
         if one.tile not in (None, metric.options["tile"]):
             given = metric.options["tile"]
             raise UserError(f"{where}: tile = {given}: {one.name} certifies tile {one.tile} alone; expected {one.tile}")
     voted = {name for one in smoothings for name in one.methods}
     if voted and voted <= set(metric.options["exclude"]):
-        raise UserError(f"{where}: exclude names all methods that its smoothings certify; expected at least one judged")
+        raise UserError(f"{where}: exclude names all methods that its smoothings certify; expected at least one scored")
     levels, tau = smoothings[0].settings["levels"], metric.settings["tau"]
     if level not in levels:
         raise UserError(f"{where}: level = {level}: expected the one to rank by, of {levels}")

@@ -95,7 +95,7 @@ def mask_noise(
 
 
 def logits_without(
-    classifier: Classifier, features: Features, beside: Tensor, targets: Targets, places: list[tuple], layer: str
+    classifier: Classifier, features: Features, bypass: Tensor, targets: Targets, places: list[tuple], layer: str
 ) -> Tensor:
     """Return the target's logit for every image (rows) with each place set to 0 (columns); the last column has none."""
 
@@ -106,15 +106,15 @@ def logits_without(
         return copies
 
     def ask(features: Features, rows: list[int]) -> Logits:
-        return classifier.head(features, beside[rows], layer)
+        return classifier.head(features, bypass[rows], layer)
 
-    return answers(features, targets, len(places) + 1, classifier.batch, remove, ask, beside)
+    return answers(features, targets, len(places) + 1, classifier.batch, remove, ask, bypass)
 
 
 def head_probabilities(
     classifier: Classifier,
     features: Features,
-    beside: Tensor,
+    bypass: Tensor,
     targets: Targets,
     layer: str,
     count: int,
@@ -123,9 +123,9 @@ def head_probabilities(
     """Return the target's probability for every image (rows) and perturbation of its features (columns)."""
 
     def ask(features: Features, rows: list[int]) -> Logits:
-        return classifier.reading.probabilities(classifier.head(features, beside[rows], layer))
+        return classifier.reading.probabilities(classifier.head(features, bypass[rows], layer))
 
-    return answers(features, targets, count, classifier.batch, perturb, ask, beside)
+    return answers(features, targets, count, classifier.batch, perturb, ask, bypass)
 
 
 def softmax_weighted(classifier: Classifier, images: Images, layer: str, logits: Tensor) -> LayerAttributions:
@@ -150,8 +150,8 @@ def kernel(side: int, spread: bool) -> Tensor:
     own = torch.eye(side)
     if not spread:
         return own
-    beside = torch.ones(side - 1).diag(1) + torch.ones(side - 1).diag(-1) if side > 1 else torch.zeros(1, 1)
-    return own / 2 + beside / 4
+    bypass = torch.ones(side - 1).diag(1) + torch.ones(side - 1).diag(-1) if side > 1 else torch.zeros(1, 1)
+    return own / 2 + bypass / 4
 
 
 def _scaled(maps: Tensor, varies: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ def answers(
     batch: int,
     hide: Callable[[Images, list[int]], Images],
     ask: Callable[[Images, list[int]], Logits],
-    beside: Tensor | None = None,
+    bypass: Tensor | None = None,
 ) -> Tensor:
     """Return the target's output of every image (rows) under every mask (columns).
 
@@ -27,9 +27,9 @@ def answers(
         batch: Masked images made at a time.
         hide: Applies the masks of the given numbers to copies of images, which it may modify.
         ask: Returns the outputs of every class, given the masked copies and their rows.
-        beside: Other inputs of `ask`, per row.
+        bypass: Other inputs of `ask`, per row.
     """
-    groups = alike(images) if beside is None else alike(images, beside)
+    groups = alike(images) if bypass is None else alike(images, bypass)
     found = images.new_empty(len(images), masks)
     # Masks outside, images inside: neighbors share a mask, which is then made once.
     for batched in pairs(masks, len(groups), batch):

@@ -20,7 +20,7 @@ class Failure(UserError):
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
     """Report errors in one line; exit with status 2 for what the user can fix, else 1, and 130 on Ctrl-C."""
     try:
         yield
@@ -49,7 +49,7 @@ def debugging() -> bool:
     return bool(os.environ.get(DEBUG))
 
 
-def tell(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line on stderr at once, overwriting the terminal's echo of a key."""
     sys.stderr.write(f"{chr(13) if sys.stderr.isatty() else ''}{line}\n")
     sys.stderr.flush()

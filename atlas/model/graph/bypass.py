@@ -40,6 +40,6 @@ def unpacked(numbers: Tensor, kinds: list[Kind]) -> list:
     return found
 
 
-def sizes(layer: str, features: Tensor, beside: Tensor) -> tuple:
+def sizes(layer: str, features: Tensor, bypass: Tensor) -> tuple:
     """Return the key of what is known about a layer's features and the values that bypass it, by their sizes."""
-    return "beside", layer, tuple(features.shape[1:]), beside.shape[1]
+    return "bypass", layer, tuple(features.shape[1:]), bypass.shape[1]

@@ -49,7 +49,7 @@ SEEDED = {
 UNSEEDED = "draws random numbers that no key holds ({}() without a seed): take them from the images' seeds"
 
 
-def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> list[str]:
+def uncovered(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> list[str]:
     """Return what a definition depends on that no key can hold.
 
     Args:
@@ -60,8 +60,8 @@ def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str
     found = []
     for inner in ast.walk(node):
         if isinstance(inner, ast.Name | ast.Attribute) and (name := dotted(inner, imports, defined)):
-            told = _told(name)
-            found += [f"{told.format(name.removeprefix('builtins.'))} (line {inner.lineno})"] if told else []
+            message = _message(name)
+            found += [f"{message.format(name.removeprefix('builtins.'))} (line {inner.lineno})"] if message else []
         elif isinstance(inner, ast.Call) and not any(map(_says, [*inner.args, *inner.keywords])):
             name = dotted(inner.func, imports, defined)
             drawn = name in SEEDED or (isinstance(inner.func, ast.Attribute) and inner.func.attr == "seed")
@@ -70,10 +70,12 @@ def unheld(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str
 
 
 @cache
-def _told(name: str) -> str:
+def _message(name: str) -> str:
     """Return the message about a name, if there is one."""
-    listed = ((known, told) for told, names in NAMES.items() for known in names.split())
-    return next((told for known, told in listed if name == known or (known[-1] == "." and name.startswith(known))), "")
+    listed = ((known, message) for message, names in NAMES.items() for known in names.split())
+    return next(
+        (message for known, message in listed if name == known or (known[-1] == "." and name.startswith(known))), ""
+    )
 
 
 def _says(given: ast.expr | ast.keyword) -> bool:
