@@ -10,6 +10,7 @@ from atlas import importing as importing  # first: makes Python load all other m
 
 PUBLIC = {
     "Classifier": "atlas.model.classifier",
+    "Study": "atlas.study.study",
     "UserError": "atlas.study.errors",
     "Unsupported": "atlas.study.errors",
     "explain": "atlas.in_memory.explaining",

@@ -6,3 +6,4 @@ from atlas.share import open_results as open_results
 from atlas.share import open_scores as open_scores
 from atlas.study.errors import Unsupported as Unsupported
 from atlas.study.errors import UserError as UserError
+from atlas.study.study import Study as Study

@@ -12,11 +12,11 @@ from typing import Literal
 import xarray as xr
 
 from atlas.study.errors import UserError
-from atlas.study.params import entries, load, path
+from atlas.study.study import Study
 
 
 def open_maps(
-    classifier: str, method: str, *, on: Literal["images", "grids"] = "images", study: Path | str = "."
+    classifier: str, method: str, *, on: Literal["images", "grids"] = "images", study: Study | Path | str = "."
 ) -> xr.DataArray:
     """Open the maps of a method; only the rows that are accessed are read.
 
@@ -24,7 +24,7 @@ def open_maps(
         classifier: A key of `classifiers` of params.yaml.
         method: A name of one of the families of `methods`.
         on: The evaluation images, or the grids.
-        study: The folder of params.yaml.
+        study: The study, or the folder of its params.yaml.
 
     Returns:
         `attribution` over `image y x` or `grid tile y x`, raw and signed. Rows of a method that cannot serve the
@@ -33,28 +33,25 @@ def open_maps(
     Raises:
         UserError: there is no such classifier or method, or the maps are not present.
     """
-    params = load(Path(study))
-    families = {name: family for family, listed in entries(params, "methods").items() for name in listed}
-    _check_known(Path(study), ("classifier", classifier, params["classifiers"]), ("method", method, families))
-    store = path(Path(study), "maps", classifier, families[method], method)
-    if on == "grids" and params["classifiers"][classifier]["grids"] is None:
-        raise UserError(
-            f"{Path(study) / 'params.yaml'}: classifiers.{classifier}.grids is null: there are no maps of grids"
-        )
-    opened = _opened(Path(study), store, on)
+    study = _study(study)
+    _check_known(study, ("classifier", classifier, study.params["classifiers"]), ("method", method, study.all_methods))
+    store = study.path("maps", classifier, study.all_methods[method].family, method)
+    if on == "grids" and study.classifier(classifier)["grids"] is None:
+        raise UserError(f"{study.file}: classifiers.{classifier}.grids is null: there are no maps of grids")
+    opened = _opened(study.folder, store, on)
     maps = opened["attribution"]
     if "unsupported" in opened.attrs:
         maps.attrs["unsupported"] = opened.attrs["unsupported"]
     return maps
 
 
-def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.DataArray:
+def open_scores(classifier: str, metric: str, *, study: Study | Path | str = ".") -> xr.DataArray:
     """Open the scores of all methods by a metric; only those that are accessed are read.
 
     Args:
         classifier: A key of `classifiers` of params.yaml.
         metric: A name of one of the families of `metrics`.
-        study: The folder of params.yaml.
+        study: The study, or the folder of its params.yaml.
 
     Returns:
         `score` over `method image` or `method grid tile`, and for a curve over its axis, such as `fraction`. NaN where
@@ -63,11 +60,10 @@ def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.
     Raises:
         UserError: there is no such classifier or metric, or its scores do not exist or are not present.
     """
-    params = load(Path(study))
-    metrics = {name for listed in entries(params, "metrics").values() for name in listed}
-    _check_known(Path(study), ("classifier", classifier, params["classifiers"]), ("metric", metric, sorted(metrics)))
-    stores = [path(Path(study), "scores", classifier, family) for family in params["methods"]]
-    opened = [_opened(Path(study), store, metric) for store in stores]
+    study = _study(study)
+    known = sorted(study.all_metrics)
+    _check_known(study, ("classifier", classifier, study.params["classifiers"]), ("metric", metric, known))
+    opened = [_opened(study.folder, study.path("scores", classifier, family), metric) for family in study.methods]
     if "absent" in opened[0].attrs:
         raise UserError(f"there are no scores of {classifier} by {metric}: {opened[0].attrs['absent']}")
     message: dict[str, str] = {}
@@ -78,24 +74,29 @@ def open_scores(classifier: str, metric: str, *, study: Path | str = ".") -> xr.
     return scores.assign_attrs(unsupported=json.dumps(message))
 
 
-def open_results(name: str = "summary", *, study: Path | str = ".") -> xr.Dataset:
+def open_results(name: str = "summary", *, study: Study | Path | str = ".") -> xr.Dataset:
     """Open one of the results; `data/results/<name>.parquet` is the same for pandas, with a row per cell.
 
     Args:
         name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls`,
             `comparison` or `cost`.
-        study: The folder of params.yaml.
+        study: The study, or the folder of its params.yaml.
 
     Raises:
         UserError: there is no such result.
     """
-    return _opened(Path(study), Path(study) / "data" / "results" / f"{name}.zarr", None)
+    folder = study.folder if isinstance(study, Study) else Path(study)
+    return _opened(folder, folder / "data" / "results" / f"{name}.zarr", None)
 
 
-def _check_known(study: Path, *named: tuple[str, str, Iterable[str]]) -> None:
+def _study(given: Study | Path | str) -> Study:
+    return given if isinstance(given, Study) else Study(given)
+
+
+def _check_known(study: Study, *named: tuple[str, str, Iterable[str]]) -> None:
     for kind, name, known in named:
         if name not in known:
-            raise UserError(f"{study / 'params.yaml'} names no {kind} '{name}'; it names: {', '.join(known)}")
+            raise UserError(f"{study.file} names no {kind} '{name}'; it names: {', '.join(known)}")
 
 
 def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:

@@ -18,9 +18,9 @@ from atlas.study.cores import cores
 from atlas.study.errors import UserError
 from atlas.study.params import load
 from flows import plan as planning
+from flows.messages import DEBUG, one_line, one_line_errors
 from flows.repository import check
 from flows.supervise import supervised
-from flows.messages import DEBUG, one_line, one_line_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()

@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 
 from atlas.study.errors import UserError
-from atlas.study.missing import FILE
 from atlas.study.params import entries, load, path
+from atlas.study.study import MISSING
 from stages import aggregate, report, score
 
 # The stages without which a classifier cannot be shown.
@@ -54,7 +54,7 @@ def draft(study: Path, missing: dict[str, str]) -> Path:
                 del shown[cell]  # what is missing is recorded in the store
         if not path(study, "cost", classifier).is_dir():
             shown.setdefault(f"cost@{classifier}", "is not there")
-    (place / FILE).write_text(json.dumps(shown, indent=1))
+    (place / MISSING).write_text(json.dumps(shown, indent=1))
     aggregate.main(place)
     report.main(place)
     return place / "data" / "report" / "index.html"

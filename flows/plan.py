@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from atlas.cache.locks import PARTIAL, delete, delete_scratch, take
 from atlas.study.params import entries, load, path
+from atlas.study.study import Study
 from flows.messages import print_line
 from stages import versions
 
@@ -41,7 +42,7 @@ def plan(study: Path) -> Plan:
     with repository(study) as repo:
         # From another folder, DVC prefixes a cell's name with the path of dvc.yaml.
         changed = {name.rpartition(":")[2]: changes for name, changes in repo.status().items()}
-        if newer := versions.changed(study, load(study)):
+        if newer := versions.changed(Study(study)):
             changes = [f"{name} {old}, installed is {new}" for name, (old, new) in newer.items()]
             changed["versions"] = [*changes, *changed.get("versions", [])]
         graph = repo.index.graph

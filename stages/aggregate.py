@@ -19,31 +19,29 @@ from atlas.statistics.comparisons.groups import compare
 from atlas.statistics.intervals.precision import precision_table
 from atlas.statistics.rankings.overall import missing_rankings, orders
 from atlas.statistics.tables import MetricScores
-from atlas.study import cards, params
+from atlas.study import params
+from atlas.study.command import command
 from atlas.study.errors import UserError
-from atlas.study.missing import missing
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.types import Count, PartShare, Weights
+from atlas.study.study import Study
 
 Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
 Absent = dict[str, dict[str, str]]  # by classifier and metric: which declared input is missing
 MEASURED = "alone: a map on the first image, a score on the first map that the metric scores"
 
 
-def main(study: Path) -> None:
+def main(folder: Path) -> None:
     """Aggregate the scores of all classifiers, methods and metrics into data/results/."""
-    given = params.load(study)
-    aggregate(study, given, **params.settings("aggregate", given.get("aggregate", {}), "stages/aggregate", "aggregate"))
+    study = Study(folder)
+    aggregate(study, **params.settings("aggregate", study.params.get("aggregate", {}), "stages/aggregate", "aggregate"))
 
 
-def aggregate(
-    study: Path, given: dict, *, resamples: Count, level: PartShare, min_count: int, weights: Weights
-) -> None:
+def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: int, weights: Weights) -> None:
     """Write data/results/, data/metrics/ and data/plots/.
 
     Args:
-        study: The folder of params.yaml.
-        given: The content of params.yaml.
+        study: The study.
         resamples: Bootstrap resamples of the images, for the intervals of ranks.
         level: The coverage probability of the intervals.
         min_count: The number of images, or grids, with a defined score that a metric needs to rank a method.
@@ -52,16 +50,16 @@ def aggregate(
         raise UserError(
             f"params.yaml: aggregate: expected resamples >= 1 and 0 < level < 1, got {resamples} and {level}"
         )
-    raw, reasons, absent = read_scores(study, given)
+    raw, reasons, absent = read_scores(study)
     scored = [one for each in raw for one in tables.derive(each)]
-    methods = _families(given)
+    methods = {name: entry.family for name, entry in study.all_methods.items()}
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in scored}
-    drawn = {"resamples": resamples, "level": level, "seed": given["seed"]}
+    drawn = {"resamples": resamples, "level": level, "seed": study.seed}
     notes = {"bootstrap": drawn, "min_count": min_count, "weights": weights, "unsupported": reasons, "absent": absent}
 
     def named(table: xr.Dataset) -> xr.Dataset:
         table = labels.name_metrics(labels.name_methods(table, methods), attrs)
-        datasets = [given["classifiers"][name]["dataset"] for name in table["classifier"].values.tolist()]
+        datasets = [study.classifier(name)["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
     summary = named(tables.summary_table(scored, **drawn, min_count=min_count, weights=weights))
@@ -76,7 +74,7 @@ def aggregate(
         [
             tables.agreement_table(summary, signs),
             image_table(scored, summary, list(signs)),
-            tables.similarity_table(read_similarity(study, given), list(methods)),
+            tables.similarity_table(read_similarity(study), list(methods)),
         ],
         join="outer",
         compat="no_conflicts",
@@ -91,8 +89,8 @@ def aggregate(
         datasets["certified"] = labels.label(table, "certified", notes)
     turned = {"orientation": "scores of lower-is-better metrics are negated first, so that 1 is the same preference"}
     datasets["agreement"] = labels.label(agreement, "agreement", turned)
-    groups = same_images(given)
-    accuracies = {name: cards.accuracies(study, name) for name in given["classifiers"]}
+    groups = same_images(study)
+    accuracies = {name: study.accuracies(name) for name in study.params["classifiers"]}
     compared = compare(summary, groups, rule="permutation").merge(fronts(boxes(summary), summary, accuracies))
     compared = labels.name_metrics(compared, attrs)
     datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
@@ -100,29 +98,29 @@ def aggregate(
     datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)
     precise = precision_table(scored, summary, level=level)
     datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
-    datasets["controls"] = labels.label(control_table(summary, controls(given)), "controls", {})
-    measured = read_costs(study, given)
-    cost = named(costs.cost_table(*measured, summary, [name for name in _families(given, "metrics") if name in attrs]))
+    datasets["controls"] = labels.label(control_table(summary, controls(study)), "controls", {})
+    measured = read_costs(study)
+    cost = named(costs.cost_table(*measured, summary, [name for name in study.all_metrics if name in attrs]))
     datasets["cost"] = labels.label(cost, "cost", {"measured": MEASURED})
     write(study, datasets, scored)
 
 
-def controls(given: dict) -> list[tuple[str, str]]:
+def controls(study: Study) -> list[tuple[str, str]]:
     """Pair the controls that should rank last with those that should rank above them: maps of noise, and edges."""
-    listed = [method for of_family in params.entries(given, "methods").values() for method in of_family.values()]
+    listed = study.all_methods.values()
     last, before = ([one.name for one in listed if one.function == function] for function in ("uniform", "canny"))
     return [(one, other) for one in last for other in before]
 
 
-def same_images(given: dict) -> list[list[str]]:
+def same_images(study: Study) -> list[list[str]]:
     """Group the classifiers that are evaluated on the same images: same dataset, same selection rules."""
     groups: dict[str, list[str]] = {}
-    for name, entry in given["classifiers"].items():
+    for name, entry in study.params["classifiers"].items():
         groups.setdefault(canonical([entry["dataset"], entry.get("images")]), []).append(name)
     return list(groups.values())
 
 
-def read_scores(study: Path, given: dict) -> tuple[list[MetricScores], Reasons, Absent]:
+def read_scores(study: Study) -> tuple[list[MetricScores], Reasons, Absent]:
     """Read every metric's scores on every classifier, why methods have none, and which inputs metrics lack.
 
     Raises:
@@ -131,10 +129,10 @@ def read_scores(study: Path, given: dict) -> tuple[list[MetricScores], Reasons, 
     scored: list[MetricScores] = []
     reasons: Reasons = {}
     absent: Absent = {}
-    methods = {family: list(listed) for family, listed in params.entries(given, "methods").items()}
-    metrics = [metric for listed in params.entries(given, "metrics").values() for metric in listed.values()]
-    gone = missing(study)
-    for classifier in given["classifiers"]:
+    methods = {family: list(listed) for family, listed in study.methods.items()}
+    metrics = list(study.all_metrics.values())
+    gone = study.missing
+    for classifier in study.params["classifiers"]:
         for metric in metrics:
             found, why = _read(study, methods, classifier, metric, gone)
             if isinstance(found, str):
@@ -144,12 +142,12 @@ def read_scores(study: Path, given: dict) -> tuple[list[MetricScores], Reasons, 
             for method, reason in sorted(why.items()):
                 reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not scored:
-        raise UserError(f"{study / 'params.yaml'}: there is nothing to aggregate: no metric scores any method")
+        raise UserError(f"{study.file}: there is nothing to aggregate: no metric scores any method")
     return scored, reasons, absent
 
 
 def _read(
-    study: Path, families: dict[str, list[str]], classifier: str, metric: Entry, gone: dict[str, str]
+    study: Study, families: dict[str, list[str]], classifier: str, metric: Entry, gone: dict[str, str]
 ) -> tuple[MetricScores | str | None, dict[str, str]]:
     methods = [name for listed in families.values() for name in listed]
     joined: MetricScores | None = None
@@ -162,7 +160,7 @@ def _read(
             reasons |= dict.fromkeys(scored, gone[cell])
         if not scored or cell in gone:
             continue
-        path = params.path(study, "scores", classifier, family)
+        path = study.path("scores", classifier, family)
         try:
             about = json.loads((path / metric.name / "zarr.json").read_bytes())
             if reason := about["attributes"].get("absent"):
@@ -201,37 +199,36 @@ def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[st
     return MetricScores(classifier, metric, attrs, scores, asked)
 
 
-def read_similarity(study: Path, given: dict) -> dict[str, xr.Dataset]:
+def read_similarity(study: Study) -> dict[str, xr.Dataset]:
     """Read the similarity of the maps of every two methods, for each classifier.
 
     Raises:
         UserError: a store is missing or cannot be read.
     """
     found = {}
-    for classifier in given["classifiers"]:
-        if f"correlate@{classifier}" in missing(study):
+    for classifier in study.params["classifiers"]:
+        if f"correlate@{classifier}" in study.missing:
             empty = xr.DataArray(np.zeros((0, 0, 0)), {"method": [], "other": []}, ("method", "other", "image"))
             found[classifier] = xr.Dataset({"pearson": empty, "spearman": empty})
             continue
-        path = params.path(study, "similarity", classifier)
+        path = study.path("similarity", classifier)
         found[classifier] = _opened(path, "", ["pearson", "spearman"], "correlate")
     return found
 
 
-def read_costs(study: Path, given: dict) -> tuple[dict[str, xr.Dataset], ...]:
+def read_costs(study: Study) -> tuple[dict[str, xr.Dataset], ...]:
     """Read the costs of methods and of metrics, for each classifier; what has no cost is NaN.
 
     Raises:
         UserError: a store is missing or unreadable, or lists other methods or metrics.
     """
     found: tuple[dict[str, xr.Dataset], ...] = {}, {}
-    for classifier in [name for name in given["classifiers"] if f"cost@{name}" not in missing(study)]:
-        path = params.path(study, "cost", classifier)
-        for kind, kinds, costly in zip(
-            ("methods", "metrics"), (costs.OF_METHODS, costs.OF_METRICS), found, strict=True
-        ):
+    for classifier in [name for name in study.params["classifiers"] if f"cost@{name}" not in study.missing]:
+        path = study.path("cost", classifier)
+        tables = ("methods", study.all_methods, costs.OF_METHODS), ("metrics", study.all_metrics, costs.OF_METRICS)
+        for (kind, names, kinds), costly in zip(tables, found, strict=True):
             table = _opened(path, kind, [*kinds, "key"], "cost")
-            if not set(_families(given, kind)) <= set(table[kind[:-1]].values):
+            if not set(names) <= set(table[kind[:-1]].values):
                 raise UserError(f"{path}: made for other {kind} than params.yaml's; run stages.cost again")
             costly[classifier] = table[list(kinds)].where(table["key"].any("byte"))
     return found
@@ -244,9 +241,9 @@ def _opened(path: Path, group: str, names: list[str], verb: str) -> xr.Dataset:
         raise UserError(f"{path}: cannot be read ({error}); run stages.{verb} again") from None
 
 
-def write(study: Path, datasets: dict[str, xr.Dataset], scored: list[MetricScores]) -> None:
+def write(study: Study, datasets: dict[str, xr.Dataset], scored: list[MetricScores]) -> None:
     """Write everything to temporary places, then rename it into place."""
-    data = study / "data"
+    data = study.folder / "data"
     data.mkdir(exist_ok=True)
     partial = temporary_path(data / "aggregate")
     try:
@@ -286,9 +283,5 @@ def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:
     return found
 
 
-def _families(given: dict, kind: str = "methods") -> dict[str, str]:
-    return {name: family for family, listed in params.entries(given, kind).items() for name in listed}
-
-
 if __name__ == "__main__":
-    params.command(main)
+    command(main)

@@ -18,8 +18,9 @@ from atlas.cache.tables import Field, Table
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.row_inputs import Inputs
+from atlas.study.command import command
 from atlas.study.errors import Unsupported, UserError
-from atlas.study.params import CHOOSING, command, entries
+from atlas.study.params import CHOOSING
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.signatures import attributes, signature
 
@@ -40,15 +41,15 @@ class MapPlan(NamedTuple):
 
 def plan(cell: Cell) -> list[MapPlan]:
     """Return the planned maps with their keys; a key includes the classifier if the method declares it."""
-    study, params, classifier, family = cell
-    listed = entries(params, "methods")[family]
-    trained = keys.classifier(study, params, classifier)
+    study, classifier, family = cell
+    listed = study.methods[family]
+    trained = keys.classifier(study, classifier)
     plans = []
-    for seen in row_inputs.gathered(study, classifier, params["seed"]).values():
+    for seen in row_inputs.gathered(study, classifier).values():
         for bound in listed.values():
             named = signature("methods", bound.family, bound.function).inputs
             shared = keys.digest(
-                keys.entry(bound, params, *calls.parts(bound)),
+                keys.entry(bound, study, *calls.parts(bound)),
                 trained if "classifier" in named else b"",
             )
             known = attributes("methods", bound.family, bound.function)
@@ -62,7 +63,7 @@ def plan(cell: Cell) -> list[MapPlan]:
                 f"{bound.name}.zarr/{seen.group}",
                 seen.dims,
                 made,
-                {"attribution": Field(("y", "x"), seen.side, params["stores"]["dtype"], known)},
+                {"attribution": Field(("y", "x"), seen.side, study.dtype, known)},
                 seen.coords,
                 {} if absent is None else {"unsupported": absent},
             )
@@ -90,7 +91,7 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     """Yield the missing maps batch by batch, methods that share work together."""
     from atlas.inputs.explain import attributions_of
 
-    engine = work.cell.params["engine"]
+    engine = work.cell.study.engine
     asking = [work.plans[i] for i, positions in work.missing.items() if len(positions)]
     alike = Counter((plan.seen.group, attributions_of(plan.method)) for plan in asking)
     held: dict[str, Tensor] = {}  # attributions of this batch that several entries reduce differently
@@ -167,7 +168,7 @@ def storable(plan: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarr
 
 def groups(cell: Cell, plans: list[MapPlan]) -> dict[str, dict]:
     """Return the attributes of the methods' stores."""
-    return {f"{name}.zarr": described(bound) for name, bound in entries(cell.params, "methods")[cell.family].items()}
+    return {f"{name}.zarr": described(bound) for name, bound in cell.study.methods[cell.family].items()}
 
 
 def described(bound: Entry) -> dict[str, str]:

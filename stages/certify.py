@@ -18,11 +18,11 @@ from atlas.cache.tables import Field, Table
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.row_inputs import Inputs
+from atlas.study.command import command
 from atlas.study.errors import Fault, Unsupported, UserError
-from atlas.study.params import command, entries, path
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import Smoothing, read_smoothings
+from atlas.study.schema.smoothing import Smoothing
 
 if TYPE_CHECKING:
     from atlas.model.classifier import Classifier
@@ -45,12 +45,11 @@ class VotePlan(NamedTuple):
 
 def plan(cell: Cell) -> list[VotePlan]:
     """Return the planned votes with their keys: all that a map depends on, the noise, and the form of the top."""
-    listed = entries(cell.params, "methods")
-    known = read_smoothings(cell.params, {name for one in listed.values() for name in one})
-    trained = keys.classifier(cell.study, cell.params, cell.classifier)
-    found = row_inputs.gathered(cell.study, cell.classifier, cell.params["seed"])
+    listed = cell.study.methods
+    trained = keys.classifier(cell.study, cell.classifier)
+    found = row_inputs.gathered(cell.study, cell.classifier)
     plans = []
-    for smoothing in known.values():
+    for smoothing in cell.study.smoothings.values():
         for group, count in smoothing.pictures.items():
             chosen = [bound for name, bound in listed[cell.family].items() if name in smoothing.methods]
             if not chosen or not count or group not in found:
@@ -71,7 +70,7 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     """Yield the missing votes, some rows at a time, methods that share work together."""
     from atlas.inputs.voting import copies
 
-    engine = work.cell.params["engine"]
+    engine = work.cell.study.engine
     for plan in work.plans:
         work.passes.setdefault(plan.method.name, dict.fromkeys(classifier.passes, 0))
     for smoothing, group in dict.fromkeys((plan.smoothing.name, plan.seen.group) for plan in work.plans):
@@ -144,7 +143,7 @@ def groups(cell: Cell, plans: list[VotePlan]) -> dict[str, dict]:
 
 def print_size(cell: Cell, tables: list[Table]) -> None:
     """Print the size of votes: the counts of a picture before compression, and the files."""
-    output = path(cell.study, "votes", *cell.names)
+    output = cell.study.path("votes", *cell.names)
     shapes = {table.fields["rest"].shape for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     rows = sum(int(table.keys.any(axis=-1).sum()) for table in tables)
@@ -160,7 +159,7 @@ def _plan(cell: Cell, trained: bytes, bound: Entry, smoothing: Smoothing, seen: 
     absent = row_inputs.missing_input(cell.study, cell.classifier, named)
     parts = [("atlas.inputs.voting", "votes"), ("atlas.inputs.explain", "Explainer"), ("stages.certify", "DTYPE")]
     shared = keys.digest(
-        keys.entry(bound, cell.params, *parts), smoothing.settings, trained if "classifier" in named else b""
+        keys.entry(bound, cell.study, *parts), smoothing.settings, trained if "classifier" in named else b""
     )
     rows = count * int(np.prod(seen.lead[1:], dtype=int))
     # The noise is drawn from the image's seed, whether or not the method declares it.

@@ -22,21 +22,23 @@ from atlas.cache.stores import OF_PICTURES, SHARD_BYTES, array, begin, group_at,
 from atlas.datasets.shared.source import Source
 from atlas.datasets.shared.stream import Row, decoded, labelled
 from atlas.datasets.shared.transforms import transform
+from atlas.study.command import command
 from atlas.study.errors import UserError
-from atlas.study.params import command, find, load, path
-from atlas.study.params import dataset as dataset_entry
+from atlas.study.params import find
 from atlas.study.schema.fitting import fitting, of_weights
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
+from atlas.study.study import Study
 
 NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")  # a numeric label; pandas reads a column with an empty cell as floats
 CHUNK_BYTES = 2**16  # small images are stored several to a chunk
 
 
-def main(study: Path, dataset: str) -> None:
+def main(folder: Path, dataset: str) -> None:
     """Write pixels, masks, boxes, labels, splits and ids, one shard at a time, and put the store in place."""
-    bound = dataset_entry(load(study), dataset)
-    output = path(study, "datasets", dataset)
+    study = Study(folder)
+    bound = study.dataset(dataset)
+    output = study.path("datasets", dataset)
     scratch = temporary_path(output)
     try:
         fill(study, bound, scratch)
@@ -45,7 +47,7 @@ def main(study: Path, dataset: str) -> None:
         drop(scratch)
 
 
-def fill(study: Path, bound: Entry, scratch: Path) -> None:
+def fill(study: Study, bound: Entry, scratch: Path) -> None:
     """Write a dataset's store.
 
     Raises:
@@ -71,11 +73,11 @@ def fill(study: Path, bound: Entry, scratch: Path) -> None:
         raise UserError(f"dataset {bound.name}: {fault}") from None
 
 
-def asked(study: Path, bound: Entry) -> Source:
+def asked(study: Study, bound: Entry) -> Source:
     """Call the family's function, with the path of its source if it declares one."""
     function = find("datasets", bound.family, bound.function)
     inputs = signature("datasets", bound.family, bound.function).inputs
-    place = study / bound.options["path"]
+    place = study.folder / bound.options["path"]
     if inputs and not place.exists():
         raise UserError(f"params.yaml: datasets.{bound.name}.path: there is no {place}")
     return function(*[place for _ in inputs], **bound.settings)

@@ -14,28 +14,27 @@ from atlas.cache.cells import of_cell
 from atlas.cache.stores import read, values
 from atlas.cache.tables import Field, Table, keys_of
 from atlas.inputs import row_inputs
+from atlas.study.command import command
 from atlas.study.errors import UserError
-from atlas.study.params import command, entries, load, path
+from atlas.study.study import Study
 
 
-def main(study: Path, classifier: str) -> None:
+def main(folder: Path, classifier: str) -> None:
     """Compute the missing correlations, then assemble the output."""
-    params = load(study)
+    study = Study(folder)
     stores = {
-        name: path(study, "maps", classifier, family, name)
-        for family, listed in entries(params, "methods").items()
+        name: study.path("maps", classifier, family, name)
+        for family, listed in study.methods.items()
         for name in listed
     }
-    seen = row_inputs.images(study, classifier, params["seed"])
+    seen = row_inputs.images(study, classifier)
     # Sorted: the order of entries must not affect keys.
     opened = {name: read(stores[name] / "images", f"the maps of {name}") for name in sorted(stores)}
     opened = {name: maps for name, maps in opened.items() if "unsupported" not in maps.attrs}
-    with of_cell(study, params, "correlate", "similarity", classifier) as rows:
+    with of_cell(study, "correlate", "similarity", classifier) as rows:
         table = plan({name: stores[name] for name in opened}, seen)
         missing = rows.missing(table)
-        for part in (
-            missing[at : at + params["engine"]["batch"]] for at in range(0, len(missing), params["engine"]["batch"])
-        ):
+        for part in (missing[at : at + study.engine["batch"]] for at in range(0, len(missing), study.engine["batch"])):
             low, high = int(part.min()), int(part.max()) + 1
             own = [values(maps, "attribution", slice(low, high))[part - low] for maps in opened.values()]
             maps = np.stack(own, axis=1).reshape(len(part), len(own), -1)

@@ -11,7 +11,6 @@ it scores. The passes of maps that a metric requests count as the method's, so t
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,10 +21,10 @@ from atlas.cache.tables import KEY, Field, Table, keys_of
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
-from atlas.study.params import command, entries, path
+from atlas.study.command import command
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import read_smoothings
+from atlas.study.study import Study
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,11 +61,11 @@ class CostPlan(NamedTuple):
 
 def plan(cell: Cell) -> list[CostPlan]:
     """Return the planned costs with their keys: those of the map, or the score, on which they are measured."""
-    study, params, classifier, _ = cell
-    families, of_methods, of_metrics = entries(params, "methods"), {}, {}
-    methods, metrics = _flat(params, "methods"), _flat(params, "metrics")
+    study, classifier, _ = cell
+    families, of_methods, of_metrics = study.methods, {}, {}
+    methods, metrics = study.all_methods, study.all_metrics
     for name, bound in methods.items():
-        store = path(study, "maps", classifier, bound.family, name)
+        store = study.path("maps", classifier, bound.family, name)
         first = keys_of(store, "images", f"the maps of {name}")[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
     measured_on = {name: _measured_on(study, classifier, families, metric) for name, metric in metrics.items()}
@@ -84,7 +83,7 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
 
     Passes are counted in images and not in batches, so a batch is one image: nothing is padded.
     """
-    seen = row_inputs.gathered(work.cell.study, work.cell.classifier, work.cell.params["seed"])
+    seen = row_inputs.gathered(work.cell.study, work.cell.classifier)
     for i, plan in enumerate(work.plans):
         for position in work.missing[i].tolist():
             entry = plan.entries[position]
@@ -107,8 +106,8 @@ def cost_of_method(
     cell: Cell, method: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
 ) -> dict[str, int]:
     """Count the passes that a method takes for the map of the first image."""
-    given = row_inputs.of_row(seen["images"], 0, cell.params["engine"]["device"])
-    return of_map(method, {**given, "classifier": classifier}, cell.params["stores"]["dtype"], calls.attributions)
+    given = row_inputs.of_row(seen["images"], 0, cell.study.engine["device"])
+    return of_map(method, {**given, "classifier": classifier}, cell.study.dtype, calls.attributions)
 
 
 def cost_of_metric(
@@ -117,14 +116,13 @@ def cost_of_metric(
     """Count the passes that a metric takes for the row that its cost is measured on."""
     from atlas.inputs.voting import copies
 
-    study, params, name, _ = cell
-    engine, methods = {**params["engine"], "batch": STAGE.batch}, _flat(params, "methods")
-    certified = read_smoothings(params, set(methods))
+    study, name, _ = cell
+    engine = {**study.engine, "batch": STAGE.batch}
     declared = signature("metrics", metric.family, metric.function).inputs
     own = seen["grids" if "tiles" in declared else "images"]
-    smoothings = [certified[one] for one in metric.options["smoothings"]]
+    smoothings = [study.smoothings[one] for one in metric.options["smoothings"]]
     method, row, _ = measured_on
-    at, listed, dtype = np.array([row]), {method: methods[method]}, params["stores"]["dtype"]
+    at, listed, dtype = np.array([row]), {method: study.all_methods[method]}, study.dtype
     inputs = MetricInputs(study, name, listed, own, {(0, method): at}, {0: declared}, engine, dtype, {0: smoothings})
     given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": classifier}
     # Metrics that look at a whole set get the one that ends with this row.
@@ -189,7 +187,7 @@ def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
 
 
 def _measured_on(
-    study: Path, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry
+    study: Study, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry
 ) -> MeasuredRow | None:
     """Find the first defined score of a metric: an undefined one may take fewer passes.
 
@@ -198,7 +196,7 @@ def _measured_on(
     whole = of_whole_set(signature("metrics", metric.family, metric.function).inputs)
     first = None
     for family, listed in families.items():
-        store = read(path(study, "scores", classifier, family) / metric.name, f"the scores of {metric.name}")
+        store = read(study.path("scores", classifier, family) / metric.name, f"the scores of {metric.name}")
         if "absent" in store.attrs:
             return None
         there, found, scores = values(store, "method").tolist(), values(store, KEY), values(store, "score")
@@ -229,10 +227,6 @@ def _table(dim: str, known: dict[str, bytes | None], fields: list[str]) -> Table
         },
         {dim: ((dim,), np.array(list(known), dtype=np.dtypes.StringDType()))},
     )
-
-
-def _flat(params: dict, kind: str) -> dict[str, Entry]:
-    return {name: bound for listed in entries(params, kind).values() for name, bound in listed.items()}
 
 
 STAGE = Stage(

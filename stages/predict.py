@@ -16,7 +16,7 @@ from atlas.cache.stores import values
 from atlas.cache.tables import Field, Table
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.splits import Split, split
-from atlas.study.params import command
+from atlas.study.command import command
 from atlas.study.schema.labels import several_labels
 from atlas.study.schema.settings import canonical
 
@@ -35,10 +35,10 @@ class PredictionPlan(NamedTuple):
 
 def plan(cell: Cell) -> list[PredictionPlan]:
     """Return the planned predictions with their keys; the images are read a few at a time."""
-    study, params, classifier, _ = cell
-    images = split(study, params["classifiers"][classifier]["dataset"], "test")
+    study, classifier, _ = cell
+    images = split(study, study.classifier(classifier)["dataset"], "test")
     reached = keys.code(("stages.predict", "predictions"), ("stages.predict", "probabilities"))
-    shared = keys.digest(reached, canonical(params["engine"]), keys.classifier(study, params, classifier))
+    shared = keys.digest(reached, canonical(study.engine), keys.classifier(study, classifier))
     made = b"".join(
         keys.digest(shared, picture.tobytes(), list(picture.shape), int(label))
         for part in images.blocks()
@@ -52,7 +52,7 @@ def plan(cell: Cell) -> list[PredictionPlan]:
     }
     ids = values(images.store, "image")[images.rows]
     coords = {"image": (("image",), ids), "label": (("image",), images.labels)}
-    several = several_labels(params["classifiers"][classifier]["network"].get("output"))
+    several = several_labels(study.classifier(classifier)["network"].get("output"))
     attrs = {"several": True} if several else {}
     table = Table("", ("image",), np.frombuffer(made, "uint8").reshape(-1, keys.SIZE), fields, coords, attrs)
     return [PredictionPlan(images, table)]
@@ -61,7 +61,7 @@ def plan(cell: Cell) -> list[PredictionPlan]:
 def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     """Yield the missing predictions batch by batch."""
     (plan,), missing = work.plans, work.missing[0]
-    size = plan.images.at_a_time(work.cell.params["engine"]["batch"])
+    size = plan.images.at_a_time(work.cell.study.engine["batch"])
     for at in range(0, len(missing), size):
         positions = missing[at : at + size]
         make = partial(predict, plan, positions, classifier, work.rows)

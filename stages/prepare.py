@@ -15,9 +15,10 @@ from atlas.cache.locks import drop, temporary_path
 from atlas.cache.recorded import recorded
 from atlas.cache.stores import replace
 from atlas.inputs.splits import Split, split
+from atlas.study.command import command
 from atlas.study.errors import UserError
-from atlas.study.params import command, load, network, path
 from atlas.study.schema.labels import several_labels
+from atlas.study.study import Study
 
 # The parts of the card about how the weights were made, and about what was measured of them.
 MADE = ("recipe", "source", "seed", "mean", "std", "preprocess", "trained_on")
@@ -36,38 +37,35 @@ class Known(NamedTuple):
     weights: bytes
 
 
-def main(study: Path, classifier: str) -> None:
+def main(home: Path, classifier: str) -> None:
     """Train or take the weights, evaluate them on the held-out split, put the folder in place."""
-    params = load(study)
-    spec = params["classifiers"][classifier]
+    study = Study(home)
+    spec = study.classifier(classifier)
     held_out = split(study, spec["dataset"], "test")
     if not len(held_out):
         raise UserError(f"dataset {spec['dataset']}: classifiers are evaluated on the split test, which has no image")
     images = split(study, spec["dataset"], "train")
-    folder, cell = path(study, "classifiers", classifier), f"prepare@{classifier}"
-    known = intact(recorded(study, cell, folder, study / ".atlas" / "cells" / cell / "recorded"))
-    if spec["train"]:
-        key = trained_key(study, params, classifier, images)
-    else:
-        key = adopted_key(study, params, classifier, held_out)
+    folder, cell = study.path("classifiers", classifier), f"prepare@{classifier}"
+    known = intact(recorded(study.folder, cell, folder, study.folder / ".atlas" / "cells" / cell / "recorded"))
+    key = trained_key(study, classifier, images) if spec["train"] else adopted_key(study, classifier, held_out)
     if known is not None and known.card.get("key") == key:
         weights, made = known.weights, {name: known.card[name] for name in MADE if name in known.card}
     elif spec["train"]:
         from atlas.classifiers.training import trained
 
-        weights, made = trained(study, params, classifier, images)
+        weights, made = trained(study, classifier, images)
     else:
         from atlas.classifiers.adopting import adopt
 
-        weights, made = adopt(study, params, classifier, held_out)
+        weights, made = adopt(study, classifier, held_out)
     about = {name: spec[name] for name in ("dataset", "network")}
     card = {"key": key, "name": classifier, **about, "classes": held_out.classes, "image": list(held_out.shape), **made}
     card["weights"] = keys.digest(weights).hex()
-    card["evaluated"] = evaluated_key(study, params, classifier, card, held_out)
+    card["evaluated"] = evaluated_key(study, classifier, card, held_out)
     if known is not None and known.card.get("evaluated") == card["evaluated"]:
         card |= {name: known.card[name] for name in EVALUATED if name in known.card}
     else:
-        card |= evaluated(study, params, classifier, card, weights, held_out)
+        card |= evaluated(study, classifier, card, weights, held_out)
     if "source" in card and (message := doubt(card, several_labels(spec["network"].get("output")))):
         card["warning"] = message
         print(f"WARNING: classifier {classifier}: {message}", file=sys.stderr)
@@ -84,40 +82,40 @@ def intact(folder: Path) -> Known | None:
     return Known(card, weights) if card.get("weights") == keys.digest(weights).hex() else None
 
 
-def trained_key(study: Path, params: dict, classifier: str, images: Split) -> str:
+def trained_key(study: Study, classifier: str, images: Split) -> str:
     """Digest everything that trained weights depend on. The evaluation attack is not part of the key."""
-    spec = params["classifiers"][classifier]
-    built, network_key = _network(study, params, classifier)
+    spec = study.classifier(classifier)
+    built, network_key = _network(study, classifier)
     code = keys.code(*(("atlas.classifiers.training", name) for name in TRAINING), built)
-    engine = [params["engine"][name] for name in ("device", "threads")]
-    about = [network_key, spec["train"], params["seed"], engine]
+    engine = [study.engine[name] for name in ("device", "threads")]
+    about = [network_key, spec["train"], study.seed, engine]
     return keys.digest("train", code, images.digest(), images.classes, *about).hex()
 
 
-def adopted_key(study: Path, params: dict, classifier: str, images: Split) -> str:
+def adopted_key(study: Study, classifier: str, images: Split) -> str:
     """Digest everything that given weights depend on; the digest of their file stands for its content."""
-    spec = params["classifiers"][classifier]
-    built, network_key = _network(study, params, classifier)
+    spec = study.classifier(classifier)
+    built, network_key = _network(study, classifier)
     code = keys.code(("atlas.classifiers.adopting", "adopt"), built)
     about = [network_key, spec["weights"], spec["preprocess"], images.classes, list(images.shape)]
     return keys.digest("adopt", code, *about).hex()
 
 
-def evaluated_key(study: Path, params: dict, classifier: str, card: dict, images: Split) -> str:
+def evaluated_key(study: Study, classifier: str, card: dict, images: Split) -> str:
     """Digest everything that a classifier's accuracies and its form (fast or plain) depend on."""
-    built, network_key = _network(study, params, classifier)
+    built, network_key = _network(study, classifier)
     code = keys.code(("stages.prepare", "evaluated"), built)
     about = [card["weights"], card["mean"], card["std"], images.classes, network_key]
-    return keys.digest(code, images.digest(), *about, params["engine"], params["robustness_eval"], params["seed"]).hex()
+    return keys.digest(code, images.digest(), *about, study.engine, study.params["robustness_eval"], study.seed).hex()
 
 
-def _network(study: Path, params: dict, classifier: str) -> tuple[tuple[str, str], list[Any]]:
+def _network(study: Study, classifier: str) -> tuple[tuple[str, str], list[Any]]:
     """Return the root of a network's code, and what else it depends on: its settings, a user's own code."""
-    bound = network(params, classifier)
-    return (f"atlas.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study, bound)]
+    bound = study.network(classifier)
+    return (f"atlas.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study.folder, bound)]
 
 
-def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:
+def evaluated(study: "Study", classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:
     """Compare the forms of the network on a few images, and measure its accuracies batch by batch."""
     import torch
     from safetensors.torch import load as read_weights
@@ -129,15 +127,15 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     from atlas.model.loading import build
     from atlas.model.runtime import start
 
-    start(params["engine"])
+    start(study.engine)
 
     def filled() -> torch.nn.Module:
-        module = build(card["network"], classes=len(images.classes), watch=building, study=study)
+        module = build(card["network"], classes=len(images.classes), watch=building, study=study.folder)
         module.load_state_dict(read_weights(weights))
         return module.eval()
 
     module = filled()
-    about = {"mean": card["mean"], "std": card["std"], "engine": params["engine"]}
+    about = {"mean": card["mean"], "std": card["std"], "engine": study.engine}
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).float().div(255)
     # Built twice: a random number that is drawn when a network is built, and kept outside its parameters and buffers
     # (an attribute, a variable of a closure), shows only in different logits. Every network draws numbers, at least its
@@ -148,13 +146,13 @@ def evaluated(study: Path, params: dict, classifier: str, card: dict, weights: b
     form = compared(classifier, module, few, **about, other=other)
     del other
     loaded = Classifier(classifier, module, **about, plain=form["runs"] == "plain")
-    parts = images.blocks(params["engine"]["batch"])
+    parts = images.blocks(study.engine["batch"])
     pairs = ((torch.from_numpy(images.pixels(part)), torch.from_numpy(images.labels[part])) for part in parts)
     found = {"form": form, **accuracy(loaded, pairs)}
-    if params["robustness_eval"] is not None:
-        first = slice(0, params["robustness_eval"]["count"])
+    if study.params["robustness_eval"] is not None:
+        first = slice(0, study.params["robustness_eval"]["count"])
         pixels, labels = torch.from_numpy(images.pixels(first)), torch.from_numpy(images.labels[first])
-        found |= attacked(loaded, pixels, labels, params["seed"], **params["robustness_eval"])
+        found |= attacked(loaded, pixels, labels, study.seed, **study.params["robustness_eval"])
     return found
 
 

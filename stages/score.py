@@ -20,11 +20,12 @@ from atlas.cache.tables import Table
 from atlas.inputs import calls, row_inputs, score_plan
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
+from atlas.study.command import command
 from atlas.study.errors import Fault, Unsupported
-from atlas.study.params import command, entries, load, path
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.schema.smoothing import Smoothing, check_reach, read_smoothings
+from atlas.study.schema.smoothing import Smoothing, check_reach
+from atlas.study.study import Study
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,17 +45,17 @@ class ScorePlan(NamedTuple):
     table: Table
 
 
-def draft(study: Path, classifier: str, family: str, output: Path, reason: str, unvoted: str | None) -> None:
+def draft(folder: Path, classifier: str, family: str, output: Path, reason: str, unvoted: str | None) -> None:
     """Write the existing scores of a cell that failed elsewhere; a method that lacks some by a metric gets none by it.
 
     Args:
-        study, classifier, family: The cell.
+        folder, classifier, family: The cell.
         output: Where to write.
         reason: Why scores are missing, recorded for every method that lacks some.
         unvoted: Why there are no votes; None if there are.
     """
-    cell = Cell(study, load(study), classifier, family)
-    with of_cell(study, cell.params, STAGE.verb, STAGE.output, classifier, family) as rows:
+    cell = Cell(Study(folder), classifier, family)
+    with of_cell(cell.study, STAGE.verb, STAGE.output, classifier, family) as rows:
         tables = []
         plans = plan(cell, unvoted)
         for one in plans:
@@ -74,12 +75,12 @@ def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
         cell: The cell.
         unvoted: Why no method has votes, if they could not be computed.
     """
-    study, params, classifier, family = cell
-    trained = keys.classifier(study, params, classifier)
-    seen = row_inputs.gathered(study, classifier, params["seed"])
-    certified = read_smoothings(params, {name for listed in params["methods"].values() for name in listed})
+    study, classifier, family = cell
+    trained = keys.classifier(study, classifier)
+    seen = row_inputs.gathered(study, classifier)
+    certified = study.smoothings
     plans: list[ScorePlan] = []
-    left_out = score_plan.absent(study, params, classifier)
+    left_out = score_plan.absent(study, classifier)
 
     @cache
     def stored(kind: str, method: str, group: str, smoothing: str = "") -> score_plan.StoredRows:
@@ -91,9 +92,9 @@ def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
             )
         place = f"{smoothing}/{group}" if smoothing else group
         pictures = certified[smoothing].pictures[group] if smoothing else seen[group].lead[0]
-        return score_plan.stored_rows(path(study, kind, classifier, family, method), place, seen[group], kind, pictures)
+        return score_plan.stored_rows(study.path(kind, classifier, family, method), place, seen[group], kind, pictures)
 
-    for listed in entries(params, "metrics").values():
+    for listed in study.metrics.values():
         for metric in [one for one in listed.values() if one.name not in left_out]:
             declared = signature("metrics", metric.family, metric.function).inputs
             shown = seen["grids" if "tiles" in declared else "images"]
@@ -102,11 +103,11 @@ def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
                 check_reach(metric, smoothings[0], classifier, math.prod(shown.side))
             voted = [smoothing.settings for smoothing in smoothings]
             shared = keys.digest(
-                keys.entry(metric, params, *calls.parts(metric)), voted, trained if "classifier" in declared else b""
+                keys.entry(metric, study, *calls.parts(metric)), voted, trained if "classifier" in declared else b""
             )
             rows = score_plan.rows(metric, shared, shown, declared, smoothings)
             found, undefined = {}, {}
-            for name in score_plan.methods(metric, smoothings, list(params["methods"][family])):
+            for name in score_plan.methods(metric, smoothings, list(study.methods[family])):
                 votes = [stored("votes", name, shown.group, smoothing.name) for smoothing in smoothings]
                 maps = stored("maps", name, shown.group)
                 found[name] = score_plan.keyed(maps, votes, rows, declared, shown)
@@ -118,16 +119,14 @@ def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
 
 def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     """Yield the missing scores batch by batch."""
-    study, params, _, family = work.cell
-    engine, listed = params["engine"], entries(params, "methods")[family]
+    study, _, family = work.cell
+    engine, listed = study.engine, study.methods[family]
     declared = {i: plan.declared for i, plan in enumerate(work.plans)}
     smoothings = {i: plan.smoothings for i, plan in enumerate(work.plans)}
     wanted = defined(work, list(listed))
     for seen in {plan.seen.group: plan.seen for plan in work.plans}.values():
         own = {key: positions for key, positions in wanted.items() if work.plans[key[0]].seen is seen}
-        inputs = MetricInputs(
-            study, work.cell.classifier, listed, seen, own, declared, engine, params["stores"]["dtype"], smoothings
-        )
+        inputs = MetricInputs(study, work.cell.classifier, listed, seen, own, declared, engine, study.dtype, smoothings)
         whole = frozenset(key for key in own if of_whole_set(declared[key[0]]))
         for (i, method), positions, given in row_inputs.batches(own, engine["batch"], seen, engine["device"], whole):
             plan = work.plans[i]
@@ -251,7 +250,7 @@ def per_method(plan: ScorePlan) -> int:
 
 def groups(cell: Cell, plans: list[ScorePlan]) -> dict[str, dict]:
     """Return the attributes of the cell's store, and of the groups of metrics that have no scores on the classifier."""
-    return {"": {"family": cell.family}} | score_plan.absent(cell.study, cell.params, cell.classifier)
+    return {"": {"family": cell.family}} | score_plan.absent(cell.study, cell.classifier)
 
 
 STAGE = Stage(

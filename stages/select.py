@@ -13,21 +13,22 @@ import numpy as np
 import zarr
 
 from atlas.cache.stores import Streamed, read, values, write
+from atlas.study.command import command
 from atlas.study.errors import UserError
-from atlas.study.params import command, load, path
 from atlas.study.schema.labels import PRESENT, several_labels
 from atlas.study.schema.types import Count, Share
 from atlas.study.seeds import order
+from atlas.study.study import Study
 
 READ_BYTES = 2**24  # of pixels read at a time
 
 
-def main(study: Path, classifier: str) -> None:
+def main(folder: Path, classifier: str) -> None:
     """Apply the rules and write the images that pass them, in a seeded order whose prefix is stable."""
-    params = load(study)
-    spec = params["classifiers"][classifier]
+    study = Study(folder)
+    spec = study.classifier(classifier)
     where, rules = f"classifiers.{classifier}.images", spec["images"]
-    store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
+    store = read(study.path("datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
     known = store.attrs["known"]
     if not known and rules["boxes_exactly"] is not None:
         message = (
@@ -38,13 +39,13 @@ def main(study: Path, classifier: str) -> None:
     ids, labels, boxes = (values(store, name)[held_out] for name in ("image", "label", "boxes"))
     predictions = {name: _predictions(study, name, ids, where) for name in {classifier, *rules["correct_by"]}}
     side = store["pixels"].shape[-2:]
-    reserved = np.array(order(params["seed"], ids.tolist(), "background")[: rules["background"]], dtype=int)
+    reserved = np.array(order(study.seed, ids.tolist(), "background")[: rules["background"]], dtype=int)
     # By all classifiers of the dataset, so that all of them get the same images.
-    alike = [one["network"] for one in params["classifiers"].values() if one["dataset"] == spec["dataset"]]
+    alike = [one["network"] for one in study.params["classifiers"].values() if one["dataset"] == spec["dataset"]]
     several = any(several_labels(network.get("output")) for network in alike)
     taken = _of_same_pictures(store, held_out, reserved) if several else reserved
     passing, message = eligible(labels, boxes, side, predictions, taken, **rules)
-    ranked = [int(passing[i]) for i in order(params["seed"], ids[passing].tolist(), "select")]
+    ranked = [int(passing[i]) for i in order(study.seed, ids[passing].tolist(), "select")]
     count = len(ranked) if rules["count"] is None else rules["count"]
     if len(ranked) < max(1, count):
         raise UserError(f"params.yaml: {where}: count = {rules['count']}, but {message}")
@@ -57,7 +58,7 @@ def main(study: Path, classifier: str) -> None:
         inputs["mask"] = ("image", "y", "x"), _streamed(store, "mask", held_out[chosen])
         inputs["boxes"] = ("image", "box", "corner"), boxes[chosen]
     write(
-        path(study, "images", classifier),
+        study.path("images", classifier),
         {
             "images": {
                 "image": (("image",), ids[chosen]),
@@ -152,8 +153,8 @@ def _of_same_pictures(store: zarr.Group, held_out: np.ndarray, reserved: np.ndar
     return np.array(found, dtype=int)
 
 
-def _predictions(study: Path, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:
-    store = read(path(study, "predictions", name), f"the predictions of {name}")
+def _predictions(study: Study, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    store = read(study.path("predictions", name), f"the predictions of {name}")
     if values(store, "image").tolist() != ids.tolist():
         raise UserError(f"params.yaml: {where}: the predictions of {name} are of other images; make them again")
     found = {field: values(store, field) for field in ("probability", "top_class")}

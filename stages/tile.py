@@ -11,21 +11,22 @@ import numpy as np
 import zarr
 
 from atlas.cache.stores import Streamed, read, values, write
+from atlas.study.command import command
 from atlas.study.errors import UserError
-from atlas.study.params import command, load, path
 from atlas.study.schema.types import Count, Share
+from atlas.study.study import Study
 
 
-def main(study: Path, classifier: str) -> None:
+def main(folder: Path, classifier: str) -> None:
     """Choose the images of every grid and compose them, row by row; without a section grids, record that."""
-    params = load(study)
-    spec = params["classifiers"][classifier]
-    rules, output = spec["grids"], path(study, "grids", classifier)
+    study = Study(folder)
+    spec = study.classifier(classifier)
+    rules, output = spec["grids"], study.path("grids", classifier)
     if rules is None:
         write(output, {}, {"absent": f"classifiers.{classifier}.grids is null"})
         return
-    known = read(path(study, "images", classifier) / "candidates", "the candidate images")
-    store = read(path(study, "datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
+    known = read(study.path("images", classifier) / "candidates", "the candidate images")
+    store = read(study.path("datasets", spec["dataset"]), f"the dataset {spec['dataset']}")
     labels, confidence = values(known, "label"), values(known, "confidence")
     try:
         chosen = members(labels, confidence, **rules)
@@ -33,7 +34,7 @@ def main(study: Path, classifier: str) -> None:
         raise UserError(f"params.yaml: classifiers.{classifier}.grids: {short}") from None
     ids = values(known, "image")[chosen]
     n, places = rules["tiles_per_side"], values(known, "position")[chosen]
-    alone = read(path(study, "images", classifier) / "background", "the background images")
+    alone = read(study.path("images", classifier) / "background", "the background images")
     others = alone["image"].shape[0]
     around = np.add.outer(np.arange(others), np.arange(n * n)) % max(1, others)
     write(

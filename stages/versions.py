@@ -12,9 +12,9 @@ from pathlib import Path
 
 from atlas.cache.fingerprint import modules, packages
 from atlas.cache.fingerprint.called import content
-from atlas.cache.locks import import_folders
-from atlas.study.params import command, dataset, load, network
+from atlas.study.command import command
 from atlas.study.schema.fitting import of_weights
+from atlas.study.study import Study
 
 OUTPUT = Path("data", "versions")
 SHORT, DIGEST = 64, 16  # values up to this many characters are written as they are; bytes of the digest of longer ones
@@ -38,26 +38,25 @@ NAMED = {
 }
 
 
-def main(study: Path) -> None:
+def main(folder: Path) -> None:
     """Write the versions of every stage, and put them in place."""
     from atlas.cache.stores import replace  # imports Zarr, which `changed` does not need
 
-    params = load(study)
-    partial = import_folders(study / OUTPUT)
+    study = Study(folder)
+    partial = temporary_path(study.folder / OUTPUT)
     partial.mkdir(parents=True)
-    for stage, known in installed(study, params).items():
+    for stage, known in installed(study).items():
         (partial / f"{stage}.json").write_text(json.dumps(known, indent=1) + "\n")
-    replace(partial, study / OUTPUT)
+    replace(partial, study.folder / OUTPUT)
 
 
-def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
+def installed(study: Study) -> dict[str, dict[str, str]]:
     """Return by stage the installed versions of the packages that its code imports, and of all that they require.
 
     Args:
-        study: The folder of params.yaml.
-        params: The content of params.yaml.
+        study: The study.
     """
-    families, outside, read = _families(params), _outside(study, params), _read_by_datasets(params)
+    families, outside, read = _families(study), _outside(study), _read_by_datasets(study)
     found = {}
     for stage, folders in NAMED.items():
         named = {
@@ -73,42 +72,42 @@ def installed(study: Path, params: dict) -> dict[str, dict[str, str]]:
     return found
 
 
-def changed(study: Path, params: dict) -> dict[str, tuple[str, str]]:
+def changed(study: Study) -> dict[str, tuple[str, str]]:
     """Return the packages and files that differ from those that results were made with: name -> (old, new).
 
     DVC does not notice a package that was installed past the lock of the environment, a changed file that makes a
     network, or a package needed only by a family that params.yaml did not name before.
     """
     known: dict[str, str] = {}
-    for file in sorted((study / OUTPUT).glob("*.json")):
+    for file in sorted((study.folder / OUTPUT).glob("*.json")):
         known |= json.loads(file.read_text())
-    named = {f"atlas.{folder}.{family}" for folder, families in _families(params).items() for family in families}
+    named = {f"atlas.{folder}.{family}" for folder, families in _families(study).items() for family in families}
     now = packages.versions(modules.packages_of(named)) | {name: _now(name) for name in known}
-    now |= _outside(study, params) | _read_by_datasets(params)
+    now |= _outside(study) | _read_by_datasets(study)
     before = {name: known.get(name, packages.ABSENT) for name in now}
     return {name: (before[name], now[name]) for name in now if known and now[name] != before[name]}
 
 
-def _families(params: dict) -> dict[str, set[str]]:
+def _families(study: Study) -> dict[str, set[str]]:
     """Return by folder the families that params.yaml names, as others may need packages that are not installed."""
     return {
-        "datasets": {dataset(params, name).family for name in params["datasets"]},
-        "networks": {network(params, name).family for name in params["classifiers"]},
+        "datasets": {study.dataset(name).family for name in study.params["datasets"]},
+        "networks": {study.network(name).family for name in study.params["classifiers"]},
     }
 
 
-def _read_by_datasets(params: dict) -> dict[str, str]:
+def _read_by_datasets(study: Study) -> dict[str, str]:
     """Return the versions of packages from which datasets read class names or a `fit`, if entries ask for it."""
-    bound = [dataset(params, name) for name in params["datasets"]]
+    bound = [study.dataset(name) for name in study.params["datasets"]]
     read = {"torchvision" for one in bound if one.settings.get("classes") == "imagenet"}
     read |= {one.options["fit"]["family"] for one in bound if of_weights(one.options["fit"])}
     return {name: _now(name) for name in sorted(read)}
 
 
-def _outside(study: Path, params: dict) -> dict[str, str]:
+def _outside(study: Study) -> dict[str, str]:
     """Return what networks depend on outside this project: digests of files, versions of packages, by name."""
-    entries = [network(params, name) for name in params["classifiers"]]
-    found = {name: text for entry in entries for name, text in content(entry.settings, study).items()}
+    entries = [study.network(name) for name in study.params["classifiers"]]
+    found = {name: text for entry in entries for name, text in content(entry.settings, study.folder).items()}
     return {
         name: blake2b(text.encode(), digest_size=DIGEST).hexdigest() if len(text) > SHORT else text
         for name, text in found.items()

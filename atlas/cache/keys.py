@@ -9,11 +9,15 @@ that these require, and the data files that it declares.
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atlas.cache.fingerprint import called, packages, source
 from atlas.study import cards, unedited
-from atlas.study.params import CHOOSING, network, path
+from atlas.study.params import CHOOSING
 from atlas.study.schema.settings import Entry, canonical
+
+if TYPE_CHECKING:
+    from atlas.study.study import Study
 
 SIZE = 16  # bytes of a key: 128 bits
 
@@ -28,7 +32,7 @@ def digest(*parts: object) -> bytes:
     return total.digest()
 
 
-def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
+def entry(bound: Entry, study: "Study", *parts: tuple[str, str]) -> bytes:
     """Digest what all rows of an entry share: settings, code of its function and of the stage, engine, dtype.
 
     The entry's name is not included: a renamed entry finds its rows. Neither are options that do not affect values.
@@ -37,21 +41,21 @@ def entry(bound: Entry, params: dict, *parts: tuple[str, str]) -> bytes:
     reached = code(
         (f"atlas.{bound.kind}.{bound.family}", bound.function), ("atlas.inputs.row_inputs", "tensors"), *parts
     )
-    return digest(bound.settings, shaping, reached, params["engine"], params["stores"]["dtype"])
+    return digest(bound.settings, shaping, reached, study.engine, study.dtype)
 
 
-def classifier(study: Path, params: dict, name: str) -> bytes:
+def classifier(study: "Study", name: str) -> bytes:
     """Digest a trained classifier: its weights, normalization, format, network settings and network code."""
-    folder = path(study, "classifiers", name)
+    folder = study.path("classifiers", name)
     weights = hashlib.blake2b(cards.weights(folder), digest_size=SIZE).digest()
-    bound = network(params, name)
+    bound = study.network(name)
     loading = [
         ("atlas.model.loading", "load"),
         ("atlas.model.runtime", "start"),
         ("atlas.model.classifier", "Classifier"),
     ]
     reached = code((f"atlas.networks.{bound.family}", bound.function), *loading)
-    return digest(weights, cards.computing(folder), bound.settings, reached, *called_by(study, bound))
+    return digest(weights, cards.computing(folder), bound.settings, reached, *called_by(study.folder, bound))
 
 
 def called_by(study: Path, bound: Entry) -> list[dict]:

@@ -6,7 +6,7 @@ weights must be exactly those of the network.
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors.torch import save
@@ -21,9 +21,11 @@ from atlas.model.runtime import start
 from atlas.model.tags import tagged
 from atlas.model.weights import digest_of, fill, read, renamed, unwrapped
 from atlas.study.errors import UserError
-from atlas.study.params import network as params_network
 from atlas.study.schema.settings import Entry, outside
 from atlas.study.schema.types import Positive, Share
+
+if TYPE_CHECKING:
+    from atlas.study.study import Study
 
 # Bounds of a plausible mean: of intensities from 0 to 1, and of what some networks use instead.
 MEANS = (-1, 2)
@@ -37,13 +39,12 @@ class Adopted(NamedTuple):
     accuracy: float | None
 
 
-def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
+def adopt(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
     """Take the weights that a classifier's entry names; return them as a safetensors file, with the contents of the
     card.
 
     Args:
-        study: The folder of params.yaml, to which the paths of files are relative.
-        params: The content of params.yaml.
+        study: The study.
         classifier: The classifier's name.
         images: The dataset's held-out split.
 
@@ -51,11 +52,11 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
         UserError: the weights cannot be found, have another digest, do not fit the network, or the network does not
             have one logit per class of the dataset.
     """
-    spec, where = params["classifiers"][classifier], f"classifiers.{classifier}"
-    start(params["engine"])
-    network = build(spec["network"], classes=len(images.classes), watch=building, study=study).eval()
+    spec, where = study.classifier(classifier), f"classifiers.{classifier}"
+    start(study.engine)
+    network = build(spec["network"], classes=len(images.classes), watch=building, study=study.folder).eval()
     owner = f"{where}.network for the {len(images.classes)} classes of the dataset {images.dataset}"
-    found = adopted(study, network, params_network(params, classifier), where, owner, **spec["weights"])
+    found = adopted(study.folder, network, study.network(classifier), where, owner, **spec["weights"])
     preprocess = spec["preprocess"] or found.preprocess
     if preprocess is None:
         message = "is missing, and the weights do not say how images are normalized"
@@ -64,8 +65,8 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
         )
     says = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
     mean, std = normalization(images.shape[0], says, **preprocess)
-    few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(params["engine"]["device"]).float().div(255)
-    about = {"mean": mean, "std": std, "watch": building, "study": study}
+    few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(study.engine["device"]).float().div(255)
+    about = {"mean": mean, "std": std, "watch": building, "study": study.folder}
     _check_logits(classifier, watched_logits(classifier, network.to(few.device), spec["network"], few, **about), images)
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
@@ -74,7 +75,7 @@ def adopt(study: Path, params: dict, classifier: str, images: Split) -> tuple[by
 
 
 def adopted(
-    study: Path,
+    study: Study,
     network: nn.Module,
     bound: Entry,
     where: str,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,8 +21,11 @@ from atlas.study.errors import UserError
 from atlas.study.schema.types import Count, NotNegative, Positive, Share
 from atlas.study.seeds import generator
 
+if TYPE_CHECKING:
+    from atlas.study.study import Study
 
-def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
+
+def trained(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
     """Train on the dataset's training split; return the weights as a safetensors file, and the contents of the card.
 
     Images are read a few at a time; as many as fit are kept, since every epoch uses them in another order.
@@ -30,20 +33,20 @@ def trained(study: Path, params: dict, classifier: str, images: Split) -> tuple[
     Raises:
         UserError: there is no training image, the recipe does not suit the images, or the network returns no logits.
     """
-    spec, seed = params["classifiers"][classifier], params["seed"]
+    spec, seed = study.classifier(classifier), study.seed
     if not len(images):
         raise UserError(f"dataset {images.dataset}: training needs images of the split train, it has none")
-    deterministic(params["engine"])
+    deterministic(study.engine)
     check_recipe(spec["train"], (len(images), *images.shape), f"classifiers.{classifier}.train")
     mean, std = moments(map(images.pixels, images.blocks()), images.dataset)
-    network = begun(study, spec["network"], len(images.classes), seed)
-    about = {"mean": mean, "std": std, "engine": params["engine"]}
+    network = begun(study.folder, spec["network"], len(images.classes), seed)
+    about = {"mean": mean, "std": std, "engine": study.engine}
     one = torch.from_numpy(images.pixels(slice(0, 1))).float().div(255)
     normalized = {"mean": mean, "std": std}
-    watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, study=study)
+    watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, study=study.folder)
     compared(classifier, network, one, **about)  # checks that it returns logits
     labels = torch.from_numpy(images.labels)
-    fit(network.to(params["engine"]["device"]), images.kept(), labels, seed, mean, std, **spec["train"])
+    fit(network.to(study.engine["device"]), images.kept(), labels, seed, mean, std, **spec["train"])
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     card = {"recipe": spec["train"], "seed": seed, "mean": mean, "std": std, "trained_on": len(images)}
     return save(weights), card

@@ -16,7 +16,7 @@ from atlas.cache.tables import Table
 from atlas.inputs import calls
 from atlas.inputs.audit.building import load_classifier
 from atlas.study.errors import Fault
-from atlas.study.params import load
+from atlas.study.study import Study
 
 if TYPE_CHECKING:
     from atlas.model.classifier import Classifier
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 class Cell(NamedTuple):
     """A stage's work on one classifier, and on one family of methods if the stage has a cell for each."""
 
-    study: Path
-    params: dict
+    study: Study
     classifier: str
     family: str = ""
 
@@ -118,22 +117,22 @@ class Stage(NamedTuple):
     batch: int | None = None
 
 
-def run_cell(stage: Stage, study: Path, *names: str, finish: bool = True) -> None:
+def run_cell(stage: Stage, folder: Path, *names: str, finish: bool = True) -> None:
     """Compute the missing rows of a cell, then assemble its output.
 
     If a function fails, the rows of all others stay in the journal; the cell fails at the end, naming the function.
 
     Args:
         stage: The cell's stage.
-        study: The folder of params.yaml.
+        folder: The folder of params.yaml.
         names: The cell's classifier, and family of methods.
         finish: Whether to assemble the output; if not, rows stay in the journal: for a warm worker.
 
     Raises:
         UserError: a function failed, or an input of the rows is absent or was edited meanwhile.
     """
-    cell = Cell(study, load(study), *names)
-    with of_cell(study, cell.params, stage.verb, stage.output, *names) as rows:
+    cell = Cell(Study(folder), *names)
+    with of_cell(cell.study, stage.verb, stage.output, *names) as rows:
         plans = stage.plan(cell)
         missing = {number: rows.missing(stage.without_unsupported(rows, plan)) for number, plan in enumerate(plans)}
         work = Work(cell, plans, missing, rows, calls.Failures(rows.cell, stage.kept), {}, set())
@@ -148,14 +147,14 @@ def run_cell(stage: Stage, study: Path, *names: str, finish: bool = True) -> Non
     work.failures.end()
 
 
-def count_missing(stage: Stage, study: Path, *names: str) -> tuple[int, int]:
+def count_missing(stage: Stage, folder: Path, *names: str) -> tuple[int, int]:
     """Return the number of rows of a cell, and of those that are missing.
 
     Raises:
         BlockingIOError: another process is computing the cell.
     """
-    cell = Cell(study, load(study), *names)
-    with of_cell(study, cell.params, stage.verb, stage.output, *names, wait=False) as rows:
+    cell = Cell(Study(folder), *names)
+    with of_cell(cell.study, stage.verb, stage.output, *names, wait=False) as rows:
         return rows.count_missing([stage.without_unsupported(rows, plan) for plan in stage.plan(cell)])
 
 
@@ -165,9 +164,9 @@ def compute(stage: Stage, work: Work) -> bool:
     The caller then clears all caches and calls again: the pending rows are computed with the classifier loaded, and all
     inputs provided, anew.
     """
-    params = work.cell.params
-    engine = params["engine"] if stage.batch is None else {**params["engine"], "batch": stage.batch}
-    classifier = load_classifier(work.cell.study, {**params, "engine": engine}, work.cell.classifier)
+    study = work.cell.study
+    engine = study.engine if stage.batch is None else {**study.engine, "batch": stage.batch}
+    classifier = load_classifier(study, work.cell.classifier, engine)
     for batch in stage.batches(work, classifier):
         before = dict(classifier.passes)
         try:

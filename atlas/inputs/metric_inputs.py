@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from atlas.inputs import calls, row_inputs
 from atlas.inputs.certification import Votes
 from atlas.inputs.row_inputs import Inputs
 from atlas.inputs.table import whole
-from atlas.study.params import path
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import Smoothing
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from atlas.inputs.explain import Explainer
+    from atlas.study.study import Study
 
 
 def of_whole_set(declared: list[str]) -> bool:
@@ -32,7 +31,7 @@ class MetricInputs:
     """The inputs of metrics for one family's methods, batch by batch.
 
     Args:
-        study: The folder of params.yaml.
+        study: The study.
         classifier: The classifier that the maps explain.
         methods: The family's methods, by name.
         seen: The rows that maps were made of.
@@ -45,7 +44,7 @@ class MetricInputs:
 
     def __init__(
         self,
-        study: Path,
+        study: "Study",
         classifier: str,
         methods: dict[str, Entry],
         seen: Inputs,
@@ -56,10 +55,10 @@ class MetricInputs:
         smoothings: dict[int, list[Smoothing]],
     ):
         self._methods, self._seen, self._wanted, self._asks, self._engine = methods, seen, wanted, declared, engine
-        stores = {name: path(study, "maps", classifier, bound.family, name) for name, bound in methods.items()}
+        stores = {name: study.path("maps", classifier, bound.family, name) for name, bound in methods.items()}
         self._maps = {name: read(store / seen.group, f"the maps of {name}") for name, store in stores.items()}
         self._dtype, self._smoothings = dtype, smoothings
-        self._votes_at = partial(path, study, "votes", classifier)
+        self._votes_at = partial(study.path, "votes", classifier)
         self._provided: dict[tuple, Explainer] = {}
         self._begins: int | None = None
         # A method's metrics run one after another: those on all images, then those on fewer.

@@ -5,7 +5,6 @@ are read where they are needed, one batch at a time: no stage holds those of all
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,11 +13,12 @@ import zarr
 from atlas.cache.keys import digest
 from atlas.cache.stores import read, values
 from atlas.model.batch_cache import forget
-from atlas.study.params import path
 from atlas.study.seeds import image_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from atlas.study.study import Study
 
 
 READ = 64  # rows whose pixels or masks are in memory at once while they are digested
@@ -58,24 +58,24 @@ class Inputs(NamedTuple):
         return self.pixels.shape[-2:]
 
 
-def gathered(study: Path, classifier: str, seed: int) -> dict[str, Inputs]:
+def gathered(study: "Study", classifier: str) -> dict[str, Inputs]:
     """Read the evaluation images of a classifier, and its grids if it has any, by group."""
-    found = {"images": images(study, classifier, seed)}
-    place = path(study, "grids", classifier)
-    return found if "absent" in read(place, "the grids").attrs else found | {"grids": grids(study, classifier, seed)}
+    found = {"images": images(study, classifier)}
+    place = study.path("grids", classifier)
+    return found if "absent" in read(place, "the grids").attrs else found | {"grids": grids(study, classifier)}
 
 
-def missing_input(study: Path, classifier: str, names: list[str]) -> str | None:
+def missing_input(study: "Study", classifier: str, names: list[str]) -> str | None:
     """Return why a classifier lacks one of the inputs that a method or metric declares; None if it has all.
 
     Args:
-        study: The folder of params.yaml.
+        study: The study.
         classifier: The classifier's name.
         names: Inputs, as functions declare them.
     """
-    if "tiles" in names and (absent := read(path(study, "grids", classifier), "the grids").attrs.get("absent")):
+    if "tiles" in names and (absent := read(study.path("grids", classifier), "the grids").attrs.get("absent")):
         return f"the classifier {classifier} has no grids: {absent}"
-    about = read(path(study, "images", classifier), "the evaluation images")
+    about = read(study.path("images", classifier), "the evaluation images")
     for name in [name for name in ("boxes", "masks") if name in names and not about.attrs["known"]]:
         return f"the dataset {about.attrs['dataset']} has no {name}"
     if "background" in names and not about["background"]["image"].shape[0]:
@@ -83,9 +83,9 @@ def missing_input(study: Path, classifier: str, names: list[str]) -> str | None:
     return None
 
 
-def images(study: Path, classifier: str, seed: int) -> Inputs:
+def images(study: "Study", classifier: str) -> Inputs:
     """Read the evaluation images of a classifier, with masks and boxes if the dataset has any."""
-    place = path(study, "images", classifier)
+    place = study.path("images", classifier)
     store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
     ids = values(store, "image")
     arrays: dict[str, np.ndarray | LazyRows] = {"targets": values(store, "target")}
@@ -93,13 +93,13 @@ def images(study: Path, classifier: str, seed: int) -> Inputs:
         arrays |= {"masks": _stored(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
     coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
     rows, pixels, background = np.arange(len(ids)), _stored(store, "pixels"), values(apart, "pixels")
-    known = ids.tolist(), arrays, background, seed, _each(pixels)
+    known = ids.tolist(), arrays, background, study.seed, _each(pixels)
     return Inputs("images", ("image",), (len(ids),), coords, pixels, rows, *known)
 
 
-def grids(study: Path, classifier: str, seed: int) -> Inputs:
+def grids(study: "Study", classifier: str) -> Inputs:
     """Read the grids of a classifier: one row per tile, with the tile's class as its target."""
-    place = path(study, "grids", classifier)
+    place = study.path("grids", classifier)
     store, apart = read(place / "grids", "the grids"), read(place / "background", "the background grids")
     names, targets = values(store, "grid"), values(store, "target")
     count, tiles = targets.shape
@@ -113,7 +113,7 @@ def grids(study: Path, classifier: str, seed: int) -> Inputs:
     places = tile_masks(pixels.shape[-2:], tiles)
     of_rows = LazyRows((count * tiles, *places.shape[1:]), lambda rows: places[rows % tiles])
     arrays = {"targets": targets.reshape(-1), "tiles": of_rows}
-    known = names[picture].tolist(), arrays, values(apart, "pixels"), seed, _each(pixels)
+    known = names[picture].tolist(), arrays, values(apart, "pixels"), study.seed, _each(pixels)
     return Inputs("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
 
 

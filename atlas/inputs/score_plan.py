@@ -1,7 +1,7 @@
 """Plan the scores to compute: their keys, from what is known of maps and votes, and the table that holds them."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import zarr
@@ -14,13 +14,15 @@ from atlas.inputs.certification import UNDEFINED
 from atlas.inputs.row_inputs import Inputs
 from atlas.inputs.table import whole
 from atlas.study.errors import UserError
-from atlas.study.params import entries
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.signatures import attributes, signature
 from atlas.study.schema.smoothing import Smoothing, radius, stored
 
+if TYPE_CHECKING:
+    from atlas.study.study import Study
 
-class Made(NamedTuple):
+
+class StoredRows(NamedTuple):
     """The keys and digests of one method's maps, or of the votes on them, or why there are none."""
 
     keys: np.ndarray
@@ -29,10 +31,10 @@ class Made(NamedTuple):
     undefined: np.ndarray  # which rows are undefined
 
 
-def absent(study: Path, params: dict, classifier: str) -> dict[str, dict[str, str]]:
+def absent(study: "Study", classifier: str) -> dict[str, dict[str, str]]:
     """Return the metrics without scores because the classifier lacks a declared input: name -> {"absent": reason}."""
     found = {}
-    for listed in entries(params, "metrics").values():
+    for listed in study.metrics.values():
         for metric in listed.values():
             declared = signature("metrics", metric.family, metric.function).inputs
             if reason := row_inputs.missing_input(study, classifier, declared):
@@ -40,7 +42,7 @@ def absent(study: Path, params: dict, classifier: str) -> dict[str, dict[str, st
     return found
 
 
-def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int) -> Made:
+def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int) -> StoredRows:
     """Read the keys and digests of one method's maps or votes on the first pictures.
 
     Raises:
@@ -53,7 +55,7 @@ def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int)
         raise UserError(f"{store}/{group}: has {lead} {kind}, {due} are due; make it again")
     opened = read(store / group, what)
     undefined = (found[1] == undefined_row(opened, kind)).all(axis=-1)
-    return Made(*found, opened.attrs.get("unsupported"), undefined.reshape(-1))
+    return StoredRows(*found, opened.attrs.get("unsupported"), undefined.reshape(-1))
 
 
 def undefined_row(store: zarr.Group, kind: str) -> np.ndarray:
@@ -105,7 +107,7 @@ def rows(
 
 
 def keyed(
-    maps: Made, votes: list[Made], rows: list[bytes | None], declared: list[str], seen: Inputs
+    maps: StoredRows, votes: list[StoredRows], rows: list[bytes | None], declared: list[str], seen: Inputs
 ) -> tuple[np.ndarray, str | None]:
     """Return the keys of the scores of one method's maps, and the reason if the method cannot serve the classifier.
 
@@ -144,7 +146,7 @@ def keyed(
     return np.frombuffer(bytes(found), "uint8").reshape(shape), None
 
 
-def undefined(maps: Made, votes: list[Made], declared: list[str], rows: int) -> np.ndarray:
+def undefined(maps: StoredRows, votes: list[StoredRows], declared: list[str], rows: int) -> np.ndarray:
     """Return which of the first rows have no score because their map or votes are undefined.
 
     Args:

@@ -1,15 +1,16 @@
 """Read the images of one split of a dataset, a few megabytes at a time."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import zarr
 
 from atlas.cache.keys import digest
 from atlas.cache.stores import read, values
-from atlas.study.params import path
+
+if TYPE_CHECKING:
+    from atlas.study.study import Study
 
 READ_BYTES = 2**24  # of pixels read at a time
 HELD_BYTES = 2**28  # of pixels kept in memory for repeated reading
@@ -76,8 +77,8 @@ class Split(NamedTuple):
         return digest(*of_images, self.labels.tolist())
 
 
-def split(study: Path, dataset: str, name: str) -> Split:
+def split(study: "Study", dataset: str, name: str) -> Split:
     """Find the images of a split in a dataset's store."""
-    store = read(path(study, "datasets", dataset), f"the dataset {dataset}")
+    store = read(study.path("datasets", dataset), f"the dataset {dataset}")
     rows = np.flatnonzero(values(store, "split") == name)
     return Split(dataset, store, rows, values(store, "label")[rows])

@@ -5,19 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from atlas.study import params
 from atlas.study.errors import UserError
-
-ACCURACIES = ("accuracy", "adversarial_accuracy")
-
-
-def card(study: Path, classifier: str) -> dict[str, Any]:
-    """Read a classifier's card.
-
-    Raises:
-        UserError: there is none, or it is not valid.
-    """
-    return read(params.path(study, "classifiers", classifier))
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -79,9 +67,3 @@ def computing(folder: Path) -> list[Any]:
     """
     known = read(folder)
     return [known["classes"], *normalization(folder), (known.get("form") or {}).get("runs")]
-
-
-def accuracies(study: Path, classifier: str) -> dict[str, float]:
-    """Return a classifier's accuracy, clean and under attack, from 0 to 1; NaN if it was not measured."""
-    known = card(study, classifier)
-    return {name: known.get(name, float("nan")) for name in ACCURACIES}

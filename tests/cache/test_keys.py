@@ -11,6 +11,7 @@ from atlas.inputs import calls
 from atlas.study import params, unedited
 from atlas.study.errors import UserError
 from atlas.study.schema import signatures
+from atlas.study.study import Study
 from tests.support.house import HELPER, forget, house
 
 __all__ = ["house"]
@@ -222,13 +223,14 @@ def test_options_that_choose_rows_are_not_in_an_entrys_digest():
         given = {"pixels": 4, "baseline": "blur", "relative": False, **options}
         return params.entry("metrics", "faithfulness", "insertion", given, "here")
 
-    study = {"engine": {"batch": 1}, "stores": {"dtype": "float32"}}
+    content = {"engine": {"batch": 1}, "stores": {"dtype": "float32"}}
+    study = Study(".", content)
     plain = keys.entry(bound(), study)
     assert keys.entry(bound(count=3, exclude=["rise"]), study) == plain
     assert keys.entry(bound(count=3)._replace(name="renamed"), study) == plain
     assert keys.entry(bound()._replace(settings={"pixels": 5}), study) != plain
     for changed in ({"engine": {"batch": 2}}, {"stores": {"dtype": "float16"}}):
-        assert keys.entry(bound(), {**study, **changed}) != plain
+        assert keys.entry(bound(), Study(".", {**content, **changed})) != plain
 
 
 TYPES = """
@@ -816,14 +818,21 @@ def test_no_row_of_the_default_study_is_digested_by_whole_modules(monkeypatch):
     taken: list[str] = []
     real = source.reach
     monkeypatch.setattr(source, "reach", lambda *roots: taken.append(real(*roots).whole) or real(*roots))
-    given = params.load(signatures.HOUSE.parent)
+    study = Study(signatures.HOUSE.parent)
     keys._code.cache_clear()
-    for kind in ("methods", "metrics"):
-        for listed in params.entries(given, kind).values():
-            for entry in listed.values():
-                keys.entry(entry, given, *calls.parts(entry))
-    for name in given["classifiers"]:
-        bound = params.network(given, name)
+    for entry in (*study.all_methods.values(), *study.all_metrics.values()):
+        keys.entry(entry, study, *calls.parts(entry))
+    for name in study.params["classifiers"]:
+        bound = study.network(name)
         keys.code((f"atlas.networks.{bound.family}", bound.function), *calls.NETWORK)
+    for verb, function in (
+        ("atlas.classifiers.training", "trained"),
+        ("atlas.classifiers.adopting", "adopt"),
+        ("stages.prepare", "evaluated"),
+        ("stages.predict", "predictions"),
+        ("stages.predict", "probabilities"),
+        ("stages.correlate", "correlations"),
+    ):
+        keys.code((verb, function))
     assert taken
     assert not set(taken) - {""}

@@ -13,6 +13,7 @@ from atlas.inputs.audit.building import building
 from atlas.model.loading import build
 from atlas.study.errors import UserError
 from atlas.study.params import bound_network, load
+from atlas.study.study import Study
 from stages import versions
 from tests.support.study import ROOT
 
@@ -82,10 +83,10 @@ def test_the_versions_hold_the_linked_files_of_two_classifiers_that_are_named_al
         networks[name] = {**GIVEN, "folder": f"data/raw/{name}"}
     params = study_of(study, networks)
     versions.main(study)
-    assert versions.changed(study, params) == {}
+    assert versions.changed(Study(study, params)) == {}
     for name in ("one", "two"):
         (tmp_path / "elsewhere" / name / "hubconf.py").write_text(HUB["hubconf.py"] + f"\n# {name}\n")
-        assert set(versions.changed(study, params)) == {f"data/raw/{name}/hubconf.py"}
+        assert set(versions.changed(Study(study, params))) == {f"data/raw/{name}/hubconf.py"}
         versions.main(study)
 
 
@@ -102,7 +103,7 @@ def test_the_same_study_elsewhere_has_the_same_keys(tmp_path, monkeypatch, is_li
         params = study_of(study, {"hub": GIVEN, "file": one})
         for at in (study, Path()):
             monkeypatch.chdir(study)
-            found.append((keyed(GIVEN, at), keyed(one, at), versions.installed(at, params)))
+            found.append((keyed(GIVEN, at), keyed(one, at), versions.installed(Study(at, params))))
     assert all(one == found[0] for one in found)
 
 
@@ -273,11 +274,13 @@ def test_what_cannot_be_held_is_told_in_terms_of_the_users_own_code(tmp_path, ke
 def test_another_version_of_what_datasets_read_of_torchvision_has_images_collected_anew(asks, tmp_path, monkeypatch):
     timm = {"any": {"family": "timm", "name": "resnet18", "settings": {}}}
     photos = {"family": "folder", "path": "data/raw/photos"}
-    assert "torchvision" not in versions.installed(tmp_path, study_of(tmp_path, timm, {"own": photos}))["collect"]
+    assert (
+        "torchvision" not in versions.installed(Study(tmp_path, study_of(tmp_path, timm, {"own": photos})))["collect"]
+    )
     params = study_of(tmp_path, timm, {"own": {**photos, **asks}})
     versions.main(tmp_path)
-    known = versions.installed(tmp_path, params)["collect"]
+    known = versions.installed(Study(tmp_path, params))["collect"]
     assert "torchvision" in known
     monkeypatch.setattr(versions.packages, "version", lambda name: "99" if name == "torchvision" else known.get(name))
-    assert versions.installed(tmp_path, params)["collect"] == {**known, "torchvision": "99"}
-    assert "torchvision" in versions.changed(tmp_path, params)
+    assert versions.installed(Study(tmp_path, params))["collect"] == {**known, "torchvision": "99"}
+    assert "torchvision" in versions.changed(Study(tmp_path, params))

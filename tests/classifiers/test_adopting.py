@@ -20,6 +20,7 @@ from atlas.model.comparing import check_no_sigmoids
 from atlas.networks.residual import small_resnet
 from atlas.study.errors import UserError
 from atlas.study.params import entries, load
+from atlas.study.study import Study
 from stages import collect, predict, prepare
 from tests.support.study import tiny, write
 
@@ -108,7 +109,7 @@ def test_what_was_adopted_predicts_as_it_did_where_it_was_trained(house):
     prepare.main(house, C)
     predict.main(house, C)
     store = zarr.open_group(house / "data/predictions" / f"{C}.zarr", mode="r")
-    pixels = split(house, "shapes", "test").pixels() / 255
+    pixels = split(Study(house), "shapes", "test").pixels() / 255
     images = torch.from_numpy((pixels - np.reshape(MEAN, (3, 1, 1))) / np.reshape(STD, (3, 1, 1))).float()
     with torch.no_grad():
         expected = network().eval()(images).softmax(1).numpy()

@@ -5,7 +5,6 @@ import shutil
 import tracemalloc
 from functools import partial
 from itertools import permutations, product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from atlas.model.runtime import start
 from atlas.networks.residual import Residual, small_resnet
 from atlas.study.errors import UserError
 from atlas.study.seeds import generator
+from atlas.study.study import Study
 from stages import collect, prepare
 from tests.support.study import tiny, write
 
@@ -239,7 +239,7 @@ def large(tmp_path):
         "split": (("image",), np.array(["train", "train", "test", "train"] * 100)),
     }
     write_store(tmp_path / "data/datasets/large.zarr", {"": arrays}, {"classes": ["a", "b", "c"]})
-    return splits.split(tmp_path, "large", "train")
+    return splits.split(Study(tmp_path, {}), "large", "train")
 
 
 def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights(large, monkeypatch):
@@ -250,12 +250,12 @@ def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights
     each = int(np.prod(large.shape))
     monkeypatch.setattr(splits, "READ_BYTES", 8 * each)
     monkeypatch.setattr(training, "compared", lambda *_, **about: None)  # it looks at one image
-    expected = training.trained(Path(), params, "c", large)
+    expected = training.trained(Study(".", params), "c", large)
     for held in (40, 0):
         monkeypatch.setattr(splits, "HELD_BYTES", held * each)
         tracemalloc.start()
         try:
-            assert training.trained(Path(), params, "c", large) == expected
+            assert training.trained(Study(".", params), "c", large) == expected
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

@@ -15,6 +15,7 @@ from PIL import Image
 from atlas.share import open_maps, open_results
 from atlas.study.errors import UserError
 from atlas.study.params import load
+from atlas.study.study import Study
 from stages import attribute, collect, predict, prepare, score, select, tile, versions
 from tests.support.forked import call
 from tests.support.study import ROOT, build, environment, run, tiny
@@ -168,24 +169,24 @@ def assert_stale_where_edited(study: Path, file: Path) -> None:
     """What DVC does not know of: a file that makes a network."""
     params = load(study)
     versions.main(study)
-    assert versions.changed(study, params) == {}
+    assert versions.changed(Study(study, params)) == {}
     file.write_text(file.read_text() + "\n# edited\n")
-    assert set(versions.changed(study, params)) == {f"data/raw/{file.name}"}
+    assert set(versions.changed(Study(study, params))) == {f"data/raw/{file.name}"}
     versions.main(study)
-    assert versions.changed(study, params) == {}
+    assert versions.changed(Study(study, params)) == {}
 
 
 def test_a_package_that_no_family_of_the_study_takes_is_not_missed(study):
     """Who installs the packages of other families, as the tests do, has nothing made anew."""
     about = shown(README)
     given(study, about)
-    told = versions.installed(study, load(study))
+    told = versions.installed(Study(study))
     assert "torchvision" in told["predict"]
     assert not {"timm", "transformers"} & {name for known in told.values() for name in known}
     versions.main(study)
     about["classifiers"]["mine"]["network"] = {"family": "timm", "name": "resnet18", "settings": {}}
     given(study, about)
-    assert "timm" in versions.changed(study, load(study))
+    assert "timm" in versions.changed(Study(study))
 
 
 def test_the_settings_it_starts_from_are_right():

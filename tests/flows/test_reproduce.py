@@ -122,7 +122,7 @@ def test_the_artifact_shows_ten_methods_at_most(tmp_path, monkeypatch):
     (tmp_path / "data/report").mkdir(parents=True)
     rows = [f"| {place} | `method` | 1.0 (0.9 to 1.1) |" for place in range(1, 28)]
     (tmp_path / "data/report/leaderboard.md").write_text("\n".join(["| head |", "| --- |", *rows]) + "\n")
-    reproduce.tell(tmp_path)
+    reproduce.publish(tmp_path)
     lines = made["leaderboard"].splitlines()
     assert lines[0].startswith("The best 10 of 27 methods of ")
     assert lines[2:] == ["| head |", "| --- |", *rows[:10]]

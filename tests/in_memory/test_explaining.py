@@ -28,6 +28,7 @@ from atlas.model.loading import load
 from atlas.model.runtime import start
 from atlas.study import params
 from atlas.study.errors import Unsupported, UserError
+from atlas.study.study import Study
 from stages import attribute, score, select, tile
 from tests.support.study import ROOT, tiny, write
 
@@ -131,7 +132,7 @@ def given(house):
     """Its classifier, and what its maps were made of."""
     known = params.load(house)
     start(known["engine"])
-    found = row_inputs.images(house, "resnet_vanilla", known["seed"])
+    found = row_inputs.images(Study(house), "resnet_vanilla")
     folder, network = house / "data/classifiers/resnet_vanilla", known["classifiers"]["resnet_vanilla"]["network"]
     from atlas.inputs.audit.building import building
 

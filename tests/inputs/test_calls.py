@@ -12,6 +12,7 @@ import zarr
 
 from atlas.inputs import calls, row_inputs
 from atlas.study.errors import UserError
+from atlas.study.study import Study
 from stages import attribute, certify, correlate, score, select, tile
 from tests.support import forms
 from tests.support.cells import C, last_line, study
@@ -275,7 +276,7 @@ class TestCells:
 
     def test_one_undefined_map_costs_its_image(self, prepared, due, monkeypatch):
         """The map of one image, and of the noisy copies of another, are not finite."""
-        shown = row_inputs.images(prepared, C, 0)
+        shown = row_inputs.images(Study(prepared), C)
         known = row_inputs.tensors(shown, np.arange(12), "cpu")["images"]
 
         def other(found, images, **settings):

@@ -16,6 +16,7 @@ from atlas.inputs import cell_runner
 from atlas.inputs.calls import SCORED
 from atlas.inputs.cell_runner import Batch, Part, Stage, count_missing, run_cell
 from atlas.study.errors import Fault, Unsupported, UserError
+from atlas.study.study import Study
 
 PARAMS = {"classifiers": {"net": {}}, "stores": {"shard_rows": 64}, "engine": {"batch": 2}, "methods": {}}
 KEPT = "these failed, all others are kept"
@@ -32,11 +33,11 @@ class Plan(NamedTuple):
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
     """A stage of two functions of five rows; `raised` says what a function raises, the list `calls` what was called."""
-    monkeypatch.setattr(cell_runner, "load", lambda study: PARAMS)
+    monkeypatch.setattr(cell_runner, "Study", lambda folder: Study(folder, PARAMS))
     found = SimpleNamespace(raised={}, calls=[], loaded=[], forgotten=0)
 
-    def load_classifier(study, params, name):
-        found.loaded.append((name, params["engine"]["batch"]))
+    def load_classifier(study, name, engine):
+        found.loaded.append((name, engine["batch"]))
         return SimpleNamespace(passes=dict(NONE))
 
     def forget():

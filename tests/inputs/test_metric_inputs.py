@@ -9,7 +9,8 @@ from atlas.inputs import metric_inputs, row_inputs
 from atlas.inputs.cell_runner import Cell
 from atlas.inputs.metric_inputs import MetricInputs
 from atlas.study.errors import UserError
-from atlas.study.params import entries, load
+from atlas.study.params import load
+from atlas.study.study import Study
 from stages import attribute, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
 from tests.support.study import tiny, write
@@ -170,10 +171,9 @@ class TestLender:
     """What is provided of 12 images, in batches of 8."""
 
     def make(self, study, wanted, kind=row_inputs.images):
-        params = load(study)
-        seen = kind(study, C, params["seed"])
-        methods = entries(params, "methods")["control"]
-        return MetricInputs(study, C, methods, seen, wanted, ASKS, params["engine"], "float32", {}), seen
+        known = Study(study)
+        seen = kind(known, C)
+        return MetricInputs(known, C, known.methods["control"], seen, wanted, ASKS, known.engine, "float32", {}), seen
 
     def all_of(self, *methods, metrics=(0, 1, 2, 3)):
         return {(metric, method): np.arange(IMAGES) for method in methods for metric in metrics}

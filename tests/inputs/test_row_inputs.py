@@ -9,6 +9,7 @@ import torch
 from atlas.cache.stores import values, write
 from atlas.inputs import row_inputs
 from atlas.model.batch_cache import shared
+from atlas.study.study import Study
 
 COUNT, SIDE = 12, (6, 8)
 
@@ -32,7 +33,7 @@ def study(tmp_path):
         "target": (("grid", "tile"), np.arange(12).reshape(3, 4) % 5),
     }
     write(tmp_path / "data/grids/net.zarr", {"grids": grids, "background": background}, {})
-    return tmp_path
+    return Study(tmp_path, {"seed": 0})
 
 
 def held(seen: row_inputs.Inputs) -> row_inputs.Inputs:
@@ -44,9 +45,9 @@ def held(seen: row_inputs.Inputs) -> row_inputs.Inputs:
 @pytest.mark.parametrize("gather", [row_inputs.images, row_inputs.grids])
 @pytest.mark.parametrize("read", [1, 5, 64])
 def test_what_is_read_is_what_would_be_held(study, monkeypatch, gather, read):
-    whole = held(gather(study, "net", 0))
+    whole = held(gather(study, "net"))
     monkeypatch.setattr(row_inputs, "READ", read)
-    seen = gather(study, "net", 0)
+    seen = gather(study, "net")
     assert seen.pictures == whole.pictures
     assert seen.side == whole.side == SIDE
     names = ["images", "masks", "boxes", "tiles", "targets", "seeds", "background"]
@@ -59,7 +60,7 @@ def test_what_is_read_is_what_would_be_held(study, monkeypatch, gather, read):
 
 
 def test_tiles_are_those_of_their_rows(study):
-    tiles = row_inputs.tensors(row_inputs.grids(study, "net", 0), np.array([0, 5, 11]), "cpu")["tiles"]
+    tiles = row_inputs.tensors(row_inputs.grids(study, "net"), np.array([0, 5, 11]), "cpu")["tiles"]
     for tile, mask in zip((0, 1, 3), tiles, strict=True):
         assert torch.equal(mask, torch.from_numpy(row_inputs.tile_masks(SIDE, 4)[tile]))
 
@@ -75,7 +76,7 @@ def test_no_more_is_read_than_a_batch_needs(study, monkeypatch, gather):
 
     monkeypatch.setattr(row_inputs, "values", told)
     monkeypatch.setattr(row_inputs, "READ", 3)
-    seen = gather(study, "net", 0)
+    seen = gather(study, "net")
     row_inputs.digests(seen, ["images", "masks", "tiles"])
     batches = list(row_inputs.batches({"gradient": np.arange(COUNT)}, 4, seen, "cpu"))
     assert len(batches) == 3
@@ -83,7 +84,7 @@ def test_no_more_is_read_than_a_batch_needs(study, monkeypatch, gather):
 
 
 def test_what_is_remembered_of_a_batch_is_held_as_long_as_it_lasts(study):
-    seen, alive, made = row_inputs.images(study, "net", 0), weakref.WeakSet(), []
+    seen, alive, made = row_inputs.images(study, "net"), weakref.WeakSet(), []
 
     @shared(calls=9)
     def work(images):

@@ -15,6 +15,7 @@ from atlas.model.classifier import Classifier
 from atlas.model.comparing import compared
 from atlas.networks.residual import small_resnet
 from atlas.study.errors import Unsupported, UserError
+from atlas.study.study import Study
 
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 4}
 ABOUT = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "engine": ENGINE}
@@ -398,7 +399,7 @@ def test_the_form_is_in_the_keys_of_rows(tmp_path, monkeypatch):
     found = []
     for runs in ("fast", "plain"):
         saved(folder, monkeypatch, Twice, form={"runs": runs, "difference": 0.0, "tolerance": 1e-3, "images": 8})
-        found.append(keys.classifier(tmp_path, params, "odd"))
+        found.append(keys.classifier(Study(tmp_path, params), "odd"))
     assert found[0] != found[1]
 
 

@@ -33,6 +33,7 @@ from atlas.study import params
 from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import radius
+from atlas.study.study import Study
 from stages import aggregate, report
 from tests.support import made_up, made_up_votes, reported
 from tests.support.made_up_votes import LEVELS, VOTED
@@ -592,7 +593,7 @@ def test_a_study_without_votes_has_no_such_results(study, tmp_path):
     (plain / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     shutil.rmtree(plain / "data/votes")
     aggregate.main(plain)
-    found = set(report.results(plain, params.load(plain)))
+    found = set(report.results(Study(plain)))
     assert found == {"summary", "agreement", "contrasts", "precision", "comparison", "controls", "cost", "curves"}
 
 

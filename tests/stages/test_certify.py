@@ -8,6 +8,7 @@ from atlas.cache import keys
 from atlas.inputs import explain, row_inputs, voting
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import load
+from atlas.study.study import Study
 from stages import attribute, certify, score, select, tile
 from tests.support.cells import C, last_line, study
 from tests.support.study import tiny, write
@@ -95,7 +96,7 @@ def test_tiles_of_a_grid_share_its_noise(selected, monkeypatch):
 
 
 def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
-    seen = row_inputs.images(selected, C, 0)
+    seen = row_inputs.images(Study(selected), C)
     few = np.random.default_rng(0).integers(256, size=(103, 3, 16, 16), dtype=np.uint8)
     ids = [f"image_{i:03}" for i in range(103)]
     many = seen._replace(

@@ -9,7 +9,7 @@ from atlas.inputs import calls
 from atlas.inputs.cell_runner import Cell, count_missing
 from atlas.model import loading
 from atlas.study.errors import Unsupported, UserError
-from atlas.study.params import load
+from atlas.study.study import Study
 from stages import attribute, certify, cost, score, select, tile
 from tests.support.cells import C, last_line
 from tests.support.study import tiny, write
@@ -83,7 +83,7 @@ def run(study, *families) -> None:
 
 def judged_on(study) -> dict[str, cost.MeasuredRow]:
     """The rows that the costs of metrics are measured on, by metric."""
-    return cost.plan(Cell(study, load(study), C))[1].measured_on
+    return cost.plan(Cell(Study(study), C))[1].measured_on
 
 
 def known(study, what: str) -> dict[str, dict[str, int]]:

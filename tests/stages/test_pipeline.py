@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 from atlas.cache.fingerprint import modules, packages
 from atlas.study.params import OPTIONS, dataset, load, network, path
+from atlas.study.study import Study
 from flows.repository import only
 from stages import versions
 
@@ -129,7 +130,7 @@ def test_the_closure_sees_an_import(tmp_path):
 
 def test_every_cell_depends_on_the_versions_that_its_code_runs_with(cells):
     params = load(ROOT)
-    known = versions.installed(ROOT, params)
+    known = versions.installed(Study(ROOT, params))
     named = [*(dataset(params, name) for name in params["datasets"])]
     named += [*(network(params, name) for name in params["classifiers"])]
     taken = closure({ROOT / "atlas" / entry.kind / f"{entry.family}.py" for entry in named})

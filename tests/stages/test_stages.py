@@ -15,6 +15,7 @@ from atlas.inputs.row_inputs import tile_masks
 from atlas.networks.residual import small_resnet
 from atlas.study.errors import UserError
 from atlas.study.params import load
+from atlas.study.study import Study
 from stages import attribute, correlate, predict, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
 from tests.support.study import ROOT, tiny, write
@@ -123,7 +124,7 @@ def keyed(study, **entries) -> dict[str, list[bytes]]:
     for name, given in entries.items():
         own = {setting: value for setting, value in given.items() if setting != "family"}
         params["methods"].setdefault(given["family"], {})[name] = own
-    plans = [plan for family in params["methods"] for plan in attribute.plan(Cell(study, params, C, family))]
+    plans = [plan for family in params["methods"] for plan in attribute.plan(Cell(Study(study, params), C, family))]
     return {plan.table.group: plan.table.keys.reshape(-1, 16).tolist() for plan in plans}
 
 

@@ -40,11 +40,15 @@ FIRST = "atlas.importing"
 # It imports names lazily and defines none of them: code that uses one is digested by whole modules.
 PUBLIC = ("atlas", ("__dir__", "__getattr__"))
 # What these look up by name, or evaluate, is covered elsewhere: callers pass the functions among the roots, or
-# `atlas.cache.fingerprint.called` digests what a network's settings name.
-KNOWN = {("atlas.study.params", "find"), ("atlas.study.schema.signatures", "_annotation")} | {
-    ("atlas.networks.shared.called", name) for name in ("_package", "_hidden", "_loaded", "_attribute", "_reachable")
-}
+# `atlas.cache.fingerprint.called` digests what a network's settings name. The last one unpickles tensors alone.
+KNOWN = {
+    ("atlas.study.params", "find"),
+    ("atlas.study.schema.signatures", "_annotation"),
+    ("atlas.model.weights", "_content"),
+} | {("atlas.networks.shared.called", name) for name in ("_package", "_hidden", "_loaded", "_attribute", "_reachable")}
 
+# Audits a function and returns nothing: what it does affects no value.
+AUDIT = ("atlas.inputs.audit.building", "building")
 
 # What a name in a definition refers to: a (module, name) of this project, or the full name of something third-party.
 Target = tuple[str, str] | str
@@ -96,13 +100,13 @@ def _reach(roots: tuple[tuple[str, str], ...]) -> Reach:
     while waiting:
         at = waiting.popleft()
         found = _definition(*at)
-        message = []
+        targets = []
         for name, target in found.targets:
             if isinstance(target, tuple) and target not in numbers:
                 numbers[target] = len(numbers)
-                waiting.append(target)
-            message.append([name, target if isinstance(target, str) else numbers[target]])
-        texts[at] = f"{found.text};{json.dumps(message)}"
+                waiting += [] if target == AUDIT else [target]
+            targets.append([name, target if isinstance(target, str) else numbers[target]])
+        texts[at] = f"{found.text};{json.dumps(targets)}"
         packages |= found.packages
         asked |= {f"{message}, in {at[0]}" for message in found.uncovered}
         modules |= {at[0], *found.modules}

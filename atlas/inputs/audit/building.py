@@ -14,27 +14,28 @@ from atlas.inputs.audit import reads
 from atlas.inputs.audit.reading import OF_NETWORKS, Held, Reading
 from atlas.inputs.calls import NETWORK
 from atlas.study.errors import UserError
-from atlas.study.params import path
 from atlas.study.schema.settings import Entry
 
 if TYPE_CHECKING:
     from atlas.model.classifier import Classifier
+    from atlas.study.study import Study
 
 
-def load_classifier(study: Path, params: dict, name: str) -> "Classifier":
-    """Set up torch as `engine` says, and load a trained classifier.
+def load_classifier(study: "Study", name: str, engine: dict[str, Any] | None = None) -> "Classifier":
+    """Set up torch, and load a trained classifier.
 
     Args:
-        study: The folder of params.yaml.
-        params: The content of params.yaml.
+        study: The study.
         name: The classifier's name.
+        engine: Device, precision, threads and batch; None for the study's.
     """
     from atlas.model.loading import load
     from atlas.model.runtime import start
 
-    start(params["engine"])
-    network = params["classifiers"][name]["network"]
-    return load(path(study, "classifiers", name), name, network, params["engine"], building)
+    engine = study.engine if engine is None else engine
+    start(engine)
+    network = study.classifier(name)["network"]
+    return load(study.path("classifiers", name), name, network, engine, building)
 
 
 @contextmanager

@@ -1,0 +1,60 @@
+"""Run a stage from the command line."""
+
+import os
+import sys
+import traceback
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGINT
+
+from atlas.study import unedited
+from atlas.study.errors import UserError
+from atlas.study.params import load
+
+
+def command(main: Callable, *names: str) -> None:
+    """Run a stage's main from the command line.
+
+    Args:
+        main: Takes the study's folder, and the names of the cell.
+        names: What each name stands for, in order: dataset, classifier, family.
+
+    An error is one line on stderr, with exit status 2 if the user can fix it, otherwise 1. The environment variable
+    ATLAS_DEBUG adds the traceback.
+    """
+    parser = ArgumentParser(
+        prog=f"python -m stages.{Path(sys.argv[0]).stem}", description=sys.modules["__main__"].__doc__
+    )
+    parser.add_argument("--study", type=Path, default=Path(), help="the folder of params.yaml (default: here)")
+    for name in names:
+        parser.add_argument(name)
+    arguments = vars(parser.parse_args())
+    try:
+        unedited.read_sources()
+        study, *given = arguments.values()
+        _check_names(**arguments)
+        main(study, *given)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + SIGINT)
+    except Exception as error:
+        if os.environ.get("ATLAS_DEBUG"):
+            traceback.print_exc()
+        message = " ".join(str(error).split())
+        if not isinstance(error, UserError):
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            message = (
+                f"{type(error).__name__}: {message} ({place.filename}, line {place.lineno}); ATLAS_DEBUG=1 shows more"
+            )
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def _check_names(study: Path, **given: str) -> None:
+    """Check that params.yaml has the names in a stage's arguments."""
+    params = load(study)
+    for kind, section in (("dataset", "datasets"), ("classifier", "classifiers"), ("family", "methods")):
+        if kind in given and given[kind] not in params[section]:
+            known = ", ".join(params[section])
+            raise UserError(f"{study / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")
