@@ -12,6 +12,7 @@ from pathlib import Path
 
 from atlas.cache.fingerprint import modules, packages
 from atlas.cache.fingerprint.called import content
+from atlas.cache.locks import temporary_path
 from atlas.study.command import command
 from atlas.study.schema.fitting import of_weights
 from atlas.study.study import Study

@@ -45,7 +45,7 @@ def collected(tmp_path, monkeypatch):
         options = {"path": "here", "channels": "rgb", "fit": None, **options}
         bound = Entry("datasets", "shapes", "shapes", "shapes", {}, options)
         monkeypatch.setattr(collect, "find", lambda *_: lambda **_: Source(classes, source, [*left_out]))
-        monkeypatch.setattr(collect, "dataset_entry", lambda *_: bound)
+        monkeypatch.setattr(collect.Study, "dataset", lambda *_: bound)
         collect.main(tmp_path, "shapes")
         return zarr.open_group(tmp_path / "data/datasets/shapes.zarr", mode="r")
 
