@@ -88,7 +88,7 @@ def main() -> int:
 def differences(study: Path, source: Source) -> tuple[float, ...]:
     """Return the largest difference of logits as a share of the largest: as the network was built, and fast."""
     where = "classifiers.own"
-    network = build(source.network, classes=source.classes, watch=building, study=study).eval()
+    network = build(source.network, classes=source.classes, watch=building, root=study).eval()
     bound = bound_network(source.network, f"{where}.network")
     found = adopted(study, network, bound, where, f"{where}.network", **source.weights)
     preprocess = found.preprocess or {"mean": source.mean, "std": source.std}

@@ -130,7 +130,7 @@ def evaluated(study: "Study", classifier: str, card: dict, weights: bytes, image
     start(study.engine)
 
     def filled() -> torch.nn.Module:
-        module = build(card["network"], classes=len(images.classes), watch=building, study=study.folder)
+        module = build(card["network"], classes=len(images.classes), watch=building, root=study.folder)
         module.load_state_dict(read_weights(weights))
         return module.eval()
 

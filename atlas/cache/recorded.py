@@ -20,12 +20,12 @@ AGAIN = "nothing of it was laid out: delete the listing, and fetch it again from
 
 
 def recorded(
-    study: Path, cell: str, output: Path | None, place: Path, wanted: Callable[[str], bool] = lambda name: True
+    folder: Path, cell: str, output: Path | None, place: Path, wanted: Callable[[str], bool] = lambda name: True
 ) -> Path:
     """Lay out the output that dvc.lock records for a cell as links into DVC's cache; nothing if none is recorded.
 
     Args:
-        study: The folder of params.yaml.
+        folder: The folder of params.yaml.
         cell: The cell's name.
         output: The path of the output; None: the first output that the lock records for the cell.
         place: Where to lay it out; what is there is deleted.
@@ -36,9 +36,9 @@ def recorded(
         UserError: the listing names a path outside the output, or something that is no file of the cache.
     """
     cleared(place)
-    found = listed(study, cell, output)
+    found = listed(folder, cell, output)
     if remote.pulling():
-        fetch(study, [file for name, file in found.items() if wanted(name)])
+        fetch(folder, [file for name, file in found.items() if wanted(name)])
     for relative, file in found.items():
         link = place / relative
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -46,27 +46,27 @@ def recorded(
     return place
 
 
-def fetch(study: Path, files: Iterable[Path]) -> None:
+def fetch(folder: Path, files: Iterable[Path]) -> None:
     """Fetch missing files of DVC's cache, given by their paths in it, from the remote."""
     missing = [file for file in files if not file.exists()]
     if missing:
-        remote.fetch(study, missing[0].parents[1], [file.parent.name + file.name for file in missing])
+        remote.fetch(folder, missing[0].parents[1], [file.parent.name + file.name for file in missing])
 
 
-def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
+def listed(folder: Path, cell: str, output: Path | None) -> dict[str, Path]:
     """Return the files of the output that dvc.lock records for a cell: path in the output -> path in DVC's cache.
 
     Raises:
         UserError: the listing names a path outside the output, or something that is no file of the cache.
     """
-    md5 = listing_of(study, cell, output)
+    md5 = listing_of(folder, cell, output)
     if md5 is None:
         return {}
-    kept = cache(study)
+    kept = cache(folder)
     place = remote.place(kept, md5)
     if remote.pulling() and not place.exists():
-        listings = study / ".atlas" / "listings"
-        remote.fetch(study, listings, [md5])
+        listings = folder / ".atlas" / "listings"
+        remote.fetch(folder, listings, [md5])
         place = remote.place(listings, md5)
     try:
         entries = [(item["relpath"], item["md5"]) for item in json.loads(place.read_text())]
@@ -79,7 +79,7 @@ def listed(study: Path, cell: str, output: Path | None) -> dict[str, Path]:
         raise UserError(f"{place}: {problem}") from None
 
 
-def renamed_cells(study: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
+def renamed_cells(folder: Path, verb: str, named: dict[str, dict[str, Iterable[str]]]) -> list[str]:
     """Return the recorded cells of a verb that params.yaml no longer has in that form: their rows may have moved.
 
     These are cells that params.yaml no longer names (a family or classifier was renamed) and cells whose family held a
@@ -87,12 +87,12 @@ def renamed_cells(study: Path, verb: str, named: dict[str, dict[str, Iterable[st
     collection.
 
     Args:
-        study: The folder of params.yaml.
+        folder: The folder of params.yaml.
         verb: The stage's name.
         named: The current cells, each with the sections of params.yaml that it depends on and their entries.
     """
     try:
-        text = (study / "dvc.lock").read_text()
+        text = (folder / "dvc.lock").read_text()
     except OSError:
         return []
     cells = re.findall(rf"(?m)^  ({re.escape(verb)}@[^\s:]+):$", text)
@@ -108,12 +108,12 @@ def _had_more(block: str, cell: str, named: dict[str, Iterable[str]]) -> bool:
         return False
 
 
-def listing_of(study: Path, cell: str, output: Path | None) -> str | None:
+def listing_of(folder: Path, cell: str, output: Path | None) -> str | None:
     """Return the digest of the listing, as recorded in dvc.lock, by which DVC's cache holds a cell's output."""
     try:
-        text = (study / "dvc.lock").read_text()
+        text = (folder / "dvc.lock").read_text()
         outs = _parsed(_stage(text, cell))["stages"][cell]["outs"]
-        relative = output and output.relative_to(study).as_posix()
+        relative = output and output.relative_to(folder).as_posix()
         md5 = next(out["md5"] for out in outs if relative in (None, out["path"]))
         return md5 if OBJECT.fullmatch(md5.removesuffix(".dir")) else None
     except (OSError, KeyError, TypeError, AttributeError, StopIteration, ValueError, yaml.YAMLError):
@@ -150,17 +150,17 @@ def cleared(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def cache(study: Path) -> Path:
+def cache(folder: Path) -> Path:
     """Return where DVC keeps tracked files, from its configuration files: system, global, repository, local.
 
     Raises:
         UserError: the study is in no DVC repository, or its configuration cannot be read.
     """
     dvc = import_module("dvc.config")  # imported by name, so that DVC's version is in no key
-    folders = [study.resolve(), *study.resolve().parents]
-    root = next((folder / ".dvc" for folder in folders if (folder / ".dvc").is_dir()), None)
+    folders = [folder.resolve(), *folder.resolve().parents]
+    root = next((one / ".dvc" for one in folders if (one / ".dvc").is_dir()), None)
     if root is None:
-        raise UserError(f"{study.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
+        raise UserError(f"{folder.resolve()}: in no repository of DVC (no folder .dvc here or above); run `dvc init`")
     try:
         config = dvc.Config(str(root))
     except (dvc.ConfigError, SyntaxError) as error:  # SyntaxError: `%(name)s` with an unknown name

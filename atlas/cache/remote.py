@@ -22,11 +22,11 @@ def pulling() -> bool:
     return bool(os.environ.get(PULL))
 
 
-def fetch(study: Path, kept: Path, names: Iterable[str]) -> None:
+def fetch(folder: Path, kept: Path, names: Iterable[str]) -> None:
     """Fetch files from the remote; files that it does not have are skipped.
 
     Args:
-        study: The study; its repository's default remote is used.
+        folder: The study's folder; its repository's default remote is used.
         kept: Where to put the files, as `ab/cdef...`: DVC's cache, or a folder of the scratch.
         names: Their digests, as the remote names them: `abcdef...`, `abcdef....dir`.
 
@@ -39,7 +39,7 @@ def fetch(study: Path, kept: Path, names: Iterable[str]) -> None:
     repository = import_module("dvc.repo")  # imported by name, so that DVC's version is in no key
     error = import_module("dvc.exceptions").DvcException
     try:
-        with repository.Repo(str(study)) as repo:
+        with repository.Repo(str(folder)) as repo:
             remote = repo.cloud.get_remote_odb(command="pull")
             sources = [remote.oid_to_path(name) for name in missing]
             there = remote.fs.exists(sources, batch_size=SIDE_BY_SIDE)

@@ -40,7 +40,7 @@ class RowStore:
     Only one process works on a cell at a time; others wait until it closes the store.
 
     Args:
-        study: The folder of params.yaml.
+        folder: The folder of params.yaml.
         cell: The cell's name.
         output: Where the assembled output is put.
         shard_rows: Rows per shard, at most.
@@ -52,10 +52,10 @@ class RowStore:
     """
 
     def __init__(
-        self, study: Path, cell: str, output: Path, shard_rows: int, *, wait: bool = True, others: Others = list
+        self, folder: Path, cell: str, output: Path, shard_rows: int, *, wait: bool = True, others: Others = list
     ):
         self.cell, self.output, self.shard_rows = cell, output, shard_rows
-        self.atlas = study / ".atlas"
+        self.atlas = folder / ".atlas"
         self.scratch = self.atlas / "cells" / cell
         self.journal = self.scratch / "journal"
         self._lock = take(self.scratch / "lock", wait=wait)
@@ -65,7 +65,7 @@ class RowStore:
         self.wanted = self.reused = self.computed = self.left = 0
         self.made: dict[str, int] = {}
         try:
-            self._remember(recorded(study, cell, output, self.scratch / "recorded", is_index))
+            self._remember(recorded(folder, cell, output, self.scratch / "recorded", is_index))
         except BaseException:
             os.close(self._lock)
             raise

@@ -54,7 +54,7 @@ def adopt(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[s
     """
     spec, where = study.classifier(classifier), f"classifiers.{classifier}"
     start(study.engine)
-    network = build(spec["network"], classes=len(images.classes), watch=building, study=study.folder).eval()
+    network = build(spec["network"], classes=len(images.classes), watch=building, root=study.folder).eval()
     owner = f"{where}.network for the {len(images.classes)} classes of the dataset {images.dataset}"
     found = adopted(study.folder, network, study.network(classifier), where, owner, **spec["weights"])
     preprocess = spec["preprocess"] or found.preprocess
@@ -66,7 +66,7 @@ def adopt(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[s
     says = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
     mean, std = normalization(images.shape[0], says, **preprocess)
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(study.engine["device"]).float().div(255)
-    about = {"mean": mean, "std": std, "watch": building, "study": study.folder}
+    about = {"mean": mean, "std": std, "watch": building, "root": study.folder}
     _check_logits(classifier, watched_logits(classifier, network.to(few.device), spec["network"], few, **about), images)
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
@@ -75,7 +75,7 @@ def adopt(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[s
 
 
 def adopted(
-    study: Study,
+    root: Path,
     network: nn.Module,
     bound: Entry,
     where: str,
@@ -91,7 +91,7 @@ def adopted(
     """Find weights, check their digest, and load them into a network.
 
     Args:
-        study: The folder to which `file` is relative.
+        root: The folder to which `file` is relative.
         network: The network; it is modified in place.
         bound: The network's entry: `tag` names weights in the library of its family.
         where: The classifier's entry.
@@ -108,7 +108,7 @@ def adopted(
     if tag is not None:
         place, about = tagged(bound, tag, f"{where}.weights")
     else:
-        place = outside(study, file, f"{where}.weights.file")
+        place = outside(root, file, f"{where}.weights.file")
     _check_digest(place, sha256, f"{where}.weights")
     found = unwrapped(renamed(read(place, entry), rename, place), network, place)
     fill(network, found.weights, place, owner)

@@ -43,7 +43,7 @@ def trained(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict
     about = {"mean": mean, "std": std, "engine": study.engine}
     one = torch.from_numpy(images.pixels(slice(0, 1))).float().div(255)
     normalized = {"mean": mean, "std": std}
-    watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, study=study.folder)
+    watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, root=study.folder)
     compared(classifier, network, one, **about)  # checks that it returns logits
     labels = torch.from_numpy(images.labels)
     fit(network.to(study.engine["device"]), images.kept(), labels, seed, mean, std, **spec["train"])
@@ -58,10 +58,10 @@ def deterministic(engine: dict) -> None:
     torch.set_deterministic_debug_mode("error")
 
 
-def begun(study: Path, network: dict, classes: int, seed: int) -> nn.Module:
+def begun(root: Path, network: dict, classes: int, seed: int) -> nn.Module:
     """Build a network with seeded weights."""
     torch.manual_seed(seed)
-    return build(network, classes=classes, watch=building, study=study)
+    return build(network, classes=classes, watch=building, root=root)
 
 
 def fit(

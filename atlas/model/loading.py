@@ -44,7 +44,7 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
     """
     card = cards.read(folder)
     mean, std = cards.normalization(folder)
-    module = build(network, classes=len(card["classes"]), watch=watch, study=folder.parents[2])
+    module = build(network, classes=len(card["classes"]), watch=watch, root=folder.parents[2])
     data = cards.weights(folder)
     try:
         module.load_state_dict(read_weights(data))
@@ -71,33 +71,33 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
     return Classifier(name, module, **about, plain=known["runs"] == "plain")
 
 
-def build(network: dict, *, classes: int, watch: Watch, study: Path = Path()) -> nn.Module:
+def build(network: dict, *, classes: int, watch: Watch, root: Path = Path()) -> nn.Module:
     """Build the network that an entry of params.yaml names, with its settings.
 
     Args:
         network: The network's settings.
         classes: The number of logits.
         watch: Audits the building of the network: `atlas.inputs.audit.building`.
-        study: The folder to which its paths are relative.
+        root: The folder to which its paths are relative.
     """
     bound = bound_network(network, "network")
-    settings = placed(bound.settings, study) | {"classes": classes}
+    settings = placed(bound.settings, root) | {"classes": classes}
     output = settings.pop("output", None)
-    with watched(network, watch=watch, study=study):
+    with watched(network, watch=watch, root=root):
         found = find("networks", bound.family, bound.function)(**settings)
     return found if output is None else selected(found, output)
 
 
-def watched(network: dict, *, watch: Watch, study: Path = Path()) -> AbstractContextManager[None]:
+def watched(network: dict, *, watch: Watch, root: Path = Path()) -> AbstractContextManager[None]:
     """Return the audit of a network that an entry names: it may read what its classifier's key holds.
 
     Args:
         network: The network's settings.
         watch: `atlas.inputs.audit.building`.
-        study: The folder to which its paths are relative.
+        root: The folder to which its paths are relative.
     """
     bound = bound_network(network, "network")
-    return watch(bound.family, bound.function, files(placed(bound.settings, study)))
+    return watch(bound.family, bound.function, files(placed(bound.settings, root)))
 
 
 def watched_logits(
@@ -109,7 +109,7 @@ def watched_logits(
     mean: list[float],
     std: list[float],
     watch: Watch,
-    study: Path = Path(),
+    root: Path = Path(),
 ) -> Logits:
     """Return a network's logits of a few images, and check that it reads only what its classifier's key holds.
 
@@ -120,14 +120,14 @@ def watched_logits(
         images: Images on its device.
         mean, std: Normalization of each channel.
         watch: Audits the run: `atlas.inputs.audit.building`.
-        study: The folder to which its paths are relative.
+        root: The folder to which its paths are relative.
 
     Raises:
         UserError: it does not take the images, does not return logits, or reads what no key holds.
     """
     center, scale = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (mean, std))
     normalized = (images - center) / scale
-    with taking(name, tuple(images.shape[1:])), watched(network, watch=watch, study=study):
+    with taking(name, tuple(images.shape[1:])), watched(network, watch=watch, root=root):
         return logits(name, module, normalized)
 
 

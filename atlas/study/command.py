@@ -29,12 +29,12 @@ def command(main: Callable, *names: str) -> None:
     parser.add_argument("--study", type=Path, default=Path(), help="the folder of params.yaml (default: here)")
     for name in names:
         parser.add_argument(name)
-    arguments = vars(parser.parse_args())
+    given = vars(parser.parse_args())
+    folder = given.pop("study")
     try:
         unedited.read_sources()
-        study, *given = arguments.values()
-        _check_names(**arguments)
-        main(study, *given)
+        _check_names(folder, **given)
+        main(folder, *given.values())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(128 + SIGINT)
@@ -51,10 +51,10 @@ def command(main: Callable, *names: str) -> None:
         sys.exit(2 if isinstance(error, UserError) else 1)
 
 
-def _check_names(study: Path, **given: str) -> None:
+def _check_names(folder: Path, **given: str) -> None:
     """Check that params.yaml has the names in a stage's arguments."""
-    params = load(study)
+    params = load(folder)
     for kind, section in (("dataset", "datasets"), ("classifier", "classifiers"), ("family", "methods")):
         if kind in given and given[kind] not in params[section]:
             known = ", ".join(params[section])
-            raise UserError(f"{study / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")
+            raise UserError(f"{folder / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")

@@ -122,11 +122,11 @@ def test_modules_in_a_folder_without_init_are_held(tmp_path, kept):
     written(tmp_path, PLACES)
     given, before = keyed(TOWER, tmp_path), set(sys.modules)
     for _ in range(2):  # from the text, and from the bytecode that Python has left
-        assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 4
+        assert build(TOWER, classes=4, watch=building, root=tmp_path).out_channels == 4
     assert not {"models", "models.net", "tower"} & (set(sys.modules) - before)
     (tmp_path / "data/raw/models/net.py").write_text(NET.replace("width=4", "width=70"))
     assert keyed(TOWER, tmp_path) != given
-    assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 70
+    assert build(TOWER, classes=4, watch=building, root=tmp_path).out_channels == 70
 
 
 def test_two_classifiers_have_modules_of_the_same_name(tmp_path, kept):
@@ -135,7 +135,7 @@ def test_two_classifiers_have_modules_of_the_same_name(tmp_path, kept):
         written(folder, {"tower.py": PLACES["data/raw/tower.py"], "models/net.py": NET.replace("4", str(width))})
     for name, width in (("one", 4), ("two", 9), ("one", 4)):
         given = {**TOWER, "call": f"{name}/tower.py:net"}
-        assert build(given, classes=4, watch=building, study=tmp_path).out_channels == width
+        assert build(given, classes=4, watch=building, root=tmp_path).out_channels == width
 
 
 def test_files_that_are_linked_singly_are_built_from(tmp_path, kept):
@@ -143,7 +143,7 @@ def test_files_that_are_linked_singly_are_built_from(tmp_path, kept):
     for name in ("tower.py", "net.py"):
         linked(tmp_path / "study", name, tmp_path / "elsewhere" / name)
     for _ in range(2):
-        assert isinstance(build(TOWER, classes=4, watch=building, study=tmp_path / "study"), nn.Conv2d)
+        assert isinstance(build(TOWER, classes=4, watch=building, root=tmp_path / "study"), nn.Conv2d)
 
 
 def test_a_folder_or_file_named_as_a_package_hides_no_version(tmp_path):
@@ -151,7 +151,7 @@ def test_a_folder_or_file_named_as_a_package_hides_no_version(tmp_path):
     written(tmp_path, {"tower.py": NET, "torch/data.py": "", "torch.txt": ""})
     (found,) = keys.called_by(tmp_path, bound_network(given, "network"))
     assert "torch" in found
-    assert isinstance(build(given, classes=4, watch=building, study=tmp_path), nn.Conv2d)
+    assert isinstance(build(given, classes=4, watch=building, root=tmp_path), nn.Conv2d)
 
 
 @pytest.mark.parametrize("beside", ["link", "target"])
@@ -166,9 +166,9 @@ def test_a_linked_file_imports_what_lies_beside_the_link_or_its_target(tmp_path,
         written(at, {"one.py": "from two.net import net\n", "two/net.py": NET})
         found.append(keyed(TOWER, study))
         for _ in range(2):
-            assert build(TOWER, classes=4, watch=building, study=study).out_channels == 4
+            assert build(TOWER, classes=4, watch=building, root=study).out_channels == 4
         (at / "two/net.py").write_text(NET.replace("4", "70"))
-        assert build(TOWER, classes=4, watch=building, study=study).out_channels == 70
+        assert build(TOWER, classes=4, watch=building, root=study).out_channels == 70
         assert keyed(TOWER, study) != found[-1]
     assert found[0] == found[1]
     assert not {"one", "two", "two.net", "tower"} & set(sys.modules)
@@ -180,11 +180,11 @@ def test_what_lies_beside_a_link_comes_before_what_lies_beside_its_target(tmp_pa
     linked(tmp_path, "tower.py", code / "tower.py")
     written(tmp_path / "data/raw", {"one.py": NET.replace("4", "5")})
     before = keyed(TOWER, tmp_path)
-    assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 5
+    assert build(TOWER, classes=4, watch=building, root=tmp_path).out_channels == 5
     (code / "one.py").write_text(NET.replace("4", "6"))
     assert keyed(TOWER, tmp_path) == before
     (tmp_path / "data/raw/one.py").unlink()
-    assert build(TOWER, classes=4, watch=building, study=tmp_path).out_channels == 6
+    assert build(TOWER, classes=4, watch=building, root=tmp_path).out_channels == 6
     assert keyed(TOWER, tmp_path) != before
 
 
@@ -204,7 +204,7 @@ def test_a_file_that_would_hide_a_module_is_refused(tmp_path, name, told):
     with pytest.raises(
         UserError, match=rf"{name}\.py has the name of {told}, which it would hide: give it another name"
     ):
-        build(given, classes=4, watch=building, study=tmp_path)
+        build(given, classes=4, watch=building, root=tmp_path)
     assert {one: module for one, module in sys.modules.items() if one.partition(".")[0] == name} == before
 
 
@@ -215,7 +215,7 @@ def test_a_file_beside_that_is_named_as_a_standard_module_hides_it_from_no_packa
 
     written(tmp_path, {"tower.py": NET, "json.py": "raise RuntimeError\n", "wave.py": "own = 1\n"})
     given = {**TOWER, "call": "tower.py:net"}
-    assert isinstance(build(given, classes=4, watch=building, study=tmp_path), nn.Conv2d)
+    assert isinstance(build(given, classes=4, watch=building, root=tmp_path), nn.Conv2d)
     assert sys.modules["json"] is json
     assert "wave" not in sys.modules
     if wave is not None:
@@ -227,7 +227,7 @@ def test_what_a_file_imports_beside_it_must_not_have_the_name_of_a_module_there_
     """Else it depends on what the process has imported before which of the two is taken."""
     written(tmp_path, {"tower.py": f"import {name}\n{NET}", f"{name}.py": "own = 1\n"})
     with pytest.raises(UserError, match=rf"tower.py:net': .*{name}.py has the name of .*: give it another name"):
-        build({**TOWER, "call": "tower.py:net"}, classes=4, watch=building, study=tmp_path)
+        build({**TOWER, "call": "tower.py:net"}, classes=4, watch=building, root=tmp_path)
 
 
 def test_a_package_s_network_that_reads_a_file_is_told_of_settings(tmp_path, kept, monkeypatch):
@@ -238,7 +238,7 @@ def test_a_package_s_network_that_reads_a_file_is_told_of_settings(tmp_path, kep
     given = {"family": "module", "call": "sonar:made", "settings": {"at": str(tmp_path / "widths.txt")}}
     told = "reads .*widths.txt, which its key does not hold: have the network take what is in it as a setting"
     with pytest.raises(UserError, match=told) as raised:
-        build(given, classes=4, watch=building, study=tmp_path)
+        build(given, classes=4, watch=building, root=tmp_path)
     assert "FILES" not in str(raised.value)
 
 
@@ -261,7 +261,7 @@ def test_what_cannot_be_held_is_told_in_terms_of_the_users_own_code(tmp_path, ke
     text = f"from pathlib import Path\n{NET}\nHERE = Path(__file__).parent\n{line}\n"
     written(tmp_path / "data/raw", {"tower.py": text, "late.py": "", "widths.txt": "8"})
     with pytest.raises(UserError, match=told) as raised:
-        build(TOWER, classes=4, watch=building, study=tmp_path)
+        build(TOWER, classes=4, watch=building, root=tmp_path)
     assert "FILES" not in str(raised.value)
     assert "_called" not in str(raised.value)
 

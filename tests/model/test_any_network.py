@@ -421,7 +421,7 @@ def test_a_module_of_a_users_own_file_of_four_channels(file):
     check(classifier, network, images, "final", "steps.4")
     assert classifier.features(images, "final")[0].shape == (2, 8, 24, 40)
     relative = {**entry(file), "call": "radar.py:Radar"}
-    assert isinstance(build(relative, classes=CLASSES, watch=building, study=file.parent), nn.Module)
+    assert isinstance(build(relative, classes=CLASSES, watch=building, root=file.parent), nn.Module)
 
 
 WRONG = [
@@ -643,9 +643,9 @@ def test_a_folder_of_pytorch_hub(file):
     (file.parent / "hubconf.py").write_text(HUB)
     given = {"family": "torch_hub", "folder": file.parent.name, "name": "one"}
     given["settings"] = {"entering": 3, "leaving": 4}
-    assert isinstance(build(given, classes=CLASSES, watch=building, study=file.parent.parent), nn.Conv2d)
+    assert isinstance(build(given, classes=CLASSES, watch=building, root=file.parent.parent), nn.Conv2d)
     with pytest.raises(UserError, match="hubconf has no 'two'; it has: step, one"):
-        build({**given, "name": "two"}, classes=CLASSES, watch=building, study=file.parent.parent)
+        build({**given, "name": "two"}, classes=CLASSES, watch=building, root=file.parent.parent)
     first = keyed(given, file.parent.parent)
     (file.parent / "parts.py").write_text(BESIDE.replace("padding=1", "padding=2"))
     assert keyed(given, file.parent.parent) != first
@@ -657,7 +657,7 @@ def test_a_network_of_transformers_is_built_from_its_configuration(tmp_path):
 
     ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic").save_pretrained(tmp_path)
     given = {"family": "huggingface", "folder": tmp_path.name, "output": "logits"}
-    network = build(given, classes=CLASSES, watch=building, study=tmp_path.parent)
+    network = build(given, classes=CLASSES, watch=building, root=tmp_path.parent)
     network, images = as_if_trained(network, (3, 32, 32)), images_of((3, 32, 32))
     classifier = classified(network)
     close(classifier.logits(images), logits_of(network, images))
@@ -668,4 +668,4 @@ def test_a_network_of_transformers_is_built_from_its_configuration(tmp_path):
     (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace("16", "24"))
     assert keyed(given, tmp_path.parent) != first
     with pytest.raises(UserError, match=r"there is no file config.json in it"):
-        build({**given, "folder": "nowhere"}, classes=CLASSES, watch=building, study=tmp_path)
+        build({**given, "folder": "nowhere"}, classes=CLASSES, watch=building, root=tmp_path)

@@ -12,14 +12,14 @@ from atlas.study import unedited
 from atlas.study.errors import UserError
 
 
-def placed(settings: dict[str, Any], study: Path) -> dict[str, Any]:
+def placed(settings: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return a network's settings with the paths among them (`folder`, and `call` of a file) relative to the study."""
     found = dict(settings)
     call = settings.get("call")
     if isinstance(call, str) and call.rpartition(":")[0].endswith(".py"):
-        found["call"] = str(study / call)
+        found["call"] = str(root / call)
     if isinstance(settings.get("folder"), str):
-        found["folder"] = str(study / settings["folder"])
+        found["folder"] = str(root / settings["folder"])
     return found
 
 
@@ -41,7 +41,7 @@ def files(settings: dict[str, Any]) -> list[Path]:
     return _with_imports(file) if file.suffix == ".py" and file.is_file() else []
 
 
-def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
+def content(settings: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return by name what a network depends on besides its settings and the code of this project.
 
     Returns:
@@ -49,13 +49,13 @@ def content(settings: dict[str, Any], study: Path) -> dict[str, Any]:
         folder in which it was found; the versions of the packages that are imported or named, and of all that they
         require.
     """
-    study = study.resolve()
+    root = root.resolve()
     call = settings.get("call", "").rpartition(":")[0]
     place = Path(settings.get("folder", call)).parent
-    own = files(placed(settings, study))
-    starts = [study / settings["folder"]] if "folder" in settings else import_folders(study / call)
+    own = files(placed(settings, root))
+    starts = [root / settings["folder"]] if "folder" in settings else import_folders(root / call)
     # What lies beside the target of a link is named as if it lay beside the link.
-    bases = [study / place] if "folder" in settings else starts
+    bases = [root / place] if "folder" in settings else starts
     found: dict[str, list[str]] = {}
     for file in own:
         # Links are not resolved here: files of linked folders keep their distinct names, on every machine.

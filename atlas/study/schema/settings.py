@@ -89,15 +89,15 @@ def named(name: str, where: str) -> None:
         )
 
 
-def outside(study: Path, file: str, where: str) -> Path:
+def outside(folder: Path, file: str, where: str) -> Path:
     """Return where a user's own file lies, if that is outside what the stages make; data/raw is allowed.
 
     Raises:
         UserError: it lies within what the stages make, by name or through a link, or what they make lies within it.
     """
-    place = study / file
+    place = folder / file
     for spelled in (os.path.abspath, os.path.realpath):
-        full, made = Path(spelled(place)), Path(spelled(study / "data"))
+        full, made = Path(spelled(place)), Path(spelled(folder / "data"))
         above = (full, *full.parents)
         if full in (made, *made.parents) or (made in above and made / "raw" not in above):
             message = "lies among" if made in full.parents else "holds"
