@@ -67,7 +67,7 @@ class Classifier:
     def logits(self, images: Images) -> Logits:
         """Return the logits of every class."""
         with torch.no_grad():
-            return self._passes(lambda part: self._logits(part), images)
+            return self._passes(self._logits, images)
 
     def probabilities(self, images: Images) -> Logits:
         """Return the probability of every class."""
@@ -248,7 +248,7 @@ class Classifier:
     def _passes(self, function: Callable, *tensors: Tensor, backward: bool = False) -> Any:
         self.passes["forward"] += len(tensors[0])
         self.passes["backward"] += backward * len(tensors[0])
-        return self.batched(function, *tensors)
+        return batched(self.batch, function, *tensors)
 
     def _count_head(self, features: Tensor, layer: str) -> None:
         self.passes["forward" if layer == "input" else "head"] += len(features)
