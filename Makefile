@@ -6,7 +6,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: reproduce photographs test docs setup
+.PHONY: reproduce photographs lint test docs setup
 
 reproduce: GROUPS = --no-dev  # a study needs no tests
 reproduce: setup
@@ -22,10 +22,14 @@ photographs: setup
 studies/%/dvc.yaml: dvc.yaml
 	sed -E 's#^( +- )(atlas|stages|uv\.lock)#\1../../\2#' $< > $@
 
-test: setup
+# What the code is checked by without running it.
+lint: setup
 	$(UV) run --no-sync ruff check
 	$(UV) run --no-sync ruff format --check
 	$(UV) run --no-sync lint-imports
+	$(UV) run --no-sync mypy
+
+test: lint
 	$(UV) run --no-sync pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # The documentation as a site, site/index.html; a broken link fails (with --quiet it would not: it hides warnings).

@@ -145,9 +145,10 @@ def test_continuous_integration_runs_the_commands_of_the_makefile():
 
 
 def test_before_a_commit_runs_what_the_tests_begin_with():
+    makefile = (ROOT / "Makefile").read_text()
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     ours = [hook["entry"].removeprefix(".venv/bin/") for hook in hooks]
-    recipe = re.search(r"(?m)^test: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text())[1]
-    first = [line.partition("run --no-sync ")[2] for line in recipe.splitlines()]
-    assert ours == first[: len(ours)]
-    assert len(ours) == 3
+    recipe = re.search(r"(?m)^lint: setup\n((?:\t.*\n)+)", makefile)[1]
+    assert ours == [line.partition("run --no-sync ")[2] for line in recipe.splitlines()]
+    assert len(ours) == 4
+    assert re.search(r"(?m)^test: lint$", makefile)
