@@ -100,7 +100,7 @@ def attacked(
     """
     images = pixels[:count].to(classifier.device).float().div(255)
     targets = labels[:count].to(classifier.device)
-    settings = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
+    settings: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
     draws = generator(seed, "judge")
     found = attack(partial(classifier.gradient, output="loss"), images, targets, draws, **settings)
     held = classifier.reading.right(classifier.logits(found), targets)

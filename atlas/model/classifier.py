@@ -131,8 +131,8 @@ class Classifier:
         """Return the logits of a layer's activations: a pass of what follows; a `head` pass, except at `input`."""
         after = self._cut(layer).after
 
-        def of(part: Tensor, others: Tensor) -> Tensor:
-            activations, others, _ = self._unpacked(part, others, layer)
+        def of(part: Tensor, beside: Tensor) -> Tensor:
+            activations, others, _ = self._unpacked(part, beside, layer)
             return self._read(after(activations, *others), len(part))
 
         self._count_head(features, layer)
@@ -142,8 +142,8 @@ class Classifier:
     def head_gradient(self, features: Features, bypass: Tensor, targets: Targets, layer: str, output: str) -> Features:
         """Differentiate the target's output by a layer's activations: a pass of what follows, and one back."""
 
-        def of(part: Tensor, others: Tensor, classes: Tensor) -> Tensor:
-            activations, others, layout = self._unpacked(part, others, layer)
+        def of(part: Tensor, beside: Tensor, classes: Tensor) -> Tensor:
+            activations, others, layout = self._unpacked(part, beside, layer)
             return gridded(self._by_activations(activations, others, classes, layer, output), layout)[0].contiguous()
 
         self._count_head(features, layer)
@@ -297,6 +297,4 @@ class Classifier:
 
     def _traced(self, layer: str, kind: str, shape: tuple[int, ...] | None) -> torch.fx.GraphModule:
         """Return the part after a layer, if all of its steps are known."""
-        after = self._cut(layer, shape).after
-        self._layers.check_known(after, kind)
-        return after
+        return self._layers.check_known(self._cut(layer, shape).after, kind)

@@ -56,7 +56,7 @@ def compared(
             or the logits of `other` differ.
     """
     images = images.to(engine["device"])
-    about = {"mean": mean, "std": std, "engine": {**engine, "precision": "float32"}}
+    about: dict[str, Any] = {"mean": mean, "std": std, "engine": {**engine, "precision": "float32"}}
     expected = _steady(name, network, images, mean, std)
     if other is not None:
         _check_held(name, other, images, expected, mean, std)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -57,7 +58,7 @@ def load(folder: Path, name: str, network: dict, engine: dict, watch: Watch) -> 
         raise UserError(
             f"{folder}/weights.safetensors: not the weights of classifiers.{name}.network: {message}"
         ) from None
-    about = {"mean": mean, "std": std, "engine": engine}
+    about: dict[str, Any] = {"mean": mean, "std": std, "engine": engine}
     known = card.get("form") or compared(name, module, _noise(card, network), **about)
     if known["runs"] == "plain":
         what, apart = "logits", known["difference"]

@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -27,7 +28,8 @@ def start(engine: dict) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required for deterministic matrix products
     torch.set_num_threads(engine["threads"])
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms imports the compiler: seconds
-    torch.utils.deterministic.fill_uninitialized_memory = False  # saves a tenth of the time: such memory is never read
+    deterministic: Any = torch.utils.deterministic  # a module whose attribute is set by a property
+    deterministic.fill_uninitialized_memory = False  # saves a tenth of the time: such memory is never read
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cuda.matmul.allow_tf32 = False

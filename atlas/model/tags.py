@@ -78,9 +78,9 @@ def _timm(network: dict[str, Any], tag: str, message: str) -> Tagged:
         raise UserError(f"{message}: timm knows no such weights of {architecture}; it knows: {listed}")
     checkpoints = Path(hub.get_dir(), "checkpoints")
     places = [checkpoints / f"{architecture}.{tag}.safetensors"]
-    address = about.url
-    if about.url:
-        places.append(checkpoints / about.url.rpartition("/")[2])
+    address = (about.url[0] if isinstance(about.url, tuple) else about.url) or ""
+    if address:
+        places.append(checkpoints / address.rpartition("/")[2])
     if about.hf_hub_id:
         files = [about.hf_hub_filename] if about.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
         cached = [try_to_load_from_cache(about.hf_hub_id, file) for file in files]

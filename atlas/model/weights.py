@@ -122,13 +122,13 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
     held = {prefix: {name for name in expected if prefix + name in others} for prefix in sorted(steps)}
     best = max(held, key=lambda prefix: (len(held[prefix]), -len(prefix))) if held else ""
     chosen = {name.removeprefix(best): value for name, value in others.items() if name.startswith(best)}
-    for prefix in [prefix for prefix, names in held.items() if names == expected and prefix != best and expected]:
-        if any(not torch.equal(others[prefix + name], chosen[name]) for name in expected):
-            message = f"those with the prefix '{best}' and those with '{prefix}'"
+    for other in [prefix for prefix, names in held.items() if names == expected and prefix != best and expected]:
+        if any(not torch.equal(others[other + name], chosen[name]) for name in expected):
+            message = f"those with the prefix '{best}' and those with '{other}'"
             raise UserError(
                 f"{file}: holds the weights of two networks that differ: {message}; `rename` says which is meant"
             )
-        copies = {prefix + name for name in network.state_dict()}
+        copies = {other + name for name in network.state_dict()}
         chosen = {name: value for name, value in chosen.items() if best + name not in copies}
         others = {name: value for name, value in others.items() if name not in copies}
     # Names without the prefix are not the network's, and will be reported as unexpected.
@@ -186,7 +186,8 @@ def _converted(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tens
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     given = {"config": deepcopy(network.config), "state_dict": dict(weights), "ignore_mismatched_sizes": True}
-    made, message = type(network).from_pretrained(None, **given, output_loading_info=True)
+    kind: Any = type(network)
+    made, message = kind.from_pretrained(None, **given, output_loading_info=True)
     absent = {
         *message["missing_keys"],
         *(one if isinstance(one, str) else one[0] for one in message["mismatched_keys"]),

@@ -51,7 +51,7 @@ class Cuts:
         def of_rows(step: Node) -> bool:
             return step.op == "placeholder" or self._any_run(shape)[1].seen.get(step, (0,))[0] == probing.ROWS
 
-        return Halves(*map(fused, split(self.trace, self._step(place), of_rows)))
+        return Halves(*(fused(half) for half in split(self.trace, self._step(place), of_rows)))
 
     def place(self, layer: str, shape: tuple[int, ...] | None) -> str:
         """Return the step that is a layer, or the module if steps are not known.
@@ -84,8 +84,8 @@ class Cuts:
             raise Unsupported(f"its layer '{layer}' gives no tensor, or several, expected one")
         return steps[0].name
 
-    def check_known(self, after: nn.Module, kind: str) -> None:
-        """Check that every step of the part after a layer is known.
+    def check_known(self, after: nn.Module, kind: str) -> GraphModule:
+        """Check that every step of the part after a layer is known, and return that part.
 
         Args:
             after: The part after the layer.
@@ -103,6 +103,7 @@ class Cuts:
         opaque = [type(one).__name__ for one in after.modules() if type(one) in self.trace.opaque]
         if opaque and kind == "ReLU":
             raise Unsupported(f"the forward of {opaque[0]} cannot be traced, {hidden}")
+        return after
 
     def layout(self, layer: str, found: tuple[int, ...], shape: tuple[int, ...]) -> Layout:
         """Return how a layer's activations of shape `found` hold rows and columns, for images of a shape.
@@ -164,7 +165,9 @@ class Cuts:
         raise Unsupported(f"its last layer with rows and columns is not found: it takes no images of noise ({message})")
 
     def _steps(self, shape: tuple[int, ...]) -> probing.Sizes:
-        return self._once(("steps", shape), lambda: probing.sizes(self.trace, shape))
+        assert self.trace is not None
+        trace = self.trace
+        return self._once(("steps", shape), lambda: probing.sizes(trace, shape))
 
     def _modules(self, shape: tuple[int, ...]) -> probing.Run:
         return self._once(("modules", shape), lambda: probing.module_sizes(self._network, shape))
@@ -175,6 +178,7 @@ class Cuts:
         return self._runs[what]
 
     def _step(self, name: str) -> Node:
+        assert self.trace is not None
         return next(node for node in self.trace.graph.graph.nodes if node.name == name)
 
     def _module(self, path: str) -> nn.Module | None:

@@ -41,12 +41,16 @@ class Whole(nn.Module):
         return self.network(images.clone())
 
 
-class Until(Whole):
-    """Run a network until one of its modules has returned its activations."""
+class _Hooked(nn.Module):
+    """A network of which one module gets a hook while it runs on a copy of the images."""
 
     def __init__(self, network: nn.Module, layer: str):
-        super().__init__(network)
-        self.layer = layer
+        super().__init__()
+        self.network, self.layer = network, layer
+
+
+class Until(_Hooked):
+    """Run a network until one of its modules has returned its activations."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the activations, and the images, which `After` needs to start again."""
@@ -56,7 +60,7 @@ class Until(Whole):
 
         hook = self.network.get_submodule(self.layer).register_forward_hook(stop)
         try:
-            super().forward(images)
+            self.network(images.clone())
         except _Reached as reached:
             return _tensor(reached.leaving, self.layer).clone(), images
         finally:
@@ -64,7 +68,7 @@ class Until(Whole):
         raise Unsupported(f"its layer '{self.layer}' is not run")
 
 
-class After(Until):
+class After(_Hooked):
     """Run a whole network in which the output of one module is replaced by given activations."""
 
     def forward(self, activations: Tensor, images: Tensor) -> Any:
@@ -77,7 +81,7 @@ class After(Until):
 
         hook = self.network.get_submodule(self.layer).register_forward_hook(exchange)
         try:
-            found = Whole.forward(self, images)
+            found = self.network(images.clone())
         finally:
             hook.remove()
         if len(calls) > 1:
@@ -96,8 +100,8 @@ def hooked(network: nn.Module, layer: str) -> Halves:
     return Halves(Until(network, layer), After(network, layer))
 
 
-def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> Halves:
-    """Cut a traced network after a step.
+def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> tuple[GraphModule, GraphModule]:
+    """Cut a traced network after a step, and return the two parts as in `Halves`.
 
     What does not depend on that step is computed before the cut, and passed on if it is needed: tensors with a row per
     image, and sizes.
@@ -127,7 +131,8 @@ def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> Halves:
         if node in needed and node in of_images and node not in behind and node is not step
         if not counts(node) and any(user in behind and user in needed for user in node.users)
     ]
-    before, copied, earlier = Graph(), {}, leading([step, *handed])
+    copied: dict[Node, Node] = {}
+    before, earlier = Graph(), leading([step, *handed])
     for node in nodes:
         if node in earlier:
             copied[node] = before.node_copy(node, copied.__getitem__)
@@ -143,7 +148,7 @@ def split(trace: Trace, step: Node, of_rows: Callable[[Node], bool]) -> Halves:
         elif counts(node) and any(user in behind for user in node.users):
             rows = rows or [after.call_method("size", (copied[step], 0))]
             copied[node] = rows[0]
-    halves = Halves(*(regrouped(trace.graph, graph) for graph in (before, after)))
+    halves = regrouped(trace.graph, before), regrouped(trace.graph, after)
     for half in halves:
         half.graph.eliminate_dead_code()
         half.recompile()
@@ -177,13 +182,18 @@ def leading(ends: Iterable[Node]) -> set[Node]:
 def _counted(node: Node) -> Node | None:
     """Return the step whose value's first size a step computes; None if it computes anything else."""
     if node.op == "call_method" and node.target == "size":
-        return node.args[0] if node.args[1:] == (0,) else None
+        return _first(node) if node.args[1:] == (0,) else None
     if node.op != "call_function" or node.args[1:] != (0,) or not isinstance(node.args[0], Node):
         return None
     shape, name = node.args[0], getattr(node.target, "__name__", "")
     asked = shape.args[1:] == ("shape",) and getattr(shape.target, "__name__", "") == "getattr"
     whole = shape.op == "call_method" and shape.target == "size" and len(shape.args) == 1
-    return shape.args[0] if name == "getitem" and (asked or whole) else None
+    return _first(shape) if name == "getitem" and (asked or whole) else None
+
+
+def _first(node: Node) -> Node | None:
+    found = node.args[0]
+    return found if isinstance(found, Node) else None
 
 
 def _tensor(found: Any, layer: str) -> Tensor:
@@ -192,7 +202,7 @@ def _tensor(found: Any, layer: str) -> Tensor:
     return found
 
 
-def graph_of(half: nn.Module) -> GraphModule:
+def graph_of(half: GraphModule) -> GraphModule:
     """Return a half as a new graph over the same layers."""
     steps = Graph()
     steps.output(steps.graph_copy(half.graph, {}))

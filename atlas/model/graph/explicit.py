@@ -127,17 +127,17 @@ def separate_product(graph: GraphModule, node: Node, softmax: str) -> Node | Non
         softmax: Name of a layer of the graph, a softmax over the last dimension.
     """
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
-    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    given: dict[str, Any] = dict(zip(names, node.args, strict=False)) | node.kwargs
     if given.get("attn_mask") is not None or any(given.get(name) for name in ("dropout_p", "is_causal", "enable_gqa")):
         return None
     with graph.graph.inserting_before(node):
         query, key, value = (Proxy(given[name]) for name in names[:3])
-        scale = given.get("scale")
+        scale: Any = given.get("scale")
         if scale is None:
             size = graph.graph.call_method("size", (given["query"], -1))
             scale = Proxy(graph.graph.call_function(_inverse_root, (size,)))
         product = (query * scale) @ key.transpose(-2, -1)
-        weights = Proxy(graph.graph.call_module(softmax, (product.node,)))
+        weights: Any = Proxy(graph.graph.call_module(softmax, (product.node,)))
         return (weights @ value).node
 
 
@@ -147,6 +147,6 @@ def _inverse_root(size: int) -> float:
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     with torch.device("meta"):  # avoids drawing random weights that are not used
-        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+        layer: Any = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight, layer.bias = weight, bias
     return layer

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +49,14 @@ def fused(graph: GraphModule) -> GraphModule:
 
     A fused layer is a new one, as the original's weights may be used elsewhere in the graph.
     """
-    layers = {node: graph.get_submodule(node.target) for node in graph.graph.nodes if node.op == "call_module"}
+    layers: dict[Node, Any] = {
+        node: graph.get_submodule(str(node.target)) for node in graph.graph.nodes if node.op == "call_module"
+    }
     calls = Counter(map(id, layers.values()))
     for number, (node, normalization) in enumerate(layers.items()):
         source = node.args[0] if len(node.args) == 1 and not node.kwargs else None
         before = layers.get(source) if isinstance(source, Node) else None
-        if before is None or type(normalization) is not FOLDABLE.get(type(before)):
+        if not isinstance(source, Node) or before is None or type(normalization) is not FOLDABLE.get(type(before)):
             continue
         once = calls[id(before)] == calls[id(normalization)] == len(source.users) == 1
         linear = isinstance(before, nn.Linear)
@@ -74,10 +77,10 @@ def fused(graph: GraphModule) -> GraphModule:
 
 def _flat(graph: GraphModule, node: Node) -> bool:
     """Return whether a step follows a flattening; for tokens, it is not the features that are normalized."""
-    while node.op == "call_module" and isinstance(graph.get_submodule(node.target), FLAT):
-        node = node.args[0]
+    while node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), FLAT):
+        node = node.all_input_nodes[0]
     if node.op == "call_module":
-        layer = graph.get_submodule(node.target)
+        layer = graph.get_submodule(str(node.target))
         return isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
     return node.target in (torch.flatten, "flatten") and node.args[1:] == (1,) and not node.kwargs
 

@@ -115,7 +115,7 @@ def module_sizes(network: nn.Module, shape: tuple[int, ...]) -> Run:
     return run
 
 
-def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool) -> Layout:
+def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, ...], last: bool) -> Layout:
     """Return how a layer's activations hold features in rows and columns.
 
     Args:
@@ -136,15 +136,15 @@ def layout_of(found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple
     return Layout("tokens", found[1] - grid[0] * grid[1], grid)
 
 
-def _misfit(rows_columns: tuple[int, ...], side: tuple[int, int]) -> float:
+def _misfit(rows_columns: tuple[int, ...], side: tuple[int, ...]) -> float:
     """Return the difference between the log aspect ratios of two dimensions and of the images."""
     rows, columns = rows_columns
     return abs(math.log(max(rows, 1) / side[0]) - math.log(max(columns, 1) / side[1]))
 
 
 def _grid(
-    found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, int], last: bool
-) -> tuple[int, int] | None:
+    found: tuple[int, ...], before: list[tuple[int, ...]], side: tuple[int, ...], last: bool
+) -> tuple[int, ...] | None:
     """Return the rows and columns of tokens: the best fitting of earlier layers, or by the images' aspect ratio."""
     grids = [layout_of(shape, [], side, last).grid for shape in before if len(shape) == 4 and shape[0] == found[0]]
     fits = [grid for grid in grids if 1 < math.prod(grid) <= found[1] <= math.prod(grid) + BESIDE]
@@ -177,7 +177,7 @@ def shapes_to_try(network: nn.Module, channels: int, known: tuple[int, ...] | No
     yield from ((channels, side, side) for side in SIDES[1:])
 
 
-def last_step(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> str:
+def last_step(trace: Trace, run: Sizes, side: tuple[int, ...], last: bool) -> str:
     """Find the last step before pooling whose output has rows and columns, and through which all values pass.
 
     If the last such features are tokens, it is the step before the last attention block.
@@ -219,7 +219,7 @@ def last_step(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> st
     return spatial[-1].name
 
 
-def last_module(network: nn.Module, run: Run, side: tuple[int, int], shape: tuple[int, ...]) -> str:
+def last_module(network: nn.Module, run: Run, side: tuple[int, ...], shape: tuple[int, ...]) -> str:
     """Find the last module before pooling whose output has rows and columns, if all values pass through it.
 
     If the last such features are tokens, it is the last such module before the last attention block.
@@ -262,7 +262,7 @@ def _decides(network: nn.Module, path: str, shape: tuple[int, ...]) -> bool:
     return bool((found - expected.flip(0)).abs().max() <= 1e-3 * (expected - expected.flip(0)).abs().max())
 
 
-def _spatial(shape: tuple[int, ...] | None, side: tuple[int, int], last: bool) -> bool:
+def _spatial(shape: tuple[int, ...] | None, side: tuple[int, ...], last: bool) -> bool:
     if shape is None or len(shape) != 4 or shape[0] != ROWS:
         return False
     return math.prod(layout_of(shape, [], side, last).grid) > 1
@@ -271,20 +271,20 @@ def _spatial(shape: tuple[int, ...] | None, side: tuple[int, int], last: bool) -
 def _pools(trace: Trace, node: Node) -> bool:
     """Return whether a step is average pooling, dropout or an identity."""
     if node.op == "call_module":
-        return isinstance(trace.graph.get_submodule(node.target), POOLING)
+        return isinstance(trace.graph.get_submodule(str(node.target)), POOLING)
     return node.target in POOLED
 
 
 def _attends(trace: Trace, node: Node, run: Sizes) -> bool:
     """Return whether a step computes attention weights, or attention in one step."""
     if node.op == "call_module":
-        layer = trace.graph.get_submodule(node.target)
+        layer = trace.graph.get_submodule(str(node.target))
         fused = isinstance(layer, nn.MultiheadAttention | nn.TransformerEncoderLayer)
         return fused or (isinstance(layer, nn.Softmax) and len(run.seen.get(node, ())) == 4)
     return node.target is functional.scaled_dot_product_attention
 
 
-def _paths(trace: Trace, run: Sizes, side: tuple[int, int], last: bool) -> list[str]:
+def _paths(trace: Trace, run: Sizes, side: tuple[int, ...], last: bool) -> list[str]:
     """Return the paths of modules whose output has rows and columns, and that are run once per image."""
     single = [(path, steps[0]) for path, steps in trace.steps.items() if len(steps) == 1 and steps[0] is not None]
     return [path for path, step in single if _spatial(run.seen.get(step), side, last)]

@@ -1,6 +1,7 @@
 """Rewrite the steps of a traced network: functions over its weights become layers, and nothing works in place."""
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ RELUS = {
     functional.relu6: nn.ReLU6,
 }
 CLAMPS = (torch.clamp, torch.clamp_, torch.clamp_min, torch.clamp_min_, "clamp", "clamp_", "clamp_min", "clamp_min_")
-IN_PLACE = {
+IN_PLACE: dict[Callable, Callable] = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
     operator.imul: operator.mul,
@@ -36,6 +37,7 @@ def rewrite(graph: GraphModule) -> dict[Node, Node]:
     layer, batch normalization and softmax over the network's own weights, is a layer; nothing works in place; attention
     is written out; steps without effect in evaluation, and checks of sizes, are removed.
     """
+    layer: Any
     for layer in graph.modules():
         if hasattr(layer, "inplace"):
             layer.inplace = False
@@ -69,18 +71,20 @@ def _out_of_place(node: Node) -> None:
     """Make a step leave its input unchanged; a view with incompatible strides becomes a copy."""
     if node.kwargs.get("inplace"):
         node.kwargs = {**node.kwargs, "inplace": False}
-    if node.op == "call_function":
-        node.target = IN_PLACE.get(node.target, node.target)
-    elif node.target == "view" and not any(isinstance(one, torch.dtype) for one in node.args):
+    target = node.target
+    if not isinstance(target, str):
+        node.target = IN_PLACE.get(target, target)
+    elif target == "view" and not any(isinstance(one, torch.dtype) for one in node.args):
         node.target = "reshape"
-    elif node.target.endswith("_") and not node.target.endswith("__") and hasattr(Tensor, node.target[:-1]):
-        node.target = node.target[:-1]
+    elif target.endswith("_") and not target.endswith("__") and hasattr(Tensor, target[:-1]):
+        node.target = target[:-1]
 
 
 def _replaced(graph: GraphModule, node: Node, number: int) -> Node | None:
     """Return the replacement of a step; None to keep it."""
-    if _idle(node):
-        return node.args[0]
+    source = node.args[0] if node.args else None
+    if isinstance(source, Node) and _idle(node):
+        return source
     if node.target is functional.scaled_dot_product_attention:
         return separate_product(graph, node, added(graph, f"softmax_{number}", nn.Softmax(dim=-1)))
     layer = _layer(graph, node)
@@ -99,7 +103,7 @@ def _idle(node: Node) -> bool:
     )
     place = 3 if name == "stochastic_depth" else 2
     training = node.kwargs.get("training", node.args[place] if len(node.args) > place else True)
-    return random and training is False and bool(node.args)
+    return random and training is False
 
 
 def _layer(graph: GraphModule, node: Node) -> nn.Module | None:
@@ -137,8 +141,8 @@ def _held(graph: GraphModule, given: object) -> Any:
         return None
     if not isinstance(given, Node) or given.op != "get_attr":
         return NotImplemented
-    found = graph
-    for name in given.target.split("."):
+    found: Any = graph
+    for name in str(given.target).split("."):
         found = getattr(found, name)
     return found if isinstance(found, Tensor) else NotImplemented
 
@@ -154,11 +158,10 @@ def _convolution(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
         return None
     if any(isinstance(part, Node) for one in about if isinstance(one, tuple | list) for part in one):
         return None
-    about = [tuple(one) if isinstance(one, list) else one for one in about]
+    stride, padding, dilation = (tuple(one) if isinstance(one, list) else one for one in about)
+    incoming, outgoing, size = weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:])
     with torch.device("meta"):
-        layer = nn.Conv2d(
-            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), *about, groups, bias=bias is not None
-        )
+        layer = nn.Conv2d(incoming, outgoing, size, stride, padding, dilation, groups, bias=bias is not None)
     return _over(layer, weight=weight, bias=bias)
 
 
@@ -174,7 +177,9 @@ def _linear(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
 def _normalization(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
     """Return a batch normalization with running statistics, if it follows a convolution."""
     source = given["input"]
-    before = graph.get_submodule(source.target) if isinstance(source, Node) and source.op == "call_module" else None
+    before = (
+        graph.get_submodule(str(source.target)) if isinstance(source, Node) and source.op == "call_module" else None
+    )
     held = {name: _held(graph, given.get(name)) for name in NORMALIZATION[1:5]}
     if type(before) is not nn.Conv2d or any(one is NotImplemented for one in held.values()):
         return None
