@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -59,7 +60,7 @@ def _pictures(file: str, known: dict[str, np.ndarray], pixels: Iterator, masks: 
 
 def _zarr(path: Path) -> tuple:
     try:
-        group = zarr.open_group(path, mode="r")
+        group: Any = zarr.open_group(path, mode="r")
     except (ValueError, KeyError, OSError) as error:
         raise UserError(f"path: {path} is no .npz file and no Zarr group ({type(error).__name__}: {error})") from None
 

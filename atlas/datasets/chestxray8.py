@@ -52,15 +52,19 @@ def chestxray8(
         splits: The splits to take; null for both.
     """
     classes = EIGHT.split() if findings is None else findings
-    split_of = {}
-    for split, file in LISTS.items():
+    split_of: dict[str, str] = {}
+    for part, file in LISTS.items():
         for line, name in lines(path / file, "a picture's name a line"):
             if name in split_of:
                 raise fault(path / file, line, name, "each picture once, in one split")
-            split_of[name] = split
+            split_of[name] = part
     boxes, entered = _boxes(path / BOXES), within(path, entries)
     there = files(path, "the radiographs", "name")
-    pictures, left_out, patients, seen, known_labels = [], [], {}, {}, set()
+    pictures: list[Picture] = []
+    left_out: list[tuple[str, str]] = []
+    patients: dict[str, tuple[str, str]] = {}
+    seen: dict[str, int] = {}
+    known_labels: set[str] = set()
     columns = ["Image Index", "Finding Labels", "Patient ID"]
     for line, row in table(entered, columns, "a line a picture with its findings and its patient"):
         name, joined, patient = (row[column] for column in columns)

@@ -4,7 +4,7 @@ from functools import partial
 from itertools import groupby
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from atlas.datasets.shared.labels import within
 from atlas.datasets.shared.lists import files, same_splits, tree, whole_boxes
@@ -57,7 +57,8 @@ def coco(
     """
     if len(set(categories)) < len(categories) or not categories:
         raise UserError(f"categories = {categories}; expected names, each once")
-    pictures, left_out = [], []
+    pictures: list[Picture] = []
+    left_out: list[tuple[str, str]] = []
     for split in same_splits(images=images, annotations=annotations):
         file = within(path, annotations[split])
         there = files(within(path, images[split]), "the pictures of COCO", "path")
@@ -79,7 +80,7 @@ def coco(
     return Source(list(categories), pictures, left_out)
 
 
-def _picture(name: str, label: int, split: Any, file: Path, objects: list[dict], image: dict) -> Picture:
+def _picture(name: str, label: int, split: str, file: Path, objects: list[dict], image: dict) -> Picture:
     corners = [[x, y, x + width, y + height] for x, y, width, height in (one["bbox"] for one in objects)]
     boxes = whole_boxes([one for one in corners if one[0] < one[2] and one[1] < one[3]])
     segments = [one.get("segmentation") for one in objects]

@@ -31,7 +31,8 @@ def folder(path: Path, *, label: str = "parent", classes: str | None = None, tra
         None if label == "parent" else _compiled("label", label, 1),
         _compiled("train", train or "", None),
     )
-    found, left_out = [], []
+    found: list[Picture] = []
+    left_out: list[tuple[str, str]] = []
     for name in _files(path, left_out):
         if name == classes:
             continue
@@ -42,7 +43,7 @@ def folder(path: Path, *, label: str = "parent", classes: str | None = None, tra
             own = Path(name).parent.name
         else:
             match = by_name.search(name)
-            own = match[1] if match else None
+            own = (match[1] if match else None) or ""
         if own:
             split = "train" if train and training.search(name) else "test"
             found.append(Picture(name, numbered(own, names), split, path / name))

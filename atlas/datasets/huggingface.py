@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -87,7 +86,7 @@ def _found(path: Path, folder: Path, given: pa.StructScalar) -> Path | str | Non
     return file if file.is_file() else f"its picture {name} is not there"
 
 
-def _parts(path: Path, splits: dict[str, str] | None) -> dict[Any, str]:
+def _parts(path: Path, splits: dict[Split, str] | None) -> dict[str, str]:
     """Return the folder of each split, training first."""
     if not (path / "dataset_dict.json").is_file():
         if splits is not None:
@@ -100,7 +99,7 @@ def _parts(path: Path, splits: dict[str, str] | None) -> dict[Any, str]:
     known = read.get("splits") if isinstance(read, dict) else None
     if not isinstance(known, list) or not all(isinstance(name, str) for name in known):
         raise UserError(f"{path / 'dataset_dict.json'}: {read!r:.80}; expected {holds}")
-    taken = {name: name for name in known} if splits is None else splits
+    taken: dict[str, str] = {name: name for name in known} if splits is None else dict(splits.items())
     if not taken or not set(taken) <= {"train", "test"} or not set(taken.values()) <= set(known):
         due = f"expected train, test or both, each with one of {', '.join(known)}"
         raise UserError(f"splits = {splits}, and {path} has {', '.join(known)}; {due}")

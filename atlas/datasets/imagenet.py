@@ -129,11 +129,11 @@ def _folders(there: dict[str, Path]) -> dict[str, tuple[str | int, str]]:
 def _listed(file: Path, meta: Path | None) -> dict[str, tuple[str | int, str]]:
     """Read the number or wnid of each picture's class, and the line that states it."""
     if file.is_dir():
-        given = _listed(file / "class_labels.txt", meta)
+        all_given = _listed(file / "class_labels.txt", meta)
         chosen = {Path(name).stem: line for line, name in lines(file / "image_ids.txt", "a picture's name a line")}
-        if lacking := next((name for name in chosen if name not in given), None):
+        if lacking := next((name for name in chosen if name not in all_given), None):
             raise fault(file / "image_ids.txt", chosen[lacking], lacking, "a picture that class_labels.txt names")
-        return {name: given[name] for name in chosen}
+        return {name: all_given[name] for name in chosen}
     rows = [*lines(file, LABELED)]
     if rows and all(given.isdecimal() for _, given in rows):
         return _counted(file, rows, meta)

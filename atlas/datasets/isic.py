@@ -43,7 +43,10 @@ def isic(
         if masks is None
         else files(within(path, masks), "segmentations, each named ISIC_..._segmentation.png", "stem")
     )
-    classes, pictures, left_out, seen = None, [], [], {}
+    classes: list[str] | None = None
+    pictures: list[Picture] = []
+    left_out: list[tuple[str, str]] = []
+    seen: dict[str, str] = {}
     for split in same_splits(images=images, truth=truth):
         file = within(path, truth[split])
         there = files(within(path, images[split]), "the pictures of ISIC", "stem")

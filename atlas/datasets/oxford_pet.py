@@ -77,7 +77,7 @@ def oxford_pet(
 
 def _rows(file: Path) -> dict[str, tuple[int, int, int]]:
     """Read line number, class and species by a picture's name."""
-    found = {}
+    found: dict[str, tuple[int, int, int]] = {}
     for line, given in lines(file, "a line a picture: its name, class, species and breed"):
         name, *fields = given.split()
         if len(fields) != 3 or not all(field.isdecimal() for field in fields) or int(fields[0]) < 1:

@@ -38,7 +38,9 @@ def places365(
         categories: The list of classes.
     """
     classes = _classes(within(path, categories))
-    pictures, left_out, seen = [], [], {}
+    pictures: list[Picture] = []
+    left_out: list[tuple[str, str]] = []
+    seen: dict[str, str] = {}
     for split in same_splits(images=images, labels=labels):
         folder, listing = within(path, images[split]), within(path, labels[split])
         there = files(folder, "the pictures of Places365", "path")
@@ -59,7 +61,7 @@ def places365(
 
 
 def _classes(file: Path) -> list[str]:
-    found = []
+    found: list[str] = []
     for line, given in lines(file, "a line a class: its path and its number"):
         name, _, number = given.rpartition(" ")
         if not name.strip("/ ") or number != str(len(found)):

@@ -113,7 +113,7 @@ def _object(
     turn = int(random.integers(-most, most + 1))
     right, down, left, up = (_reach(form)[(direction - turn) % 360] for direction in (0, 90, 180, 270))
     width, height = right + left, down + up
-    scale = random.uniform(*sides) * size / np.sqrt(width * height)
+    scale = random.uniform(sides[0], sides[1]) * size / np.sqrt(width * height)
     scale = min(scale, (x1 - x0) / width, (y1 - y0) / height)
     x = x0 + left * scale + random.random() * (x1 - x0 - width * scale)
     y = y0 + up * scale + random.random() * (y1 - y0 - height * scale)

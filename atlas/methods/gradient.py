@@ -83,7 +83,7 @@ def input_x_gradient(
     """
     check_baseline("input_x_gradient", baseline, layer)
     activations, gradients = _gradients(classifier, images, targets, output, layer)
-    starts = color(classifier, baseline) if layer == "input" else 0
+    starts = 0 if baseline == "zero" else color(classifier, baseline)
     return (activations - starts) * gradients
 
 

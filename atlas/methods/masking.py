@@ -122,7 +122,7 @@ class _Asked:
 
 @shared(calls=4)  # smaller numbers of masks then cost nothing
 def _probabilities(
-    classifier: Classifier, images: Images, targets: Targets, cells: int, probability: float, fill: str, seed: int
+    classifier: Classifier, images: Images, targets: Targets, cells: int, probability: float, fill: Color, seed: int
 ) -> _Asked:
     filling = color(classifier, fill)
 

@@ -12,6 +12,7 @@ from atlas.methods.shared.blur import blurred, profiles
 from atlas.methods.shared.checks import check_at_least
 from atlas.methods.shared.masks.optimized import Pooling, Pyramid, largest
 from atlas.model.arrays import Attributions, Images, Seeds, Targets
+from atlas.model.batches import summed
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
 from atlas.study.errors import UserError
@@ -105,7 +106,8 @@ def meaningful_perturbation(
 
     found = []
     for first in range(0, len(images), classifier.batch):
-        part, classes, own = (rows[first : first + classifier.batch] for rows in (images, targets, seeds))
+        rows = slice(first, first + classifier.batch)
+        part, classes, own = images[rows], targets[rows], seeds[rows]
         away = part - _medians(part, window)
         masks = images.new_ones(len(part), cells, cells)
         means, squares = torch.zeros_like(masks), torch.zeros_like(masks)
@@ -115,7 +117,7 @@ def meaningful_perturbation(
             shown += part
             shown -= (1 - classifier.batched(enlarged, masks)) * away
             gradients = classifier.gradient(shown, classes, "probability") * away
-            slope = classifier.batched(slopes, masks, sum(gradients.unbind(1)))
+            slope = classifier.batched(slopes, masks, summed(gradients.unbind(1)))
             means = KEPT * means + (1 - KEPT) * slope
             squares = KEPT_SQUARES * squares + (1 - KEPT_SQUARES) * slope**2
             size = (squares / (1 - KEPT_SQUARES ** (step + 1))).sqrt() + FLOOR
@@ -208,7 +210,7 @@ def _kept(
         count = masks[0].numel()
         wanted = largest(masks, [max(1, count - int(count * (1 - area))) for area in areas])
         gradients = (wanted - masks) * (2 * AREA_WEIGHT * GROWTH**step / count)
-        gradients[inside] += sum(slopes.unbind(1))
+        gradients[inside] += summed(slopes.unbind(1))
         climb = classifier.batched(pooling.cells, cells, masks, sums, gradients)
         pace = MOMENTUM * pace + (1 - MOMENTUM) * climb if step else climb
         cells = (cells + RATE * pace).clamp(0, 1)

@@ -155,12 +155,12 @@ def _line(
     images: Images,
     targets: Targets,
     steps: int,
-    baseline: str,
+    baseline: Literal["black", "mean", "blur", "zero"],
     rule: str,
     output: str,
     layer: str,
 ) -> Terms:
-    if layer == "input":
+    if baseline != "zero":  # at the layer `input`
         ends, starts = images, absent(classifier, images, baseline)
         differentiate = by_images(classifier, output)
     else:

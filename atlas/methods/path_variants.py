@@ -188,7 +188,7 @@ def _guided_path(
     images: Images,
     targets: Targets,
     steps: int,
-    baseline: str,
+    baseline: Baseline,
     fraction: float,
     max_distance: float,
     output: str,

@@ -9,6 +9,7 @@ from atlas.metrics.shared.curves import End, clean, end, schedule, switching_cur
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Curves, Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
+from atlas.model.batches import summed
 from atlas.model.classifier import Classifier
 from atlas.study.schema.types import Baseline, Count
 
@@ -203,8 +204,8 @@ def _curves(
     relative: bool,
 ) -> Tensor:
     """Record the probability between two of: the clean image, black, the mean color, the blurred image."""
-    ends = [_end(classifier, images, targets, name) for name in (before, after)]
-    curves = switching_curves(classifier, maps, targets, seeds, *ends, pixels, _all(maps))
+    start, finish = (_end(classifier, images, targets, name) for name in (before, after))
+    curves = switching_curves(classifier, maps, targets, seeds, start, finish, pixels, _all(maps))
     if not relative:
         return curves
     shares = curves / clean(classifier, images, targets).probability[:, None]
@@ -239,5 +240,5 @@ def blur(images: Images, mean: Tensor) -> Images:
     blurred[:, :, margin:-margin, margin:-margin] = images
     for dim in (2, 3):
         size = blurred.shape[dim] - 2 * margin
-        blurred = sum(weight * blurred.narrow(dim, shift, size) for shift, weight in enumerate(line.tolist()))
+        blurred = summed(weight * blurred.narrow(dim, shift, size) for shift, weight in enumerate(line.tolist()))
     return blurred

@@ -161,7 +161,7 @@ def adcc(
 
 
 @shared(calls=2)  # two calls, as metrics on all images and on fewer alternate
-def _masked(maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifier, fill: str) -> Masked:
+def _masked(maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifier, fill: Color) -> Masked:
     """Evaluate images seen through the maps: one pass for each map that can be scaled, besides the clean images."""
     clean = output_of(classifier, clean_logits(classifier, images), targets, "probability")
     share, kept = scaled(maps.to(classifier.device))
@@ -176,7 +176,7 @@ def _masked(maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifie
 
 @shared(calls=2)
 def _coherency(
-    maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifier, seeds: Seeds, explain: Callable, fill: str
+    maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifier, seeds: Seeds, explain: Callable, fill: Color
 ) -> Tensor:
     masked = _masked(maps, images, targets, classifier, fill)
     rows = masked.rows

@@ -9,6 +9,7 @@ from atlas.metrics.shared.order import ranking
 from atlas.metrics.shared.rows import finite
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
+from atlas.model.batches import summed
 from atlas.model.classifier import Classifier
 from atlas.study.schema.types import NotNegative, Shares
 from atlas.study.seeds import normal
@@ -188,4 +189,4 @@ def _drawn(seeds: Seeds, counts: list[int], shape: tuple[int, ...], device: torc
 
 def _mean(left: Tensor) -> Scores:
     """Average over shares, one by one: torch's own order of summation may vary."""
-    return sum(left.unbind(dim=1)) / left.shape[1]
+    return summed(left.unbind(dim=1)) / left.shape[1]

@@ -223,8 +223,8 @@ def _box_hits(one: np.ndarray, boxes: np.ndarray, thresholds: int, iou: float) -
     masks = [cv2.threshold(grey, levels[index], 1, cv2.THRESH_BINARY)[1] for index in first]
     parts = [cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, :4] for mask in masks]
     right = _overlap(_estimated(np.concatenate(parts), grey), boxes) >= iou
-    right = np.split(right, np.cumsum([len(part) for part in parts])[:-1])
-    hits = [_largest_is_right(*of_mask) for of_mask in zip(masks, parts, right, strict=True)]
+    by_mask = np.split(right, np.cumsum([len(part) for part in parts])[:-1])
+    hits = [_largest_is_right(*of_mask) for of_mask in zip(masks, parts, by_mask, strict=True)]
     return np.array(hits, float)[mask_of]
 
 

@@ -5,6 +5,7 @@ throughout, does not look at the classifier. A low score alone is no merit: rand
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -141,14 +142,15 @@ def _redrawn(classifier: Classifier, parts: int, order: str, seed: int) -> list[
         for name in names[low : len(names) if order == "cascading" else high]:
             _redraw(network.get_submodule(name), name, seed)
 
-    return [classifier.altered(lambda network, step=step: alter(network, step)) for step in range(parts)]
+    return [classifier.altered(partial(alter, step=step)) for step in range(parts)]
 
 
 def _redraw(module: nn.Module, name: str, seed: int) -> None:
-    if hasattr(module, "reset_parameters"):
+    reset = getattr(module, "reset_parameters", None)
+    if reset is not None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator(seed, f"parameters of {name}").initial_seed())
-            module.reset_parameters()
+            reset()
         return
     for own, parameter in module.named_parameters(recurse=False):
         drawn = torch.randn(parameter.shape, generator=generator(seed, f"parameters of {name}.{own}"))

@@ -13,6 +13,7 @@ from atlas.metrics.shared.rows import at_least, by_row
 from atlas.metrics.shared.scaled import scaled
 from atlas.model.arrays import Curves, Images, Maps, Scores, Targets
 from atlas.model.batch_cache import shared
+from atlas.model.batches import summed
 from atlas.model.classifier import Classifier
 from atlas.study.schema.types import PartShare, Range, Several
 
@@ -226,5 +227,5 @@ def blur(images: Images) -> Images:
         size = images.shape[dim]
         mirrored = torch.from_numpy(np.pad(np.arange(size), SIGMA, mode="reflect")).to(images.device)
         wide = images.index_select(dim, mirrored)
-        images = sum(weight * wide.narrow(dim, shift, size) for shift, weight in enumerate(weights.tolist()))
+        images = summed(weight * wide.narrow(dim, shift, size) for shift, weight in enumerate(weights.tolist()))
     return images

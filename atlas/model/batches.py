@@ -1,6 +1,6 @@
 """Run functions over batches of one fixed size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -24,3 +24,9 @@ def batched(size: int, function: Callable, *tensors: Tensor) -> Any:
         results.append(tuple(part[:count] for part in found) if isinstance(found, tuple) else (found[:count],))
     joined = tuple(torch.cat(parts) if len(results) > 1 else parts[0] for parts in zip(*results, strict=True))
     return joined if isinstance(found, tuple) else joined[0]
+
+
+def summed(parts: Iterable[Tensor]) -> Tensor:
+    """Return the sum of tensors, added one after the other: the order of torch's own sums depends on the shape."""
+    total: Any = sum(parts)  # an int only if there are none
+    return total

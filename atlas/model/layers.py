@@ -74,7 +74,7 @@ def _averages(graph: GraphModule, layer: nn.Linear, kind: str) -> bool:
     return found.shape == expected.shape and bool(torch.dist(found, expected) <= near * expected.norm())
 
 
-def enlarged(maps: Tensor, side: tuple[int, int]) -> Tensor:
+def enlarged(maps: Tensor, side: tuple[int, ...]) -> Tensor:
     """Enlarge maps bilinearly in the last two dimensions (align_corners=False), if their size differs."""
     if tuple(maps.shape[-2:]) == side:
         return maps

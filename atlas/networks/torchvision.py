@@ -37,8 +37,8 @@ def torchvision(*, classes: int, name: str, side: int | None, settings: dict) ->
     transformer = name.startswith("vit_")
     patch = int(name.rpartition("_")[2]) if transformer else 1
     if transformer and (side is None or side < patch or side % patch):
-        given = "null" if side is None else side
-        raise UserError(f"torchvision: the setting 'side' is {given}, expected a multiple of {patch} for {name}")
+        stated = "null" if side is None else side
+        raise UserError(f"torchvision: the setting 'side' is {stated}, expected a multiple of {patch} for {name}")
     if not transformer and side is not None:
         raise UserError(
             f"torchvision: the setting 'side' is {side}, expected null for {name}: "
@@ -48,4 +48,4 @@ def torchvision(*, classes: int, name: str, side: int | None, settings: dict) ->
     if name in ("googlenet", "inception_v3"):
         given = {"aux_logits": False, "init_weights": True, "transform_input": False, **given}
     network = construct(f"torchvision: name = {name!r}:", models.get_model_builder(name), given)
-    return sized(network, side) if transformer else network
+    return network if side is None else sized(network, side)

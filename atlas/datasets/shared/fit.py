@@ -69,9 +69,9 @@ def placement(source: tuple[int, int], size: tuple[int, int], resize: int | None
     if resize is None:
         return Placement(source, size, 0, 0, size)
     # As in torchvision: the longer side is rounded down, and the crop's corner to the nearest integer, halves to even.
-    resized = tuple(resize if side == min(source) else int(resize * side / min(source)) for side in source)
-    top, left = (round((whole - part) / 2) for whole, part in zip(resized, size, strict=True))
-    return Placement(source, resized, top, left, size)
+    height, width = (resize if side == min(source) else int(resize * side / min(source)) for side in source)
+    top, left = (round((whole - part) / 2) for whole, part in zip((height, width), size, strict=True))
+    return Placement(source, (height, width), top, left, size)
 
 
 def _pixels(image: Image.Image | np.ndarray, at: Placement, interpolation: str) -> np.ndarray:

@@ -59,8 +59,9 @@ def imagenet() -> list[str]:
 
 def numbered(label: str, classes: list[str] | None) -> str | int:
     """Return the number in a label, if classes have names and none of these is a number; otherwise the label."""
-    number = classes is not None and label.isascii() and label.isdecimal()
-    return int(label) if number and not any(name.isdecimal() for name in classes) else label
+    number = label.isascii() and label.isdecimal()
+    named = classes is not None and not any(name.isdecimal() for name in classes)
+    return int(label) if number and named else label
 
 
 def within(folder: Path, name: str) -> Path:

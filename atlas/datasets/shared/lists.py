@@ -19,6 +19,7 @@ import numpy as np
 
 from atlas.study import unedited
 from atlas.study.errors import UserError
+from atlas.study.schema.types import Split
 
 WNID = re.compile(r"n\d{8}")  # a class of ImageNet, as WordNet numbers it
 
@@ -144,7 +145,7 @@ def whole_boxes(corners: list[list]) -> np.ndarray:
     return np.hstack([np.floor(found[:, :2]), np.ceil(found[:, 2:])]).astype("int64")
 
 
-def same_splits(**settings: dict[str, str]) -> list[str]:
+def same_splits(**settings: dict[Split, str]) -> list[Split]:
     """Return the splits for which several settings name a file or folder, training first.
 
     Raises:
@@ -156,8 +157,9 @@ def same_splits(**settings: dict[str, str]) -> list[str]:
             raise UserError(f"{first} names {_named(split)} and {name} {_named(given)}; expected the same splits")
     if not split:
         raise UserError(f"{first} = {{}}; expected train, test or both, each with what it is of")
-    return [name for name in ("train", "test") if name in split]
+    every: tuple[Split, ...] = ("train", "test")
+    return [name for name in every if name in split]
 
 
-def _named(splits: dict[str, str]) -> str:
+def _named(splits: dict[Split, str]) -> str:
     return " and ".join(sorted(splits)) or "no split"

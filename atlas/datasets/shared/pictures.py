@@ -19,6 +19,7 @@ files say so.
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -96,7 +97,7 @@ def mask(file: Path, turned: bool) -> np.ndarray:
             due = "of a lossy format object is what is at least 128; expected that, or PNG"
             raise Unusable(f"its values end at {values.max()}, and {due}")
         values = values >= 128
-    return values.astype(bool) if values.ndim == 2 else values.any(axis=2)
+    return values.astype(bool) if values.ndim == 2 else np.any(values, axis=2)
 
 
 def is_lossy(image: Image.Image, content: bytes) -> bool:
@@ -145,7 +146,7 @@ def _opened(content: bytes) -> Image.Image:
 def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
     """Rotate an image by its EXIF orientation, read from the image as it was opened."""
     try:
-        turn = TURNS.get(opened.getexif().get(ORIENTATION))
+        turn = TURNS.get(opened.getexif().get(ORIENTATION, 1))
     except Exception:  # damaged EXIF
         turn = None
     return image if turn is None else image.transpose(turn)
@@ -155,7 +156,8 @@ def _bytes(image: Image.Image) -> Image.Image:
     """Reduce 16 bits to the high byte; images with at most one byte per channel are unchanged."""
     if image.mode != "F" and image.mode[0] != "I":
         return image
-    tags = image.tag_v2 if image.format == "TIFF" else {BITS: (16,), PHOTOMETRIC: ZERO_IS_BLACK}
+    usual: Any = {BITS: (16,), PHOTOMETRIC: ZERO_IS_BLACK}
+    tags = getattr(image, "tag_v2", usual)  # those of a TIFF
     bits, black = tags.get(BITS, (1,))[0], tags.get(PHOTOMETRIC) == ZERO_IS_BLACK
     # Pillow's mode I is used for the 16 bits of a PGM, but also for signed 16 bits and 32 bits of a TIFF.
     if not (black and bits == 16 and (image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"))):

@@ -47,7 +47,7 @@ def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int])
     Raises:
         UserError: the label is not one of the classes.
     """
-    given = picture.label
+    given: Any = picture.label
     whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
     if classes is None and (whole or isinstance(given, str)) and str(given).strip():
         return numbers.setdefault(str(given), len(numbers))
@@ -129,7 +129,7 @@ def _mask(picture: Picture, side: tuple[int, int]) -> np.ndarray:
     return found.astype(bool)
 
 
-def _called(given: object) -> object:
+def _called(given: object) -> Any:
     return given() if callable(given) else given
 
 
@@ -157,8 +157,9 @@ def _outside(boxes: np.ndarray, width: int, height: int) -> str:
 
 def _around(mask: np.ndarray) -> np.ndarray:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    ends = [columns[[0]], rows[[0]], columns[[-1]] + 1, rows[[-1]] + 1] if len(rows) else np.empty((4, 0), "int64")
-    return np.stack(ends, axis=1)
+    if not len(rows):
+        return np.empty((0, 4), "int64")
+    return np.stack([columns[[0]], rows[[0]], columns[[-1]] + 1, rows[[-1]] + 1], axis=1)
 
 
 def _shown(given: object) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Picture(NamedTuple):
 
     id: str  # unique in the dataset
     label: str | int  # a class's name, or its number among `classes`
-    split: Literal["train", "test"]  # test is held out; all are test if nothing is trained
+    split: str  # train, or test, which is held out; all are test if nothing is trained
     image: Path | np.ndarray | Callable[[], np.ndarray | bytes]
     boxes: np.ndarray | None = None
     mask: Path | np.ndarray | Callable[[], np.ndarray] | None = None

@@ -26,7 +26,7 @@ class Attended(Interpreter):
         self._softmaxes = {
             node
             for node in graph.graph.nodes
-            if node.op == "call_module" and isinstance(graph.get_submodule(node.target), nn.Softmax)
+            if node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), nn.Softmax)
         }
         if not self._softmaxes:
             raise Unsupported("it has no attention")
@@ -49,7 +49,7 @@ class Attended(Interpreter):
 def _fused(graph: GraphModule, node: Node) -> str | None:
     """Return the name of a step that computes attention in one function, without exposing its weights."""
     if node.op == "call_module":
-        layers = graph.get_submodule(node.target).modules()
+        layers = graph.get_submodule(str(node.target)).modules()
         return next((type(layer).__name__ for layer in layers if isinstance(layer, nn.MultiheadAttention)), None)
     name = getattr(node.target, "__name__", "")
     return name if node.op == "call_function" and name in FUSED else None

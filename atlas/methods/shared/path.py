@@ -12,12 +12,13 @@ from atlas.methods.shared.fill import color
 from atlas.methods.shared.terms import Terms
 from atlas.model.arrays import Images, Targets
 from atlas.model.classifier import Classifier
+from atlas.study.schema.types import Baseline
 
 # Standard deviation of the blurred baseline, as a share of the image's shorter side.
 BLUR = 0.1
 
 
-def baselines(classifier: Classifier, images: Images, baseline: str) -> Images:
+def baselines(classifier: Classifier, images: Images, baseline: Baseline) -> Images:
     """Return the baseline of each image: black, the classifier's mean color, or a blurred copy.
 
     The blur ignores pixels beyond the border, so that an image of one color stays unchanged.
@@ -67,6 +68,8 @@ def integrate(
         return points
 
     terms = Terms(images, guided=guided)
+    rising: Tensor
+    falling: Tensor
     for row, sample, gradient in gradients(targets, lines * steps, batch, along, differentiate):
         line, step = divmod(sample, steps)
         up, down = weights[step] * gradient.clamp(min=0), weights[step] * gradient.clamp(max=0)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from atlas.methods.shared.guide import guide
 from atlas.model.arrays import Images
+from atlas.study.schema.types import Floor
 
 
 class Terms:
@@ -45,7 +46,7 @@ class Terms:
             mean[row] += step / (number + 1)
             self._deviations[sign][row] += step * (term - mean[row])
 
-    def total(self, sign: str, percentile: int, floor: str) -> Images:
+    def total(self, sign: str, percentile: int, floor: Floor) -> Images:
         """Return Σ t, or W · Σ t if a percentile guides it.
 
         Args:

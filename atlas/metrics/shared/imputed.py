@@ -6,6 +6,7 @@ from torch.nn.functional import conv2d, pad
 
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Images, Masks
+from atlas.model.batches import summed
 
 # A correction below this intensity everywhere is the last one: the remaining error is at most a third of it.
 ERROR = 1e-5
@@ -144,13 +145,13 @@ def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
     There is a node at every second pixel of every second row. A coarser level interpolates linearly between nodes, and
     is 0 where nothing is free; its system is the finer one restricted to such images (Galerkin).
     """
-    sizes = [tuple(images.shape[2:])]
+    sizes = [(images.shape[2], images.shape[3])]
     while len(sizes) == 1 or max(sizes[-1]) > SMALLEST:
         sizes.append((sizes[-1][0] // 2 + 1, sizes[-1][1] // 2 + 1))
     levels = [Level(size, images, finest=size is sizes[0]) for size in sizes]
     finest, free = levels[0], _padded(removed)
     inside = _around(_padded(torch.ones_like(removed[:1])))
-    finest.set(free, sum(near * kind for near, kind in zip(inside, KINDS, strict=True)))
+    finest.set(free, summed(near * kind for near, kind in zip(inside, KINDS, strict=True)))
     weights = {kind: free * -kind for kind in (1, 2, 4)}
     system = free.new_empty(len(free), 9, *free.shape[2:])
     for place, (near, kind) in enumerate(zip(_around(free), KINDS, strict=True)):
@@ -161,13 +162,14 @@ def _pyramid(removed: Tensor, images: Tensor) -> list[Level]:
         system = by_row(lambda one: conv2d(one[None], shrink, stride=2, padding=1)[0], system)
         if level is levels[-1]:
             level.inverse = by_row(_inverse, system)
-            return levels
-        total = SHARE * sum(system.abs().unbind(dim=1))[:, None]
+            break
+        total = SHARE * summed(system.abs().unbind(dim=1))[:, None]
         others = -system
         others[:, 4:5] += total
         level.set(_padded((total > 0).to(total)), _padded(total))
         level.weights.copy_(_padded(others))
         system = _padded(system)
+    return levels
 
 
 def _shrink() -> Tensor:
@@ -187,7 +189,7 @@ def _inverse(system: Tensor) -> Tensor:
     height, width = system.shape[1:]
     nodes = height * width
     unit = _padded(torch.eye(nodes).to(system).view(1, nodes, height, width))
-    moved = sum(near * weights for near, weights in zip(_around(unit), _padded(system[None])[0], strict=True))
+    moved = summed(near * weights for near, weights in zip(_around(unit), _padded(system[None])[0], strict=True))
     full = moved[0, :, :height, :width].reshape(nodes, nodes).double()
     full.diagonal().mul_(1 + LITTLE).add_(LITTLE)
     return torch.linalg.inv(full).to(system)

@@ -10,6 +10,7 @@ from atlas.metrics.shared.outputs import clean_logits, color, output_of, outputs
 from atlas.metrics.shared.rows import at_least
 from atlas.model.arrays import Images, Seeds, Targets
 from atlas.model.batch_cache import shared
+from atlas.model.batches import summed
 from atlas.model.classifier import Classifier
 from atlas.study.schema.types import Response
 from atlas.study.seeds import uniform
@@ -119,7 +120,7 @@ def _drops(
     classifier: Classifier,
     images: Tensor,
     targets: Tensor,
-    output: str,
+    output: Response,
     number: Tensor,
     count: int,
     replaced: Callable[[Tensor, Tensor], Tensor],
@@ -138,4 +139,4 @@ def _drops(
 
 def _over_channels(difference: Tensor) -> Tensor:
     """Add channels one by one, in float64: the result of a sum over a dimension may depend on the number of rows."""
-    return sum(difference.double().unbind(dim=1))
+    return summed(difference.double().unbind(dim=1))

@@ -18,5 +18,6 @@ def sized(network: nn.Module, side: int) -> nn.Module:
         return kind.forward(self, resizing.reduced(images, side))
 
     network.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
-    network.image_size = side
+    changed: Any = network
+    changed.image_size = side
     return network

@@ -58,6 +58,8 @@ def _package(name: str, prefix: str) -> ModuleType:
 
 def _loaded(file: Path, prefix: str) -> ModuleType:
     spec = spec_from_file_location(file.stem, file)
+    assert spec is not None  # as for any file with Python's suffix
+    assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[file.stem] = module
     try:

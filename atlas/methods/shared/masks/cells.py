@@ -9,6 +9,7 @@ from torch import Tensor
 
 from atlas.methods.shared.checks import check_at_least
 from atlas.model.arrays import Images
+from atlas.model.batches import summed
 from atlas.study.errors import UserError
 from atlas.study.seeds import generator
 
@@ -44,7 +45,7 @@ def averaged(make: Callable[[int], Tensor], weights: Tensor, probability: float)
     """Return (1/(n p)) Σᵢ wᵢ Mᵢ for every row's weights w of the first n masks, with one channel."""
     masks = weights.shape[1]
     # Mask by mask: the order of sums in a matrix product depends on the number of images.
-    total = sum(weights[:, number, None, None, None] * make(number) for number in range(masks))
+    total = summed(weights[:, number, None, None, None] * make(number) for number in range(masks))
     return total / (masks * probability)
 
 

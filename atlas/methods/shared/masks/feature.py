@@ -11,6 +11,7 @@ from atlas.methods.shared.fill import color
 from atlas.methods.shared.masks.masking import alike, answers
 from atlas.model.arrays import Features, Images, LayerAttributions, Logits, Seeds, Targets
 from atlas.model.batch_cache import shared
+from atlas.model.batches import summed
 from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
 from atlas.study.schema.types import Color, Order
@@ -79,7 +80,7 @@ def masked_logits(
         place, row, number = (list(numbers) for numbers in zip(*places, strict=True))
         found[row, number] = outputs[place, targets[row]].to(found.dtype)
     # Sample by sample: a sum over a dimension may use another order in another batch.
-    return sum(found.split(channels, dim=1)) / samples
+    return summed(found.split(channels, dim=1)) / samples
 
 
 def mask_noise(

@@ -44,7 +44,7 @@ def answers(
 def alike(*parts: Tensor | list[int]) -> list[list[int]]:
     """Group rows whose parts are all equal: tensors bit for bit, seeds by value."""
     groups: dict[tuple, list[int]] = {}
-    parts = [[row.numpy().tobytes() for row in part.cpu()] if isinstance(part, Tensor) else part for part in parts]
-    for row, key in enumerate(zip(*parts, strict=True)):
+    keys = [[row.numpy().tobytes() for row in part.cpu()] if isinstance(part, Tensor) else part for part in parts]
+    for row, key in enumerate(zip(*keys, strict=True)):
         groups.setdefault(key, []).append(row)
     return list(groups.values())

@@ -44,8 +44,8 @@ class Pooling(NamedTuple):
         gaps = (torch.arange(stride) - cells[:, None]).double()
         distances = torch.hypot(gaps[:, None, :, None], gaps[None, :, None, :])
         kernel = torch.exp(-2 * (distances / sigma - 0.5).clamp(min=0) ** 2)
-        grid = tuple(ceil(side / stride) for side in images.shape[-2:])
-        return cls(grid, margin, kernel.to(images))
+        height, width = images.shape[-2:]
+        return cls((ceil(height / stride), ceil(width / stride)), margin, kernel.to(images))
 
     @property
     def image(self) -> tuple[int, int]:
@@ -82,7 +82,8 @@ class Pooling(NamedTuple):
         last = 2 * self.margin + 2
         for down, across, kernel in self._windows():
             # The blocks in whose windows the cell has this position.
-            seen = (..., *(slice(last - o, last - o + n) for o, n in zip((down, across), self.grid, strict=True)))
+            rows, columns = (slice(last - o, last - o + n) for o, n in zip((down, across), self.grid, strict=True))
+            seen = (..., rows, columns)
             values = kernel * cells
             weights = values.exp()
             total += values.mul_(steep[seen]).add_(fixed[seen]).mul_(weights).mul_(kernel)

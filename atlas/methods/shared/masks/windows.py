@@ -7,7 +7,7 @@ from torch import Tensor
 from atlas.study.errors import UserError
 
 
-def covering(function: str, size: tuple[int, int], window: int, stride: int) -> list[tuple[slice, slice]]:
+def covering(function: str, size: tuple[int, ...], window: int, stride: int) -> list[tuple[slice, slice]]:
     """Return the windows that cover a map and overhang its border, cut to it.
 
     They lie a stride apart, starting half a window before the border; the last one is the first that extends half a

@@ -84,7 +84,7 @@ class Steps(Interpreter):
         self.kinds = kinds(graph)
         super().__init__(graph)
 
-    def run(self, *given: Tensor) -> Any:
+    def run(self, *given: Any, **settings: Any) -> Any:
         """Run all steps.
 
         Their values are released afterwards: a rule's autograd node holds its step's function, which holds this object.
@@ -92,7 +92,7 @@ class Steps(Interpreter):
         the cycle.
         """
         try:
-            return super().run(*given)
+            return super().run(*given, **settings)
         finally:
             self.env = {}
 
@@ -111,18 +111,23 @@ class Steps(Interpreter):
 
         return of
 
+    def layer(self, node: Node) -> Any:
+        """Return the layer that a step calls."""
+        return self.module.get_submodule(str(node.target))
+
     def pooling(self, node: Node) -> nn.MaxPool2d:
         """Return a pooling step as a layer."""
         if node.op == "call_module":
-            return self.module.get_submodule(node.target)
+            return self.layer(node)
         args, settings = self.fetch_args_kwargs_from_env(node)
         return nn.MaxPool2d(*args[1:], **{name: value for name, value in settings.items() if name != "input"})
 
     def dimension(self, node: Node) -> int:
         """Return the dimension over which a softmax sums to 1."""
         if node.op == "call_module":
-            return self.module.get_submodule(node.target).dim
-        return node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+            return self.layer(node).dim
+        given: Any = node.args[1] if len(node.args) > 1 else node.kwargs["dim"]
+        return given
 
     def gate(self, node: Node) -> int | None:
         """Return which factor of a product is a gate (a sigmoid, possibly reshaped), if one is."""
@@ -133,14 +138,14 @@ class Steps(Interpreter):
         while self.kinds[node] == "shape" and len(self.given(node)) == 1:
             (node,) = self.given(node)
         if node.op == "call_module":
-            return isinstance(self.module.get_submodule(node.target), GATES)
+            return isinstance(self.layer(node), GATES)
         return _name(self.module, node) in ("sigmoid", "hardsigmoid")
 
 
 def normalization(steps: Steps, node: Node) -> tuple[tuple[int, ...], Tensor | None, Tensor | None, float]:
     """Return a layer normalization's dimensions, weight, bias and ε."""
     if node.op == "call_module":
-        layer = steps.module.get_submodule(node.target)
+        layer = steps.layer(node)
         shape, weight, bias, epsilon = layer.normalized_shape, layer.weight, layer.bias, layer.eps
     else:
         names, given = ("input", "normalized_shape", "weight", "bias", "eps"), steps.fetch_args_kwargs_from_env(node)
@@ -161,7 +166,7 @@ def _kind(graph: GraphModule, node: Node, found: dict[Node, str]) -> str:
         return "fixed"
     name = _name(graph, node)
     if node.op == "call_module":
-        layer = graph.get_submodule(node.target)
+        layer: Any = graph.get_submodule(str(node.target))
         kind = next((kind for kind, types in MODULES if isinstance(layer, types)), "unknown")
         if kind == "normalization" and (layer.training or layer.running_mean is None):
             kind = "unknown"  # normalizes by the batch
@@ -180,7 +185,7 @@ def _checked(node: Node, name: str, kind: str, given: list[Node]) -> str:
     """Return the kind of a function call, by its inputs."""
     one, leading = len(given) == 1, bool(given) and node.args[:1] == (given[0],)
     if name == "getattr":
-        return {"T": "shape", "mT": "shape"}.get(node.args[1], "fixed")
+        return {"T": "shape", "mT": "shape"}.get(str(node.args[1]), "fixed")
     if kind == "fixed":
         return kind
     if kind == "sum":
@@ -198,7 +203,7 @@ def _checked(node: Node, name: str, kind: str, given: list[Node]) -> str:
     return kind if one or name in ("cat", "concat", "stack") else "unknown"
 
 
-def _name(graph: GraphModule, node: Node) -> str:
+def _name(graph: nn.Module, node: Node) -> str:
     if node.op == "call_module":
-        return type(graph.get_submodule(node.target)).__name__
+        return type(graph.get_submodule(str(node.target))).__name__
     return str(getattr(node.target, "__name__", node.target))

@@ -10,6 +10,7 @@ from torch.fx import GraphModule, Node
 
 from atlas.methods.shared.relevance.graph import Steps, normalization
 from atlas.model.batch_cache import shared
+from atlas.model.batches import summed
 from atlas.model.classifier import Classifier
 
 # Kinds of steps for which the bounds of the input give those of the output.
@@ -68,7 +69,7 @@ class Propagated(Steps):
 
 
 def _convolution(steps: Propagated, node: Node, entering: Tensor) -> Tensor:
-    layer = steps.module.get_submodule(node.target)
+    layer = steps.layer(node)
     box = steps.boxes.get(steps.given(node)[0])
     return _Plus.apply(layer, entering) if box is None else _Box.apply(layer, entering, *box)
 
@@ -165,8 +166,8 @@ class _Plus(torch.autograd.Function):
         parts = [_run(_weighted(ctx.layer, weight.clamp(min=0), bias), entering.clamp(min=0))]
         if (entering < 0).any():
             parts.append(_run(_weighted(ctx.layer, weight.clamp(max=0), None), entering.clamp(max=0)))
-        shares = above / _held(sum(out.detach() for _, out in parts), LEAST)
-        return None, sum(_down(out, points, shares)[0] for points, out in parts)
+        shares = above / _held(summed(out.detach() for _, out in parts), LEAST)
+        return None, summed(_down(out, points, shares)[0] for points, out in parts)
 
 
 class _Box(torch.autograd.Function):
@@ -186,8 +187,8 @@ class _Box(torch.autograd.Function):
             _run(_weighted(ctx.layer, part, None), given)
             for part, given in zip(weights, ctx.saved_tensors, strict=True)
         ]
-        shares = above / _held(sum(out.detach() for _, out in parts), LEAST)
-        return None, sum(_down(out, points, shares)[0] for points, out in parts), None, None
+        shares = above / _held(summed(out.detach() for _, out in parts), LEAST)
+        return None, summed(_down(out, points, shares)[0] for points, out in parts), None, None
 
 
 class _Passed(torch.autograd.Function):
