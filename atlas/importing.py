@@ -7,6 +7,7 @@ second of the last one, the old code would run under the new code's key. Here by
 
 import marshal
 import sys
+from collections.abc import Sequence
 from hashlib import blake2b
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -54,7 +55,9 @@ class Loader(SourceFileLoader):
 class Finder(MetaPathFinder):
     """Find the project's modules where Python would, for `Loader` to load."""
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         """Return a module's specification; None for anything outside this project."""
         if fullname.partition(".")[0] not in PROJECT:
             return None

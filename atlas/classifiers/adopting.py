@@ -66,7 +66,7 @@ def adopt(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[s
     says = f"params.yaml: {where}.preprocess" if spec["preprocess"] else f"{found.place}: its own normalization"
     mean, std = normalization(images.shape[0], says, **preprocess)
     few = torch.from_numpy(images.pixels(slice(0, COMPARED))).to(study.engine["device"]).float().div(255)
-    about = {"mean": mean, "std": std, "watch": building, "root": study.folder}
+    about: dict[str, Any] = {"mean": mean, "std": std, "watch": building, "root": study.folder}
     _check_logits(classifier, watched_logits(classifier, network.to(few.device), spec["network"], few, **about), images)
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
@@ -108,6 +108,7 @@ def adopted(
     if tag is not None:
         place, about = tagged(bound, tag, f"{where}.weights")
     else:
+        assert file is not None  # an entry has a file or a tag
         place = outside(root, file, f"{where}.weights.file")
     _check_digest(place, sha256, f"{where}.weights")
     found = unwrapped(renamed(read(place, entry), rename, place), network, place)

@@ -32,14 +32,14 @@ def read(folder: Path) -> Stored:
     about = json.loads((folder / "zarr.json").read_bytes())
     codecs = [codec["name"] for codec in about["codecs"]]
     if not set(codecs) <= set(DECODERS):
-        values = zarr.open_array(folder, mode="r")[...]
+        values: Any = zarr.open_array(folder, mode="r")[...]
         return Stored(values.astype(object) if values.dtype.kind == "T" else values, *_names(about))
     text = about["data_type"] == "string"
     dtype = np.dtype(object) if text else np.dtype(about["data_type"]).newbyteorder("<")
     size = about["chunk_grid"]["configuration"]["chunk_shape"]
     whole = np.empty(about["shape"], dtype)
     for place in product(*(range(-(-length // step)) for length, step in zip(whole.shape, size, strict=True))):
-        data = folder.joinpath("c", *map(str, place)).read_bytes()
+        data: Any = folder.joinpath("c", *map(str, place)).read_bytes()
         for codec in reversed(codecs):
             data = DECODERS[codec](data)
         chunk = (data if text else np.frombuffer(data, dtype)).reshape(size)

@@ -27,7 +27,9 @@ def write(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
     for metric, rows in table.groupby("metric", sort=False):
         columns = ["classifier", "method", "mean", "low", "high", "count", "rank"]
         _write_csv(folder / "scores" / f"{metric}.csv", columns, rows)
-    for metric in [] if curves is None else curves["metric"].values.tolist():
+    if curves is None:
+        return
+    for metric in curves["metric"].values.tolist():
         one = curves[["mean", "low", "high"]].sel(metric=metric).to_dataframe().reset_index()
         columns = ["classifier", "method", "fraction", "mean", "low", "high"]
         _write_csv(folder / "curves" / f"{metric}.csv", columns, one.dropna(subset=["mean"]))

@@ -1,6 +1,6 @@
 """Box plot statistics of the mean scores of a classifier's methods."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -101,7 +101,7 @@ def fronts(boxed: xr.Dataset, summary: xr.Dataset, accuracies: dict[str, dict[st
     datasets, names = summary["dataset"].values, boxed["classifier"].values.tolist()
     better = summary["better"].values.tolist()
     medians = boxed["median"].sel(method_family=EVERY).transpose("metric", "classifier").values
-    variables = {}
+    variables: dict[str, Any] = {}
     for accuracy in dict.fromkeys(key for known in accuracies.values() for key in known):
         values = np.array([accuracies[name][accuracy] for name in names], np.float64)
         on = np.zeros(medians.shape, bool)

@@ -42,7 +42,8 @@ def cost_table(
         ("method", methods, OF_METHODS, summary["method"].values.tolist()),
         ("metric", metrics, OF_METRICS, judging),
     ]
-    columns, coords = {}, {"classifier": classifiers}
+    columns: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    coords = {"classifier": classifiers}
     for dim, found, kinds, names in known:
         coords[dim] = np.array(names, np.dtypes.StringDType())
         for kind in kinds:

@@ -19,7 +19,7 @@ class Summary(NamedTuple):
     low: PerMethod
     high: PerMethod
     skewness: PerMethod
-    count: PerMethod
+    count: PerMethod  # type: ignore[assignment]  # hides the count of tuples
     rank_count: PerMethod
     rank: PerMethod
     rank_low: PerMethod
@@ -76,7 +76,7 @@ def _comparable(
     """Return the methods that share enough units, and the scores that all of them have."""
     number = defined.sum(axis=(0, 1))
     while True:
-        shared = defined[..., ranked].all(axis=-1)
+        shared = np.all(defined[..., ranked], axis=-1)
         if not ranked.any() or shared.any(axis=1).sum() >= min_count:
             return ranked, shared
         ranked = ranked & (number > number[ranked].min())

@@ -31,7 +31,7 @@ class MetricScores(NamedTuple):
 
     classifier: str
     metric: str
-    attrs: dict[str, str]
+    attrs: dict[str, Any]
     scores: xr.DataArray
     asked: xr.DataArray
     threshold: xr.DataArray | None = None
@@ -117,11 +117,11 @@ def _stacked(
     scored: list[MetricScores], tables: list[xr.DataArray], metrics: dict[str, None], fill: np.generic
 ) -> xr.DataArray:
     """Join tables by name; rows keep the order of their first appearance."""
-    rows = [name for name in scored[0].scores.dims if name != "method"]
+    rows = [str(name) for name in scored[0].scores.dims if name != "method"]
     labels = {row: list(dict.fromkeys(v for one in scored for v in one.scores[row].values.tolist())) for row in rows}
     classifiers = list(dict.fromkeys(one.classifier for one in scored))
     method = scored[0].scores["method"].values
-    coords = {"classifier": classifiers, "method": method, "metric": list(metrics), **labels}
+    coords: dict[str, Any] = {"classifier": classifiers, "method": method, "metric": list(metrics), **labels}
     shape = [len(values) for values in coords.values()]
     table = xr.DataArray(np.full(shape, fill), coords, list(coords))
     places = {name: {label: i for i, label in enumerate(table[name].values.tolist())} for name in coords}
@@ -150,14 +150,14 @@ def summary_table(
     classifiers = list(dict.fromkeys(one.classifier for one in scored))
     metrics = list(dict.fromkeys(one.metric for one in scored))
     methods = scored[0].scores["method"].values
-    coords = {"classifier": classifiers, "method": methods, "metric": metrics}
+    coords: dict[str, Any] = {"classifier": classifiers, "method": methods, "metric": metrics}
     fields = (*Summary._fields, "asked", "threshold")
     columns = {name: np.full([len(values) for values in coords.values()], np.nan) for name in fields}
     places: dict[tuple[int, int], np.ndarray] = {}
     for one in scored:
         here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
         drawn = draw(one.scores.shape[1], resamples=resamples, seed=seed)
-        options = {"better": one.attrs["better"], "level": level, "min_count": min_count}
+        options: dict[str, Any] = {"better": one.attrs["better"], "level": level, "min_count": min_count}
         table, places[here[0], here[2]] = summarize(units(one), drawn, **options)
         for name, values in table._asdict().items():
             columns[name][here] = values
@@ -285,8 +285,8 @@ def similarity_table(similarities: dict[str, xr.Dataset], methods: list[str]) ->
     for classifier, one in similarities.items():
         columns = {}
         for name in ("pearson", "spearman"):
-            values = one[name].reindex({"method": methods, "other": methods})
-            values = values.transpose("method", "other", "image").values
+            ordered = one[name].reindex({"method": methods, "other": methods})
+            values = ordered.transpose("method", "other", "image").values
             defined = ~np.isnan(values)
             number = defined.sum(axis=-1)
             total = np.where(defined, values, 0).sum(axis=-1, dtype=np.float64)

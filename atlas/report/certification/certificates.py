@@ -127,7 +127,8 @@ def traded(known: Found, given: dict, game: Entry, classifier: str) -> dict[str,
     listed = []
     for method in known.scored(game):
         left = known.point(share, classifier, method, radius, level)
-        certain = Point(*(1 - one / 100 for one in (left.mean, left.high, left.low)), left.count)
+        mean, low, high = (1 - one / 100 for one in (left.mean, left.high, left.low))
+        certain = Point(mean, low, high, left.count)
         place = known.point(game, classifier, method, radius, level)
         empty = known.point(nothing, classifier, method, radius, level)
         filled = (round(empty.count * (1 - empty.mean)), empty.count) if counted and empty.known else None

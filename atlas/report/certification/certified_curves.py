@@ -149,7 +149,8 @@ def removed(known: Found, processes: Executor) -> list[dict[str, Any]]:
     Returns:
         For each entry the caption's words; by classifier, a chart per family of methods, and a table.
     """
-    found, calls = [], []
+    found: list[dict[str, Any]] = []
+    calls: list[Any] = []
     for metric in known.of(DELETION):
         test = known.test(metric)
         levels = [0, *reversed(test.smoothing.settings["levels"])]

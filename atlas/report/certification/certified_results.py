@@ -71,8 +71,8 @@ class Test(NamedTuple):
 
     def needed(self, pixels: int) -> tuple[int, int]:
         """Return the fewest votes that certify a pixel of a map of so many pixels: for the first one, and the last."""
-        about = {"alpha": self.alpha, "correction": self.correction, "pixels": pixels}
-        return certification.needed(self.smoothing.settings["n"], self.tau, **about)
+        draws = self.smoothing.settings["n"]
+        return certification.needed(draws, self.tau, alpha=self.alpha, correction=self.correction, pixels=pixels)
 
     def reaches(self, pixels: int) -> bool:
         """Return whether unanimous votes certify a pixel of a map of so many pixels."""

@@ -60,7 +60,8 @@ def _swept(known: Found, given: dict, game: Entry, what: str) -> dict[str, Any] 
         return None
     at = {"level": ranks.place, "sigma": f"τ = {ranks.tau:g}", "tau": f"σ = {ranks.smoothing.settings['sigma']:g}"}
     heads = [(game.name, " ".join(step.title.split())) for step in there]
-    calls, shown = [], []
+    calls: list[Any] = []
+    shown: list[tuple] = []
     for classifier in known.classifiers(game):
         rows = [
             (
@@ -103,7 +104,14 @@ def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list
     functions = [one.function for one in listed]
     heads = [(one.name, COLUMNS[one.function] if functions.count(one.function) == 1 else one.name) for one in listed]
     name = test.name if tile is None else f"{test.name}, tile {tile}"
-    about = {"test": name, "tile": tile, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
+    about: dict[str, Any] = {
+        "test": name,
+        "tile": tile,
+        "at": test.place,
+        "how": test.how,
+        "classifier": classifier,
+        "heads": heads,
+    }
     about["said"] = [TIED] if TIES in functions else []
     radius, found = known.where(test), []
     for level in test.smoothing.settings["levels"]:

@@ -1,6 +1,6 @@
 """Box plots of mean scores: one row per family of methods, one box per classifier, and the methods as points."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -70,7 +70,9 @@ def rows(summary: xr.Dataset, comparison: xr.Dataset, metric: str, classifiers: 
             values = means.sel(classifier=classifier).values
             there = chosen & ~np.isnan(values)
             ends = [float(known[name].sel(classifier=classifier)) for name in columns]
-            boxes.append(Box(*ends, values[there].tolist(), names[chosen & ~there].tolist()))
+            median, first, third, low, high = ends
+            left_out = names[chosen & ~there].tolist()
+            boxes.append(Box(median, first, third, low, high, values[there].tolist(), left_out))
         if any(box.values for box in boxes):
             p = np.where(known["count"].values >= FEWEST, known["p"].values, np.nan).tolist()
             found.append(Row(family, boxes, p))
@@ -121,7 +123,13 @@ def _draw(axes: Axes, boxes: list[Box], middles: np.ndarray, height: float, plac
         if not box.values:
             continue
         if box.whole:
-            look = {"height": height, "facecolor": to_rgba(color, 0.2), "edgecolor": color, "lw": 0.9, "zorder": 2}
+            look: dict[str, Any] = {
+                "height": height,
+                "facecolor": to_rgba(color, 0.2),
+                "edgecolor": color,
+                "lw": 0.9,
+                "zorder": 2,
+            }
             axes.barh(middle, box.third - box.first, left=box.first, **look)
             axes.hlines([middle] * 2, [box.low, box.third], [box.first, box.high], color=color, lw=0.9, zorder=2)
         half = height * (0.5 if box.whole else 0.4)
@@ -146,7 +154,7 @@ def _names(axes: Axes, listed: list[Row], high: float) -> None:
     tests = [spelled(row.p) for row in listed]
     line = TEXT / 72 / high
     for place, (name, test) in enumerate(zip(names, tests, strict=True)):
-        look = {"transform": transform, "ha": horizontal, "va": "center_baseline"}
+        look: dict[str, Any] = {"transform": transform, "ha": horizontal, "va": "center_baseline"}
         axes.text(0, place - (0.6 * line if test else 0), name, **look)
         axes.text(0, place + 0.6 * line, test, color=SOFT, fontsize=SMALL, **look)
     fit(axes, names=names + tests)

@@ -8,7 +8,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from atlas.report.charts.theme import INK, LONGEST, PAPER, SOFT, TEXT, fit, marker, series, shortened, style, svg
+from atlas.report.charts.theme import (
+    INK,
+    LONGEST,
+    PAPER,
+    SOFT,
+    TEXT,
+    fit,
+    locate,
+    marker,
+    series,
+    shortened,
+    style,
+    svg,
+)
 from atlas.report.sorting import RAISED, leading
 
 WIDTH, ROW = 4.5, 0.225
@@ -46,7 +59,7 @@ def mean_ranks(summary: xr.Dataset, order: list[str]) -> str:
             lines(axes, overall, 0, places, color=INK, lw=1.8, zorder=4)
             marks(axes, overall, 0, places, INK, PAPER, marker="o", ms=6, mew=1.4, zorder=5)
         axes.set_xlabel("mean rank over metrics  (1 is best)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        locate(axes.xaxis, integer=True)
         _names(axes, by_classifier)
         ranked = [row for row in overall if row.name in leading(summary)]
         best = ", ".join(f"{row.name} {row.value[0]:.1f}" for row in ranked[:3])
@@ -122,7 +135,7 @@ def _names(axes: Axes, listed: list[Row]) -> None:
     transform, vertical, horizontal = axes.get_yaxis_text1_transform(axes.yaxis.get_tick_padding())
     names = [shortened(row.name, TEXT, LONGEST) for row in listed]
     for place, (name, row) in enumerate(zip(names, listed, strict=True)):
-        look = {"color": SOFT, "style": "italic"} if row.control else {}
+        look: dict[str, Any] = {"color": SOFT, "style": "italic"} if row.control else {}
         axes.text(0, place, name, transform=transform, va=vertical, ha=horizontal, **look)
     fit(axes, names=names)
 
@@ -134,10 +147,10 @@ def scale(axes: Axes, values: np.ndarray) -> None:
         axes.xaxis.set_major_formatter(_power)
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.xaxis.get_major_locator().set_params(nbins=6)
+        locate(axes.xaxis, nbins=6)
 
 
-def _power(value: float, _: int) -> str:
+def _power(value: float, _: object) -> str:
     """Format a power of ten, without matplotlib's math text."""
     return f"10{str(round(np.log10(value))).translate(RAISED)}"
 

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from atlas.report.charts.boxes import EVERY
-from atlas.report.charts.theme import INK, PAPER, fit, marker, series, style, svg
+from atlas.report.charts.theme import INK, PAPER, fit, locate, marker, series, style, svg
 
 # With fewer classifiers of a dataset, a table suffices.
 FEWEST = 3
@@ -78,7 +78,7 @@ def chart(listed: list[Standing], dataset: str, accuracy: str, metric: str, bett
                 axes.plot(one.median, at, "o", ms=12, mfc="none", mec=INK, mew=1.2, zorder=3)
             axes.plot(one.median, at, marker(place), ms=6, mfc=series(place), mec=PAPER, mew=0.6, zorder=4)
         axes.margins(y=0.14)
-        axes.xaxis.get_major_locator().set_params(nbins=6)
+        locate(axes.xaxis, nbins=6)
         arrow = "better →" if better == "higher" else "← better"
         axes.set_xlabel(f"median over methods on {dataset}   ({arrow})")
         axes.set_ylabel(f"{ACCURACIES[accuracy]}, %")

@@ -3,7 +3,7 @@
 Pixels certified important are on the left, those certified unimportant on the right, abstentions in between.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -74,8 +74,9 @@ def _bars(axes: Axes, facet: Facet) -> None:
     axes.set_xlim(0, 100)
     axes.set_ylim(len(bars) - 0.5, -0.5)
     axes.set_xticks([0, 50, 100])
-    for text, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
-        text.set_ha(side)
+    first, _, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     axes.set_title(facet.title, fontsize=9, color=INK)
@@ -96,7 +97,7 @@ def _bars(axes: Axes, facet: Facet) -> None:
     for text, bar in zip(axes.get_yticklabels(), bars, strict=True):
         if bar.control:
             text.set_color(SOFT)
-            text.set_style("italic")
+            text.set_fontstyle("italic")
 
 
 def _part(axes: Axes, place: int, part: Point | None, control: bool, color: str, *, from_right: bool) -> None:
@@ -104,7 +105,9 @@ def _part(axes: Axes, place: int, part: Point | None, control: bool, color: str,
     if part is None or not part.known:
         return
     start, turn = (100, -1) if from_right else (0, 1)
-    look = {"facecolor": PAPER, "edgecolor": color, "lw": 1} if control else {"facecolor": color, "lw": 0}
+    look: dict[str, Any] = {"facecolor": color, "lw": 0}
+    if control:
+        look = {"facecolor": PAPER, "edgecolor": color, "lw": 1}
     axes.barh(place, turn * part.mean, left=start, height=0.62, zorder=2, **look)
     ends = [start + turn * end for end in (part.low, part.high)]
     axes.plot(ends, [place, place], color=INK, lw=1, solid_capstyle="butt", zorder=3)

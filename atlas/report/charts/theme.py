@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -59,7 +60,7 @@ def marker(number: int) -> str:
 @contextmanager
 def style(name: str) -> Iterator[None]:
     """Draw in the page's style; the name makes the ids inside an SVG unique, and equal in every run."""
-    settings = {
+    settings: dict[Any, object] = {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
         "font.family": FONT,
@@ -98,20 +99,22 @@ def fit(axes: Axes, *, names: list[str] | None = None, beneath: float = 0) -> No
         names: The texts on the left, if they are not tick labels.
         beneath: Inches to leave below the axes and their label.
     """
-    width, height = axes.figure.get_size_inches()
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
     bottom, top = EDGE + BENEATH + beneath, height - EDGE
     if names:  # the axes keep their room however long a name or label is
         width = max(width, max(breadth(text, TEXT) for text in names) + NARROWEST)
     width = max(width, breadth(axes.get_xlabel(), SMALL) + 2 * EDGE)
-    axes.figure.set_size_inches(width, height)
-    axes.set_position([0.25, bottom / height, 0.7, (top - bottom) / height])  # the number of ticks depends on it
+    figure.set_size_inches(width, height)
+    axes.set_position((0.25, bottom / height, 0.7, (top - bottom) / height))  # the number of ticks depends on it
     left = max((breadth(text, TEXT) for text in (names or ticks(axes.yaxis))), default=0)
     left += axes.yaxis.get_tick_padding() / 72
     label = (axes.yaxis.labelpad + 1.2 * SMALL) / 72 if axes.get_ylabel() else 0
     # Half of the label of a tick at the very end extends beyond it.
     beyond = max((breadth(text, SMALL) for text in ticks(axes.xaxis)), default=0) / 2
     start, end = EDGE + label + left, width - EDGE - beyond
-    axes.set_position([start / width, bottom / height, (end - start) / width, (top - bottom) / height])
+    axes.set_position((start / width, bottom / height, (end - start) / width, (top - bottom) / height))
     # The default position of labels, after measuring every tick; further left if they would be cut off.
     middle = min((start + end) / 2, width - EDGE - breadth(axes.get_xlabel(), SMALL) / 2)
     axes.xaxis.set_label_coords((middle - start) / (end - start), -LABEL / (top - bottom))
@@ -136,7 +139,14 @@ def shortened(text: str, size: int, inches: float) -> str:
 
 def ticks(axis: Axis) -> list[str]:
     """Return the labels of an axis's ticks."""
-    return axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
+    places: Any = axis.get_majorticklocs()
+    return axis.get_major_formatter().format_ticks(places)
+
+
+def locate(axis: Axis, **settings: Any) -> None:
+    """Change settings of matplotlib's search for the positions of an axis's ticks."""
+    locator: Any = axis.get_major_locator()
+    locator.set_params(**settings)
 
 
 def svg(figure: Figure, alt: str) -> str:
@@ -149,11 +159,17 @@ def svg(figure: Figure, alt: str) -> str:
     text = re.sub(r"#0[0-9]0[0-9]0[0-9]", lambda found: f"var({VARIABLES.get(found[0], INKS[INK])})", text)
     # The page's own font; matplotlib measures with one that is wider than most.
     text = text.replace(f"'{FONT}'", "var(--sans)")
-    width = float(re.search(r'width="([\d.]+)pt"', text)[1]) * 96 / 72
-    box = re.search(r'viewBox="[^"]*"', text)[0]
+    width = float(_found(r'width="([\d.]+)pt"', text)[1]) * 96 / 72
+    box = _found(r'viewBox="[^"]*"', text)[0]
     label = html.escape(alt)
     head = f'<svg role="img" aria-label="{label}" {box} style="width:{width:.0f}px">'
     return head + text[text.index(">") + 1 :].strip()
+
+
+def _found(pattern: str, text: str) -> re.Match[str]:
+    found = re.search(pattern, text)
+    assert found is not None
+    return found
 
 
 def keys(names: list[str]) -> list[tuple[str, str, str]]:

@@ -1,6 +1,6 @@
 """The certified share of a method's maps against localization: one numbered dot per method."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ class Point(NamedTuple):
     mean: float
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]  # hides the count of tuples
 
     @property
     def known(self) -> bool:
@@ -126,7 +126,7 @@ def _numbers(
     found = centers(dots, halves, taken, size)
     for (number, place, control), dot, center in zip(marks, dots, found, strict=True):
         away = np.hypot(*(center - dot)) > 14
-        lead = {"arrowprops": {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}} if away else {}
+        lead: dict[str, Any] = {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
             number,
             place,
@@ -138,7 +138,7 @@ def _numbers(
             color=SOFT if control else INK,
             style="italic" if control else "normal",
             zorder=5,
-            **lead,
+            arrowprops=lead if away else None,
         )
 
 

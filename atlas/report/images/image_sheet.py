@@ -1,7 +1,7 @@
 """One image with its maps on a sheet, and their certified pixels, as a PNG."""
 
 import io
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -106,12 +106,12 @@ def _keys(marks: Marks) -> list[float]:
 def _words(sheet: Figure, marks: Marks, top: float) -> None:
     """Write below the tiles which test they are by, and what their colors mean."""
     width, height = sheet.get_size_inches()
-    look = {"color": plain(INK), "fontsize": SMALL, "va": "center"}
+    look: dict[str, Any] = {"color": plain(INK), "fontsize": SMALL, "va": "center"}
     sheet.text(EDGE / width, 1 - (top + LINE / 2) / height, marks.said, **look)
     left, middle = EDGE, 1 - (top + 1.5 * LINE) / height
     for (name, color), wide in zip(marks.keys, _keys(marks), strict=True):
         corner = left / width, middle - KEY / 2 / height
-        key = {"facecolor": color / 255, "edgecolor": plain(FAINT), "transform": sheet.transFigure}
+        key: dict[str, Any] = {"facecolor": color / 255, "edgecolor": plain(FAINT), "transform": sheet.transFigure}
         sheet.add_artist(Rectangle(corner, KEY / width, KEY / height, **key))
         sheet.text((left + KEY + GAP / 2) / width, middle, name, **look)
         left += wide

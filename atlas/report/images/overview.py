@@ -1,6 +1,7 @@
 """One picture of the whole study, for a README: mean ranks with intervals, and one image's maps."""
 
 import io
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -45,7 +46,7 @@ def png(summary: xr.Dataset, shown: Shown, title: str) -> bytes:
         names = max(breadth(shortened(name, NAMES, LONGEST), NAMES) for name in order)
         start = EDGE + names + mpl.rcParams["ytick.major.pad"] / 72
         rows = (EDGE + BENEATH) / height, 1 - TITLE / height
-        _ranks(figure.add_axes([start / WIDTH, rows[0], (MIDDLE - start) / WIDTH, rows[1] - rows[0]]), summary, order)
+        _ranks(figure.add_axes((start / WIDTH, rows[0], (MIDDLE - start) / WIDTH, rows[1] - rows[0])), summary, order)
         _maps(figure, shown, [name for name in order if name in shown.maps], max(1, round(height / CELL)))
         figure.suptitle(
             shortened(title, 13, 0.85 * WIDTH),
@@ -69,7 +70,7 @@ def _ranks(axes: Axes, summary: xr.Dataset, order: list[str]) -> None:
     for which, classifier in enumerate(classifiers):
         at = np.arange(len(order)) + (which - (len(classifiers) - 1) / 2) * step
         color = plain(SERIES[which % len(SERIES)])
-        look = {"marker": marker(which), "ms": 4.5}
+        look: dict[str, Any] = {"marker": marker(which), "ms": 4.5}
         dot_plot.lines(axes, listed, which, at, color=color, lw=1.6)
         dot_plot.marks(axes, listed, which, at, color, plain(PAPER), zorder=3, **look)
         axes.plot([], [], ls="none", color=color, label=shortened(classifier, TEXT, LONGEST), **look)

@@ -187,5 +187,5 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
         center = next((at for at in centers if free(box(at, *half), taken, size)), centers[0])
         taken.append(box(center, *half))
         offset, at = tuple(center - point(one)), (place(one.passes), one.rank)
-        how = {"ha": "center", "va": "center", "fontsize": SMALL, "color": INK, "zorder": 5}
+        how: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL, "color": INK, "zorder": 5}
         axes.annotate(name, at, offset, textcoords="offset points", **how)

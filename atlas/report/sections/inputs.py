@@ -83,7 +83,7 @@ def predicted(study: Study, classifier: str, images: list[str]) -> dict[str, Pre
             classes[label],
             probability,
             [(classes[one], share) for one, share in zip(top, shares, strict=True) if one >= 0],
-            store.attrs.get("several", False),
+            bool(store.attrs.get("several", False)),
         )
         for image, label, probability, top, shares in zip(
             [image for image in images if image in at], *columns, strict=True

@@ -81,8 +81,8 @@ def ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.Matrix]
     for classifier in summary["classifier"].values.tolist():
         metrics = [name for name in ranking_metrics(summary) if name not in apart.get(classifier, {})]
         one = summary.sel({"classifier": classifier, "method": order, "metric": metrics})
-        values = [one[name].transpose("method", "metric").values for name in ("rank", "rank_low", "rank_high")]
-        found.append((classifier, heat.ranks(*values, order, metrics)))
+        own, low, high = (one[name].transpose("method", "metric").values for name in ("rank", "rank_low", "rank_high"))
+        found.append((classifier, heat.ranks(own, low, high, order, metrics)))
     return found
 
 
@@ -92,8 +92,9 @@ def family_ranks(summary: xr.Dataset, order: list[str]) -> list[tuple[str, heat.
     found = []
     for classifier in summary["classifier"].values.tolist():
         one = summary.sel({"classifier": classifier, "method": order})
-        values = [one[f"family_rank{end}"].transpose("method", "family").values for end in ("", "_low", "_high")]
-        found.append((classifier, heat.ranks(*values, order, families, places=1)))
+        ends = (one[f"family_rank{end}"].transpose("method", "family").values for end in ("", "_low", "_high"))
+        own, low, high = ends
+        found.append((classifier, heat.ranks(own, low, high, order, families, places=1)))
     return found
 
 
@@ -115,8 +116,8 @@ def leaderboard(summary: xr.Dataset, metric: str) -> dict[str, Any]:
     """Return one metric's chart and table, best first; the summary has the methods' distance to the best."""
     order = by_metric(summary, metric)
     one = summary.sel({"metric": metric, "method": order})
-    fields = ("mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high", "letters")
-    fields += ("behind", "behind_low", "behind_high", "behind_count")
+    fields = ["mean", "low", "high", "count", "asked", "rank", "rank_low", "rank_high", "letters"]
+    fields += ["behind", "behind_low", "behind_high", "behind_count"]
     columns = {name: one[name].transpose("method", "classifier").values.tolist() for name in fields}
     rows = []
     for place, method in enumerate(order):

@@ -25,9 +25,9 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None, sanity_threshold: flo
     for metric in summary["metric"].values[summary["metric_family"].values == FAMILY].tolist():
         if str(summary["role"].sel(metric=metric).values) != "metric":
             continue
-        curved = curves is not None and metric in curves["metric"].values
-        table = summary
-        if curved:
+        table, curved = summary, False
+        if curves is not None and metric in curves["metric"].values:
+            curved = True
             behind = curves.sel(metric=metric).isel(fraction=slice(1, None))
             table = behind.isel(fraction=behind["mean"].fillna(np.inf).argmin("fraction"))
         for classifier in summary["classifier"].values.tolist():

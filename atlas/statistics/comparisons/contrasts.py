@@ -1,5 +1,7 @@
 """Which methods a metric distinguishes, whether all metrics together do, and where they place controls."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 
@@ -23,7 +25,7 @@ def contrast_table(scored: list[MetricScores], summary: xr.Dataset, *, level: fl
         level: The coverage probability of the intervals of differences.
     """
     ranking = [one for one in scored if one.attrs.get("role", METRIC) != DIAGNOSTIC]
-    coords = {
+    coords: dict[str, Any] = {
         "classifier": summary["classifier"].values,
         "method": summary["method"].values,
         "metric": list(dict.fromkeys(one.metric for one in ranking)),

@@ -62,9 +62,9 @@ def compare(summary: xr.Dataset, groups: list[list[str]], *, rule: Rule) -> xr.D
     values = np.array(cells).reshape(len(pairs), len(metrics), len(own), len(FIELDS))
     dims = ("comparison", "metric", "method_family")
     variables = {}
-    for place, name in enumerate(FIELDS):
+    for at, name in enumerate(FIELDS):
         whole = name not in ("change", "p")
-        variables[name] = (dims, values[..., place].astype(np.int32) if whole else values[..., place])
+        variables[name] = (dims, values[..., at].astype(np.int32) if whole else values[..., at])
     return xr.Dataset(variables, {"comparison": labels, "metric": metrics, "method_family": list(own)})
 
 

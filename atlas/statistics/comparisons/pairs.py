@@ -34,7 +34,7 @@ class Pairs(NamedTuple):
     difference: Matrix
     difference_low: Matrix
     difference_high: Matrix
-    count: Numbers
+    count: Numbers  # type: ignore[assignment]  # hides the count of tuples
     difference_count: Numbers
 
 
@@ -84,8 +84,8 @@ def _tested(
 ) -> tuple[PerCell, PerCell, PerCell]:
     if binary:
         count = (~np.isnan(change)).sum(axis=(0, 1))
-        shares = [(sign * change > 0.5).sum(axis=(0, 1)) / np.maximum(count, 1) for sign in (1, -1)]
-        wins = Hits(*shares, count.astype(np.float64))
+        up, down = ((sign * change > 0.5).sum(axis=(0, 1)) / np.maximum(count, 1) for sign in (1, -1))
+        wins = Hits(up, down, count.astype(np.float64))
         return hit_test(found, wins), *hit_interval(found, wins, pseudo=WINS, level=level)
     # Differences that are rounding errors only count as none.
     none = (found.error == 0) & (np.abs(found.mean) <= coarse / 2)

@@ -79,8 +79,8 @@ def rank_interval(
     tail = (1 - level) / 2
     ends = np.full(ranks.shape, np.nan)
     known = ~np.isnan(ranks[0]) & ~np.isnan(samples[0]).all(axis=0)
-    for end, share, method in ((0, tail, "lower"), (1, 1 - tail, "higher")):
-        ends[end, known] = np.nanquantile(samples[end][:, known], share, axis=0, method=method)
+    ends[0, known] = np.nanquantile(samples[0][:, known], tail, axis=0, method="lower")
+    ends[1, known] = np.nanquantile(samples[1][:, known], 1 - tail, axis=0, method="higher")
     return np.fmin(ends[0], ranks[0]), np.fmax(ends[1], ranks[1])
 
 

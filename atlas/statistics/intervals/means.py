@@ -36,7 +36,7 @@ class Hits(NamedTuple):
 
     up: PerCell
     down: PerCell
-    count: PerCell
+    count: PerCell  # type: ignore[assignment]  # hides the count of tuples
 
 
 def moments(sums: Sums, counts: Counts) -> Moments:

@@ -16,7 +16,7 @@ class Averages(NamedTuple):
 
     mean: Float[np.ndarray, " method"]
     sd: Float[np.ndarray, " method"]
-    count: Float[np.ndarray, " method"]
+    count: Float[np.ndarray, " method"]  # type: ignore[assignment]  # hides the count of tuples
 
 
 class Quartiles(NamedTuple):
@@ -25,7 +25,7 @@ class Quartiles(NamedTuple):
     median: Float[np.ndarray, " group"]
     low: Float[np.ndarray, " group"]
     high: Float[np.ndarray, " group"]
-    count: Float[np.ndarray, " group"]
+    count: Float[np.ndarray, " group"]  # type: ignore[assignment]  # hides the count of tuples
     rank: Float[np.ndarray, " group"]
 
 
@@ -117,7 +117,7 @@ def rank_medians(values: Float[np.ndarray, "group value"], *, better: Direction)
     ends = np.full((3, len(values)), np.nan)
     some = number > 0
     ends[:, some] = np.nanquantile(values[some], [0.5, 0.25, 0.75], axis=1)
-    return Quartiles(*ends, number, rank(ends[0], better=better))
+    return Quartiles(ends[0], ends[1], ends[2], number, rank(ends[0], better=better))
 
 
 def _divided(total: np.ndarray, number: np.ndarray) -> np.ndarray:
