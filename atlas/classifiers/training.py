@@ -40,7 +40,7 @@ def trained(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict
     check_recipe(spec["train"], (len(images), *images.shape), f"classifiers.{classifier}.train")
     mean, std = moments(map(images.pixels, images.blocks()), images.dataset)
     network = begun(study.folder, spec["network"], len(images.classes), seed)
-    about = {"mean": mean, "std": std, "engine": study.engine}
+    about: dict[str, Any] = {"mean": mean, "std": std, "engine": study.engine}
     one = torch.from_numpy(images.pixels(slice(0, 1))).float().div(255)
     normalized = {"mean": mean, "std": std}
     watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, root=study.folder)
