@@ -16,7 +16,7 @@ def of_cell(study: "Study", verb: str, kind: str, *names: str, wait: bool = True
     or classifier.
     """
     cell = f"{verb}@{'-'.join(names)}"
-    named = {f"{verb}@{name}": {} for name in study.params["classifiers"]}
+    named: dict[str, dict] = {f"{verb}@{name}": {} for name in study.params["classifiers"]}
     if len(names) > 1:
         named = {
             f"{of_classifier}-{family}": {f"methods.{family}": entries}

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import md5
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from atlas.study.errors import UserError
 
@@ -54,7 +55,7 @@ def place(kept: Path, name: str) -> Path:
     return kept / name[:2] / name[2:]
 
 
-def _fetch(files: object, kept: Path, found: Sequence[tuple[str, str]]) -> None:
+def _fetch(files: Any, kept: Path, found: Sequence[tuple[str, str]]) -> None:
     partial = [place(kept, name).with_name(f".{name}.{uuid.uuid4().hex}.partial") for name, _ in found]
     for one in partial:
         one.parent.mkdir(parents=True, exist_ok=True)

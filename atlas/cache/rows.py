@@ -100,7 +100,8 @@ class RowStore:
         file = self.journal / f"{uuid.uuid4().hex}{BATCH}"
         partial = file.with_suffix(".partial")
         with partial.open("wb") as out:
-            np.savez(out, **{KEY: keys, DIGEST: digests_of(fields, len(keys))}, **fields)
+            arrays: dict[str, Any] = {KEY: keys, DIGEST: digests_of(fields, len(keys)), **fields}
+            np.savez(out, **arrays)
             out.flush()
             os.fsync(out.fileno())
         partial.rename(file)
@@ -269,7 +270,7 @@ class RowStore:
             start, stop = part[0] // inner(lead), (part[-1] + 1) // inner(lead)
             run = None if whole else self._memos.run([keys[i].tobytes() for i in part])
             if run and run[1] % inner(lead) == 0:
-                source = zarr.open_group(run[0], mode="r")
+                source: Any = zarr.open_group(run[0], mode="r")
                 first = run[1] // inner(lead)
                 if all(copy_shard(source[name], first, one, start) for name, one in arrays.items()):
                     digests[part] = source[DIGEST][first : first + stop - start].reshape(-1, SIZE)

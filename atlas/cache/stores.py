@@ -84,20 +84,32 @@ def values(store: zarr.Group, name: str, rows: np.ndarray | slice = slice(None))
     """
     try:
         if isinstance(rows, slice):
-            return store[name][rows]
+            found: Any = array_of(store, name)[rows]
+            return found
         steps, back = np.unique(rows, return_inverse=True)
-        return take(store[name], steps)[back]
+        return take(array_of(store, name), steps)[back]
     except UNREADABLE as error:
-        where = Path(store.store.root, store.path, name)
+        where = _folder(store, name)
         raise UserError(f"{where}: cannot be read ({type(error).__name__}: {error}); make it again") from None
+
+
+def array_of(store: zarr.Group, name: str) -> zarr.Array:
+    """Open an array of a store.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    found = store[name]
+    if not isinstance(found, zarr.Array):
+        raise KeyError(f"{name} is a group")
+    return found
 
 
 def take(array: zarr.Array, steps: np.ndarray) -> np.ndarray:
     """Read ascending indices of the first dimension and nothing else: a damaged neighbor does no harm."""
-    if not len(steps):
-        return array[:0]
-    runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1)
-    return np.concatenate([array[int(run[0]) : int(run[-1]) + 1] for run in runs])
+    runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1) if len(steps) else []
+    found: list[Any] = [array[int(run[0]) : int(run[-1]) + 1] for run in runs] or [array[:0]]
+    return np.concatenate(found)
 
 
 def array(
@@ -118,7 +130,7 @@ def array(
     content = tuple(values.ravel().tolist()) if values.dtype.kind == "T" else values.tobytes()
     files = _files(content, values.shape, values.dtype, dims, json.dumps(dict(attrs)), lead)
     for file, data in files.items():
-        target = Path(group.store.root, group.path, name, file)
+        target = _folder(group, name, file)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
 
@@ -176,7 +188,8 @@ def begin(
 def _files(content: bytes | tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype, *layout: Any) -> dict[str, bytes]:
     """Encode an array's files in memory; many tables of a store have the same coordinates."""
     files, made = _draft(shape, dtype, *layout)
-    made[...] = (np.array(content, dtype) if dtype.kind == "T" else np.frombuffer(content, dtype)).reshape(shape)
+    flat = np.array(content, dtype) if isinstance(content, tuple) else np.frombuffer(content, dtype)
+    made[...] = flat.reshape(shape)
     return {name.removeprefix("array/"): data.to_bytes() for name, data in files.items()}
 
 
@@ -214,7 +227,7 @@ def whole(array: zarr.Array) -> bool:
     """Return whether every chunk or shard of an array exists as a file."""
     sizes = array.shards or array.chunks
     due = int(np.prod([-(-length // size) for length, size in zip(array.shape, sizes, strict=True)], dtype=int))
-    return len(_files_in(Path(array.store.root, array.path, "c"))) == due
+    return len(_files_in(_folder(array, "c"))) == due
 
 
 def fill(dtype: Any) -> float | int:
@@ -257,7 +270,13 @@ def _layout(array: zarr.Array) -> dict[str, Any]:
 
 
 def _shard_file(array: zarr.Array, index: int) -> Path:
-    return Path(array.store.root, array.path, "c", str(index), *["0"] * (array.ndim - 1))
+    return _folder(array, "c", str(index), *["0"] * (array.ndim - 1))
+
+
+def _folder(of: zarr.Group | zarr.Array, *parts: str) -> Path:
+    """Return where a group or an array lies on disk, or a part of it."""
+    store: Any = of.store
+    return Path(store.root, of.path, *parts)
 
 
 def _link(source: str, target: str) -> None:

@@ -21,6 +21,10 @@ KEY = "key"
 BATCH = ".npz"
 
 
+# Coordinates by name: their dimensions and labels.
+Coords = dict[str, tuple[tuple[str, ...], np.ndarray]]
+
+
 class Field(NamedTuple):
     """An array of a table: dimensions, shape and dtype of one row, and the array's attributes."""
 
@@ -40,7 +44,7 @@ class Table(NamedTuple):
     dims: tuple[str, ...]
     keys: np.ndarray
     fields: dict[str, Field]
-    coords: dict[str, tuple[tuple[str, ...], np.ndarray]]
+    coords: Coords
     attrs: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -67,11 +71,12 @@ class Memos:
 
     def add_output(self, root: Path, *, last: bool = False) -> None:
         """Add all tables of an output; `last`: it is searched only where nothing else holds a row."""
-        for found in sorted(root.rglob(f"{KEY}/zarr.json")):
-            group = found.parent.parent
+        for file in sorted(root.rglob(f"{KEY}/zarr.json")):
+            group = file.parent.parent
             try:
-                keys = zarr.open_array(found.parent, mode="r")[:].reshape(-1, SIZE)
-                self.refused.update(zarr.open_group(group, mode="r").attrs.get("refused", {}))
+                opened: Any = zarr.open_group(group, mode="r")
+                keys = opened[KEY][:].reshape(-1, SIZE)
+                self.refused.update(opened.attrs.get("refused", {}))
             except UNREADABLE:
                 continue
             name = str(group.relative_to(root))
@@ -117,21 +122,22 @@ class Memos:
             if root is not None and root.suffix != BATCH:
                 steps.setdefault(root / group, set()).add(position)
         found: list[Path] = []
-        for group, positions in steps.items():
-            opened = zarr.open_group(group, mode="r")
+        for folder, positions in steps.items():
+            opened: Any = zarr.open_group(folder, mode="r")
             within = inner(opened[KEY].shape[:-1])
             for name in [one for one in fields if one in opened]:
                 size = (opened[name].shards or opened[name].chunks)[0]
                 for part in {position // within // size for position in positions}:
-                    chunk = group / name / "c" / str(part)
+                    chunk = folder / name / "c" / str(part)
                     found += [file for file in (chunk, *chunk.rglob("*")) if file.is_symlink() and not file.exists()]
         return found
 
     def run(self, keys: list[bytes]) -> tuple[Path, int] | None:
         """Return the group that holds the rows contiguously, and the first row's index; None if none does."""
         root, group, first = self._index.get(keys[0], (None, "", 0))
-        stands = root is not None and root.suffix != BATCH
-        if stands and all(self._index.get(key) == (root, group, first + i) for i, key in enumerate(keys)):
+        if root is None or root.suffix == BATCH:
+            return None
+        if all(self._index.get(key) == (root, group, first + i) for i, key in enumerate(keys)):
             return root / group, first
         return None
 
@@ -152,12 +158,12 @@ class Memos:
     def _found(self, root: Path, group: str, rows: list[int], names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
         if root.suffix == BATCH:
             if self._batch[0] != root:
-                with root.open("rb") as opened, np.load(opened) as batch:
+                with root.open("rb") as file, np.load(file) as batch:
                     self._batch = (root, {name: batch[name] for name in batch.files})
             for name in names:
                 yield name, self._batch[1][name][rows]
             return
-        opened = zarr.open_group(root / group, mode="r")
+        opened: Any = zarr.open_group(root / group, mode="r")
         lead = opened[KEY].shape[:-1]
         steps, within = np.divmod(rows, inner(lead))
         wanted, back = np.unique(steps, return_inverse=True)
@@ -188,10 +194,10 @@ def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
     Raises:
         UserError: something is missing; the message names it.
     """
-    for group in groups:
-        read(root / group, "what was assembled")
+    for name in groups:
+        read(root / name, "what was assembled")
     for table in tables:
-        group = read(root / table.group, "what was assembled")
+        group: Any = read(root / table.group, "what was assembled")
         if not np.array_equal(values(group, KEY), table.keys):
             raise UserError(f"{root / table.group}: rows of it are not there; nothing is lost: run again")
         for name in table.fields:

@@ -17,7 +17,7 @@ from jaxtyping import Int8, UInt8, UInt16
 from scipy.special import bdtrc
 
 from atlas.study.schema.smoothing import radius, strictest
-from atlas.study.schema.types import Correction
+from atlas.study.schema.types import Correction, Top
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
 # `tied` of an image with undefined votes, because a copy has an undefined map; no count is this high.
@@ -39,7 +39,7 @@ class Votes(NamedTuple):
     draws: int
     sigma: float
     levels: list[int]
-    form: str
+    form: Top
 
 
 def tails(draws: int, tau: float) -> np.ndarray:
@@ -92,6 +92,7 @@ def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) ->
     important = 2 * votes.first.astype(np.int16) > votes.firsts
     count = np.where(important, votes.rest, votes.draws - votes.rest)
     pixels = count.shape[-1] * count.shape[-2]
+    least: np.ndarray | int
     if correction == "holm":
         maps = count.reshape(-1, pixels)
         least = _holm(maps, votes.draws, tau, alpha).reshape(*count.shape[:-2], 1, 1)

@@ -62,6 +62,9 @@ def swapped(maps: Tensor, seeds: list[int], *, remain: float, swap: float) -> Te
     return flat.view_as(maps)
 
 
+Asked = tuple[Classifier, Images, Targets, Seeds]
+
+
 class Explainer:
     """Provide a family's methods to metrics that ask how maps change when the image or the classifier changes.
 
@@ -84,7 +87,7 @@ class Explainer:
         self._dtype, self._call = getattr(torch, dtype), call
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
-        self._held: list[tuple[tuple, dict[str, Maps | Exception]]] = []
+        self._held: list[tuple[Asked, dict[str, Maps | Exception]]] = []
         self._provided = {name: partial(self._explain, name) for name in self._methods}
 
     def by(self, method: str) -> Callable[..., Maps]:
@@ -105,7 +108,7 @@ class Explainer:
             self.undefined.add(method)
         return found
 
-    def _take(self, method: str, asked: tuple) -> Maps | Exception:
+    def _take(self, method: str, asked: Asked) -> Maps | Exception:
         for place, (known, maps) in enumerate(self._held):
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:

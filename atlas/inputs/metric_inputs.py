@@ -164,13 +164,9 @@ def taken(maps: zarr.Group, seen: Inputs, positions: np.ndarray, device: str) ->
 
 def counted(store: zarr.Group, settings: dict[str, Any], seen: Inputs, positions: np.ndarray) -> Votes:
     """Read some rows' votes."""
-    found = {name: _rows_of(store, name, seen, positions) for name in ("first", "rest", "tied")}
-    cast = {
-        "firsts": settings["n0"],
-        "draws": settings["n"],
-        **{name: settings[name] for name in ("sigma", "levels", "form")},
-    }
-    return Votes(**found, **cast)
+    first, rest, tied = (_rows_of(store, name, seen, positions) for name in ("first", "rest", "tied"))
+    cast = {name: settings[name] for name in ("sigma", "levels", "form")}
+    return Votes(first, rest, tied, firsts=settings["n0"], draws=settings["n"], **cast)
 
 
 def _rows_of(store: zarr.Group, name: str, seen: Inputs, positions: np.ndarray) -> np.ndarray:

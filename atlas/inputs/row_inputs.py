@@ -11,7 +11,8 @@ import numpy as np
 import zarr
 
 from atlas.cache.keys import digest
-from atlas.cache.stores import read, values
+from atlas.cache.stores import array_of, read, values
+from atlas.cache.tables import Coords
 from atlas.model.batch_cache import forget
 from atlas.study.seeds import image_seed
 
@@ -55,7 +56,8 @@ class Inputs(NamedTuple):
     @property
     def side(self) -> tuple[int, int]:
         """Return the height and width of the pictures."""
-        return self.pixels.shape[-2:]
+        height, width = self.pixels.shape[-2:]
+        return height, width
 
 
 def gathered(study: "Study", classifier: str) -> dict[str, Inputs]:
@@ -78,7 +80,7 @@ def missing_input(study: "Study", classifier: str, names: list[str]) -> str | No
     about = read(study.path("images", classifier), "the evaluation images")
     for name in [name for name in ("boxes", "masks") if name in names and not about.attrs["known"]]:
         return f"the dataset {about.attrs['dataset']} has no {name}"
-    if "background" in names and not about["background"]["image"].shape[0]:
+    if "background" in names and not array_of(about, "background/image").shape[0]:
         return f"there are no background images: classifiers.{classifier}.images.background is 0"
     return None
 
@@ -87,11 +89,11 @@ def images(study: "Study", classifier: str) -> Inputs:
     """Read the evaluation images of a classifier, with masks and boxes if the dataset has any."""
     place = study.path("images", classifier)
     store, apart = read(place / "images", "the evaluation images"), read(place / "background", "the background images")
-    ids = values(store, "image")
-    arrays: dict[str, np.ndarray | LazyRows] = {"targets": values(store, "target")}
+    ids, targets = values(store, "image"), values(store, "target")
+    arrays: dict[str, np.ndarray | LazyRows] = {"targets": targets}
     if "mask" in store:
         arrays |= {"masks": _stored(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
-    coords = {"image": (("image",), ids), "target": (("image",), arrays["targets"])}
+    coords: Coords = {"image": (("image",), ids), "target": (("image",), targets)}
     rows, pixels, background = np.arange(len(ids)), _stored(store, "pixels"), values(apart, "pixels")
     known = ids.tolist(), arrays, background, study.seed, _each(pixels)
     return Inputs("images", ("image",), (len(ids),), coords, pixels, rows, *known)
@@ -104,7 +106,7 @@ def grids(study: "Study", classifier: str) -> Inputs:
     names, targets = values(store, "grid"), values(store, "target")
     count, tiles = targets.shape
     pixels = _stored(store, "pixels")
-    coords = {
+    coords: Coords = {
         "grid": (("grid",), names),
         "tile": (("tile",), np.arange(tiles)),
         "target": (("grid", "tile"), targets),
@@ -112,12 +114,12 @@ def grids(study: "Study", classifier: str) -> Inputs:
     picture = np.repeat(np.arange(count), tiles)
     places = tile_masks(pixels.shape[-2:], tiles)
     of_rows = LazyRows((count * tiles, *places.shape[1:]), lambda rows: places[rows % tiles])
-    arrays = {"targets": targets.reshape(-1), "tiles": of_rows}
+    arrays: dict[str, np.ndarray | LazyRows] = {"targets": targets.reshape(-1), "tiles": of_rows}
     known = names[picture].tolist(), arrays, values(apart, "pixels"), study.seed, _each(pixels)
     return Inputs("grids", ("grid", "tile"), (count, tiles), coords, pixels, picture, *known)
 
 
-def tile_masks(side: tuple[int, int], tiles: int) -> np.ndarray:
+def tile_masks(side: tuple[int, ...], tiles: int) -> np.ndarray:
     """Return the mask of each tile of a grid, row by row."""
     n = round(tiles**0.5)
     height, width = side[0] // n, side[1] // n
@@ -204,7 +206,7 @@ def some(inputs: Inputs, positions: np.ndarray) -> str:
 
 
 def _stored(store: zarr.Group, name: str) -> LazyRows:
-    return LazyRows(store[name].shape, lambda rows: values(store, name, rows))
+    return LazyRows(array_of(store, name).shape, lambda rows: values(store, name, rows))
 
 
 def _blocks(count: int) -> Iterator[np.ndarray]:

@@ -1,14 +1,14 @@
 """Plan the scores to compute: their keys, from what is known of maps and votes, and the table that holds them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import zarr
 
 from atlas.cache import keys
-from atlas.cache.stores import read
-from atlas.cache.tables import Field, Table, digests_of, keys_of
+from atlas.cache.stores import array_of, read
+from atlas.cache.tables import Coords, Field, Table, digests_of, keys_of
 from atlas.inputs import row_inputs
 from atlas.inputs.certification import UNDEFINED
 from atlas.inputs.row_inputs import Inputs
@@ -55,17 +55,18 @@ def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int)
         raise UserError(f"{store}/{group}: has {lead} {kind}, {due} are due; make it again")
     opened = read(store / group, what)
     undefined = (found[1] == undefined_row(opened, kind)).all(axis=-1)
-    return StoredRows(*found, opened.attrs.get("unsupported"), undefined.reshape(-1))
+    refused: Any = opened.attrs.get("unsupported")
+    return StoredRows(*found, refused, undefined.reshape(-1))
 
 
 def undefined_row(store: zarr.Group, kind: str) -> np.ndarray:
     """Return the digest of an undefined map, or of undefined votes; no other row has it."""
     if kind == "maps":
-        about = store["attribution"]
+        about = array_of(store, "attribution")
         return digests_of({"attribution": np.full((1, *about.shape[-2:]), np.nan, about.dtype)}, 1)[0]
-    counts = {name: np.zeros((1, *store[name].shape[-3:]), store[name].dtype) for name in ("first", "rest")}
-    tied = np.full((1, store["tied"].shape[-1]), UNDEFINED, store["tied"].dtype)
-    return digests_of({**counts, "tied": tied}, 1)[0]
+    first, rest, tied = (array_of(store, name) for name in ("first", "rest", "tied"))
+    counts = {name: np.zeros((1, *one.shape[-3:]), one.dtype) for name, one in (("first", first), ("rest", rest))}
+    return digests_of({**counts, "tied": np.full((1, tied.shape[-1]), UNDEFINED, tied.dtype)}, 1)[0]
 
 
 def methods(metric: Entry, smoothings: list[Smoothing], listed: list[str]) -> list[str]:
@@ -132,7 +133,7 @@ def keyed(
     common += digests[:number].tobytes() if "maps" in whole(declared).values() else b""
     common += made_by[:number].tobytes() if common and "explain" in declared else b""
     found = bytearray()
-    unmapped = np.zeros(number, bool) if votes and "maps" not in declared else ~made_by[:number].any(axis=1)
+    unmapped = np.zeros(number, bool) if votes and "maps" not in declared else ~np.any(made_by[:number], axis=1)
     for i, row in enumerate(rows):
         if row is None or unmapped[i]:
             found += bytes(keys.SIZE)
@@ -180,7 +181,7 @@ def table(
     of_methods = [table_keys for table_keys, _ in found.values()]
     stacked = np.stack(of_methods) if found else np.zeros((0, scored, *seen.lead[1:], keys.SIZE), "uint8")
     points = along(metric, known.get("dim"), seen.side, smoothings)
-    coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
+    coords: Coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
     for name, (dims, labels) in seen.coords.items():
         coords[name] = (dims, labels[:scored] if dims[0] == seen.dims[0] else labels)
     coords |= {dim: ((dim,), values) for dim, values in points.items()}

@@ -1,13 +1,13 @@
 """Read the images of one split of a dataset, a few megabytes at a time."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import zarr
 
 from atlas.cache.keys import digest
-from atlas.cache.stores import read, values
+from atlas.cache.stores import array_of, read, values
 
 if TYPE_CHECKING:
     from atlas.study.study import Study
@@ -30,12 +30,14 @@ class Split(NamedTuple):
     @property
     def shape(self) -> tuple[int, int, int]:
         """Return the channels, height and width of an image."""
-        return self.store["pixels"].shape[1:]
+        channels, height, width = array_of(self.store, "pixels").shape[1:]
+        return channels, height, width
 
     @property
     def classes(self) -> list[str]:
         """Return the names of the dataset's classes."""
-        return self.store.attrs["classes"]
+        classes: Any = self.store.attrs["classes"]
+        return classes
 
     def pixels(self, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Read the pixels of the images at some positions; by default of all images."""

@@ -33,6 +33,7 @@ def top_k(maps: Maps, *, levels: list[int], form: Top, scales: Tensor | None = N
     """
     flat = maps.flatten(1)
     if form == "authors":
+        assert scales is not None
         divided = flat / torch.where(scales == 0, torch.ones_like(scales), scales)[:, None]
         flat = divided.clamp(-1, 1).abs()
     elif form == "strict_rectified":

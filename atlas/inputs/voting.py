@@ -94,7 +94,7 @@ def copies(*, form: str, n0: int, n: int, **others: object) -> int:
 class _Counts:
     """The votes on one method's maps, row by row."""
 
-    def __init__(self, images: Images, form: str, levels: list[int], first: int):
+    def __init__(self, images: Images, form: Top, levels: list[int], first: int):
         rows, side, device = len(images), images.shape[-2:], images.device
         self._form, self._levels, self._first = form, levels, first
         self._votes = torch.zeros(2 * rows, len(levels), *side, dtype=torch.uint8, device=device)

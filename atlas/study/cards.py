@@ -34,7 +34,7 @@ def normalization(folder: Path) -> tuple[list[float], list[float]]:
         UserError: the card does not state them.
     """
     known = read(folder)
-    found = [known.get(name) for name in ("mean", "std")]
+    found: list[Any] = [known.get(name) for name in ("mean", "std")]
     for values in found:
         numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
         if not numbers or not values or len(values) != len(found[0]) or not all(map(math.isfinite, values)):

@@ -138,10 +138,11 @@ def meaning(content: bytes) -> bytes:
 def _check_reach(certified: dict, scoring: list[Entry], classifier: str, tiled: dict | None, side: int) -> None:
     """Check that metrics of votes can certify something on a classifier's images, and on its grids if it has any."""
     for metric in [one for one in scoring if one.options["smoothings"]]:
-        grids = "tiles" in signature("metrics", metric.family, metric.function).inputs
-        if grids and tiled is None:
-            continue
-        tiles = tiled["tiles_per_side"] if grids else 1
+        tiles = 1
+        if "tiles" in signature("metrics", metric.family, metric.function).inputs:
+            if tiled is None:
+                continue
+            tiles = tiled["tiles_per_side"]
         check_reach(metric, certified[metric.options["smoothings"][0]], classifier, (tiles * side) ** 2)
 
 

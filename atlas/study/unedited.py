@@ -68,12 +68,12 @@ def check() -> None:
             READ[file] = known._replace(state=state)  # touched, but with the same content
     for name, digest in [*LOADED.items()]:
         file = Path(name).absolute()
-        known = READ.get(file)
-        if known is None:
+        as_read = READ.get(file)
+        if as_read is None:
             state = _state(file)
             _compare(file, digest, plain)
             READ[file] = Read(state, digest, plain)
-        elif known.digest != digest:
+        elif as_read.digest != digest:
             raise _edited(file)
 
 

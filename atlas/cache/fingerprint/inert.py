@@ -30,7 +30,8 @@ def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
     defined = {name for node in tree.body for name in bound(node)}
     if twice := sorted(defined & set(imports)):
         return f"{twice[0]} is imported and defined"
-    known = imports | {node.name: RECORD for node in tree.body if _is_record(node, imports)}
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    known = imports | {node.name: RECORD for node in classes if _is_record(node, imports)}
     known |= dict.fromkeys(_plain(tree, known), PLAIN)
     return next((why for node in tree.body if (why := _statement(node, known, defined))), "")
 
@@ -108,7 +109,8 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
         if node.name in HOOKS:
             return f"{line}: {node.name} answers for names that are not defined"
         given = (*node.args.posonlyargs, *node.args.args, node.args.vararg, *node.args.kwonlyargs, node.args.kwarg)
-        values = [*node.args.defaults, *node.args.kw_defaults, *(one and one.annotation for one in given), node.returns]
+        annotations = [one.annotation for one in given if one is not None]
+        values = [*node.args.defaults, *node.args.kw_defaults, *annotations, node.returns]
         return _decorated(node, imports, defined) or _values(filter(None, values), imports, defined)
     if isinstance(node, ast.ClassDef):
         if node.keywords:
@@ -124,8 +126,8 @@ def _statement(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set
     if isinstance(node, ast.Assign | ast.AnnAssign) and (names := bound(node)):
         if set(names) & LOADING:
             return f"line {node.lineno}: sets {', '.join(names)}"
-        values = [node.value, node.annotation if isinstance(node, ast.AnnAssign) else None]
-        return _values(filter(None, values), imports, defined)
+        both = [node.value, node.annotation if isinstance(node, ast.AnnAssign) else None]
+        return _values(filter(None, both), imports, defined)
     if isinstance(node, ast.If) and not node.orelse and _never(node.test, imports):
         return ""
     return f"{line}: {type(node).__name__.lower()} runs when it is imported"

@@ -48,11 +48,12 @@ def declared(module: str) -> list[Path]:
         if "FILES" not in bound(node):
             continue
         where = f"{file(module).relative_to(HOUSE.parent)}: FILES"
+        value: ast.AST = getattr(node, "value", node)
         try:
-            names = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+            names = ast.literal_eval(value)
             found = [(file(module).parent / name).resolve() for name in names]
         except (ValueError, TypeError):
-            raise UserError(f"{where} = {ast.unparse(node.value)}: expected a literal list of file names") from None
+            raise UserError(f"{where} = {ast.unparse(value)}: expected a literal list of file names") from None
         for name, one in zip(names, found, strict=True):
             if not one.is_file() or HOUSE.resolve() not in one.parents:
                 raise UserError(f"{where} names '{name}': expected a file beside the module, in a folder of atlas/")

@@ -35,9 +35,9 @@ def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
         found |= {name: version(name) for name in {name for names in _all_packages().values() for name in names}}
     for package in sorted(packages - {ANY}):
         own = distributions(package)
-        if not own and find_spec(package) is not None:
+        if not own and (spec := find_spec(package)) is not None:
             raise UserError(
-                f"code of a stage imports {package} ({find_spec(package).origin}), which belongs to no installed "
+                f"code of a stage imports {package} ({spec.origin}), which belongs to no installed "
                 "package: no key would tell its edits; put it into a folder of atlas/, or install it"
             )
         found |= dict.fromkeys([] if own else [package], ABSENT)

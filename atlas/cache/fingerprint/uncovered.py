@@ -78,7 +78,7 @@ def _message(name: str) -> str:
     )
 
 
-def _says(given: ast.expr | ast.keyword) -> bool:
+def _says(given: ast.AST) -> bool:
     """Return whether an argument is a seed: anything but None."""
     value = given.value if isinstance(given, ast.keyword) else given
     return not (isinstance(value, ast.Constant) and value.value is None)

@@ -132,22 +132,30 @@ def _of_owner(owner: Any) -> Part:
     return Part(f"what {owner.__name__} holds", lambda: Names(owner), put, True)
 
 
+def _variables() -> dict:
+    """Return the environment's own dictionary: `os.environ` is watched and slow."""
+    environ: Any = os.environ
+    return environ._data
+
+
 def _of_python() -> Iterator[Part]:
     def environ(known: dict) -> None:
-        for name in [name for name in os.environ._data if name not in known]:
+        held = _variables()
+        for name in [name for name in held if name not in known]:
             os.unsetenv(name)
-            del os.environ._data[name]
-        for name in [name for name, value in known.items() if os.environ._data.get(name) != value]:
+            del held[name]
+        for name in [name for name, value in known.items() if held.get(name) != value]:
             os.putenv(name, known[name])
-            os.environ._data[name] = known[name]
+            held[name] = known[name]
 
     def path(known: list[str]) -> None:
         sys.path[:] = known
 
     def filters(known: tuple) -> None:
-        warnings.filters[:] = known[0]
-        warnings.showwarning = known[1]
-        warnings._filters_mutated()
+        module: Any = warnings
+        module.filters[:] = known[0]
+        module.showwarning = known[1]
+        module._filters_mutated()
 
     def streams(known: tuple) -> None:
         sys.stdout, sys.stderr = known
@@ -160,8 +168,7 @@ def _of_python() -> Iterator[Part]:
 
     context = decimal.getcontext
     yield Part("Python's random numbers", random.getstate, random.setstate)
-    # Not through os.environ, which is watched and slow.
-    yield Part("the environment", lambda: dict(os.environ._data), environ, True)
+    yield Part("the environment", lambda: dict(_variables()), environ, True)
     yield Part("the working directory", os.getcwd, os.chdir)
     yield Part("sys.path", lambda: [*sys.path], path, True)
     yield Part("the filters of warnings", lambda: ([*warnings.filters], warnings.showwarning), filters, True)
@@ -180,7 +187,8 @@ def _of_python() -> Iterator[Part]:
 
 
 def _of_numpy() -> Iterator[Part]:
-    generator = np.random.get_bit_generator()
+    legacy: Any = np.random
+    generator = legacy.get_bit_generator()
     # NumPy's state, read in place: 624 words and the position; copying them out takes 30 microseconds.
     words = (ctypes.c_ubyte * 2500).from_address(generator.ctypes.state_address)
     kept: dict[int, Any] = {}  # the last two states, by digest
@@ -192,7 +200,7 @@ def _of_numpy() -> Iterator[Part]:
             del kept[next(iter(kept))]
         return bits
 
-    yield Part("NumPy's generator", np.random.get_bit_generator, np.random.set_bit_generator)
+    yield Part("NumPy's generator", legacy.get_bit_generator, legacy.set_bit_generator)
     yield Part("NumPy's random numbers", drawn, lambda bits: np.random.set_state(kept[bits]))
     yield Part("NumPy's treatment of errors", lambda: (np.geterr(), np.geterrcall()), _set_errors)
 
@@ -222,6 +230,10 @@ def _of_torch() -> Iterator[Part]:
         torch.set_rng_state(known[0])
         torch.cuda.set_rng_state_all(known[1:])
 
+    def clear(_: object) -> None:
+        for one in hooks:
+            one.clear()
+
     devices = ("cpu", "cuda")
     hooks = [hooks for name, hooks in vars(module).items() if name.startswith("_global_") and isinstance(hooks, dict)]
     least = sys.float_info.min
@@ -250,7 +262,7 @@ def _of_torch() -> Iterator[Part]:
     yield Part(
         "torch's hooks of all layers",
         lambda: [*map(len, hooks)],
-        lambda _: [one.clear() for one in hooks],
+        clear,
     )
     yield attribute(torch.utils.deterministic, "fill_uninitialized_memory", "torch's filling of memory")
     for owner in (backends.cudnn, backends.mkldnn):

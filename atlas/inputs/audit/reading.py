@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from atlas.inputs.audit.places import is_own
 from atlas.study.errors import Fault
@@ -46,7 +46,8 @@ class Reading:
         self.written: set[str] = set()
         self.hidden: list[tuple[str, ModuleType, dict, str]] = []
         self.packages = _packages()
-        others = [number for number, one in [*threading._active.items()] if not one.name.startswith(SERVING)]
+        threads: Any = threading
+        others = [number for number, one in [*threads._active.items()] if not one.name.startswith(SERVING)]
         self.own = threading.get_ident()
         self.others = {*others} - {self.own}
         self.checking: set[int] = set()  # threads in which an event is being checked

@@ -10,7 +10,7 @@ import sys
 import weakref
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from google_crc32c import value as crc32c
@@ -29,17 +29,16 @@ COUNTS = "passes"  # the classifier's own counter
 _KNOWN: dict[int, tuple[weakref.ref, object]] = {}
 
 
-class OnDevice(NamedTuple):
-    """Bytes of a tensor on an accelerator, compared there."""
+class OnDevice:
+    """Bytes of a tensor on an accelerator, compared there, and therefore without a hash."""
 
-    data: "Tensor"
+    def __init__(self, data: "Tensor"):
+        self.data = data
 
     def __eq__(self, other: object) -> bool:
         import torch
 
         return isinstance(other, OnDevice) and torch.equal(self.data, other.data)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def first(value: Any) -> object:
@@ -129,7 +128,7 @@ def _gather(name: str, value: Any, found: dict[str | int, object], parts: dict[s
 def _modules(networks: Iterable["nn.Module"]) -> list["nn.Module"]:
     """Return all modules of networks, without repetition."""
     found: dict[int, nn.Module] = {}
-    waiting = [*networks]
+    waiting: list[nn.Module | None] = [*networks]
     while waiting:
         module = waiting.pop()
         if module is not None and id(module) not in found:
@@ -156,7 +155,8 @@ def _module(module: "nn.Module", small: bool) -> object:
 
 def _tensor(tensor: "Tensor", small: bool) -> object:
     version = None if tensor.is_inference() else tensor._version
-    about = [version, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.requires_grad]
+    about: list[object] = [version, tensor.data_ptr(), tensor.shape, tensor.stride()]
+    about += [tensor.dtype, tensor.requires_grad]
     about += vars(tensor)  # attributes that were set on the tensor
     about += [id(tensor.grad) if tensor.is_leaf else None, tensor._backward_hooks is None]
     return _short([*about, _digest(tensor, small)])

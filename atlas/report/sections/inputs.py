@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas.cache.stores import read, values
+from atlas.cache.stores import array_of, read, values
 from atlas.report.images.gallery import Predicted
 from atlas.report.sections.page import spelled
 from atlas.study.schema.signatures import signature
@@ -25,10 +25,10 @@ def classifiers(study: Study) -> list[dict[str, Any]]:
 
 def _classifier(study: Study, name: str) -> dict[str, Any]:
     known, entry = study.card(name), study.classifier(name)
-    images = read(study.path("images", name) / "images", "the evaluation images")["image"].shape[0]
+    images = array_of(read(study.path("images", name) / "images", "the evaluation images"), "image").shape[0]
     grids = 0
     if entry["grids"] is not None:
-        grids = read(study.path("grids", name) / "grids", "the grids")["grid"].shape[0]
+        grids = array_of(read(study.path("grids", name) / "grids", "the grids"), "grid").shape[0]
     source, recipe = known.get("source"), known.get("recipe")
     return {
         "name": name,

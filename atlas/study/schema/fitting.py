@@ -20,11 +20,12 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
     """
     if given is None:
         return None
-    if of_weights(mapping(given, where)):
+    stated = mapping(given, where)
+    if of_weights(stated):
         taken = signature_in(TRANSFORMS, "transform")
         return check(given, taken.types, where, f"transform of {TRANSFORMS}.py")
     taken = signature_in("atlas/datasets/shared/fit", "fitted")
-    asked = {**taken.defaults, **given}
+    asked = {**taken.defaults, **stated}
     fit = check(asked, taken.types, where, "fitted of atlas/datasets/shared/fit.py")
     size, resize = fit["size"], fit["resize"]
     if fit["mode"] == "squash" and resize is not None:
@@ -38,4 +39,4 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
 
 def of_weights(fit: dict[str, Any] | None) -> bool:
     """Return whether a dataset's `fit` names weights whose own preprocessing is used."""
-    return bool(fit) and not {"family", "name", "tag"}.isdisjoint(fit)
+    return not {"family", "name", "tag"}.isdisjoint(fit or {})

@@ -47,8 +47,9 @@ def check(given: object, accepted: dict[str, Any], where: str, owner: str) -> di
         faults = "; ".join(_message(one, plain) for one in error.errors())
         takes = ", ".join(f"{key}: {_spelled(kind)}" for key, kind in plain.items()) or "no settings"
         raise UserError(f"params.yaml: {where}: {faults}. Accepted by {owner}: {takes}") from None
-    if faults := [message for name, value in checked.items() if (message := fault(name, value, accepted[name]))]:
-        raise UserError(f"params.yaml: {where}: {'; '.join(faults)}")
+    wrong = [message for name, value in checked.items() if (message := fault(name, value, accepted[name]))]
+    if wrong:
+        raise UserError(f"params.yaml: {where}: {'; '.join(wrong)}")
     return checked
 
 
