@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -236,7 +236,7 @@ def _clean(study: Path) -> int:
     return len(gone)
 
 
-def _show(title: str, columns: list[str], rows: list[list[object]]) -> None:
+def _show(title: str, columns: list[str], rows: Sequence[Sequence[object]]) -> None:
     table = Table(Column("cell", no_wrap=True), *columns, title=title)
     for row in rows:
         table.add_row(*(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row))

@@ -19,8 +19,13 @@ from atlas.cache.recorded import AGAIN, check
 from atlas.study.errors import UserError
 
 # Functions of the same name hide these modules from `from ... import`.
-_of_output, _of_index = (import_module(f"dvc_data.{name}.checkout") for name in ("hashfile", "index"))
-_read, _load, _run = Tree.from_list.__func__, Tree.load.__func__, StageCache._load
+_of_output: Any = import_module("dvc_data.hashfile.checkout")
+_of_index: Any = import_module("dvc_data.index.checkout")
+# Classes whose functions are replaced.
+_tree: Any = Tree
+_objects: Any = ObjectDB
+_local_objects: Any = LocalHashFileDB
+_read, _load, _run = _tree.from_list.__func__, _tree.load.__func__, StageCache._load
 _lay_out, _apply = _of_output._checkout, _of_index.apply
 _object, _local_object = ObjectDB.oid_to_path, LocalHashFileDB.oid_to_path
 
@@ -30,14 +35,15 @@ REFUSED: list[UserError] = []
 
 def guard() -> None:
     """Refuse, in all that DVC does in this process, a path that leaves an output, or a digest that is a path."""
-    Tree.from_list, Tree.load = classmethod(_listing), classmethod(_listing_of)
+    _tree.from_list, _tree.load = classmethod(_listing), classmethod(_listing_of)
     StageCache._load = _filed
-    ObjectDB.oid_to_path, LocalHashFileDB.oid_to_path = _place_of, _local_place_of
+    _objects.oid_to_path, _local_objects.oid_to_path = _place_of, _local_place_of
     _of_output._checkout, _of_index.apply = _laid_out, _applied
 
 
 def _listing(cls: type[Tree], entries: list[dict], *rest: Any, **how: Any) -> Tree:
-    check(one.get("relpath") for one in entries)
+    names: list[Any] = [one.get("relpath") for one in entries]
+    check(names)
     return _read(cls, entries, *rest, **how)
 
 

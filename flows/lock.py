@@ -6,7 +6,7 @@ That takes seconds of pure Python per cell. A file in any other format is left t
 import os
 import pickle
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,12 @@ def _numbered(blocks: list[str]) -> list[str]:
             if mark == "*" and name not in names:
                 count += 1
                 names[name] = f"id{count:03}"
-        numbered.append(ANCHOR.sub(lambda found, names=names: f"{found[1]}{found[2]}{names[found[3]]}", block))
+        numbered.append(ANCHOR.sub(partial(_renumbered, names), block))
     return numbered
+
+
+def _renumbered(names: dict[str, str], found: re.Match[str]) -> str:
+    return f"{found[1]}{found[2]}{names[found[3]]}"
 
 
 @lru_cache(1024)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atlas.study.errors import UserError
 from flows.messages import Failure, one_line
@@ -63,7 +63,7 @@ def only(study: Path, repo: "Repo") -> Iterator[None]:
         study: The folder of params.yaml and dvc.yaml.
         repo: The repository that contains it, at any revision.
     """
-    module = import_module("dvc.repo.index")
+    module: Any = import_module("dvc.repo.index")
     inside = study.resolve().relative_to(repo.root_dir).parts
 
     def collect(repo: "Repo", onerror: object = None) -> Iterator[tuple]:

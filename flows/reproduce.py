@@ -80,7 +80,10 @@ def _patiently(cell: str, act: Callable[[], float]) -> float:
         raise UserError(f"{killed}, {AGAIN + 1} times") from None
 
 
-@flow(name="reproduce", validate_parameters=False, task_runner=ThreadPoolTaskRunner(max_workers=64))
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
+
+
+@flow(name="reproduce", validate_parameters=False, task_runner=RUNNER)
 def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
     """Visit the stale cells, each as soon as its inputs exist; return each cell's seconds of computing and recording.
 
@@ -98,7 +101,7 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
         needs = plan(here).needs
         for cell, inputs in needs.items():
             futures[cell] = visit.submit(
-                here, cell, processes, recorder, wait_for=[futures[needed] for needed in inputs]
+                here, cell, processes, recorder, return_state=False, wait_for=[futures[needed] for needed in inputs]
             )
         wait(list(futures.values()))
         states = {cell: future.state for cell, future in futures.items()}

@@ -66,7 +66,7 @@ def _attend(child: int, awaited: set[signal.Signals]) -> int:
             return code if code >= 0 else FAILED
         _kill(child)
         os.waitpid(child, 0)
-        print_line(f"{ENDING[came]}; {KEPT}")
+        print_line(f"{ENDING[signal.Signals(came)]}; {KEPT}")
         return 128 + came
 
 

@@ -89,6 +89,7 @@ def _begin() -> None:
 def _end_with_parent() -> None:
     """Wait until the parent is gone, and end: otherwise a worker, or a server, would wait forever."""
     parent = parent_process()
+    assert parent is not None
     wait([parent.sentinel])
     if os.getpgrp() == parent.pid:  # the run leads its own process group
         os.killpg(0, signal.SIGKILL)

@@ -54,7 +54,7 @@ def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: in
     scored = [one for each in raw for one in tables.derive(each)]
     methods = {name: entry.family for name, entry in study.all_methods.items()}
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in scored}
-    drawn = {"resamples": resamples, "level": level, "seed": study.seed}
+    drawn: dict[str, Any] = {"resamples": resamples, "level": level, "seed": study.seed}
     notes = {"bootstrap": drawn, "min_count": min_count, "weights": weights, "unsupported": reasons, "absent": absent}
 
     def named(table: xr.Dataset) -> xr.Dataset:
@@ -99,8 +99,9 @@ def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: in
     precise = precision_table(scored, summary, level=level)
     datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
     datasets["controls"] = labels.label(control_table(summary, controls(study)), "controls", {})
-    measured = read_costs(study)
-    cost = named(costs.cost_table(*measured, summary, [name for name in study.all_metrics if name in attrs]))
+    of_methods, of_metrics = read_costs(study)
+    ours = [name for name in study.all_metrics if name in attrs]
+    cost = named(costs.cost_table(of_methods, of_metrics, summary, ours))
     datasets["cost"] = labels.label(cost, "cost", {"measured": MEASURED})
     write(study, datasets, scored)
 

@@ -108,8 +108,9 @@ def vote(plans: list[VotePlan], positions: np.ndarray, given: dict[str, Any], wo
 
     explain = Explainer([plan.method for plan in plans], given["background"], DTYPE, calls.attributions)
     methods = {plan.method.name: explain.by(plan.method.name) for plan in plans}
-    asked = (given[name] for name in ("classifier", "images", "targets", "seeds"))
-    cast = votes(*asked, methods, work.passes, **plans[0].smoothing.settings)
+    classifier, images, targets, seeds = (given[name] for name in ("classifier", "images", "targets", "seeds"))
+    settings = plans[0].smoothing.settings
+    cast = votes(classifier, images, targets, seeds, methods, work.passes, **settings)
     for plan in plans:
         found = cast[plan.method.name]
         if isinstance(found, Unsupported):

@@ -123,7 +123,7 @@ def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarra
 
     def append(name: str, dims: tuple[str, ...], values: np.ndarray) -> None:
         if name not in arrays:
-            laid_out = {"shard": size, "together": together, "compressors": OF_PICTURES}
+            laid_out: dict[str, Any] = {"shard": size, "together": together, "compressors": OF_PICTURES}
             arrays[name] = begin(group, name, (0, *values.shape[1:]), values.dtype, dims, {}, **laid_out)
         arrays[name].append(values)
 

@@ -175,6 +175,7 @@ class Counted:
     ) -> "Tensor":
         """Make maps."""
         before = dict(classifier.passes)
+        assert self._explain is not None  # a metric calls it only if it declares it
         maps = self._explain(classifier, images, targets, seeds, alone=alone)
         self.passes.update(since(classifier, before))
         self.maps += len(images)

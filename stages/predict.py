@@ -13,7 +13,7 @@ import numpy as np
 from atlas.cache import keys
 from atlas.cache.rows import RowStore
 from atlas.cache.stores import values
-from atlas.cache.tables import Field, Table
+from atlas.cache.tables import Coords, Field, Table
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.splits import Split, split
 from atlas.study.command import command
@@ -51,7 +51,7 @@ def plan(cell: Cell) -> list[PredictionPlan]:
         "top_class": Field(("top",), (TOP,), "int64", {"long_name": "The most probable classes, -1 past the last"}),
     }
     ids = values(images.store, "image")[images.rows]
-    coords = {"image": (("image",), ids), "label": (("image",), images.labels)}
+    coords: Coords = {"image": (("image",), ids), "label": (("image",), images.labels)}
     several = several_labels(study.classifier(classifier)["network"].get("output"))
     attrs = {"several": True} if several else {}
     table = Table("", ("image",), np.frombuffer(made, "uint8").reshape(-1, keys.SIZE), fields, coords, attrs)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from atlas.cache.locks import drop, temporary_path
-from atlas.cache.stores import read, replace, values
+from atlas.cache.stores import array_of, read, replace, values
 from atlas.inputs.certification import Votes
 from atlas.report import papers, template
 from atlas.report.certification import certificates, certified_results, published
@@ -144,7 +144,7 @@ def left(tables: dict[str, xr.Dataset], study: Study) -> tuple[dict[str, xr.Data
     return refused.without(tables, metrics), Study(study.folder, refused.entries(study.params, metrics))
 
 
-def described(study: Study) -> dict[str, dict[str, str]]:
+def described(study: Study) -> dict[str, dict[str, Any]]:
     """Read the attributes of the map stores, which describe their methods."""
     found = {}
     for family, listed in study.methods.items():
@@ -185,7 +185,8 @@ def first_rows(study: Study, classifier: str, number: int, *, among: int | None 
         number: The largest number of images.
         among: Choose among this many first images; None: among all. The order does not depend on it.
     """
-    targets = read(study.path("images", classifier) / "images", "the evaluation images")["target"][:among]
+    store = read(study.path("images", classifier) / "images", "the evaluation images")
+    targets = values(store, "target", slice(among))
     first = np.sort(np.unique(targets, return_index=True)[1])
     return np.concatenate([first, np.setdiff1d(np.arange(len(targets)), first)])[:number]
 
@@ -193,7 +194,7 @@ def first_rows(study: Study, classifier: str, number: int, *, among: int | None 
 def chosen(study: Study, classifier: str, rows: np.ndarray, methods: list[str]) -> list[Shown]:
     """Read some images of a classifier, and the defined maps by those of the methods that can serve it."""
     store = read(study.path("images", classifier) / "images", "the evaluation images")
-    ids, targets, classes = store["image"][:], store["target"][:], study.card(classifier).get("classes", {})
+    ids, targets, classes = values(store, "image"), values(store, "target"), study.card(classifier).get("classes", {})
     rows, maps = rows[rows < len(ids)], {}
     known = inputs.predicted(study, classifier, [str(one) for one in ids[rows]])
     for family, listed in study.methods.items():
@@ -203,12 +204,12 @@ def chosen(study: Study, classifier: str, rows: np.ndarray, methods: list[str]) 
             path = study.path("maps", classifier, family, method) / "images"
             group = read(path, f"the maps of {method}")
             if "unsupported" not in group.attrs:
-                maps[method] = group["attribution"].oindex[rows]
+                maps[method] = values(group, "attribution", rows)
     return [
         Shown(
             str(ids[row]),
             _class(classes, int(targets[row])),
-            store["pixels"][int(row)],
+            values(store, "pixels", slice(row, row + 1))[0],
             {name: own[place] for name, own in maps.items() if np.isfinite(own[place]).all()},
             known.get(str(ids[row])),
         )
@@ -218,7 +219,7 @@ def chosen(study: Study, classifier: str, rows: np.ndarray, methods: list[str]) 
 
 def pixels_of(study: Study, classifier: str) -> int:
     """Return the number of pixels of a classifier's images."""
-    return math.prod(read(study.path("images", classifier) / "images", "the images")["pixels"].shape[-2:])
+    return math.prod(array_of(read(study.path("images", classifier) / "images", "the images"), "pixels").shape[-2:])
 
 
 def votes(study: Study, classifier: str, smoothing: Smoothing, rows: np.ndarray) -> dict[str, Votes]:
@@ -228,7 +229,7 @@ def votes(study: Study, classifier: str, smoothing: Smoothing, rows: np.ndarray)
         UserError: votes are missing, and the study is not a draft.
     """
     settings, found = smoothing.settings, {}
-    how = {"firsts": settings["n0"], "draws": settings["n"]}
+    how: dict[str, Any] = {"firsts": settings["n0"], "draws": settings["n"]}
     how |= {name: settings[name] for name in ("sigma", "levels", "form")}
     for family, listed in study.methods.items():
         for method in listed if f"certify@{classifier}-{family}" not in study.missing else []:
@@ -237,8 +238,8 @@ def votes(study: Study, classifier: str, smoothing: Smoothing, rows: np.ndarray)
                 continue
             group = read(path, f"the votes on the maps of {method}")
             if "unsupported" not in group.attrs:
-                counts = {name: values(group, name, rows) for name in ("first", "rest", "tied")}
-                found[method] = Votes(**counts, **how)
+                first, rest, tied = (values(group, name, rows) for name in ("first", "rest", "tied"))
+                found[method] = Votes(first, rest, tied, **how)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import zarr
 
-from atlas.cache.stores import Streamed, read, values, write
+from atlas.cache.stores import Streamed, array_of, read, values, write
 from atlas.study.command import command
 from atlas.study.errors import UserError
 from atlas.study.schema.labels import PRESENT, several_labels
@@ -38,7 +38,7 @@ def main(folder: Path, classifier: str) -> None:
     held_out = np.flatnonzero(values(store, "split") == "test")
     ids, labels, boxes = (values(store, name)[held_out] for name in ("image", "label", "boxes"))
     predictions = {name: _predictions(study, name, ids, where) for name in {classifier, *rules["correct_by"]}}
-    side = store["pixels"].shape[-2:]
+    side = array_of(store, "pixels").shape[-2:]
     reserved = np.array(order(study.seed, ids.tolist(), "background")[: rules["background"]], dtype=int)
     # By all classifiers of the dataset, so that all of them get the same images.
     alike = [one["network"] for one in study.params["classifiers"].values() if one["dataset"] == spec["dataset"]]
@@ -86,7 +86,7 @@ def main(folder: Path, classifier: str) -> None:
 def eligible(
     labels: np.ndarray,
     boxes: np.ndarray,
-    side: tuple[int, int],
+    side: tuple[int, ...],
     predictions: dict[str, dict[str, np.ndarray]],
     reserved: np.ndarray,
     *,
@@ -136,7 +136,7 @@ def right(known: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
 
 def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
     """Return rows of an array of the dataset that are read when requested."""
-    about = store[name]
+    about = array_of(store, name)
     return Streamed(
         (len(rows), *about.shape[1:]), about.dtype, lambda start, stop: values(store, name, rows[start:stop])
     )
@@ -145,7 +145,7 @@ def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
 def _of_same_pictures(store: zarr.Group, held_out: np.ndarray, reserved: np.ndarray) -> np.ndarray:
     """Return the positions of the held-out images whose pixels equal those of a reserved image."""
     known = {one.tobytes() for one in values(store, "pixels", held_out[reserved])}
-    at_a_time = max(1, READ_BYTES // int(np.prod(store["pixels"].shape[1:])))
+    at_a_time = max(1, READ_BYTES // int(np.prod(array_of(store, "pixels").shape[1:])))
     found: list[int] = []
     for start in range(0, len(held_out) if known else 0, at_a_time):
         pixels = values(store, "pixels", held_out[start : start + at_a_time])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from atlas.cache.stores import Streamed, read, values, write
+from atlas.cache.stores import Streamed, array_of, read, values, write
 from atlas.study.command import command
 from atlas.study.errors import UserError
 from atlas.study.schema.types import Count, Share
@@ -35,7 +35,7 @@ def main(folder: Path, classifier: str) -> None:
     ids = values(known, "image")[chosen]
     n, places = rules["tiles_per_side"], values(known, "position")[chosen]
     alone = read(study.path("images", classifier) / "background", "the background images")
-    others = alone["image"].shape[0]
+    others = array_of(alone, "image").shape[0]
     around = np.add.outer(np.arange(others), np.arange(n * n)) % max(1, others)
     write(
         output,
@@ -95,12 +95,13 @@ def compose(tiles: list[np.ndarray], n: int) -> np.ndarray:
 
 def _composed(store: zarr.Group, members: np.ndarray, n: int) -> Streamed:
     """Return grids of a store's images, by the positions of each grid's images, composed when requested."""
-    channels, height, width = store["pixels"].shape[1:]
+    pixels = array_of(store, "pixels")
+    channels, height, width = pixels.shape[1:]
 
     def rows(start: int, stop: int) -> np.ndarray:
         return np.stack([compose(list(values(store, "pixels", row)), n) for row in members[start:stop]])
 
-    return Streamed((len(members), channels, n * height, n * width), store["pixels"].dtype, rows)
+    return Streamed((len(members), channels, n * height, n * width), pixels.dtype, rows)
 
 
 if __name__ == "__main__":

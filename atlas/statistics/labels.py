@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
@@ -253,7 +254,7 @@ WAYS = {
 }
 
 
-def label(table: xr.Dataset, name: str, notes: dict[str, object]) -> xr.Dataset:
+def label(table: xr.Dataset, name: str, notes: Mapping[str, object]) -> xr.Dataset:
     """Add attributes that describe a table, each of its variables and its coordinates.
 
     Args:
