@@ -38,7 +38,7 @@ class Classifier:
     If `plain`, the network runs as it was built: no fusing, no tracing, no other memory layout.
     """
 
-    def __init__(self, name: str, network: nn.Module, *, mean: list, std: list, engine: dict, plain=False):
+    def __init__(self, name: str, network: nn.Module, *, mean: list, std: list, engine: dict, plain: bool = False):
         self.name, self.plain = name, plain
         self.device = torch.device(engine["device"])
         self.batch = engine["batch"]
@@ -184,7 +184,14 @@ class Classifier:
         return graph_of(after)
 
     def propagated(
-        self, function: Callable, images: Images, *others: Tensor, layer: str, forward: int, backward: int, token=False
+        self,
+        function: Callable,
+        images: Images,
+        *others: Tensor,
+        layer: str,
+        forward: int,
+        backward: int,
+        token: bool = False,
     ) -> Tensor:
         """Compute attributions with a function that runs the network itself, and count its passes.
 

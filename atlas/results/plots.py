@@ -3,11 +3,15 @@
 import csv
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-def long_form(summary: xr.Dataset):
+
+def long_form(summary: xr.Dataset) -> "DataFrame":
     """Return the summary as a table with a row for each classifier, method and metric."""
     cells = [name for name in summary.data_vars if summary[name].dims == summary["mean"].dims]
     columns = ["letters", "better", "role", "metric_family", "method_family", "control", "unit"]
@@ -35,7 +39,7 @@ def write(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
         _write_csv(folder / "curves" / f"{metric}.csv", columns, one.dropna(subset=["mean"]))
 
 
-def _write_csv(path: Path, columns: list[str], rows) -> None:
+def _write_csv(path: Path, columns: list[str], rows: "DataFrame") -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
