@@ -59,7 +59,7 @@ class Classifier:
         given = {**self._engine, **engine}
         network = deepcopy(self._network).to("cpu", torch.promote_types(DTYPES[given["precision"]], torch.float32))
         alter(network)
-        about = {"mean": self.mean.tolist(), "std": self.std.tolist(), "engine": given, "plain": self.plain}
+        about: dict[str, Any] = {"mean": self.mean.tolist(), "std": self.std.tolist(), "engine": given, "plain": self.plain}
         made = Classifier(self.name, network, **about)
         made.passes = self.passes
         return made
