@@ -41,7 +41,6 @@ NAMED = {
 
 def main(folder: Path) -> None:
     """Write the versions of every stage, and put them in place."""
-    from atlas.cache.locks import temporary_path
     from atlas.cache.stores import replace  # imports Zarr, which `changed` does not need
 
     study = Study(folder)

@@ -59,8 +59,8 @@ class Classifier:
         given = {**self._engine, **engine}
         network = deepcopy(self._network).to("cpu", torch.promote_types(DTYPES[given["precision"]], torch.float32))
         alter(network)
-        about: dict[str, Any] = {"mean": self.mean.tolist(), "std": self.std.tolist(), "engine": given, "plain": self.plain}
-        made = Classifier(self.name, network, **about)
+        mean, std = self.mean.tolist(), self.std.tolist()
+        made = Classifier(self.name, network, mean=mean, std=std, engine=given, plain=self.plain)
         made.passes = self.passes
         return made
 
