@@ -1,6 +1,7 @@
-"""Pages of the site that are made when it is built: texts of the root, and a page for every family of functions."""
+"""Pages of the site that are made when it is built: texts of the root, a page for every family, and the notebook."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ TEXTS = {
     "changelog.md": "CHANGELOG.md",
     "measurements.md": "benchmarks/RESULTS.md",
 }
+# Run again by `make notebook`.
+NOTEBOOK = "docs/notebook.ipynb"
 # Packages whose modules are families, by section of params.yaml.
 FAMILIES = {"methods": "atlas.methods", "metrics": "atlas.metrics"}
 # As BibTeX writes them before a letter, and as Unicode does after it.
@@ -44,9 +47,10 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add texts of the root and the pages of families."""
+    """Add texts of the root, the notebook, and the pages of families."""
     for page, source in TEXTS.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    files.append(File.generated(config, "notebook.md", content=notebook((ROOT / NOTEBOOK).read_text())))
     for kind in FAMILIES:
         for name in modules(kind):
             files.append(File.generated(config, f"{kind}/{name}.md", content=family(kind, name)))
@@ -123,6 +127,27 @@ def entries(kind: str, name: str) -> list[str]:
         for entry, given in listed.items()
     ]
     return ["In the default study:", "", "```yaml", f"{kind}:", f"  {name}:", *shown, "```", ""]
+
+
+def notebook(content: str) -> str:
+    """Write the page of a notebook: its texts, its code, and what each cell showed when it was run."""
+    lines = []
+    for cell in json.loads(content)["cells"]:
+        source = "".join(cell["source"])
+        lines += [source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```", ""]
+        for output in cell.get("outputs", []):
+            lines += [shown(output.get("data") or {"text/plain": output["text"]}), ""]
+    return "\n".join([*lines, f"This page is `{NOTEBOOK}`: [download it](notebook.ipynb)."])
+
+
+def shown(data: dict[str, Any]) -> str:
+    """Write one output of a cell: a picture, a table, or text."""
+    if "image/png" in data:
+        return f'<img alt="What the cell above draws" src="data:image/png;base64,{data["image/png"].strip()}">'
+    if "text/html" in data:
+        table = re.search(r"<table[^>]*>(.*)</table>", "".join(data["text/html"]), re.DOTALL)
+        return f"<table>{table[1]}</table>"  # without the class and the style that pandas gives it
+    return f"```text\n{''.join(data['text/plain']).rstrip()}\n```"
 
 
 def papers(references: str) -> str:
