@@ -63,6 +63,7 @@ def on_page_markdown(text: str, page: Page, **_: Any) -> str:
     text = re.sub(r"\]\(docs/", "](", text) if here in TEXTS else text
     for other, source in TEXTS.items():
         text = re.sub(rf"\]\((\.\./)?{re.escape(source)}\)", f"]({other})", text)
+    text = text if here == "notebook.md" else text.replace("](notebook.ipynb)", "](notebook.md)")
     kind = here.removesuffix(".md")
     if kind in FAMILIES:
         text = re.sub(r"(?m)^\| (`(\w+)`) \|", rf"| [\1]({kind}/\2.md) |", text)
@@ -153,7 +154,7 @@ def shown(data: dict[str, Any]) -> str:
 def papers(references: str) -> str:
     """Name the papers of keys of REFERENCES.bib: who, title, year."""
     known = (ROOT / "REFERENCES.bib").read_text()
-    told = []
+    named = []
     for key in re.split(r"[ ,]+", references):
         found = re.search(
             rf"(?m)^@\w+\{{{key}, author = \{{(.*?)\}}, title = \{{(.*?)\}}, \w+ = .*year = \{{(\d+)\}}", known
@@ -161,8 +162,8 @@ def papers(references: str) -> str:
         if found:
             authors, title, year = found.groups()
             first, *others = [author.split(",")[0] for author in authors.split(" and ")]
-            told.append(plain(f"{first}{' et al.' if others else ''}, {title}, {year}"))
-    return "; ".join(told)
+            named.append(plain(f"{first}{' et al.' if others else ''}, {title}, {year}"))
+    return "; ".join(named)
 
 
 def plain(text: str) -> str:
