@@ -6,7 +6,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: reproduce photographs lint test docs setup
+.PHONY: reproduce photographs lint test docs notebook layers setup
 
 reproduce: GROUPS = --no-dev  # a study needs no tests
 reproduce: setup
@@ -36,6 +36,14 @@ test: lint
 docs: GROUPS = --only-group docs  # pages are made from source text: nothing of it is imported
 docs: setup
 	$(UV) run --no-sync mkdocs build --strict
+
+# The notebook of the documentation: run it again and write what its cells show.
+notebook: setup
+	$(UV) run --no-sync python docs/notebook.py
+
+# The picture of the layers, from .importlinter and the folders.
+layers: setup
+	$(UV) run --no-sync python docs/layers.py
 
 setup: $(UV)
 	$(UV) sync --quiet --frozen --inexact $(GROUPS) --python $(PYTHON)

@@ -1,6 +1,7 @@
-"""Pages of the site that are made when it is built: texts of the root, and a page for every family of functions."""
+"""Pages of the site that are made when it is built: texts of the root, a page for every family, and the notebook."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ TEXTS = {
     "changelog.md": "CHANGELOG.md",
     "measurements.md": "benchmarks/RESULTS.md",
 }
+# Run again by `make notebook`.
+NOTEBOOK = "docs/notebook.ipynb"
 # Packages whose modules are families, by section of params.yaml.
 FAMILIES = {"methods": "atlas.methods", "metrics": "atlas.metrics"}
 # As BibTeX writes them before a letter, and as Unicode does after it.
@@ -44,9 +47,10 @@ def on_config(config: MkDocsConfig) -> None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add texts of the root and the pages of families."""
+    """Add texts of the root, the notebook, and the pages of families."""
     for page, source in TEXTS.items():
         files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    files.append(File.generated(config, "notebook.md", content=notebook((ROOT / NOTEBOOK).read_text())))
     for kind in FAMILIES:
         for name in modules(kind):
             files.append(File.generated(config, f"{kind}/{name}.md", content=family(kind, name)))
@@ -59,6 +63,7 @@ def on_page_markdown(text: str, page: Page, **_: Any) -> str:
     text = re.sub(r"\]\(docs/", "](", text) if here in TEXTS else text
     for other, source in TEXTS.items():
         text = re.sub(rf"\]\((\.\./)?{re.escape(source)}\)", f"]({other})", text)
+    text = text if here == "notebook.md" else text.replace("](notebook.ipynb)", "](notebook.md)")
     kind = here.removesuffix(".md")
     if kind in FAMILIES:
         text = re.sub(r"(?m)^\| (`(\w+)`) \|", rf"| [\1]({kind}/\2.md) |", text)
@@ -125,10 +130,31 @@ def entries(kind: str, name: str) -> list[str]:
     return ["In the default study:", "", "```yaml", f"{kind}:", f"  {name}:", *shown, "```", ""]
 
 
+def notebook(content: str) -> str:
+    """Write the page of a notebook: its texts, its code, and what each cell showed when it was run."""
+    lines = []
+    for cell in json.loads(content)["cells"]:
+        source = "".join(cell["source"])
+        lines += [source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```", ""]
+        for output in cell.get("outputs", []):
+            lines += [shown(output.get("data") or {"text/plain": output["text"]}), ""]
+    return "\n".join([*lines, f"This page is `{NOTEBOOK}`: [download it](notebook.ipynb)."])
+
+
+def shown(data: dict[str, Any]) -> str:
+    """Write one output of a cell: a picture, a table, or text."""
+    if "image/png" in data:
+        return f'<img alt="What the cell above draws" src="data:image/png;base64,{data["image/png"].strip()}">'
+    if "text/html" in data:
+        table = re.search(r"<table[^>]*>(.*)</table>", "".join(data["text/html"]), re.DOTALL)
+        return f"<table>{table[1]}</table>"  # without the class and the style that pandas gives it
+    return f"```text\n{''.join(data['text/plain']).rstrip()}\n```"
+
+
 def papers(references: str) -> str:
     """Name the papers of keys of REFERENCES.bib: who, title, year."""
     known = (ROOT / "REFERENCES.bib").read_text()
-    told = []
+    named = []
     for key in re.split(r"[ ,]+", references):
         found = re.search(
             rf"(?m)^@\w+\{{{key}, author = \{{(.*?)\}}, title = \{{(.*?)\}}, \w+ = .*year = \{{(\d+)\}}", known
@@ -136,8 +162,8 @@ def papers(references: str) -> str:
         if found:
             authors, title, year = found.groups()
             first, *others = [author.split(",")[0] for author in authors.split(" and ")]
-            told.append(plain(f"{first}{' et al.' if others else ''}, {title}, {year}"))
-    return "; ".join(told)
+            named.append(plain(f"{first}{' et al.' if others else ''}, {title}, {year}"))
+    return "; ".join(named)
 
 
 def plain(text: str) -> str:

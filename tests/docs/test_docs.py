@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 
@@ -69,6 +70,14 @@ def test_a_familys_page_says_what_settings_accept_and_mean(site):
     assert "and less than 1" in (site / "metrics/certified.html").read_text()
 
 
+def test_the_notebook_is_a_page_with_what_it_showed(site):
+    page = (site / "notebook.html").read_text()
+    assert (site / "notebook.ipynb").is_file()
+    assert page.count("data:image/png;base64,") >= 3
+    assert "mean rank" in page
+    assert 'href="methods.html"' in page
+
+
 def test_no_page_loads_anything_from_elsewhere(site):
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 40
@@ -85,6 +94,14 @@ def test_the_pages_of_the_root_are_on_the_site(site):
     for page in ("index", "contributing", "glossary", "changelog", "measurements", "leaderboard", "architecture"):
         assert "<h1" in (site / f"{page}.html").read_text()
     assert "guided_gradcam" in (site / "leaderboard.html").read_text()
+
+
+def test_the_picture_of_the_layers_is_of_these_packages_and_folders():
+    made = runpy.run_path(str(ROOT / "docs/layers.py"))
+    assert made["PICTURE"].read_text() == made["drawn"](), "`make layers` draws it anew"
+    for package in made["PURPOSES"]:
+        place = ROOT / package.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), package
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -75,8 +75,8 @@ def test_entries_are_right(page):
 
 
 def test_the_lines_that_open_results_run_on_a_study_of_these_classifiers(tmp_path_factory, monkeypatch):
-    (lines,) = re.findall(r"```python\n(from atlas.share.*?)```", README, re.DOTALL)
-    (others,) = re.findall(r"```python\n(from atlas.share.*?)```", PAGES["results"], re.DOTALL)
+    (lines,) = re.findall(r"```python\n(from atlas import open.*?)```", README, re.DOTALL)
+    (others,) = re.findall(r"```python\n(from atlas import open.*?)```", PAGES["results"], re.DOTALL)
     monkeypatch.setattr(made_up, "CLASSIFIERS", [*load(ROOT)["classifiers"]])
     with housed(tmp_path_factory, made_up) as study:
         aggregate.main(study)
