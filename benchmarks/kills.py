@@ -26,7 +26,8 @@ CELLS = ("attribute@resnet_vanilla-control", "score@resnet_vanilla-control")
 RUN = f"""
 import os, sys
 from flows.plan import at_work, clean, verb
-from flows.workers import compute_to_journal, record
+from flows.recording import record
+from flows.workers import compute_to_journal
 from pathlib import Path
 print("begun", flush=True)
 with at_work(Path()):

@@ -146,7 +146,7 @@ def pull(
 ) -> None:
     """Fetch outputs from the remote, like `dvc pull`, but never write outside them, whatever the remote says."""
     with one_line_errors(), planning.at_work(study):
-        from flows.pull import pull as bring
+        from flows.commands.pull import pull as bring
 
         done = bring(study, targets or [])
         console.print(", ".join(f"{done[what]} files {what}" for what in ("fetched", "added", "modified", "deleted")))
@@ -174,7 +174,7 @@ def show(
 ) -> None:
     """Write a picture of an image with its maps and, if asked for, their certified pixels."""
     with one_line_errors():
-        from flows.show import show as write
+        from flows.commands.show import show as write
 
         names = [name.strip() for name in methods.split(",") if name.strip()]
         typer.echo(write(study, image, classifier, names, marked=certified, metric=metric, output=output))
@@ -195,7 +195,7 @@ def compare(
     Two means differ clearly if their intervals do not overlap; there is no correction for the number of means.
     """
     with one_line_errors():
-        from flows.compare import compare as print_comparison
+        from flows.commands.compare import compare as print_comparison
 
         print_comparison(study, revision, other, csv)
 

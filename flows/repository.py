@@ -6,11 +6,11 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlas.study.errors import UserError
+from flows.dvc_patches.one_study import only
 from flows.messages import Failure, one_line
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
     from dvc.logger import set_loggers_level
     from dvc.repo import Repo
 
-    from flows.guard import REFUSED, guard
+    from flows.dvc_patches.guard import REFUSED, guard
 
     guard()
     REFUSED.clear()
@@ -51,31 +51,6 @@ def repository(study: Path, *, wait: bool = False) -> Iterator["Repo"]:
         finally:
             if REFUSED:
                 raise REFUSED[0]
-
-
-@contextmanager
-def only(study: Path, repo: "Repo") -> Iterator[None]:
-    """Restrict DVC, in this process, to the stages of one study, ignoring other studies in the repository.
-
-    Theirs may be stale, have the same names, or be in a file that cannot be read.
-
-    Args:
-        study: The folder of params.yaml and dvc.yaml.
-        repo: The repository that contains it, at any revision.
-    """
-    module: Any = import_module("dvc.repo.index")
-    inside = study.resolve().relative_to(repo.root_dir).parts
-
-    def collect(repo: "Repo", onerror: object = None) -> Iterator[tuple]:
-        file = repo.fs.join(repo.root_dir, *inside, "dvc.yaml")
-        if repo.fs.exists(file):
-            yield file, module.Index.from_file(repo, file)
-
-    as_dvc, module.collect_files = module.collect_files, collect
-    try:
-        yield
-    finally:
-        module.collect_files = as_dvc
 
 
 def check(study: Path) -> None:

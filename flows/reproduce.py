@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.messages import Failure, debugging, one_line
+from flows.messages import Failure, debugging, one_line, print_line
 
 # Set before Prefect is imported: no telemetry, and longer timeouts for slow machines. Failures are reported at the end.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -23,8 +23,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from atlas.study.errors import UserError
 from flows.draft import why_missing
+from flows.dvc_speedups import unknown_version
 from flows.plan import WARM, at_work, clean, plan, verb
-from flows.workers import Killed, Workers, compute_to_journal, record
+from flows.recording import record
+from flows.workers import Killed, Workers, compute_to_journal
 
 HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods shown
 AGAIN = 2  # retries of a cell whose process was killed
@@ -94,6 +96,8 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
         NotMade: cells failed; all that do not depend on them were visited.
     """
     here = Path(study).resolve()
+    if reason := unknown_version():
+        print_line(reason)
     with at_work(here), Workers(workers) as processes, Workers(1) as recorder:
         for gone in clean(here):
             print(f"no longer named in params.yaml, deleted: {gone.relative_to(here)}")

@@ -20,10 +20,8 @@ from queue import LifoQueue
 from threading import Thread
 from typing import Any
 
-from atlas.cache.remote import pulling
 from atlas.study.errors import UserError
 from atlas.study.peak import forget_peak
-from flows.supervise import killer
 
 # None of this project's own modules: a worker imports them when it starts, in their present state.
 PRELOAD = ["torch", "torch.fx.experimental.optimization", "cv2", "zarr", "pydantic", "dvc.cli", "dvc.repo.reproduce"]
@@ -115,45 +113,3 @@ def _release() -> None:
         batch_cache.forget()
         gc.collect()
         runtime.release_memory()
-
-
-def record(study: str, cell: str) -> float:
-    """Let DVC run one cell and record it in dvc.lock; return the seconds it took.
-
-    Raises:
-        UserError: the cell failed; the message is the last line of its command's output, or DVC's reason, or that
-            params.yaml was edited meanwhile.
-        Killed: the cell's command was killed.
-    """
-    from dvc.stage.exceptions import StageCmdFailedError
-
-    from flows import commands, hashes, lock
-    from flows.repository import causes, repository
-    from flows.unedited import unedited
-
-    start = time.monotonic()
-    lock.patch()
-    commands.patch()
-    hashes.patch()
-    os.chdir(study)
-    try:
-        with unedited(Path()), repository(Path(), wait=True) as repo:
-            # DVC does not notice a package that was installed past the lock of the environment.
-            repo.stage_cache.pull = lambda remote: []  # not needed: known rows are reused by key
-            repo.reproduce(cell, single_item=True, force=cell == "versions", pull=pulling())
-    except UserError as problem:
-        failed = next((one for one in causes(problem) if isinstance(one, StageCmdFailedError)), None)
-        if failed is None:
-            raise
-        raise _failure(failed) from None
-    return time.monotonic() - start
-
-
-def _failure(failed: Exception) -> Exception:
-    """Return the exception for a cell's failed command, with the last line of its output."""
-    status = getattr(failed, "status", None)
-    if status is not None and status < 0:
-        return Killed(f"its command was killed by {killer(-status)}")
-    lines = [line.strip() for line in getattr(failed, "said", "").splitlines() if line.strip()]
-    said = lines[-1].removeprefix("error: ") if lines else "its command said nothing"
-    return UserError(said + ("" if status is None else f" (exit status {status})"))

@@ -10,9 +10,9 @@ import pytest
 
 from atlas.share import open_maps
 from atlas.study.errors import UserError
-from flows.compare import read
+from flows.commands.compare import read
+from flows.commands.pull import pull
 from flows.plan import plan, visits
-from flows.pull import pull
 from tests.support.study import IMAGES, ROOT, add_study, files, run, tiny, write
 
 OURS = sorted(ROOT.glob("studies/*/dvc.yaml"))

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from atlas.cache.fingerprint import modules, packages
 from atlas.study.params import OPTIONS, dataset, load, network, path
 from atlas.study.study import Study
-from flows.repository import only
+from flows.dvc_patches.one_study import only
 from stages import versions
 
 ROOT = Path(__file__).parents[2]

@@ -12,26 +12,8 @@ import zarr
 
 from tests.support.forked import call
 
-# DVC, whose stages run in forks of this process, which has imported what they need: of a fork that is made at once.
-WARM = """
-import os, sys
-from functools import cache
-from multiprocessing import Pipe
-from flows import commands, forks, hashes, lock
-ours, theirs = Pipe()
-if os.fork() == 0:
-    ours.close()
-    forks.serve(os.dup(theirs.fileno()), [])
-    sys.exit()
-theirs.close()
-commands._server = cache(lambda: ours)
-commands.patch()
-hashes.patch()
-lock.patch()
-from dvc.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
 ROOT = Path(__file__).parents[2]
+WARM_DVC = Path(__file__).with_name("warm.py")
 IMAGES, GRIDS = 12, 3
 
 
@@ -128,7 +110,7 @@ def repro(house: Path, *targets: str) -> dict[str, dict]:
     """Do `dvc repro`, on warm processes, and give the log lines of the cells that it visited, by cell."""
     log = house / ".atlas" / "log.jsonl"
     before = len(log.read_text().splitlines()) if log.is_file() else 0
-    run(house, sys.executable, "-c", WARM, "repro", "-q", *targets)
+    run(house, sys.executable, WARM_DVC, "repro", "-q", *targets)
     return {line["cell"]: line for line in map(json.loads, log.read_text().splitlines()[before:])}
 
 

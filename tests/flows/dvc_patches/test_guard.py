@@ -18,7 +18,7 @@ from tests.support.study import ROOT, environment, run
 
 CLIMBING = ["../evil.py", "a/../../evil.py", "/tmp/evil.py", "", ".", "a//b", "..", "a/./b", "a\0b"]
 PIPELINE = {"stages": {"say": {"cmd": "mkdir out && echo 1 > out/one", "params": ["a"], "outs": ["out"]}}}
-CODE = "from flows.workers import record; import os, sys; record(os.getcwd(), 'say')"
+CODE = "from flows.recording import record; import os, sys; record(os.getcwd(), 'say')"
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_dvc_lays_out_no_file_through_a_link(project, tmp_path):
     plant(project, [{"md5": content(project), "relpath": "a/evil.py"}])
     (project / "out").mkdir()
     (project / "out" / "a").symlink_to(tmp_path / "outside")
-    code = "from pathlib import Path; from flows.pull import pull; pull(Path(), [])"
+    code = "from pathlib import Path; from flows.commands.pull import pull; pull(Path(), [])"
     env = {**environment(project), "PYTHONPATH": str(ROOT)}
     done = call([sys.executable, "-c", code], project, env)
     assert not (tmp_path / "outside" / "evil.py").exists()
@@ -116,7 +116,7 @@ def test_a_pull_writes_nothing_outside(project, tmp_path, unguarded):
     if unguarded:
         run(project, "dvc", "fetch", "-q")
     env = {**environment(project), "PYTHONPATH": str(ROOT)}
-    code = "from pathlib import Path; from flows.pull import pull; pull(Path(), [])"
+    code = "from pathlib import Path; from flows.commands.pull import pull; pull(Path(), [])"
     done = call([sys.executable, "-c", code], project, env)
     assert not (project / "evil.py").exists()
     assert "the listing names the file '../evil.py'" in done.stderr

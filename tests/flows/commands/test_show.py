@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from atlas.report.images import image_sheet
 from atlas.study import params
-from flows import show
 from flows.cli import app
+from flows.commands import show
 from stages import report
 from tests.support import made_up, made_up_votes
 from tests.support.made_up_votes import LEVELS

@@ -1,11 +1,12 @@
 """Read and write dvc.lock stage by stage, in DVC's format: DVC itself parses and writes the whole file for every cell.
 
-That takes seconds of pure Python per cell. A file in any other format is left to DVC.
+That takes up to seconds of pure Python per cell. A file in any other format is left to DVC.
 """
 
-import os
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,24 @@ from dvc.dvcfile import Lockfile
 from dvc.stage.serialize import to_lockfile
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
 
+from flows.dvc_patches.whole_lock import replace
+
 HEAD = "schema: '2.0'\nstages:\n"
 # A YAML anchor (&id001) or alias (*id001) of a mapping or list; DVC numbers anchors in the order of their first alias.
 ANCHOR = re.compile(r"(?m)^(.*(?:: |- ))([&*])(id\d+)(?= \[\]$| \{\}$|$)")
 
+_lockfile: Any = Lockfile  # whose functions are replaced
+_load_whole, _dump_whole = Lockfile._load_yaml, Lockfile.dump_stages
 
-def patch() -> None:
-    """Make DVC, in this process, read and write the lock stage by stage."""
-    Lockfile._load_yaml = _load
-    Lockfile.dump_stages = _dump
+
+@contextmanager
+def lock_by_stage() -> Iterator[None]:
+    """Make DVC, inside the `with` block, read and write the lock stage by stage."""
+    _lockfile._load_yaml, _lockfile.dump_stages = _load, _dump
+    try:
+        yield
+    finally:
+        _lockfile._load_yaml, _lockfile.dump_stages = _load_whole, _dump_whole
 
 
 def cut(text: str) -> list[str] | None:
@@ -32,7 +42,7 @@ def cut(text: str) -> list[str] | None:
     return blocks if whole and text.endswith("\n") else None
 
 
-def spelled(stages: dict[str, Any]) -> str:
+def formatted(stages: dict[str, Any]) -> str:
     """Format stages as they are written in a lock."""
     return dumps_yaml({"stages": stages}).removeprefix("stages:\n")
 
@@ -72,50 +82,29 @@ def _parsed(block: str) -> bytes:
     return pickle.dumps(found["stages"])
 
 
-_load_whole, _dump_whole = Lockfile._load_yaml, Lockfile.dump_stages
-
-
-def _load(self: Lockfile, **how: Any) -> tuple[Any, str]:
+def _load(self: Lockfile, **options: Any) -> tuple[Any, str]:
     with self.repo.fs.open(self.path, encoding="utf-8") as file:
         text = file.read()
     blocks = cut(text)
-    if how or blocks is None:
-        return _load_whole(self, **how)
+    if options or blocks is None:
+        return _load_whole(self, **options)
     try:
         stages = [pickle.loads(_parsed(block)) for block in blocks]
     except Exception:  # DVC's own message is better
         return _load_whole(self)
-    return {"schema": "2.0", "stages": {name: told for stage in stages for name, told in stage.items()}}, text
+    return {"schema": "2.0", "stages": {name: content for stage in stages for name, content in stage.items()}}, text
 
 
-def _whole(self: Lockfile, text: str, stage: Any, **how: Any) -> str:
-    """Let DVC put a stage into a copy of a lock that is not in its usual format."""
-    copied = Path(f"{self.path}.copy.partial")
-    copied.write_text(text, encoding="utf-8")
-    path, self.path = self.path, str(copied)
-    try:
-        _dump_whole(self, [stage], **how)
-        return copied.read_text(encoding="utf-8")
-    finally:
-        self.path = path
-        copied.unlink(missing_ok=True)
-
-
-def _dump(self: Lockfile, stages: list, **how: Any) -> None:
+def _dump(self: Lockfile, stages: list, **options: Any) -> None:
     for stage in stages:
         text = HEAD
         if self.repo.fs.exists(self.path):
             with self.repo.fs.open(self.path, encoding="utf-8") as file:
                 text = file.read()
         blocks = cut(text)
-        changed = None if blocks is None else put(blocks, spelled(to_lockfile(stage, **how)))
+        changed = None if blocks is None else put(blocks, formatted(to_lockfile(stage, **options)))
         if changed is None:
-            changed = _whole(self, text, stage, **how)
-        partial = Path(f"{self.path}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(changed)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)  # a process killed here must leave either the old lock or the new one
-        if changed != text:
+            _dump_whole(self, [stage], **options)
+        elif changed != text:
+            replace(Path(self.path), changed)
             self.repo.scm_context.track_file(self.relpath)

@@ -160,7 +160,7 @@ def test_means_that_became_defined_or_undefined_come_first(back):
 
 
 def test_what_is_cut_is_counted_and_what_became_undefined_is_told(monkeypatch, tmp_path, capsys):
-    from flows import compare
+    from flows.commands import compare
 
     named = [f"method_{at:02}" for at in range(50)]
     one = summary().isel(method=[1] * 50).assign_coords(method=named)

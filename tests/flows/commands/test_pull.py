@@ -17,7 +17,8 @@ VISIT = """
 import os, sys
 from pathlib import Path
 from flows.plan import WARM, plan, verb
-from flows.workers import compute_to_journal, record
+from flows.recording import record
+from flows.workers import compute_to_journal
 for cell in plan(Path()).needs:
     name, parts = verb(cell)
     if name in WARM:

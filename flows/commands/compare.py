@@ -14,7 +14,8 @@ from atlas.cache.recorded import check
 from atlas.report.sorting import digits
 from atlas.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
 from atlas.study.errors import UserError
-from flows.repository import causes, only
+from flows.dvc_patches.one_study import only
+from flows.repository import causes
 
 SUMMARY = Path("data", "results", "summary.zarr")
 SHOWN = 20  # lines of a table; the number of further ones is printed
@@ -96,7 +97,7 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
     from dvc_data.index import DataIndexError
     from scmrepo.exceptions import SCMError as GitError
 
-    from flows.guard import guard
+    from flows.dvc_patches.guard import guard
 
     guard()
     told = revision or "the working tree"

@@ -1,0 +1,81 @@
+"""Measure what flows/dvc_speedups saves: CPU time of recording cells with and without it, interleaved.
+
+`python benchmarks/recording.py [--every N]`, in the folder of a study that has been made: in a copy of it, every Nth
+cell is recorded twice as in a first run, when dvc.lock holds the cells before it; all rows are found. `prepare`, which
+would train again, is left out.
+"""
+
+import os
+import re
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+from argparse import ArgumentParser
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from flows.dvc_speedups import VARIABLE
+from flows.dvc_speedups.lock_by_stage import HEAD, cut, put
+from flows.recording import record
+from flows.repository import repository
+
+LEFT_OUT = shutil.ignore_patterns(".venv", ".uv", "site", "*.partial")
+
+
+def seconds(study: Path, cell: str, lock: str, speedups: str) -> float:
+    """Record a cell as if it were new, and return the CPU seconds of this process and the cell's command."""
+    if lock == HEAD:
+        (study / "dvc.lock").unlink(missing_ok=True)
+    else:
+        (study / "dvc.lock").write_text(lock)
+    shutil.rmtree(study / ".dvc" / "cache" / "runs", ignore_errors=True)
+    os.environ[VARIABLE] = speedups
+    before = _spent()
+    record(str(study), cell)
+    return _spent() - before
+
+
+def _spent() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def measure(study: Path, every: int) -> None:
+    """Print a row per cell, and all together."""
+    with repository(study) as repo:
+        graph = repo.index.graph
+        inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
+    order = list(TopologicalSorter(inputs).static_order())
+    blocks = {re.match(r"  (\S+):", block)[1]: block for block in cut((study / "dvc.lock").read_text())}
+    lock, pairs = HEAD, []
+    print("| cell | with, s | without, s | ratio |\n| --- | --- | --- | --- |")
+    for number, cell in enumerate(order):
+        if number % every == 0 and not cell.startswith("prepare"):
+            taken = {how: seconds(study, cell, lock, how) for how in ("10", "01")[len(pairs) % 2]}
+            pairs.append((taken["1"], taken["0"]))
+            print(f"| {cell} | {taken['1']:.2f} | {taken['0']:.2f} | {taken['0'] / taken['1']:.3f} |", flush=True)
+        lock = put(cut(lock), blocks[cell])
+    ratios = [without / sped_up for sped_up, without in pairs]
+    sped_up, without = (sum(one) for one in zip(*pairs, strict=True))
+    print(f"| together | {sped_up:.1f} | {without:.1f} | {without / sped_up:.3f} |")
+    print(f"{len(pairs)} pairs: median of the ratios {statistics.median(ratios):.3f}")
+
+
+def main() -> None:
+    """Measure in a copy of the study in the working directory."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=3)
+    given = parser.parse_args()
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory() as place:
+        study = Path(shutil.copytree(".", Path(place, "study"), symlinks=True, ignore=LEFT_OUT))
+        measure(study, given.every)
+        os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()

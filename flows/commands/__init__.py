@@ -1,0 +1,1 @@
+"""What `atlas compare`, `atlas pull` and `atlas show` do."""
