@@ -16,7 +16,7 @@ SOME = 5  # of the image names, in an error
 
 
 def show(
-    study: Path,
+    folder: Path,
     image: str,
     classifier: str | None,
     methods: list[str],
@@ -28,7 +28,7 @@ def show(
     """Write the picture and return its path.
 
     Args:
-        study: The folder of params.yaml.
+        folder: The folder of params.yaml.
         image: Its name among the evaluation images of the classifier.
         classifier: A key of `classifiers` in params.yaml; None: the first.
         methods: Names of methods, in the order to show them; all if empty.
@@ -41,18 +41,21 @@ def show(
     """
     if metric is not None and not marked:
         raise UserError(f"metric '{metric}' is for certified pixels only; expected --certified with it")
-    opened = Study(study)
-    classifiers, known = list(opened.params["classifiers"]), list(opened.all_methods)
-    classifier = classifier or classifiers[0]
-    for kind, name, names in (("classifier", classifier, classifiers), *(("method", name, known) for name in methods)):
+    study = Study(folder)
+    classifier = classifier or next(iter(study.params["classifiers"]))
+    known = list(study.all_methods)
+    for kind, name, names in (
+        ("classifier", classifier, list(study.params["classifiers"])),
+        *(("method", name, known) for name in methods),
+    ):
         if name not in names:
-            raise UserError(f"{opened.file} names no {kind} '{name}'; it names: {', '.join(names)}")
-    row = _row(opened, classifier, image)
+            raise UserError(f"{study.file} names no {kind} '{name}'; it names: {', '.join(names)}")
+    row = _row(study, classifier, image)
     chosen = methods or known
     # A method is colored as in the report: diverging around 0 if one of its maps shown there has negative values.
-    rows = np.array([row, *report.first_rows(opened, classifier, opened.params["report"]["images"])])
-    listed = report.chosen(opened, classifier, rows, chosen)
-    marks = _marks(opened, classifier, image, row, metric) if marked else None
+    rows = np.array([row, *report.first_rows(study, classifier, study.params["report"]["images"])])
+    listed = report.chosen(study, classifier, rows, chosen)
+    marks = _marks(study, classifier, image, row, metric) if marked else None
     drawn = image_sheet.png(image_sheet.figure(listed[0], chosen, gallery.signed(listed, chosen), marks))
     output = output or Path(f"{image.replace('/', '_')}_{classifier}.png")
     try:
@@ -74,8 +77,8 @@ def _row(study: Study, classifier: str, image: str) -> int:
 
 def _marks(study: Study, classifier: str, image: str, row: int, metric: str | None) -> Marks:
     """Label the image's pixels by the test of a metric of votes."""
-    content = study.params
-    test = certified_results.first_test(content) if metric is None else certified_results.test_of(content, metric)
+    given = study.params
+    test = certified_results.first_test(given) if metric is None else certified_results.test_of(given, metric)
     number = test.smoothing.pictures["images"]
     if row >= number:
         store = study.path("images", classifier) / "images"

@@ -18,7 +18,8 @@ from atlas.cache.locks import PARTIAL
 @contextmanager
 def whole_lock() -> Iterator[None]:
     """Make DVC, inside the `with` block, write what it modifies to a copy, which then replaces the file."""
-    as_dvc = dvcfile.modify_yaml
+    module: Any = dvcfile
+    as_dvc = module.modify_yaml
 
     @contextmanager
     def modify_yaml(path: str, fs: Any = None) -> Iterator[dict]:
@@ -30,11 +31,11 @@ def whole_lock() -> Iterator[None]:
             yield content
         _put_in_place(copy, file)
 
-    dvcfile.modify_yaml = modify_yaml
+    module.modify_yaml = modify_yaml
     try:
         yield
     finally:
-        dvcfile.modify_yaml = as_dvc
+        module.modify_yaml = as_dvc
 
 
 def replace(file: Path, text: str) -> None:

@@ -21,17 +21,18 @@ HEAD = "schema: '2.0'\nstages:\n"
 # A YAML anchor (&id001) or alias (*id001) of a mapping or list; DVC numbers anchors in the order of their first alias.
 ANCHOR = re.compile(r"(?m)^(.*(?:: |- ))([&*])(id\d+)(?= \[\]$| \{\}$|$)")
 
+_lockfile: Any = Lockfile  # whose functions are replaced
 _load_whole, _dump_whole = Lockfile._load_yaml, Lockfile.dump_stages
 
 
 @contextmanager
 def lock_by_stage() -> Iterator[None]:
     """Make DVC, inside the `with` block, read and write the lock stage by stage."""
-    Lockfile._load_yaml, Lockfile.dump_stages = _load, _dump
+    _lockfile._load_yaml, _lockfile.dump_stages = _load, _dump
     try:
         yield
     finally:
-        Lockfile._load_yaml, Lockfile.dump_stages = _load_whole, _dump_whole
+        _lockfile._load_yaml, _lockfile.dump_stages = _load_whole, _dump_whole
 
 
 def cut(text: str) -> list[str] | None:
