@@ -1,6 +1,7 @@
 """What several tests share: a tiny study that DVC has run once; which tests keep to one process."""
 
 import fcntl
+import gc
 import os
 import random
 import sys
@@ -39,6 +40,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if suites[item] not in SPREAD:
             item.add_marker(pytest.mark.xdist_group(suites[item]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected():
+    """Leave what there is before a module's first test out of garbage collections: they take less than half the time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # hypothesis, which may be imported then, asks the collector who holds an object
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ imports this project's own modules as they are on its own path.
 
 import atexit
 import ctypes
+import gc
 import os
 import runpy
 import signal
@@ -119,6 +120,8 @@ def serve(channel: int) -> None:
     """Run what is asked for, one after another, until the one who asks is gone; a command runs when this returns."""
     for name in PRELOAD:
         import_module(name)
+    gc.collect()
+    gc.freeze()  # else each command's first collections look at all of it
     with Connection(channel) as asked:
         while True:
             try:
