@@ -836,3 +836,10 @@ def test_no_row_of_the_default_study_is_digested_by_whole_modules(monkeypatch):
         keys.code((verb, function))
     assert taken
     assert not set(taken) - {""}
+
+
+def test_what_audits_the_building_of_a_network_is_in_no_key():
+    """It affects no value: what it finds is an error. Its text would bring in the modules of the audit, whole."""
+    reached = keys.names(("atlas.classifiers.training", "trained"), ("atlas.classifiers.adopting", "adopt"))
+    assert ("atlas.model.loading", "build") in reached
+    assert not {name for name in reached if name[0].startswith("atlas.inputs.audit")}
