@@ -9,7 +9,6 @@ from atlas.inputs import metric_inputs, row_inputs
 from atlas.inputs.cell_runner import Cell
 from atlas.inputs.metric_inputs import MetricInputs
 from atlas.study.errors import UserError
-from atlas.study.params import load
 from atlas.study.study import Study
 from stages import attribute, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
@@ -50,7 +49,7 @@ def prepare(study, family, **methods):
 
 
 def keys(study, family, method):
-    works = score.plan(Cell(study, load(study), C, family))
+    works = score.plan(Cell(Study(study), C, family))
     return {work.metric.name: work.table.keys[work.methods.index(method)] for work in works}
 
 
