@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _collected():
-    """Leave what there is before a module's first test out of garbage collections: they take less than half the time."""
+    """Leave what exists before a module's first test out of garbage collections: these then take half the time."""
     gc.collect()
     gc.freeze()
 

@@ -17,7 +17,7 @@ from jaxtyping import Int8, UInt8, UInt16
 from scipy.special import bdtrc
 
 from atlas.study.schema.smoothing import radius, strictest
-from atlas.study.schema.types import Correction, Top
+from atlas.study.schema.types import Correction
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
 # `tied` of an image with undefined votes, because a copy has an undefined map; no count is this high.
@@ -39,7 +39,7 @@ class Votes(NamedTuple):
     draws: int
     sigma: float
     levels: list[int]
-    form: Top
+    form: str
 
 
 def tails(draws: int, tau: float) -> np.ndarray:

@@ -600,13 +600,13 @@ def test_a_study_without_votes_has_no_such_results(study, tmp_path):
 def test_votes_that_are_gone_are_an_error_and_in_a_draft_not_applicable(study, known, tmp_path):
     other = Path(shutil.copytree(study, tmp_path / "study"))
     shutil.rmtree(other / "data/votes/robust/cam/gradcam.zarr")
-    given, test, rows = params.load(other), known.test(known.metrics[0]), np.arange(2)
+    test, rows = known.test(known.metrics[0]), np.arange(2)
     with pytest.raises(UserError, match=r"gradcam\.zarr.*the votes on the maps of gradcam cannot be read"):
-        report.votes(other, given, "robust", test.smoothing, rows)
+        report.votes(Study(other), "robust", test.smoothing, rows)
     (other / "missing.json").write_text('{"certify@robust-perturbation": "it failed"}')
-    cast = report.votes(other, given, "robust", test.smoothing, rows)
+    cast = report.votes(Study(other), "robust", test.smoothing, rows)
     assert set(cast) == set(VOTED) - {"gradcam", "rise"}
-    shown = {"robust": report.chosen(other, given, "robust", rows, [])}
+    shown = {"robust": report.chosen(Study(other), "robust", rows, [])}
     for one in certificates.panels(shown, {"robust": cast}, test, side=96):
         drawn = dict(one["rows"])
         assert list(drawn) == VOTED
@@ -621,15 +621,15 @@ def test_panels_show_the_images_of_the_gallery_that_have_votes(study, table, pro
     targets[:4] = np.array([2, 2, 0, 1])
     targets[4:] = 2
     given = params.load(other)
-    assert report.first_rows(other, "robust", 3).tolist() == [0, 2, 3]
-    panels = report.certified(other, given, table, 3, 96, processes)["panels"]
+    assert report.first_rows(Study(other), "robust", 3).tolist() == [0, 2, 3]
+    panels = report.certified(Study(other, given), table, 3, 96, processes)["panels"]
     assert [one["image"] for one in panels if one["classifier"] == "robust"] == ["test_0000", "test_0002", "test_0003"]
-    panels = report.certified(other, given, table, 2, 96, processes)["panels"]
+    panels = report.certified(Study(other, given), table, 2, 96, processes)["panels"]
     last = [one for one in panels if one["classifier"] == "robust"][-1]
-    (shown,) = report.chosen(other, given, "robust", np.array([2]), [])
+    (shown,) = report.chosen(Study(other), "robust", np.array([2]), [])
     assert pixels(last["picture"]).tolist() == np.moveaxis(shown.pixels, 0, -1).tolist()
     test = certified_results.first_test(given)
-    marks = test.labels(report.votes(other, given, "robust", test.smoothing, np.array([2]))["rise"])[0]
+    marks = test.labels(report.votes(Study(other), "robust", test.smoothing, np.array([2]))["rise"])[0]
     drawn = dict(last["rows"])["rise"][0]
     assert drawn == certified.overlay(marks, drawn.alt, side=96)
 

@@ -17,6 +17,7 @@ from atlas.report.images import pictures
 from atlas.report.sections import inputs, refused, summary_text
 from atlas.study import params
 from atlas.study.schema import signatures
+from atlas.study.study import Study
 from stages import aggregate, report
 from tests.support import made_up, reported
 from tests.support.reported import find, housed, look, visit
@@ -142,7 +143,7 @@ def test_label_prediction_and_probability_stand_beside_an_image(study, text):
         "class 4 5.0% , class 5 2.0%"
     )
     last = f"test_{11:04d}"
-    found = inputs.predicted(study, "vanilla", [last, "another"])
+    found = inputs.predicted(Study(study), "vanilla", [last, "another"])
     assert list(found) == [last]
     assert found[last].label == "class 3"
     assert found[last].probability == pytest.approx(0.2)
@@ -178,7 +179,7 @@ def test_masks_that_are_made_of_boxes_are_said_to_be_where_they_are_asked_for(st
     card = text[text.index('id="metric_wsl"') :]
     assert said in card[: card.index("</article>")]
     given = params.load(study)
-    assert inputs.made_of_the_other(study, given) == {"wsl": [said]}
+    assert inputs.made_of_the_other(Study(study, given)) == {"wsl": [said]}
 
 
 # What cannot apply

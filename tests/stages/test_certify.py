@@ -353,7 +353,7 @@ def test_a_senseless_smoothing_is_refused(selected, change, told):
         ({"smoothings": []}, "certified_important: smoothings = .*; there are: noise_15"),
         ({"smoothings": ["noise_99"]}, "expected names of the section certify; there are: noise_15"),
         ({"level": 20}, r"level = 20: expected the one to rank by, of \[50, 30, 10\]"),
-        ({"tile": 0}, "tile = 0, but certified_important does not judge grids"),
+        ({"tile": 0}, "tile = 0, but certified_important does not score grids"),
     ],
 )
 def test_a_metric_of_votes_names_what_there_is(selected, change, told):

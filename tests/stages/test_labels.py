@@ -23,6 +23,7 @@ from atlas.share import open_maps
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import find, load
 from atlas.study.schema.signatures import signature
+from atlas.study.study import Study
 from stages import attribute, collect, predict, prepare, score, select, tile
 from tests.support.every import EVERY
 from tests.support.judging import FAMILIES, HEIGHT, SLOW, WIDTH, call, make_classifier, make_evidence, network
@@ -246,7 +247,7 @@ def test_a_study_of_several_labels(study):
     due = net(images)[pictures].sigmoid()[torch.arange(20), torch.from_numpy(labels)].detach().numpy()
     assert predictions.attrs["several"] is True
     np.testing.assert_allclose(predictions["probability"][:], due, atol=1e-5)
-    assert predicted(study, "net", ids[:1])[ids[0]].several
+    assert predicted(Study(study), "net", ids[:1])[ids[0]].several
     right = due >= 0.5
     assert 0 < right.sum() < 20
     card = json.loads((study / "data/classifiers/net/card.json").read_text())

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from atlas.report.images import image_sheet
 from atlas.study import params
+from atlas.study.study import Study
 from flows.cli import app
 from flows.commands import show
 from stages import report
@@ -148,8 +149,8 @@ def test_tiles_hold_the_colors_of_the_labels(study, tmp_path, sheets, monkeypatc
 
 
 def test_tiles_hold_pictures_or_say_that_there_is_none(study):
-    given = params.load(study)
-    (shown,) = report.chosen(study, given, "vanilla", report.first_rows(study, "vanilla", 1), METHODS)
+    opened = Study(study)
+    (shown,) = report.chosen(opened, "vanilla", report.first_rows(opened, "vanilla", 1), METHODS)
     drawn = image_sheet.figure(shown, METHODS, set(), image_sheet.Marks("", LEVELS, {}))
     held = [axes for axes in drawn.axes if axes.images]
     none = [axes for axes in drawn.axes if any(text.get_text() == "n/a" for text in axes.texts)]
