@@ -10,14 +10,14 @@ takes effect, this guarantee is not proven.
 Reference: anani2025pixel, after fischer2021scalable.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int8, UInt8, UInt16
 from scipy.special import bdtrc
 
 from atlas.study.schema.smoothing import radius, strictest
-from atlas.study.schema.types import Correction, Top
+from atlas.study.schema.types import Correction
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
 # `tied` of an image with undefined votes, because a copy has an undefined map; no count is this high.
@@ -39,7 +39,7 @@ class Votes(NamedTuple):
     draws: int
     sigma: float
     levels: list[int]
-    form: Top
+    form: Literal["strict", "strict_rectified", "authors"]  # not the named type: keys would hold all of its module
 
 
 def tails(draws: int, tau: float) -> np.ndarray:
