@@ -10,7 +10,7 @@ takes effect, this guarantee is not proven.
 Reference: anani2025pixel, after fischer2021scalable.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int8, UInt8, UInt16
@@ -39,7 +39,7 @@ class Votes(NamedTuple):
     draws: int
     sigma: float
     levels: list[int]
-    form: str
+    form: Literal["strict", "strict_rectified", "authors"]  # not the named type: keys would hold all of its module
 
 
 def tails(draws: int, tau: float) -> np.ndarray:

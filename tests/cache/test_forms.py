@@ -324,7 +324,7 @@ TOLD = {
     "unseeded_random": ("random.Random().random()", "(random.Random() without a seed)"),
     "generator_seed": ("torch.Generator().seed()", "(torch.Generator().seed() without a seed)"),
     "time_at_import": ("SEED\n-----\nimport time\nSEED = time.time()", "asks the clock (time.time)"),
-    "hash": ("hash('a') % 7", "takes hash of a text"),
+    "hash": ("hash('a') % 7", "uses hash of a text"),
     "hostname": ("import socket; socket.gethostname()", "asks about the machine or the process (socket.gethostname)"),
     "platform": ("import platform; platform.node()", "asks about the machine or the process (platform.node)"),
     "argv": ("sys.argv[0]", "asks about the machine or the process (sys.argv)"),

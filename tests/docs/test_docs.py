@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import typer
@@ -153,6 +154,14 @@ def test_the_example_of_a_dataset_reads_pictures(tmp_path):
     source = own["pairs"](tmp_path, suffix=".jpg")
     assert isinstance(source, Source)
     assert [(one.id, one.label) for one in source.pictures] == [("cat-1", "cat"), ("dog-2", "dog")]
+
+
+def test_the_versions_of_python_are_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [one.rpartition(" ")[2] for one in project["classifiers"] if one.startswith("Programming Language")]
+    least, most = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()
+    assert named == [f"3.{minor}" for minor in range(int(least), int(most))]
+    assert f"Python {', '.join(named[:-1])} or {named[-1]}" in PAGES["docs/api.md"]
 
 
 def test_continuous_integration_runs_the_commands_of_the_makefile():
