@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from atlas.report.images import image_sheet
 from atlas.study import params
+from atlas.study.study import Study
 from flows.cli import app
 from flows.commands import show
 from stages import report
@@ -124,7 +125,7 @@ def restated(study: Path, way: str, row: int, tau: float, alpha: float, *, holm:
 def test_tiles_hold_the_colors_of_the_labels(study, tmp_path, sheets, monkeypatch, words, test, said):
     given = params.load(study)
     given["metrics"]["certified"]["sweep"].update({"smoothings": ["noise_25"], "tau": [0.6]})
-    monkeypatch.setattr(show, "load", lambda _: given)
+    monkeypatch.setattr(show, "Study", lambda folder: Study(folder, given))
     words = ["test_0001", "--certified", "--methods", "rise,gradcam", "--classifier", "robust", *words]
     assert atlas(*words, "--output", tmp_path / "out.png", "--study", study)[0] == 0
     (drawn,) = sheets
@@ -148,8 +149,8 @@ def test_tiles_hold_the_colors_of_the_labels(study, tmp_path, sheets, monkeypatc
 
 
 def test_tiles_hold_pictures_or_say_that_there_is_none(study):
-    given = params.load(study)
-    (shown,) = report.chosen(study, given, "vanilla", report.first_rows(study, "vanilla", 1), METHODS)
+    made = Study(study)
+    (shown,) = report.chosen(made, "vanilla", report.first_rows(made, "vanilla", 1), METHODS)
     drawn = image_sheet.figure(shown, METHODS, set(), image_sheet.Marks("", LEVELS, {}))
     held = [axes for axes in drawn.axes if axes.images]
     none = [axes for axes in drawn.axes if any(text.get_text() == "n/a" for text in axes.texts)]
