@@ -22,7 +22,7 @@ from atlas.study.errors import Fault
 # Modules of Python through which the environment is read.
 MAPPINGS = ("os", "collections.abc", "_collections_abc")
 # Modules of Python through which files are queried.
-FINDING = ("os", "genericpath", "glob", "ntpath", "pathlib", "posixpath")
+FINDING = ("os", "genericpath", "glob", "ntpath", "pathlib", "pathlib._abc", "pathlib._local", "posixpath")
 # The running calls, the innermost last; None while the kernel works in between.
 ACTIVE: list[Reading | None] = []
 INSTALLED: list[bool] = []
