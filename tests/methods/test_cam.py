@@ -14,7 +14,17 @@ from atlas.model.classifier import Classifier
 from atlas.study import seeds as draws
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.schema.signatures import signature
-from tests.support.methods import CLASSES, ENGINE, MEAN, STD, Whole, classified, close, network
+from tests.support.methods import (
+    CLASSES,
+    ENGINE,
+    MEAN,
+    STD,
+    Whole,
+    classified,
+    close,
+    network,
+    rows_of_passes,
+)
 from tests.support.reference import methods as reference
 
 SMOOTH = {"samples": 3, "deviation": 0.3}
@@ -304,8 +314,7 @@ def test_the_background_is_looked_at_once_for_all_images(images, targets, seeds)
 @every_averaged
 def test_no_more_than_a_batch_of_versions_exists_at_a_time(name, images, targets, seeds, monkeypatch):
     classifier = classified(network("deep"))
-    rows, batched = [], classifier.batched
-    monkeypatch.setattr(classifier, "batched", lambda f, *parts: (rows.append(len(parts[0])), batched(f, *parts))[1])
+    rows = rows_of_passes(monkeypatch)
     attribute(name, classifier, images.repeat(2, 1, 1, 1), targets.repeat(2), seeds * 2)
     assert max(rows) <= classifier.batch
 

@@ -34,6 +34,7 @@ from tests.support.methods import (
     close,
     linear,
     network,
+    rows_of_passes,
 )
 from tests.support.reference import methods as reference
 
@@ -312,11 +313,10 @@ def test_masked_copies_of_one_image_are_looked_at_once_for_all_targets(entry, im
 @every_entry
 def test_no_more_than_a_batch_of_perturbed_images_exists_at_a_time(entry, images, targets, seeds, monkeypatch):
     classifier = classified(network("pooled"))
-    rows, batched = [0], classifier.batched
-    monkeypatch.setattr(classifier, "batched", lambda f, *parts: (rows.append(len(parts[0])), batched(f, *parts))[1])
+    rows = rows_of_passes(monkeypatch)
     attribute(entry, classifier, images[:3], targets[:3], seeds[:3])
-    assert max(rows) <= classifier.batch
-    full = [count for count in rows[1:-2] if count != classifier.batch]  # the last reduces channels
+    assert max(rows, default=0) <= classifier.batch
+    full = [count for count in rows[:-2] if count != classifier.batch]  # the last reduces channels
     assert not full or entry.function not in (*SAMPLED, "integrated_gradients", "occlusion", "rise")
 
 

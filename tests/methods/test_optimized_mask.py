@@ -15,7 +15,20 @@ from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.study.errors import UserError
 from atlas.study.schema.signatures import signature
-from tests.support.methods import CLASSES, ENGINE, HEIGHT, MEAN, STD, WIDTH, Whole, classified, close, linear, network
+from tests.support.methods import (
+    CLASSES,
+    ENGINE,
+    HEIGHT,
+    MEAN,
+    STD,
+    WIDTH,
+    Whole,
+    classified,
+    close,
+    linear,
+    network,
+    rows_of_passes,
+)
 from tests.support.reference import optimized as reference
 
 MEANINGFUL = {
@@ -117,8 +130,7 @@ def test_passes_are_those_of_the_definition_and_batches_are_full(name, images, t
 @every
 def test_no_more_than_a_batch_of_images_exists_at_a_time(name, images, targets, seeds, monkeypatch):
     classifier = classified(steep())
-    rows, batched = [], classifier.batched
-    monkeypatch.setattr(classifier, "batched", lambda f, *parts: (rows.append(len(parts[0])), batched(f, *parts))[1])
+    rows = rows_of_passes(monkeypatch)
     attribute(name, classifier, images.repeat(2, 1, 1, 1), targets.repeat(2), seeds * 2)
     assert max(rows) <= classifier.batch
 

@@ -31,6 +31,7 @@ from tests.support.methods import (
     close,
     linear,
     network,
+    rows_of_passes,
 )
 from tests.support.reference import methods as reference
 
@@ -183,8 +184,7 @@ def test_passes_per_image_are_those_of_the_definition(name, images, targets, see
 @every
 def test_no_more_than_a_batch_of_images_exists_at_a_time(name, images, targets, seeds, monkeypatch):
     classifier = classified(network("pooled"))
-    rows, batched = [], classifier.batched
-    monkeypatch.setattr(classifier, "batched", lambda f, *parts: (rows.append(len(parts[0])), batched(f, *parts))[1])
+    rows = rows_of_passes(monkeypatch)
     attribute(name, classifier, images.repeat(3, 1, 1, 1), targets.repeat(3), seeds * 3)
     # A layer's activations are taken of all images at once, by the kernel, batch by batch.
     assert max(rows[1:] if name.startswith("at_") else rows) == classifier.batch

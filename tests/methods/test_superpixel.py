@@ -16,6 +16,7 @@ from atlas.model.classifier import Classifier
 from atlas.networks.residual import small_resnet
 from atlas.study.errors import UserError
 from atlas.study.seeds import rng
+from tests.support.methods import rows_of_passes
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
 ENGINE = {"device": "cpu", "precision": "float32", "threads": 1, "batch": 8}
@@ -139,8 +140,7 @@ def test_a_row_is_the_same_alone_and_in_any_company_and_order(network):
 def test_passes_batches_and_rows_of_one_image(monkeypatch):
     images, targets, seeds = made(3)
     classifier = classified(residual())
-    rows, batched = [], classifier.batched
-    monkeypatch.setattr(classifier, "batched", lambda f, *parts: (rows.append(len(parts[0])), batched(f, *parts))[1])
+    rows = rows_of_passes(monkeypatch)
     before = images.clone()
     superpixel.lime(classifier, images, targets, seeds, **SETTINGS)
     assert torch.equal(images, before)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from atlas.model import classifier as classifier_module
 from atlas.model.classifier import Classifier
 
 # What is kept of gradients, by name.
@@ -66,3 +67,16 @@ def classified(module: nn.Sequential) -> Classifier:
 def close(found: torch.Tensor, expected, tolerance: float = 1e-5):
     scale = max(float(np.abs(np.asarray(expected)).max()), 1e-12)
     np.testing.assert_allclose(found.numpy() / scale, np.asarray(expected) / scale, rtol=0, atol=tolerance)
+
+
+def rows_of_passes(monkeypatch) -> list[int]:
+    """Return a list to which every call that classifiers run in batches adds its number of rows."""
+    rows: list[int] = []
+    batched = classifier_module.batched
+
+    def recorded(size, function, *tensors):
+        rows.append(len(tensors[0]))
+        return batched(size, function, *tensors)
+
+    monkeypatch.setattr(classifier_module, "batched", recorded)
+    return rows
