@@ -6,7 +6,6 @@ would train again, is left out.
 """
 
 import os
-import re
 import resource
 import shutil
 import statistics
@@ -49,8 +48,8 @@ def measure(study: Path, every: int) -> None:
     with repository(study) as repo:
         graph = repo.index.graph
         inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
-    order = list(TopologicalSorter(inputs).static_order())
-    blocks = {re.match(r"  (\S+):", block)[1]: block for block in cut((study / "dvc.lock").read_text())}
+    blocks = {block.split(":")[0].strip(): block for block in cut((study / "dvc.lock").read_text())}
+    order = [cell for cell in TopologicalSorter(inputs).static_order() if cell in blocks]
     lock, pairs = HEAD, []
     print("| cell | with, s | without, s | ratio |\n| --- | --- | --- | --- |")
     for number, cell in enumerate(order):

@@ -142,6 +142,15 @@ def test_what_a_study_cost_is_told_by_stage(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "| attribute | 2 | 6 | 3 | 8 | 2 | 900 |"
 
 
+def test_what_the_speedups_of_dvc_save_is_printed_by_cell(baseline):
+    done = call([sys.executable, ROOT / "benchmarks/recording.py", "--every", "9"], baseline, environment(baseline))
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"(?m)^\| (\S+) \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$", done.stdout)
+    assert rows[0] == "versions"
+    assert rows[-1] == "together"
+    assert re.search(rf"^{len(rows) - 1} pairs: median of the ratios [\d.]+$", done.stdout, re.MULTILINE)
+
+
 def test_no_benchmark_hides_a_package():
     """A script's own folder is the first in which Python looks."""
     names = {file.stem for file in (ROOT / "benchmarks").glob("*.py")}
