@@ -1,7 +1,7 @@
 """Replacements of DVC's own functions that save time, and change nothing that DVC records.
 
-`lock_by_stage` makes recording cells about a fifth cheaper: a tenth or more of the default study's time, measured in
-benchmarks/RESULTS.md. What saves less is not replaced.
+`lock_by_stage` saves more than a tenth of the default study's time (benchmarks/RESULTS.md). What saves less is left to
+DVC.
 
 They need functions of DVC that are not public. With another version of DVC than those in `KNOWN`, and where the
 environment variable ATLAS_DVC_SPEEDUPS is 0, DVC's own functions are used.
