@@ -12,7 +12,7 @@ from types import FunctionType
 import pytest
 from beartype._check.code import codemain
 
-from tests.support.study import build, classified, run, tiny
+from tests.support.study import build, classified, repro, tiny
 
 # The checks of types draw which item of a list they look at: not from the numbers that methods and metrics must not
 # touch. This is set before any of the project's modules is imported.
@@ -28,9 +28,10 @@ os.environ["MKL_CBWR"] = "AUTO"
 TESTS = Path(__file__).parent
 # Each test of these suites runs whole cells on its own copy of the study; all others stay together.
 SPREAD = ("flows/test_reruns",)
-# Where whole studies and cells are run, which takes longest: these begin first, so that no process ends long after the
-# other (the option --no-loadscope-reorder leaves them there).
-FIRST = ("flows/", "stages/")
+# Where whole studies and cells are run, and what else takes longest: these begin first, so that no process ends long
+# after the other (the option --no-loadscope-reorder leaves them there).
+FIRST = ("flows/", "stages/", "docs/", "methods/", "metrics/")
+FIRST += ("cache/test_forms", "inputs/test_calls", "study/test_params")
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
@@ -105,7 +106,7 @@ def baseline(common) -> Path:
 
     def make(house: Path) -> None:
         build(house, tiny())
-        run(house, "dvc", "repro", "-q", "aggregate")
+        repro(house, "aggregate")
 
     return once(common / "baseline", make)
 

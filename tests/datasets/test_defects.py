@@ -20,7 +20,7 @@ from atlas.study import unedited
 from atlas.study.errors import UserError
 from atlas.study.params import dataset, load
 from stages import collect
-from tests.support.study import ROOT, build, files, run, tiny, write
+from tests.support.study import ROOT, build, files, repro, run, tiny, write
 
 SIDE = (12, 16)
 
@@ -402,7 +402,7 @@ def test_dvc_sees_a_change_of_what_a_link_leads_to(tmp_path, at):
     cell = "collect@photographs"
 
     def made() -> np.ndarray:
-        run(house, "dvc", "repro", "-q", cell)
+        repro(house, cell)
         assert stale() == {}
         return zarr.open_group(house / "data/datasets/photographs.zarr", mode="r")["pixels"][:]
 

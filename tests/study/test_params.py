@@ -300,9 +300,12 @@ DEFAULTS = yaml.safe_load((STUDY / "params.yaml").read_text())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, True, 2**70, 1e300])
-def test_every_number_of_the_default_study_has_a_range(tmp_path, value):
+def test_every_number_of_the_default_study_has_a_range(tmp_path, monkeypatch, value):
     """Whatever number is replaced by what no setting takes, one line names the entry, the setting and what is due."""
     takes_negative = {"sanity_threshold"}
+    read = parsed(yaml.dump([value], Dumper=DUMPER).encode())  # YAML gives each value as it is: it is read here alone
+    assert repr(read) == repr([value])
+    (tmp_path / "params.yaml").touch()
     for names in places(DEFAULTS):
         if value == -1 and names[-1] in takes_negative:
             continue
@@ -311,7 +314,10 @@ def test_every_number_of_the_default_study_has_a_range(tmp_path, value):
         for name in names[:-1]:
             place = place[name]
         place[names[-1]] = value
-        message = told(tmp_path, given)
+        monkeypatch.setattr(params, "parsed", lambda content, given=given: given)
+        with pytest.raises(UserError) as problem:
+            load(tmp_path)
+        message = str(problem.value)
         settings = [name for name in names if isinstance(name, str)]
         assert message.startswith("params.yaml: "), names
         assert "expected" in message, names

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from multiprocessing import Pipe
@@ -31,6 +32,8 @@ PRELOAD = [
     *["dvc.stage.cache", "dvc.dependency.base", "dvc.output", "dvc.fs", "dvc_data.index", "dvc_objects.db"],
     *["numpy", "scipy.stats", "pandas", "pyarrow", "zarr", "xarray", "safetensors", "cv2"],
     *["torch", "torch.fx.experimental.optimization", "torch.nn.functional", "safetensors.torch"],
+    *["statistics", "packaging.requirements", "pydantic.types", "jaxtyping", "platformdirs", "configobj", "dvc.dirs"],
+    *["dask.config", "dask.array", "pyarrow.parquet", "jinja2", "PIL.Image", "matplotlib.figure"],
 ]
 PR_SET_PDEATHSIG = 1
 
@@ -112,7 +115,8 @@ def _server() -> Connection:
 
 
 def _end(process: subprocess.Popen, server: Connection) -> None:
-    server.close()
+    with suppress(OSError), server:
+        server.send(None)
     process.wait()
 
 
@@ -125,8 +129,10 @@ def serve(channel: int) -> None:
     with Connection(channel) as asked:
         while True:
             try:
-                words, folder, environment, files = asked.recv()
+                command = asked.recv()
             except EOFError:
+                sys.exit()
+            if command is None:  # a process of a test's may still hold the other end: it does not close
                 sys.exit()
             child = os.fork()
             if child == 0:
@@ -134,6 +140,7 @@ def serve(channel: int) -> None:
             asked.send(child)
             _, status = os.waitpid(child, 0)
             asked.send(os.waitstatus_to_exitcode(status))
+    words, folder, environment, files = command
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for number, file in enumerate(files, start=1):

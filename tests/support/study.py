@@ -109,9 +109,13 @@ def run(house: Path, *command: str) -> subprocess.CompletedProcess:
 def repro(house: Path, *targets: str) -> dict[str, dict]:
     """Do `dvc repro`, on warm processes, and give the log lines of the cells that it visited, by cell."""
     log = house / ".atlas" / "log.jsonl"
-    before = len(log.read_text().splitlines()) if log.is_file() else 0
+
+    def lines() -> list[str]:
+        return log.read_text().splitlines() if log.is_file() else []
+
+    before = len(lines())
     run(house, sys.executable, WARM_DVC, "repro", "-q", *targets)
-    return {line["cell"]: line for line in map(json.loads, log.read_text().splitlines()[before:])}
+    return {line["cell"]: line for line in map(json.loads, lines()[before:])}
 
 
 def computed(lines: dict[str, dict]) -> dict[str, int]:
