@@ -125,7 +125,7 @@ def restated(study: Path, way: str, row: int, tau: float, alpha: float, *, holm:
 def test_tiles_hold_the_colors_of_the_labels(study, tmp_path, sheets, monkeypatch, words, test, said):
     given = params.load(study)
     given["metrics"]["certified"]["sweep"].update({"smoothings": ["noise_25"], "tau": [0.6]})
-    monkeypatch.setattr(show, "load", lambda _: given)
+    monkeypatch.setattr(show, "Study", lambda folder: Study(folder, given))
     words = ["test_0001", "--certified", "--methods", "rise,gradcam", "--classifier", "robust", *words]
     assert atlas(*words, "--output", tmp_path / "out.png", "--study", study)[0] == 0
     (drawn,) = sheets
