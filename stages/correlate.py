@@ -48,7 +48,9 @@ def plan(served: dict[str, Path], seen: row_inputs.Inputs) -> Table:
     digests = [keys_of(store, "images", f"the maps of {name}")[1] for name, store in served.items()]
     for store, own in zip(served.values(), digests, strict=True):
         if len(own) != len(seen.ids):
-            raise UserError(f"{store}/images: has {len(own)} maps, {len(seen.ids)} are due; make it again")
+            raise UserError(
+                f"{store}/images: has {len(own)} maps, expected {len(seen.ids)}; run stages.attribute again"
+            )
     shared = keys.code(("stages.correlate", "correlations"))
     made = b"".join(keys.digest(shared, *(own[i].tobytes() for own in digests)) for i in range(len(seen.ids)))
     names = np.array(list(served), dtype=np.dtypes.StringDType())

@@ -52,6 +52,7 @@ class CostPlan(NamedTuple):
 
     entries: The methods or metrics, in the order of the table.
     measured_on: The rows on which metrics are measured; metrics that score nothing are left out.
+    table: The table of the costs.
     """
 
     entries: list[Entry]

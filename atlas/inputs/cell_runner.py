@@ -68,6 +68,7 @@ class Batch(NamedTuple):
 class Work(NamedTuple):
     """The progress of a cell.
 
+    cell: The cell.
     plans: The stage's plans.
     missing: Positions of the missing rows, by index of their plan.
     rows: The store with the journal.

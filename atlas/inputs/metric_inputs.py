@@ -36,7 +36,7 @@ class MetricInputs:
         methods: The family's methods, by name.
         seen: The rows that maps were made of.
         wanted: The rows to score, by metric and method.
-        asks: The inputs that each metric declares.
+        declared: The inputs that each metric declares.
         engine: Device and batch.
         dtype: The dtype of stored maps.
         smoothings: For each metric, the smoothings whose votes it declares.

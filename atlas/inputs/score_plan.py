@@ -52,7 +52,7 @@ def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int)
     found = keys_of(store, group, what)
     lead = found[0].shape[:-1]
     if lead != (due := (pictures, *seen.lead[1:])):
-        raise UserError(f"{store}/{group}: has {lead} {kind}, {due} are due; make it again")
+        raise UserError(f"{store}/{group}: has {lead} {kind}, expected {due}; run the stage again")
     opened = read(store / group, what)
     undefined = (found[1] == undefined_row(opened, kind)).all(axis=-1)
     refused: Any = opened.attrs.get("unsupported")
@@ -119,7 +119,7 @@ def keyed(
         maps, votes: Their keys and digests.
         rows: The digests of each row's inputs, None for a row that is not scored. Rows without a map are not scored
             either, if the metric scores maps.
-        asks: The inputs that the metric declares.
+        declared: The inputs that the metric declares.
         seen: The pictures.
     """
     number = len(rows)
@@ -152,7 +152,7 @@ def undefined(maps: StoredRows, votes: list[StoredRows], declared: list[str], ro
 
     Args:
         maps, votes: The keys and digests of one method's maps, and of the votes on them.
-        asks: The inputs that the metric declares.
+        declared: The inputs that the metric declares.
         rows: How many rows the metric scores.
     """
     scored = [*votes, *([] if votes and "maps" not in declared else [maps])]

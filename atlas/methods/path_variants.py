@@ -137,7 +137,7 @@ def xrai(
     dilation: int,
     min_pixels: Count,
 ) -> Attributions:
-    """Give whole regions of the image the mean of their integrated gradients.
+    """Assign to whole regions of the image the mean of their integrated gradients.
 
     The integrated gradients are the mean of those from black and from white, of which the largest value over channels
     is used. Regions are the segments of Felzenszwalb and Huttenlocher at scales 50, 100, 150, 250, 500 and 1200 (σ 0.8,

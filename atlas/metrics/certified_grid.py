@@ -103,7 +103,7 @@ def certified_nothing(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Tell which maps of grids have no pixel certified important.
+    """Return which maps of grids have no pixel certified important.
 
     Returns:
         1 if there is none, otherwise 0; lower is better. Never undefined.

@@ -79,7 +79,7 @@ def average_drop(maps: Maps, images: Images, targets: Targets, classifier: Class
 def increase_in_confidence(
     maps: Maps, images: Images, targets: Targets, classifier: Classifier, *, fill: Color
 ) -> Scores:
-    """Tell whether the target's probability rises when the image is seen through the map.
+    """Return whether the target's probability rises when the image is seen through the map.
 
         p(x ∘ M + fill ∘ (1 − M)) > p(x)
 

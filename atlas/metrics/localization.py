@@ -55,7 +55,7 @@ ATTRS = {
 
 
 def pointing_game(maps: Maps, boxes: Boxes, seeds: Seeds, *, tolerance: int) -> Scores:
-    """Tell whether the map's highest pixel lies on an object.
+    """Return whether the map's highest pixel lies on an object.
 
     It is a hit if the pixel lies in a box, or some pixel of a box is at a squared distance strictly below tolerance².
     Of equal highest pixels, one is drawn from the image's seed, in the order of `ranking`: a constant map points
@@ -86,7 +86,7 @@ def pointing_game(maps: Maps, boxes: Boxes, seeds: Seeds, *, tolerance: int) -> 
 
 
 def wsl(maps: Maps, boxes: Boxes, *, thresholds: Count, iou: Share) -> Hits:
-    """Tell, at each threshold, whether the box around the map's largest contour matches an object's box.
+    """Return, at each threshold, whether the box around the map's largest contour matches an object's box.
 
     The map is scaled to [0, 1] and to whole grey levels 0 ... 255, and thresholded at the level int(t max), t = 0, 1/T,
     ... The contour that encloses the largest area gives the box. It is a hit if its intersection over union with a box

@@ -13,7 +13,7 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 SUNK = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 CONTROL = "a control: it knows nothing of the classifier"
 UNRANKED = "no metric ranks it"
-PARTLY = "it lacks more rankings than it has, and is not said to be best"
+PARTLY = "it lacks more rankings than it has, and is not called best"
 ALIKE = (
     "alike: methods that share a letter do not differ significantly (a test of the mean difference, adjusted by Holm "
     "for all pairs of methods, not across metrics and classifiers)"
@@ -262,7 +262,7 @@ def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:
     if message:
         return message
     if not cell["asked"]:
-        return "not judged by this metric"
+        return "not scored by this metric"
     if cell["rank_count"] and tied(one):
         return TIED
     few = f"fewer than {one.attrs['min_count']} images or grids have a score, or share one with all that are ranked"

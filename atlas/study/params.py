@@ -101,7 +101,7 @@ def load(study: Path) -> dict:
     if unknown := [str(section) for section in params if section not in DUE]:
         raise UserError(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
     for section, accepted in SECTIONS.items():
-        check(params[section], accepted, section, "the kernel")
+        check(params[section], accepted, section, "every study")
     params["certify"] = {} if params["certify"] is None else params["certify"]
     methods = {name for listed in entries(params, "methods").values() for name in listed}
     certified = read_smoothings(params, methods)
@@ -110,7 +110,7 @@ def load(study: Path) -> dict:
         check_smoothings(metric, methods, certified)
     for name in mapping(params["datasets"], "datasets"):
         outside(study, dataset(params, name).options["path"], f"datasets.{name}.path")
-    check({"seed": params["seed"]}, {"seed": Seed}, "seed", "the kernel")
+    check({"seed": params["seed"]}, {"seed": Seed}, "seed", "every study")
     if params["robustness_eval"] is not None:
         settings("robustness_eval", params["robustness_eval"], "atlas/model/attacks", "attacked")
     settings("aggregate", params["aggregate"], "stages/aggregate", "aggregate")

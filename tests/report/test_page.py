@@ -56,10 +56,10 @@ def test_what_does_not_apply_is_told_with_its_reason(text):
     assert "and so none is ranked" not in text
     assert text.count(made_up.UNSUPPORTED["vanilla", "cam"]) == 1
     assert (
-        "who lacks more than it has is not said to be best: cam (7 of 14 rankings), uniform (12 of 14 rankings)."
+        "a method that lacks more rankings than it has is not called best: cam (7 of 14 rankings), uniform (12 of 14 rankings)."
         in text
     )
-    assert '<span class="name">max_sensitivity</span> does not judge <span class="name">uniform</span>' in text
+    assert '<span class="name">max_sensitivity</span> does not score <span class="name">uniform</span>' in text
 
 
 def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_path):
@@ -333,7 +333,7 @@ def test_how_many_images_are_enough_is_shown(page, study):
         assert float(number) == float(here["enough"])
     said = page.find_element("css selector", "#enough .chosen p").text
     reached = int((precision["enough"] <= precision["units"]).sum())
-    assert said == f"On vanilla {reached} of 7 metrics are judged on enough images, or grids."
+    assert said == f"On vanilla {reached} of 7 metrics have enough images, or grids."
 
 
 def test_why_no_number_is_enough_is_told(study):

@@ -153,7 +153,7 @@ def test_controls_are_marked_and_directions_shown(made):
 
 def test_what_is_undefined_has_a_note_that_says_why(made):
     text = made["vanilla/max_sensitivity.tex"]
-    refused, excluded = made_up.UNSUPPORTED["vanilla", "cam"], "not judged by this metric"
+    refused, excluded = made_up.UNSUPPORTED["vanilla", "cam"], "not scored by this metric"
     cells = {name: re.search(rf"texttt{{{name}}}.*", text)[0] for name in ("cam", "uniform")}
     for name, reason in (("cam", refused), ("uniform", excluded)):
         (mark,) = set(re.findall(r"n/a\\textsuperscript\{(\w)\}", cells[name]))

@@ -195,7 +195,7 @@ def test_metrics_that_cannot_apply_are_listed_once_and_in_no_chart(study, text):
     assert text.count(NO_BOXES) == 1
     assert not list((study / "data/report/tables").rglob("grid_pointing_game*"))
     assert 'id="family_grid"' not in text
-    assert "judged by 6 metrics" in text
+    assert "scored by 6 metrics" in text
     answer = section(text, "answer")
     columns = [re.findall(r'<th scope="col">(\w+)</th>', one) for one in re.findall("<table.*?</table>", answer, re.S)]
     assert "wsl" in columns[0]

@@ -419,7 +419,7 @@ def test_correlation_refuses_maps_of_other_images(mapped):
     params["classifiers"][C]["images"]["count"] += 1
     write(mapped, params)
     select.main(mapped, C)
-    with pytest.raises(UserError, match=r"center\.zarr/images: has \d+ maps, \d+ are due; make it again"):
+    with pytest.raises(UserError, match=r"center\.zarr/images: has \d+ maps, expected \d+; run stages.attribute again"):
         correlate.main(mapped, C)
 
 

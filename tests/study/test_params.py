@@ -567,7 +567,7 @@ def test_a_stage_tells_a_mistake_in_one_line_and_a_traceback_where_it_is_asked_f
     done = stage(tmp_path, "stages.select", "resnet_vanilla", ATLAS_DEBUG="")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        "error: params.yaml: seed: 'seed' = True: expected int, got bool. Accepted by the kernel: seed: int"
+        "error: params.yaml: seed: 'seed' = True: expected int, got bool. Accepted by every study: seed: int"
     ]
     done = stage(tmp_path, "stages.select", "resnet_vanilla", ATLAS_DEBUG="1")
     assert done.returncode == 2
