@@ -6,7 +6,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: reproduce photographs lint test docs notebook layers setup
+.PHONY: reproduce photographs lint test docs notebook pictures layers setup
 
 reproduce: GROUPS = --no-dev  # a study needs no tests
 reproduce: setup
@@ -40,6 +40,10 @@ docs: setup
 # The notebook of the documentation: run it again and write what its cells show.
 notebook: setup
 	$(UV) run --no-sync python docs/notebook.py
+
+# The pictures on the pages of methods, from the study of photographs as made.
+pictures: setup
+	$(UV) run --no-sync python docs/pictures.py
 
 # The picture of the layers, from .importlinter and the folders.
 layers: setup

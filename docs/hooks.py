@@ -103,7 +103,7 @@ def family(kind: str, name: str) -> str:
         known = facts.get(function, {})
         cells = [papers(known.get(one, "")) if one == "reference" else known.get(one, "") for one in columns]
         lines.append(f"| [`{function}`](#{package}.{name}.{function}) | " + " | ".join(cells) + " |")
-    lines += ["", *entries(kind, name)]
+    lines += ["", *picture(kind, name), *entries(kind, name)]
     for function in functions:
         lines += [f"::: {package}.{name}.{function}", "", *settings(kind, name, function)]
     return "\n".join(lines)
@@ -116,6 +116,13 @@ def settings(kind: str, name: str, function: str) -> list[str]:
         return []
     rows = [f"| `{setting}` | {accepted(known)} | {description(known)} |" for setting, known in types.items()]
     return ["| setting | accepts | |", "| --- | --- | --- |", *rows, ""]
+
+
+def picture(kind: str, name: str) -> list[str]:
+    """Show a family's maps of one photograph, if the study of photographs has any."""
+    if kind != "methods" or not (ROOT / "docs" / "pictures" / f"{name}.png").is_file():
+        return []
+    return [f"![Maps of one photograph by {name}, in the study of photographs](../pictures/{name}.png)", ""]
 
 
 def entries(kind: str, name: str) -> list[str]:

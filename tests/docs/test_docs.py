@@ -62,6 +62,16 @@ def test_every_function_has_its_docstring_on_its_familys_page(site, kind):
                 assert first in known, node.name
 
 
+def test_a_familys_page_shows_its_maps_of_one_photograph(site):
+    """Each family of the study of photographs: `make pictures` writes them."""
+    families = list(yaml.safe_load((ROOT / "studies/photographs/params.yaml").read_text())["methods"])
+    assert families
+    for family in families:
+        source = f"pictures/{family}.png"
+        assert f'src="../{source}"' in (site / f"methods/{family}.html").read_text()
+        assert (site / source).read_bytes() == (ROOT / "docs" / source).read_bytes()
+
+
 def test_a_familys_page_says_what_settings_accept_and_mean(site):
     page = re.sub(r"<[^>]+>", "", (site / "methods/noise.html").read_text())
     assert "at least 1" in page

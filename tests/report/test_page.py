@@ -57,8 +57,7 @@ def test_what_does_not_apply_is_told_with_its_reason(text):
     assert text.count(made_up.UNSUPPORTED["vanilla", "cam"]) == 1
     assert (
         "a method that lacks more rankings than it has is not called best: cam (7 of 14 rankings), "
-        "uniform (12 of 14 rankings)."
-        in text
+        "uniform (12 of 14 rankings)." in text
     )
     assert '<span class="name">max_sensitivity</span> does not score <span class="name">uniform</span>' in text
 
