@@ -5,11 +5,12 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
 from atlas.cache.remote import pulling
+from atlas.study.command import RECORDED
 from atlas.study.errors import UserError
 from flows.supervise import killer
 from flows.workers import Killed
@@ -36,6 +37,8 @@ def record(study: str, cell: str) -> float:
 
     start = time.monotonic()
     os.chdir(study)
+    # DVC runs commands by the user's shell, which need not be one.
+    os.environ |= {RECORDED: "1", "SHELL": "/bin/sh"}
     last = bytearray()
     try:
         with unedited(Path()), whole_lock(), speedups(), repository(Path(), wait=True) as repo, kept_stderr(last):
@@ -75,9 +78,10 @@ def kept_stderr(last: bytearray) -> Iterator[None]:
 
 def _pass_on(reading: int, stderr: int, last: bytearray) -> None:
     while written := os.read(reading, 65536):
-        os.write(stderr, written)
         last += written
         del last[:-KEPT]
+        with suppress(OSError):  # nobody reads it any more; the command must not wait
+            os.write(stderr, written)
     os.close(reading)
     os.close(stderr)
 

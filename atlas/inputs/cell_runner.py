@@ -15,7 +15,7 @@ from atlas.cache.rows import RowStore
 from atlas.cache.tables import Table
 from atlas.inputs import calls
 from atlas.inputs.audit.building import load_classifier
-from atlas.study.errors import Fault
+from atlas.study.errors import Edited, Fault
 from atlas.study.study import Study
 
 if TYPE_CHECKING:
@@ -173,7 +173,9 @@ def compute(stage: Stage, work: Work) -> bool:
         try:
             batch.make()
             work.done.update(part.rows for part in batch.parts)
-        except Exception as error:  # any error: the rows of other functions must not be lost
+        except Edited:
+            raise
+        except Exception as error:  # any other error: the rows of other functions must not be lost
             if not stage.kept:
                 raise
             for name in batch.failing(error) if batch.failing else [part.name for part in batch.parts]:

@@ -5,6 +5,10 @@ class UserError(Exception):
     """Something the user can fix, in one message: the file, the entry, what was given, what is expected."""
 
 
+class Edited(UserError):
+    """A file was edited after it was read: what is computed from now on may not match its text."""
+
+
 class Unsupported(Exception):
     """Why a method or metric cannot serve a classifier; the report prints n/a with this reason."""
 

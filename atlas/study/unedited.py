@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas.importing import LOADED
-from atlas.study.errors import UserError
+from atlas.study.errors import Edited
 
 HOUSE = Path(__file__).parents[1]
 
@@ -90,12 +90,12 @@ def _compare(file: Path, digest: bytes, meaning: Callable[[bytes], bytes]) -> No
         raise _edited(file)
 
 
-def _edited(file: Path) -> UserError:
+def _edited(file: Path) -> Edited:
     try:
         shown = file.absolute().relative_to(HOUSE.parent)
     except ValueError:
         shown = file
-    return UserError(f"{shown} was edited while this was running; no row is lost: run again")
+    return Edited(f"{shown} was edited while this was running; no row is lost: run again")
 
 
 def _state(file: Path) -> tuple[int, ...] | None:

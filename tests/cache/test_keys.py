@@ -1,6 +1,7 @@
 """A key holds all that a row's value depends on and nothing else: each case edits a small house of its own."""
 
 import json
+import sys
 import textwrap
 
 import pytest
@@ -788,7 +789,7 @@ def test_a_version_that_a_package_requires_is_in_the_key(monkeypatch):
 
 
 def test_a_package_that_is_not_installed_is_told_as_such():
-    assert packages.versions({"nonesuch"}) == {"nonesuch": "not installed"}
+    assert packages.versions({"nonesuch"}) == {"nonesuch": "not installed", "python": packages.version("python")}
 
 
 def test_a_module_beside_the_project_is_refused(house, tmp_path, monkeypatch):
@@ -843,3 +844,17 @@ def test_what_audits_the_building_of_a_network_is_in_no_key():
     reached = keys.names(("atlas.classifiers.training", "trained"), ("atlas.classifiers.adopting", "adopt"))
     assert ("atlas.model.loading", "build") in reached
     assert not {name for name in reached if name[0].startswith("atlas.inputs.audit")}
+
+
+def test_another_python_changes_every_key(monkeypatch):
+    """`sum([0.1] * 10)` is 0.9999999999999999 by 3.11, and 1.0 by 3.12; 3.11.7 and 3.11.9 agree."""
+    root = ("atlas.metrics.complexity", "sparseness")
+    before, known = keys.code(root), packages.versions(set())
+    assert known == {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    real = packages.version
+    monkeypatch.setattr(packages, "version", lambda name: "3.99" if name == "python" else real(name))
+    keys._code.cache_clear()
+    try:
+        assert keys.code(root) != before
+    finally:
+        keys._code.cache_clear()

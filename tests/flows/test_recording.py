@@ -8,12 +8,13 @@ import time
 
 import pytest
 
+from atlas.study.command import RECORDED
 from atlas.study.errors import UserError
 from flows import recording
 from flows.recording import KEPT, kept_stderr, record
 from flows.workers import Killed
 from tests.support.saying import PARAMS
-from tests.support.study import files, run
+from tests.support.study import ROOT, files, run
 
 
 def test_cells_are_recorded_as_dvc_records_them(project):
@@ -100,3 +101,41 @@ def test_a_process_that_outlives_its_command_holds_nothing_up(monkeypatch):
     left.kill()
     left.wait()
     assert last == b"said\n"
+
+
+WAITS = """\"\"\"Wait.\"\"\"
+import time
+from pathlib import Path
+from atlas.study.command import command
+command(lambda folder: [Path("begun").touch(), time.sleep(60)])
+"""
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_command_ends_with_the_process_that_records_it(tmp_path, recorded):
+    """Else a second one would run beside it when the recording begins again; nobody's own `dvc repro` does that."""
+    (tmp_path / "waits.py").write_text(WAITS)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), RECORDED: "1" if recorded else ""}
+    words = [sys.executable, "waits.py", "--study", ROOT]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as waiting:
+        while not (tmp_path / "begun").exists():
+            assert waiting.poll() is None
+            time.sleep(0.05)
+        waiting.stderr.close()
+        if recorded:
+            assert waiting.wait(timeout=10) == 1
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(timeout=1)
+            waiting.kill()
+
+
+def test_a_stderr_that_cannot_be_written_keeps_the_commands_last_line(monkeypatch):
+    reading, writing = os.pipe()
+    os.write(writing, b"the reason\n")
+    os.close(writing)
+    gone, closed = os.pipe()
+    os.close(gone)
+    last = bytearray()
+    recording._pass_on(reading, closed, last)
+    assert bytes(last) == b"the reason\n"

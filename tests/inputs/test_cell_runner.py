@@ -15,7 +15,7 @@ from atlas.cache.tables import Field, Table
 from atlas.inputs import cell_runner
 from atlas.inputs.calls import SCORED
 from atlas.inputs.cell_runner import Batch, Part, Stage, count_missing, run_cell
-from atlas.study.errors import Fault, Unsupported, UserError
+from atlas.study.errors import Edited, Fault, Unsupported, UserError
 from atlas.study.study import Study
 
 PARAMS = {"classifiers": {"net": {}}, "stores": {"shard_rows": 64}, "engine": {"batch": 2}, "methods": {}}
@@ -115,6 +115,14 @@ def test_who_fails_is_called_once_and_the_rows_of_all_others_are_kept(stage):
     stage.raised.clear()
     run_cell(stage.stage, stage.study, "net")
     assert last(stage)["computed"] == {"one": 5}
+
+
+def test_an_edit_meanwhile_ends_the_cell_at_once(stage):
+    """It is no fault of the function at hand, and all that follows would be in vain."""
+    stage.raised["one"] = Edited("params.yaml was edited")
+    with pytest.raises(Edited, match=r"^params\.yaml was edited$"):
+        run_cell(stage.stage, stage.study, "net")
+    assert [name for name, *_ in stage.calls] == ["one"]
 
 
 def test_after_a_fault_all_is_forgotten_and_what_is_made_is_not_made_again(stage):

@@ -1,6 +1,7 @@
-"""Find the versions of installed packages and of all their requirements, direct and indirect."""
+"""Find the versions of Python, of installed packages, and of all their requirements, direct and indirect."""
 
 import json
+import sys
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
@@ -18,11 +19,13 @@ from atlas.study.errors import UserError
 INSTALLED = {"PIL": "pillow", "cv2": "opencv-python-headless", "skimage": "scikit-image", "yaml": "pyyaml"}
 ABSENT = "not installed"
 ANY = "*"  # in place of a package name: everything installed
+PYTHON = "python"
 
 
 def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
-    """Return the versions of the distributions that packages belong to, and of all they require, directly or not.
+    """Return the versions of Python, of the distributions that packages belong to, and of all they require.
 
+    Of Python, it is the minor version: sums of floats, for example, differ between 3.11 and 3.12.
     Requirements are read from what is installed: those excluded by an environment marker or an extra are not included.
     An optional import that is not installed is recorded as absent. An editable installation has the digest of its code
     beside its version.
@@ -30,7 +33,7 @@ def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
     Raises:
         UserError: a package belongs to no installed distribution, so that edits of it would go unnoticed.
     """
-    found: dict[str, str] = {}
+    found = {PYTHON: version(PYTHON)}
     if ANY in packages:
         found |= {name: version(name) for name in {name for names in _all_packages().values() for name in names}}
     for package in sorted(packages - {ANY}):
@@ -38,7 +41,7 @@ def versions(packages: set[str] | frozenset[str]) -> dict[str, str]:
         if not own and (spec := find_spec(package)) is not None:
             raise UserError(
                 f"code of a stage imports {package} ({spec.origin}), which belongs to no installed "
-                "package: no key would tell its edits; put it into a folder of atlas/, or install it"
+                "package: no key would show its edits; put it into a folder of atlas/, or install it"
             )
         found |= dict.fromkeys([] if own else [package], ABSENT)
         for name in own:
@@ -80,11 +83,13 @@ def _required(distribution: str) -> dict[str, str]:
 
 @cache
 def version(distribution: str) -> str:
-    """Return the version of an installed distribution, with a digest of its code if the installation is editable.
+    """Return the version of Python, or of an installed distribution, with a digest of its code if that is editable.
 
     Raises:
         PackageNotFoundError: it is not installed.
     """
+    if distribution == PYTHON:
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
     installed = metadata.distribution(distribution)
     origin = json.loads(installed.read_text("direct_url.json") or "{}")
     if not origin.get("dir_info", {}).get("editable"):

@@ -22,6 +22,7 @@ NAMES = {
     ),
     "asks about the machine or the process ({}), which no key holds: make it a setting in params.yaml": (
         "getpass.getuser locale.getlocale locale.localeconv os.cpu_count os.environ._data os.getcwd os.getcwdb "
+        "os.process_cpu_count os.sched_getaffinity "
         "os.getloadavg os.getlogin os.getpid os.getppid os.uname pathlib.Path.cwd platform. posix.environ psutil. "
         "resource. shutil.disk_usage shutil.which socket.getfqdn socket.gethostname sys.argv sys.executable sys.flags "
         "uuid.getnode"
