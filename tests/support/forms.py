@@ -47,11 +47,11 @@ FAULTS = {
     "settings": ("shares.pop()", "writes into settings"),
     "shared_with_others": (
         "order.ranking(maps, seeds).zero_()\n-----\nfrom atlas.metrics.shared import order",
-        "writes into what ranking gave",
+        "writes into what ranking returned",
     ),
     "shared_numpy": (
         "order.ranking(maps, seeds).numpy()[0] = 0\n-----\nfrom atlas.metrics.shared import order",
-        "writes into what ranking gave",
+        "writes into what ranking returned",
     ),
     # writes into the network
     "weights": ("next(classifier.graph('input').parameters()).data.zero_()", "writes into classifier"),
