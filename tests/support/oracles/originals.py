@@ -97,7 +97,7 @@ class Result(NamedTuple):
     """What came of a method on a network: the largest difference, or why there is none; and what its maps sum to."""
 
     difference: float | None
-    told: str
+    message: str
 
 
 @cache
