@@ -624,7 +624,8 @@ def test_a_key_holds_the_versions_of_a_package_and_of_what_it_requires():
     (found,) = keys.called_by(Path(), bound_network(given, "network"))
     assert {"torch", "torchvision", "pillow"} <= set(found)
     assert found["torchvision"] == packages.version("torchvision")
-    assert keys.called_by(Path(), bound_network({"family": "torchvision", "name": "resnet18"}, "network")) == []
+    plain = bound_network({"family": "torchvision", "name": "resnet18"}, "network")
+    assert keys.called_by(Path(), plain) == [{"python": packages.version("python")}]
 
 
 def test_a_file_may_read_what_its_key_holds_and_nothing_else(file):
