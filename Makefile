@@ -33,7 +33,7 @@ test: lint
 	$(UV) run --no-sync pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 # The documentation as a site, site/index.html; a broken link fails (with --quiet it would not: it hides warnings).
-docs: GROUPS = --only-group docs  # pages are made from source text: nothing of it is imported
+docs: GROUPS = --only-group docs  # pages are made from source text; of the library only the schema of settings is imported
 docs: setup
 	$(UV) run --no-sync mkdocs build --strict
 

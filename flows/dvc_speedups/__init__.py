@@ -1,6 +1,6 @@
 """Replacements of DVC's own functions that save time, and change nothing that DVC records.
 
-`lock_by_stage` saves more than a tenth of the default study's time (benchmarks/RESULTS.md). What saves less is left to
+`lock_by_stage` saves about a tenth of the default study's time (benchmarks/RESULTS.md). What saves less is left to
 DVC.
 
 They need functions of DVC that are not public. With another version of DVC than those in `KNOWN`, and where the
