@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from atlas.cache import keys
+from atlas.cache.fingerprint import called
 from atlas.cache.locks import drop, temporary_path
 from atlas.cache.recorded import recorded
 from atlas.cache.stores import replace
@@ -112,7 +113,8 @@ def evaluated_key(study: Study, classifier: str, card: dict, images: Split) -> s
 def _network(study: Study, classifier: str) -> tuple[tuple[str, str], list[Any]]:
     """Return the root of a network's code, and what else it depends on: its settings, a user's own code."""
     bound = study.network(classifier)
-    return (f"atlas.networks.{bound.family}", bound.function), [bound.settings, *keys.called_by(study.folder, bound)]
+    own = called.content(bound.settings, study.folder)
+    return (f"atlas.networks.{bound.family}", bound.function), [bound.settings, own]
 
 
 def evaluated(study: "Study", classifier: str, card: dict, weights: bytes, images: Split) -> dict[str, Any]:

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from atlas.study.study import Study
 
 SIZE = 16  # bytes of a key: 128 bits
+# The code that loads and runs every network, as (module, name).
+NETWORK = (
+    ("atlas.model.loading", "load"),
+    ("atlas.model.runtime", "start"),
+    ("atlas.model.classifier", "Classifier"),
+)
 
 
 def digest(*parts: object) -> bytes:
@@ -49,19 +55,9 @@ def classifier(study: "Study", name: str) -> bytes:
     folder = study.path("classifiers", name)
     weights = hashlib.blake2b(cards.weights(folder), digest_size=SIZE).digest()
     bound = study.network(name)
-    loading = [
-        ("atlas.model.loading", "load"),
-        ("atlas.model.runtime", "start"),
-        ("atlas.model.classifier", "Classifier"),
-    ]
-    reached = code((f"atlas.networks.{bound.family}", bound.function), *loading)
-    return digest(weights, cards.computing(folder), bound.settings, reached, *called_by(study.folder, bound))
-
-
-def called_by(study: Path, bound: Entry) -> list[dict]:
-    """Return what a network's key holds of code outside this project: empty if its settings name none."""
-    found = called.content(bound.settings, study)
-    return [found] if found else []
+    reached = code((f"atlas.networks.{bound.family}", bound.function), *NETWORK)
+    own = called.content(bound.settings, study.folder)
+    return digest(weights, cards.computing(folder), bound.settings, reached, own)
 
 
 def code(*roots: tuple[str, str]) -> bytes:

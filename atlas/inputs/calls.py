@@ -34,11 +34,6 @@ Roots = tuple[tuple[str, str], ...]
 
 MAPPED: Roots = (("atlas.inputs.explain", "mapped"), ("atlas.inputs.summing", "check_sum"))
 SCORED: Roots = (("atlas.inputs.metric_inputs", "tensor"), ("stages.score", "to_stored"))
-NETWORK: Roots = (
-    ("atlas.model.loading", "load"),
-    ("atlas.model.runtime", "start"),
-    ("atlas.model.classifier", "Classifier"),
-)
 KEEPING = {"classifier": "its parameters, buffers, hooks and modes must stay as they are; altered() gives a copy"}
 KEPT = "for later calls, whose values would depend on it: remember by arguments, with functools.cache"
 # The classes that a classifier's network is made of, by the classifier's identity.
@@ -233,7 +228,7 @@ def _layers(classifier: "Classifier | None") -> Roots:
     if place not in LAYERS:
         kinds = {type(module) for network in watched.networks(classifier) for module in network.modules()}
         own = {(kind.__module__, kind.__qualname__.partition(".")[0]) for kind in kinds}
-        found = NETWORK + tuple(sorted(root for root in own if root[0].startswith("atlas.")))
+        found = keys.NETWORK + tuple(sorted(root for root in own if root[0].startswith("atlas.")))
         LAYERS[place] = weakref.ref(classifier, lambda _: LAYERS.pop(place, None)), found
     return LAYERS[place][1]
 

@@ -1,13 +1,13 @@
 """A key holds all that a row's value depends on and nothing else: each case edits a small house of its own."""
 
+import ast
 import json
 import sys
-import textwrap
 
 import pytest
 
 from atlas.cache import keys
-from atlas.cache.fingerprint import packages, source
+from atlas.cache.fingerprint import packages, source, syntax
 from atlas.inputs import calls
 from atlas.study import params, unedited
 from atlas.study.errors import UserError
@@ -330,19 +330,45 @@ def test_no_method_and_no_metric_of_the_default_study_has_ranges_in_its_key():
 
 
 def test_docstrings_of_fields_are_no_code():
-    with_text = source._bare(source.ast.parse('class A:\n    x: int\n    """Of what."""\n    y: int'))
-    without = source._bare(source.ast.parse("class A:\n    x: int\n    y: int"))
-    assert source.ast.dump(with_text) == source.ast.dump(without)
+    with_text = syntax.parse('class A:\n    x: int\n    """Of what."""\n    y: int', "")
+    without = syntax.parse("class A:\n    x: int\n    y: int", "")
+    assert ast.dump(with_text) == ast.dump(without)
 
 
 def test_docstrings_of_methods_and_classes_are_no_code():
-    with_text = source._bare(
-        source.ast.parse(
-            textwrap.dedent('class A:\n    """Text."""\n    def f(self):\n        """Text."""\n        return 1')
-        )
-    )
-    without = source._bare(source.ast.parse("class A:\n    def f(self):\n        return 1"))
-    assert source.ast.dump(with_text) == source.ast.dump(without)
+    with_text = syntax.parse('class A:\n    """Text."""\n    def f(self):\n        """Text."""\n        return 1', "")
+    without = syntax.parse("class A:\n    def f(self):\n        return 1", "")
+    assert ast.dump(with_text) == ast.dump(without)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "if a:\n    {}",
+        "if a:\n    pass\nelse:\n    {}",
+        "for a in b:\n    {}",
+        "while a:\n    pass\nelse:\n    {}",
+        "with a:\n    {}",
+        "try:\n    {}\nfinally:\n    pass",
+        "try:\n    pass\nexcept A:\n    {}",
+        "try:\n    pass\nexcept A:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nfinally:\n    {}",
+        "match a:\n    case 1:\n        {}",
+        "def f():\n    {}",
+        "async def f():\n    class A:\n        pass\n    {}",
+    ],
+)
+def test_docstrings_in_any_block_are_no_code(around):
+    with_text = syntax.parse(around.format("def inner(): 'text'"), "")
+    assert ast.dump(with_text) == ast.dump(syntax.parse(around.format("def inner(): pass"), ""))
+
+
+def test_a_copied_syntax_tree_is_equal_and_shares_no_node():
+    tree = syntax.parse((signatures.HOUSE / "cache/keys.py").read_text(), "")
+    copy = syntax.copied(tree)
+    assert ast.dump(copy, include_attributes=True) == ast.dump(tree, include_attributes=True)
+    own = {id(node) for node in ast.walk(tree) if node._fields}
+    assert not own & {id(node) for node in ast.walk(copy) if node._fields}
 
 
 def test_a_file_edited_after_it_was_read_is_told(house, tmp_path):
@@ -825,7 +851,7 @@ def test_no_row_of_the_default_study_is_digested_by_whole_modules(monkeypatch):
         keys.entry(entry, study, *calls.parts(entry))
     for name in study.params["classifiers"]:
         bound = study.network(name)
-        keys.code((f"atlas.networks.{bound.family}", bound.function), *calls.NETWORK)
+        keys.code((f"atlas.networks.{bound.family}", bound.function), *keys.NETWORK)
     for verb, function in (
         ("atlas.classifiers.training", "trained"),
         ("atlas.classifiers.adopting", "adopt"),

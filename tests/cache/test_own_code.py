@@ -8,6 +8,7 @@ import yaml
 from torch import nn
 
 from atlas.cache import keys
+from atlas.cache.fingerprint import called
 from atlas.inputs.audit import events, places
 from atlas.inputs.audit.building import building
 from atlas.model.loading import build
@@ -40,7 +41,7 @@ def linked(study: Path, name: str, to: Path) -> Path:
 
 
 def keyed(given: dict, study: Path) -> bytes:
-    return keys.digest(keys.called_by(study, bound_network(given, "network")))
+    return keys.digest(called.content(bound_network(given, "network").settings, study))
 
 
 def study_of(study: Path, networks: dict[str, dict], datasets: dict | None = None) -> dict:
@@ -149,7 +150,7 @@ def test_files_that_are_linked_singly_are_built_from(tmp_path, kept):
 def test_a_folder_or_file_named_as_a_package_hides_no_version(tmp_path):
     given = {**TOWER, "call": "tower.py:net"}
     written(tmp_path, {"tower.py": NET, "torch/data.py": "", "torch.txt": ""})
-    (found,) = keys.called_by(tmp_path, bound_network(given, "network"))
+    found = called.content(bound_network(given, "network").settings, tmp_path)
     assert "torch" in found
     assert isinstance(build(given, classes=4, watch=building, root=tmp_path), nn.Conv2d)
 

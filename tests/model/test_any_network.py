@@ -13,7 +13,7 @@ from torchvision import models
 from torchvision.models import swin_transformer
 
 from atlas.cache import keys
-from atlas.cache.fingerprint import packages
+from atlas.cache.fingerprint import called, packages
 from atlas.inputs.audit.building import building
 from atlas.methods import attention, cam, relevance
 from atlas.methods.gradient import guided_backprop
@@ -603,7 +603,7 @@ def test_a_name_that_torchvision_has_not_is_told():
 
 
 def keyed(given: dict, study: Path) -> bytes:
-    return keys.digest(keys.called_by(study, bound_network(given, "network")))
+    return keys.digest(called.content(bound_network(given, "network").settings, study))
 
 
 def test_a_key_holds_the_bytes_of_a_file_and_of_what_it_imports_beside_it(file):
@@ -621,11 +621,11 @@ def test_a_key_holds_the_bytes_of_a_file_and_of_what_it_imports_beside_it(file):
 
 def test_a_key_holds_the_versions_of_a_package_and_of_what_it_requires():
     given = {"family": "module", "call": "torchvision.models:resnet18"}
-    (found,) = keys.called_by(Path(), bound_network(given, "network"))
+    found = called.content(bound_network(given, "network").settings, Path())
     assert {"torch", "torchvision", "pillow"} <= set(found)
     assert found["torchvision"] == packages.version("torchvision")
     plain = bound_network({"family": "torchvision", "name": "resnet18"}, "network")
-    assert keys.called_by(Path(), plain) == [{"python": packages.version("python")}]
+    assert called.content(plain.settings, Path()) == {"python": packages.version("python")}
 
 
 def test_a_file_may_read_what_its_key_holds_and_nothing_else(file):

@@ -18,6 +18,7 @@ from atlas.cache.fingerprint.known import (
     RECORD,
     VALUES,
 )
+from atlas.cache.fingerprint.syntax import nodes
 
 
 def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
@@ -44,8 +45,8 @@ def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[st
         imports: What names are imported from, in the definition and in its module.
         defined: The names that its module defines.
     """
-    taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
-    for inner in ast.walk(node):
+    taken = {id(inner.value) for inner in nodes(node) if isinstance(inner, ast.Attribute)}
+    for inner in nodes(node):
         if isinstance(inner, ast.Name) and id(inner) not in taken and dotted(inner, imports, set()) == "sys":
             return f"line {inner.lineno}: sys is used whole, and finds by name what cannot be read off the source"
         if isinstance(inner, ast.Constant) and (found := _spelled(inner.value)):
@@ -218,7 +219,7 @@ def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:
     """Return whether a statement defines a NamedTuple whose construction has no other effect."""
     if not isinstance(node, ast.ClassDef) or node.decorator_list:
         return False
-    if any(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for one in ast.walk(node)):
+    if any(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) for one in nodes(node)):
         return False
     return [dotted(base, imports, set()) for base in node.bases] == ["typing.NamedTuple"]
 
@@ -229,9 +230,9 @@ def _plain(tree: ast.Module, known: dict[str, tuple[str, str]]) -> set[str]:
     parts: dict[str, set[str]] = {}
     for node in tree.body:
         value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else node
-        used = {one.id for one in ast.walk(value) if isinstance(one, ast.Name)} if value else set()
+        used = {one.id for one in nodes(value) if isinstance(one, ast.Name)} if value else set()
         strange = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        strange = strange or any(isinstance(one, ast.Lambda) for one in ast.walk(node))
+        strange = strange or any(isinstance(one, ast.Lambda) for one in nodes(node))
         for name in bound(node):
             parts.setdefault(name, set()).update({name} if strange else used)
     foreign = {name for name, origin in known.items() if origin[0].partition(".")[0] in ("atlas", "stages", "flows")}

@@ -6,6 +6,7 @@ from pathlib import Path
 from sys import stdlib_module_names
 
 from atlas.cache.fingerprint.inert import bound
+from atlas.cache.fingerprint.syntax import nodes, parse
 from atlas.study import unedited
 from atlas.study.errors import UserError
 from atlas.study.schema.signatures import HOUSE
@@ -22,10 +23,11 @@ def text(module: str) -> str:
         raise UserError(f"{file(module)}: cannot be read ({error.strerror}): code imports {module}") from None
 
 
+@cache
 def tree(module: str) -> ast.Module:
-    """Parse a module."""
+    """Parse a module, without docstrings."""
     try:
-        return ast.parse(text(module), str(file(module)))
+        return parse(text(module), str(file(module)))
     except SyntaxError as error:
         raise UserError(f"{file(module)}: line {error.lineno}: {error.msg}") from None
 
@@ -86,7 +88,7 @@ def _imports_of(module: str, *, everywhere: bool) -> tuple[frozenset[str], froze
     modules: set[str] = set()
     packages: set[str] = set()
     top = tree(module)
-    for node in ast.walk(top) if everywhere else top.body:
+    for node in nodes(top) if everywhere else top.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for imported in bindings(node, module).values():
                 modules |= modules_of(imported)
@@ -96,7 +98,7 @@ def _imports_of(module: str, *, everywhere: bool) -> tuple[frozenset[str], froze
 
 def imports_in(node: ast.AST, module: str) -> list[tuple[str, tuple[str, str]]]:
     """Return the imports anywhere in a syntax tree, each with the name it binds; names may occur twice."""
-    inner = [one for one in ast.walk(node) if isinstance(one, ast.Import | ast.ImportFrom)]
+    inner = [one for one in nodes(node) if isinstance(one, ast.Import | ast.ImportFrom)]
     return [pair for one in inner for pair in bindings(one, module).items()]
 
 
@@ -141,5 +143,5 @@ def outside(imported: tuple[str, str]) -> set[str]:
 
 def forget() -> None:
     """Clear the caches; for tests that edit source files."""
-    for remembered in (text, file, declared, _imports_of):
+    for remembered in (text, tree, file, declared, _imports_of):
         remembered.cache_clear()

@@ -6,6 +6,7 @@ What a name refers to is recorded beside the text, by the number of its target (
 import ast
 
 from atlas.cache.fingerprint.modules import bindings, is_module, is_project
+from atlas.cache.fingerprint.syntax import copied, nodes
 
 # Attributes that reveal where a module lies; OF_PACKAGES ask them only of code of packages.
 PLACES = ("__file__", "__module__", "__package__", "__path__", "__spec__")
@@ -22,16 +23,30 @@ OF_PACKAGES = {
 def named_modules(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> set[str]:
     """Return the names that a definition uses for modules of this project, and only to take attributes of them."""
     used = [
-        inner for inner in ast.walk(node) if isinstance(inner, ast.Name) and is_module(imports.get(inner.id, ("", "")))
+        inner for inner in nodes(node) if isinstance(inner, ast.Name) and is_module(imports.get(inner.id, ("", "")))
     ]
-    taken = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+    taken = {id(inner.value) for inner in nodes(node) if isinstance(inner, ast.Attribute)}
     other = {one.id for one in used if id(one) not in taken or not isinstance(one.ctx, ast.Load)}
-    inside = [inner for inner in ast.walk(node) if not isinstance(inner, ast.alias)]
+    inside = [inner for inner in nodes(node) if not isinstance(inner, ast.alias)]
     bound_otherwise = {getattr(inner, field, None) for inner in inside for field in ("arg", "name", "rest")}
     return {one.id for one in used} - other - bound_otherwise
 
 
-class Placeless(ast.NodeTransformer):
+def placeless(node: ast.stmt, module: str, imports: dict[str, tuple[str, str]]) -> str:
+    """Return a definition as text, without the names and paths of this project's modules.
+
+    Args:
+        node: The definition; it is not modified.
+        module: Its module.
+        imports: What names are imported from, in the definition and in its module.
+    """
+    named = named_modules(node, imports)
+    if named or any(isinstance(inner, ast.ImportFrom) for inner in nodes(node)):
+        return ast.dump(_Placeless(module, named).visit(copied(node)))
+    return ast.dump(node)
+
+
+class _Placeless(ast.NodeTransformer):
     """Remove the names and paths of this project's modules from a definition; names are replaced by numbers."""
 
     def __init__(self, module: str, named: set[str]) -> None:
@@ -59,7 +74,7 @@ def asks_place(at: tuple[str, str], node: ast.stmt) -> bool:
     """Return whether a definition asks where a module lies, so that its result may change when the module moves."""
     if at in OF_PACKAGES:
         return False
-    for inner in ast.walk(node):
+    for inner in nodes(node):
         asked = inner.attr if isinstance(inner, ast.Attribute) else getattr(inner, "value", None)
         if isinstance(inner, ast.Attribute | ast.Constant) and asked in PLACES:
             return True

@@ -30,7 +30,8 @@ from atlas.cache.fingerprint.modules import (
     with_imports,
 )
 from atlas.cache.fingerprint.packages import ANY
-from atlas.cache.fingerprint.placeless import Placeless, asks_place, named_modules
+from atlas.cache.fingerprint.placeless import asks_place, placeless
+from atlas.cache.fingerprint.syntax import nodes
 from atlas.cache.fingerprint.typed import types_in, without_ranges
 from atlas.cache.fingerprint.uncovered import uncovered
 from atlas.study import unedited
@@ -145,26 +146,26 @@ def _definition(module: str, name: str) -> Definition:
     why = ""
     if name in source.imports:
         targets += _target(name, source.imports[name], packages, modules)
-    nodes = source.definitions.get(name, [])
+    statements = source.definitions.get(name, [])
     texts = []
     asked: list[str] = []
-    for node in nodes:
+    for node in statements:
         known = source.imports | dict(imports_in(node, module))
         asked += uncovered(node, known, set(source.definitions))
         held = without_ranges(node, known)
         targets += _names(held, module, source, packages, modules)
-        texts.append(ast.dump(Placeless(module, named_modules(held, known)).visit(held)))
+        texts.append(placeless(held, module, known))
         if (module, name) not in KNOWN:
             why = why or dynamic(node, known, set(source.definitions))
-    if not nodes and name not in source.imports:
+    if not statements and name not in source.imports:
         if is_module((module, name)):
             targets += _target(name, (module, name), packages, modules)
         else:
             why = f"'{name}' is not defined at its top level"
-    if nodes:
+    if statements:
         targets += [(one.name, f"file {hashlib.sha256(unedited.read(one)).hexdigest()}") for one in declared(module)]
     message = why and f"{module}: {why}"
-    placed = any(asks_place((module, name), node) for node in nodes)
+    placed = any(asks_place((module, name), node) for node in statements)
     return Definition(";".join(texts), targets, frozenset(packages), frozenset(modules), tuple(asked), message, placed)
 
 
@@ -174,10 +175,10 @@ def read(module: str) -> Source:
     definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, tuple[str, str]] = {}
     twice = ""
-    bare = _bare(tree(module))
+    top = tree(module)
     if module == PUBLIC[0]:
-        bare.body = [node for node in bare.body if not set(bound(node)) & set(PUBLIC[1])]
-    for node in bare.body:
+        top = ast.Module([node for node in top.body if not set(bound(node)) & set(PUBLIC[1])], [])
+    for node in top.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
             fresh = bindings(node, module)
             again = [name for name, imported in fresh.items() if imports.get(name, imported) != imported]
@@ -185,8 +186,8 @@ def read(module: str) -> Source:
             imports.update(fresh)
         for name in bound(node):
             definitions.setdefault(name, []).append(node)
-    why = twice or impure(bare, imports)
-    used = {node.id for node in ast.walk(bare) if isinstance(node, ast.Name)}
+    why = twice or impure(top, imports)
+    used = {inner.id for node in top.body for inner in nodes(node) if isinstance(inner, ast.Name)}
     unused = {package for name, imported in imports.items() if name not in used for package in outside(imported)}
     return Source(definitions, imports, frozenset(unused), why and f"{module}: {why}")
 
@@ -200,7 +201,7 @@ def _names(
     """
     uses: dict[str, list[ast.Name]] = {}
     taken: dict[int, str] = {}  # attributes, by the object they belong to
-    for inner in ast.walk(node):
+    for inner in nodes(node):
         if isinstance(inner, ast.Name):
             uses.setdefault(inner.id, []).append(inner)
         elif isinstance(inner, ast.Attribute):
@@ -222,7 +223,7 @@ def _names(
         else:
             for use in used:
                 parts.setdefault(use, []).append((taken[use], (".".join(filter(None, imported)), taken[use])))
-    return found + [part for inner in ast.walk(node) for part in parts.get(id(inner), [])]
+    return found + [part for inner in nodes(node) for part in parts.get(id(inner), [])]
 
 
 def _free(node: ast.stmt) -> set[str]:
@@ -253,18 +254,6 @@ def _target(name: str, imported: tuple[str, str], packages: set[str], modules: s
     if not is_module(imported):
         return [(name, imported)]
     return [(f"{name}.{one}", (whole, one)) for one in (*read(whole).definitions, *read(whole).imports)]
-
-
-def _bare(tree: ast.Module) -> ast.Module:
-    """Remove docstrings, also those of fields; comments are not in a syntax tree."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            node.body = [one for one in node.body if not _text(one)] or [ast.Pass()]
-    return tree
-
-
-def _text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def forget() -> None:

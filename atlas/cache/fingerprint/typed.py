@@ -6,10 +6,10 @@ names, and code that looks up its annotations is digested by whole modules.
 """
 
 import ast
-import copy
 from typing import cast
 
 from atlas.cache.fingerprint.inert import dotted
+from atlas.cache.fingerprint.syntax import copied, nodes
 
 TYPES = "atlas.study.schema.types"
 
@@ -21,9 +21,9 @@ def without_ranges(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> ast.s
         node: The definition; it is not modified.
         imports: What names are imported from, in the definition and in its module.
     """
-    own = copy.deepcopy(node)
-    annotated = {("typing", "Annotated"), ("typing", "")} & set(imports.values())
-    return cast("ast.stmt", _Signatures(imports).visit(own)) if annotated else own
+    if not {("typing", "Annotated"), ("typing", "")} & set(imports.values()):
+        return node
+    return cast("ast.stmt", _Signatures(imports).visit(copied(node)))
 
 
 def types_in(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> dict[str, str]:
@@ -31,7 +31,7 @@ def types_in(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> dict[str, s
     if all(origin != TYPES for origin, _ in imports.values()):
         return {}
     typed = {id(inner) for one in _annotations(node) for inner in ast.walk(one)}
-    used = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    used = [inner for inner in nodes(node) if isinstance(inner, ast.Name)]
     elsewhere = {one.id for one in used if id(one) not in typed}
     known = {one.id: imports[one.id] for one in used if one.id in imports and one.id not in elsewhere}
     return {name: imported[1] for name, imported in known.items() if imported[0] == TYPES and imported[1]}
@@ -64,4 +64,4 @@ class _Annotation(_Signatures):
 
 
 def _annotations(node: ast.stmt) -> list[ast.expr]:
-    return [one.annotation for one in ast.walk(node) if isinstance(one, ast.arg) and one.annotation is not None]
+    return [one.annotation for one in nodes(node) if isinstance(one, ast.arg) and one.annotation is not None]

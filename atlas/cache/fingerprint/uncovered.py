@@ -7,6 +7,7 @@ import ast
 from functools import cache
 
 from atlas.cache.fingerprint.inert import dotted
+from atlas.cache.fingerprint.syntax import nodes
 
 # The names, by the message about them; a name that ends with a dot stands for everything in a module.
 NAMES = {
@@ -59,7 +60,7 @@ def uncovered(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[
         defined: The names that its module defines.
     """
     found = []
-    for inner in ast.walk(node):
+    for inner in nodes(node):
         if isinstance(inner, ast.Name | ast.Attribute) and (name := dotted(inner, imports, defined)):
             message = _message(name)
             found += [f"{message.format(name.removeprefix('builtins.'))} (line {inner.lineno})"] if message else []

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from atlas.cache import keys
 from atlas.inputs.audit import reads
 from atlas.inputs.audit.reading import OF_NETWORKS, Held, Reading
-from atlas.inputs.calls import NETWORK
 from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 
@@ -68,5 +67,5 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
 @cache
 def _held(family: str, function: str) -> Held:
     """Return what a classifier's key holds of the code of its network."""
-    roots = ((f"atlas.networks.{family}", function), *NETWORK)
+    roots = ((f"atlas.networks.{family}", function), *keys.NETWORK)
     return Held(keys.modules(*roots), keys.names(*roots), keys.files(*roots), keys.uncovered(*roots))
