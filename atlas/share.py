@@ -11,6 +11,7 @@ from typing import Literal
 
 import xarray as xr
 
+from atlas.cache import score_store
 from atlas.study.errors import UserError
 from atlas.study.study import Study
 
@@ -63,14 +64,12 @@ def open_scores(classifier: str, metric: str, *, study: Study | Path | str = "."
     study = _study(study)
     known = sorted(study.all_metrics)
     _check_known(study, ("classifier", classifier, study.params["classifiers"]), ("metric", metric, known))
-    opened = [_opened(study.folder, study.path("scores", classifier, family), metric) for family in study.methods]
-    if "absent" in opened[0].attrs:
-        raise UserError(f"there are no scores of {classifier} by {metric}: {opened[0].attrs['absent']}")
+    opened = [_scores(study, classifier, family, metric) for family in study.methods]
     message: dict[str, str] = {}
     for one in opened:
-        message |= json.loads(one.attrs["unsupported"])
-    some = [one["score"] for one in opened if one.sizes["method"]]
-    scores = xr.concat(some or [opened[0]["score"]], "method", coords="minimal", compat="override", join="exact")
+        message |= one.attrs.pop("unsupported")
+    some = [one for one in opened if one.sizes["method"]] or opened[:1]
+    scores = xr.concat(some, "method", coords="minimal", compat="override", join="exact", combine_attrs="override")
     return scores.assign_attrs(unsupported=json.dumps(message))
 
 
@@ -89,6 +88,18 @@ def open_results(name: str = "summary", *, study: Study | Path | str = ".") -> x
     return _opened(folder, folder / "data" / "results" / f"{name}.zarr", None)
 
 
+def _scores(study: Study, classifier: str, family: str, metric: str) -> xr.DataArray:
+    store = study.path("scores", classifier, family)
+    _check_present(study.folder, store)
+    place = score_store.find(store).places.get(metric)
+    if place is None:
+        raise UserError(f"{store}: there are no scores by {metric}; run stages.score again")
+    if "absent" in place.attrs:
+        raise UserError(f"there are no scores of {classifier} by {metric}: {place.attrs['absent']}")
+    scores = _opened(study.folder, store, place.group)["score"].isel(metric=place.at, drop=True)
+    return scores.assign_attrs(place.attrs)
+
+
 def _study(given: Study | Path | str) -> Study:
     return given if isinstance(given, Study) else Study(given)
 
@@ -104,10 +115,7 @@ def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
 
     Its layout on disk is discarded: shards of many chunks, which Dask cannot write in parallel.
     """
-    if not store.is_dir():
-        of = "" if study.resolve() == Path.cwd() else f" --study {study}"
-        made, brought = f"`atlas reproduce{of}`", f"`atlas pull{of}`"
-        raise UserError(f"{store} is not here: {brought} brings it from the study's remote, {made} makes it")
+    _check_present(study, store)
     opened = xr.open_zarr(store, group=group, consolidated=False).drop_encoding()
     for variable in [opened, *opened.variables.values()]:
         variable.attrs = {name: _plain(value) for name, value in variable.attrs.items()}
@@ -115,6 +123,13 @@ def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
         if variable.dtype == "float16":  # netCDF has no float16
             variable.encoding["dtype"] = "float32"
     return opened
+
+
+def _check_present(study: Path, store: Path) -> None:
+    if not store.is_dir():
+        of = "" if study.resolve() == Path.cwd() else f" --study {study}"
+        made, brought = f"`atlas reproduce{of}`", f"`atlas pull{of}`"
+        raise UserError(f"{store} is not here: {brought} brings it from the study's remote, {made} makes it")
 
 
 def _plain(value: object) -> str | int | float:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from atlas.cache import score_store
 from atlas.cache.keys import digest
 from atlas.cache.locks import drop, temporary_path
+from atlas.cache.score_store import Found
 from atlas.cache.stores import UNREADABLE, replace
 from atlas.results import chunks, parquet, plots, stores
 from atlas.statistics import costs, labels, tables
@@ -134,8 +136,10 @@ def read_scores(study: Study) -> tuple[list[MetricScores], Reasons, Absent]:
     metrics = list(study.all_metrics.values())
     gone = study.missing
     for classifier in study.params["classifiers"]:
+        made = [family for family in methods if f"score@{classifier}-{family}" not in gone]
+        stores = {family: score_store.find(study.path("scores", classifier, family)) for family in made}
         for metric in metrics:
-            found, why = _read(study, methods, classifier, metric, gone)
+            found, why = _read(classifier, metric, methods, stores, gone)
             if isinstance(found, str):
                 absent.setdefault(classifier, {})[metric.name] = found
                 continue
@@ -148,7 +152,7 @@ def read_scores(study: Study) -> tuple[list[MetricScores], Reasons, Absent]:
 
 
 def _read(
-    study: Study, families: dict[str, list[str]], classifier: str, metric: Entry, gone: dict[str, str]
+    classifier: str, metric: Entry, families: dict[str, list[str]], stores: dict[str, Found], gone: dict[str, str]
 ) -> tuple[MetricScores | str | None, dict[str, str]]:
     methods = [name for listed in families.values() for name in listed]
     joined: MetricScores | None = None
@@ -157,20 +161,21 @@ def _read(
     parts: list[list[str] | bytes] = []
     for family, listed in families.items():
         scored = [name for name in listed if name not in metric.options["exclude"]]
-        if (cell := f"score@{classifier}-{family}") in gone:
-            reasons |= dict.fromkeys(scored, gone[cell])
-        if not scored or cell in gone:
+        if family not in stores:
+            reasons |= dict.fromkeys(scored, gone[f"score@{classifier}-{family}"])
+        if not scored or family not in stores:
             continue
-        path = study.path("scores", classifier, family)
+        path, places = stores[family]
         try:
-            about = json.loads((path / metric.name / "zarr.json").read_bytes())
-            if reason := about["attributes"].get("absent"):
+            group, at, attrs = places[metric.name]
+            if reason := attrs.get("absent"):
                 return reason, {}
-            score, keys = (chunks.read(path / metric.name / name) for name in ("score", "key"))
-            labels = {dim: chunks.read(path / metric.name / dim).values.tolist() for dim in score.dims}
+            score, keys = (chunks.read(path / group / name, at) for name in ("score", "key"))
+            labels = {dim: chunks.read(path / group / dim).values.tolist() for dim in score.dims}
         except UNREADABLE as error:
             raise UserError(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
-        reasons |= about["attributes"].get("unsupported", {})
+        reasons |= attrs["unsupported"]
+        score = score._replace(attrs={name: value for name, value in attrs.items() if name != "unsupported"})
         if np.isinf(score.values).any():
             raise UserError(f"{path}: {metric.name} holds an infinite score; a score is a number, or NaN if undefined")
         here = {name: at for at, name in enumerate(labels.pop("method")) if name in listed}
@@ -193,11 +198,10 @@ def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[st
     """Return a table for a metric without scores on a classifier: all undefined, and none requested."""
     labels["method"] = np.array(labels["method"], np.dtypes.StringDType())
     rows = [dim for dim in like.dims if dim not in ("fraction", "threshold", "radius", "level")]
-    attrs = {name: value for name, value in like.attrs.items() if name != "coordinates"}
     shape = [len(labels[dim]) for dim in like.dims]
     scores = xr.DataArray(np.full(shape, np.nan, like.values.dtype), labels, like.dims)
     asked = xr.DataArray(np.zeros(shape[: len(rows)], bool), {dim: labels[dim] for dim in rows}, rows)
-    return MetricScores(classifier, metric, attrs, scores, asked)
+    return MetricScores(classifier, metric, like.attrs, scores, asked)
 
 
 def read_similarity(study: Study) -> dict[str, xr.Dataset]:

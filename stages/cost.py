@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from atlas.cache import keys
+from atlas.cache import keys, score_store
 from atlas.cache.stores import read, values
 from atlas.cache.tables import KEY, Field, Table, keys_of
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
 from atlas.study.command import command
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from atlas.study.study import Study
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,13 +63,14 @@ class CostPlan(NamedTuple):
 def plan(cell: Cell) -> list[CostPlan]:
     """Return the planned costs with their keys: those of the map, or the score, on which they are measured."""
     study, classifier, _ = cell
-    families, of_methods, of_metrics = study.methods, {}, {}
+    of_methods, of_metrics = {}, {}
     methods, metrics = study.all_methods, study.all_metrics
     for name, bound in methods.items():
         store = study.path("maps", classifier, bound.family, name)
         first = keys_of(store, "images", f"the maps of {name}")[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
-    measured_on = {name: _measured_on(study, classifier, families, metric) for name, metric in metrics.items()}
+    scored = [score_store.find(study.path("scores", classifier, family)) for family in study.methods]
+    measured_on = {name: _measured_on(metric, scored) for name, metric in metrics.items()}
     for name, first in measured_on.items():
         of_metrics[name] = first and keys.digest(keys.code(("stages.cost", "of_score")), first.key)
     known = {name: first for name, first in measured_on.items() if first}
@@ -188,24 +189,32 @@ def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
     return {kind: count - before[kind] for kind, count in classifier.passes.items()}
 
 
-def _measured_on(
-    study: Study, classifier: str, families: dict[str, dict[str, Entry]], metric: Entry
-) -> MeasuredRow | None:
+def _measured_on(metric: Entry, scored: list[score_store.Found]) -> MeasuredRow | None:
     """Find the first defined score of a metric: an undefined one may take fewer passes.
 
     If none is defined, or if the metric looks at a whole set, which grows from row to row, it is the first score.
+
+    Args:
+        metric: The metric.
+        scored: The scores of each family.
+
+    Raises:
+        UserError: a store lacks the metric, or cannot be read.
     """
     whole = of_whole_set(signature("metrics", metric.family, metric.function).inputs)
     first = None
-    for family, listed in families.items():
-        store = read(study.path("scores", classifier, family) / metric.name, f"the scores of {metric.name}")
-        if "absent" in store.attrs:
+    for path, places in scored:
+        if metric.name not in places:
+            raise UserError(f"{path}: there are no scores of {metric.name}; run stages.score again")
+        group, at, attrs = places[metric.name]
+        if "absent" in attrs:
             return None
-        there, found, scores = values(store, "method").tolist(), values(store, KEY), values(store, "score")
-        for name in [name for name in listed if name in there]:
-            made = found[there.index(name)].reshape(-1, keys.SIZE)
+        store = read(path / group, f"the scores of {metric.name}")
+        found, scores = (values(store, name, np.array([at]))[0] for name in (KEY, score_store.SCORE))
+        for method, name in enumerate(values(store, "method").tolist()):
+            made = found[method].reshape(-1, keys.SIZE)
             asked = made.any(axis=1)
-            defined = asked & np.isfinite(scores[there.index(name)]).reshape(len(made), -1).any(axis=1)
+            defined = asked & np.isfinite(scores[method]).reshape(len(made), -1).any(axis=1)
             if asked.any():
                 first = first or MeasuredRow(name, int(asked.argmax()), made[asked.argmax()].tobytes())
             if whole and first:

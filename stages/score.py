@@ -1,8 +1,8 @@
 """Score the maps of one method family for one classifier: `python -m stages.score CLASSIFIER FAMILY`.
 
 Reads that family's maps, and the inputs that each metric declares; writes `data/scores/<classifier>/<family>.zarr` with
-a group per metric: score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`.
-If a declared input does not exist for the classifier, the group is empty, and its attribute `absent` says why.
+for each metric score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`: see
+`atlas.cache.score_store`. If a declared input does not exist for the classifier, the attribute `absent` says why.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from atlas.cache import keys
+from atlas.cache import keys, score_store
 from atlas.cache.cells import of_cell
 from atlas.cache.rows import RowStore
 from atlas.cache.tables import Table
@@ -65,7 +65,7 @@ def draft(folder: Path, classifier: str, family: str, output: Path, reason: str,
             message = {one.methods[m]: reason for m in gone}
             known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **message}}
             tables.append(table._replace(attrs=known))
-        rows.draft(tables, groups(cell, plans), output)
+        rows.draft(score_store.stacked(tables), groups(cell, plans), output)
 
 
 def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
@@ -249,8 +249,8 @@ def per_method(plan: ScorePlan) -> int:
 
 
 def groups(cell: Cell, plans: list[ScorePlan]) -> dict[str, dict]:
-    """Return the attributes of the cell's store, and of the groups of metrics that have no scores on the classifier."""
-    return {"": {"family": cell.family}} | score_plan.absent(cell.study, cell.classifier)
+    """Return the attributes of the cell's store."""
+    return {"": {"family": cell.family, "absent": score_plan.absent(cell.study, cell.classifier)}}
 
 
 STAGE = Stage(
@@ -260,6 +260,7 @@ STAGE = Stage(
     batches,
     groups,
     without_unsupported=without_unsupported,
+    stored=score_store.stacked,
     kept="these metrics failed, the rows of all others are kept",
 )
 main = partial(run_cell, STAGE)

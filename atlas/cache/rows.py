@@ -223,6 +223,7 @@ class RowStore:
             keys = table.keys.reshape(-1, SIZE)
             links = self._memos.absent([keys[i].tobytes() for i in positions], table.fields)
             fetch(self.atlas.parent, [link.readlink() for link in links])
+            self._memos.forget_arrays()
 
     def _look_further(self) -> bool:
         """Add other cells' recorded outputs to the memos, once; return whether there are any."""

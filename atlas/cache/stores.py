@@ -24,7 +24,7 @@ from atlas.study import unedited
 from atlas.study.errors import UserError
 
 CHUNK_BYTES = 4096  # rows at least this large get a chunk each, read with one range request
-SMALL_BYTES = 2**20  # of an array that is encoded in memory
+SMALL_BYTES = 2**20  # of an array that is encoded in memory, and of a chunk of many small rows
 SHARD_BYTES = 16 * 2**20  # with larger shards, readers on S3 read far too much
 # Byte shuffle and zstd 3 compress smooth maps best at an acceptable speed; without the checksum inside the shard, a
 # flipped byte would be read as data.
@@ -167,7 +167,9 @@ def begin(
         chunks = (together, *(1,) * (lead - 1), *shape[lead:])
         layout = {"chunks": chunks, "shards": (steps - steps % together, *shape[1:])}
     elif lead > 1:
-        layout = {"chunks": (1, *shape[1:])}  # one file per step: one more method adds one file
+        step = int(np.prod(shape[1:], dtype=int)) * dtype.itemsize
+        chunk = (min(shape[0], SMALL_BYTES // max(1, step)), *shape[1:])
+        layout = {"chunks": tuple(max(1, size) for size in chunk)}
     else:
         layout = {"chunks": tuple(max(1, size) for size in shape)}
     return group.create_array(

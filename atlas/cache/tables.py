@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from atlas.cache.keys import SIZE
-from atlas.cache.stores import CHUNK_BYTES, SHARD_BYTES, UNREADABLE, read, take, values, whole
+from atlas.cache.stores import CHUNK_BYTES, SHARD_BYTES, SMALL_BYTES, UNREADABLE, read, take, values, whole
 from atlas.study.errors import UserError
 
 DIGEST = "digest"
@@ -55,10 +55,10 @@ class Memos:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[bytes, tuple[dict[str, np.ndarray], np.ndarray]] = {}  # small rows that were found intact
         self.refused: dict[str, str] = {}  # why a function cannot serve a classifier, by key
         self._index: dict[bytes, tuple[Path, str, int]] = {}
         self._batch: tuple[Path | None, dict[str, np.ndarray]] = (None, {})
+        self._arrays: dict[tuple[Path, str], np.ndarray | None] = {}  # small arrays as read; None if damaged
 
     def add_batch(self, file: Path) -> None:
         """Add a journaled batch: `.npz` of keys, digests and fields."""
@@ -98,8 +98,6 @@ class Memos:
 
     def read(self, keys: list[bytes], fields: dict[str, Field]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Read rows by key, one memo at a time; return their fields and digests."""
-        if kept := self._kept.get(b"".join(keys)):
-            return kept
         rows = {name: np.empty((len(keys), *field.shape), field.dtype) for name, field in fields.items()}
         rows[DIGEST] = np.empty((len(keys), SIZE), "uint8")
         places: dict[tuple[Path, str], list[tuple[int, int]]] = {}
@@ -132,6 +130,10 @@ class Memos:
                     found += [file for file in (chunk, *chunk.rglob("*")) if file.is_symlink() and not file.exists()]
         return found
 
+    def forget_arrays(self) -> None:
+        """Read arrays anew: files of them have been fetched since."""
+        self._arrays.clear()
+
     def run(self, keys: list[bytes]) -> tuple[Path, int] | None:
         """Return the group that holds the rows contiguously, and the first row's index; None if none does."""
         root, group, first = self._index.get(keys[0], (None, "", 0))
@@ -151,8 +153,6 @@ class Memos:
                 return [False]
             return [good for key in keys for good in self._verified([key], fields)]
         good = (digests_of(rows, len(keys)) == digests).all(axis=1)
-        if good.all() and small(fields):
-            self._kept[b"".join(keys)] = rows, digests
         return good.tolist()
 
     def _found(self, root: Path, group: str, rows: list[int], names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -168,8 +168,19 @@ class Memos:
         steps, within = np.divmod(rows, inner(lead))
         wanted, back = np.unique(steps, return_inverse=True)
         for name in names:
-            block = take(opened[name], wanted)
+            whole = self._whole(root / group, name, opened)
+            block = take(opened[name], wanted) if whole is None else whole[wanted]
             yield name, block.reshape(-1, *block.shape[len(lead) :])[back * inner(lead) + within]
+
+    def _whole(self, group: Path, name: str, opened: Any) -> np.ndarray | None:
+        """Return a small array, read once; None if it is large, or if a part of it cannot be read."""
+        if (group, name) not in self._arrays:
+            small = opened[name].nbytes <= SMALL_BYTES
+            try:
+                self._arrays[group, name] = opened[name][...] if small else None
+            except UNREADABLE:
+                self._arrays[group, name] = None
+        return self._arrays[group, name]
 
 
 def is_index(name: str) -> bool:

@@ -101,6 +101,7 @@ class Stage(NamedTuple):
     batches: Yields batches of the missing rows that are pending; each is computed before the next is requested.
     groups: Returns the attributes of the output's groups that contain groups.
     without_unsupported: Returns the table of a plan without rows recorded as unsupported.
+    stored: Returns the tables as the output holds them.
     kept: The message when some functions fail and the rows of all others are kept. If empty, the first failure ends
         the cell with its own exception.
     assembled: Called with the tables when the output is in place.
@@ -113,6 +114,7 @@ class Stage(NamedTuple):
     batches: Callable[[Work, "Classifier"], Iterator[Batch]]
     groups: Callable[[Cell, list[Any]], dict[str, dict]] = lambda cell, plans: {}
     without_unsupported: Callable[[RowStore, Any], Table] = lambda rows, plan: plan.table
+    stored: Callable[[list[Table]], list[Table]] = lambda tables: tables
     kept: str = ""
     assembled: Callable[[Cell, list[Table]], None] = lambda cell, tables: None
     batch: int | None = None
@@ -142,7 +144,7 @@ def run_cell(stage: Stage, folder: Path, *names: str, finish: bool = True) -> No
                 calls.forget()
         if finish and not work.failures:
             tables = [stage.without_unsupported(rows, plan) for plan in plans]
-            rows.finish(tables, stage.groups(cell, plans))
+            rows.finish(stage.stored(tables), stage.groups(cell, plans))
             stage.assembled(cell, tables)
         rows.log(work.passes)
     work.failures.end()

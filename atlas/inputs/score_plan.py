@@ -31,14 +31,14 @@ class StoredRows(NamedTuple):
     undefined: np.ndarray  # which rows are undefined
 
 
-def absent(study: "Study", classifier: str) -> dict[str, dict[str, str]]:
-    """Return the metrics without scores because the classifier lacks a declared input: name -> {"absent": reason}."""
+def absent(study: "Study", classifier: str) -> dict[str, str]:
+    """Return why metrics have no scores, by name: the classifier lacks an input that they declare."""
     found = {}
     for listed in study.metrics.values():
         for metric in listed.values():
             declared = signature("metrics", metric.family, metric.function).inputs
             if reason := row_inputs.missing_input(study, classifier, declared):
-                found[metric.name] = {"absent": reason}
+                found[metric.name] = reason
     return found
 
 
