@@ -86,11 +86,12 @@ def find(store: Path) -> Found:
         UserError: the store is missing or cannot be read.
     """
     try:
+        found = {}
         absent = _attributes(store)["absent"]
-        found = {metric: Place("", 0, {"absent": reason}) for metric, reason in absent.items()}
         for file in sorted(store.glob("*/zarr.json")):
             metrics = _attributes(file.parent)[METRIC + "s"]
             found |= {name: Place(file.parent.name, at, attrs) for at, (name, attrs) in enumerate(metrics.items())}
+        found |= {metric: Place("", 0, {"absent": reason}) for metric, reason in absent.items()}
     except UNREADABLE as error:
         raise UserError(f"{store}: no scores can be read ({error!r}); run stages.score again") from None
     return Found(store, found)

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-import zarr
 
 from atlas.study.schema import smoothing
 from tests.support import labelled
+from tests.support.scores import read as read_scores
 from tests.support.study import repro, run, tiny, write
 
 C = "resnet_vanilla"
@@ -59,8 +59,8 @@ def table(house: Path) -> xr.Dataset:
     return xr.open_zarr(house / "data/results/certified.zarr", consolidated=False, chunks=None).load()
 
 
-def scores(house: Path, family: str, metric: str) -> zarr.Group:
-    return zarr.open_group(house / "data/scores" / C / f"{family}.zarr" / metric, mode="r")
+def scores(house: Path, family: str, metric: str) -> dict[str, np.ndarray]:
+    return read_scores(house / "data/scores" / C / f"{family}.zarr", metric)
 
 
 def test_dvc_finds_nothing_to_do_afterwards(house):

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from atlas.cache.tables import KEY
 from atlas.networks.residual import small_resnet
+from tests.support.scores import read
 from tests.support.study import ROOT, build, computed, repro, write
 
 PICTURES, CLASSES, NETWORK = 8, ["cat", "dog"], {"widths": [4, 4, 8], "blocks": 1}
@@ -92,7 +93,7 @@ def keys(house: Path) -> dict[str, np.ndarray]:
     """The keys of all maps and scores, `row key`, by method or by metric and method."""
     found = {}
     for family, names in METHODS.items():
-        scores = zarr.open_group(house / f"data/scores/net/{family}.zarr", mode="r")
+        scores = {one: read(house / f"data/scores/net/{family}.zarr", one) for one in METRIC_NAMES}
         for name in names:
             found[name] = zarr.open_group(house / f"data/maps/net/{family}/{name}.zarr/images", mode="r")[KEY][:]
             for metric in METRIC_NAMES:

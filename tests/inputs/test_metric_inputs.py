@@ -12,6 +12,7 @@ from atlas.study.errors import UserError
 from atlas.study.study import Study
 from stages import attribute, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
+from tests.support.scores import read
 from tests.support.study import tiny, write
 
 __all__ = ["mapped", "study"]
@@ -91,7 +92,7 @@ def test_methods_of_a_family_that_are_asked_together_cost_shared_work_once(study
 
 
 def scores(study, family, metric):
-    return zarr.open_group(study / "data/scores" / C / f"{family}.zarr/{metric}", mode="r")["score"][:]
+    return read(study / "data/scores" / C / f"{family}.zarr", metric)["score"]
 
 
 def test_a_score_of_maps_made_anew_is_keyed_by_how_maps_are_made(study):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-import zarr
 
 from atlas.report import sorting
 from atlas.report.charts.theme import SMALL, breadth
@@ -21,7 +20,7 @@ from atlas.report.sections.costs import Costly
 from atlas.study import params
 from atlas.study.errors import UserError
 from stages import aggregate, report
-from tests.support import made_up, reported
+from tests.support import made_up, reported, scores
 from tests.support.reported import CONTRAST, beyond, find, housed, look, visit
 from tests.support.study import files
 
@@ -75,9 +74,9 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     given["report"]["title"] = "<Alone> & well"
     given["aggregate"] |= {"weights": "metrics", "min_count": 2}
     for family in made_up.METHODS:
-        grids = params.path(alone, "scores", "robust", family) / "grid_pointing_game"
-        zarr.open_array(grids / "score", mode="r+")[:, 4:] = float("nan")
-        zarr.open_array(grids.with_name("max_sensitivity") / "score", mode="r+")[:, 1:] = float("nan")
+        store = params.path(alone, "scores", "robust", family)
+        scores.change(store, "grid_pointing_game", "score", (slice(None), slice(4, None)), float("nan"))
+        scores.change(store, "max_sensitivity", "score", (slice(None), slice(1, None)), float("nan"))
     (alone / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     aggregate.main(alone)
     report.main(alone)
@@ -161,8 +160,7 @@ def test_numbers_can_be_traced_to_the_keys_of_their_scores(study, text, tmp_path
     for classifier, digest in zip(made_up.CLASSIFIERS, digests, strict=True):
         assert f'<span class="name">{classifier}</span> <code>{digest[:12]}</code>' in trace
     other = Path(shutil.copytree(study, tmp_path / "study"))
-    key = zarr.open_array(params.path(other, "scores", "robust", "cam") / "deletion/key", mode="r+")
-    key[0, 0, 0] = 7
+    scores.change(params.path(other, "scores", "robust", "cam"), "deletion", "key", (0, 0, 0), 7)
     aggregate.main(other)
     changed = opened(other, "summary")["key_digest"] != summary["key_digest"]
     assert changed.sel(classifier="robust").values.tolist() == [

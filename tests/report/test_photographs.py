@@ -19,7 +19,7 @@ from atlas.study import params
 from atlas.study.schema import signatures
 from atlas.study.study import Study
 from stages import aggregate, report
-from tests.support import made_up, reported
+from tests.support import made_up, reported, scores
 from tests.support.reported import find, housed, look, visit
 
 browser = reported.browser
@@ -86,9 +86,7 @@ def adopted(folder: Path) -> None:
 def absent(folder: Path, classifier: str, metric: str, reason: str) -> None:
     """Write that there is none of the evidence that a metric names, as `score` does."""
     for family in made_up.METHODS:
-        group = params.path(folder, "scores", classifier, family) / metric
-        shutil.rmtree(group)
-        group_at(group, {"absent": reason})
+        scores.set_absent(params.path(folder, "scores", classifier, family), metric, reason)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import yaml
 import zarr
 from statsmodels.stats.multitest import multipletests
 
+from atlas.cache.score_store import find
 from atlas.results import parquet
 from atlas.statistics import labels
 from atlas.statistics.intervals import means
@@ -23,6 +24,7 @@ from atlas.study.errors import UserError
 from stages import aggregate
 from tests.support import labelled, made_up
 from tests.support.reported import housed
+from tests.support.scores import change as change_scores
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +45,9 @@ def opened(study: Path, name: str) -> xr.Dataset:
 
 def stored(study: Path, classifier: str, metric: str, method: str) -> xr.DataArray:
     family = next(family for family, listed in made_up.METHODS.items() if method in listed)
-    path = params.path(study, "scores", classifier, family)
-    return xr.open_zarr(path, group=metric, consolidated=False, chunks=None)["score"].sel({"method": method})
+    place = find(store := params.path(study, "scores", classifier, family)).places[metric]
+    group = xr.open_zarr(store, group=place.group, consolidated=False, chunks=None)
+    return group["score"].sel({"metric": metric, "method": method})
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -77,11 +80,7 @@ def test_means_and_counts_are_those_of_the_defined_scores(study):
 
 
 def test_a_score_that_becomes_undefined_lowers_the_count(copy):
-    path = params.path(copy, "scores", "robust", "perturbation") / "sparseness"
-    import zarr
-
-    array = zarr.open_array(path / "score", mode="r+")
-    array[0, 5] = np.nan
+    change_scores(params.path(copy, "scores", "robust", "perturbation"), "sparseness", "score", (0, 5), np.nan)
     aggregate.main(copy)
     cell = opened(copy, "summary").sel({"classifier": "robust", "method": "rise", "metric": "sparseness"})
     assert (cell["count"], cell["asked"]) == (23, 24)
@@ -676,14 +675,12 @@ def test_methods_are_taken_from_params_and_never_from_a_listing(copy):
 def test_a_missing_store_is_named(copy):
     path = params.path(copy, "scores", "robust", "cam")
     shutil.rmtree(path)
-    with pytest.raises(UserError, match=r"robust/cam\.zarr: no scores of .* run stages\.score again"):
+    with pytest.raises(UserError, match=r"robust/cam\.zarr: no scores can be read .* run stages\.score again"):
         aggregate.main(copy)
 
 
 def test_an_infinite_score_is_no_score(copy):
-    import zarr
-
-    zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "score", mode="r+")[0, 0] = np.inf
+    change_scores(params.path(copy, "scores", "robust", "cam"), "sparseness", "score", (0, 0), np.inf)
     with pytest.raises(UserError, match=r"cam\.zarr: sparseness holds an infinite score"):
         aggregate.main(copy)
 
@@ -691,8 +688,9 @@ def test_an_infinite_score_is_no_score(copy):
 def test_families_scored_on_other_images_are_not_joined(copy):
     import zarr
 
-    zarr.open_array(params.path(copy, "scores", "robust", "cam") / "sparseness" / "image", mode="r+")[0] = "other"
-    with pytest.raises(UserError, match="robust: sparseness: families were scored on different rows"):
+    place = find(store := params.path(copy, "scores", "robust", "cam")).places["sparseness"]
+    zarr.open_array(store / place.group / "image", mode="r+")[0] = "other"
+    with pytest.raises(UserError, match="robust: [a-z_]+: families were scored on different rows"):
         aggregate.main(copy)
 
 

@@ -11,6 +11,7 @@ from atlas.study.params import load
 from atlas.study.study import Study
 from stages import attribute, certify, score, select, tile
 from tests.support.cells import C, last_line, study
+from tests.support.scores import about, read
 from tests.support.study import tiny, write
 
 __all__ = ["study"]
@@ -235,15 +236,18 @@ def test_a_method_that_one_of_two_smoothings_does_not_certify_has_no_score_and_a
     params["certify"]["noise_25"] = {**params["certify"]["noise_15"], "sigma": 0.25, "methods": ["input_x_gradient"]}
     params["metrics"]["certified"]["certified_important"] = {**TEST, "smoothings": ["noise_15", "noise_25"]}
     assert scored(selected, params) == {"pointing_game": 24, "certified_important": 4}
-    scores = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr/certified_important", mode="r")
-    assert scores["method"][:].tolist() == ["gradient", "input_x_gradient"]
-    assert scores.attrs["unsupported"] == {"gradient": "the smoothing noise_25 does not certify it"}
+    store = selected / "data/scores" / C / f"{FAMILY}.zarr"
+    scores = read(store, "certified_important")
+    assert scores["method"].tolist() == ["gradient", "input_x_gradient"]
+    assert about(store, "certified_important")["unsupported"] == {
+        "gradient": "the smoothing noise_25 does not certify it"
+    }
     assert np.isnan(scores["score"][0]).all()
     assert np.isfinite(scores["score"][1]).all()
     params["certify"]["noise_15"]["methods"] = ["input_x_gradient"]
     scored(selected, params)
-    scores = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr/certified_important", mode="r")
-    assert scores["method"][:].tolist() == ["input_x_gradient"], "what no smoothing certifies was not asked for"
+    scores = read(store, "certified_important")
+    assert scores["method"].tolist() == ["input_x_gradient"], "what no smoothing certifies was not asked for"
 
 
 def test_other_votes_are_scored_again(selected):
@@ -278,16 +282,17 @@ def test_scores_stand_by_radius_and_level_and_one_tile_where_asked(selected):
     }
     params["metrics"]["certified"]["certified_deletion"] = {**TEST, "tau": [0.6, 0.75], "baseline": "black"}
     scored(selected, params)
-    store = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr", mode="r")
-    assert store["certified_important/score"].shape == (2, 4, 1, 3)
-    assert store["certified_important/level"][:].tolist() == [50, 30, 10]
-    np.testing.assert_allclose(store["certified_deletion/radius"][:], [0.0380021, 0.1011735], atol=1e-6)
-    assert store["certified_deletion/level"][:].tolist() == [0, 10, 30, 50]
-    corner, every = (store[name]["score"][:] for name in ("corner", "certified_grid_pointing_game"))
+    names = ("certified_important", "certified_deletion", "corner", "certified_grid_pointing_game")
+    stored = {name: read(selected / "data/scores" / C / f"{FAMILY}.zarr", name) for name in names}
+    assert stored["certified_important"]["score"].shape == (2, 4, 1, 3)
+    assert stored["certified_important"]["level"].tolist() == [50, 30, 10]
+    np.testing.assert_allclose(stored["certified_deletion"]["radius"], [0.0380021, 0.1011735], atol=1e-6)
+    assert stored["certified_deletion"]["level"].tolist() == [0, 10, 30, 50]
+    corner, every = (stored[name]["score"] for name in ("corner", "certified_grid_pointing_game"))
     assert corner.shape == (2, 1, 4, 1, 3)
     np.testing.assert_array_equal(corner[:, :, 0], every[:, :, 0])
     assert np.isnan(corner[:, :, 1:]).all()
-    assert not store["corner/key"][:][:, :, 1:].any(), "the other tiles were not asked for"
+    assert not stored["corner"]["key"][:, :, 1:].any(), "the other tiles were not asked for"
 
 
 def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monkeypatch):
@@ -304,8 +309,9 @@ def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monk
     assert group.attrs["unsupported"] == "cannot be differentiated"
     params = given(grids=0)
     assert scored(selected, params) == {"pointing_game": 24, "certified_important": 4}
-    scores = zarr.open_group(selected / "data/scores" / C / f"{FAMILY}.zarr/certified_important", mode="r")
-    assert scores.attrs["unsupported"] == {"gradient": "cannot be differentiated"}
+    store = selected / "data/scores" / C / f"{FAMILY}.zarr"
+    scores = read(store, "certified_important")
+    assert about(store, "certified_important")["unsupported"] == {"gradient": "cannot be differentiated"}
     assert np.isnan(scores["score"][0]).all()
 
 

@@ -11,6 +11,7 @@ from atlas.model import loading
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.study import Study
 from stages import attribute, certify, cost, score, select, tile
+from tests.support import scores
 from tests.support.cells import C, last_line
 from tests.support.study import tiny, write
 
@@ -154,14 +155,12 @@ def test_a_tile_that_a_metric_judges_alone_is_what_its_cost_is_measured_on(measu
 
 def test_a_score_that_is_undefined_is_not_what_a_cost_is_measured_on(study):
     for family, metric in (("gradient", "deletion"), ("gradient", "sufficiency")):
-        scores = zarr.open_group(study / "data/scores" / C / f"{family}.zarr" / metric)["score"]
-        scores[0, 0] = float("nan")
+        scores.change(study / "data/scores" / C / f"{family}.zarr", metric, "score", (0, 0), float("nan"))
     measured_on = judged_on(study)
     assert measured_on["deletion"][:2] == ("gradient", 1)
     # Which looks at a whole set.
     assert measured_on["sufficiency"][:2] == ("gradient", 0)
-    scores = zarr.open_group(study / "data/scores" / C / "gradient.zarr/deletion")["score"]
-    scores[0, :] = float("nan")
+    scores.change(study / "data/scores" / C / "gradient.zarr", "deletion", "score", (0,), float("nan"))
     assert judged_on(study)["deletion"][:2] == ("integrated_gradients", 0)
 
 
@@ -246,6 +245,6 @@ def test_what_raises_is_named_and_loses_no_other_costs(study, monkeypatch, funct
 
 
 def test_scores_that_are_not_there_are_named(study):
-    shutil.rmtree(study / "data/scores" / C / "gradient.zarr/deletion")
-    with pytest.raises(UserError, match=r"gradient\.zarr/deletion: the scores of deletion cannot be read"):
+    shutil.rmtree(study / "data/scores" / C / "gradient.zarr/image_fraction")
+    with pytest.raises(UserError, match=r"gradient\.zarr: there are no scores of deletion; run stages.score again"):
         cost.main(study, C)

@@ -27,6 +27,7 @@ from atlas.study.study import Study
 from stages import attribute, collect, predict, prepare, score, select, tile
 from tests.support.every import EVERY
 from tests.support.judging import FAMILIES, HEIGHT, SLOW, WIDTH, call, make_classifier, make_evidence, network
+from tests.support.scores import read
 from tests.support.study import tiny, write
 
 LABEL = 2  # of four
@@ -264,8 +265,8 @@ def test_a_study_of_several_labels(study):
     seen = images[pictures[row]][None].requires_grad_()
     net(seen)[0, labels[row]].sigmoid().backward()
     torch.testing.assert_close(torch.tensor(maps.values[0]), seen.grad[0].sum(0) / 0.25, rtol=1e-3, atol=1e-6)
-    scores = zarr.open_group(study / "data/scores/net/gradient.zarr/deletion", mode="r")
-    assert np.isfinite(scores["score"][:]).all()
+    scores = read(study / "data/scores/net/gradient.zarr", "deletion")
+    assert np.isfinite(scores["score"]).all()
 
 
 def test_the_report_says_which_label_is_below_a_half():

@@ -18,6 +18,7 @@ from atlas.study.params import load
 from atlas.study.study import Study
 from stages import attribute, correlate, predict, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
+from tests.support.scores import about, read
 from tests.support.study import ROOT, tiny, write
 
 __all__ = ["mapped", "study"]
@@ -317,12 +318,12 @@ def test_a_metric_that_cannot_serve_is_recorded_with_its_reason(mapped, monkeypa
     monkeypatch.setattr(calls, "find", refusing)
     score.main(mapped, C, "control")
     monkeypatch.undo()
-    scores = zarr.open_group(mapped / "data/scores" / C / "control.zarr", mode="r")
-    assert scores["relevance_rank"].attrs["unsupported"] == dict.fromkeys(
+    store = mapped / "data/scores" / C / "control.zarr"
+    assert about(store, "relevance_rank")["unsupported"] == dict.fromkeys(
         ["uniform", "center"], "its network has no layers"
     )
-    assert np.isnan(scores["relevance_rank/score"][:]).all()
-    assert np.isfinite(scores["pointing_game/score"][:]).any()
+    assert np.isnan(read(store, "relevance_rank")["score"]).all()
+    assert np.isfinite(read(store, "pointing_game")["score"]).any()
     score.main(mapped, C, "control")
     assert last_line(mapped)["rows_computed"] == 0
 
@@ -348,8 +349,9 @@ def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypat
     attribute.main(study, C, "control")
     assert last_line(study)["rows_computed"] == 0
     score.main(study, C, "control")
-    scores = zarr.open_group(study / "data/scores" / C / "control.zarr/pointing_game", mode="r")
-    assert scores.attrs["unsupported"] == {"center": "it has no edges"}
+    store = study / "data/scores" / C / "control.zarr"
+    scores = read(store, "pointing_game")
+    assert about(store, "pointing_game")["unsupported"] == {"center": "it has no edges"}
     assert np.isnan(scores["score"][1]).all()
     assert np.isfinite(scores["score"][0]).all()
 

@@ -9,6 +9,7 @@ import yaml
 from atlas.cache.stores import array, group_at
 from atlas.study import params
 from atlas.study.schema import signatures
+from tests.support import scores
 
 SIDE = 48
 METHODS = {
@@ -126,40 +127,32 @@ def quality(method: str, classifier: int) -> float:
 def _scores(folder: Path, classifier: str, number: int, images: int, grids: int, rng: np.random.Generator) -> None:
     hard = rng.normal(scale=0.15, size=images)
     for methods_family, methods in METHODS.items():
-        root = params.path(folder, "scores", classifier, methods_family)
-        group_at(root, {"family": methods_family})
-        for family, listed in METRICS.items():
-            for name in listed:
-                _group(root, classifier, number, family, name, methods, hard, grids, rng)
+        made = {
+            name: _made(classifier, number, family, name, methods, hard, grids, rng)
+            for family, listed in METRICS.items()
+            for name in listed
+        }
+        scores.write(params.path(folder, "scores", classifier, methods_family), methods_family, made)
 
 
-def _group(root, classifier, number, family, name, methods, hard, grids, rng) -> None:
+def _made(classifier, number, family, name, methods, hard, grids, rng) -> scores.Made:
     methods = [method for method in methods if method not in EXCLUDED.get(name, [])]
     refused = {method: UNSUPPORTED[classifier, method] for method in methods if (classifier, method) in UNSUPPORTED}
-    group = group_at(root / name, {"unsupported": refused})
     rows = min(len(hard), PREFIX.get(name, len(hard)))
     good = np.array([quality(method, number) for method in methods])
     shape = (len(methods), grids, 4) if family == "grid" else (len(methods), rows)
     level = good.reshape(-1, *[1] * (len(shape) - 1)) + rng.normal(scale=0.12, size=shape)
     if family != "grid":
         level = level + hard[:rows]
-    values, dims, along = _shaped(family, name, level, rng)
+    values, along = _shaped(family, name, level, rng)
     served = np.array([method not in refused for method in methods])
     asked = np.broadcast_to(served.reshape(-1, *[1] * level[0].ndim), shape)
     values[~asked] = np.nan
     if name == "pointing_game":
         values[:, 3] = np.nan  # an image without a box
-    array(group, "score", values.astype("float32"), dims, attrs(family, name))
-    key = np.broadcast_to(asked[..., None], (*shape, 16)).astype("uint8")
-    array(group, "key", key, (*dims[: len(shape)], "byte"), {})
-    array(group, "method", np.array(methods, dtype=np.dtypes.StringDType()), ("method",), {})
-    if family == "grid":
-        array(group, "grid", np.array([f"grid_{i}" for i in range(grids)]), ("grid",), {})
-        array(group, "tile", np.arange(4), ("tile",), {})
-    else:
-        array(group, "image", np.array(ids(rows)), ("image",), {})
-    for dim, values in along.items():
-        array(group, dim, values, (dim,), {})
+    of_grids = {"grid": [f"grid_{i}" for i in range(grids)], "tile": np.arange(4)}
+    labels = {"method": methods, **(of_grids if family == "grid" else {"image": ids(rows)}), **along}
+    return scores.Made(values, asked, labels, attrs(family, name), refused)
 
 
 def ids(number: int) -> list[str]:
@@ -169,23 +162,19 @@ def ids(number: int) -> list[str]:
 def _shaped(family: str, name: str, level: np.ndarray, rng: np.random.Generator):
     share = np.clip(level, 0.02, 1)
     if family == "grid":
-        return share, ("method", "grid", "tile"), {}
+        return share, {}
     if name == "wsl":
         at = np.arange(THRESHOLDS) / THRESHOLDS
         hits = rng.random((*share.shape, THRESHOLDS)) < share[..., None] * np.exp(-8 * (at - 0.3) ** 2)
-        return hits.astype(float), ("method", "image", "threshold"), {"threshold": at}
+        return hits.astype(float), {"threshold": at}
     if family == "faithfulness":
         x = np.linspace(0, 1, STEPS + 1)
         bend = 0.3 + 4 * share[..., None]
         curve = 0.95 * (1 - x) ** bend if name == "deletion" else 0.95 * (1 - (1 - x) ** bend)
-        return (
-            np.clip(curve + rng.normal(scale=0.01, size=curve.shape), 0, 1),
-            ("method", "image", "fraction"),
-            {"fraction": x},
-        )
+        return np.clip(curve + rng.normal(scale=0.01, size=curve.shape), 0, 1), {"fraction": x}
     if name == "pointing_game":
-        return (rng.random(share.shape) < share).astype(float), ("method", "image"), {}
-    return (1 - share if name == "max_sensitivity" else share), ("method", "image"), {}
+        return (rng.random(share.shape) < share).astype(float), {}
+    return (1 - share if name == "max_sensitivity" else share), {}
 
 
 def _similarity(folder: Path, classifier: str, images: int, rng: np.random.Generator) -> None:

@@ -11,7 +11,7 @@ from atlas.inputs.certification import IMPORTANT, Votes, labels
 from atlas.study import params
 from atlas.study.schema import signatures
 from atlas.study.schema.smoothing import radius, stored
-from tests.support import made_up
+from tests.support import made_up, scores
 from tests.support.made_up import CLASSIFIERS, METHODS, SIDE, UNSUPPORTED
 
 LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 5, 5
@@ -114,13 +114,12 @@ def _votes(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]]) -> 
 
 def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rng: np.random.Generator) -> None:
     for family, methods in METHODS.items():
-        root = params.path(folder, "scores", classifier, family)
+        made = {}
         for of, listed in METRICS.items():
             for name, entry in listed.items():
                 ways = entry["smoothings"]
                 judged = [one for one in methods if all(one in WAYS[way][1] for way in ways)]
                 refused = {one: UNSUPPORTED[classifier, one] for one in judged if (classifier, one) in UNSUPPORTED}
-                group = group_at(root / name, {"unsupported": refused})
                 levels = [0, 10, 30, 50] if name == "certified_deletion" else LEVELS
                 lead = (len(judged), GRIDS, 4) if of == "certified_grid" else (len(judged), IMAGES)
                 tests = [(way, tau) for way in ways for tau in entry["tau"]]
@@ -139,21 +138,14 @@ def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rn
                     "reference": "anani2025pixel",
                 }
                 attrs |= {"dim": "level", "summary": "level", "level": 30, "family": of, "settings": json.dumps({})}
-                rows = ("grid", "tile") if of == "certified_grid" else ("image",)
-                dims = ("method", *rows)
-                array(group, "score", values.astype("float32"), (*dims, "radius", "level"), {**attrs, "role": "apart"})
-                key = np.ones((*lead, 16), np.uint8)
-                key[[place for place, one in enumerate(judged) if one in refused]] = 0
-                array(group, "key", key, (*dims, "byte"), {})
-                array(group, "method", np.array(judged, dtype=np.dtypes.StringDType()), ("method",), {})
+                asked = np.ones(lead, bool)
+                asked[[place for place, one in enumerate(judged) if one in refused]] = False
+                of_grids = {"grid": [f"grid_{i}" for i in range(GRIDS)], "tile": np.arange(4)}
+                rows = of_grids if of == "certified_grid" else {"image": made_up.ids(IMAGES)}
                 radii = [stored(radius(WAYS[way][0], tau)) for way, tau in tests]
-                array(group, "radius", np.array(radii), ("radius",), {})
-                array(group, "level", np.array(levels), ("level",), {})
-                if of == "certified_grid":
-                    array(group, "grid", np.array([f"grid_{i}" for i in range(GRIDS)]), ("grid",), {})
-                    array(group, "tile", np.arange(4), ("tile",), {})
-                else:
-                    array(group, "image", np.array(made_up.ids(IMAGES)), ("image",), {})
+                labelled = {"method": judged, **rows, "radius": radii, "level": levels}
+                made[name] = scores.Made(values, asked, labelled, {**attrs, "role": "apart"}, refused)
+        scores.write(params.path(folder, "scores", classifier, family), family, made)
 
 
 def _score(function: str, entry: dict, votes: Votes, rng: np.random.Generator) -> np.ndarray:
