@@ -1,6 +1,6 @@
 """Kill a tiny study's run while it assembles, places and records, at random instants, and compare what a rerun makes.
 
-`python benchmarks/kills.py [KILLS]`: each time two cells are stale; they are filled and recorded as the flow does it,
+`python benchmarks/kills.py [KILLS]`: each time two cells are stale; they are made and recorded as the flow does it,
 and the whole process group is killed. A rerun must end with the bytes of a run that nobody disturbed: outputs, dvc.lock
 and every file of DVC's cache. Takes about 15 minutes on two slow cores.
 """
@@ -25,18 +25,25 @@ from tests.support.study import build, environment, files, run, tiny, write
 CELLS = ("attribute@resnet_vanilla-control", "score@resnet_vanilla-control")
 RUN = f"""
 import os, sys
+from atlas.cache.rows import RowStore
 from flows.plan import at_work, clean, verb
-from flows.recording import record
-from flows.workers import compute_to_journal
+from flows.recording import commit
+from flows.workers import make
 from pathlib import Path
+
+finish = RowStore.finish
+
+def finishing(self, *given):
+    print(self.cell, "computed", flush=True)
+    finish(self, *given)
+
+RowStore.finish = finishing
 print("begun", flush=True)
 with at_work(Path()):
     clean(Path())
     for cell in {CELLS!r}:
         name, parts = verb(cell)
-        compute_to_journal(os.getcwd(), name, parts)
-        print(cell, "filled", flush=True)
-        record(os.getcwd(), cell)
+        assert commit(os.getcwd(), {{cell: make(os.getcwd(), name, parts)}}) == {{}}
         print(cell, "recorded", flush=True)
 """
 
@@ -84,11 +91,11 @@ def timed(house: Path) -> dict[str, float]:
 
 
 def killed(house: Path, cell: str, wait: float) -> str | None:
-    """Begin a run and kill it some seconds after a cell is filled; give what it said last, None if it had ended."""
+    """Kill a run some seconds after a cell's rows are computed; return what it said last, None if it had ended."""
     process, said = start(house), ""
     for line in process.stdout:
         said = line.strip()
-        if said == f"{cell} filled":
+        if said == f"{cell} computed":
             break
     time.sleep(wait)
     os.killpg(process.pid, signal.SIGKILL)
@@ -110,7 +117,7 @@ def main(kills: int) -> None:
         for number in range(kills):
             house = Path(shutil.copytree(ready, Path(place, "house"), symlinks=True))
             began, cell = time.monotonic(), chance.choice(CELLS)
-            last = killed(house, cell, chance.uniform(0, said[f"{cell} recorded"] - said[f"{cell} filled"]))
+            last = killed(house, cell, chance.uniform(0, said[f"{cell} recorded"] - said[f"{cell} computed"]))
             where[last or "it had ended"] += 1
             again = start(house)
             told = again.communicate()[0]

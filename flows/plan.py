@@ -16,7 +16,7 @@ from atlas.study.study import Study
 from flows.messages import print_line
 from stages import versions
 
-# Stages whose rows a warm worker can compute before DVC visits the cell.
+# Stages whose cells a warm worker makes.
 WARM = ("predict", "attribute", "certify", "score", "cost")
 
 # Locks of the studies on which this process is working.
@@ -29,10 +29,16 @@ OF_FAMILY = ("maps", "votes", "scores")
 
 
 class Plan(NamedTuple):
-    """Stale cells in topological order, each with the stale cells that it needs, and with why it is stale."""
+    """What is to be made.
+
+    needs: The stale cells in topological order, each with the stale cells that it needs.
+    reasons: Why each is stale.
+    warm: Those that a warm worker makes: what dvc.yaml runs for them is the stage and nothing else.
+    """
 
     needs: dict[str, list[str]]
     reasons: dict[str, list[str]]
+    warm: frozenset[str] = frozenset()
 
 
 def plan(study: Path) -> Plan:
@@ -47,6 +53,7 @@ def plan(study: Path) -> Plan:
             changed["versions"] = [*changes, *changed.get("versions", [])]
         graph = repo.index.graph
         inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
+        warm = frozenset(stage.name for stage in graph.nodes if stage.cmd == _command(stage.name) and not stage.frozen)
     order = list(TopologicalSorter(inputs).static_order())
     reasons: dict[str, list[str]] = {}
     for name in order:
@@ -54,7 +61,7 @@ def plan(study: Path) -> Plan:
         own = _lines(changed.get(name, []))
         if own or after:
             reasons[name] = own or [f"after {after[0]}" + (f" and {len(after) - 1} more" if len(after) > 1 else "")]
-    return Plan({name: [needed for needed in inputs[name] if needed in reasons] for name in reasons}, reasons)
+    return Plan({name: [needed for needed in inputs[name] if needed in reasons] for name in reasons}, reasons, warm)
 
 
 def verb(cell: str) -> tuple[str, list[str]]:
@@ -172,6 +179,12 @@ def at_work_now(study: Path) -> str | None:
     except BlockingIOError:
         return lock.read_text().strip()
     return None
+
+
+def _command(cell: str) -> str | None:
+    """Return the command of a cell that a warm worker can make; None for other cells."""
+    name, parts = verb(cell)
+    return " ".join(["python", "-m", f"stages.{name}", *parts]) if name in WARM else None
 
 
 def _lock(study: Path) -> Path:

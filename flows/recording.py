@@ -1,4 +1,4 @@
-"""Let DVC run one cell and record it; return why it failed, if it did."""
+"""Record cells in dvc.lock: those that are made already, or one that DVC runs."""
 
 import os
 import re
@@ -7,17 +7,97 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 
 from atlas.cache.remote import pulling
 from atlas.study.command import RECORDED
 from atlas.study.errors import UserError
+from flows.messages import Failure
 from flows.supervise import killer
-from flows.workers import Killed
+from flows.workers import Killed, Made, Workers
 
 KEPT = 4096  # bytes kept of the end of a command's stderr
 PATIENCE = 5  # seconds to wait for the rest of it from processes that outlive the command
 SHELL = 128  # a shell's exit status, if its command was killed by a signal, is this and the signal's number
+
+
+def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
+    """Record cells whose outputs are in place, as `dvc commit` does; return why any of them failed.
+
+    dvc.yaml is read once for all of them.
+
+    Args:
+        study: The folder of params.yaml.
+        made: The cells by name.
+
+    Raises:
+        UserError, Failure: nothing can be recorded; the message is DVC's reason.
+    """
+    from dvc.repo import lock_repo
+
+    from flows.dvc_patches.unedited import unedited
+    from flows.dvc_patches.whole_lock import whole_lock
+    from flows.dvc_speedups import speedups
+    from flows.repository import dvc_errors, repository
+
+    os.chdir(study)
+    failed: dict[str, Exception] = {}
+    with (
+        unedited(Path(), made),
+        whole_lock(),
+        speedups(),
+        repository(Path(), wait=True) as repo,
+        lock_repo(repo),
+    ):
+        stages = {stage.name: stage for stage in repo.index.stages}
+        for cell in made:
+            try:
+                with dvc_errors(Path()):
+                    stages[cell].save()
+                    stages[cell].commit()
+                    stages[cell].dump(update_pipeline=False)
+            except (UserError, Failure) as problem:
+                failed[cell] = problem
+    return failed
+
+
+class Recorder:
+    """Record cells as they are made: all that wait at a time together, in one process.
+
+    Args:
+        study: The folder of params.yaml.
+        process: The process.
+    """
+
+    def __init__(self, study: Path, process: Workers):
+        self._study, self._process = study, process
+        self._turn = Lock()
+        self._waiting: dict[str, Made] = {}
+        self._failed: dict[str, Exception | None] = {}
+
+    def record(self, cell: str, made: Made) -> float:
+        """Record a cell; return the seconds it waited and took.
+
+        Raises:
+            UserError, Failure: it could not be recorded.
+            Killed: the process was killed; the cell may be recorded or not.
+        """
+        start = time.monotonic()
+        self._waiting[cell] = made
+        with self._turn:
+            if cell not in self._failed:  # otherwise another thread has recorded it
+                waiting = dict(self._waiting)
+                try:
+                    failed = self._process.run(commit, str(self._study), waiting)
+                except (UserError, Failure, Killed) as problem:
+                    failed = dict.fromkeys(waiting, problem)
+                for name in waiting:
+                    del self._waiting[name]
+                    self._failed[name] = failed.get(name)
+            reason = self._failed.pop(cell)
+            if reason is not None:
+                raise reason
+        return time.monotonic() - start
 
 
 def record(study: str, cell: str) -> float:

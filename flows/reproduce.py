@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flows.messages import Failure, debugging, one_line, print_line
 
@@ -24,11 +24,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from atlas.study.errors import UserError
 from flows.draft import why_missing
 from flows.dvc_speedups import unknown_version
-from flows.plan import WARM, at_work, clean, plan, verb
-from flows.recording import record
-from flows.workers import Killed, Workers, compute_to_journal
+from flows.plan import at_work, clean, plan, verb
+from flows.recording import Recorder, record
+from flows.workers import Killed, Workers, make
 
 HEAD, SHOWN = 2, 10  # lines of the leaderboard: its head, and the methods shown
+Result = TypeVar("Result")
 AGAIN = 2  # retries of a cell whose process was killed
 
 
@@ -51,25 +52,23 @@ class NotMade(Failure):
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{cell}")
-def visit(study: Path, cell: str, workers: Workers, recorder: Workers) -> tuple[str, float, float]:
-    """Compute a cell's rows on a warm worker, if its stage has rows, then let DVC run and record it.
-
-    Cells are recorded one at a time: two recordings at once would wait for each other's locks.
+def visit(study: Path, cell: str, workers: Workers, recorder: Recorder | None) -> tuple[str, float, float]:
+    """Make a cell on a warm worker, then record it; without a recorder DVC runs the cell's command and records it.
 
     Raises:
         UserError: its process was killed on every try.
     """
     name, parts = verb(cell)
-    filling = (
-        _patiently(cell, lambda: workers.run(compute_to_journal, str(study), name, parts)) if name in WARM else 0.0
-    )
-    place = recorder if name in WARM else workers
-    recording = _patiently(cell, lambda: place.run(record, str(study), cell))
-    print(f"{cell}: done in {filling + recording:.1f} s", flush=True)
-    return cell, filling, recording
+    if recorder is None:
+        making, recording = 0.0, _patiently(cell, lambda: workers.run(record, str(study), cell))
+    else:
+        made = _patiently(cell, lambda: workers.run(make, str(study), name, parts))
+        making, recording = made.seconds, _patiently(cell, lambda: recorder.record(cell, made))
+    print(f"{cell}: done in {making + recording:.1f} s", flush=True)
+    return cell, making, recording
 
 
-def _patiently(cell: str, act: Callable[[], float]) -> float:
+def _patiently(cell: str, act: Callable[[], Result]) -> Result:
     """Repeat a cell's work if its process is killed, up to `AGAIN` times; the rows computed so far are kept."""
     for time in range(1, AGAIN + 1):
         try:
@@ -98,14 +97,16 @@ def reproduce(study: str, workers: int) -> list[tuple[str, float, float]]:
     here = Path(study).resolve()
     if reason := unknown_version():
         print_line(reason)
-    with at_work(here), Workers(workers) as processes, Workers(1) as recorder:
+    with at_work(here), Workers(workers) as processes, Workers(1) as recording:
         for gone in clean(here):
             print(f"no longer named in params.yaml, deleted: {gone.relative_to(here)}")
         futures: dict = {}
-        needs = plan(here).needs
+        needs, _, warm = plan(here)
+        recorder = Recorder(here, recording)
         for cell, inputs in needs.items():
+            how = recorder if cell in warm else None
             futures[cell] = visit.submit(
-                here, cell, processes, recorder, return_state=False, wait_for=[futures[needed] for needed in inputs]
+                here, cell, processes, how, return_state=False, wait_for=[futures[needed] for needed in inputs]
             )
         wait(list(futures.values()))
         states = {cell: future.state for cell, future in futures.items()}

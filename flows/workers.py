@@ -1,7 +1,7 @@
-"""Warm processes: some have torch imported and compute rows, some have DVC imported and record cells.
+"""Warm processes: some have torch imported and make cells, one has DVC imported and records them.
 
-Importing torch or DVC for each of dozens of cells would cost more than a small study's work. A worker only computes
-rows into the cell's journal; DVC then runs the cell, which finds them. DVC alone decides what is done.
+Importing torch or DVC for each of dozens of cells would cost more than a small study's work. A worker does what the
+cell's command does; what it made is then recorded as `dvc commit` records it (`flows.recording`).
 """
 
 import gc
@@ -18,8 +18,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from queue import LifoQueue
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
+from atlas.study import unedited
 from atlas.study.errors import UserError
 from atlas.study.peak import forget_peak
 
@@ -94,16 +95,24 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def compute_to_journal(study: str, verb: str, names: list[str]) -> float:
-    """Compute a cell's missing rows into its journal; return the seconds it took."""
+class Made(NamedTuple):
+    """A cell whose output is in place: the seconds it took, and the files that were read for it, as they were."""
+
+    seconds: float
+    read: dict[Path, unedited.Read]
+
+
+def make(study: str, verb: str, names: list[str]) -> Made:
+    """Make a cell as its command does: compute its missing rows, and put its output in place."""
     start = time.monotonic()
     os.chdir(study)  # as when DVC runs the cell: files in params.yaml are relative to it
     forget_peak()
+    unedited.read_sources()
     try:
-        importlib.import_module(f"stages.{verb}").main(Path(study), *names, finish=False)
+        importlib.import_module(f"stages.{verb}").main(Path(study), *names)
     finally:
         _release()
-    return time.monotonic() - start
+    return Made(time.monotonic() - start, dict(unedited.READ))
 
 
 def _release() -> None:

@@ -86,7 +86,7 @@ def find(store: Path) -> Found:
         UserError: the store is missing or cannot be read.
     """
     try:
-        found = {}
+        found: dict[str, Place] = {}
         absent = _attributes(store)["absent"]
         for file in sorted(store.glob("*/zarr.json")):
             metrics = _attributes(file.parent)[METRIC + "s"]

@@ -120,7 +120,7 @@ class Stage(NamedTuple):
     batch: int | None = None
 
 
-def run_cell(stage: Stage, folder: Path, *names: str, finish: bool = True) -> None:
+def run_cell(stage: Stage, folder: Path, *names: str) -> None:
     """Compute the missing rows of a cell, then assemble its output.
 
     If a function fails, the rows of all others stay in the journal; the cell fails at the end, naming the function.
@@ -129,7 +129,6 @@ def run_cell(stage: Stage, folder: Path, *names: str, finish: bool = True) -> No
         stage: The cell's stage.
         folder: The folder of params.yaml.
         names: The cell's classifier, and family of methods.
-        finish: Whether to assemble the output; if not, rows stay in the journal: for a warm worker.
 
     Raises:
         UserError: a function failed, or an input of the rows is absent or was edited meanwhile.
@@ -142,7 +141,7 @@ def run_cell(stage: Stage, folder: Path, *names: str, finish: bool = True) -> No
         if any(map(len, missing.values())):
             while not compute(stage, work):
                 calls.forget()
-        if finish and not work.failures:
+        if not work.failures:
             tables = [stage.without_unsupported(rows, plan) for plan in plans]
             rows.finish(stage.stored(tables), stage.groups(cell, plans))
             stage.assembled(cell, tables)

@@ -61,11 +61,7 @@ def check() -> None:
     Raises:
         UserError: a file was edited, so that what was computed may not match its present text.
     """
-    for file, known in [*READ.items()]:
-        state = _state(file)
-        if state != known.state:
-            _compare(file, known.digest, known.meaning)
-            READ[file] = known._replace(state=state)  # touched, but with the same content
+    check_files(READ)
     for name, digest in [*LOADED.items()]:
         file = Path(name).absolute()
         as_read = READ.get(file)
@@ -75,6 +71,19 @@ def check() -> None:
             READ[file] = Read(state, digest, plain)
         elif as_read.digest != digest:
             raise _edited(file)
+
+
+def check_files(read: dict[Path, Read]) -> None:
+    """Check that files are unchanged since they were read, in this process or another.
+
+    Raises:
+        UserError: a file was edited.
+    """
+    for file, known in [*read.items()]:
+        state = _state(file)
+        if state != known.state:
+            _compare(file, known.digest, known.meaning)
+            read[file] = known._replace(state=state)  # touched, but with the same content
 
 
 def meant(file: Path, meaning: Callable[[bytes], bytes]) -> bytes:

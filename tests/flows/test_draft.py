@@ -31,7 +31,7 @@ def broken(baseline, tmp_path_factory):
         with pytest.raises(
             UserError, match=r"these metrics failed, .*: top_k_intersection \(\w+\): ValueError: .*k is 5000"
         ):
-            score.main(house, C, family, finish=False)
+            score.main(house, C, family)
     return house
 
 

@@ -5,14 +5,18 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
 
 import pytest
 
+from atlas.study import unedited
 from atlas.study.command import RECORDED
 from atlas.study.errors import UserError
 from flows import recording
-from flows.recording import KEPT, kept_stderr, record
-from flows.workers import Killed
+from flows.recording import KEPT, Recorder, commit, kept_stderr, record
+from flows.workers import Killed, Made
 from tests.support.saying import PARAMS
 from tests.support.study import ROOT, files, run
 
@@ -27,19 +31,109 @@ def test_cells_are_recorded_as_dvc_records_them(project):
             record(str(project), cell)
         return (project / "dvc.lock").read_text()
 
-    made = {}
+    found = {}
     for way in (by_dvc, by_record):
         (project / "params.yaml").write_text(PARAMS)
         first = way("say@one", "say@two", "copy")
         (project / "params.yaml").write_text(PARAMS.replace("1e-5", "2e-5"))
-        made[way] = first, way("say@one"), files(project / ".dvc" / "cache" / "runs")
+        found[way] = first, way("say@one"), files(project / ".dvc" / "cache" / "runs")
         (project / "dvc.lock").unlink()
         shutil.rmtree(project / ".dvc" / "cache")
-    theirs, ours = made.values()
+    theirs, ours = found.values()
     assert ours == theirs
     assert theirs[0] != theirs[1]
     assert theirs[0].count("outs:") == 3
     assert len(theirs[2]) == 4  # each run is filed
+
+
+def made(*names: str) -> dict[str, Made]:
+    """Run cells' commands by hand, and return what a worker would: the files that were read for them."""
+    for name in names:
+        environ = {**os.environ, "DVC_STAGE": f"say@{name}"}
+        subprocess.run([sys.executable, "-m", "stages.say", name], check=True, env=environ)
+    unedited.READ.clear()
+    for file in (Path("params.yaml"), Path("stages/say.py")):
+        unedited.read(file)
+    return {f"say@{name}": Made(0.0, dict(unedited.READ)) for name in names}
+
+
+def test_cells_that_are_made_are_recorded_together_as_dvc_records_them(project):
+    run(project, "dvc", "repro", "-q", "-s", "say@one", "say@two")
+    theirs, filed = (project / "dvc.lock").read_text(), files(project / ".dvc/cache/runs")
+    (project / "dvc.lock").unlink()
+    shutil.rmtree(project / ".dvc/cache")
+    assert commit(str(project), made("one", "two")) == {}
+    assert (project / "dvc.lock").read_text() == theirs
+    assert files(project / ".dvc/cache/runs") == filed
+    assert run(project, "dvc", "status", "say@one", "say@two").stdout.strip() == "Data and pipelines are up to date."
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "stages/say.py"])
+def test_what_was_edited_after_a_cell_was_made_is_not_recorded_as_what_made_it(project, name):
+    assert commit(str(project), made("one")) == {}
+    locked, filed = (project / "dvc.lock").read_text(), files(project / ".dvc/cache/runs")
+    cells = made("one", "two")
+    file = project / name
+    before = file.read_text()
+    file.write_text(before + "\nother: 1\n")
+    failed = commit(str(project), cells)
+    assert set(failed) == set(cells)
+    for problem in failed.values():
+        assert isinstance(problem, UserError)
+        assert f"{name} was edited while" in str(problem)
+    assert (project / "dvc.lock").read_text() == locked
+    assert files(project / ".dvc/cache/runs") == filed
+    file.write_text(before)  # as it was, though touched
+    assert commit(str(project), cells) == {}
+
+
+def test_a_cell_without_its_output_is_named_and_the_others_are_recorded(project):
+    cells = made("one", "two")
+    (project / "one.json").unlink()
+    failed = commit(str(project), cells)
+    assert set(failed) == {"say@one"}
+    assert "one.json" in str(failed["say@one"])
+    assert "say@two" in (project / "dvc.lock").read_text()
+    assert "say@one" not in (project / "dvc.lock").read_text()
+
+
+class Process:
+    """Stands in for the process that records: the first call lasts until it is released."""
+
+    def __init__(self):
+        self.calls, self.release, self.killed = [], Event(), False
+
+    def run(self, function, study, cells):
+        self.calls.append(sorted(cells))
+        if len(self.calls) == 1:
+            self.release.wait()
+        if self.killed:
+            raise Killed("it was killed")
+        return {cell: UserError("no") for cell in cells if cell == "bad"}
+
+
+def test_cells_that_wait_are_recorded_together(tmp_path):
+    process = Process()
+    recorder = Recorder(tmp_path, process)
+    with ThreadPoolExecutor(8) as threads:
+        first = threads.submit(recorder.record, "first", Made(0.0, {}))
+        while not process.calls:
+            time.sleep(0.01)
+        rest = {name: threads.submit(recorder.record, name, Made(0.0, {})) for name in ("a", "b", "bad")}
+        while len(recorder._waiting) < 4:
+            time.sleep(0.01)
+        process.release.set()
+        assert first.result() >= 0
+        assert rest["a"].result() >= 0
+        assert rest["b"].result() >= 0
+        with pytest.raises(UserError, match="no"):
+            rest["bad"].result()
+    assert process.calls == [["first"], ["a", "b", "bad"]]
+    process.killed = True
+    with pytest.raises(Killed):
+        recorder.record("a", Made(0.0, {}))
+    process.killed = False
+    assert recorder.record("a", Made(0.0, {})) >= 0
 
 
 def test_a_command_that_fails_fails_the_cell_and_is_heard(project, capfd):

@@ -17,6 +17,7 @@ from atlas.inputs.calls import SCORED
 from atlas.inputs.cell_runner import Batch, Part, Stage, count_missing, run_cell
 from atlas.study.errors import Edited, Fault, Unsupported, UserError
 from atlas.study.study import Study
+from tests.support.cells import unfinished
 
 PARAMS = {"classifiers": {"net": {}}, "stores": {"shard_rows": 64}, "engine": {"batch": 2}, "methods": {}}
 KEPT = "these failed, all others are kept"
@@ -85,7 +86,8 @@ def last(stage) -> dict:
 
 def test_what_is_missing_is_made_once_and_assembled(stage):
     assert count_missing(stage.stage, stage.study, "net") == (10, 10)
-    run_cell(stage.stage, stage.study, "net", finish=False)
+    with unfinished():
+        run_cell(stage.stage, stage.study, "net")
     assert not stage.output.exists()
     assert last(stage)["assembled"] is False
     assert last(stage)["passes"] == {name: {**NONE, "forward": 5} for name in ("one", "two")}

@@ -45,13 +45,12 @@ def test_a_worker_lets_go_of_what_functions_remember(monkeypatch, tmp_path):
         kept.append(weakref.ref(found := torch.zeros(number)))
         return found
 
-    def main(study: Path, *, finish: bool) -> None:
-        assert not finish
+    def main(study: Path) -> None:
         made(3)
         assert made(3) is kept[0]()
         assert len(kept) == 1
 
     monkeypatch.setitem(sys.modules, "stages.making", SimpleNamespace(main=main))
     monkeypatch.chdir(tmp_path)
-    workers.compute_to_journal(str(tmp_path), "making", [])
+    workers.make(str(tmp_path), "making", [])
     assert kept[0]() is None

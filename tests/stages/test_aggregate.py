@@ -690,7 +690,7 @@ def test_families_scored_on_other_images_are_not_joined(copy):
 
     place = find(store := params.path(copy, "scores", "robust", "cam")).places["sparseness"]
     zarr.open_array(store / place.group / "image", mode="r+")[0] = "other"
-    with pytest.raises(UserError, match="robust: [a-z_]+: families were scored on different rows"):
+    with pytest.raises(UserError, match=r"robust: [a-z_]+: families were scored on different rows"):
         aggregate.main(copy)
 
 

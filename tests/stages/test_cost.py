@@ -12,7 +12,7 @@ from atlas.study.errors import Unsupported, UserError
 from atlas.study.study import Study
 from stages import attribute, certify, cost, score, select, tile
 from tests.support import scores
-from tests.support.cells import C, last_line
+from tests.support.cells import C, last_line, unfinished
 from tests.support.study import tiny, write
 
 METHODS = {
@@ -179,7 +179,8 @@ def test_another_setting_of_a_method_has_it_and_what_is_measured_on_it_measured_
     write(study, params)
     run(study, "path")
     assert count_missing(cost.STAGE, study, C) == (16, 2)
-    cost.main(study, C, finish=False)
+    with unfinished():
+        cost.main(study, C)
     assert last_line(study)["computed"] == {"methods": 1, "metrics": 1}
     assert set(last_line(study)["passes"]) == {"integrated_gradients", "grid_pointing_game (integrated_gradients)"}
     cost.main(study, C)
@@ -193,7 +194,7 @@ def test_another_setting_of_a_metric_has_it_alone_measured_again(study):
     params["metrics"]["faithfulness"]["deletion"]["pixels"] = 2048
     write(study, params)
     score.main(study, C, "gradient")
-    cost.main(study, C, finish=False)
+    cost.main(study, C)
     assert last_line(study)["passes"] == {"deletion (gradient)": of(3, explained=0)}
 
 

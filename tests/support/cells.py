@@ -2,9 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from atlas.cache.rows import RowStore
 from stages import attribute, select, tile
 
 C = "resnet_vanilla"
@@ -22,6 +25,14 @@ def mapped(study):
     tile.main(study, C)
     attribute.main(study, C, "control")
     return study
+
+
+@contextmanager
+def unfinished() -> Iterator[None]:
+    """Leave the rows in the journal, as if the process had died before it assembled the output."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RowStore, "finish", lambda *given: None)
+        yield
 
 
 def last_line(study) -> dict:

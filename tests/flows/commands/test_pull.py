@@ -17,13 +17,13 @@ VISIT = """
 import os, sys
 from pathlib import Path
 from flows.plan import WARM, plan, verb
-from flows.recording import record
-from flows.workers import compute_to_journal
+from flows.recording import commit, record
+from flows.workers import make
 for cell in plan(Path()).needs:
     name, parts = verb(cell)
     if name in WARM:
-        compute_to_journal(os.getcwd(), name, parts)
-    if name != "report":
+        assert commit(os.getcwd(), {cell: make(os.getcwd(), name, parts)}) == {}
+    elif name != "report":
         record(os.getcwd(), cell)
 """
 PART = ("classifiers", "images", "grids", "maps/resnet_vanilla/noise")
