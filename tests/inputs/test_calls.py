@@ -10,12 +10,14 @@ import pytest
 import torch
 import zarr
 
+from atlas.cache.score_store import find as find_scores
 from atlas.inputs import calls, row_inputs
 from atlas.study.errors import UserError
 from atlas.study.study import Study
 from stages import attribute, certify, correlate, score, select, tile
 from tests.support import forms
 from tests.support.cells import C, last_line, study
+from tests.support.scores import read
 from tests.support.study import ROOT, environment, tiny, write
 
 __all__ = ["study"]
@@ -175,12 +177,16 @@ def run(study):
 
 def arrays(study):
     """All scores, maps and votes, by where they lie."""
-    return {
+    found = {
         str(place.relative_to(study)): zarr.open_array(place, mode="r")[...]
-        for kind in ("maps", "votes", "scores")
+        for kind in ("maps", "votes")
         for place in sorted((study / "data" / kind).rglob("*"))
-        if place.name in ("attribution", "score", "first", "rest", "tied")
+        if place.name in ("attribution", "first", "rest", "tied")
     }
+    for store in sorted((study / "data/scores").glob("*/*.zarr")):
+        for metric in find_scores(store).places:
+            found[f"{store.relative_to(study)}/{metric}/score"] = read(store, metric)["score"]
+    return found
 
 
 def same(one, other):
