@@ -24,8 +24,12 @@ from time import perf_counter
 import numpy as np
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from atlas.cache.stores import array, group_at
 from atlas.study import params
+from tests.support.scores import Made
+from tests.support.scores import write as write_scores
 
 HERE = Path(__file__).parent.parent
 SIDE, SHOWN = 64, 6
@@ -101,32 +105,29 @@ def write(study: Path, given: Namespace) -> None:
     group_at(params.path(study, "datasets", "shapes"), {"left_out": [], "known": ["boxes", "mask"]})
     for classifier in classifiers:
         for at, (family, names) in enumerate(families.items()):
-            root = params.path(study, "scores", classifier, family)
-            group_at(root, {"family": family})
-            for place, metric in enumerate(metrics):
-                scores(root / metric, place, names, better[at :: len(FAMILIES)], ids, rng)
+            made = {
+                metric: scores(metric, place, names, better[at :: len(FAMILIES)], ids, rng)
+                for place, metric in enumerate(metrics)
+            }
+            write_scores(params.path(study, "scores", classifier, family), family, made)
         pictures(study, classifier, families, ids, rng)
         costs(study, classifier, {"method": methods, "metric": metrics}, rng)
 
 
 def scores(
-    root: Path, place: int, methods: list[str], better: np.ndarray, ids: np.ndarray, rng: np.random.Generator
-) -> None:
-    """Write the scores of a family's methods by one metric: of every fifth curves, of every third with gaps."""
-    group = group_at(root, {"unsupported": {}})
-    known = {**ATTRS, "long_name": root.name, "better": "higher", "family": "localization"}
-    shape, dims = (len(methods), len(ids)), ("method", "image")
+    metric: str, place: int, methods: list[str], better: np.ndarray, ids: np.ndarray, rng: np.random.Generator
+) -> Made:
+    """Return the scores of a family's methods by one metric: of every fifth curves, of every third with gaps."""
+    known = {**ATTRS, "long_name": metric, "better": "higher", "family": "localization"}
+    shape, labels = (len(methods), len(ids)), {"method": methods, "image": ids}
     values = rng.normal(size=shape) + 0.1 * better[:, None]
     if place % GAPS == 1:
         values[rng.random(shape) < UNDEFINED] = np.nan
     if place % CURVED == 1:
         values = values[..., None] + 0.1 * rng.normal(size=(*shape, STEPS))
         known |= {"dim": "fraction", "summary": "area"}
-        array(group, "fraction", np.linspace(0, 1, STEPS), ("fraction",), {})
-    array(group, "score", values.astype("float32"), (*dims, "fraction")[: values.ndim], known)
-    array(group, "key", np.ones((*shape, 16), "uint8"), (*dims, "byte"), {})
-    array(group, "method", np.array(methods, np.dtypes.StringDType()), ("method",), {})
-    array(group, "image", ids, ("image",), {})
+        labels |= {"fraction": np.linspace(0, 1, STEPS)}
+    return Made(values, np.ones(shape, bool), labels, known, {})
 
 
 def pictures(
