@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock, Thread
+from typing import TYPE_CHECKING
 
 from atlas.cache.remote import pulling
 from atlas.study.command import RECORDED
@@ -15,6 +16,9 @@ from atlas.study.errors import UserError
 from flows.messages import Failure
 from flows.supervise import killer
 from flows.workers import Killed, Made, Workers
+
+if TYPE_CHECKING:
+    from dvc.stage import PipelineStage
 
 KEPT = 4096  # bytes kept of the end of a command's stderr
 PATIENCE = 5  # seconds to wait for the rest of it from processes that outlive the command
@@ -24,7 +28,7 @@ SHELL = 128  # a shell's exit status, if its command was killed by a signal, is 
 def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
     """Record cells whose outputs are in place, as `dvc commit` does; return why any of them failed.
 
-    dvc.yaml is read once for all of them.
+    dvc.yaml is read once for all of them, and dvc.lock written once.
 
     Args:
         study: The folder of params.yaml.
@@ -42,6 +46,7 @@ def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
 
     os.chdir(study)
     failed: dict[str, Exception] = {}
+    done: list[PipelineStage] = []
     with (
         unedited(Path(), made),
         whole_lock(),
@@ -55,9 +60,11 @@ def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
                 with dvc_errors(Path()):
                     stages[cell].save()
                     stages[cell].commit()
-                    stages[cell].dump(update_pipeline=False)
+                done.append(stages[cell])
             except (UserError, Failure) as problem:
                 failed[cell] = problem
+        if done:
+            done[0].dvcfile.dump_stages(done, update_pipeline=False)
     return failed
 
 
@@ -79,8 +86,7 @@ class Recorder:
         """Record a cell; return the seconds it waited and took.
 
         Raises:
-            UserError, Failure: it could not be recorded.
-            Killed: the process was killed; the cell may be recorded or not.
+            Exception: it could not be recorded; `Killed` if the process was killed, and the cell may be recorded or not.
         """
         start = time.monotonic()
         self._waiting[cell] = made
@@ -89,7 +95,7 @@ class Recorder:
                 waiting = dict(self._waiting)
                 try:
                     failed = self._process.run(commit, str(self._study), waiting)
-                except (UserError, Failure, Killed) as problem:
+                except Exception as problem:
                     failed = dict.fromkeys(waiting, problem)
                 for name in waiting:
                     del self._waiting[name]
