@@ -86,7 +86,7 @@ class Recorder:
         """Record a cell; return the seconds it waited and took.
 
         Raises:
-            Exception: it could not be recorded; `Killed` if the process was killed, and the cell may be recorded or not.
+            Exception: it could not be recorded. After `Killed` (the process was), the cell may be recorded or not.
         """
         start = time.monotonic()
         self._waiting[cell] = made
