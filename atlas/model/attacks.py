@@ -67,11 +67,11 @@ def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> 
         logits = classifier.logits(pixels.to(classifier.device).float().div(255))
         targets = labels.to(logits.device)
         images += len(labels)
-        first += int(classifier.reading.right(logits, targets).sum())
+        first += int(classifier.task.right(logits, targets).sum())
         largest = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
         among += int((largest == targets[:, None]).any(1).sum())
     found = {"judged_on": images, "accuracy": first / images}
-    return found if classifier.reading.several else {**found, "top5": among / images}
+    return found if classifier.task.several else {**found, "top5": among / images}
 
 
 def attacked(
@@ -103,7 +103,7 @@ def attacked(
     settings: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
     draws = generator(seed, "judge")
     found = attack(partial(classifier.gradient, output="loss"), images, targets, draws, **settings)
-    held = classifier.reading.right(classifier.logits(found), targets)
+    held = classifier.task.right(classifier.logits(found), targets)
     return {
         "attacked": len(held),
         "adversarial_accuracy": float(held.double().mean()),

@@ -60,7 +60,7 @@ def test_a_probability_is_the_sigmoid_of_its_logit(images):
     assert torch.equal(several.probabilities(images), logits.sigmoid())
     torch.testing.assert_close(several.probabilities(images)[:, LABEL], two.probabilities(images)[:, 1])
     targets = torch.full((6,), LABEL)
-    assert torch.equal(several.reading.right(logits, targets), logits[:, LABEL] >= 0)
+    assert torch.equal(several.task.right(logits, targets), logits[:, LABEL] >= 0)
     about = {"mean": [0.5] * 3, "std": [0.25] * 3, "engine": several._engine}
     assert compared("any", selected(network(), "sigmoids"), images, **about)["runs"] == "fast"
 
@@ -167,8 +167,8 @@ def test_sigmoids_come_last(monkeypatch):
     monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: Wrapped())
     entry = {"family": "module", "call": "x.py:y", "output": ["logits", "sigmoids"]}
     classifier = make_classifier(build(entry, classes=4, watch=building))
-    assert classifier.reading.several
-    assert classifier.altered(lambda network: None).reading.several
+    assert classifier.task.several
+    assert classifier.altered(lambda network: None).task.several
     entry["output"] = ["sigmoids", "logits"]
     with pytest.raises(UserError, match=r"^params\.yaml: network\.output = .*: expected 'sigmoids' last$"):
         build(entry, classes=4, watch=building)

@@ -33,7 +33,7 @@ def clean(classifier: Classifier, images: Images, targets: Targets) -> End:
 
 def _end(classifier: Classifier, images: Images, logits: Logits, targets: Targets) -> End:
     probability = output_of(classifier, logits, targets, "probability")
-    return End(images, probability, classifier.reading.predicted(logits, targets))
+    return End(images, probability, classifier.task.predicted(logits, targets))
 
 
 def target_probability(classifier: Classifier, images: Images, targets: Targets) -> Scores:

@@ -61,8 +61,7 @@ class Copies:
     def agree(self) -> Tensor:
         """Return for which copies the prediction equals that of their image."""
         copies, clean = (
-            self._classifier.reading.predicted(self._logits(copies=copies), self._own_targets)
-            for copies in (True, False)
+            self._classifier.task.predicted(self._logits(copies=copies), self._own_targets) for copies in (True, False)
         )
         return copies == clean[:, None]
 
