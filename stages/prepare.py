@@ -41,6 +41,7 @@ class Known(NamedTuple):
 def main(home: Path, classifier: str) -> None:
     """Train or take the weights, evaluate them on the held-out split, put the folder in place."""
     study = Study(home)
+    study.check_names(classifier=classifier)
     spec = study.classifier(classifier)
     held_out = split(study, spec["dataset"], "test")
     if not len(held_out):

@@ -134,6 +134,7 @@ def run_cell(stage: Stage, folder: Path, *names: str) -> None:
         UserError: a function failed, or an input of the rows is absent or was edited meanwhile.
     """
     cell = Cell(Study(folder), *names)
+    cell.study.check_names(**dict(zip(("classifier", "family"), names, strict=False)))
     with of_cell(cell.study, stage.verb, stage.output, *names) as rows:
         plans = stage.plan(cell)
         missing = {number: rows.missing(stage.without_unsupported(rows, plan)) for number, plan in enumerate(plans)}

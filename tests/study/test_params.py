@@ -1,6 +1,7 @@
 """A bad entry is one message that names the file, the entry, what was given and what is accepted."""
 
 import ast
+import importlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import scipy.stats
 import yaml
 
 from atlas.study import params
+from atlas.study.command import command
 from atlas.study.errors import UserError
 from atlas.study.params import entries, load, network, path, settings
 from atlas.study.parsing import parsed
@@ -582,6 +584,27 @@ def test_a_stage_is_called_with_names_of_the_study(tmp_path, given):
     assert (
         "params.yaml names no classifier 'no_such_classifier'; it names: resnet_vanilla, resnet_robust" in done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("verb", "names", "kind"),
+    [
+        ("collect", ["no_such"], "dataset"),
+        *[(verb, ["no_such"], "classifier") for verb in ("prepare", "predict", "select", "tile", "correlate", "cost")],
+        *[(verb, ["no_such", "cam"], "classifier") for verb in ("attribute", "certify", "score")],
+        *[(verb, ["resnet_vanilla", "no_such"], "family") for verb in ("attribute", "certify", "score")],
+    ],
+)
+def test_a_stage_reads_params_yaml_once_and_checks_its_names(tmp_path, given, monkeypatch, capsys, verb, names, kind):
+    read = []
+    monkeypatch.setattr(params, "load", lambda folder: read.append(folder) or load(folder))
+    monkeypatch.setattr(sys, "argv", [verb, "--study", str(tmp_path), *names])
+    (tmp_path / "params.yaml").write_text(yaml.dump(given, Dumper=DUMPER, sort_keys=False))
+    main = importlib.import_module(f"stages.{verb}").main
+    with pytest.raises(SystemExit, match="2"):
+        command(main, *(["dataset"] if kind == "dataset" else ["classifier", "family"][: len(names)]))
+    assert f"params.yaml names no {kind} 'no_such'; it names: " in capsys.readouterr().err
+    assert read == [tmp_path]
 
 
 @pytest.mark.parametrize(
