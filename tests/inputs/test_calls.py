@@ -29,7 +29,7 @@ def told(tmp_path_factory):
     house = tmp_path_factory.mktemp("forms") / "house"
     for name in ("atlas", "stages"):
         shutil.copytree(ROOT / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("forms.py", "judging_forms.py"):
+    for name in ("forms.py", "forms_inputs.py"):
         shutil.copy(SUPPORT / name, house)
     forms.write(house)
     known = {**environment(house), "SCALE": "2"}

@@ -16,7 +16,7 @@ from atlas.inputs.voting import votes
 from atlas.study.schema.smoothing import radius
 from atlas.study.seeds import image_seed
 from tests.support.forked import call
-from tests.support.judging import ROOT, make_classifier, make_evidence, network
+from tests.support.metrics import ROOT, make_classifier, make_inputs, network
 from tests.support.study import environment
 
 FIRSTS, DRAWS, TAU, ALPHA, SIGMA = 10, 60, 0.75, 0.05, 0.15
@@ -180,7 +180,7 @@ def gradients(classifier, images, targets, seeds):
 
 
 def test_no_change_inside_the_radius_turns_a_pixel_of_a_network():
-    inputs = make_evidence(rows=2)
+    inputs = make_inputs(rows=2)
     classifier = make_classifier(network(), batch=32)
     image, target = inputs["images"][1:], inputs["targets"][1:]
     own = soundness.certificate(classifier, image, target, gradients, **SMOOTHED)

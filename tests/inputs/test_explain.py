@@ -9,7 +9,7 @@ from atlas.inputs.explain import Explainer
 from atlas.study import params
 from atlas.study.schema.signatures import signature
 from tests.support.every import shaping
-from tests.support.judging import HEIGHT, WIDTH, counted, make_evidence
+from tests.support.metrics import HEIGHT, WIDTH, counted, make_inputs
 
 NOISY = {"samples": 3, "spread": 0.2, "extent": "image", "output": "logit", "channels": "abs_sum"}
 SMOOTH = {"function": "smoothgrad", "sign": "both", **NOISY}
@@ -32,7 +32,7 @@ def listed(*names):
 
 @pytest.fixture
 def asked():
-    inputs = make_evidence(rows=20)
+    inputs = make_inputs(rows=20)
     return tuple(inputs[name] for name in ("classifier", "images", "targets", "seeds"))
 
 

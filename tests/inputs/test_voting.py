@@ -16,7 +16,7 @@ from atlas.networks.residual import small_resnet
 from atlas.study import params
 from atlas.study.errors import Unsupported
 from atlas.study.seeds import generator, image_seed
-from tests.support.judging import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_evidence, network
+from tests.support.metrics import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_inputs, network
 
 LEVELS, FIRST, REST, SIGMA = [50, 30, 10], 3, 8, 0.2
 FORMS = ("strict", "strict_rectified", "authors")
@@ -29,7 +29,7 @@ def brightness(classifier, images, targets, seeds):
 
 
 def asked(rows):
-    inputs = make_evidence(rows)
+    inputs = make_inputs(rows)
     return [inputs[name] for name in ("classifier", "images", "targets", "seeds")]
 
 
@@ -86,7 +86,7 @@ def test_equal_scores_are_counted():
 
 
 @each_form
-def test_a_row_is_the_same_in_any_company(form):
+def test_a_row_is_the_same_in_any_batch(form):
     given = asked(5)
     together = cast(given, {"one": explain}, form)["one"]
     for rows in ([2], [4, 0], [3, 2, 1]):

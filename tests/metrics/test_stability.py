@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atlas.metrics import stability, stability_variants
-from tests.support.judging import (
+from tests.support.metrics import (
     HEIGHT,
     MEAN,
     STD,
@@ -18,7 +18,7 @@ from tests.support.judging import (
     counted,
     explain,
     linear,
-    make_evidence,
+    make_inputs,
     same,
     take,
 )
@@ -84,7 +84,7 @@ def grown(share):
 
 @pytest.fixture
 def inputs():
-    return make_evidence(rows=12)
+    return make_inputs(rows=12)
 
 
 @pytest.mark.parametrize(("function", "settings"), [*SETTINGS.items(), ("relative_input_stability_quantus", QUANTUS)])
@@ -99,7 +99,7 @@ def test_it_equals_the_formula_in_loops(function, settings, inputs):
 
 
 def test_what_is_compared_with_all_images_equals_the_formula_in_loops():
-    inputs = make_evidence(rows=10)
+    inputs = make_inputs(rows=10)
     scores = score("local_lipschitz_quantus", inputs, BY_COMPANY)
     witnesses = [Method(int(target)) for target in inputs["targets"]]
     given = inputs["maps"].numpy(), inputs["images"].numpy(), inputs["seeds"], witnesses
@@ -112,7 +112,7 @@ def test_what_is_compared_with_all_images_equals_the_formula_in_loops():
     [("relative_input_stability_quantus", QUANTUS), ("local_lipschitz_quantus", BY_COMPANY)],
 )
 def test_a_variants_row_is_the_same_in_any_batch_and_order(function, settings):
-    inputs = make_evidence(rows=20)
+    inputs = make_inputs(rows=20)
     inputs["maps"][11] = 1.0  # not finite
     inputs["all_maps"] = inputs["maps"]
     together = score(function, inputs, settings)
@@ -126,7 +126,7 @@ def test_a_variants_row_is_the_same_in_any_batch_and_order(function, settings):
 
 
 def test_features_and_logits_of_copies_take_one_pass():
-    alone, batch = make_evidence(rows=12), make_evidence(rows=12)
+    alone, batch = make_inputs(rows=12), make_inputs(rows=12)
     settings = {**SETTINGS["relative_representation_stability"], **UNIFORM}
     passes = partial(counted, alone["classifier"])
     found = score("relative_representation_stability", alone, settings)
@@ -152,7 +152,7 @@ class TestKnownAnswers:
 
     def test_a_relative_change_is_divided_by_that_of_what_is_moved(self):
         weights = torch.randn(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
-        inputs = {**make_evidence(rows=5), "classifier": linear(weights)}
+        inputs = {**make_inputs(rows=5), "classifier": linear(weights)}
         one = {"samples": 1, "noise": "uniform", "scale": 0.01, "floor": 0.3}
         seen = []
 
@@ -208,7 +208,7 @@ class TestCopies:
             seen.append(asked)
             return explain(*asked)
 
-        inputs = {**make_evidence(rows=rows), "explain": method}
+        inputs = {**make_inputs(rows=rows), "explain": method}
         score(function, inputs, settings)
         return inputs, seen[0]
 
@@ -360,7 +360,7 @@ class TestFaults:
     """What published code does wrong: the variants do it, the metrics do not."""
 
     def test_a_zero_pixel_in_ris(self):
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         whole = torch.ones(4, HEIGHT, WIDTH)
         hole = whole.clone()
         hole[:, 3, 4] = 0
@@ -377,7 +377,7 @@ class TestFaults:
         assert ratio("relative_input_stability_quantus", {"samples": 4, "low": 1e-4, "high": 1e-3}).min() > 1e4
 
     def test_one_changed_prediction_makes_no_image_undefined(self):
-        inputs = make_evidence(rows=40)
+        inputs = make_inputs(rows=40)
         inputs["maps"] = inputs["maps"].nan_to_num(nan=1.0)
         settings = {**RELATIVE, "samples": 6}
         ours = score("relative_input_stability", inputs, settings)
@@ -391,7 +391,7 @@ class TestFaults:
             seen.append(asked[1])
             return explain(*asked)
 
-        inputs = {**make_evidence(rows=4), "explain": method}
+        inputs = {**make_inputs(rows=4), "explain": method}
         score("relative_input_stability", inputs, RELATIVE)
         score("relative_input_stability_quantus", inputs, QUANTUS)
         ours, theirs = (copies.unflatten(0, (3, 4)) - inputs["images"] for copies in seen)
@@ -399,7 +399,7 @@ class TestFaults:
         assert 0.4 < (ours > 0).float().mean() < 0.6
 
     def test_a_score_that_depends_on_other_images(self):
-        inputs = make_evidence(rows=6)
+        inputs = make_inputs(rows=6)
 
         def loud(classifier, images, targets, seeds):
             factors = torch.tensor([50.0 if seed == inputs["seeds"][5] else 1.0 for seed in seeds])

@@ -84,7 +84,7 @@ def adopted(folder: Path) -> None:
 
 
 def absent(folder: Path, classifier: str, metric: str, reason: str) -> None:
-    """Write that there is none of the evidence that a metric names, as `score` does."""
+    """Write that there is none of the inputs that a metric names, as `score` does."""
     for family in made_up.METHODS:
         scores.set_absent(params.path(folder, "scores", classifier, family), metric, reason)
 

@@ -255,7 +255,7 @@ def main() -> None:
     """Call every form on the same inputs; after each fault the inputs are made anew."""
     import cv2  # noqa: F401 - what changes while it is first imported is no fault
     import torch
-    from judging_forms import given, wrote
+    from forms_inputs import given, wrote
 
     from atlas.inputs import calls
     from atlas.study.errors import Fault
