@@ -138,7 +138,7 @@ def _check_given(entry: Entry, declared: list[str], text: dict[str, Any]) -> Non
         UserError: one is missing.
     """
     if "votes" in declared:
-        raise UserError(f"{entry.name}: needs votes of noisy copies of each image, which only a study has: `certify`")
+        raise UserError(f"{entry.name}: needs votes of noisy samples of each image, which only a study has: `certify`")
     wanted = [GIVEN[name] for one in declared if (name := whole(declared).get(one, one)) in GIVEN]
     if missing := [name for name in dict.fromkeys(wanted) if text[name] is None]:
         raise UserError(f"{entry.name}: needs {', '.join(missing)}, which is not given")

@@ -52,14 +52,14 @@ def smooth_gradcam_pp(
     form: Literal["paper", "torchcam"],
     layer: Layer,
 ) -> LayerAttributions:
-    """Weight the activations as Grad-CAM++ does, by powers of the gradient averaged over noisy copies of the image.
+    """Weight the activations as Grad-CAM++ does, by powers of the gradient averaged over noisy samples of the image.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ α ReLU(E g),    α = E g² / (2 E g² + E g³ Σₐᵦ Aₖ)
 
     Args:
-        samples: Number n of noisy copies, one forward and backward pass each, besides the clean image's forward pass.
+        samples: Number n of noisy samples, one forward and backward pass each, besides the clean image's forward pass.
         deviation: Standard deviation of the noise on the normalized image.
-        form: `paper`; or `torchcam`, which uses ReLU(g) and the weighted A of the last noisy copy, and Σₐᵦ E g³ A in
+        form: `paper`; or `torchcam`, which uses ReLU(g) and the weighted A of the last noisy sample, and Σₐᵦ E g³ A in
             the denominator.
         layer: The layer of the activations. If they have both signs, the denominator may nearly vanish or be negative,
             so that the weight loses its meaning.

@@ -179,7 +179,7 @@ def arrays(study):
         str(place.relative_to(study)): zarr.open_array(place, mode="r")[...]
         for kind in ("maps", "votes", "scores")
         for place in sorted((study / "data" / kind).rglob("*"))
-        if place.name in ("attribution", "score", "first", "rest", "tied")
+        if place.name in ("attribution", "score", "counts0", "counts", "tied")
     }
 
 

@@ -1,4 +1,4 @@
-"""Check the metrics that look at maps of noisy copies: formulas in loops, known answers, what is shared, old faults."""
+"""Check the metrics that look at maps of noisy samples: formulas in loops, known answers, what is shared, faults."""
 
 import inspect
 from functools import partial
@@ -71,7 +71,7 @@ ASKED = ("classifier", "images", "targets", "seeds")
 
 
 def grown(share):
-    """Return a method whose map of a copy is so much larger than that of the image, and has no small values."""
+    """Return a method whose map of a sample is so much larger than that of the image, and has no small values."""
     calls = []
 
     def method(classifier, images, targets, seeds):
@@ -130,7 +130,7 @@ def test_features_and_logits_of_copies_take_one_pass():
     settings = {**SETTINGS["relative_representation_stability"], **UNIFORM}
     passes = partial(counted, alone["classifier"])
     found = score("relative_representation_stability", alone, settings)
-    assert passes() == (2 * 12 + 2 * 12 * 3, 12 * 3), "logits and features of images; copies, and their maps"
+    assert passes() == (2 * 12 + 2 * 12 * 3, 12 * 3), "logits and features of images; samples, and their maps"
     score("relative_output_stability", batch, {**RELATIVE, **UNIFORM})
     assert same(score("relative_representation_stability", batch, settings), found)
 
@@ -164,10 +164,10 @@ class TestKnownAnswers:
         given = by(method, inputs)
         found = {name: score(name, given, one) for name in RELATIVES[:2]}
         found["input"] = score("relative_representation_stability", given, {**one, "layer": "input"})
-        clean, copies = seen
-        logits = ((copies - clean).mean(dim=1) * weights).sum(dim=(1, 2)).abs()
+        clean, noisy = seen
+        logits = ((noisy - clean).mean(dim=1) * weights).sum(dim=(1, 2)).abs()
         least = torch.maximum(clean, 0.3 * clean.amax((1, 2, 3), keepdim=True))
-        of_inputs = ((copies - clean) / least).square().mean(dim=(1, 2, 3)).sqrt()
+        of_inputs = ((noisy - clean) / least).square().mean(dim=(1, 2, 3)).sqrt()
         torch.testing.assert_close(found["relative_output_stability"], 0.5 / logits, rtol=1e-3, atol=0)
         torch.testing.assert_close(found["relative_input_stability"], 0.5 / of_inputs, rtol=1e-3, atol=0)
         # Black has mean 0 and standard deviation 1: the layer `input` holds intensities.
@@ -230,7 +230,7 @@ class TestCopies:
             else:
                 assert noise.std().item() == pytest.approx(0.4, rel=0.03)
             assert noise.mean().abs() < 0.02
-            assert len(noise.flatten(2).sum(dim=2).unique()) == 15, "each copy has noise of its own"
+            assert len(noise.flatten(2).sum(dim=2).unique()) == 15, "each sample has noise of its own"
 
     def test_a_draw_is_the_same_however_many_follow(self):
         few, many = (self.asked({**UNIFORM, "samples": samples})[1][1] for samples in (1, 3))
@@ -240,10 +240,10 @@ class TestCopies:
         rows, samples, passes = 12, 3, partial(counted, inputs["classifier"])
         settings = {name: {**given, **UNIFORM} for name, given in SETTINGS.items()}
         score("max_sensitivity", inputs, settings["max_sensitivity"])
-        assert passes() == (rows * samples, rows * samples), "the maps of the copies alone"
+        assert passes() == (rows * samples, rows * samples), "the maps of the samples alone"
         for name in settings:
             score(name, inputs, settings[name])
-        # Logits, and features, of the images and the copies.
+        # Logits, and features, of the images and the samples.
         once = rows * samples + 2 * (rows + rows * samples)
         assert passes() == (once, rows * samples)
         other = {**inputs, "maps": inputs["maps"].flip(1), "explain": lambda *asked: explain(*asked)}
@@ -274,7 +274,7 @@ class TestCopies:
                     score(function, given, noise)
         assert len(asked) == 2 * len(noises)
         ours, theirs = ([images for name, images in asked if name == which] for which in ("a", "b"))
-        assert all(one is other for one, other in zip(ours, theirs, strict=True)), "the very same copies"
+        assert all(one is other for one, other in zip(ours, theirs, strict=True)), "the very same samples"
 
     def test_a_method_that_fails_is_asked_again(self, inputs):
         def failing(*asked):
@@ -321,7 +321,7 @@ class TestUndefined:
         scores = score("relative_output_stability", inputs, noisy)
         few = score("relative_output_stability", inputs, {**noisy, "samples": 1})
         assert scores.isnan().sum() > 0
-        assert few.isnan().sum() > scores.isnan().sum(), "one copy that counts is enough"
+        assert few.isnan().sum() > scores.isnan().sum(), "one sample that counts is enough"
 
     def test_a_copy_that_does_not_change_the_output_does_not_count(self, inputs):
         inputs = {**inputs, "classifier": linear(torch.zeros(HEIGHT, WIDTH))}
@@ -394,7 +394,7 @@ class TestFaults:
         inputs = {**make_inputs(rows=4), "explain": method}
         score("relative_input_stability", inputs, RELATIVE)
         score("relative_input_stability_quantus", inputs, QUANTUS)
-        ours, theirs = (copies.unflatten(0, (3, 4)) - inputs["images"] for copies in seen)
+        ours, theirs = (noisy.unflatten(0, (3, 4)) - inputs["images"] for noisy in seen)
         assert (theirs > 0).all(), "it brightens the image"
         assert 0.4 < (ours > 0).float().mean() < 0.6
 

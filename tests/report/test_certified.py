@@ -381,7 +381,7 @@ def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
         assert one["heads"] == [
             (grid_localization.GAME, "game"),
             (grid_localization.GRIDS, "abstained, %"),
-            (grid_localization.TIES, "copies with ties"),
+            (grid_localization.TIES, "samples with ties"),
         ]
         for method, _, cells in one["rows"]:
             here = table.sel({"classifier": "robust", "method": method, "level": one["level"]})
@@ -481,8 +481,8 @@ def test_certificates_of_ties_are_flagged(known, study, processes, text):
     hollow = [one["chart"].count("fill: var(--paper)") for one in (found, loose)]
     assert hollow[0] == hollow[1] + len(set(made_up_votes.TIED) - {"uniform"})
     assert "hollow, number with †: ties" in text
-    assert "†: in more than half of the noisy copies equal scores lay at the edge of the top" in text
-    assert text.count('<button type="button">copies with ties</button>') > 2
+    assert "†: in more than half of the noisy samples equal scores lay at the edge of the top" in text
+    assert text.count('<button type="button">samples with ties</button>') > 2
     others = [one for one in known.metrics if one.function != grid_localization.TIES]
     _, html = drawn(known._replace(metrics=others), given, processes)
     assert "†" not in html
@@ -559,9 +559,9 @@ def test_the_key_names_the_families_of_all_smoothings(known, study, processes):
 def test_the_page_says_what_is_certified(text):
     words = re.sub(r"<[^>]*>|\s+", " ", text)
     for said in (
-        "70 noisy copies of an image (noise of standard deviation σ = 0.15 in intensities)",
+        "70 noisy samples of an image (noise of standard deviation σ = 0.15 in intensities)",
         "10 of them say which label a pixel may have",
-        "more than τ = 75% of all copies",
+        "more than τ = 75% of all samples",
         "1 − α = 95%, for all pixels of a map together by Bonferroni’s correction",
         "σ · Φ⁻¹(τ) = 0.101",
         "removed pixels show the mean color",

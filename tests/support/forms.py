@@ -43,7 +43,7 @@ FAULTS = {
     "raises_after": ("maps.abs_(); raise ValueError('no')", "writes into maps"),
     "back": ("maps.add_(1); maps.sub_(1)", "writes into maps"),
     "seeds": ("seeds.append(3)", "writes into seeds"),
-    "votes": ("votes[0].first[0, 0] = 1", "writes into votes"),
+    "votes": ("votes[0].counts0[0, 0] = 1", "writes into votes"),
     "settings": ("shares.pop()", "writes into settings"),
     "shared_with_others": (
         "order.ranking(maps, seeds).zero_()\n-----\nfrom atlas.metrics.shared import order",

@@ -185,7 +185,7 @@ def make_votes(count):
 
 def votes_of(votes, rows):
     """Return some rows' votes."""
-    return [one._replace(**{name: getattr(one, name)[rows] for name in ("first", "rest", "tied")}) for one in votes]
+    return [one._replace(**{name: getattr(one, name)[rows] for name in ("counts0", "counts", "tied")}) for one in votes]
 
 
 def explain(classifier, images, targets, seeds, alone=False):

@@ -24,7 +24,7 @@ COLUMNS = {
     ABSTAINED: "abstained, %",
     "certified_localization": "localization",
     "certified_consistency": "as in the clean map",
-    "parted_ties": "copies with ties",
+    "parted_ties": "samples with ties",
 }
 # Notes on columns.
 SAID = {

@@ -65,7 +65,7 @@ class Test(NamedTuple):
         """Return the numbers in the two sentences on the certificate."""
         of = self.smoothing.settings
         numbers = {name: of[name] for name in ("sigma", "n0", "n", "form")}
-        numbers |= {"levels": len(of["levels"]), "copies": of["n0"] + of["n"]}
+        numbers |= {"levels": len(of["levels"]), "samples": of["n0"] + of["n"]}
         numbers |= {"tau": self.tau, "reach": self.reach, "alpha": self.alpha}
         return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
 

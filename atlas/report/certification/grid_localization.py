@@ -15,9 +15,9 @@ from atlas.study.schema.settings import Entry
 GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
 TIES = "grid_parted_ties"
 # Headings of columns.
-COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "copies with ties"}
+COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "samples with ties"}
 TIED = (
-    "Copies with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels are "
+    "Samples with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels are "
     "at the top, and what is certified unimportant says little."
 )
 
