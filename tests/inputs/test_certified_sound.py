@@ -160,7 +160,7 @@ def half_spaces(probability, rows, *, shift=0.0, draws=N):
     passes = {"own": {"forward": 0, "backward": 0, "head": 0}}
     settings = {"form": "strict", "sigma": SIGMA, "levels": [50], "n0": N0, "n": draws}
     cast = votes(*given, seeds, {"own": sides(threshold)}, passes, **settings)["own"]
-    return Votes(**cast, n0=N0, draws=draws, sigma=SIGMA, levels=[50], form="strict")
+    return Votes(**cast, n0=N0, n=draws, sigma=SIGMA, levels=[50], form="strict")
 
 
 def test_the_radius_is_just_what_the_share_allows():

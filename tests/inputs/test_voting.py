@@ -230,7 +230,7 @@ def test_what_ignores_the_image_is_certified_everywhere(name):
     settings = {"center": {"sigma": 0.25}}.get(name, {})
     found = cast(asked(3), ways_of(("control", name, {**settings, "channels": "sum"})), n0=10, n=60)[name]
     assert set(np.unique(found["counts"])) == {0, 60}
-    given = Votes(**found, n0=10, draws=60, sigma=SIGMA, levels=LEVELS, form="strict")
+    given = Votes(**found, n0=10, n=60, sigma=SIGMA, levels=LEVELS, form="strict")
     for correction in ("bonferroni", "holm"):
         certified = labels(given, tau=0.75, alpha=0.001, correction=correction)
         assert (certified != ABSTAINED).all()
