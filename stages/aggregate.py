@@ -147,7 +147,9 @@ def read_scores(study: Study) -> tuple[list[MetricScores], Reasons, Absent]:
             for method, reason in sorted(why.items()):
                 reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not scored:
-        raise UserError(f"{study.file}: there is nothing to aggregate: no metric scores any method")
+        raise UserError(
+            f"{study.file}: no metric scores any method; expected at least one metric and one method that it scores"
+        )
     return scored, reasons, absent
 
 

@@ -150,12 +150,12 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "spread": ("standard deviation of the methods' means, controls left out", MEASURE, ""),
         "spread_count": ("methods that it is over", "1", ""),
         "skewness": ("absolute skewness of the scores, median over methods", "1", "joanes1998comparing"),
-        "holds": (
+        "reliable_size": (
             "size from which on intervals of such skewed scores are reliable",
             "images or grids",
             "",
         ),
-        "enough": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
+        "sample_size": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
     },
     "cost": {
         "method_forward": ("forward passes that a map takes", PASSES, ""),
@@ -232,7 +232,7 @@ COORDINATES = {
     "metric_units": "units of the metric",
     "metric_reference": "papers of the metric, by their keys in REFERENCES.bib",
     "metric_settings": "settings of the metric, as JSON",
-    "better": "which way the metric is better: higher or lower",
+    "better": "direction in which the metric is better: higher or lower",
     "role": "what the metric is for: metric ranks, apart ranks beside the mean ranks, diagnostic ranks no method",
     "unit": "what the metric scores: image or tile",
     "family": "family of metrics",
@@ -247,8 +247,8 @@ COORDINATES = {
     "controls": "two controls: the one that belongs last, the one that belongs before it",
 }
 # Directions, by the ends of names; spread is in a metric's units, but has no direction.
-WAYS = {
-    r"rank(_low|_high|_otherwise)?$|^(width|width_now|enough|holds)$": "lower",
+DIRECTIONS = {
+    r"rank(_low|_high|_otherwise)?$|^(width|width_now|sample_size|reliable_size)$": "lower",
     r"accuracy$|^superiority$": "higher",
     r"^spread$": "neither",
 }
@@ -269,7 +269,7 @@ def label(table: xr.Dataset, name: str, notes: Mapping[str, object]) -> xr.Datas
         if variable in table:
             better = "by metric (better)" if units == MEASURE else "neither"
             better = "lower" if units in (PASSES, "maps") else better
-            better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
+            better = next((one for pattern, one in DIRECTIONS.items() if re.search(pattern, variable)), better)
             about = {"long_name": long_name, "units": units, "better": better}
             table[variable].attrs |= about | {"reference": reference or "by definition"}
     table.attrs = notes

@@ -491,7 +491,7 @@ def test_certificates_of_ties_are_flagged(known, study, processes, text):
 
 def test_what_a_column_is_biased_by_stands_above_it(known, study, processes):
     consistency = entry(known, "certified_localization")._replace(function="certified_consistency")
-    of = certificates.SAID
+    of = certificates.NOTES
     for metrics, said in (
         (known.metrics, {"certified_localization"}),
         ([entry(known, "abstained"), consistency], {"certified_consistency"}),

@@ -64,7 +64,7 @@ def test_a_family_without_a_mean_has_no_row_and_a_metric_without_one_no_board():
     assert section(gone, [["plain", "robust"]])["boards"] == []
 
 
-def test_classifiers_that_are_judged_on_the_same_images_stand_beside_one_another():
+def test_classifiers_that_are_evaluated_on_the_same_images_stand_beside_one_another():
     summary = printed()
     mixed = [name for side in zip(*PAIRS, strict=True) for name in side]  # all plain ones first
     found = section(summary.sel(classifier=[*mixed]), [*PAIRS[:2], ["resnet"]])

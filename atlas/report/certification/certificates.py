@@ -26,8 +26,7 @@ COLUMNS = {
     "certified_consistency": "as in the clean map",
     "parted_ties": "samples with ties",
 }
-# Notes on columns.
-SAID = {
+NOTES = {
     "certified_localization": "Localization: over only those images with a pixel certified important, so that a "
     "method that certifies little is scored on its surest images.",
     "certified_consistency": "As in the clean map: over only those images with a certified pixel; at a small K "
@@ -41,7 +40,7 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
     """Return the contents of the section; charts are drawn in other processes."""
     test, table = first_test(given), known.table
     classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
-    ways = {name: known.voted(name) for name in methods}
+    smoothings = {name: known.voted(name) for name in methods}
     return {
         "test": test.text(),
         "tests": tested(known, test),
@@ -64,8 +63,8 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
             for one in grid_localization.numbers(known, name, test, tile)
         ],
         "families": keys(families(known)),
-        "partly": [(name, of) for name, of in ways.items() if 0 < len(of) < len(known.smoothings)],
-        "uncertified": [name for name, of in ways.items() if not of],
+        "partly": [(name, of) for name, of in smoothings.items() if 0 < len(of) < len(known.smoothings)],
+        "uncertified": [name for name, of in smoothings.items() if not of],
     }
 
 
@@ -169,7 +168,7 @@ def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
     listed, methods = columns(known, test), test.smoothing.methods
     heads = [(one.name, COLUMNS[one.function]) for one in listed]
     about = {"test": test.name, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
-    about["said"] = [SAID[one.function] for one in listed if one.function in SAID]
+    about["notes"] = [NOTES[one.function] for one in listed if one.function in NOTES]
     found = []
     radius = known.where(test)
     for level in test.smoothing.settings["levels"] if listed else []:

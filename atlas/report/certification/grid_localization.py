@@ -100,7 +100,7 @@ def tests(known: Found) -> list[tuple[Test, int | None]]:
 
 def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list[dict[str, Any]]:
     """Return a table per level of the certified results on grids by a test."""
-    listed = [one for function in COLUMNS for one in known.of(function) if known.judges(one, test, tile)]
+    listed = [one for function in COLUMNS for one in known.of(function) if known.uses(one, test, tile)]
     functions = [one.function for one in listed]
     heads = [(one.name, COLUMNS[one.function] if functions.count(one.function) == 1 else one.name) for one in listed]
     name = test.name if tile is None else f"{test.name}, tile {tile}"
@@ -112,7 +112,7 @@ def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list
         "classifier": classifier,
         "heads": heads,
     }
-    about["said"] = [TIED] if TIES in functions else []
+    about["notes"] = [TIED] if TIES in functions else []
     radius, found = known.where(test), []
     for level in test.smoothing.settings["levels"]:
         rows = [

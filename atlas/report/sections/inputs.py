@@ -37,7 +37,7 @@ def _classifier(study: Study, name: str) -> dict[str, Any]:
         "grids": grids,
         **study.accuracies(name),
         "top5": known.get("top5", np.nan) if source else np.nan,
-        **{count: known.get(count, 0) for count in ("judged_on", "attacked")},
+        **{count: known.get(count, 0) for count in ("evaluated_on", "attacked")},
         "attack": spelled(known.get("adversary") or {}),
         "trained_here": recipe is not None,
         "trained_against": spelled((recipe or {}).get("adversary") or {}),
