@@ -206,7 +206,7 @@ STAGE = Stage(
     batches,
     groups,
     without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, token(plan)),
-    kept="the votes on these methods failed, those on all others are kept",
+    failure_message="the votes on these methods failed, those on all others are kept",
     assembled=print_size,
 )
 main = partial(run_cell, STAGE)

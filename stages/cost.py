@@ -248,7 +248,7 @@ STAGE = Stage(
     plan,
     batches,
     lambda cell, plans: {"": {}},
-    kept="these could not be measured, all other costs are kept",
+    failure_message="these could not be measured, all other costs are kept",
     batch=1,
 )
 main = partial(run_cell, STAGE)

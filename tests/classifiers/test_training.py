@@ -252,7 +252,7 @@ def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights
     monkeypatch.setattr(training, "compared", lambda *_, **about: None)  # it looks at one image
     expected = training.trained(Study(".", params), "c", large)
     for held in (40, 0):
-        monkeypatch.setattr(splits, "HELD_BYTES", held * each)
+        monkeypatch.setattr(splits, "CACHED_BYTES", held * each)
         tracemalloc.start()
         try:
             assert training.trained(Study(".", params), "c", large) == expected
@@ -264,10 +264,10 @@ def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights
 
 @pytest.mark.parametrize("held", [0, 5, 17, 300])
 def test_images_that_are_held_and_those_that_are_read_come_in_the_order_asked(large, monkeypatch, held):
-    monkeypatch.setattr(splits, "HELD_BYTES", held * int(np.prod(large.shape)) + 1)
-    pixels, kept = large.pixels(), large.kept()
+    monkeypatch.setattr(splits, "CACHED_BYTES", held * int(np.prod(large.shape)) + 1)
+    pixels, cached = large.pixels(), large.cached()
     for positions in (np.array([16, 299, 4, 5, 16, 17]), np.array([3, 1]), np.arange(100, 110)):
-        np.testing.assert_array_equal(kept(positions), pixels[positions])
+        np.testing.assert_array_equal(cached(positions), pixels[positions])
 
 
 def test_judged_counts_what_a_perfect_and_a_constant_classifier_get_right(data):

@@ -307,7 +307,7 @@ def test_the_network_stays_as_it_is_and_nothing_is_kept(small):
     assert all(parameter.requires_grad for parameter in small.parameters())
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
     assert not any(part._forward_hooks or part._backward_hooks for part in small.modules())
-    assert not any(held for held, _ in batch_cache.HELD)
+    assert not any(cached for cached, _ in batch_cache.CACHES)
 
 
 def test_maps_are_the_same_in_any_mode_and_by_any_array(small):

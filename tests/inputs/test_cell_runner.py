@@ -159,7 +159,7 @@ def test_what_cannot_serve_is_asked_once_and_its_rows_are_none(stage):
 def test_where_nothing_is_said_of_failures_the_first_ends_the_cell_as_it_is(stage):
     stage.raised["one"] = ValueError("of no use")
     with pytest.raises(ValueError, match=r"^of no use$"):
-        run_cell(stage.stage._replace(kept=""), stage.study, "net")
+        run_cell(stage.stage._replace(failure_message=""), stage.study, "net")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_each_method_is_handed_its_maps_once(asked, background):
     provided = Explainer(listed("smooth", "variance"), background, "float32", attributions)
     for name in ("smooth", "variance"):
         provided.by(name)(*asked)
-    assert not provided._held, "what was given is not kept"
+    assert not provided._cached, "what was given is not kept"
     provided.by("smooth")(*asked)
     assert counted(asked[0]) == (2 * 60, 2 * 60)
 

@@ -153,12 +153,12 @@ class TestCoherency:
         assert provided.by("gradient") is provided.by("gradient"), "what is shared is known by its identity"
         together = [provided.by(name)(classifier, images, targets, seeds) for name in named]
         assert counted(classifier)[1] in (3, 6)
-        assert not provided._held
+        assert not provided._cached
         before = counted(classifier)[1]
         alone = provided.by("gradient")(classifier, images, targets, seeds, alone=True)
         assert torch.equal(alone, together[0])
         assert counted(classifier)[1] - before == 3
-        assert not provided._held
+        assert not provided._cached
 
 
 class TestAdcc:

@@ -72,7 +72,7 @@ def section(cost: xr.Dataset, summary: xr.Dataset, processes: Executor) -> dict[
             "chart": drawn,
             "rows": rows,
             "metrics": metric_costs(cost, name),
-            **kept_out(summary, rows, name),
+            **excluded(summary, rows, name),
         }
         for (name, rows), drawn in zip(listed.items(), charts, strict=True)
     ]
@@ -91,7 +91,7 @@ def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costl
     )
 
 
-def kept_out(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
+def excluded(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
     """Return the methods without a place in a chart, and those in it that lack more rankings than they have."""
     whole = summary["mean_rank_mostly"].sel(classifier=classifier)
     partly = [one.method for one in rows if one.known and not one.control and not whole.sel({"method": one.method})]
