@@ -795,7 +795,7 @@ def test_published_means_are_of_methods_and_metrics_that_there_are():
 
 
 def test_the_paper_study_has_the_published_settings():
-    listed = yaml.safe_load((Path(__file__).parents[2] / "studies/certified/methods.yaml").read_text())["methods"]
+    listed = yaml.safe_load((Path(__file__).parents[3] / "studies/certified/methods.yaml").read_text())["methods"]
     there = [(one.get("function", name), one) for family in listed.values() for name, one in family.items()]
     for function, one in there:
         theirs = protocol.settings(published.NAMED.get(function, function), one.get("layer", "input"), "resnet18")
