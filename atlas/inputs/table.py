@@ -9,14 +9,14 @@ from typing import NamedTuple
 class Input(NamedTuple):
     """An input of methods and metrics.
 
-    gives: What provides it, as (module, name).
+    provider: What provides it, as (module, name).
     whole: If it covers all rows that a metric scores and not only a batch: the input that it collects.
-    brought: Whether the code that provides it is in the keys of rows of functions that declare it, and of no others.
+    code_in_key: Whether the provider's code is in the keys of rows of functions that declare it, and of no others.
     """
 
-    gives: tuple[str, str]
+    provider: tuple[str, str]
     whole: str = ""
-    brought: bool = False
+    code_in_key: bool = False
 
 
 OF_ROWS, STORED = ("atlas.inputs.row_inputs", "tensors"), ("atlas.inputs.metric_inputs", "taken")
@@ -31,8 +31,8 @@ TABLE: dict[str, Input] = {
     "boxes": Input(OF_ROWS),
     "tiles": Input(OF_ROWS),
     "maps": Input(STORED),
-    "explain": Input(("atlas.inputs.explain", "Explainer"), brought=True),
-    "votes": Input(("atlas.inputs.metric_inputs", "counted"), brought=True),
+    "explain": Input(("atlas.inputs.explain", "Explainer"), code_in_key=True),
+    "votes": Input(("atlas.inputs.metric_inputs", "counted"), code_in_key=True),
     "positions": Input(("atlas.inputs.metric_inputs", "MetricInputs")),
     "all_maps": Input(STORED, whole="maps"),
     "all_images": Input(OF_ROWS, whole="images"),
@@ -46,6 +46,6 @@ def whole(declared: list[str]) -> dict[str, str]:
     return {name: TABLE[name].whole for name in declared if TABLE[name].whole}
 
 
-def brought(declared: list[str]) -> tuple[tuple[str, str], ...]:
+def providers_in_key(declared: list[str]) -> tuple[tuple[str, str], ...]:
     """Return what provides the declared inputs whose code is in keys."""
-    return tuple(one.gives for name, one in TABLE.items() if one.brought and name in declared)
+    return tuple(one.provider for name, one in TABLE.items() if one.code_in_key and name in declared)

@@ -151,12 +151,12 @@ def nemenyi(methods: int, cases: int, *, alpha: float) -> float:
     return quantile / math.sqrt(2) * math.sqrt(methods * (methods + 1) / (6 * cases))
 
 
-def _permutation_p_value(ranks: Float[np.ndarray, " value"], first: int) -> float:
-    """Return the two-sided p-value of the sum of the first ranks, over all choices of as many of them."""
+def _permutation_p_value(ranks: Float[np.ndarray, " value"], size: int) -> float:
+    """Return the two-sided p-value of the sum of the first `size` ranks, over all choices of as many."""
     whole = (2 * ranks).astype(np.int64)  # tied ranks are half-integers
     whole -= whole.min()
     whole //= np.gcd.reduce(whole)
-    one = whole[:first] if 2 * first <= whole.size else whole[first:]  # the smaller group
+    one = whole[:size] if 2 * size <= whole.size else whole[size:]  # the smaller group
     most = int(np.sort(whole)[-one.size :].sum())
     subsets = np.zeros((one.size + 1, most + 1))  # their number, by size and sum
     subsets[0, 0] = 1
