@@ -99,8 +99,8 @@ def score(
     given |= {"masks": masks_of(masks, "masks", shape), "tiles": masks_of(tiles, "tiles", shape)}
     if images is not None:
         given["images"] = pictures(images)
-        if (due := (len(given["images"]), *given["images"].shape[2:])) != shape:
-            raise UserError(f"maps: got the shape {shape}; expected {due}, a value for each pixel of each image")
+        if (expected := (len(given["images"]), *given["images"].shape[2:])) != shape:
+            raise UserError(f"maps: got the shape {shape}; expected {expected}, a value for each pixel of each image")
     given |= {} if targets is None else {"targets": classes(targets, len(found))}
     with undisturbed():
         classifier, place, size = None, torch.device(device or "cpu"), batch or LARGEST

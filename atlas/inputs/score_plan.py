@@ -51,8 +51,8 @@ def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int)
     what = f"the {kind} of {store.stem}"
     found = keys_of(store, group, what)
     lead = found[0].shape[:-1]
-    if lead != (due := (pictures, *seen.lead[1:])):
-        raise UserError(f"{store}/{group}: has {lead} {kind}, expected {due}; run the stage again")
+    if lead != (expected := (pictures, *seen.lead[1:])):
+        raise UserError(f"{store}/{group}: has {lead} {kind}, expected {expected}; run the stage again")
     opened = read(store / group, what)
     undefined = (found[1] == undefined_row(opened, kind)).all(axis=-1)
     refused: Any = opened.attrs.get("unsupported")

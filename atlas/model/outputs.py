@@ -102,14 +102,14 @@ def shaped(name: str, found: object, images: int) -> Tensor:
     Raises:
         UserError: it is not.
     """
-    due = "expected one tensor of logits, (image, class)"
+    expected = "expected one tensor of logits, (image, class)"
     if not isinstance(found, Tensor):
         parts = ", ".join(map(repr, found)) if isinstance(found, Mapping) else "0, 1, ..."
         which = f": `output` of its network's entry says which part is meant, of {parts}"
         message = which if isinstance(found, Mapping | tuple | list) else ""
-        raise UserError(f"classifier {name}: its network gives a {type(found).__name__}; {due}{message}")
+        raise UserError(f"classifier {name}: its network gives a {type(found).__name__}; {expected}{message}")
     if found.dim() != 2 or len(found) != images:
-        raise UserError(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {due}")
+        raise UserError(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {expected}")
     return found
 
 

@@ -215,8 +215,8 @@ def _content(file: Path) -> Any:
         message = " ".join(str(error).split())
         named = re.search(r"GLOBAL ([\w.]+)", message)
         what = f"it holds objects of {named[1]}" if named else "it is damaged, or holds more than tensors"
-        due = "save its state_dict alone: torch.save(network.state_dict(), file)"
-        raise UserError(f"{file}: cannot be read without running code that is in it: {what}; {due}") from None
+        expected = "save its state_dict alone: torch.save(network.state_dict(), file)"
+        raise UserError(f"{file}: cannot be read without running code that is in it: {what}; {expected}") from None
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         message = " ".join(str(error).split())
         raise UserError(

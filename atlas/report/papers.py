@@ -94,7 +94,7 @@ def tables(summary: xr.Dataset) -> dict[str, str]:
     return {f"{one.name}.{end}": spell(one) for one in boards for end, spell in (("tex", latex), ("md", markdown))}
 
 
-def spelled(value: float, low: float, high: float) -> tuple[str, str]:
+def formatted(value: float, low: float, high: float) -> tuple[str, str]:
     """Format a number and its interval, rounded to two digits of the interval's width.
 
     Returns:
@@ -250,7 +250,7 @@ def _number(cell: dict[str, float], name: str, reason: str, best: bool) -> Cell:
     ends = ("low", "high") if name == "mean" else (f"{name}_low", f"{name}_high")
     if math.isnan(cell[name]):
         return Cell("n/a", reason=reason)
-    return Cell(*spelled(cell[name], *(cell[end] for end in ends)), best, reason)
+    return Cell(*formatted(cell[name], *(cell[end] for end in ends)), best, reason)
 
 
 def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:

@@ -51,8 +51,8 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
             for name in known.classifiers(game)
             if (one := traded(known, given, game, name))
         ],
-        "sweeps": certified_curves.swept(known, processes),
-        "games": grid_localization.swept(known, given, processes),
+        "sweeps": certified_curves.sweep_charts(known, processes),
+        "games": grid_localization.sweep_charts(known, given, processes),
         "removals": certified_curves.removed(known, processes),
         "numbers": [one for test in tests(known) for name in classifiers for one in numbers(known, name, test)],
         "on_grids": [
@@ -94,7 +94,7 @@ def tested(known: Found, first: Test) -> list[dict[str, Any]]:
 def legend(levels: list[int]) -> list[tuple[int, str]]:
     """Return each level's color in the pictures."""
     return [
-        (level, certified.spelled(color)) for level, color in zip(levels, certified.colors(len(levels)), strict=True)
+        (level, certified.formatted(color)) for level, color in zip(levels, certified.colors(len(levels)), strict=True)
     ]
 
 

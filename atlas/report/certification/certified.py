@@ -23,7 +23,7 @@ def colors(number: int) -> UInt8[np.ndarray, "level 3"]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def spelled(color: tuple[int, ...] | np.ndarray) -> str:
+def formatted(color: tuple[int, ...] | np.ndarray) -> str:
     """Format a color for a style sheet."""
     return "#" + "".join(f"{int(value):02x}" for value in color)
 

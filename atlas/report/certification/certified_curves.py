@@ -34,7 +34,7 @@ class Numbers(NamedTuple):
     rows: list[tuple[str, bool, list[Point]]]
 
 
-def swept(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
+def sweep_charts(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return charts of the certified shares by level, by σ at one τ, and by τ at one σ.
 
     Args:

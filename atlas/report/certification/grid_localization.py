@@ -22,7 +22,7 @@ TIED = (
 )
 
 
-def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
+def sweep_charts(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return charts of the certified grid pointing game by level, by σ at one τ, and by τ at one σ.
 
     Args:

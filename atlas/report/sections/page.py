@@ -182,7 +182,7 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
         {
             "name": name,
             "family": one["family"],
-            "settings": spelled(json.loads(one["settings"])),
+            "settings": formatted(json.loads(one["settings"])),
             "reference": one["reference"],
             "long_name": one["long_name"],
         }
@@ -192,7 +192,7 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
         {
             "name": name,
             "family": str(one["metric_family"].values),
-            "settings": spelled(json.loads(str(one["metric_settings"].values))),
+            "settings": formatted(json.loads(str(one["metric_settings"].values))),
             "reference": str(one["metric_reference"].values),
             "long_name": str(one["metric_long_name"].values),
             "keys": list(zip(*(one[part].values.tolist() for part in ("classifier", "key_digest")), strict=True)),
@@ -204,6 +204,6 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
     return {"methods": rows, "metrics": scoring, "seed": given["seed"], "engine": engine}
 
 
-def spelled(settings: dict[str, Any]) -> str:
+def formatted(settings: dict[str, Any]) -> str:
     """Format settings in one line."""
     return ", ".join(f"{key} = {value}" for key, value in settings.items())

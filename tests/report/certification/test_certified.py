@@ -95,8 +95,8 @@ def pixels(picture: Picture) -> np.ndarray:
 
 
 def test_colors_go_from_little_to_much_and_end_in_black():
-    spelled = [certified.spelled(color) for color in certified.colors(5)]
-    assert spelled == ["#f1c232", "#ec6060", "#842e6a", "#271c48", "#000000"]
+    formatted = [certified.formatted(color) for color in certified.colors(5)]
+    assert formatted == ["#f1c232", "#ec6060", "#842e6a", "#271c48", "#000000"]
     assert [tuple(color) for color in certified.colors(3)] == [YELLOW, PURPLE, BLACK]
     assert tuple(certified.colors(1)[0]) == BLACK
     between = certified.colors(9)[1]
@@ -207,7 +207,7 @@ def processes() -> Iterator[Executor]:
 
 
 def test_shares_by_level_by_noise_and_by_votes(known, processes):
-    found = dict(certified_curves.swept(known, processes))
+    found = dict(certified_curves.sweep_charts(known, processes))
     assert [(what, [one["entry"] for one in found[what]]) for what in found] == [
         ("level", ["certified_important", "sweep"]),
         ("sigma", ["sweep"]),
@@ -235,7 +235,7 @@ def test_shares_by_level_by_noise_and_by_votes(known, processes):
 
 
 def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
-    (one,) = dict(certified_curves.swept(known, processes))["sigma"]
+    (one,) = dict(certified_curves.sweep_charts(known, processes))["sigma"]
     _, chart, numbers = one["charts"][0]
     assert numbers.heads == [
         ("sweep", "important, σ 0.15, τ 0.75 → radius 0.101"),
@@ -262,10 +262,10 @@ def test_a_radius_that_the_results_do_not_have_has_no_mean(known):
 
 def test_one_radius_and_one_part_are_not_swept_over(known, processes):
     few = [one for one in known.metrics if one.name == "certified_unimportant"]
-    ((what, (one,)),) = certified_curves.swept(known._replace(metrics=few), processes)
+    ((what, (one,)),) = certified_curves.sweep_charts(known._replace(metrics=few), processes)
     assert (what, one["entry"], one["parts"]) == ("level", "certified_unimportant", ["unimportant"])
     none = [one for one in known.metrics if one.name == "abstained"]
-    assert certified_curves.swept(known._replace(metrics=none), processes) == []
+    assert certified_curves.sweep_charts(known._replace(metrics=none), processes) == []
     assert certified_curves.removed(known._replace(metrics=none), processes) == []
 
 
@@ -297,7 +297,7 @@ def test_the_targets_probability_by_what_is_removed(known, table, processes):
 
 
 def test_the_game_by_level_has_the_numbers_of_its_test(known, table, study, processes):
-    ((what, (one,)),) = grid_localization.swept(
+    ((what, (one,)),) = grid_localization.sweep_charts(
         known, params.load(study), processes
     )  # of one σ and τ there is no sweep
     assert (what, one["entry"], one["at"]) == ("level", grid_localization.GAME, "σ = 0.15, τ = 0.75 → radius 0.101")
@@ -328,7 +328,7 @@ def test_the_game_by_noise_and_by_votes(known, study, processes):
         numbers[:, :, :, place, :, 0] = 0.1 * (place + 1)
     numbers[..., 1:3] = np.nan
     full = known._replace(values=numbers)
-    found = dict(grid_localization.swept(among(full, game), params.load(study), processes))
+    found = dict(grid_localization.sweep_charts(among(full, game), params.load(study), processes))
     assert list(found) == ["level", "sigma", "tau"]
     for what, at, radii, titles in (
         ("sigma", "τ = 0.75", (0.101173, 0.168622), ["0.15", "0.25"]),
@@ -367,7 +367,7 @@ def test_steps_beside_those_without_an_interval_have_theirs():
 def test_a_game_of_one_level_is_not_swept(known, study, processes):
     (game,) = known.of(grid_localization.GAME)
     one = among(known, game, noise_15={"levels": [30]})
-    assert grid_localization.swept(one, params.load(study), processes) == []
+    assert grid_localization.sweep_charts(one, params.load(study), processes) == []
 
 
 def test_numbers_on_grids_are_of_every_test_and_tile(known, table):

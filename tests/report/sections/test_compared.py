@@ -50,8 +50,8 @@ def test_boxes_hold_the_percentiles_and_the_points_of_the_methods_that_have_a_me
     assert (robust.whole, gradient.boxes[1].whole) == (True, False)
     assert not np.isnan(every.p[0])
     assert np.isnan(gradient.p[0])  # three methods, of which two are scored on both
-    assert boxes.spelled(gradient.p) == ""
-    assert boxes.spelled([0.04, np.nan]) == "p 0.040, n/a"
+    assert boxes.formatted(gradient.p) == ""
+    assert boxes.formatted([0.04, np.nan]) == "p 0.040, n/a"
 
 
 def test_a_family_without_a_mean_has_no_row_and_a_metric_without_one_no_board():
