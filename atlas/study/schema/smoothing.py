@@ -118,8 +118,8 @@ def check_reach(metric: Entry, smoothing: Smoothing, classifier: str, pixels: in
     rest, threshold = smoothing.settings["n"], strictest(alpha, correction, pixels)
     if tau**rest <= threshold:
         return
-    expected, most = ceil(log(threshold) / log(tau)), floor(1000 * threshold ** (1 / rest)) / 1000
-    remedies = [f"at least {expected} samples ({smoothing.name}.n)"] if expected <= MOST else []
+    least, most = ceil(log(threshold) / log(tau)), floor(1000 * threshold ** (1 / rest)) / 1000
+    remedies = [f"at least {least} samples ({smoothing.name}.n)"] if least <= MOST else []
     remedies += [f"tau of at most {most:g}"] if most >= 0.5 else []
     raise UserError(
         f"params.yaml: metrics.{metric.family}.{metric.name}: tau = {tau}: on {classifier} no pixel can be certified, "
