@@ -75,7 +75,9 @@ def stage(tmp_path, monkeypatch):
     def served(rows, plan):
         return rows.without_unsupported(plan.table, plan.name.encode())
 
-    found.stage = Stage("make", "maps", plan, batches, lambda cell, plans: {"": {"of": cell.classifier}}, served, KEPT)
+    found.stage = Stage(
+        "make", "maps", plan, batches, lambda cell, plans: {"": {"of": cell.classifier}}, served, failure_message=KEPT
+    )
     found.study, found.output = tmp_path, tmp_path / "data/maps/net.zarr"
     return found
 
