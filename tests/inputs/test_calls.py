@@ -275,7 +275,7 @@ class TestCells:
         assert not (prepared / "data/maps").exists()
 
     def test_one_undefined_map_costs_its_image(self, prepared, due, monkeypatch):
-        """The map of one image, and of the noisy copies of another, are not finite."""
+        """The map of one image, and of the noisy samples of another, are not finite."""
         shown = row_inputs.images(Study(prepared), C)
         known = row_inputs.tensors(shown, np.arange(12), "cpu")["images"]
 

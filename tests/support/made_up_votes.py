@@ -81,7 +81,7 @@ def study(folder: Path) -> Path:
 
 
 def _cast(rng: np.random.Generator, classifier: str, method: str, way: str) -> Votes:
-    """Take the top of noisy copies of one map an image; the better the method, the less the copies differ."""
+    """Take the top of noisy samples of one map an image; the better the method, the less the samples differ."""
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     clean = np.exp(-((y - 0.5) ** 2 + (x - 0.4) ** 2) / 0.05).ravel()
     spread = WAYS[way][0] * (1.1 - made_up.quality(method, CLASSIFIERS.index(classifier)))
