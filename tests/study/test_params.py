@@ -669,12 +669,12 @@ CASE += "{} votes of certify.noise_15 (alpha = {}, correction {}, 4096 pixels); 
             0.05,
             "bonferroni",
             39,
-            "at least 40 copies (noise_15.n), or tau of at most 0.748, or a higher alpha",
+            "at least 40 samples (noise_15.n), or tau of at most 0.748, or a higher alpha",
         ),
-        (0.75, 0.05, "holm", 39, "at least 40 copies (noise_15.n), or tau of at most 0.748, or a higher alpha"),
-        (0.75, 0.05, "none", 10, "at least 11 copies (noise_15.n), or tau of at most 0.741, or a higher alpha"),
+        (0.75, 0.05, "holm", 39, "at least 40 samples (noise_15.n), or tau of at most 0.748, or a higher alpha"),
+        (0.75, 0.05, "none", 10, "at least 11 samples (noise_15.n), or tau of at most 0.741, or a higher alpha"),
         (0.99, 0.05, "holm", 60, "tau of at most 0.828, or a higher alpha"),
-        (0.5, 0.05, "holm", 10, "at least 17 copies (noise_15.n), or a higher alpha"),
+        (0.5, 0.05, "holm", 10, "at least 17 samples (noise_15.n), or a higher alpha"),
         (0.99, 1e-6, "holm", 10, "a higher alpha"),
     ],
 )
@@ -719,7 +719,7 @@ def test_a_grid_has_the_pixels_of_its_tiles(tmp_path, given):
     }
     message = told(tmp_path, given)
     assert "grid_abstained: tau = 0.75: on resnet_robust no pixel can be certified, not by all 45 votes" in message
-    assert "36864 pixels); expected at least 47 copies" in message
+    assert "36864 pixels); expected at least 47 samples" in message
 
 
 # What the papers' tables have, by the functions' names.
