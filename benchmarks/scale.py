@@ -48,7 +48,7 @@ FAMILIES = {
 }
 STEPS, CURVED, GAPS, UNDEFINED = 8, 5, 3, 0.1  # every so many metrics have curves, or gaps: this share of the scores
 ATTRS = {"units": "1", "reference": "by_chance", "settings": "{}"}
-CARD = {"accuracy": 0.9, "adversarial_accuracy": 0.1, "judged_on": 300, "attacked": 300}
+CARD = {"accuracy": 0.9, "adversarial_accuracy": 0.1, "evaluated_on": 300, "attacked": 300}
 CARD |= {"adversary": {"norm": "linf", "epsilon": 0.03}, "recipe": {"epochs": 1, "adversary": None}}
 SECONDS, MEMORY, OPENED = 600, 8, 3
 

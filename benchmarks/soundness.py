@@ -2,19 +2,19 @@
 
     uv run python benchmarks/soundness.py [--study .] [--classifier resnet_vanilla] [--method gradient] [--tries 1000]
 
-One evaluation image of a study is certified as `certify` would: noisy copies vote on the top of its maps, strictly.
+One evaluation image of a study is certified as `certify` would: noisy samples vote on the top of its maps, strictly.
 Without `data/` the classifier has random weights, and so has the image. A try is a change δ of the image with
-‖δ‖₂ = reach · σ · Φ⁻¹(τ); fresh copies of x + δ vote on all certified pixels. Changes take turns:
+‖δ‖₂ = reach · σ · Φ⁻¹(τ); fresh samples of x + δ vote on all certified pixels. Changes take turns:
 
 - random: any direction;
 - corner: as much in every value, of random signs;
-- votes: for one of the weakest certified pixels, the mean noise of the copies against it less that of those for it,
+- votes: for one of the weakest certified pixels, the mean noise of the samples against it less that of those for it,
   which points where it loses votes; local: the same, around the pixel only;
 - loss: where the classifier's loss rises;
 - climb: the change that took most votes so far, changed a little.
 
-A pixel with less than half of the votes is looked at again, by fresh copies, more and more of them: it has turned where
-they reject that at least half of all copies vote for its label, and holds where they reject that at most half do, at
+A pixel with less than half of the votes is looked at again, by more and more fresh samples: it has turned where
+they reject that at least half of all samples vote for its label, and holds where they reject that at most half do, at
 0.001 over all that are looked at again. With probability 1 − α the certificate allows none that turns at reach 1. The
 search has teeth if it finds some at a larger reach.
 
@@ -93,7 +93,7 @@ def main() -> None:
     given = arguments()
     began = perf_counter()
     classifier, image, target = subject(given)
-    settings = {"sigma": given.sigma, "levels": given.levels, "n0": given.first, "n": given.rest}
+    settings = {"sigma": given.sigma, "levels": given.levels, "n0": given.n0, "n": given.n}
     own = certificate(classifier, image, target, method(given), **settings, tau=given.tau, alpha=given.alpha)
     certified = (own.labels != ABSTAINED).sum(axis=(1, 2)).tolist()
     print(
@@ -104,7 +104,7 @@ def main() -> None:
     print("".join(f"{head:>{len(head) + 3}}" for head in heads) + "   by")
     for reach in given.reach:
         began = perf_counter()
-        found = search(own, given.tries if reach <= 1 else given.tries // 10, reach, given.copies)
+        found = search(own, given.tries if reach <= 1 else given.tries // 10, reach, given.samples)
         seconds = perf_counter() - began
         cells = (f"{reach:g}", found.tries, f"{seconds:.1f}", f"{found.kept:.2f}", found.looked_at_again)
         cells += (len(found.turned), found.tries_that_turned, found.tries_left_open, f"{found.bound:.4f}")
@@ -120,14 +120,14 @@ def arguments() -> Namespace:
     parser.add_argument("--method", default="gradient", help="of the study")
     parser.add_argument("--image", type=int, default=0, help="its place among the evaluation images")
     parser.add_argument("--tries", type=int, default=1000, help="a tenth of them beyond the radius")
-    parser.add_argument("--copies", type=int, default=16, help="that vote in a try")
+    parser.add_argument("--samples", type=int, default=16, help="that vote in a try")
     parser.add_argument("--reach", type=float, nargs="+", default=[1.0, 4.0, 16.0], help="in radii")
     parser.add_argument("--sigma", type=float, default=0.15)
     parser.add_argument("--tau", type=float, default=0.75)
     parser.add_argument("--alpha", type=float, default=0.05)
     parser.add_argument("--levels", type=int, nargs="+", default=[50, 30, 10])
-    parser.add_argument("--first", type=int, default=10)
-    parser.add_argument("--rest", type=int, default=60)
+    parser.add_argument("--n0", type=int, default=10)
+    parser.add_argument("--n", type=int, default=60)
     return parser.parse_args()
 
 
@@ -168,8 +168,8 @@ def certificate(
     cast = vote(classifier, image, target, seeded, "certified", **smoothed)
     counted = Votes(
         **cast,
-        firsts=smoothed["n0"],
-        draws=smoothed["n"],
+        n0=smoothed["n0"],
+        n=smoothed["n"],
         sigma=smoothed["sigma"],
         levels=smoothed["levels"],
         form="strict",
@@ -185,14 +185,14 @@ def of_one_seed(explain: Callable, classifier: Classifier, images: Tensor, targe
 
 
 def vote(classifier: Classifier, images: Tensor, target: Tensor, explain: Callable, purpose: str, **smoothed) -> dict:
-    """Let fresh copies of each image vote."""
+    """Let fresh samples of each image vote."""
     seeds = [image_seed(SEED, f"{purpose} {row}") for row in range(len(images))]
     passes = {"own": dict.fromkeys(classifier.passes, 0)}
     targets = target.repeat(len(images))
     return votes(classifier, images, targets, seeds, {"own": explain}, passes, form="strict", **smoothed)["own"]
 
 
-def search(own: Certificate, tries: int, reach: float, copies: int) -> Found:
+def search(own: Certificate, tries: int, reach: float, samples: int) -> Found:
     """Try changes of one length; give what turned."""
     make = changes(own, pool=8 * own.classifier.batch)
     worst: list[Tensor] = []  # the change that took most votes so far
@@ -207,26 +207,26 @@ def search(own: Certificate, tries: int, reach: float, copies: int) -> Found:
         kinds = [KINDS[one % len(KINDS)] for one in range(begin, min(begin + own.classifier.batch, tries))]
         deltas = torch.stack([make[kind](one) for one, kind in enumerate(kinds, begin)])
         deltas *= reach * own.radius / deltas.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        against = counted_against(own, own.image + deltas, f"reach {reach} try {begin}", copies)
+        against = counted_against(own, own.image + deltas, f"reach {reach} try {begin}", samples)
         if against.max() > most or not worst:
             most = int(against.max())
             worst[:] = [deltas[int(against.reshape(len(kinds), -1).max(axis=1).argmax())]]
         for row, kind in enumerate(kinds):
-            if (2 * against[row] > copies).any():
-                suspected.append((kind, deltas[row], 2 * against[row] > copies))
+            if (2 * against[row] > samples).any():
+                suspected.append((kind, deltas[row], 2 * against[row] > samples))
     number = sum(int(marks.sum()) for _, _, marks in suspected)
     for one, (kind, delta, marks) in enumerate(suspected):
         confirmed, open_yet = again(own, delta, marks, f"reach {reach} again {one}", ALLOWED / number / TIMES)
         turned += [(kind, tuple(place)) for place in np.argwhere(confirmed).tolist()]
         those += confirmed.any()
         still += open_yet.any() and not confirmed.any()
-    return Found(tries, 1 - most / copies, len(suspected), turned, int(those), int(still))
+    return Found(tries, 1 - most / samples, len(suspected), turned, int(those), int(still))
 
 
 def again(
     own: Certificate, delta: Tensor, marks: np.ndarray, purpose: str, bar: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Let fresh copies of a changed image vote on some pixels until they have turned, or hold; those, and the open."""
+    """Let fresh samples of a changed image vote on some pixels until they have turned, or hold; those, and the open."""
     against, turned, waiting = np.zeros(marks.shape, int), np.zeros_like(marks), marks
     for time in range(1, TIMES + 1):
         against += counted_against(own, own.image + delta[None], f"{purpose} {time}", AGAIN)[0]
@@ -237,12 +237,12 @@ def again(
     return turned, waiting
 
 
-def counted_against(own: Certificate, images: Tensor, purpose: str, copies: int) -> np.ndarray:
-    """Count the fresh copies of images that vote against each certified pixel's label."""
-    smoothed = {"sigma": own.sigma, "levels": own.levels, "n0": 1, "n": copies - 1}
+def counted_against(own: Certificate, images: Tensor, purpose: str, samples: int) -> np.ndarray:
+    """Count the fresh samples of images that vote against each certified pixel's label."""
+    smoothed = {"sigma": own.sigma, "levels": own.levels, "n0": 1, "n": samples - 1}
     cast = vote(own.classifier, images, own.target, own.explain, purpose, **smoothed)
-    top = cast["first"].astype(int) + cast["rest"]
-    return np.where(own.labels == ABSTAINED, 0, np.where(own.labels == IMPORTANT, copies - top, top))
+    top = cast["counts0"].astype(int) + cast["counts"]
+    return np.where(own.labels == ABSTAINED, 0, np.where(own.labels == IMPORTANT, samples - top, top))
 
 
 def changes(own: Certificate, pool: int) -> dict[str, Callable[[int], Tensor]]:

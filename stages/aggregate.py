@@ -13,7 +13,7 @@ from atlas.cache.locks import drop, temporary_path
 from atlas.cache.score_store import Found
 from atlas.cache.stores import UNREADABLE, replace
 from atlas.results import chunks, parquet, plots, stores
-from atlas.statistics import costs, labels, tables
+from atlas.statistics import coordinates, costs, labels, tables
 from atlas.statistics.boxes import REACH, boxes, fronts
 from atlas.statistics.by_image import image_table
 from atlas.statistics.comparisons.contrasts import contrast_table, control_table, letter_table, omnibus_table
@@ -60,7 +60,7 @@ def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: in
     notes = {"bootstrap": drawn, "min_count": min_count, "weights": weights, "unsupported": reasons, "absent": absent}
 
     def named(table: xr.Dataset) -> xr.Dataset:
-        table = labels.name_metrics(labels.name_methods(table, methods), attrs)
+        table = coordinates.name_metrics(coordinates.name_methods(table, methods), attrs)
         datasets = [study.classifier(name)["dataset"] for name in table["classifier"].values.tolist()]
         return table.assign_coords(dataset=("classifier", datasets))
 
@@ -70,7 +70,7 @@ def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: in
     contrasts = contrast_table(scored, summary, level=level)
     summary = summary.assign(omnibus_table(summary, alpha=1 - level))
     summary = summary.assign_coords(letters=letter_table(contrasts, summary, alpha=1 - level))
-    summary = labels.label(labels.name_keys(summary, scored), "summary", notes)
+    summary = labels.label(coordinates.name_keys(summary, scored), "summary", notes)
     signs = {one.metric: one.sign for one in scored if one.attrs.get("role", tables.METRIC) == tables.METRIC}
     agreement = xr.merge(
         [
@@ -94,12 +94,12 @@ def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: in
     groups = same_images(study)
     accuracies = {name: study.accuracies(name) for name in study.params["classifiers"]}
     compared = compare(summary, groups, rule="permutation").merge(fronts(boxes(summary), summary, accuracies))
-    compared = labels.name_metrics(compared, attrs)
+    compared = coordinates.name_metrics(compared, attrs)
     datasets["comparison"] = labels.label(compared, "comparison", {"same_images": groups, "reach": REACH})
     paired = {"adjusted": "Holm's, over the pairs of a metric", "level": level}
     datasets["contrasts"] = labels.label(named(contrasts), "contrasts", paired)
     precise = precision_table(scored, summary, level=level)
-    datasets["precision"] = labels.label(labels.name_metrics(precise, attrs), "precision", precise.attrs)
+    datasets["precision"] = labels.label(coordinates.name_metrics(precise, attrs), "precision", precise.attrs)
     datasets["controls"] = labels.label(control_table(summary, controls(study)), "controls", {})
     of_methods, of_metrics = read_costs(study)
     ours = [name for name in study.all_metrics if name in attrs]
@@ -147,7 +147,9 @@ def read_scores(study: Study) -> tuple[list[MetricScores], Reasons, Absent]:
             for method, reason in sorted(why.items()):
                 reasons.setdefault(classifier, {}).setdefault(method, {})[metric.name] = reason
     if not scored:
-        raise UserError(f"{study.file}: there is nothing to aggregate: no metric scores any method")
+        raise UserError(
+            f"{study.file}: no metric scores any method; expected at least one metric and one method that it scores"
+        )
     return scored, reasons, absent
 
 

@@ -94,23 +94,23 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     engine = work.cell.study.engine
     asking = [work.plans[i] for i, positions in work.missing.items() if len(positions)]
     alike = Counter((plan.seen.group, attributions_of(plan.method)) for plan in asking)
-    held: dict[str, Tensor] = {}  # attributions of this batch that several entries reduce differently
+    attributions: dict[str, Tensor] = {}  # attributions of this batch that several entries reduce differently
     images = None
     for seen in {plan.seen.group: plan.seen for plan in work.plans}.values():
         wanted = {i: positions for i, positions in work.missing.items() if work.plans[i].seen is seen}
         for i, positions, given in row_inputs.batches(wanted, engine["batch"], seen, engine["device"]):
             plan = work.plans[i]
             if given["images"] is not images:
-                held, images = {}, given["images"]
+                attributions, images = {}, given["images"]
             part = Part(plan.method.name, (i, positions.tobytes()), plan.shared)
             if work.pending(part):
                 several = alike[seen.group, attributions_of(plan.method)] > 1
-                asked = plan, positions, {**given, "classifier": classifier}, work.rows, held if several else {}
+                asked = plan, positions, {**given, "classifier": classifier}, work.rows, attributions if several else {}
                 yield Batch([part], partial(make, *asked), row_inputs.some(seen, positions), plan.method.name)
 
 
 def make(
-    plan: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: RowStore, held: dict[str, "Tensor"]
+    plan: MapPlan, positions: np.ndarray, given: dict[str, Any], rows: RowStore, attributions: dict[str, "Tensor"]
 ) -> None:
     """Compute one method's maps of a batch and journal them, or journal why it cannot.
 
@@ -121,7 +121,7 @@ def make(
         positions: The rows to compute.
         given: Their inputs, by name.
         rows: The store with the journal.
-        held: Attributions of this batch, by `attributions_of`; those computed here are added.
+        attributions: Attributions of this batch, by `attributions_of`; those computed here are added.
 
     Raises:
         Fault: the method did something forbidden.
@@ -133,14 +133,14 @@ def make(
     bound = plan.method
     known = attributions_of(bound)
     try:
-        if known not in held:
-            held[known] = calls.attributions(bound, given)
-        check_sum(bound, held[known], given, calls.attributions)
+        if known not in attributions:
+            attributions[known] = calls.attributions(bound, given)
+        check_sum(bound, attributions[known], given, calls.attributions)
     except Unsupported as reason:
         rows.refuse(plan.shared, str(reason))
         return
     reduction = {name: bound.options[name] for name in ("channels", "reverse")}
-    maps = mapped(held[known], given["classifier"].batched, plan.seen.side, given["seeds"], **reduction)
+    maps = mapped(attributions[known], given["classifier"].batched, plan.seen.side, given["seeds"], **reduction)
     rows.put(plan.table, positions, {"attribution": storable(plan, positions, maps.cpu().numpy())})
 
 
@@ -155,9 +155,9 @@ def storable(plan: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarr
     with np.errstate(over="ignore"):
         stored = maps.astype(dtype)
     stored[undefined] = np.nan
-    kept = np.isfinite(stored).all(axis=(1, 2)) & (stored.any(axis=(1, 2)) | ~maps.any(axis=(1, 2)))
-    if not (undefined | kept).all():
-        shown = row_inputs.some(plan.seen, positions[~undefined & ~kept])
+    fits = np.isfinite(stored).all(axis=(1, 2)) & (stored.any(axis=(1, 2)) | ~maps.any(axis=(1, 2)))
+    if not (undefined | fits).all():
+        shown = row_inputs.some(plan.seen, positions[~undefined & ~fits])
         raise ValueError(f"its maps cannot be stored as {dtype}: too large, or too small, for the images {shown}")
     if undefined.any():
         shown = row_inputs.some(plan.seen, positions[undefined])
@@ -185,7 +185,7 @@ STAGE = Stage(
     batches,
     groups,
     without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, plan.shared),
-    kept="these methods failed, the maps of all others are kept",
+    failure_message="these methods failed, the maps of all others are kept",
 )
 main = partial(run_cell, STAGE)
 

@@ -1,9 +1,10 @@
-"""Let noisy copies of images vote on maps: `python -m stages.certify CLASSIFIER FAMILY`.
+"""Let noisy samples of images vote on maps: `python -m stages.certify CLASSIFIER FAMILY`.
 
 Reads the classifier, its evaluation images and grids; writes `data/votes/<classifier>/<family>/<method>.zarr` with the
 groups `<smoothing>/images` and `<smoothing>/grids` for every entry of the section certify that names the method: how
-many of the first n0 copies, and of the other n, had a pixel among the top K% of their maps (`image level y x`), and in
-how many of all copies equal scores straddled the edge of the top (`image level`). Metrics draw conclusions from counts.
+many of the first n0 samples (`counts0`), and of the other n (`counts`), had a pixel among the top K% of their maps
+(`image level y x`), and in how many of all samples equal scores straddled the edge of the top (`tied`: `image level`).
+Metrics draw conclusions from counts.
 """
 
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def plan(cell: Cell) -> list[VotePlan]:
 
 def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     """Yield the missing votes, some rows at a time, methods that share work together."""
-    from atlas.inputs.voting import copies
+    from atlas.inputs.voting import samples_per_row
 
     engine = work.cell.study.engine
     for plan in work.plans:
@@ -76,7 +77,7 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     for smoothing, group in dict.fromkeys((plan.smoothing.name, plan.seen.group) for plan in work.plans):
         alike = [i for i, one in enumerate(work.plans) if (one.smoothing.name, one.seen.group) == (smoothing, group)]
         seen = work.plans[alike[0]].seen
-        size = at_a_time(copies(**work.plans[alike[0]].smoothing.settings), engine["batch"])
+        size = at_a_time(samples_per_row(**work.plans[alike[0]].smoothing.settings), engine["batch"])
         wanted = row_inputs.batches({i: work.missing[i] for i in alike}, size, seen, engine["device"])
         for _, asking in groupby(wanted, key=lambda one: id(one[2])):
             together = list(asking)
@@ -131,9 +132,9 @@ def token(plan: VotePlan) -> bytes:
     return keys.digest(plan.shared, plan.seen.group)
 
 
-def at_a_time(copies: int, batch: int) -> int:
-    """Return how many rows vote at a time: the fewest whose copies fill their batches."""
-    return next(rows for rows in range(1, batch + 1) if rows * copies >= FILLED * batch * -(-rows * copies // batch))
+def at_a_time(samples: int, batch: int) -> int:
+    """Return how many rows vote at a time: the fewest whose samples fill their batches."""
+    return next(rows for rows in range(1, batch + 1) if rows * samples >= FILLED * batch * -(-rows * samples // batch))
 
 
 def groups(cell: Cell, plans: list[VotePlan]) -> dict[str, dict]:
@@ -145,7 +146,7 @@ def groups(cell: Cell, plans: list[VotePlan]) -> dict[str, dict]:
 def print_size(cell: Cell, tables: list[Table]) -> None:
     """Print the size of votes: the counts of a picture before compression, and the files."""
     output = cell.study.path("votes", *cell.names)
-    shapes = {table.fields["rest"].shape for table in tables}
+    shapes = {table.fields["counts"].shape for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     rows = sum(int(table.keys.any(axis=-1).sum()) for table in tables)
     for shape in sorted(shapes):
@@ -173,15 +174,15 @@ def _plan(cell: Cell, trained: bytes, bound: Entry, smoothing: Smoothing, seen: 
     levels = smoothing.settings["levels"]
     shape = (len(levels), *seen.side)
     attrs = {
-        "long_name": "noisy copies in whose map the pixel is at the top",
+        "long_name": "noisy samples in whose map the pixel is at the top",
         "units": "1",
         "reference": "anani2025pixel",
     }
-    of = {"first": f"of the first {smoothing.settings['n0']}", "rest": f"of {smoothing.settings['n']} others"}
+    of = {"counts0": f"of the first {smoothing.settings['n0']}", "counts": f"of {smoothing.settings['n']} others"}
     fields = {
         name: Field(("level", "y", "x"), shape, "uint8", {**attrs, "comment": message}) for name, message in of.items()
     }
-    parted = {**attrs, "long_name": "noisy copies in whose map equal scores lay at the edge of the top"}
+    parted = {**attrs, "long_name": "noisy samples in whose map equal scores lay at the edge of the top"}
     fields["tied"] = Field(("level",), shape[:1], "uint16", parted)
     coords = {
         name: (dims, labels[:count] if dims[0] == seen.dims[0] else labels)
@@ -205,7 +206,7 @@ STAGE = Stage(
     batches,
     groups,
     without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, token(plan)),
-    kept="the votes on these methods failed, those on all others are kept",
+    failure_message="the votes on these methods failed, those on all others are kept",
     assembled=print_size,
 )
 main = partial(run_cell, STAGE)

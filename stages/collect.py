@@ -37,6 +37,7 @@ CHUNK_BYTES = 2**16  # small images are stored several to a chunk
 def main(folder: Path, dataset: str) -> None:
     """Write pixels, masks, boxes, labels, splits and ids, one shard at a time, and put the store in place."""
     study = Study(folder)
+    study.check_names(dataset=dataset)
     bound = study.dataset(dataset)
     output = study.path("datasets", dataset)
     scratch = temporary_path(output)

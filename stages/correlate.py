@@ -22,6 +22,7 @@ from atlas.study.study import Study
 def main(folder: Path, classifier: str) -> None:
     """Compute the missing correlations, then assemble the output."""
     study = Study(folder)
+    study.check_names(classifier=classifier)
     stores = {
         name: study.path("maps", classifier, family, name)
         for family, listed in study.methods.items()

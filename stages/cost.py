@@ -116,7 +116,7 @@ def cost_of_metric(
     measured_on: MeasuredRow, cell: Cell, metric: Entry, seen: dict[str, row_inputs.Inputs], classifier: "Classifier"
 ) -> dict[str, int]:
     """Count the passes that a metric takes for the row that its cost is measured on."""
-    from atlas.inputs.voting import copies
+    from atlas.inputs.voting import samples_per_row
 
     study, name, _ = cell
     engine = {**study.engine, "batch": STAGE.batch}
@@ -129,7 +129,9 @@ def cost_of_metric(
     given = {**row_inputs.of_row(own, row, engine["device"]), "classifier": classifier}
     # Metrics that look at a whole set get the one that ends with this row.
     provided = inputs.provide(0, method, row + 1, at, given)
-    return of_score(metric, provided, sum(copies(**smoothing.settings) for smoothing in smoothings), calls.call)
+    return of_score(
+        metric, provided, sum(samples_per_row(**smoothing.settings) for smoothing in smoothings), calls.call
+    )
 
 
 def of_map(bound: Entry, given: dict[str, Any], dtype: str, call: Callable[..., "Tensor"]) -> dict[str, int]:
@@ -246,7 +248,7 @@ STAGE = Stage(
     plan,
     batches,
     lambda cell, plans: {"": {}},
-    kept="these could not be measured, all other costs are kept",
+    failure_message="these could not be measured, all other costs are kept",
     batch=1,
 )
 main = partial(run_cell, STAGE)

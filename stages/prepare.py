@@ -23,7 +23,7 @@ from atlas.study.study import Study
 
 # The parts of the card about how the weights were made, and about what was measured of them.
 MADE = ("recipe", "source", "seed", "mean", "std", "preprocess", "trained_on")
-EVALUATED = ("form", "judged_on", "accuracy", "top5", "attacked", "adversarial_accuracy", "adversary")
+EVALUATED = ("form", "evaluated_on", "accuracy", "top5", "attacked", "adversarial_accuracy", "adversary")
 TRAINING = ("deterministic", "begun", "moments", "fit")
 # A source's claimed accuracy is doubted if it is higher by FAR and the measured one would be this improbable under it.
 IMPROBABLE, FAR = 0.001, 0.1
@@ -41,6 +41,7 @@ class Known(NamedTuple):
 def main(home: Path, classifier: str) -> None:
     """Train or take the weights, evaluate them on the held-out split, put the folder in place."""
     study = Study(home)
+    study.check_names(classifier=classifier)
     spec = study.classifier(classifier)
     held_out = split(study, spec["dataset"], "test")
     if not len(held_out):
@@ -166,7 +167,7 @@ def doubt(card: dict, several: bool = False) -> str | None:
     """
     from scipy.stats import binom
 
-    images, found, claimed = card["judged_on"], card["accuracy"], card["source"]["accuracy"]
+    images, found, claimed = card["evaluated_on"], card["accuracy"], card["source"]["accuracy"]
     right, chance = round(found * images), 1 / len(card["classes"])
     measured = f"it gets {right} of {images} held-out images right ({found:.1%})"
     checks = "check its network, preprocess and the order of the dataset's classes"

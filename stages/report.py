@@ -229,7 +229,7 @@ def votes(study: Study, classifier: str, smoothing: Smoothing, rows: np.ndarray)
         UserError: votes are missing, and the study is not a draft.
     """
     settings, found = smoothing.settings, {}
-    how: dict[str, Any] = {"firsts": settings["n0"], "draws": settings["n"]}
+    how: dict[str, Any] = {"n0": settings["n0"], "n": settings["n"]}
     how |= {name: settings[name] for name in ("sigma", "levels", "form")}
     for family, listed in study.methods.items():
         for method in listed if f"certify@{classifier}-{family}" not in study.missing else []:
@@ -238,8 +238,8 @@ def votes(study: Study, classifier: str, smoothing: Smoothing, rows: np.ndarray)
                 continue
             group = read(path, f"the votes on the maps of {method}")
             if "unsupported" not in group.attrs:
-                first, rest, tied = (values(group, name, rows) for name in ("first", "rest", "tied"))
-                found[method] = Votes(first, rest, tied, **how)
+                counts0, counts, tied = (values(group, name, rows) for name in ("counts0", "counts", "tied"))
+                found[method] = Votes(counts0, counts, tied, **how)
     return found
 
 

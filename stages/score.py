@@ -261,7 +261,7 @@ STAGE = Stage(
     groups,
     without_unsupported=without_unsupported,
     stored=score_store.stacked,
-    kept="these metrics failed, the rows of all others are kept",
+    failure_message="these metrics failed, the rows of all others are kept",
 )
 main = partial(run_cell, STAGE)
 

@@ -26,6 +26,7 @@ READ_BYTES = 2**24  # of pixels read at a time
 def main(folder: Path, classifier: str) -> None:
     """Apply the rules and write the images that pass them, in a seeded order whose prefix is stable."""
     study = Study(folder)
+    study.check_names(classifier=classifier)
     spec = study.classifier(classifier)
     where, rules = f"classifiers.{classifier}.images", spec["images"]
     store = read(study.path("datasets", spec["dataset"]), f"the dataset {spec['dataset']}")

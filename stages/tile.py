@@ -20,6 +20,7 @@ from atlas.study.study import Study
 def main(folder: Path, classifier: str) -> None:
     """Choose the images of every grid and compose them, row by row; without a section grids, record that."""
     study = Study(folder)
+    study.check_names(classifier=classifier)
     spec = study.classifier(classifier)
     rules, output = spec["grids"], study.path("grids", classifier)
     if rules is None:

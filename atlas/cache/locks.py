@@ -22,18 +22,18 @@ def take(file: Path, *, wait: bool = True) -> int:
     while True:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            held = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             continue  # its folder was deleted just now
         try:
-            fcntl.flock(held, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            there = file.exists() and os.path.samestat(file.stat(), os.fstat(held))
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            there = file.exists() and os.path.samestat(file.stat(), os.fstat(descriptor))
         except BaseException:
-            os.close(held)
+            os.close(descriptor)
             raise
         if there:
-            return held
-        os.close(held)  # the file was deleted while this process waited for it
+            return descriptor
+        os.close(descriptor)  # the file was deleted while this process waited for it
 
 
 def temporary_path(output: Path) -> Path:
@@ -70,12 +70,12 @@ def delete_scratch(cell: Path) -> bool:
 
 def _delete_with(lock: Path, places: list[Path]) -> bool:
     try:
-        held = take(lock, wait=False)
+        descriptor = take(lock, wait=False)
     except BlockingIOError:
         return False
     for place in places:
         _remove(place)
-    os.close(held)
+    os.close(descriptor)
     return True
 
 

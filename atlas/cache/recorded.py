@@ -62,8 +62,8 @@ def listed(folder: Path, cell: str, output: Path | None) -> dict[str, Path]:
     md5 = listing_of(folder, cell, output)
     if md5 is None:
         return {}
-    kept = cache(folder)
-    place = remote.place(kept, md5)
+    objects = cache(folder)
+    place = remote.place(objects, md5)
     if remote.pulling() and not place.exists():
         listings = folder / ".atlas" / "listings"
         remote.fetch(folder, listings, [md5])
@@ -74,7 +74,7 @@ def listed(folder: Path, cell: str, output: Path | None) -> dict[str, Path]:
         return {}  # not in the cache, or not a listing
     try:
         check(name for name, _ in entries)
-        return {name: _file(kept, name, md5) for name, md5 in entries}
+        return {name: _file(objects, name, md5) for name, md5 in entries}
     except UserError as problem:
         raise UserError(f"{place}: {problem}") from None
 
@@ -181,12 +181,12 @@ def _parsed(lock: str) -> dict:
     return yaml.load(lock, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def _file(kept: Path, name: str, md5: object) -> Path:
+def _file(objects: Path, name: str, md5: object) -> Path:
     if not isinstance(md5, str) or not OBJECT.fullmatch(md5):
         raise UserError(
             f"the listing gives the file {name!r} the digest {md5!r}; expected 32 hexadecimal digits; {AGAIN}"
         )
-    file = remote.place(kept, md5)
-    if file.is_symlink() and not file.resolve().is_relative_to(kept):
+    file = remote.place(objects, md5)
+    if file.is_symlink() and not file.resolve().is_relative_to(objects):
         raise UserError(f"the file {name!r} is in DVC's cache a link out of it, {file}; expected a file; {AGAIN}")
     return file

@@ -23,18 +23,18 @@ def pulling() -> bool:
     return bool(os.environ.get(PULL))
 
 
-def fetch(folder: Path, kept: Path, names: Iterable[str]) -> None:
+def fetch(folder: Path, objects: Path, names: Iterable[str]) -> None:
     """Fetch files from the remote; files that it does not have are skipped.
 
     Args:
         folder: The study's folder; its repository's default remote is used.
-        kept: Where to put the files, as `ab/cdef...`: DVC's cache, or a folder of the scratch.
+        objects: Where to put the files, as `ab/cdef...`: DVC's cache, or a folder of the scratch.
         names: Their digests, as the remote names them: `abcdef...`, `abcdef....dir`.
 
     Raises:
         UserError: there is no remote, or it cannot be reached.
     """
-    missing = sorted({name for name in names if not place(kept, name).exists()})
+    missing = sorted({name for name in names if not place(objects, name).exists()})
     if not missing:
         return
     repository = import_module("dvc.repo")  # imported by name, so that DVC's version is in no key
@@ -45,18 +45,18 @@ def fetch(folder: Path, kept: Path, names: Iterable[str]) -> None:
             sources = [remote.oid_to_path(name) for name in missing]
             there = remote.fs.exists(sources, batch_size=SIDE_BY_SIDE)
             found = [(name, source) for name, source, known in zip(missing, sources, there, strict=True) if known]
-            _fetch(remote.fs, kept, found)
+            _fetch(remote.fs, objects, found)
     except (error, OSError) as failure:
         raise UserError(f"--pull: the remote cannot be read ({' '.join(str(failure).split())})") from None
 
 
-def place(kept: Path, name: str) -> Path:
+def place(objects: Path, name: str) -> Path:
     """Return the path of the file with a given digest."""
-    return kept / name[:2] / name[2:]
+    return objects / name[:2] / name[2:]
 
 
-def _fetch(files: Any, kept: Path, found: Sequence[tuple[str, str]]) -> None:
-    partial = [place(kept, name).with_name(f".{name}.{uuid.uuid4().hex}.partial") for name, _ in found]
+def _fetch(files: Any, objects: Path, found: Sequence[tuple[str, str]]) -> None:
+    partial = [place(objects, name).with_name(f".{name}.{uuid.uuid4().hex}.partial") for name, _ in found]
     for one in partial:
         one.parent.mkdir(parents=True, exist_ok=True)
     if found:
@@ -66,4 +66,4 @@ def _fetch(files: Any, kept: Path, found: Sequence[tuple[str, str]]) -> None:
             one.unlink()
             raise UserError(f"{source}: the remote's file is damaged: its bytes have another digest than its name says")
         one.chmod(0o444)  # as DVC keeps it
-        one.rename(place(kept, name))
+        one.rename(place(objects, name))

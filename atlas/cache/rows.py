@@ -26,7 +26,7 @@ from atlas.cache.locks import take
 from atlas.cache.recorded import fetch, recorded
 from atlas.cache.remote import pulling
 from atlas.cache.stores import array, begin, copy_shard, fill, group_at, place, replace
-from atlas.cache.tables import BATCH, DIGEST, KEY, Memos, Table, count, digests_of, inner, is_index, parts, shard, small
+from atlas.cache.tables import BATCH, DIGEST, KEY, Memos, Table, check, digests_of, inner, is_index, parts, shard, small
 from atlas.study import unedited
 from atlas.study.errors import UserError
 from atlas.study.peak import peak_memory
@@ -158,7 +158,7 @@ class RowStore:
         fresh = self.scratch / "assembling"
         shutil.rmtree(fresh, ignore_errors=True)
         self.draft(tables, groups, fresh)
-        count(fresh, tables, groups)
+        check(fresh, tables, groups)
         replace(fresh, self.scratch / "output")
         place(self.scratch / "output", self.output)
         shutil.rmtree(self.journal)

@@ -228,8 +228,8 @@ def copy_shard(source: zarr.Array, first: int, target: zarr.Array, at: int) -> b
 def whole(array: zarr.Array) -> bool:
     """Return whether every chunk or shard of an array exists as a file."""
     sizes = array.shards or array.chunks
-    due = int(np.prod([-(-length // size) for length, size in zip(array.shape, sizes, strict=True)], dtype=int))
-    return len(_files_in(_folder(array, "c"))) == due
+    expected = int(np.prod([-(-length // size) for length, size in zip(array.shape, sizes, strict=True)], dtype=int))
+    return len(_files_in(_folder(array, "c"))) == expected
 
 
 def fill(dtype: Any) -> float | int:

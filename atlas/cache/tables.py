@@ -199,7 +199,7 @@ def keys_of(path: Path, group: str, what: str) -> tuple[np.ndarray, np.ndarray]:
     return values(opened, KEY), values(opened, DIGEST)
 
 
-def count(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
+def check(root: Path, tables: list[Table], groups: dict[str, dict]) -> None:
     """Check that an assembled output has every group, and every row of every table.
 
     Raises:

@@ -46,7 +46,7 @@ def trained(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict
     watched_logits(classifier, network.eval(), spec["network"], one, **normalized, watch=building, root=study.folder)
     compared(classifier, network, one, **about)  # checks that it returns logits
     labels = torch.from_numpy(images.labels)
-    fit(network.to(study.engine["device"]), images.kept(), labels, seed, mean, std, **spec["train"])
+    fit(network.to(study.engine["device"]), images.cached(), labels, seed, mean, std, **spec["train"])
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     card = {"recipe": spec["train"], "seed": seed, "mean": mean, "std": std, "trained_on": len(images)}
     return save(weights), card

@@ -13,7 +13,7 @@ import zarr
 from atlas.datasets.shared.source import Picture, Source
 from atlas.study.errors import UserError
 
-DUE = ("pixels", "label")
+REQUIRED = ("pixels", "label")
 DAMAGED = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -29,7 +29,7 @@ def arrays(path: Path) -> Source:
         path: A file .npz, or the folder of a Zarr store.
     """
     names, small, rows = _npz(path) if path.is_file() else _zarr(path)
-    if missing := [name for name in DUE if name not in names]:
+    if missing := [name for name in REQUIRED if name not in names]:
         raise UserError(f"{path.name} has no array {', '.join(missing)}; it has: {', '.join(names) or 'none'}")
     known = {name: small(name) for name in ("label", "boxes", "split", "id", "classes") if name in names}
     count = known["label"].size

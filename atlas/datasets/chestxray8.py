@@ -101,16 +101,16 @@ def chestxray8(
 def _boxes(file: Path) -> dict[tuple[str, str], list[list[float]]]:
     """Read corners by picture and finding."""
     found: dict[tuple[str, str], list[list[float]]] = {}
-    due = "a picture, a finding, and x, y, width and height above 0"
-    rows = records(file, 3, f"a line a box: {due}")
+    expected = "a picture, a finding, and x, y, width and height above 0"
+    rows = records(file, 3, f"a line a box: {expected}")
     next(rows, None)  # the header has one name for the four numbers
     for line, fields in rows:
         try:
             x, y, width, height = numbers(fields[2:6])
         except ValueError:
-            raise fault(file, line, ",".join(fields), due) from None
+            raise fault(file, line, ",".join(fields), expected) from None
         if width <= 0 or height <= 0:
-            raise fault(file, line, ",".join(fields), due)
+            raise fault(file, line, ",".join(fields), expected)
         key = (fields[0], SPELLED.get(fields[1], fields[1]))
         found.setdefault(key, []).append([x, y, x + width, y + height])
     return found

@@ -124,8 +124,8 @@ def _checked(file: Path) -> dict:
         for number, one in enumerate(read[name]):
             for field, kind in fields.items():
                 if not isinstance(one, dict) or not isinstance(one.get(field), kind):
-                    due = f"'{field}' of type {kind.__name__}"
-                    raise UserError(f"{file}: {name}[{number}] = {one!r:.100}; expected {due}")
+                    expected = f"'{field}' of type {kind.__name__}"
+                    raise UserError(f"{file}: {name}[{number}] = {one!r:.100}; expected {expected}")
     return read
 
 
@@ -143,8 +143,8 @@ def _usable(file: Path, number: int, one: dict) -> None:
     else:
         good = isinstance(given, list) and all(map(_polygon, given))
     if not good:
-        due = "polygons [[x, y, x, y, ...], ...], or run lengths {size: [height, width], counts: ...}"
-        raise UserError(f"{where}: segmentation = {given!r:.100}; expected {due}")
+        expected = "polygons [[x, y, x, y, ...], ...], or run lengths {size: [height, width], counts: ...}"
+        raise UserError(f"{where}: segmentation = {given!r:.100}; expected {expected}")
 
 
 def _polygon(given: object) -> bool:

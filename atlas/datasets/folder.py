@@ -60,8 +60,8 @@ def _compiled(setting: str, text: str, groups: int | None) -> re.Pattern:
     except re.error as error:
         raise UserError(f"{setting} = {text!r}: no regular expression ({error})") from None
     if groups is not None and pattern.groups != groups:
-        due = "expected 'parent', or a regular expression with one group, which is the label"
-        raise UserError(f"{setting} = {text!r} has {pattern.groups} groups; {due}")
+        expected = "expected 'parent', or a regular expression with one group, which is the label"
+        raise UserError(f"{setting} = {text!r} has {pattern.groups} groups; {expected}")
     return pattern
 
 

@@ -101,8 +101,8 @@ def _parts(path: Path, splits: dict[Split, str] | None) -> dict[str, str]:
         raise UserError(f"{path / 'dataset_dict.json'}: {read!r:.80}; expected {holds}")
     taken: dict[str, str] = {name: name for name in known} if splits is None else dict(splits.items())
     if not taken or not set(taken) <= {"train", "test"} or not set(taken.values()) <= set(known):
-        due = f"expected train, test or both, each with one of {', '.join(known)}"
-        raise UserError(f"splits = {splits}, and {path} has {', '.join(known)}; {due}")
+        expected = f"expected train, test or both, each with one of {', '.join(known)}"
+        raise UserError(f"splits = {splits}, and {path} has {', '.join(known)}; {expected}")
     return {split: taken[split] for split in ("train", "test") if split in taken}
 
 

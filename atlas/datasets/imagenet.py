@@ -104,8 +104,8 @@ def _names(given: dict[str, tuple[str | int, str]], classes: str | None) -> dict
         return {wnid: wnid for wnid in wnids}
     called = torchvision_names()
     if wnids and len(wnids) != len(called):
-        due = f"expected all {len(called)}, or a file as 'classes' that says which of them they are"
-        raise UserError(f"classes = imagenet, and the pictures are of {len(wnids)} wnids; {due}")
+        expected = f"expected all {len(called)}, or a file as 'classes' that says which of them they are"
+        raise UserError(f"classes = imagenet, and the pictures are of {len(wnids)} wnids; {expected}")
     return dict(zip(wnids or map(str, range(len(called))), called, strict=True))
 
 
@@ -155,8 +155,8 @@ def _listed(file: Path, meta: Path | None) -> dict[str, tuple[str | int, str]]:
 def _counted(file: Path, rows: list[tuple[int, str]], meta: Path | None) -> dict[str, tuple[str | int, str]]:
     """Read the ground truth of the kit: the number of the class of each picture, in the order of the pictures."""
     if meta is None or meta.suffix != ".mat":
-        due = "the kit's meta.mat as 'classes', which says what they number"
-        raise UserError(f"{file}: numbers alone, which are in an order of ILSVRC2012's kit; expected {due}")
+        expected = "the kit's meta.mat as 'classes', which says what they number"
+        raise UserError(f"{file}: numbers alone, which are in an order of ILSVRC2012's kit; expected {expected}")
     wnids = numbered(meta)
     found: dict[str, tuple[str | int, str]] = {}
     for line, given in rows:

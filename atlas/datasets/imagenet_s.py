@@ -77,14 +77,14 @@ def _categories(folders: Path, path: Path, categories: str | None) -> list[str]:
     if categories is None:
         found = sorted(one.name for one in folders.iterdir() if WNID.fullmatch(one.name))
         if len(found) not in SIZES:
-            due = "expected 50, 300 or 919 of them, or the list of all wnids as 'categories'"
-            raise UserError(f"{folders}: {len(found)} folders of wnids; {due}")
+            expected = "expected 50, 300 or 919 of them, or the list of all wnids as 'categories'"
+            raise UserError(f"{folders}: {len(found)} folders of wnids; {expected}")
         return found
-    file, due = within(path, categories), "a wnid, as n01443537"
+    file, expected = within(path, categories), "a wnid, as n01443537"
     found = []
-    for line, given in lines(file, f"a line a class: {due}"):
+    for line, given in lines(file, f"a line a class: {expected}"):
         if not WNID.fullmatch(given) or given in found:
-            raise fault(file, line, given, f"{due}, each once")
+            raise fault(file, line, given, f"{expected}, each once")
         found.append(given)
     return sorted(found)
 

@@ -44,12 +44,12 @@ def places365(
     for split in same_splits(images=images, labels=labels):
         folder, listing = within(path, images[split]), within(path, labels[split])
         there = files(folder, "the pictures of Places365", "path")
-        due = f"a picture and the number of its class, 0 to {len(classes) - 1}"
+        expected = f"a picture and the number of its class, 0 to {len(classes) - 1}"
         for line, given in lines(listing, "a line a picture: its name and the number of its class"):
             name, _, label = given.rpartition(" ")
             name = name.strip().lstrip("/")
             if not name or not label.isdecimal() or int(label) >= len(classes):
-                raise fault(listing, line, given, due)
+                raise fault(listing, line, given, expected)
             if name in seen:
                 raise fault(listing, line, given, f"each picture once; it is in {seen[name]} already")
             seen[name] = f"{listing.name}, line {line}"

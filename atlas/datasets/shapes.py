@@ -84,8 +84,8 @@ def shapes(
                 sides, regions = side, [(0, 0, size, size)]
             objects = [_object(random, CLASSES[label], region, size, sides, turn) for region in regions]
             if not all(mask.any() for mask in objects):
-                due = "expected a larger size, or larger objects"
-                raise UserError(f"an object of {image} covers no pixel of {size} a side; {due}")
+                expected = "expected a larger size, or larger objects"
+                raise UserError(f"an object of {image} covers no pixel of {size} a side; {expected}")
             pixels = _painted(random, objects, size, cuts, chroma, texture, grain)
             boxes = np.stack([_box(mask) for mask in objects])
             yield Picture(image, label, split, pixels, boxes, np.logical_or.reduce(objects))

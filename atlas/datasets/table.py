@@ -14,7 +14,7 @@ from atlas.study import unedited
 from atlas.study.errors import UserError
 
 BOX = ("x0", "y0", "x1", "y1")
-DUE, MAY = ("path", "label"), ("id", "split", "mask", *BOX)
+REQUIRED, ACCEPTED = ("path", "label"), ("id", "split", "mask", *BOX)
 
 
 def table(path: Path, *, file: str, classes: str | None = None) -> Source:
@@ -37,13 +37,13 @@ def table(path: Path, *, file: str, classes: str | None = None) -> Source:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     boxes: dict[tuple[str, str], list[list[int]]] = {}
     columns, listed = _read(path, file)
-    if missing := [name for name in DUE if name not in columns]:
+    if missing := [name for name in REQUIRED if name not in columns]:
         raise UserError(f"{file} has no column {', '.join(missing)}; it has: {', '.join(columns)}")
     if 0 < len(lacking := [name for name in BOX if name not in columns]) < len(BOX):
         raise UserError(f"{file} has no column {', '.join(lacking)}; expected all of {', '.join(BOX)}, or none")
     for place, row in listed:
         where = f"{file}, {place}"
-        about = {name: row.get(name, "") for name in (*DUE, *MAY[:3])}
+        about = {name: row.get(name, "") for name in (*REQUIRED, *ACCEPTED[:3])}
         name = about["path"], about["id"]  # a picture of several labels has one row per label, each with a separate id
         if not about["path"]:
             raise UserError(f"{where}: no path")

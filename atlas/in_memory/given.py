@@ -192,8 +192,8 @@ def boxes_of(boxes: Array | None, rows: int) -> Tensor | None:
     whole = not found.is_floating_point() and found.dtype != torch.bool
     if found.dim() != 3 or len(found) != rows or found.shape[2] != 4 or not whole:
         message = f"the shape {tuple(found.shape)} and numbers of {_dtype(found)}"
-        due = f"whole numbers of ({rows}, box, 4): x0, y0, x1, y1 in pixels, x1 and y1 one past the last"
-        raise UserError(f"boxes: got {message}; expected {due}, or -1 for no box")
+        expected = f"whole numbers of ({rows}, box, 4): x0, y0, x1, y1 in pixels, x1 and y1 one past the last"
+        raise UserError(f"boxes: got {message}; expected {expected}, or -1 for no box")
     return found.long()
 
 

@@ -99,8 +99,8 @@ def score(
     given |= {"masks": masks_of(masks, "masks", shape), "tiles": masks_of(tiles, "tiles", shape)}
     if images is not None:
         given["images"] = pictures(images)
-        if (due := (len(given["images"]), *given["images"].shape[2:])) != shape:
-            raise UserError(f"maps: got the shape {shape}; expected {due}, a value for each pixel of each image")
+        if (expected := (len(given["images"]), *given["images"].shape[2:])) != shape:
+            raise UserError(f"maps: got the shape {shape}; expected {expected}, a value for each pixel of each image")
     given |= {} if targets is None else {"targets": classes(targets, len(found))}
     with undisturbed():
         classifier, place, size = None, torch.device(device or "cpu"), batch or LARGEST
@@ -138,7 +138,7 @@ def _check_given(entry: Entry, declared: list[str], text: dict[str, Any]) -> Non
         UserError: one is missing.
     """
     if "votes" in declared:
-        raise UserError(f"{entry.name}: needs votes of noisy copies of each image, which only a study has: `certify`")
+        raise UserError(f"{entry.name}: needs votes of noisy samples of each image, which only a study has: `certify`")
     wanted = [GIVEN[name] for one in declared if (name := whole(declared).get(one, one)) in GIVEN]
     if missing := [name for name in dict.fromkeys(wanted) if text[name] is None]:
         raise UserError(f"{entry.name}: needs {', '.join(missing)}, which is not given")

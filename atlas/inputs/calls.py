@@ -18,7 +18,7 @@ from atlas.cache import keys
 from atlas.inputs.audit import kept, places, process, reads, watched
 from atlas.inputs.audit.reading import NAMED, OF_NETWORKS, OWN, SERVING, Held, Reading
 from atlas.inputs.returned import checked_attributions, checked_scores
-from atlas.inputs.table import brought
+from atlas.inputs.table import providers_in_key
 from atlas.model import batch_cache
 from atlas.study.errors import Fault, UserError
 from atlas.study.params import find
@@ -44,7 +44,7 @@ def parts(bound: Entry) -> Roots:
     """Return the stage's own part of an entry's rows, as (module, name): keys hold this code, and calls may run it."""
     if bound.kind == "methods":
         return MAPPED
-    return SCORED + brought(signature(bound.kind, bound.family, bound.function).inputs)
+    return SCORED + providers_in_key(signature(bound.kind, bound.family, bound.function).inputs)
 
 
 def attributions(bound: Entry, given: dict[str, Any]) -> "Tensor":

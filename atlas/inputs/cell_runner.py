@@ -102,8 +102,8 @@ class Stage(NamedTuple):
     groups: Returns the attributes of the output's groups that contain groups.
     without_unsupported: Returns the table of a plan without rows recorded as unsupported.
     stored: Returns the tables as the output holds them.
-    kept: The message when some functions fail and the rows of all others are kept. If empty, the first failure ends
-        the cell with its own exception.
+    failure_message: The message when some functions fail and the rows of all others are kept. If empty, the first
+        failure ends the cell with its own exception.
     assembled: Called with the tables when the output is in place.
     batch: The images per batch, if not the study's.
     """
@@ -115,7 +115,7 @@ class Stage(NamedTuple):
     groups: Callable[[Cell, list[Any]], dict[str, dict]] = lambda cell, plans: {}
     without_unsupported: Callable[[RowStore, Any], Table] = lambda rows, plan: plan.table
     stored: Callable[[list[Table]], list[Table]] = lambda tables: tables
-    kept: str = ""
+    failure_message: str = ""
     assembled: Callable[[Cell, list[Table]], None] = lambda cell, tables: None
     batch: int | None = None
 
@@ -134,10 +134,11 @@ def run_cell(stage: Stage, folder: Path, *names: str) -> None:
         UserError: a function failed, or an input of the rows is absent or was edited meanwhile.
     """
     cell = Cell(Study(folder), *names)
+    cell.study.check_names(**dict(zip(("classifier", "family"), names, strict=False)))
     with of_cell(cell.study, stage.verb, stage.output, *names) as rows:
         plans = stage.plan(cell)
         missing = {number: rows.missing(stage.without_unsupported(rows, plan)) for number, plan in enumerate(plans)}
-        work = Work(cell, plans, missing, rows, calls.Failures(rows.cell, stage.kept), {}, set())
+        work = Work(cell, plans, missing, rows, calls.Failures(rows.cell, stage.failure_message), {}, set())
         if any(map(len, missing.values())):
             while not compute(stage, work):
                 calls.forget()
@@ -177,7 +178,7 @@ def compute(stage: Stage, work: Work) -> bool:
         except Edited:
             raise
         except Exception as error:  # any other error: the rows of other functions must not be lost
-            if not stage.kept:
+            if not stage.failure_message:
                 raise
             for name in batch.failing(error) if batch.failing else [part.name for part in batch.parts]:
                 work.failures.add(name, error, batch.images)

@@ -1,6 +1,6 @@
-"""Certify pixels: turn votes over noisy copies of an image into labels that hold inside a ball around it.
+"""Certify pixels: turn votes over noisy samples of an image into labels that hold inside a ball around it.
 
-Each noisy copy x + σ·ε, ε ~ N(0, 1), votes at each level K for the pixels that are among the top K% of its map. A
+Each noisy sample x + σ·ε, ε ~ N(0, 1), votes at each level K for the pixels that are among the top K% of its map. A
 pixel whose vote is one-sided enough keeps its label under every change of the image of L2 norm up to σ · Φ⁻¹(τ),
 taken over all values of the image; the other pixels abstain. With a correction over pixels, the probability that any
 label of a map is wrong is at most α, for each map, level and smoothing separately; jointly over n levels it is at most
@@ -20,23 +20,23 @@ from atlas.study.schema.smoothing import radius, strictest
 from atlas.study.schema.types import Correction
 
 IMPORTANT, UNIMPORTANT, ABSTAINED = 1, 0, -1
-# `tied` of an image with undefined votes, because a copy has an undefined map; no count is this high.
+# `tied` of an image with undefined votes, because a sample has an undefined map; no count is this high.
 UNDEFINED = 2**16 - 1
 
 
 class Votes(NamedTuple):
-    """Votes of the noisy copies of some images, and how they were cast.
+    """Votes of the noisy samples of some images, and how they were cast.
 
-    `first` and `rest` count, for each level and pixel, the copies in whose map the pixel was at the top: the first n0
-    copies choose the label to test, the other n test it. `tied` counts copies of either group in which equal scores
-    were left out.
+    `counts0` and `counts` are, for each level and pixel, the number of samples in whose map the pixel was at the top:
+    n0 samples choose the label to test (counts0), n others test it (counts). `tied` counts samples of either group in
+    which equal scores were left out.
     """
 
-    first: UInt8[np.ndarray, "image level y x"]
-    rest: UInt8[np.ndarray, "image level y x"]
+    counts0: UInt8[np.ndarray, "image level y x"]
+    counts: UInt8[np.ndarray, "image level y x"]
     tied: UInt16[np.ndarray, "image level"]
-    firsts: int
-    draws: int
+    n0: int
+    n: int
     sigma: float
     levels: list[int]
     form: Literal["strict", "strict_rectified", "authors"]  # not the named type: keys would hold all of its module
@@ -70,9 +70,9 @@ def needed(draws: int, tau: float, *, alpha: float, correction: Correction, pixe
 def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) -> Int8[np.ndarray, "image level y x"]:
     """Label pixels: 1 certified important, 0 certified unimportant, −1 abstained.
 
-    The majority of the first votes decides which label is tested; a tie means unimportant. A pixel gets that label if
-    the other votes reject the hypothesis that at most a share τ of all copies votes for it. Where votes are undefined,
-    every pixel abstains.
+    The majority of the n0 votes decides which label is tested; a tie means unimportant. A pixel gets that label if
+    the other votes reject the hypothesis that at most a share τ of all noisy samples votes for it. Where votes are
+    undefined, every pixel abstains.
 
     Args:
         votes: The counts.
@@ -89,15 +89,15 @@ def labels(votes: Votes, *, tau: float, alpha: float, correction: Correction) ->
     radius(votes.sigma, tau)
     if not 0 < alpha < 1:
         raise ValueError(f"alpha = {alpha}: expected more than 0 and less than 1")
-    important = 2 * votes.first.astype(np.int16) > votes.firsts
-    count = np.where(important, votes.rest, votes.draws - votes.rest)
+    important = 2 * votes.counts0.astype(np.int16) > votes.n0
+    count = np.where(important, votes.counts, votes.n - votes.counts)
     pixels = count.shape[-1] * count.shape[-2]
     least: np.ndarray | int
     if correction == "holm":
         maps = count.reshape(-1, pixels)
-        least = _holm(maps, votes.draws, tau, alpha).reshape(*count.shape[:-2], 1, 1)
+        least = _holm(maps, votes.n, tau, alpha).reshape(*count.shape[:-2], 1, 1)
     else:
-        least = cutoff(votes.draws, tau, alpha / pixels if correction == "bonferroni" else alpha)
+        least = cutoff(votes.n, tau, alpha / pixels if correction == "bonferroni" else alpha)
     defined = (votes.tied != UNDEFINED)[..., None, None]
     return np.where((count >= least) & defined, important.astype(np.int8), np.int8(ABSTAINED))
 

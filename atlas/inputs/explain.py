@@ -69,7 +69,7 @@ class Explainer:
     """Provide a family's methods to metrics that ask how maps change when the image or the classifier changes.
 
     When one method is asked for maps, those of all other `methods` are made with it, so that the family's common work
-    is done once, and are kept until each has been requested. For images that were made from a map, and so concern one
+    is done once, and are cached until each has been requested. For images that were made from a map, and so concern one
     method only, set `alone`.
 
     Args:
@@ -87,7 +87,7 @@ class Explainer:
         self._dtype, self._call = getattr(torch, dtype), call
         self._methods = {bound.name: bound for bound in methods}
         self._background = background
-        self._held: list[tuple[Asked, dict[str, Maps | Exception]]] = []
+        self._cached: list[tuple[Asked, dict[str, Maps | Exception]]] = []
         self._provided = {name: partial(self._explain, name) for name in self._methods}
 
     def by(self, method: str) -> Callable[..., Maps]:
@@ -109,22 +109,22 @@ class Explainer:
         return found
 
     def _take(self, method: str, asked: Asked) -> Maps | Exception:
-        for place, (known, maps) in enumerate(self._held):
+        for place, (known, maps) in enumerate(self._cached):
             same = all(old is new for old, new in zip(known[:3], asked[:3], strict=True)) and known[3] == asked[3]
             if same and method in maps:
                 return self._given(method, place)
         # Entries without maps hold only errors; for images that are not asked for again these would pile up.
-        self._held = [held for held in self._held if any(isinstance(one, Tensor) for one in held[1].values())]
-        self._held.append((asked, self._computed(*asked, list(self._methods))))
+        self._cached = [entry for entry in self._cached if any(isinstance(one, Tensor) for one in entry[1].values())]
+        self._cached.append((asked, self._computed(*asked, list(self._methods))))
         return self._given(method, -1)
 
     def _given(self, method: str, place: int) -> Maps | Exception:
-        maps = self._held[place][1]
+        maps = self._cached[place][1]
         if isinstance(maps[method], Exception):
             return maps[method]  # raised for every metric that asks
         found = maps.pop(method)
         if not maps:
-            del self._held[place]
+            del self._cached[place]
         return found
 
     def _computed(

@@ -164,9 +164,9 @@ def taken(maps: zarr.Group, seen: Inputs, positions: np.ndarray, device: str) ->
 
 def counted(store: zarr.Group, settings: dict[str, Any], seen: Inputs, positions: np.ndarray) -> Votes:
     """Read some rows' votes."""
-    first, rest, tied = (_rows_of(store, name, seen, positions) for name in ("first", "rest", "tied"))
+    counts0, counts, tied = (_rows_of(store, name, seen, positions) for name in ("counts0", "counts", "tied"))
     cast = {name: settings[name] for name in ("sigma", "levels", "form")}
-    return Votes(first, rest, tied, firsts=settings["n0"], draws=settings["n"], **cast)
+    return Votes(counts0, counts, tied, n0=settings["n0"], n=settings["n"], **cast)
 
 
 def _rows_of(store: zarr.Group, name: str, seen: Inputs, positions: np.ndarray) -> np.ndarray:

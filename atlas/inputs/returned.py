@@ -17,8 +17,8 @@ def checked_attributions(found: Any, images: "Tensor") -> "Tensor":
     rows, side = len(images), tuple(images.shape[-2:])
     sound = found.dim() == 4 and len(found) == rows and 0 not in found.shape
     if not sound or found.shape[2] > side[0] or found.shape[3] > side[1]:
-        due = f"({rows}, channels, at most {side[0]}, at most {side[1]})"
-        raise ValueError(f"attributions of the shape {tuple(found.shape)}; expected {due}")
+        expected = f"({rows}, channels, at most {side[0]}, at most {side[1]})"
+        raise ValueError(f"attributions of the shape {tuple(found.shape)}; expected {expected}")
     return found
 
 

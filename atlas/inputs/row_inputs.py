@@ -135,7 +135,7 @@ def digests(inputs: Inputs, names: list[str]) -> list[bytes]:
     background = digest(*_each(inputs.background)) if "background" in names else b""
     parts = []
     for rows in _blocks(len(inputs.ids)):
-        held = {name: inputs.arrays[name][rows] for name in names if name in inputs.arrays}
+        arrays = {name: inputs.arrays[name][rows] for name in names if name in inputs.arrays}
         for at, i in enumerate(rows):
             row: list[object] = []
             for name in sorted(names):
@@ -145,8 +145,8 @@ def digests(inputs: Inputs, names: list[str]) -> list[bytes]:
                     row += [name, background]
                 elif name == "seeds":
                     row += [name, inputs.seed, inputs.ids[i]]
-                elif name in held:
-                    value = held[name][at]
+                elif name in arrays:
+                    value = arrays[name][at]
                     if name == "boxes":  # without the padding, whose length depends on the image with the most boxes
                         value = value[(value != -1).any(axis=1)]
                     row += [name, value.tobytes(), value.dtype.str, list(value.shape)]

@@ -51,8 +51,8 @@ def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int)
     what = f"the {kind} of {store.stem}"
     found = keys_of(store, group, what)
     lead = found[0].shape[:-1]
-    if lead != (due := (pictures, *seen.lead[1:])):
-        raise UserError(f"{store}/{group}: has {lead} {kind}, expected {due}; run the stage again")
+    if lead != (expected := (pictures, *seen.lead[1:])):
+        raise UserError(f"{store}/{group}: has {lead} {kind}, expected {expected}; run the stage again")
     opened = read(store / group, what)
     undefined = (found[1] == undefined_row(opened, kind)).all(axis=-1)
     refused: Any = opened.attrs.get("unsupported")
@@ -64,9 +64,11 @@ def undefined_row(store: zarr.Group, kind: str) -> np.ndarray:
     if kind == "maps":
         about = array_of(store, "attribution")
         return digests_of({"attribution": np.full((1, *about.shape[-2:]), np.nan, about.dtype)}, 1)[0]
-    first, rest, tied = (array_of(store, name) for name in ("first", "rest", "tied"))
-    counts = {name: np.zeros((1, *one.shape[-3:]), one.dtype) for name, one in (("first", first), ("rest", rest))}
-    return digests_of({**counts, "tied": np.full((1, tied.shape[-1]), UNDEFINED, tied.dtype)}, 1)[0]
+    counts0, counts, tied = (array_of(store, name) for name in ("counts0", "counts", "tied"))
+    zeros = {
+        name: np.zeros((1, *one.shape[-3:]), one.dtype) for name, one in (("counts0", counts0), ("counts", counts))
+    }
+    return digests_of({**zeros, "tied": np.full((1, tied.shape[-1]), UNDEFINED, tied.dtype)}, 1)[0]
 
 
 def methods(metric: Entry, smoothings: list[Smoothing], listed: list[str]) -> list[str]:

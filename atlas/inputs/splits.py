@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atlas.study.study import Study
 
 READ_BYTES = 2**24  # of pixels read at a time
-HELD_BYTES = 2**28  # of pixels kept in memory for repeated reading
+CACHED_BYTES = 2**28  # of pixels kept in memory for repeated reading
 
 
 class Split(NamedTuple):
@@ -53,20 +53,20 @@ class Split(NamedTuple):
         for start in range(0, len(self), size):
             yield slice(start, min(start + size, len(self)))
 
-    def kept(self) -> Callable[[np.ndarray], np.ndarray]:
+    def cached(self) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function that returns the pixels of images by position, in any order, for repeated use.
 
-        As many of the first images as fit into `HELD_BYTES` are kept; the others are read each time.
+        As many of the first images as fit into `CACHED_BYTES` are kept in memory; the others are read each time.
         """
-        count = HELD_BYTES // max(1, int(np.prod(self.shape)))
+        count = CACHED_BYTES // max(1, int(np.prod(self.shape)))
         first = Split(self.dataset, self.store, self.rows[:count], self.labels[:count])
-        held = np.empty((len(first), *self.shape), "uint8")
+        cached = np.empty((len(first), *self.shape), "uint8")
         for part in first.blocks():
-            held[part] = first.pixels(part)
+            cached[part] = first.pixels(part)
 
         def pixels(positions: np.ndarray) -> np.ndarray:
-            found, known = np.empty((len(positions), *self.shape), "uint8"), positions < len(held)
-            found[known] = held[positions[known]]
+            found, known = np.empty((len(positions), *self.shape), "uint8"), positions < len(cached)
+            found[known] = cached[positions[known]]
             if not known.all():
                 found[~known] = self.pixels(positions[~known])
             return found

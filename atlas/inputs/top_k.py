@@ -1,4 +1,4 @@
-"""Find the pixels at the top of a map, in the forms in which noisy copies vote on them."""
+"""Find the pixels at the top of a map, in the forms in which noisy samples vote on them."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from atlas.model.arrays import Maps, Ties, Tops
 from atlas.study.schema.types import Top
 
-# The quantile of the clean image's map at which the authors' code clips the maps of its noisy copies.
+# The quantile of the clean image's map at which the authors' code clips the maps of its noisy samples.
 CLIPPED = 0.995
 
 
@@ -53,7 +53,7 @@ def top_k(maps: Maps, *, levels: list[int], form: Top, scales: Tensor | None = N
 
 
 def scale_of(maps: Maps) -> Tensor:
-    """Return the authors' divisor for maps of noisy copies: a quantile of the clean image's signed map."""
+    """Return the authors' divisor for maps of noisy samples: a quantile of the clean image's signed map."""
     return _quantile(maps.flatten(1), CLIPPED)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from atlas.methods.shared.background import Ways
+from atlas.methods.shared.background import BackgroundLines
 from atlas.methods.shared.batches import gradients
 from atlas.methods.shared.cam import plus_plus, weighted
 from atlas.methods.shared.checks import check_at_least
@@ -52,14 +52,14 @@ def smooth_gradcam_pp(
     form: Literal["paper", "torchcam"],
     layer: Layer,
 ) -> LayerAttributions:
-    """Weight the activations as Grad-CAM++ does, by powers of the gradient averaged over noisy copies of the image.
+    """Weight the activations as Grad-CAM++ does, by powers of the gradient averaged over noisy samples of the image.
 
         ReLU(Σₖ wₖ Aₖ),    wₖ = Σᵢⱼ α ReLU(E g),    α = E g² / (2 E g² + E g³ Σₐᵦ Aₖ)
 
     Args:
-        samples: Number n of noisy copies, one forward and backward pass each, besides the clean image's forward pass.
+        samples: Number n of noisy samples, one forward and backward pass each, besides the clean image's forward pass.
         deviation: Standard deviation of the noise on the normalized image.
-        form: `paper`; or `torchcam`, which uses ReLU(g) and the weighted A of the last noisy copy, and Σₐᵦ E g³ A in
+        form: `paper`; or `torchcam`, which uses ReLU(g) and the weighted A of the last noisy sample, and Σₐᵦ E g³ A in
             the denominator.
         layer: The layer of the activations. If they have both signs, the denominator may nearly vanish or be negative,
             so that the weight loses its meaning.
@@ -82,24 +82,24 @@ def smooth_gradcam_pp(
         return images[rows] + deviations * torch.cat(noise).to(images)
 
     one, two, three = (torch.zeros_like(clean) for _ in range(3))
-    ends, ways = torch.zeros_like(clean), torch.zeros_like(clean)
+    last_features, last_gradients = torch.zeros_like(clean), torch.zeros_like(clean)
     differentiate = _both(classifier, layer)
     for row, number, (features, gradient) in gradients(targets, samples, classifier.batch, perturb, differentiate):
         for power, total in enumerate((one, two, three), start=1):
             total[row] += gradient**power / samples
         if number == samples - 1:
-            ends[row], ways[row] = features, gradient
+            last_features[row], last_gradients[row] = features, gradient
 
     def paper(features: Features, one: Tensor, two: Tensor, three: Tensor) -> Tensor:
         return weighted(features, plus_plus(features, one, two, three)).relu()
 
-    def torchcam(features: Features, two: Tensor, three: Tensor, last: Tensor, way: Tensor) -> Tensor:
+    def torchcam(features: Features, two: Tensor, three: Tensor, last: Tensor, gradient: Tensor) -> Tensor:
         divisors = 2 * two + (three * features).sum((2, 3), keepdim=True)
         alphas = (two / divisors.where(divisors != 0, 1.0)).where(divisors != 0, 0.0)
-        return weighted(last, (alphas * way.relu()).sum((2, 3), keepdim=True)).relu()
+        return weighted(last, (alphas * gradient.relu()).sum((2, 3), keepdim=True)).relu()
 
     if form == "torchcam":
-        return classifier.batched(torchcam, clean, two, three, ends, ways)
+        return classifier.batched(torchcam, clean, two, three, last_features, last_gradients)
     return classifier.batched(paper, clean, one, two, three)
 
 
@@ -186,24 +186,24 @@ def expected_gradcam(
     check_at_least("expected_gradcam", "scale", scale, 0)
     shape, deviations = tuple(images.shape[1:]), scale * classifier.std.view(-1, 1, 1)
     noisy = {"uniform": draws.uniform, "gaussian": draws.normal}[smoothing]
-    ways = Ways(images, seeds, background, samples)
+    lines = BackgroundLines(images, seeds, background, samples)
     clean = clean_features(classifier, images, layer)[0]
     absent = _background(classifier, background, layer) if difference == "latent" else None
 
     def along(rows: list[int], numbers: list[int]) -> Tensor:
         pairs = zip(rows, numbers, strict=True)
         noise = torch.cat([noisy([seeds[row]], "expected_gradcam", number, shape) for row, number in pairs])
-        return ways.points(rows, numbers) + deviations * noise.to(images)
+        return lines.points(rows, numbers) + deviations * noise.to(images)
 
     def weigh(points: Tensor, classes: Tensor, rows: list[int], numbers: list[int]) -> Tensor:
         _, gradient = classifier.features_and_gradients(points, classes, layer, "logit")
         if absent is None:
             # An image whose normalization is the difference of the normalized images.
-            apart = images[rows] - ways.starts(rows, numbers) + classifier.mean.view(-1, 1, 1)
+            apart = images[rows] - lines.starts(rows, numbers) + classifier.mean.view(-1, 1, 1)
             change = classifier.features(apart, layer)[0]
         else:
             pairs = zip(rows, numbers, strict=True)
-            change = clean[rows] - absent[[ways.start(row, number) for row, number in pairs]]
+            change = clean[rows] - absent[[lines.start(row, number) for row, number in pairs]]
         return classifier.batched(_mean_product, change, gradient)
 
     weights = clean.new_zeros(*clean.shape[:2], 1, 1)

@@ -53,7 +53,7 @@ def gradient(
     `channels: max_abs` does that); with respect to intensities in [0, 1], so that the classifier's normalization is
     part of f.
     """
-    return _kept(_gradients(classifier, images, targets, output, layer)[1], sign)
+    return _of_sign(_gradients(classifier, images, targets, output, layer)[1], sign)
 
 
 def input_x_gradient(
@@ -114,7 +114,7 @@ def guided_backprop(
         return _differentiated(classifier, images, targets, "logit", layer)[1]
 
 
-def _kept(gradients: Tensor, sign: str) -> Tensor:
+def _of_sign(gradients: Tensor, sign: str) -> Tensor:
     """Return gradients unchanged, those above 0, those below 0 (others set to 0), or their absolute values."""
     if sign == "positive":
         return gradients.clamp(min=0)

@@ -1,4 +1,4 @@
-"""Methods that use the gradients of noisy copies of an image."""
+"""Methods that use the gradients of noisy samples of an image."""
 
 from typing import Literal
 
@@ -45,13 +45,13 @@ def smoothgrad(
     output: Output,
     sign: Sign,
 ) -> Attributions:
-    """Average the gradient over noisy copies of the image.
+    """Average the gradient over noisy samples of the image.
 
         A = (1/n) Σₛ ∇f(x + εₛ),    εₛ ~ N(0, (spread · (max x − min x))²)
 
     Args:
-        samples: Number n of noisy copies.
-        sign: Which gradients of a copy count, before averaging.
+        samples: Number n of noisy samples.
+        sign: Which gradients of a sample count, before averaging.
 
     Returns:
         Signed attributions in the output's unit per unit of intensity. Without spread this is the gradient.
@@ -73,12 +73,12 @@ def smoothgrad_squared(
     extent: Extent,
     output: Output,
 ) -> Attributions:
-    """Average the squared gradient over noisy copies of the image.
+    """Average the squared gradient over noisy samples of the image.
 
         A = (1/n) Σₛ gₛ²,    gₛ the gradients that SmoothGrad averages
 
     Args:
-        samples: Number n of noisy copies.
+        samples: Number n of noisy samples.
 
     Returns:
         Attributions of at least 0, in squared logits per unit of intensity.
@@ -99,12 +99,12 @@ def vargrad(
     extent: Extent,
     output: Output,
 ) -> Attributions:
-    """Take the variance of the gradient over noisy copies of the image.
+    """Take the variance of the gradient over noisy samples of the image.
 
         A = (1/(n − 1)) Σₛ (gₛ − ḡ)²,    gₛ the gradients that SmoothGrad averages
 
     Args:
-        samples: Number n of noisy copies.
+        samples: Number n of noisy samples.
 
     Returns:
         Attributions of at least 0. They are 0 without noise, and with an image's own extent if it has a single color.
@@ -128,20 +128,20 @@ def gag(
     percentile: Percentile,
     floor: Floor,
 ) -> Attributions:
-    """Average absolute gradients over noisy copies, guided by where their variance is large.
+    """Average absolute gradients over noisy samples, guided by where their variance is large.
 
         A = W · (1/n) Σₛ |gₛ|,    W = 1 where V > q, else floor(V)
 
     V is the variance of VarGrad, q its percentile over the pixels of an image's channel.
 
     Args:
-        samples: Number n of noisy copies, at least 2 if percentile is above 0.
+        samples: Number n of noisy samples, at least 2 if percentile is above 0.
         sign: `absolute` averages absolute gradients, which is the method; `both` averages the gradients themselves, its
             authors' variant G of SmoothGrad.
 
     Returns:
         Attributions in the output's unit per unit of intensity, at least 0 if gradients are absolute. If all noisy
-        copies are equal, as with the own extent of an image of a single color, they are 0 unless percentile is 0.
+        samples are equal, as with the own extent of an image of a single color, they are 0 unless percentile is 0.
 
     Differs from the authors' code: it takes a mean instead of a sum, so that samples does not scale the map. Gradients
     are with respect to intensities, but the floor `raw` is, as in the code, the variance of those with respect to the

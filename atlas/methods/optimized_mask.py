@@ -179,8 +179,10 @@ def extremal_perturbation(
     total = torch.zeros_like(images[:, :1])
     for batch in pairs(len(images), len(areas), classifier.batch):
         rows = [row for row, _ in batch]
-        kept = [areas[number] for _, number in batch]
-        masks = _kept(classifier, pooling, Pyramid.of(classifier, images, rows), targets[rows], kept, steps)
+        chosen = [areas[number] for _, number in batch]
+        masks = _preserving_masks(
+            classifier, pooling, Pyramid.of(classifier, images, rows), targets[rows], chosen, steps
+        )
         for row, mask in zip(rows, masks, strict=True):
             total[row] += mask
     sides = images.shape[-2:]
@@ -188,7 +190,7 @@ def extremal_perturbation(
     return blurred(classifier, total, weights.expand(len(total), -1)).to(images)
 
 
-def _kept(
+def _preserving_masks(
     classifier: Classifier, pooling: Pooling, pyramid: Pyramid, targets: Targets, areas: list[float], steps: int
 ) -> Tensor:
     """Optimize one mask per row of the pyramid, and crop it to the image."""

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from atlas.methods.shared.background import Ways
+from atlas.methods.shared.background import BackgroundLines
 from atlas.methods.shared.batches import gradients
 from atlas.methods.shared.checks import check_at_least, check_baseline
 from atlas.methods.shared.guide import check_guide
@@ -141,11 +141,11 @@ def expected_gradients(
     Differs from the usual code: none known except the random draws (SHAP's GradientExplainer is this estimate).
     """
     check_at_least("expected_gradients", "samples", samples, 1)
-    ways = Ways(images, seeds, background, samples)
+    lines = BackgroundLines(images, seeds, background, samples)
     found = torch.zeros_like(images)
     differentiate = by_images(classifier, output)
-    for row, number, gradient in gradients(targets, samples, classifier.batch, ways.points, differentiate):
-        found[row] += (images[row] - background[ways.start(row, number)]) * gradient
+    for row, number, gradient in gradients(targets, samples, classifier.batch, lines.points, differentiate):
+        found[row] += (images[row] - background[lines.start(row, number)]) * gradient
     return found / samples
 
 

@@ -70,28 +70,28 @@ def lrp(
     if not epsilon > 0:
         raise UserError(f"lrp: the setting 'epsilon' is {epsilon}, expected above 0")
     network = ruled(classifier, epsilon, layer, tuple(images.shape[1:]))
-    kept: list[Tensor] = []
+    shares: list[Tensor] = []
 
     def propagate(activations: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         entering = activations.detach().requires_grad_()
         logits = network.run(entering)
         start = torch.zeros_like(logits).scatter(1, classes[:, None], logits.gather(1, classes[:, None]))
         (relevance,) = torch.autograd.grad(logits, entering, start.detach())
-        kept.append(relevance.flatten(1).double().sum(1) / start.detach().sum(1))
+        shares.append(relevance.flatten(1).double().sum(1) / start.detach().sum(1))
         return logits.detach(), relevance
 
     found = classifier.propagated(propagate, images, targets, layer=layer, forward=1, backward=1)
-    _warn_of_loss(classifier, layer, epsilon, torch.cat(kept)[: len(images)])
+    _warn_of_loss(classifier, layer, epsilon, torch.cat(shares)[: len(images)])
     return found
 
 
-def _warn_of_loss(classifier: Classifier, layer: str, epsilon: float, kept: Tensor) -> None:
+def _warn_of_loss(classifier: Classifier, layer: str, epsilon: float, shares: Tensor) -> None:
     """Print a warning, once per classifier, that maps sum to something other than the logit."""
-    asked, apart = ("lrp", layer, epsilon), (kept < 1 / FAR) | (kept > FAR)
+    asked, apart = ("lrp", layer, epsilon), (shares < 1 / FAR) | (shares > FAR)
     if asked not in classifier.found and apart.any():
         classifier.found[asked] = True
-        low, middle, high = (f"{100 * share:.2g} %" for share in (kept.min(), kept.median(), kept.max()))
-        message = f"lrp keeps {middle} of the logit (median of {len(kept)} maps, which keep {low} to {high})"
+        low, middle, high = (f"{100 * share:.2g} %" for share in (shares.min(), shares.median(), shares.max()))
+        message = f"lrp keeps {middle} of the logit (median of {len(shares)} maps, which keep {low} to {high})"
         print(f"warning: classifier {classifier.name}: {message}: its maps share out that much of it", file=sys.stderr)
 
 

@@ -1,6 +1,6 @@
 """How much of a map is certified, where, and whether it is what the classifier uses (Anani et al. 2025).
 
-The metrics are computed from the votes of an image's noisy copies (stages.certify): their labels are certified
+The metrics are computed from the votes of an image's noisy samples (stages.certify): their labels are certified
 important, certified unimportant or abstained (atlas.inputs.certification), at every radius σ · Φ⁻¹(τ) of the smoothings
 and τ, and every level K.
 """
@@ -74,7 +74,7 @@ ATTRS = {
         "role": "apart",
     },
     "parted_ties": {
-        "long_name": "noisy copies with equal scores at the edge of the top",
+        "long_name": "noisy samples with equal scores at the edge of the top",
         "units": "1",
         "reference": "anani2025pixel",
         "better": "lower",
@@ -230,7 +230,7 @@ def certified_consistency(
         certified important is at the top.
 
     Reference: anani2025pixel (the smoothed map is certified; this measures how far the image's own map agrees with it).
-    The map is used as stored: in float16 its ties may differ from those of the copies' maps in float32.
+    The map is used as stored: in float16 its ties may differ from those of the samples' maps in float32.
     """
     marks = certified(votes, tau, alpha, correction, maps.device.type)
     tops = []
@@ -249,13 +249,13 @@ def parted_ties(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Measure in how many noisy copies equal scores straddle the edge of the top, so that certificates mean little.
+    """Measure in how many noisy samples equal scores straddle the edge of the top, so that certificates mean little.
 
     The forms of the top leave out such scores together. In a map that is constant, or mostly 0, fewer than K% are
-    marked, in every copy: all other pixels would be certified unimportant, whatever the classifier uses.
+    marked, in every sample: all other pixels would be certified unimportant, whatever the classifier uses.
 
     Returns:
-        Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
+        Share of the samples, 0 to 1, lower is better. Never undefined; the same at every τ.
 
     Reference: anani2025pixel, whose form of the top does not mark pixels of such a tie either.
     """

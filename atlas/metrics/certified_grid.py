@@ -37,7 +37,7 @@ ATTRS = {
         "role": "diagnostic",
     },
     "grid_parted_ties": {
-        "long_name": "noisy copies of grids with equal scores at the edge of the top",
+        "long_name": "noisy samples of grids with equal scores at the edge of the top",
         "units": "1",
         "reference": "anani2025pixel",
         "better": "lower",
@@ -121,12 +121,12 @@ def grid_parted_ties(
     alpha: Alpha,
     correction: Correction,
 ) -> Certified:
-    """Measure in how many noisy copies of a grid equal scores straddle the edge of the top: `parted_ties` on grids.
+    """Measure in how many noisy samples of a grid equal scores straddle the edge of the top: `parted_ties` on grids.
 
-        #{copies with a tie at the edge of the top} / copies
+        #{samples with a tie at the edge of the top} / samples
 
     Returns:
-        Share of the copies, 0 to 1, lower is better. Never undefined; the same at every τ.
+        Share of the samples, 0 to 1, lower is better. Never undefined; the same at every τ.
 
     Reference: anani2025pixel, whose form of the top does not mark pixels of such a tie either.
     """

@@ -164,8 +164,8 @@ def adcc(
 def _masked(maps: Tensor, images: Tensor, targets: Tensor, classifier: Classifier, fill: Color) -> Masked:
     """Evaluate images seen through the maps: one pass for each map that can be scaled, besides the clean images."""
     clean = output_of(classifier, clean_logits(classifier, images), targets, "probability")
-    share, kept = scaled(maps.to(classifier.device))
-    rows = kept.nonzero().flatten()
+    share, scalable = scaled(maps.to(classifier.device))
+    rows = scalable.nonzero().flatten()
     share, behind = share[rows], color(classifier, fill)
     seen = images.to(classifier.device)[rows] * share[:, None] + behind * (1 - share[:, None])
     through = clean[:0]

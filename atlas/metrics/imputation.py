@@ -65,7 +65,7 @@ def road(
     Differs from the paper (Rong et al. 2022), which reports each order separately, as the accuracy on a data set:
     combined as in pytorch-grad-cam, with the target's probability. See `road_morf`.
     """
-    least, most = (_left(maps, images, targets, classifier, seeds, first, shares, noise) for first in ("least", "most"))
+    least, most = (_left(maps, images, targets, classifier, seeds, order, shares, noise) for order in ("least", "most"))
     return _mean(least - most) / 2
 
 
@@ -140,7 +140,7 @@ def _left(
     targets: Tensor,
     classifier: Classifier,
     seeds: Seeds,
-    first: str,
+    order: str,
     shares: list[float],
     noise: float,
 ) -> Tensor:
@@ -151,7 +151,7 @@ def _left(
     rows = finite(maps).to(device).nonzero().flatten()
     left = torch.full((len(maps), len(counts)), torch.nan, device=device)
     rank = _ranks(maps, seeds).to(device)
-    rank = rank if first == "most" else maps[0].numel() - 1 - rank
+    rank = rank if order == "most" else maps[0].numel() - 1 - rank
     drawn = _drawn(seeds, counts, tuple(images.shape[1:]), device)
     spread = noise * classifier.std.view(-1, 1, 1)
     row = rows.repeat_interleave(len(counts))

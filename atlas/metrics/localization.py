@@ -147,9 +147,9 @@ def relevance_mass(maps: Maps, masks: Masks, *, sign: Literal["both", "positive"
     Differs from the paper (Arras et al. 2022): with `positive`, none. `both` is Quantus's rule; Quantus also divides by
     a sum below 0, so that more attribution on the object scores lower.
     """
-    kept = maps.clamp(min=0) if sign == "positive" else maps
+    counted = maps.clamp(min=0) if sign == "positive" else maps
     # If terms cancel, rounding errors remain; in double precision they are negligible.
-    share = by_row(_share, kept.double(), masks).to(maps.dtype)
+    share = by_row(_share, counted.double(), masks).to(maps.dtype)
     return share.where(finite(maps), torch.nan)
 
 

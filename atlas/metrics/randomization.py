@@ -167,7 +167,7 @@ def _of_another_class(
 @shared(calls=2)  # two calls, as metrics on all images and on fewer alternate
 def _others(classifier: Classifier, images: Images, targets: Targets, seeds: Seeds) -> Targets:
     """Draw another class for each image; one pass tells the number of classes."""
-    if classifier.reading.several:
+    if classifier.task.several:
         raise Unsupported("another label may be one that the image has too")
     classes = classifier.logits(images[:1]).shape[1]
     at_least(2, "random_logit", "the number of classes", classes)

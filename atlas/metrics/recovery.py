@@ -78,7 +78,7 @@ def rcap(
     different numbers.
     """
     rates = _rates(lower, interval)
-    share, kept = scaled(maps.to(classifier.device))
+    share, scalable = scaled(maps.to(classifier.device))
     values = share.flatten(1).sort(dim=1).values
     thresholds = values[:, [_place(values.shape[1], rate) for rate in rates]]
     used = _distinct(thresholds)
@@ -87,7 +87,7 @@ def rcap(
     shown = thresholds.cummin(dim=1).values
     black = torch.zeros_like(images[:1]).expand_as(images).to(classifier.device)
     whole = images.to(classifier.device)
-    brought = _levels(classifier, targets, share, shown, kept, black, whole)
+    brought = _levels(classifier, targets, share, shown, scalable, black, whole)
     return by_row(_recovered, share, thresholds, used, brought)
 
 
@@ -175,11 +175,11 @@ def _exchanged(
 ) -> Tensor:
     """Record the probability while more and more of the highest pixels become those of other images."""
     at_least(2, "a curve by levels", "levels", levels)
-    share, kept = scaled(maps.to(classifier.device))
+    share, scalable = scaled(maps.to(classifier.device))
     values = share.flatten(1).sort(dim=1).values
     places = [_place(values.shape[1], (levels - level) / levels) for level in range(levels)]
-    curves = _levels(classifier, targets, share, values[:, places], kept, before.images, after)
-    return torch.where(kept[:, None] & curves.isnan(), before.probability[:, None], curves)
+    curves = _levels(classifier, targets, share, values[:, places], scalable, before.images, after)
+    return torch.where(scalable[:, None] & curves.isnan(), before.probability[:, None], curves)
 
 
 def _levels(
@@ -187,7 +187,7 @@ def _levels(
     targets: Tensor,
     share: Tensor,
     thresholds: Tensor,
-    kept: Tensor,
+    scalable: Tensor,
     before: Tensor,
     after: Tensor,
 ) -> Tensor:
@@ -197,7 +197,7 @@ def _levels(
     """
     new = torch.ones_like(thresholds, dtype=torch.bool)
     new[:, 1:] = thresholds[:, 1:] != thresholds[:, :-1]
-    new &= (thresholds < 1) & kept[:, None]
+    new &= (thresholds < 1) & scalable[:, None]
     row, level = new.nonzero().unbind(dim=1)
 
     def made(r: Tensor, s: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Score how much a map changes when the image hardly does.
 
-x' is a noisy copy of the image x, a the map of x, a' that of x'. Copies are drawn from the image's own seed, and all
-metrics with the same noise share them and their maps. The method is treated as a fixed function: a copy's map is made
+x' is a noisy sample of the image x, a the map of x, a' that of x'. Samples are drawn from the image's own seed, and all
+metrics with the same noise share them and their maps. The method is treated as a fixed function: a sample's map is made
 with its image's seed, so that a method's own random draws stay the same. Maps are made anew, so a metric costs a
 method's passes once more for each sample, whatever the number of metrics.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from atlas.metrics.shared.perturbed import Copies, check, copies, distances, relative, settled
+from atlas.metrics.shared.perturbed import NoisySamples, check, distances, noisy_samples, relative, settled
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
 from atlas.model.classifier import Classifier
@@ -69,12 +69,12 @@ def max_sensitivity(
     noise: Noise,
     scale: Positive,
 ) -> Scores:
-    """Measure the largest change of the map among noisy copies of the image, as a share of the map.
+    """Measure the largest change of the map among noisy samples of the image, as a share of the map.
 
         max ‖a − a'‖₂ / ‖a‖₂
 
     Args:
-        samples: Number of copies of the image.
+        samples: Number of noisy samples of the image.
         scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
     Returns:
@@ -82,9 +82,9 @@ def max_sensitivity(
 
     Undefined where the map is zero everywhere, or a map is not finite.
 
-    Differs from the paper (Yeh et al. 2019): copies are drawn at random, as in its code, not searched for.
+    Differs from the paper (Yeh et al. 2019): samples are drawn at random, as in its code, not searched for.
     """
-    made = copies(classifier, images, targets, seeds, "max_sensitivity", samples, noise, scale)
+    made = noisy_samples(classifier, images, targets, seeds, "max_sensitivity", samples, noise, scale)
     return _changes(maps, made.maps(explain)).amax(dim=1)
 
 
@@ -100,12 +100,12 @@ def avg_sensitivity(
     noise: Noise,
     scale: Positive,
 ) -> Scores:
-    """Measure the mean change of the map among noisy copies of the image, as a share of the map.
+    """Measure the mean change of the map among noisy samples of the image, as a share of the map.
 
         (1/n) Σ ‖a − a'‖₂ / ‖a‖₂
 
     Args:
-        samples: Number n of copies of the image.
+        samples: Number n of noisy samples of the image.
         scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
     Returns:
@@ -115,7 +115,7 @@ def avg_sensitivity(
 
     Reference: the mean in place of the maximum of `max_sensitivity`, as in Quantus.
     """
-    made = copies(classifier, images, targets, seeds, "avg_sensitivity", samples, noise, scale)
+    made = noisy_samples(classifier, images, targets, seeds, "avg_sensitivity", samples, noise, scale)
     return by_row(torch.mean, _changes(maps, made.maps(explain)))
 
 
@@ -135,10 +135,10 @@ def local_lipschitz(
 
         max ‖a / max |a| − a' / max |a'|‖₂ / ‖x − x'‖₂,    x and x' normalized
 
-    A map of a copy that is zero everywhere is left undivided.
+    A map of a sample that is zero everywhere is left undivided.
 
     Args:
-        samples: Number of copies of the image.
+        samples: Number of noisy samples of the image.
         scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
     Returns:
@@ -147,10 +147,10 @@ def local_lipschitz(
     Undefined where the map is zero everywhere, or a map is not finite.
 
     Differs from the paper (Alvarez-Melis and Jaakkola 2018): each map is divided by its own largest absolute value, so
-    that the unit of attributions does not matter; copies are drawn at random, not searched for. Quantus divides all new
-    maps of a batch by one number (`local_lipschitz_quantus`).
+    that the unit of attributions does not matter; samples are drawn at random, not searched for. Quantus divides all
+    new maps of a batch by one number (`local_lipschitz_quantus`).
     """
-    made = copies(classifier, images, targets, seeds, "local_lipschitz", samples, noise, scale)
+    made = noisy_samples(classifier, images, targets, seeds, "local_lipschitz", samples, noise, scale)
     return (by_row(_patterns_apart, maps, made.maps(explain)) / made.apart()).amax(dim=1)
 
 
@@ -169,26 +169,26 @@ def relative_input_stability(
 ) -> Scores:
     """Compare the relative change of the map with that of the image.
 
-        max rms((a − a') / a) / rms((x − x') / x),    over copies of x's predicted class
+        max rms((a − a') / a) / rms((x − x') / x),    over noisy samples of x's predicted class
 
     rms is the root mean square over all pixels (and channels), x are intensities. |a| and |x| in a divisor are raised
     to at least `floor` times the largest of the map, and of the image.
 
     Args:
-        samples: Number of copies of the image.
+        samples: Number of noisy samples of the image.
         scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
 
     Returns:
         0 or more, lower is better.
 
-    Undefined where no copy has the image's predicted class, the map or the image is zero everywhere, or a map is not
+    Undefined where no sample has the image's predicted class, the map or the image is zero everywhere, or a map is not
     finite.
 
     Differs from the paper (Agarwal et al. 2022): the floor, without which a single pixel of 0 determines the score; and
     root mean squares in place of norms, so that images of all sizes are comparable.
     """
-    made = copies(classifier, images, targets, seeds, "relative_input_stability", samples, noise, scale)
+    made = noisy_samples(classifier, images, targets, seeds, "relative_input_stability", samples, noise, scale)
     check("relative_input_stability", samples, floor=floor)
     return _worst(maps, made, explain, floor, made.images_changed(floor))
 
@@ -208,13 +208,13 @@ def relative_output_stability(
 ) -> Scores:
     """Compare the relative change of the map with the change of the logits.
 
-        max rms((a − a') / a) / ‖f(x) − f(x')‖₂,    over copies of x's predicted class
+        max rms((a − a') / a) / ‖f(x) − f(x')‖₂,    over noisy samples of x's predicted class
 
-    rms and the floor of |a| are those of `relative_input_stability`; f(x) are all logits. Copies that do not change
+    rms and the floor of |a| are those of `relative_input_stability`; f(x) are all logits. Samples that do not change
     them are ignored.
 
     Args:
-        samples: Number of copies of the image.
+        samples: Number of noisy samples of the image.
         scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
 
@@ -222,11 +222,11 @@ def relative_output_stability(
         0 or more, per logit; lower is better. It depends on the scale of the logits: compare methods on the same
         classifier.
 
-    Undefined where no copy counts, the map is zero everywhere, or a map is not finite.
+    Undefined where no sample counts, the map is zero everywhere, or a map is not finite.
 
     Differs from the paper (Agarwal et al. 2022) like `relative_input_stability`.
     """
-    made = copies(classifier, images, targets, seeds, "relative_output_stability", samples, noise, scale)
+    made = noisy_samples(classifier, images, targets, seeds, "relative_output_stability", samples, noise, scale)
     check("relative_output_stability", samples, floor=floor)
     return _worst(maps, made, explain, floor, made.logits_apart())
 
@@ -247,13 +247,13 @@ def relative_representation_stability(
 ) -> Scores:
     """Compare the relative change of the map with that of a layer's activations.
 
-        max rms((a − a') / a) / rms((A − A') / A),    over copies of x's predicted class
+        max rms((a − a') / a) / rms((A − A') / A),    over noisy samples of x's predicted class
 
-    A are the activations of x. rms and the floor of |a| and |A| are those of `relative_input_stability`. Copies that do
-    not change them are ignored.
+    A are the activations of x. rms and the floor of |a| and |A| are those of `relative_input_stability`. Samples that
+    do not change them are ignored.
 
     Args:
-        samples: Number of copies of the image.
+        samples: Number of noisy samples of the image.
         scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
         floor: Least divisor, as a share of the largest value.
         layer: The layer of the activations.
@@ -261,11 +261,11 @@ def relative_representation_stability(
     Returns:
         0 or more, lower is better.
 
-    Undefined where no copy counts, the map or A is zero everywhere, or a map is not finite.
+    Undefined where no sample counts, the map or A is zero everywhere, or a map is not finite.
 
     Differs from the paper (Agarwal et al. 2022) like `relative_input_stability`.
     """
-    made = copies(classifier, images, targets, seeds, "relative_representation_stability", samples, noise, scale)
+    made = noisy_samples(classifier, images, targets, seeds, "relative_representation_stability", samples, noise, scale)
     check("relative_representation_stability", samples, floor=floor)
     return _worst(maps, made, explain, floor, made.features_changed(layer, floor))
 
@@ -284,8 +284,8 @@ def _patterns_apart(one: Tensor, others: Tensor) -> Tensor:
     return settled(distances(one / one.abs().max(), others / largest.where(largest != 0, 1.0)))
 
 
-def _worst(maps: Maps, made: Copies, explain: Callable, floor: float, moved: Tensor) -> Scores:
-    """Return the largest ratio of the map's relative change to another change, among the copies that count."""
+def _worst(maps: Maps, made: NoisySamples, explain: Callable, floor: float, moved: Tensor) -> Scores:
+    """Return the largest ratio of the map's relative change to another change, among the samples that count."""
     counts = made.agree() & (moved > 0)
     changes = settled(by_row(relative(floor), maps, made.maps(explain)))
     worst = (changes / moved).where(counts, -torch.inf).amax(dim=1)

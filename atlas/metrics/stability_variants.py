@@ -1,6 +1,6 @@
 """Score how much a map changes when the image hardly does, like published tables, including errors of their code.
 
-For x', a and a', and the seeds of copies, see `atlas.metrics.stability`.
+For x', a and a', and the seeds of noisy samples, see `atlas.metrics.stability`.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from atlas.metrics.shared.perturbed import Copies, check, distances, ends, of_noise, replaced, settled
+from atlas.metrics.shared.perturbed import NoisySamples, check, distances, ends, of_noise, replaced, settled
 from atlas.metrics.shared.rows import by_row
 from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
@@ -54,14 +54,14 @@ def relative_input_stability_quantus(
     Zeros in a divisor, and distances of 0, become 1e-6.
 
     Args:
-        samples: Number of copies of the image.
+        samples: Number of noisy samples of the image.
         low: Least noise; 0.02 in Quantus.
         high: Largest noise; 0.2 in Quantus. Noise of one sign brightens the image.
 
     Returns:
         0 or more, lower is better. For a map with pixels of 0, these determine the score: 1e4 and more.
 
-    Undefined where a copy changes the predicted class, or a map is not finite.
+    Undefined where a sample changes the predicted class, or a map is not finite.
 
     Differs from Quantus 0.4.4: noise is drawn from the image's own seed.
     """
@@ -92,7 +92,7 @@ def local_lipschitz_quantus(
     x and x' are normalized. A score also depends on how a method's map of one image compares with its maps of others.
 
     Args:
-        samples: Number of copies of each image.
+        samples: Number of noisy samples of each image.
         noise: `uniform` in ± scale, or `gaussian`, the default in Quantus.
         scale: Scale of the noise on the normalized image: its bound, or its standard deviation.
 
@@ -134,5 +134,5 @@ def _against_all(
 @shared(calls=2, lasting=True)
 def _copies_of_all(
     classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, noise: str, scale: float
-) -> Copies:
-    return Copies(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))
+) -> NoisySamples:
+    return NoisySamples(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))

@@ -62,16 +62,16 @@ def accuracy(classifier: Classifier, parts: Iterable[tuple[Tensor, Tensor]]) -> 
         classifier: The classifier to evaluate.
         parts: 8-bit pixels and labels, some images at a time.
     """
-    images = first = among = 0
+    images = correct = among = 0
     for pixels, labels in parts:
         logits = classifier.logits(pixels.to(classifier.device).float().div(255))
         targets = labels.to(logits.device)
         images += len(labels)
-        first += int(classifier.reading.right(logits, targets).sum())
+        correct += int(classifier.task.right(logits, targets).sum())
         largest = logits.topk(min(TOP, logits.shape[1]), dim=1).indices
         among += int((largest == targets[:, None]).any(1).sum())
-    found = {"judged_on": images, "accuracy": first / images}
-    return found if classifier.reading.several else {**found, "top5": among / images}
+    found = {"evaluated_on": images, "accuracy": correct / images}
+    return found if classifier.task.several else {**found, "top5": among / images}
 
 
 def attacked(
@@ -101,12 +101,12 @@ def attacked(
     images = pixels[:count].to(classifier.device).float().div(255)
     targets = labels[:count].to(classifier.device)
     settings: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "steps": steps, "step_size": step_size}
-    draws = generator(seed, "judge")
+    draws = generator(seed, "judge")  # the name of the stream of random numbers: with another one they are others
     found = attack(partial(classifier.gradient, output="loss"), images, targets, draws, **settings)
-    held = classifier.reading.right(classifier.logits(found), targets)
+    right = classifier.task.right(classifier.logits(found), targets)
     return {
-        "attacked": len(held),
-        "adversarial_accuracy": float(held.double().mean()),
+        "attacked": len(right),
+        "adversarial_accuracy": float(right.double().mean()),
         "adversary": settings,
     }
 

@@ -53,5 +53,5 @@ def check_recipe(recipe: dict, images: tuple[int, ...], where: str) -> None:
             f"params.yaml: {where}: shift = {shift}; expected less than {min(sides)}, the images' lesser side"
         )
     if len(set(exchanged)) < len(exchanged) or not all(0 <= channel < channels for channel in exchanged):
-        due = f"different channels of the images, 0 to {channels - 1}"
-        raise UserError(f"params.yaml: {where}: exchanged = {exchanged}; expected {due}, or [] for none")
+        expected = f"different channels of the images, 0 to {channels - 1}"
+        raise UserError(f"params.yaml: {where}: exchanged = {exchanged}; expected {expected}, or [] for none")

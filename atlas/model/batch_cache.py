@@ -6,7 +6,7 @@ from functools import partial, wraps
 # Called with every result that is handed out and the name of its function.
 LISTENERS: list[Callable[[str, object], None]] = []
 # The caches of all functions, and whether each lasts beyond a batch.
-HELD: list[tuple[list[tuple], bool]] = []
+CACHES: list[tuple[list[tuple], bool]] = []
 
 
 def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = False) -> Callable:
@@ -17,21 +17,21 @@ def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = 
 
     Args:
         function: The decorated function.
-        calls: How many calls are kept; more than one if entries with different settings alternate.
+        calls: How many calls are cached; more than one if entries with different settings alternate.
         lasting: Whether the arguments include no images of a batch, so that every batch of a cell can reuse the result.
     """
     if function is None:
         return partial(shared, calls=calls, lasting=lasting)
-    held: list[tuple] = []
-    HELD.append((held, lasting))
+    cached: list[tuple] = []
+    CACHES.append((cached, lasting))
 
     @wraps(function)
     def remembering(*args: object, **settings: object) -> object:
-        found = [result for known, set_to, result in held if set_to == settings and _same(known, args)]
+        found = [result for known, set_to, result in cached if set_to == settings and _same(known, args)]
         if not found:
-            del held[: max(0, len(held) + 1 - calls)]  # evict before computing
+            del cached[: max(0, len(cached) + 1 - calls)]  # evict before computing
             found = [function(*args, **settings)]
-            held.append((args, settings, found[0]))
+            cached.append((args, settings, found[0]))
         for listener in LISTENERS:
             listener(function.__name__, found[0])
         return found[0]
@@ -41,9 +41,9 @@ def shared(function: Callable | None = None, *, calls: int = 1, lasting: bool = 
 
 def forget(*, batch: bool = False) -> None:
     """Clear the caches: at the end of a batch those that concern its images, otherwise all."""
-    for held, lasting in HELD:
+    for cached, lasting in CACHES:
         if not (batch and lasting):
-            held.clear()
+            cached.clear()
 
 
 def _same(old: tuple, new: tuple) -> bool:

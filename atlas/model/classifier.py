@@ -21,7 +21,7 @@ from atlas.model.graph.cuts import Cuts
 from atlas.model.graph.cutting import Halves, graph_of
 from atlas.model.graph.fuse import arrange_channels_last, rectify, relus
 from atlas.model.layers import Layout, gridded, last_linear, ungridded
-from atlas.model.outputs import finite, reading, shaped
+from atlas.model.outputs import finite, shaped, task_of
 from atlas.study.errors import Unsupported
 
 # float64 is for checks only; params.yaml does not accept it.
@@ -48,7 +48,7 @@ class Classifier:
         self.mean = torch.tensor(mean, device=self.device)
         self.std = torch.tensor(std, device=self.device)
         self._network = network.eval().requires_grad_(False)
-        self.reading = reading(network)
+        self.task = task_of(network)
         self.found: dict[Hashable, Any] = {}  # results of checks of the network, made once
         self._layers = Cuts(self._network, plain, len(mean))
         self._cuts: dict[str, Halves] = {}
@@ -71,7 +71,7 @@ class Classifier:
 
     def probabilities(self, images: Images) -> Logits:
         """Return the probability of every class."""
-        return self.reading.probabilities(self.logits(images))
+        return self.task.probabilities(self.logits(images))
 
     def gradient(self, images: Images, targets: Targets, output: str) -> Images:
         """Differentiate the target's logit, probability or loss by the image: its unit per unit of intensity.
@@ -83,7 +83,7 @@ class Classifier:
 
         def of(part: Tensor, classes: Tensor) -> Tensor:
             part = part.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.reading.outputs[output](self._logits(part), classes), part)
+            (gradient,) = torch.autograd.grad(self.task.outputs[output](self._logits(part), classes), part)
             return gradient.contiguous()
 
         return self._passes(of, images, targets, backward=True)
@@ -266,7 +266,7 @@ class Classifier:
     def _by_activations(self, activations: Tensor, others: list, classes: Tensor, layer: str, output: str) -> Tensor:
         activations = activations.detach().requires_grad_()
         logits = self._read(self._cut(layer).after(activations, *others), len(activations))
-        (gradient,) = torch.autograd.grad(self.reading.outputs[output](logits, classes), activations)
+        (gradient,) = torch.autograd.grad(self.task.outputs[output](logits, classes), activations)
         return gradient.to(self._wide)
 
     def _read(self, found: object, images: int) -> Tensor:

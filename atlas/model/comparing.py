@@ -59,7 +59,7 @@ def compared(
     about: dict[str, Any] = {"mean": mean, "std": std, "engine": {**engine, "precision": "float32"}}
     expected = _steady(name, network, images, mean, std)
     if other is not None:
-        _check_held(name, other, images, expected, mean, std)
+        _check_rebuilt(name, other, images, expected, mean, std)
     difference = _difference(Classifier(name, deepcopy(network).float(), **about), images, expected)
     # Logits that are not finite cannot be compared here: the first pass reports them, and for which images.
     known = bool(torch.isfinite(expected).all())
@@ -129,7 +129,7 @@ def check_no_sigmoids(name: str, logits: Logits) -> None:
         raise UserError(f"classifier {name}: {message}; expected logits: leave out the sigmoid at the network's end")
 
 
-def _check_held(
+def _check_rebuilt(
     name: str, other: nn.Module, images: Images, expected: Logits, mean: list[float], std: list[float]
 ) -> None:
     """Check that a network built once more has the same logits: that its weights determine all of it."""

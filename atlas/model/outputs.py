@@ -49,11 +49,12 @@ def _target_is_there(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(-1, targets)[..., 0].sigmoid() >= PRESENT
 
 
-class Reading(NamedTuple):
-    """How logits are read; their last dimension is that of classes or labels, the first one belongs to `targets`.
+class Task(NamedTuple):
+    """What logits mean: those of exclusive classes, or of labels of which an image may have several.
 
-    `probabilities` computes those of all classes; `predicted` is the prediction about a target, equal if two
-    predictions agree; `right` tells where it is the target; `outputs` has the functions to differentiate, by name.
+    Logits' last dimension is that of classes or labels, the first one belongs to `targets`. `probabilities` computes
+    those of all classes; `predicted` is the prediction about a target, equal if two predictions agree; `right` tells
+    where it is the target; `outputs` has the functions to differentiate, by name.
     """
 
     several: bool  # whether an image may have several labels
@@ -63,14 +64,14 @@ class Reading(NamedTuple):
     outputs: dict[str, Callable[[Tensor, Tensor], Tensor]]
 
 
-ONE_CLASS = Reading(
+ONE_CLASS = Task(
     several=False,
     probabilities=lambda logits: logits.softmax(dim=-1),
     predicted=_largest,
     right=_class_is_target,
     outputs={"logit": _logit, "probability": _probability, "loss": _loss},
 )
-SEVERAL_LABELS = Reading(
+SEVERAL_LABELS = Task(
     several=True,
     probabilities=torch.sigmoid,
     predicted=_target_is_there,
@@ -79,9 +80,9 @@ SEVERAL_LABELS = Reading(
 )
 
 
-def reading(network: nn.Module) -> Reading:
-    """Return how a network's logits are read: as several labels if its `output` says so."""
-    return getattr(network, "logits_are_read", ONE_CLASS)
+def task_of(network: nn.Module) -> Task:
+    """Return what a network's logits mean: several labels if its `output` says so."""
+    return getattr(network, "classification_task", ONE_CLASS)
 
 
 class NotFinite(UserError):
@@ -101,14 +102,14 @@ def shaped(name: str, found: object, images: int) -> Tensor:
     Raises:
         UserError: it is not.
     """
-    due = "expected one tensor of logits, (image, class)"
+    expected = "expected one tensor of logits, (image, class)"
     if not isinstance(found, Tensor):
         parts = ", ".join(map(repr, found)) if isinstance(found, Mapping) else "0, 1, ..."
         which = f": `output` of its network's entry says which part is meant, of {parts}"
         message = which if isinstance(found, Mapping | tuple | list) else ""
-        raise UserError(f"classifier {name}: its network gives a {type(found).__name__}; {due}{message}")
+        raise UserError(f"classifier {name}: its network gives a {type(found).__name__}; {expected}{message}")
     if found.dim() != 2 or len(found) != images:
-        raise UserError(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {due}")
+        raise UserError(f"classifier {name}: its network gives {tuple(found.shape)} for {images} images; {expected}")
     return found
 
 
@@ -123,7 +124,7 @@ def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Modu
             logits of labels of which an image may have several; the items of a list are applied in order.
     """
     kind, steps = type(network), output if isinstance(output, list) else [output]
-    read, steps = (SEVERAL_LABELS, steps[:-1]) if several_labels(output) else (ONE_CLASS, steps)
+    task, steps = (SEVERAL_LABELS, steps[:-1]) if several_labels(output) else (ONE_CLASS, steps)
 
     def forward(self: nn.Module, images: Any) -> Any:
         found = kind.forward(self, images)
@@ -131,7 +132,7 @@ def selected(network: nn.Module, output: int | str | list[int | str]) -> nn.Modu
             found = _part(found, step, images)
         return found
 
-    made = {"forward": forward, "__module__": kind.__module__, "logits_are_read": read}
+    made = {"forward": forward, "__module__": kind.__module__, "classification_task": task}
     network.__class__ = type(kind.__name__, (kind,), made)
     return network
 

@@ -119,10 +119,10 @@ def unwrapped(weights: dict[str, Tensor], network: nn.Module, file: Path) -> Unw
     others = {name: value for name, value in weights.items() if name not in normalizer}
     prefixes = {prefix[0] for name in others if (prefix := WRAPPERS.match(name))}
     steps = {prefix[:end] for prefix in prefixes for end in (0, *(dot.end() for dot in re.finditer(r"\.", prefix)))}
-    held = {prefix: {name for name in expected if prefix + name in others} for prefix in sorted(steps)}
-    best = max(held, key=lambda prefix: (len(held[prefix]), -len(prefix))) if held else ""
+    names_found = {prefix: {name for name in expected if prefix + name in others} for prefix in sorted(steps)}
+    best = max(names_found, key=lambda prefix: (len(names_found[prefix]), -len(prefix))) if names_found else ""
     chosen = {name.removeprefix(best): value for name, value in others.items() if name.startswith(best)}
-    for other in [prefix for prefix, names in held.items() if names == expected and prefix != best and expected]:
+    for other in [prefix for prefix, names in names_found.items() if names == expected and prefix != best and expected]:
         if any(not torch.equal(others[other + name], chosen[name]) for name in expected):
             message = f"those with the prefix '{best}' and those with '{other}'"
             raise UserError(
@@ -215,8 +215,8 @@ def _content(file: Path) -> Any:
         message = " ".join(str(error).split())
         named = re.search(r"GLOBAL ([\w.]+)", message)
         what = f"it holds objects of {named[1]}" if named else "it is damaged, or holds more than tensors"
-        due = "save its state_dict alone: torch.save(network.state_dict(), file)"
-        raise UserError(f"{file}: cannot be read without running code that is in it: {what}; {due}") from None
+        expected = "save its state_dict alone: torch.save(network.state_dict(), file)"
+        raise UserError(f"{file}: cannot be read without running code that is in it: {what}; {expected}") from None
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         message = " ".join(str(error).split())
         raise UserError(

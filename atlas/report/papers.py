@@ -43,7 +43,7 @@ class Cell(NamedTuple):
     """A number, bold for the best, with its suffix, and why it is not ranked; or n/a, with the reason."""
 
     text: str
-    rest: str = ""
+    suffix: str = ""
     best: bool = False
     reason: str = ""
 
@@ -94,7 +94,7 @@ def tables(summary: xr.Dataset) -> dict[str, str]:
     return {f"{one.name}.{end}": spell(one) for one in boards for end, spell in (("tex", latex), ("md", markdown))}
 
 
-def spelled(value: float, low: float, high: float) -> tuple[str, str]:
+def formatted(value: float, low: float, high: float) -> tuple[str, str]:
     """Format a number and its interval, rounded to two digits of the interval's width.
 
     Returns:
@@ -138,7 +138,7 @@ def latex(board: Board) -> str:
         row = [rf"\texttt{{{_tex(method)}}}" + (r"$^\dagger$" if control else "")]
         for cell in cells:
             text = rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text)
-            row.append(text + (f" {_tex(cell.rest)}" if cell.rest else "") + _raised(reasons.get(cell.reason, "")))
+            row.append(text + (f" {_tex(cell.suffix)}" if cell.suffix else "") + _raised(reasons.get(cell.reason, "")))
         lines.append(" & ".join(row) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     notes = [rf"$^\dagger$ {CONTROL}"] if any(row.control for row in board.rows) else []
@@ -158,7 +158,7 @@ def markdown(board: Board) -> str:
         for cell in cells:
             text = f"**{cell.text}**" if cell.best else cell.text
             mark = f"<sup>{reasons[cell.reason]}</sup>" if cell.reason else ""
-            row.append(text + (f" {_plain(cell.rest)}" if cell.rest else "") + mark)
+            row.append(text + (f" {_plain(cell.suffix)}" if cell.suffix else "") + mark)
         lines.append(row)
     notes = [f"† {CONTROL}"] if any(row.control for row in board.rows) else []
     notes += [f"<sup>{mark}</sup> {_plain(reason)}" for reason, mark in reasons.items()]
@@ -215,7 +215,7 @@ def _every(here: xr.Dataset) -> Board:
         cells = [(cell, _reason(one, method, cell)) for method, _, cell in _methods(one, ranks)]
         columns.append([_number(cell, "mean", reason, cell["rank"] == 1) for cell, reason in cells])
     # A power of ten follows the interval, and must stay.
-    columns = [[cell._replace(rest=cell.rest.partition("]")[2].strip()) for cell in column] for column in columns]
+    columns = [[cell._replace(suffix=cell.suffix.partition("]")[2].strip()) for cell in column] for column in columns]
     arrows = [ARROWS[better] for better in here["better"].sel(metric=metrics).values.tolist()]
     heads = ["mean rank ↓", *(f"{metric} {arrow}" for metric, arrow in zip(metrics, arrows, strict=True))]
     classifier = str(here["classifier"].values)
@@ -250,7 +250,7 @@ def _number(cell: dict[str, float], name: str, reason: str, best: bool) -> Cell:
     ends = ("low", "high") if name == "mean" else (f"{name}_low", f"{name}_high")
     if math.isnan(cell[name]):
         return Cell("n/a", reason=reason)
-    return Cell(*spelled(cell[name], *(cell[end] for end in ends)), best, reason)
+    return Cell(*formatted(cell[name], *(cell[end] for end in ends)), best, reason)
 
 
 def _reason(one: xr.Dataset, method: str, cell: dict[str, float]) -> str:

@@ -68,10 +68,10 @@ def boxes(summary: xr.Dataset) -> xr.Dataset:
     found = np.full((len(FIELDS), len(datasets), len(better), len(own)), np.nan)
     for dataset in np.unique(datasets):
         rows = np.flatnonzero(datasets == dataset)
-        for metric, way in enumerate(better):
+        for metric, direction in enumerate(better):
             for family, chosen in enumerate(own.values()):
                 values = means[metric][np.ix_(rows, chosen)]
-                at = rank_medians(values, better=way)
+                at = rank_medians(values, better=direction)
                 ends = whiskers(values, at.low, at.high)
                 found[:, rows, metric, family] = (at.median, at.low, at.high, *ends, at.rank, at.count)
     dims = ("classifier", "metric", "method_family")
@@ -107,7 +107,7 @@ def fronts(boxed: xr.Dataset, summary: xr.Dataset, accuracies: dict[str, dict[st
         on = np.zeros(medians.shape, bool)
         for dataset in np.unique(datasets):
             rows = np.flatnonzero(datasets == dataset)
-            for metric, way in enumerate(better):
-                on[metric, rows] = front(np.stack([medians[metric, rows], values[rows]]), better=[way, "higher"])
+            for metric, direction in enumerate(better):
+                on[metric, rows] = front(np.stack([medians[metric, rows], values[rows]]), better=[direction, "higher"])
         variables |= {accuracy: ("classifier", values), f"{accuracy}_front": (("classifier", "metric"), on.T)}
     return boxed.assign(variables)

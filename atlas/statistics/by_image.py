@@ -12,7 +12,7 @@ def image_table(scored: list[MetricScores], summary: xr.Dataset, metrics: list[s
     """Return how far images agree on the order of methods, and metrics on which maps of one method are good.
 
     Each image (or grid, by the mean over its tiles) ranks the methods that have a score on it, ties at their average.
-    Krippendorff's α is over these ranks, with images as judges. Spearman's ρ between metrics is over images, not grids.
+    Krippendorff's α is over these ranks, with images as raters. Spearman's ρ between metrics is over images, not grids.
 
     Args:
         scored: One entry per classifier and metric.

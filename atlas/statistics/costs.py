@@ -12,7 +12,7 @@ OF_METHODS, OF_METRICS = KINDS, (*KINDS, "explained")
 
 
 def cost_table(
-    methods: Mapping[str, xr.Dataset], metrics: Mapping[str, xr.Dataset], summary: xr.Dataset, judging: list[str]
+    methods: Mapping[str, xr.Dataset], metrics: Mapping[str, xr.Dataset], summary: xr.Dataset, scoring: list[str]
 ) -> xr.Dataset:
     """Return the costs on all classifiers, and mark the methods on the Pareto front of cost and mean rank.
 
@@ -22,7 +22,7 @@ def cost_table(
         metrics: By classifier, the same and `explained` of one score over `metric`.
         summary: The classifiers, the methods, whether they are controls, their mean ranks and whether they have most
             rankings.
-        judging: The metrics to include.
+        scoring: The metrics to include.
 
     Returns:
         `method_forward`, `method_backward`, `method_head` over `classifier method` and `metric_forward`,
@@ -40,7 +40,7 @@ def cost_table(
     classifiers = summary["classifier"].values.tolist()
     known = [
         ("method", methods, OF_METHODS, summary["method"].values.tolist()),
-        ("metric", metrics, OF_METRICS, judging),
+        ("metric", metrics, OF_METRICS, scoring),
     ]
     columns: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     coords = {"classifier": classifiers}

@@ -1,13 +1,9 @@
 """The meaning of the variables of the results: the attributes that every table carries."""
 
-import json
 import re
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
-
-from atlas.statistics.tables import MetricScores
 
 BOOTSTRAP = "efron1993introduction"
 ENDS = "hall1992removal, agresti1998approximate"
@@ -150,12 +146,12 @@ LABELS: dict[str, dict[str, tuple[str, str, str]]] = {
         "spread": ("standard deviation of the methods' means, controls left out", MEASURE, ""),
         "spread_count": ("methods that it is over", "1", ""),
         "skewness": ("absolute skewness of the scores, median over methods", "1", "joanes1998comparing"),
-        "holds": (
+        "reliable_size": (
             "size from which on intervals of such skewed scores are reliable",
             "images or grids",
             "",
         ),
-        "enough": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
+        "sample_size": ("smallest size from which on the width is below half of the spread", "images or grids", ""),
     },
     "cost": {
         "method_forward": ("forward passes that a map takes", PASSES, ""),
@@ -232,7 +228,7 @@ COORDINATES = {
     "metric_units": "units of the metric",
     "metric_reference": "papers of the metric, by their keys in REFERENCES.bib",
     "metric_settings": "settings of the metric, as JSON",
-    "better": "which way the metric is better: higher or lower",
+    "better": "direction in which the metric is better: higher or lower",
     "role": "what the metric is for: metric ranks, apart ranks beside the mean ranks, diagnostic ranks no method",
     "unit": "what the metric scores: image or tile",
     "family": "family of metrics",
@@ -247,8 +243,8 @@ COORDINATES = {
     "controls": "two controls: the one that belongs last, the one that belongs before it",
 }
 # Directions, by the ends of names; spread is in a metric's units, but has no direction.
-WAYS = {
-    r"rank(_low|_high|_otherwise)?$|^(width|width_now|enough|holds)$": "lower",
+DIRECTIONS = {
+    r"rank(_low|_high|_otherwise)?$|^(width|width_now|sample_size|reliable_size)$": "lower",
     r"accuracy$|^superiority$": "higher",
     r"^spread$": "neither",
 }
@@ -269,40 +265,8 @@ def label(table: xr.Dataset, name: str, notes: Mapping[str, object]) -> xr.Datas
         if variable in table:
             better = "by metric (better)" if units == MEASURE else "neither"
             better = "lower" if units in (PASSES, "maps") else better
-            better = next((way for pattern, way in WAYS.items() if re.search(pattern, variable)), better)
+            better = next((one for pattern, one in DIRECTIONS.items() if re.search(pattern, variable)), better)
             about = {"long_name": long_name, "units": units, "better": better}
             table[variable].attrs |= about | {"reference": reference or "by definition"}
     table.attrs = notes
     return table
-
-
-def name_methods(table: xr.Dataset, families: dict[str, str]) -> xr.Dataset:
-    """Add the family of every method, and whether it is a control."""
-    found = [families[method] for method in table["method"].values.tolist()]
-    return table.assign_coords(
-        method_family=("method", found), control=("method", [family == "control" for family in found])
-    )
-
-
-def name_metrics(table: xr.Dataset, attrs: dict[str, dict[str, str]]) -> xr.Dataset:
-    """Add a description of every metric: direction, family, units, name, reference, role and settings."""
-    metrics = [attrs[metric] for metric in table["metric"].values.tolist()]
-    columns = {
-        "better": [one["better"] for one in metrics],
-        "role": [one.get("role", "metric") for one in metrics],
-        "metric_family": [one["family"] for one in metrics],
-        "metric_units": [one["units"] for one in metrics],
-        "metric_long_name": [one["long_name"] for one in metrics],
-        "metric_reference": [one["reference"] for one in metrics],
-        "metric_settings": [one.get("settings", json.dumps({})) for one in metrics],
-        "unit": [one["unit"] for one in metrics],
-    }
-    return table.assign_coords({name: ("metric", values) for name, values in columns.items()})
-
-
-def name_keys(summary: xr.Dataset, scored: list[MetricScores]) -> xr.Dataset:
-    """Add, by classifier and metric, the digest of the keys of the scores that were read; empty if there are none."""
-    known = {(one.classifier, one.metric): one.attrs["keys"] for one in scored}
-    names = [summary[dim].values.tolist() for dim in ("classifier", "metric")]
-    found = [[known.get((classifier, metric), "") for metric in names[1]] for classifier in names[0]]
-    return summary.assign_coords(key_digest=(("classifier", "metric"), np.array(found, np.dtypes.StringDType())))

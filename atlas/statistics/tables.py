@@ -170,7 +170,7 @@ def summary_table(
     coords["family"] = list(dict.fromkeys(use.values()))
     variables = {name: (dims, values) for name, values in columns.items()}
     averaged = mean_ranks(places, len(classifiers), use, level=level, weights=weights)
-    return _whole(xr.Dataset({**variables, **averaged}, coords))
+    return _with_integer_counts(xr.Dataset({**variables, **averaged}, coords))
 
 
 def units(scored: MetricScores) -> np.ndarray:
@@ -204,7 +204,7 @@ def curve_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
             low, high = intervals(sums, counts, binary=binary, level=level)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1], at] = values
-    return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
+    return _with_integer_counts(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
 
 
 def certified_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
@@ -231,11 +231,11 @@ def certified_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
             low, high = intervals(sums, counts, binary=binary, level=level)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1]][at] = values.reshape(shape)
-    return _whole(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
+    return _with_integer_counts(xr.Dataset({name: (tuple(labels), values) for name, values in columns.items()}, labels))
 
 
-def _whole(table: xr.Dataset) -> xr.Dataset:
-    """Store counts as whole numbers, 0 where there is nothing to count."""
+def _with_integer_counts(table: xr.Dataset) -> xr.Dataset:
+    """Return a table whose counts are integers, 0 where they are missing."""
     for name in table.data_vars:
         if name == "asked" or str(name).endswith(("count", "_metrics", "_methods")):
             table[name] = table[name].fillna(0).astype(np.int32)

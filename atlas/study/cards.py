@@ -38,8 +38,10 @@ def normalization(folder: Path) -> tuple[list[float], list[float]]:
     for values in found:
         numbers = isinstance(values, list) and all(type(value) in (int, float) for value in values)
         if not numbers or not values or len(values) != len(found[0]) or not all(map(math.isfinite, values)):
-            due = "expected 'mean' and 'std', one finite number for each channel"
-            raise UserError(f"{folder / 'card.json'}: {due}, got {found[0]} and {found[1]}; run stages.prepare again")
+            expected = "expected 'mean' and 'std', one finite number for each channel"
+            raise UserError(
+                f"{folder / 'card.json'}: {expected}, got {found[0]} and {found[1]}; run stages.prepare again"
+            )
     if 0 in found[1]:
         raise UserError(
             f"{folder / 'card.json'}: 'std' is {found[1]}, expected numbers above 0; run stages.prepare again"

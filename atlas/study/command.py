@@ -12,7 +12,6 @@ from threading import Thread
 
 from atlas.study import unedited
 from atlas.study.errors import UserError
-from atlas.study.params import load
 
 # In the environment of a command whose stderr is a pipe to the process that records it.
 RECORDED = "ATLAS_RECORDED"
@@ -40,7 +39,6 @@ def command(main: Callable, *names: str) -> None:
         Thread(target=_end_with_reader, daemon=True).start()
     try:
         unedited.read_sources()
-        _check_names(folder, **given)
         main(folder, *given.values())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -56,15 +54,6 @@ def command(main: Callable, *names: str) -> None:
             )
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
-
-
-def _check_names(folder: Path, **given: str) -> None:
-    """Check that params.yaml has the names in a stage's arguments."""
-    params = load(folder)
-    for kind, section in (("dataset", "datasets"), ("classifier", "classifiers"), ("family", "methods")):
-        if kind in given and given[kind] not in params[section]:
-            known = ", ".join(params[section])
-            raise UserError(f"{folder / 'params.yaml'} names no {kind} '{given[kind]}'; it names: {known}")
 
 
 def _end_with_reader() -> None:

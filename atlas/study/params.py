@@ -68,7 +68,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "stores": {"dtype": Literal["float32", "float16"], "shard_rows": Count},
 }
 WORK = ("datasets", "classifiers", "methods", "certify", "metrics")
-DUE = ("seed", "engine", "stores", "robustness_eval", *WORK, "aggregate", "report")
+REQUIRED = ("seed", "engine", "stores", "robustness_eval", *WORK, "aggregate", "report")
 # These may be empty but must exist: DVC records no cell that depends on a missing parameter.
 EMPTY = ("certify", "robustness_eval")
 
@@ -94,12 +94,12 @@ def load(study: Path) -> dict:
     if not isinstance(params, dict):
         raise UserError(f"{path}: expected a mapping of sections, got {type(params).__name__}")
     mapping(params, "the sections")
-    for section in DUE:
+    for section in REQUIRED:
         if section not in params:
             empty = f"; write `{section}: null` to leave it empty" if section in EMPTY else ""
             raise UserError(f"{path}: the section '{section}' is missing{empty}")
-    if unknown := [str(section) for section in params if section not in DUE]:
-        raise UserError(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(DUE)}")
+    if unknown := [str(section) for section in params if section not in REQUIRED]:
+        raise UserError(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(REQUIRED)}")
     for section, accepted in SECTIONS.items():
         check(params[section], accepted, section, "every study")
     params["certify"] = {} if params["certify"] is None else params["certify"]

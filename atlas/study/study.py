@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from atlas.study import cards, params
+from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import Smoothing, read_smoothings
 
 # In the folder of the draft of a study that failed: the reason for every missing cell.
 MISSING = "missing.json"
 ACCURACIES = ("accuracy", "adversarial_accuracy")
+# Where params.yaml has what cells are named after.
+SECTIONS = {"dataset": "datasets", "classifier": "classifiers", "family": "methods"}
 
 
 class Study:
@@ -32,6 +35,17 @@ class Study:
     def __init__(self, folder: Path | str = ".", content: dict[str, Any] | None = None):
         self.folder = Path(folder)
         self.params = params.load(self.folder) if content is None else content
+
+    def check_names(self, **names: str) -> None:
+        """Check that params.yaml has the dataset, classifier or family of methods that a cell is named after.
+
+        Raises:
+            UserError: it does not have one.
+        """
+        for kind, name in names.items():
+            if name not in self.params[SECTIONS[kind]]:
+                known = ", ".join(self.params[SECTIONS[kind]])
+                raise UserError(f"{self.file} names no {kind} '{name}'; it names: {known}")
 
     @property
     def file(self) -> Path:

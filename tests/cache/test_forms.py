@@ -471,7 +471,7 @@ def told(tmp_path_factory):
     here = tmp_path_factory.mktemp("forms") / "house"
     for name in ("atlas", "stages"):
         shutil.copytree(ROOT / name, here / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("forms.py", "judging_forms.py"):
+    for name in ("forms.py", "forms_inputs.py"):
         shutil.copy(SUPPORT / name, here)
     (here / "tables.json").write_text(json.dumps([TOLD, SOUND]))
     (here / "run.py").write_text(RUN)

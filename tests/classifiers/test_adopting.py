@@ -93,7 +93,7 @@ def test_the_card_says_where_weights_are_from_and_how_good_they_are(house, capsy
     }  # fmt: skip
     assert (card["mean"], card["std"], card["preprocess"]) == (MEAN, STD, "params.yaml")
     assert not {"recipe", "trained_on", "seed"} & set(card)
-    assert card["judged_on"] == 120
+    assert card["evaluated_on"] == 120
     assert card["accuracy"] == pytest.approx(accuracy(house, network()))
     assert card["top5"] == pytest.approx(accuracy(house, network(), top=5))
     assert card["form"]["difference"] < 1e-4
@@ -218,7 +218,7 @@ def test_an_accuracy_far_below_the_sources_own_is_told(house):
 )
 def test_what_gives_reason_to_doubt(right, images, classes, claimed, doubted):
     source = {"accuracy": claimed}
-    card = {"judged_on": images, "accuracy": right / images, "classes": ["c"] * classes, "source": source}
+    card = {"evaluated_on": images, "accuracy": right / images, "classes": ["c"] * classes, "source": source}
     assert (prepare.doubt(card) is not None) is doubted
 
 

@@ -252,7 +252,7 @@ def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights
     monkeypatch.setattr(training, "compared", lambda *_, **about: None)  # it looks at one image
     expected = training.trained(Study(".", params), "c", large)
     for held in (40, 0):
-        monkeypatch.setattr(splits, "HELD_BYTES", held * each)
+        monkeypatch.setattr(splits, "CACHED_BYTES", held * each)
         tracemalloc.start()
         try:
             assert training.trained(Study(".", params), "c", large) == expected
@@ -264,10 +264,10 @@ def test_training_holds_as_many_images_as_are_allowed_and_gives_the_same_weights
 
 @pytest.mark.parametrize("held", [0, 5, 17, 300])
 def test_images_that_are_held_and_those_that_are_read_come_in_the_order_asked(large, monkeypatch, held):
-    monkeypatch.setattr(splits, "HELD_BYTES", held * int(np.prod(large.shape)) + 1)
-    pixels, kept = large.pixels(), large.kept()
+    monkeypatch.setattr(splits, "CACHED_BYTES", held * int(np.prod(large.shape)) + 1)
+    pixels, cached = large.pixels(), large.cached()
     for positions in (np.array([16, 299, 4, 5, 16, 17]), np.array([3, 1]), np.arange(100, 110)):
-        np.testing.assert_array_equal(kept(positions), pixels[positions])
+        np.testing.assert_array_equal(cached(positions), pixels[positions])
 
 
 def test_judged_counts_what_a_perfect_and_a_constant_classifier_get_right(data):
@@ -281,7 +281,7 @@ def test_judged_counts_what_a_perfect_and_a_constant_classifier_get_right(data):
     card = attacks.accuracy(constant, parts) | attacks.attacked(constant, *data, 0, count=12, **settings)
     assert card["accuracy"] == pytest.approx(float((data[1] == 3).double().mean()))
     assert card["adversarial_accuracy"] == pytest.approx(float((data[1][:12] == 3).double().mean()))
-    assert (card["judged_on"], card["attacked"], card["adversary"]) == (24, 12, settings)
+    assert (card["evaluated_on"], card["attacked"], card["adversary"]) == (24, 12, settings)
 
 
 def test_networks_end_at_an_eighth_and_share_no_relu():
@@ -326,7 +326,7 @@ def test_nothing_on_the_card_or_in_the_folder_varies(study):
     assert set(runs[0]) == {"card.json", "weights.safetensors"}
     card = json.loads(runs[0]["card.json"])
     assert {"name", "dataset", "classes", "network", "recipe", "image", "mean", "std"} < set(card)
-    assert {"accuracy", "adversarial_accuracy", "adversary", "trained_on", "judged_on", "attacked"} < set(card)
+    assert {"accuracy", "adversarial_accuracy", "adversary", "trained_on", "evaluated_on", "attacked"} < set(card)
     assert not [file for file in folder.parent.iterdir() if file.name.startswith(".")]
 
 
@@ -383,7 +383,7 @@ def test_without_a_judge_no_classifier_is_attacked(study, tmp_path):
     write(house, {**tiny(), "robustness_eval": None})
     prepare.main(house, first_classifier(house))
     card = card_of(house)
-    assert {"judged_on", "accuracy", "top5"} <= set(card)
+    assert {"evaluated_on", "accuracy", "top5"} <= set(card)
     assert not {"attacked", "adversarial_accuracy", "adversary"} & set(card)
 
 

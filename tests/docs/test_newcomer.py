@@ -61,7 +61,7 @@ def test_a_new_method_is_judged(house):
     assert "failed" not in said, said
 
 
-def test_a_new_method_that_depends_on_its_company_fails(house):
+def test_a_new_method_that_depends_on_its_batch_fails(house):
     with (house / "atlas/methods/gradient.py").open("a") as file:
         file.write(METHOD.replace("** power", "** power / len(images)"))
     add(house, "methods", "gradient", "gradient_squared", {"power": 2, "channels": "sum"})

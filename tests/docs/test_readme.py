@@ -12,7 +12,7 @@ from atlas.study.schema.signatures import signature
 from atlas.study.schema.smoothing import check_smoothings, read_smoothings
 from stages import aggregate
 from tests.support import made_up
-from tests.support.judging import FAMILIES
+from tests.support.metrics import FAMILIES
 from tests.support.reported import housed
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,8 @@ from tests.support.study import ROOT
 
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
 EXPLAIN = """
+import sys
+sys.modules.update(dict.fromkeys(("dvc", "dvc_data", "dvc_objects", "prefect")))  # importing one fails
 import torch
 import atlas
 from atlas.report.certification.published import CAVEATS, FILE

@@ -84,7 +84,7 @@ def test_every_object_is_in_its_photograph(study):
 def test_its_networks_get_as_many_right_as_is_said(study, name, right):
     prepare.main(study, name)
     card = json.loads((study / f"data/classifiers/{name}/card.json").read_text())
-    assert card["judged_on"] == 20
+    assert card["evaluated_on"] == 20
     assert round(card["accuracy"] * 20) == right
     assert "warning" not in card
 

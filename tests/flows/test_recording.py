@@ -17,7 +17,7 @@ from atlas.study.errors import UserError
 from flows import recording
 from flows.recording import KEPT, Recorder, commit, kept_stderr, record
 from flows.workers import Killed, Made
-from tests.support.saying import PARAMS
+from tests.support.dvc_project import PARAMS
 from tests.support.study import ROOT, files, run
 
 

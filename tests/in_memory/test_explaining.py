@@ -307,7 +307,7 @@ def test_the_network_stays_as_it_is_and_nothing_is_kept(small):
     assert all(parameter.requires_grad for parameter in small.parameters())
     assert all(torch.equal(value, before[name]) for name, value in small.state_dict().items())
     assert not any(part._forward_hooks or part._backward_hooks for part in small.modules())
-    assert not any(held for held, _ in batch_cache.HELD)
+    assert not any(cached for cached, _ in batch_cache.CACHES)
 
 
 def test_maps_are_the_same_in_any_mode_and_by_any_array(small):
@@ -432,7 +432,10 @@ SCORED = {
     "tiles": ({"metric": "grid_pointing_game"}, "^grid_pointing_game: needs tiles, which is not given"),
     "method": ({"metric": "max_sensitivity"}, "^max_sensitivity: needs method, which is not given"),
     "module": ({"module": None, "targets": None}, "^deletion: needs targets, module, which is not given"),
-    "votes": ({"metric": "abstained"}, "^abstained: needs votes of noisy copies of each image, which only a study has"),
+    "votes": (
+        {"metric": "abstained"},
+        "^abstained: needs votes of noisy samples of each image, which only a study has",
+    ),
     "maps of others": ({"maps": MAPS[:, :5]}, r"maps: got the shape \(3, 5, 10\); expected \(3, 12, 10\)"),
     "attributions": ({"maps": IMAGES}, r"maps: got the shape \(3, 3, 12, 10\) and .*; expected .* of \(image, y, x\)"),
     "soft masks": ({"metric": "mae", "masks": MAPS}, r"masks: got .* float32; expected bool of \(image, y, x\)"),

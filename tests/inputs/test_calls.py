@@ -31,7 +31,7 @@ def told(tmp_path_factory):
     house = tmp_path_factory.mktemp("forms") / "house"
     for name in ("atlas", "stages"):
         shutil.copytree(ROOT / name, house / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("forms.py", "judging_forms.py"):
+    for name in ("forms.py", "forms_inputs.py"):
         shutil.copy(SUPPORT / name, house)
     forms.write(house)
     known = {**environment(house), "SCALE": "2"}
@@ -181,7 +181,7 @@ def arrays(study):
         str(place.relative_to(study)): zarr.open_array(place, mode="r")[...]
         for kind in ("maps", "votes")
         for place in sorted((study / "data" / kind).rglob("*"))
-        if place.name in ("attribution", "first", "rest", "tied")
+        if place.name in ("attribution", "counts0", "counts", "tied")
     }
     for store in sorted((study / "data/scores").glob("*/*.zarr")):
         for metric in find_scores(store).places:
@@ -281,7 +281,7 @@ class TestCells:
         assert not (prepared / "data/maps").exists()
 
     def test_one_undefined_map_costs_its_image(self, prepared, due, monkeypatch):
-        """The map of one image, and of the noisy copies of another, are not finite."""
+        """The map of one image, and of the noisy samples of another, are not finite."""
         shown = row_inputs.images(Study(prepared), C)
         known = row_inputs.tensors(shown, np.arange(12), "cpu")["images"]
 

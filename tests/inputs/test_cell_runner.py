@@ -75,7 +75,9 @@ def stage(tmp_path, monkeypatch):
     def served(rows, plan):
         return rows.without_unsupported(plan.table, plan.name.encode())
 
-    found.stage = Stage("make", "maps", plan, batches, lambda cell, plans: {"": {"of": cell.classifier}}, served, KEPT)
+    found.stage = Stage(
+        "make", "maps", plan, batches, lambda cell, plans: {"": {"of": cell.classifier}}, served, failure_message=KEPT
+    )
     found.study, found.output = tmp_path, tmp_path / "data/maps/net.zarr"
     return found
 
@@ -159,7 +161,7 @@ def test_what_cannot_serve_is_asked_once_and_its_rows_are_none(stage):
 def test_where_nothing_is_said_of_failures_the_first_ends_the_cell_as_it_is(stage):
     stage.raised["one"] = ValueError("of no use")
     with pytest.raises(ValueError, match=r"^of no use$"):
-        run_cell(stage.stage._replace(kept=""), stage.study, "net")
+        run_cell(stage.stage._replace(failure_message=""), stage.study, "net")
 
 
 @pytest.mark.parametrize(

@@ -19,24 +19,24 @@ CORRECTIONS = ("bonferroni", "holm", "none")
 SINGLE, GRID = 224**2, 448**2
 
 
-def cast(first, rest, *, firsts=10, draws=90):
+def cast(counts0, counts, *, n0=10, n=90):
     """Return votes of a level each, of whatever shape ends in (y, x)."""
-    first, rest = (np.asarray(one, np.uint8) for one in (first, rest))
-    shape = (1,) * (4 - first.ndim) + first.shape
+    counts0, counts = (np.asarray(one, np.uint8) for one in (counts0, counts))
+    shape = (1,) * (4 - counts0.ndim) + counts0.shape
     tied = np.zeros(shape[:2], np.uint16)
-    return Votes(first.reshape(shape), rest.reshape(shape), tied, firsts, draws, 0.15, [50] * shape[1], "strict")
+    return Votes(counts0.reshape(shape), counts.reshape(shape), tied, n0, n, 0.15, [50] * shape[1], "strict")
 
 
 def counts_of(votes):
     """Return each pixel's tested label and how many of the rest voted for it."""
-    important = votes.first / votes.firsts > 0.5
-    return important, np.where(important, votes.rest.astype(int), votes.draws - votes.rest.astype(int))
+    important = votes.counts0 / votes.n0 > 0.5
+    return important, np.where(important, votes.counts.astype(int), votes.n - votes.counts.astype(int))
 
 
 @st.composite
 def cases(draw):
     """Draw votes whose counts crowd around the count at which certification begins, and a test."""
-    draws, firsts = draw(st.integers(5, 90)), draw(st.integers(1, 11))
+    draws, n0 = draw(st.integers(5, 90)), draw(st.integers(1, 11))
     tau, alpha = draw(st.sampled_from([0.5, 0.55, 0.6, 0.75, 0.8])), draw(st.sampled_from([0.001, 0.05, 0.2, 0.6]))
     shape = (draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 9)), draw(st.integers(1, 9)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
@@ -44,18 +44,18 @@ def cases(draw):
     count = np.clip(edge - 2 + rng.integers(draw(st.integers(1, 6)), size=shape), 0, draws)
     surer = rng.random(shape) < draw(st.sampled_from([0, 0.3, 0.8, 0.97]))
     count = np.where(surer, draws, count)
-    first = rng.integers(firsts + 1, size=shape)
-    rest = np.where(first / firsts > 0.5, count, draws - count)
-    return cast(first, rest, firsts=firsts, draws=draws), tau, alpha
+    first = rng.integers(n0 + 1, size=shape)
+    rest = np.where(first / n0 > 0.5, count, draws - count)
+    return cast(first, rest, n0=n0, n=draws), tau, alpha
 
 
 def naive(votes, tau, alpha, correction):
     """Restate the test pixel by pixel, from the surest on, with p-values by SciPy."""
     important, count = counts_of(votes)
-    found = np.full(votes.first.shape, ABSTAINED)
-    values_of = scipy.stats.binom.sf(count - 1, votes.draws, tau)
-    for image, level in np.ndindex(votes.first.shape[:2]):
-        values = [(values_of[image, level][place], place) for place in np.ndindex(votes.first.shape[2:])]
+    found = np.full(votes.counts0.shape, ABSTAINED)
+    values_of = scipy.stats.binom.sf(count - 1, votes.n, tau)
+    for image, level in np.ndindex(votes.counts0.shape[:2]):
+        values = [(values_of[image, level][place], place) for place in np.ndindex(votes.counts0.shape[2:])]
         open_ = len(values)
         for value, place in sorted(values):
             bound = {"bonferroni": alpha / len(values), "holm": alpha / open_, "none": alpha}[correction]
@@ -158,7 +158,7 @@ def test_what_is_rejected_equals_statsmodels(correction, case):
     _, count = counts_of(votes)
     found = labels(votes, tau=tau, alpha=alpha, correction=correction)
     for place in np.ndindex(found.shape[:2]):
-        values = scipy.stats.binom.sf(count[place].ravel() - 1, votes.draws, tau)
+        values = scipy.stats.binom.sf(count[place].ravel() - 1, votes.n, tau)
         with mock.patch("gc.collect"):  # statsmodels calls it each time, and it takes a tenth of a second
             rejected = multipletests(values, alpha, method=correction)[0]
         np.testing.assert_array_equal(found[place].ravel() != ABSTAINED, rejected)
@@ -204,7 +204,10 @@ def test_a_map_knows_nothing_of_the_others(correction, case):
     together = labels(votes, tau=tau, alpha=alpha, correction=correction)
     for image, level in np.ndindex(together.shape[:2]):
         alone = votes._replace(
-            **{name: getattr(votes, name)[image : image + 1, level : level + 1] for name in ("first", "rest", "tied")}
+            **{
+                name: getattr(votes, name)[image : image + 1, level : level + 1]
+                for name in ("counts0", "counts", "tied")
+            }
         )
         np.testing.assert_array_equal(
             labels(alone, tau=tau, alpha=alpha, correction=correction)[0, 0], together[image, level]
@@ -216,23 +219,23 @@ def test_the_first_votes_say_which_label_is_tested():
     found = labels(cast([[4, 5, 6, 4, 5, 6]], rest), tau=0.75, alpha=0.05, correction="none")
     # A tie of the first votes tests unimportant; what the rest are unanimous against is not certified.
     assert found[0, 0].tolist() == [[-1, -1, 1, 0, 0, -1]]
-    found = labels(cast([[1, 2]], [[0, 90]], firsts=3), tau=0.75, alpha=0.05, correction="none")
+    found = labels(cast([[1, 2]], [[0, 90]], n0=3), tau=0.75, alpha=0.05, correction="none")
     assert found[0, 0].tolist() == [[0, 1]]
 
 
 def test_counts_of_a_byte_do_not_run_over():
-    votes = cast([[255, 0, 200]], [[255, 0, 254]], firsts=255, draws=255)
+    votes = cast([[255, 0, 200]], [[255, 0, 254]], n0=255, n=255)
     assert labels(votes, tau=0.9, alpha=0.01, correction="holm")[0, 0].tolist() == [[1, 0, 1]]
 
 
-def voted(seed, levels, *, side=12, copies=70, spread=0.4):
+def voted(seed, levels, *, side=12, samples=70, spread=0.4):
     """Let maps that are alike mark their top pixels exactly, and count."""
     rng = np.random.default_rng(seed)
-    maps = rng.normal(size=side**2) + spread * rng.normal(size=(copies, side**2))
+    maps = rng.normal(size=side**2) + spread * rng.normal(size=(samples, side**2))
     order = maps.argsort(axis=1).argsort(axis=1)
     tops = np.stack([order >= side**2 - level * side**2 // 100 for level in levels], axis=1)
-    tops = tops.reshape(copies, 1, len(levels), side, side)
-    return cast(tops[:10].sum(axis=0), tops[10:].sum(axis=0), draws=copies - 10)
+    tops = tops.reshape(samples, 1, len(levels), side, side)
+    return cast(tops[:10].sum(axis=0), tops[10:].sum(axis=0), n=samples - 10)
 
 
 @pytest.mark.parametrize("correction", ["bonferroni", "none"])
@@ -250,7 +253,7 @@ def test_levels_need_not_be_nested_by_holm():
     rest = np.full((2, 10, 10), 30)
     rest[:, 0, 0], rest[1].flat[1:] = 55, 0
     first = np.where(rest > 30, 10, 0)
-    found = labels(cast(first[None], rest[None], draws=60), tau=0.75, alpha=0.05, correction="holm")[0]
+    found = labels(cast(first[None], rest[None], n=60), tau=0.75, alpha=0.05, correction="holm")[0]
     assert found[:, 0, 0].tolist() == [ABSTAINED, IMPORTANT]
 
 
@@ -287,7 +290,7 @@ def test_where_all_is_certified_consistency_is_high_though_no_important_pixel_is
     test = {"tau": [0.75], "alpha": 0.05, "correction": "bonferroni"}
     assert certified.certified_consistency([votes], maps, **test).item() == pytest.approx(0.8)
     assert certified.certified_consistency([votes], -maps, **test).item() == 1
-    nothing = votes._replace(first=0 * votes.first, rest=45 + 0 * votes.rest)
+    nothing = votes._replace(counts0=0 * votes.counts0, counts=45 + 0 * votes.counts)
     assert np.isnan(certified.certified_consistency([nothing], maps, **test).item())
     masks = torch.ones(1, 10, 10, dtype=torch.bool)
     assert np.isnan(certified.certified_localization([nothing], masks, **test).item())

@@ -16,10 +16,10 @@ from atlas.inputs.voting import votes
 from atlas.study.schema.smoothing import radius
 from atlas.study.seeds import image_seed
 from tests.support.forked import call
-from tests.support.judging import ROOT, make_classifier, make_evidence, network
+from tests.support.metrics import ROOT, make_classifier, make_inputs, network
 from tests.support.study import environment
 
-FIRSTS, DRAWS, TAU, ALPHA, SIGMA = 10, 60, 0.75, 0.05, 0.15
+N0, N, TAU, ALPHA, SIGMA = 10, 60, 0.75, 0.05, 0.15
 REPETITIONS = 2000
 each_correction = pytest.mark.parametrize("correction", ["bonferroni", "holm"])
 
@@ -37,11 +37,11 @@ soundness = benchmark()
 def counted(first, rest):
     """Return votes: a map a repetition, a column a pixel."""
     first, rest = (one.astype(np.uint8)[:, None, None] for one in (first, rest))
-    return Votes(first, rest, np.zeros((len(first), 1), np.uint16), FIRSTS, DRAWS, SIGMA, [50], "strict")
+    return Votes(first, rest, np.zeros((len(first), 1), np.uint16), N0, N, SIGMA, [50], "strict")
 
 
 def errors(cast, probability, correction):
-    """Count the maps that have a label which no more than a share τ of all copies votes for."""
+    """Count the maps that have a label which no more than a share τ of all samples votes for."""
     found = labels(cast, tau=TAU, alpha=ALPHA, correction=correction)[:, 0, 0]
     false = ((found == IMPORTANT) & (probability <= TAU)) | ((found == 0) & (1 - probability <= TAU))
     return int(false.any(axis=1).sum())
@@ -59,12 +59,12 @@ def hardest(pixels):
 
 def tight():
     """Return a number of pixels for which the test of counts, which are whole, rejects nearly as often as it may."""
-    return next(pixels for value in tails(DRAWS, TAU) if (pixels := int(ALPHA / value)) >= 200)
+    return next(pixels for value in tails(N, TAU) if (pixels := int(ALPHA / value)) >= 200)
 
 
 def binomials(seed, probability):
     rng, shape = np.random.default_rng(seed), (REPETITIONS, len(probability))
-    return counted(rng.binomial(FIRSTS, probability, shape), rng.binomial(DRAWS, probability, shape))
+    return counted(rng.binomial(N0, probability, shape), rng.binomial(N, probability, shape))
 
 
 class TestErrorsAreRare:
@@ -84,9 +84,9 @@ class TestErrorsAreRare:
 
     def test_the_copies_that_choose_a_label_do_not_test_it(self):
         # Every pixel is a coin, so that any label is wrong; votes that choose it as well are twice as often.
-        pixels = next(number for value in tails(DRAWS, 0.5) if (number := int(ALPHA / value)) >= 200)
+        pixels = next(number for value in tails(N, 0.5) if (number := int(ALPHA / value)) >= 200)
         cast = binomials(3, np.full(pixels, 0.5))
-        reused = cast._replace(first=np.where(2 * cast.rest > DRAWS, FIRSTS, 0).astype(np.uint8))
+        reused = cast._replace(counts0=np.where(2 * cast.counts > N, N0, 0).astype(np.uint8))
         wrong, more = (
             int((labels(one, tau=0.5, alpha=ALPHA, correction="bonferroni") != ABSTAINED).any(axis=(1, 2, 3)).sum())
             for one in (cast, reused)
@@ -110,12 +110,12 @@ class TestErrorsAreRare:
         rng, probability = np.random.default_rng(2), hardest(100)
         weights = rng.normal(size=(100, dimensions)).astype(np.float32)
         edge = -np.linalg.norm(weights, axis=1) * np.array([NormalDist().inv_cdf(one) for one in probability])
-        copies = rng.standard_normal((REPETITIONS, FIRSTS + DRAWS, dimensions), np.float32)
+        samples = rng.standard_normal((REPETITIONS, N0 + N, dimensions), np.float32)
         first, rest = (
-            sum((copies[:, one] @ weights.T > edge).astype(np.uint8) for one in part)
-            for part in (range(FIRSTS), range(FIRSTS, FIRSTS + DRAWS))
+            sum((samples[:, one] @ weights.T > edge).astype(np.uint8) for one in part)
+            for part in (range(N0), range(N0, N0 + N))
         )
-        assert rest.mean(axis=0)[::2] / DRAWS == pytest.approx(1 - TAU, abs=0.01)
+        assert rest.mean(axis=0)[::2] / N == pytest.approx(1 - TAU, abs=0.01)
         assert errors(counted(first, rest), probability, correction) <= allowed(REPETITIONS)
         assert errors(counted(first, rest), probability, "none") > 2 * allowed(REPETITIONS)
 
@@ -127,10 +127,10 @@ class TestErrorsAreRare:
         flat = Votes(*(one.reshape(rows, 1, 1, 32) for one in cast[:2]), *cast[2:])
         assert errors(flat, probability, correction) <= allowed(rows)
         assert errors(flat, probability, "none") > 2 * allowed(rows)
-        # Every pixel's count is binomial: copies are drawn one apart from the other, of just this noise.
-        count = cast.rest.reshape(rows, 32)[:, ::2].astype(float)
-        assert count.mean() / DRAWS == pytest.approx(TAU, abs=5 * np.sqrt(TAU * (1 - TAU) / count.size / DRAWS))
-        assert count.var() / (DRAWS * TAU * (1 - TAU)) == pytest.approx(1, abs=5 * np.sqrt(2 / count.size))
+        # Every pixel's count is binomial: samples are drawn one apart from the other, of just this noise.
+        count = cast.counts.reshape(rows, 32)[:, ::2].astype(float)
+        assert count.mean() / N == pytest.approx(TAU, abs=5 * np.sqrt(TAU * (1 - TAU) / count.size / N))
+        assert count.var() / (N * TAU * (1 - TAU)) == pytest.approx(1, abs=5 * np.sqrt(2 / count.size))
 
 
 def sides(threshold):
@@ -144,35 +144,35 @@ def sides(threshold):
 
 
 @cache
-def half_spaces(probability, rows, *, shift=0.0, draws=DRAWS):
-    """Let copies of black images vote, in whose maps every first pixel is at the top with a known probability.
+def half_spaces(probability, rows, *, shift=0.0, draws=N):
+    """Let samples of black images vote, in whose maps every first pixel is at the top with a known probability.
 
     Args:
         probability: Of an image that is not shifted.
         rows: Images.
         shift: What is taken from every value that decides, in intensities: each pixel's worst change of that norm.
-        draws: Copies that test.
+        draws: Samples that test.
     """
     images = torch.zeros(rows, 3, 4, 8) - shift
     threshold = -SIGMA * NormalDist().inv_cdf(probability)
     given = (make_classifier(network(), batch=512), images, torch.zeros(rows, dtype=torch.int64))
     seeds = [image_seed(0, f"row {row}") for row in range(rows)]
     passes = {"own": {"forward": 0, "backward": 0, "head": 0}}
-    settings = {"form": "strict", "sigma": SIGMA, "levels": [50], "n0": FIRSTS, "n": draws}
+    settings = {"form": "strict", "sigma": SIGMA, "levels": [50], "n0": N0, "n": draws}
     cast = votes(*given, seeds, {"own": sides(threshold)}, passes, **settings)["own"]
-    return Votes(**cast, firsts=FIRSTS, draws=draws, sigma=SIGMA, levels=[50], form="strict")
+    return Votes(**cast, n0=N0, n=draws, sigma=SIGMA, levels=[50], form="strict")
 
 
 def test_the_radius_is_just_what_the_share_allows():
     # At the edge of the radius a pixel of share τ has half of the votes, inside more, outside less.
     reach = radius(SIGMA, TAU)
-    shares = [half_spaces(TAU, 20, shift=by * reach, draws=240).rest[..., ::2].mean() / 240 for by in (0.8, 1, 1.2)]
+    shares = [half_spaces(TAU, 20, shift=by * reach, draws=240).counts[..., ::2].mean() / 240 for by in (0.8, 1, 1.2)]
     expected = [NormalDist().cdf((1 - by) * NormalDist().inv_cdf(TAU)) for by in (0.8, 1, 1.2)]
     assert shares == pytest.approx(expected, abs=5 * np.sqrt(0.25 / (20 * 16 * 240)))
     assert shares[0] > 0.53 > 0.51 > shares[1] > 0.49 > 0.47 > shares[2]
 
 
-SMOOTHED = {"sigma": SIGMA, "levels": [50, 30, 10], "n0": FIRSTS, "n": DRAWS, "tau": TAU, "alpha": ALPHA}
+SMOOTHED = {"sigma": SIGMA, "levels": [50, 30, 10], "n0": N0, "n": N, "tau": TAU, "alpha": ALPHA}
 
 
 def gradients(classifier, images, targets, seeds):
@@ -180,7 +180,7 @@ def gradients(classifier, images, targets, seeds):
 
 
 def test_no_change_inside_the_radius_turns_a_pixel_of_a_network():
-    inputs = make_evidence(rows=2)
+    inputs = make_inputs(rows=2)
     classifier = make_classifier(network(), batch=32)
     image, target = inputs["images"][1:], inputs["targets"][1:]
     own = soundness.certificate(classifier, image, target, gradients, **SMOOTHED)
@@ -217,7 +217,7 @@ def test_the_upper_end_of_a_share(hits, tries, expected):
 
 def test_the_benchmark_runs(tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    counts = ["--tries", "20", "--copies", "8", "--reach", "1", "16"]
+    counts = ["--tries", "20", "--samples", "8", "--reach", "1", "16"]
     command = [sys.executable, "benchmarks/soundness.py", "--study", tmp_path, *counts]
     done = call(command, ROOT, environment(ROOT))
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from atlas.inputs.explain import Explainer
 from atlas.study import params
 from atlas.study.schema.signatures import signature
 from tests.support.every import shaping
-from tests.support.judging import HEIGHT, WIDTH, counted, make_evidence
+from tests.support.metrics import HEIGHT, WIDTH, counted, make_inputs
 
 NOISY = {"samples": 3, "spread": 0.2, "extent": "image", "output": "logit", "channels": "abs_sum"}
 SMOOTH = {"function": "smoothgrad", "sign": "both", **NOISY}
@@ -32,7 +32,7 @@ def listed(*names):
 
 @pytest.fixture
 def asked():
-    inputs = make_evidence(rows=20)
+    inputs = make_inputs(rows=20)
     return tuple(inputs[name] for name in ("classifier", "images", "targets", "seeds"))
 
 
@@ -84,7 +84,7 @@ def test_each_method_is_handed_its_maps_once(asked, background):
     provided = Explainer(listed("smooth", "variance"), background, "float32", attributions)
     for name in ("smooth", "variance"):
         provided.by(name)(*asked)
-    assert not provided._held, "what was given is not kept"
+    assert not provided._cached, "what was given is not kept"
     provided.by("smooth")(*asked)
     assert counted(asked[0]) == (2 * 60, 2 * 60)
 

@@ -65,7 +65,7 @@ def test_methods_of_a_family_that_are_asked_together_cost_shared_work_once(study
     score.main(study, C, "noise")
     passes = last_line(study)["passes"]
     samples, copies = 2, 2 * IMAGES
-    # Gradients at noisy copies of the noisy copies, once for both methods and all metrics of one noise.
+    # Gradients at noisy samples of the noisy samples, once for both methods and all metrics of one noise.
     assert passes["max_sensitivity"] == {"forward": samples * copies, "backward": samples * copies, "head": 0}
     assert passes["avg_sensitivity"] == {"forward": 0, "backward": 0, "head": 0}
     assert passes["relative_input_stability"] == {"forward": IMAGES + copies, "backward": 0, "head": copies}

@@ -212,7 +212,7 @@ class TestAuthors:
 
 
 @each_form
-def test_a_map_is_marked_the_same_in_any_company(form):
+def test_a_map_is_marked_the_same_in_any_batch(form):
     maps = torch.cat([drawn(0, rows=4), drawn(1, rows=4, whole=True), torch.ones(1, 9, 11), torch.zeros(1, 9, 11)])
     scales = torch.linspace(-1, 2, len(maps))
     together = marks(maps, form, scales=scales)

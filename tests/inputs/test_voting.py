@@ -1,4 +1,4 @@
-"""Let noisy copies vote: a restatement copy by copy, what no vote depends on, cost, controls, identities of methods."""
+"""Let noisy samples vote: a restatement sample by sample, what no vote depends on, cost, controls, identities."""
 
 from collections import OrderedDict
 
@@ -11,14 +11,14 @@ from atlas.inputs.calls import attributions
 from atlas.inputs.certification import ABSTAINED, UNDEFINED, Votes, labels
 from atlas.inputs.explain import Explainer
 from atlas.inputs.top_k import scale_of, top_k
-from atlas.inputs.voting import copies, noised, votes
+from atlas.inputs.voting import noised, samples_per_row, votes
 from atlas.networks.residual import small_resnet
 from atlas.study import params
 from atlas.study.errors import Unsupported
 from atlas.study.seeds import generator, image_seed
-from tests.support.judging import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_evidence, network
+from tests.support.metrics import BATCH, HEIGHT, WIDTH, explain, make_classifier, make_inputs, network
 
-LEVELS, FIRST, REST, SIGMA = [50, 30, 10], 3, 8, 0.2
+LEVELS, N0, N, SIGMA = [50, 30, 10], 3, 8, 0.2
 FORMS = ("strict", "strict_rectified", "authors")
 each_form = pytest.mark.parametrize("form", FORMS)
 
@@ -29,18 +29,18 @@ def brightness(classifier, images, targets, seeds):
 
 
 def asked(rows):
-    inputs = make_evidence(rows)
+    inputs = make_inputs(rows)
     return [inputs[name] for name in ("classifier", "images", "targets", "seeds")]
 
 
 def cast(given, ways, form="strict", passes=None, **changed):
     passes = {name: dict.fromkeys(given[0].passes, 0) for name in ways} if passes is None else passes
-    settings = {"sigma": SIGMA, "levels": LEVELS, "n0": FIRST, "n": REST, **changed}
+    settings = {"sigma": SIGMA, "levels": LEVELS, "n0": N0, "n": N, **changed}
     return votes(*given, ways, passes, form=form, **settings)
 
 
 def assert_same(one, other):
-    for name in ("first", "rest", "tied"):
+    for name in ("counts0", "counts", "tied"):
         assert one[name].dtype == other[name].dtype
         np.testing.assert_array_equal(one[name], other[name])
 
@@ -53,15 +53,15 @@ def slowly(given, method, form):
     """Restate the vote: every noisy copy explained and marked by itself."""
     classifier, images, targets, seeds = given
     shape = (len(images), len(LEVELS), *images.shape[2:])
-    found = {"first": np.zeros(shape, np.uint8), "rest": np.zeros(shape, np.uint8)}
+    found = {"counts0": np.zeros(shape, np.uint8), "counts": np.zeros(shape, np.uint8)}
     found["tied"] = np.zeros(shape[:2], np.uint16)
     for row, (image, target, seed) in enumerate(zip(images, targets, seeds, strict=True)):
         scale = scale_of(method(classifier, image[None], target[None], [seed])) if form == "authors" else None
-        for draw in range(FIRST + REST):
+        for draw in range(N0 + N):
             noise = torch.randn(image.shape, generator=generator(seed, "certify", draw))
             one = method(classifier, (image + SIGMA * noise)[None], target[None], [seed])
             tops, ties = top_k(one, levels=LEVELS, form=form, scales=scale)
-            found["first" if draw < FIRST else "rest"][row] += tops[0].byte().numpy()
+            found["counts0" if draw < N0 else "counts"][row] += tops[0].byte().numpy()
             found["tied"][row] += ties[0].numpy()
     return found
 
@@ -72,7 +72,7 @@ def test_every_copy_by_itself(form, method):
     given = asked(5)
     found = cast(given, {"one": method}, form)["one"]
     assert_same(found, slowly(given, method, form))
-    assert found["first"].max() <= FIRST < found["rest"].max() <= REST
+    assert found["counts0"].max() <= N0 < found["counts"].max() <= N
 
 
 def test_equal_scores_are_counted():
@@ -81,12 +81,12 @@ def test_equal_scores_are_counted():
     constant = [seed % 7 == 0 for seed in given[3]]
     assert 0 < sum(constant) < 30
     tied = cast(given, {"one": explain})["one"]["tied"]
-    assert (tied[constant] == FIRST + REST).all()
+    assert (tied[constant] == N0 + N).all()
     assert (tied[~np.array(constant)] == 0).all()
 
 
 @each_form
-def test_a_row_is_the_same_in_any_company(form):
+def test_a_row_is_the_same_in_any_batch(form):
     given = asked(5)
     together = cast(given, {"one": explain}, form)["one"]
     for rows in ([2], [4, 0], [3, 2, 1]):
@@ -112,7 +112,7 @@ def test_of_a_network_the_batch_moves_the_last_digits_alone(form):
     for batch in (1, 3):
         given[0] = make_classifier(network(), batch=batch)
         found = cast(given, {"one": explain}, form)["one"]
-        for name in ("first", "rest"):
+        for name in ("counts0", "counts"):
             moved = np.abs(found[name].astype(int) - expected[name])
             assert moved.max() <= 1
             assert (moved > 0).mean() < 0.001
@@ -141,7 +141,7 @@ def test_what_one_method_cannot_do_is_nothing_to_the_others():
     assert str(found["cannot"]) == "has no such layer"
     assert asked_for == [BATCH], "asked once"
     assert_same(found["can"], cast(given, {"can": explain})["can"])
-    assert passes["can"]["forward"] == 4 * (FIRST + REST)
+    assert passes["can"]["forward"] == 4 * (N0 + N)
     assert not any(passes["cannot"].values())
 
 
@@ -167,9 +167,9 @@ def test_passes(form, rows):
     given = asked(rows)
     passes = {"one": {"forward": 7, "backward": 0, "head": 0}}
     cast(given, {"one": explain}, form, passes)
-    number = rows * (FIRST + REST + (form == "authors"))
+    number = rows * (N0 + N + (form == "authors"))
     assert passes == {"one": {"forward": 7 + number, "backward": number, "head": 0}}, "added to what there was"
-    assert copies(form=form, n0=FIRST, n=REST, sigma=SIGMA) == number // rows
+    assert samples_per_row(form=form, n0=N0, n=N, sigma=SIGMA) == number // rows
 
 
 class TestNoise:
@@ -215,7 +215,7 @@ class TestNoise:
 
         cast(given, {"one": watched})
         own = zip(given[3], given[2].tolist(), strict=True)
-        assert seen == [pair for pair in own for _ in range(FIRST + REST)]
+        assert seen == [pair for pair in own for _ in range(N0 + N)]
 
 
 def ways_of(*listed):
@@ -229,8 +229,8 @@ def ways_of(*listed):
 def test_what_ignores_the_image_is_certified_everywhere(name):
     settings = {"center": {"sigma": 0.25}}.get(name, {})
     found = cast(asked(3), ways_of(("control", name, {**settings, "channels": "sum"})), n0=10, n=60)[name]
-    assert set(np.unique(found["rest"])) == {0, 60}
-    given = Votes(**found, firsts=10, draws=60, sigma=SIGMA, levels=LEVELS, form="strict")
+    assert set(np.unique(found["counts"])) == {0, 60}
+    given = Votes(**found, n0=10, n=60, sigma=SIGMA, levels=LEVELS, form="strict")
     for correction in ("bonferroni", "holm"):
         certified = labels(given, tau=0.75, alpha=0.001, correction=correction)
         assert (certified != ABSTAINED).all()
@@ -290,7 +290,7 @@ def test_on_a_linear_head_three_methods_cast_the_same_votes():
         assert near.float().mean() < 0.01
         assert not ((tops[other] != tops["input_x_gradient"]) & ~near).any()
         somewhere = near.view(3, 42, *near.shape[1:]).any(dim=1).numpy()
-        for name in ("first", "rest"):
+        for name in ("counts0", "counts"):
             differing = found[other][name] != found["input_x_gradient"][name]
             assert differing.mean() < 0.005
             assert not (differing & ~somewhere).any()
@@ -309,4 +309,4 @@ def test_without_relu_guided_backpropagation_casts_no_votes():
     found = cast([without, *pictures(3)], ways)
     assert isinstance(found["guided_backprop"], Unsupported)
     relu = cast([make_classifier(residual()), *pictures(3)], ways)
-    assert (relu["gradient"]["rest"] != relu["guided_backprop"]["rest"]).any()
+    assert (relu["gradient"]["counts"] != relu["guided_backprop"]["counts"]).any()

@@ -244,7 +244,7 @@ def test_maps_of_features_of_both_signs_restated(name, images, targets, seeds):
 
 @every
 @pytest.mark.parametrize("layer", ["final", "features.2"])
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(name, layer):
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(name, layer):
     count = 20
     images = torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
     targets, seeds = torch.arange(count) % CLASSES, list(range(count))
@@ -260,7 +260,7 @@ def test_a_row_is_the_same_alone_and_in_any_company_and_order(name, layer):
 
 @every
 @pytest.mark.parametrize("layer", LAYERS)
-def test_maps_have_the_size_of_the_layer_and_evidence_is_left_alone(name, layer, images, targets, seeds):
+def test_maps_have_the_size_of_the_layer_and_inputs_are_left_alone(name, layer, images, targets, seeds):
     before, background = images.clone(), BACKGROUND.clone()
     found = attribute(name, classified(network("deep")), images, targets, seeds, layer=layer)
     _, factor = LAYERS[layer]

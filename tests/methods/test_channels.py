@@ -18,9 +18,9 @@ from atlas.report.images import pictures
 from atlas.study import params
 from atlas.study.errors import Unsupported
 from atlas.study.schema.signatures import signature
-from tests.support import every, judging
+from tests.support import every, metrics
 
-HEIGHT, WIDTH = judging.HEIGHT, judging.WIDTH
+HEIGHT, WIDTH = metrics.HEIGHT, metrics.WIDTH
 CHANNELS = [1, 4]
 # Of three channels alone, or of one.
 REFUSED = {
@@ -28,7 +28,7 @@ REFUSED = {
     ("intensity", 4): "no gray of 4 channels is known",
     **{(name, channels): "it has no attention" for name in ("rollout", "gradient_rollout") for channels in CHANNELS},
 }
-STUDIES = sorted(one.parent for one in (judging.ROOT / "studies").glob("*/methods.yaml"))
+STUDIES = sorted(one.parent for one in (metrics.ROOT / "studies").glob("*/methods.yaml"))
 
 
 def network(channels: int) -> nn.Sequential:
@@ -41,14 +41,14 @@ def network(channels: int) -> nn.Sequential:
 
 
 def classified(channels: int, module: nn.Sequential | None = None) -> Classifier:
-    about = {"mean": [0.4] * channels, "std": [0.25] * channels, "engine": judging.ENGINE}
+    about = {"mean": [0.4] * channels, "std": [0.25] * channels, "engine": metrics.ENGINE}
     return Classifier("tiny", module or network(channels), **about)
 
 
 def methods() -> list:
     """Every method with the least cost, and every entry of the default study and of the others."""
     found = {(one.family, one.function, str(one.settings)): one for one in every.EVERY}
-    for file in [judging.ROOT / "params.yaml", *(folder / "methods.yaml" for folder in STUDIES)]:
+    for file in [metrics.ROOT / "params.yaml", *(folder / "methods.yaml" for folder in STUDIES)]:
         given = yaml.safe_load(file.read_text())
         given = given.get("methods", given)
         for family, listed in params.entries({"methods": given}, "methods").items():
@@ -157,12 +157,12 @@ def test_gray_is_the_one_channel_or_unknown(channels):
             intensity(torch.rand(2, wrong, 8, 9))
 
 
-def metrics() -> list:
+def metric_entries() -> list:
     listed = {}
-    for name, (family, function, settings) in judging.entries().items():
+    for name, (family, function, settings) in metrics.entries().items():
         listed[f"{family}-{name}"] = family, function, settings
-    for name, (settings, _) in judging.SLOW.items():
-        family = next(family for family, names in judging.FAMILIES.items() if name in names)
+    for name, (settings, _) in metrics.SLOW.items():
+        family = next(family for family, names in metrics.FAMILIES.items() if name in names)
         listed.setdefault(f"{family}-{name}", (family, name, settings))
     for folder in STUDIES:
         given = yaml.safe_load((folder / "metrics.yaml").read_text())
@@ -174,7 +174,7 @@ def metrics() -> list:
 
 @pytest.fixture(scope="module", params=CHANNELS)
 def judged(request):
-    given = judging.make_evidence(rows=9)
+    given = metrics.make_inputs(rows=9)
     channels = request.param
     images = torch.cat([given["images"]] * 2, dim=1)[:, :channels].contiguous()
     classifier = classified(channels)
@@ -184,7 +184,7 @@ def judged(request):
     return given | {"background": images}
 
 
-@pytest.mark.parametrize(("family", "function", "settings"), metrics())
+@pytest.mark.parametrize(("family", "function", "settings"), metric_entries())
 def test_a_metric_on_images_of_other_channels(family, function, settings, judged):
     settings = {**settings}
     if "layer" in settings:
@@ -194,10 +194,10 @@ def test_a_metric_on_images_of_other_channels(family, function, settings, judged
     settings |= {name: value for name, value in suited if isinstance(settings.get(name), int)}
     if function == "infidelity_quantus":
         with pytest.raises(Unsupported, match="needs square images"):
-            judging.call(family, function, settings, judged)
+            metrics.call(family, function, settings, judged)
         settings["patch"], side = 4, min(HEIGHT, WIDTH)
         judged = judged | {name: judged[name][..., :side, :side].contiguous() for name in ("images", "maps")}
-    scores = judging.call(family, function, settings, judged)
+    scores = metrics.call(family, function, settings, judged)
     assert len(scores) == 9
     # Of the gray images every one is predicted alike, whatever an attack does: it turns none.
     assert torch.isfinite(scores).any() or (family == "adversarial" and judged["images"].shape[1] == 1)

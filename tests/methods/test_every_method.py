@@ -135,7 +135,7 @@ def rows_of(entry, classifier, rows: list[int], images, targets, seeds):
 
 
 @every_entry
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(entry):
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(entry):
     count = 64
     images = torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
     targets = torch.arange(count) % CLASSES
@@ -171,7 +171,7 @@ def test_shape_dtype_finite_and_repeatable(entry, images, targets, seeds):
 
 
 @every_entry
-def test_the_map_changes_with_the_evidence_it_names_and_no_other(entry, images, targets, seeds):
+def test_the_map_changes_with_the_inputs_it_names_and_no_other(entry, images, targets, seeds):
     classifier = classified(network("deep" if entry.function != "cam" else "pooled"))
     named = signature("methods", entry.family, entry.function).inputs
     before = attribute(entry, classifier, images, targets, seeds)

@@ -153,7 +153,7 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 2e-6):
 # What every entry promises.
 
 
-def check_company(entries: list, classifier: Classifier, side: tuple[int, int], count: int) -> None:
+def check_batch_independent(entries: list, classifier: Classifier, side: tuple[int, int], count: int) -> None:
     """Rows alone, in another order and with others are the same bit for bit."""
     images = torch.rand(count, 3, *side, generator=torch.Generator().manual_seed(6))
     targets, seeds = torch.arange(count) % CLASSES, list(range(count))
@@ -167,11 +167,11 @@ def check_company(entries: list, classifier: Classifier, side: tuple[int, int], 
 
 
 @every_entry
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(name, settings):
-    check_company([(name, settings)], classified(network("deep"), batch=32), (HEIGHT, WIDTH), 19)
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(name, settings):
+    check_batch_independent([(name, settings)], classified(network("deep"), batch=32), (HEIGHT, WIDTH), 19)
 
 
-def test_rows_of_a_wider_network_are_the_same_in_any_company():
+def test_rows_of_a_wider_network_are_the_same_in_any_batch():
     """A matrix product over so many features sums them in another order for another number of rows."""
     torch.manual_seed(2)
     module = small_resnet(classes=CLASSES, widths=[16, 40], blocks=1)
@@ -179,7 +179,7 @@ def test_rows_of_a_wider_network_are_the_same_in_any_company():
     layers = {"final": "final", "input": "input", "features.1": "features.3"}
     entries = [(name, {**settings, "layer": layers[settings["layer"]]}) for name, settings in ENTRIES]
     few = [entry for entry in entries if entry[0] not in ("ss_cam", "is_cam")]
-    check_company(few, classified(module), (18, 20), 5)
+    check_batch_independent(few, classified(module), (18, 20), 5)
 
 
 @every_entry
@@ -420,8 +420,8 @@ def tokens_of(settings: dict) -> dict:
 
 
 @every_entry
-def test_rows_of_tokens_are_the_same_in_any_company(name, settings):
-    check_company([(name, tokens_of(settings))], classified(transformer(), batch=32), (HEIGHT, WIDTH), 7)
+def test_rows_of_tokens_are_the_same_in_any_batch(name, settings):
+    check_batch_independent([(name, tokens_of(settings))], classified(transformer(), batch=32), (HEIGHT, WIDTH), 7)
 
 
 @pytest.mark.parametrize("layer", ["final", "features.tokens"])

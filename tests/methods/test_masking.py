@@ -49,7 +49,7 @@ def of(module: nn.Sequential) -> Classifier:
 
 
 @pytest.mark.parametrize("method", ["rise", "occlusion"])
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(method):
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(method):
     settings = {"rise": {**RISE, "masks": 9}, "occlusion": {"window": 6, "stride": 3, "fill": "mean"}}[method]
     images = torch.rand(19, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
     targets, classifier = torch.arange(19) % CLASSES, wide()

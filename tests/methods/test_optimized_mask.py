@@ -85,7 +85,7 @@ def attribute(name: str, classifier, images, targets, seeds, **changed) -> torch
 
 @pytest.mark.parametrize("batch", [8, 3])  # of 3, tensors end where no vector register does
 @every
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(name, batch):
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(name, batch):
     count = 20
     images, targets, seeds = pictures(count), torch.arange(count) % CLASSES, list(range(count))
     images[10:13] = images[10]  # one image, several targets
@@ -103,7 +103,7 @@ def test_a_row_is_the_same_alone_and_in_any_company_and_order(name, batch):
 
 
 @every
-def test_a_row_of_a_real_network_is_the_same_in_any_company(name):
+def test_a_row_of_a_real_network_is_the_same_in_any_batch(name):
     torch.manual_seed(7)
     whole = torchvision.models.mobilenet_v2(num_classes=CLASSES).eval()
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), whole.classifier)
@@ -136,7 +136,7 @@ def test_no_more_than_a_batch_of_images_exists_at_a_time(name, images, targets, 
 
 
 @every
-def test_shape_range_and_evidence_left_alone(name, images, targets, seeds):
+def test_shape_range_and_inputs_left_alone(name, images, targets, seeds):
     classifier = classified(steep())
     modules = [module for half in classifier._cut("final") for module in half.modules()]
     weights = [parameter.clone() for module in modules for parameter in module.state_dict().values()]

@@ -153,7 +153,7 @@ def every_row(slow: Callable, *rows) -> list[np.ndarray]:
 
 
 @every
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(name):
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(name):
     count = 21
     images = torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
     if name == "xrai":  # segments take long: few images, many targets
@@ -191,7 +191,7 @@ def test_no_more_than_a_batch_of_images_exists_at_a_time(name, images, targets, 
 
 
 @every
-def test_shape_and_evidence_left_alone(name, images, targets, seeds):
+def test_shape_and_inputs_left_alone(name, images, targets, seeds):
     classifier = classified(network("deep"))
     before, background = images.clone(), BACKGROUND.clone()
     first = attribute(name, classifier, images, targets, seeds)

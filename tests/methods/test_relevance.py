@@ -522,7 +522,7 @@ def test_layers_called_twice_and_functions(images):
 
 @every_method
 @pytest.mark.parametrize("network", [plain, residual, wide])
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(method, network):
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(method, network):
     images = torch.rand(19, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
     targets = torch.arange(19) % CLASSES
     classifier = classified(network())

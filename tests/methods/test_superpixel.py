@@ -125,7 +125,7 @@ def test_of_a_linear_probability_lime_finds_every_superpixel_s_share():
 
 
 @pytest.mark.parametrize("network", [residual, wide])
-def test_a_row_is_the_same_alone_and_in_any_company_and_order(network):
+def test_a_row_is_the_same_alone_and_in_any_batch_and_order(network):
     images, targets, seeds = made(19)
     classifier = classified(network())
     settings = {**SETTINGS, "samples": 9}

@@ -106,7 +106,7 @@ def test_vit_b_16(entry, classifier):
 @pytest.mark.parametrize(
     "entry", [one for one in EVERY if one.function not in (*REFUSED, *ALONE)], ids=lambda entry: entry.name
 )
-def test_a_row_is_the_same_in_any_company(entry, small):
+def test_a_row_is_the_same_in_any_batch(entry, small):
     inputs = given(small, 6, 32)
     whole = run(entry, inputs)
     assert torch.isfinite(whole).all()

@@ -14,7 +14,7 @@ from atlas.metrics.shared import order as _order
 from atlas.study import params
 from atlas.study.schema import signatures
 from atlas.study.seeds import image_seed
-from tests.support.judging import (
+from tests.support.metrics import (
     FAMILIES,
     FGSM,
     HEIGHT,
@@ -23,13 +23,13 @@ from tests.support.judging import (
     STD,
     WIDTH,
     Witness,
-    assert_no_company,
+    assert_batch_independent,
     call,
     counted,
     entries,
     linear,
     make_classifier,
-    make_evidence,
+    make_inputs,
     network,
     same,
     take,
@@ -69,7 +69,7 @@ class TestEveryMetric:
         ("family", "function"), [(f, name) for f, names in FAMILIES.items() for name in names if name in SLOW]
     )
     def test_it_equals_the_formula_in_loops(self, family, function):
-        inputs = make_evidence(rows=9)
+        inputs = make_inputs(rows=9)
         settings, names = SLOW[function]
         scores = call(family, function, settings, inputs)
         restated = next(getattr(module, function) for module in RESTATED if hasattr(module, function))
@@ -84,12 +84,12 @@ class TestEveryMetric:
             torch.testing.assert_close(scores[row], expected.float(), rtol=2e-5, atol=2e-6, equal_nan=True)
 
     @pytest.mark.parametrize("name", entries())
-    def test_a_row_is_the_same_in_any_company_and_order(self, name):
-        assert_no_company(partial(call, *entries()[name]), make_evidence())
+    def test_a_row_is_the_same_in_any_batch_and_order(self, name):
+        assert_batch_independent(partial(call, *entries()[name]), make_inputs())
 
     @pytest.mark.parametrize("name", entries())
-    def test_it_leaves_its_evidence_alone(self, name):
-        inputs = make_evidence(rows=12)
+    def test_it_leaves_its_inputs_alone(self, name):
+        inputs = make_inputs(rows=12)
         before = {key: value.clone() for key, value in inputs.items() if isinstance(value, torch.Tensor)}
         score = call(*entries()[name], inputs)
         assert all(same(inputs[key].float(), value.float()) for key, value in before.items())
@@ -105,7 +105,7 @@ class TestEveryMetric:
         ],
     )
     def test_a_map_that_is_not_finite_has_no_score(self, name):
-        inputs = take(make_evidence(), [11, 12])
+        inputs = take(make_inputs(), [11, 12])
         for broken in (torch.nan, torch.inf, -torch.inf):
             inputs["maps"] = inputs["maps"].clone()
             inputs["maps"][0, 3, 4] = broken
@@ -114,7 +114,7 @@ class TestEveryMetric:
     @pytest.mark.parametrize("name", sorted(set(SLOW) - UNLIKE))
     def test_the_scale_of_a_map_is_nothing(self, name):
         family = next(family for family, names in FAMILIES.items() if name in names)
-        inputs = make_evidence(rows=9)
+        inputs = make_inputs(rows=9)
         scores = call(family, name, SLOW[name][0], inputs)
         small = call(family, name, SLOW[name][0], {**inputs, "maps": inputs["maps"] * 2**-10})
         torch.testing.assert_close(small, scores, equal_nan=True)
@@ -354,7 +354,7 @@ class TestCurves:
         torch.testing.assert_close(curve, torch.tensor(present).div(8).sigmoid())
 
     def test_the_true_map_is_at_no_point_worse(self):
-        inputs = make_evidence(rows=12)
+        inputs = make_inputs(rows=12)
         weights = torch.rand(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(2))
         inputs |= {"classifier": linear(weights / 40), "targets": torch.zeros(12, dtype=torch.int64)}
         truth = inputs["images"].mean(dim=1) * weights
@@ -366,7 +366,7 @@ class TestCurves:
 
     def test_all_channels_of_a_pixel_go_together(self):
         seen = []
-        inputs = make_evidence(rows=3)
+        inputs = make_inputs(rows=3)
         watched = inputs["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
@@ -379,7 +379,7 @@ class TestCurves:
         assert torch.equal(changed.sum(dim=(2, 3)), pixels)
 
     def test_one_step_has_two_points(self):
-        inputs = make_evidence(rows=3)
+        inputs = make_inputs(rows=3)
         curves = call("faithfulness", "deletion", {"pixels": 216, **BLACK}, inputs)
         assert curves.shape == (3, 2)
         with pytest.raises(ValueError, match="pixels is 0, expected 1 or more"):
@@ -387,7 +387,7 @@ class TestCurves:
 
     @pytest.mark.parametrize("baseline", ["black", "mean"])
     def test_the_ends_are_the_image_and_the_baseline(self, baseline):
-        inputs = make_evidence(rows=5)
+        inputs = make_inputs(rows=5)
         down, up = (
             call("faithfulness", name, {"pixels": 72, "baseline": baseline, "relative": False}, inputs)
             for name in ("deletion", "insertion")
@@ -405,7 +405,7 @@ class TestCurves:
     @pytest.mark.parametrize("baseline", ["black", "mean", "blur"])
     @pytest.mark.parametrize("name", ["deletion", "insertion"])
     def test_passes(self, name, baseline):
-        inputs = make_evidence(rows=10)
+        inputs = make_inputs(rows=10)
         settings = {"pixels": 36, "baseline": baseline, "relative": True}
         passes = partial(counted, inputs["classifier"])
         call("faithfulness", name, settings, inputs)
@@ -415,7 +415,7 @@ class TestCurves:
         assert passes() == (10 * (7 + 5), 0)
 
     def test_a_relative_curve_begins_or_ends_at_one(self):
-        inputs = make_evidence(rows=5)
+        inputs = make_inputs(rows=5)
         for name, settings in (("deletion", {"pixels": 72}), ("insertion", {"pixels": 72})):
             plain, relative = (
                 call("faithfulness", name, {**settings, "baseline": "mean", "relative": how}, inputs)
@@ -426,7 +426,7 @@ class TestCurves:
             torch.testing.assert_close(relative, plain / clean)
 
     def test_a_share_of_nothing_is_undefined(self, monkeypatch):
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         output = faithfulness.clean(*(inputs[name] for name in ("classifier", "images", "targets")))
         nothing = output._replace(probability=torch.tensor([0.0, 1e-44, 0.5, 0.5]))
         monkeypatch.setattr(faithfulness, "clean", lambda *_: nothing)
@@ -438,7 +438,7 @@ class TestCurves:
             assert curves[2:].isfinite().all()
 
     def test_the_difference_of_curves_costs_no_pass_beside_them(self):
-        inputs = make_evidence(rows=10)
+        inputs = make_inputs(rows=10)
         for name, baseline in (("insertion", "blur"), ("deletion", "mean")):
             call("faithfulness", name, {"pixels": 36, "baseline": baseline, "relative": False}, inputs)
         before = counted(inputs["classifier"])
@@ -447,7 +447,7 @@ class TestCurves:
         assert counted(inputs["classifier"]) == before == (10 * (1 + 2 * 6), 0)
 
     def test_a_broken_map_costs_nothing(self):
-        inputs = take(make_evidence(), [11])
+        inputs = take(make_inputs(), [11])
         inputs["classifier"] = make_classifier(network())
         call("faithfulness", "deletion", {"pixels": 36, **BLACK}, inputs)
         assert counted(inputs["classifier"]) == (2, 0)
@@ -470,7 +470,7 @@ class TestBlur:
         torch.testing.assert_close(faithfulness.blur(images, color), images)
 
     def test_it_is_rise_s_convolution_of_the_normalized_image(self):
-        image = make_evidence(rows=9)["images"][0]
+        image = make_inputs(rows=9)["images"][0]
         fast = faithfulness.blur(image[None], torch.tensor(MEAN))[0]
         restated = slow.blurred(image.numpy(), np.float32(MEAN), np.float32(STD))
         torch.testing.assert_close(fast, torch.from_numpy(restated), rtol=1e-5, atol=1e-6)
@@ -483,7 +483,7 @@ class TestPerturbation:
 
     @pytest.mark.parametrize("epsilon", [1, 4])
     def test_the_attack_moves_every_channel_by_whole_levels(self, epsilon):
-        inputs = make_evidence(rows=16)
+        inputs = make_inputs(rows=16)
         attack = self.attack(inputs, epsilon)
         moved = (attack.attacked.images - attack.clean.images) * 255
         assert torch.equal(attack.clean.images, inputs["images"])
@@ -496,7 +496,7 @@ class TestPerturbation:
         assert (attack.attacked.probability < attack.clean.probability).float().mean() > 0.9
 
     def test_more_steps_flip_more_and_stay_within_the_strength(self):
-        inputs = make_evidence(rows=64)
+        inputs = make_inputs(rows=64)
         one, many = self.attack(inputs, 8), self.attack(inputs, 8, iterations=8, step=16)
         assert one.succeeded.sum() < many.succeeded.sum()
         assert many.succeeded[one.succeeded].all()
@@ -506,7 +506,7 @@ class TestPerturbation:
         assert (moved[inside] == 0).float().mean() < 0.1
 
     def test_an_image_that_is_flipped_is_attacked_no_more(self):
-        inputs = make_evidence(rows=32)
+        inputs = make_inputs(rows=32)
         first = self.attack(inputs, 3)
         before = counted(inputs["classifier"])
         more = self.attack(inputs, 3, iterations=2, step=3)
@@ -517,7 +517,7 @@ class TestPerturbation:
         assert (now[0] - before[0], now[1] - before[1]) == (2 * 32 + 2 * left, 32 + left)
 
     def test_curves_run_from_the_attacked_to_the_clean_image(self):
-        inputs = make_evidence(rows=16)
+        inputs = make_inputs(rows=16)
         curves = call("adversarial", "perturbation", {"pixels": 54, **FGSM}, inputs)
         attack = self.attack(inputs, 3)
         kept = attack.succeeded & inputs["maps"].isfinite().all(dim=2).all(dim=1)
@@ -528,7 +528,7 @@ class TestPerturbation:
         assert torch.equal(curves[kept, 0], attack.attacked.probability[kept])
 
     def test_an_attack_that_cannot_succeed_leaves_nothing_defined(self):
-        inputs = make_evidence(rows=3) | {"targets": torch.zeros(3, dtype=torch.int64)}
+        inputs = make_inputs(rows=3) | {"targets": torch.zeros(3, dtype=torch.int64)}
         inputs["classifier"] = linear(torch.zeros(HEIGHT, WIDTH))
         assert (
             call("adversarial", "perturbation", {"pixels": 54, "epsilon": 8, "iterations": 1, "step": 8}, inputs)
@@ -538,7 +538,7 @@ class TestPerturbation:
         assert counted(inputs["classifier"]) == (9, 3)
 
     def test_passes(self):
-        inputs = make_evidence(rows=10)
+        inputs = make_inputs(rows=10)
         passes = partial(counted, inputs["classifier"])
         curves = call("adversarial", "perturbation", {"pixels": 36, **FGSM}, inputs)
         kept = int((~curves[:, 0].isnan()).sum())
@@ -549,7 +549,7 @@ class TestPerturbation:
         assert passes() == (10 * 3 + 2 * kept * 5, 10)
 
     def test_images_are_attacked_once_for_any_number_of_strengths(self):
-        inputs = make_evidence(rows=8)
+        inputs = make_inputs(rows=8)
         kinds = [{"epsilon": k, "iterations": 1, "step": k} for k in (1, 2, 3, 4, 6, 8)]
         for maps in (inputs["maps"], inputs["maps"].flip(2), inputs["maps"] * 2):
             for kind in kinds:
@@ -558,4 +558,4 @@ class TestPerturbation:
 
     def test_the_strength_is_at_least_a_grey_level(self):
         with pytest.raises(ValueError, match="perturbation: epsilon is 0, expected 1 or more"):
-            call("adversarial", "perturbation", {"pixels": 54, **FGSM, "epsilon": 0}, make_evidence(rows=9))
+            call("adversarial", "perturbation", {"pixels": 54, **FGSM, "epsilon": 0}, make_inputs(rows=9))

@@ -10,18 +10,18 @@ from atlas.inputs.calls import attributions
 from atlas.inputs.explain import Explainer
 from atlas.metrics.shared import outputs
 from atlas.study.schema.settings import Entry
-from tests.support.judging import (
+from tests.support.metrics import (
     HEIGHT,
     MEAN,
     WIDTH,
     Witness,
-    assert_no_company,
+    assert_batch_independent,
     call,
     counted,
     explain,
     linear,
     make_classifier,
-    make_evidence,
+    make_inputs,
     network,
     take,
 )
@@ -70,7 +70,7 @@ class TestThroughTheMap:
 
     @pytest.mark.parametrize("fill", ["black", "mean"])
     def test_what_lies_behind(self, fill):
-        inputs, seen = make_evidence(rows=2), []
+        inputs, seen = make_inputs(rows=2), []
         watched = inputs["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
@@ -106,7 +106,7 @@ class TestCoherency:
         assert score("coherency", BLACK, inputs).item() == pytest.approx(expected, abs=1e-6)
 
     def test_it_is_its_loops(self):
-        inputs = make_evidence(rows=9)
+        inputs = make_inputs(rows=9)
         # The map of an image whose seed is divisible by 7 is constant.
         inputs["seeds"] = [seed - seed % 7 + (row != 2) for row, seed in enumerate(inputs["seeds"])]
         scores = {name: score(name, {"fill": "mean"}, inputs) for name in ("coherency", "adcc")}
@@ -131,7 +131,7 @@ class TestCoherency:
             asked.append((images, targets, seeds, alone))
             return explain(classifier, images, targets, seeds)
 
-        inputs = make_evidence(rows=9) | {"explain": watched}
+        inputs = make_inputs(rows=9) | {"explain": watched}
         for name in NAMES:
             score(name, BLACK, inputs)
         ((images, targets, seeds, alone),) = asked
@@ -147,18 +147,18 @@ class TestCoherency:
         common = {"output": "logit", "layer": "input"}
         options = {"channels": "sum", "reverse": None}
         methods = [Entry("methods", "gradient", name, name, settings[name] | common, options) for name in named]
-        inputs = make_evidence(rows=3)
+        inputs = make_inputs(rows=3)
         classifier, images, targets, seeds = (inputs[name] for name in ("classifier", "images", "targets", "seeds"))
         provided = Explainer(methods, torch.zeros(1, 3, HEIGHT, WIDTH), "float32", attributions)
         assert provided.by("gradient") is provided.by("gradient"), "what is shared is known by its identity"
         together = [provided.by(name)(classifier, images, targets, seeds) for name in named]
         assert counted(classifier)[1] in (3, 6)
-        assert not provided._held
+        assert not provided._cached
         before = counted(classifier)[1]
         alone = provided.by("gradient")(classifier, images, targets, seeds, alone=True)
         assert torch.equal(alone, together[0])
         assert counted(classifier)[1] - before == 3
-        assert not provided._held
+        assert not provided._cached
 
 
 class TestAdcc:
@@ -178,7 +178,7 @@ class TestAdcc:
 
 class TestAll:
     def test_passes_are_shared(self):
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         for name in NAMES:
             score(name, BLACK, inputs)
         # The clean image, the image seen through the map, and the gradient of that: a pass forward and one back.
@@ -188,24 +188,24 @@ class TestAll:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_map_that_cannot_be_scaled_has_no_score_and_costs_nothing(self, name):
-        inputs = take(make_evidence(), BAD)
+        inputs = take(make_inputs(), BAD)
         inputs["classifier"] = make_classifier(network())
         assert score(name, BLACK, inputs).isnan().all()
         assert counted(inputs["classifier"]) == (3, 0)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_row_knows_no_other(self, name):
-        assert_no_company(partial(score, name, BLACK), make_evidence(16))
+        assert_batch_independent(partial(score, name, BLACK), make_inputs(16))
 
     @pytest.mark.parametrize("name", ["coherency", "adcc"])
     def test_the_scale_of_a_map_is_nothing(self, name):
-        inputs = make_evidence(rows=9)
+        inputs = make_inputs(rows=9)
         small = inputs | {"maps": inputs["maps"] * 2**-10}
         torch.testing.assert_close(score(name, BLACK, small), score(name, BLACK, inputs), equal_nan=True)
 
 
 def test_what_is_looked_at_for_several_metrics_is_looked_at_once():
-    inputs = make_evidence(rows=3)
+    inputs = make_inputs(rows=3)
     for _ in range(2):
         outputs.clean_logits(inputs["classifier"], inputs["images"])
     assert counted(inputs["classifier"]) == (3, 0)

@@ -14,17 +14,17 @@ from torch import nn
 from atlas.metrics.shared import neighbors
 from atlas.metrics.shared import segments as _segments
 from atlas.study.errors import Unsupported
-from tests.support.judging import (
+from tests.support.metrics import (
     HEIGHT,
     SLOW,
     WIDTH,
     Witness,
-    assert_no_company,
+    assert_batch_independent,
     call,
     counted,
     linear,
     make_classifier,
-    make_evidence,
+    make_inputs,
     network,
     same,
     take,
@@ -48,18 +48,18 @@ def weighing(weights):
     return make_classifier(nn.Sequential(OrderedDict(features=nn.Sequential(same_again), head=head)))
 
 
-def linear_evidence(rows=6, height=HEIGHT, width=WIDTH):
+def linear_inputs(rows=6, height=HEIGHT, width=WIDTH):
     """Return images, and the weights of a linear classifier whose target is its first class."""
     draw = torch.Generator().manual_seed(8)
     weights = torch.randn(height, width, generator=draw)
-    inputs = make_evidence(rows)
+    inputs = make_inputs(rows)
     images = torch.randint(256, (rows, 3, height, width), generator=draw) / 255
     targets = torch.zeros(rows, dtype=torch.int64)
     return inputs | {"images": images, "targets": targets, "classifier": linear(weights)}, weights
 
 
-def square_evidence(rows=6):
-    inputs = make_evidence(rows)
+def square_inputs(rows=6):
+    inputs = make_inputs(rows)
     return inputs | {"images": inputs["images"][:, :, :WIDTH], "maps": inputs["maps"][:, :WIDTH]}
 
 
@@ -73,7 +73,7 @@ class TestFaithfulnessEstimate:
     @pytest.mark.parametrize("baseline", ["black", "mean"])
     def test_the_contributions_of_a_linear_classifier_are_perfect(self, baseline):
         weights = torch.randn(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(8))
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         classifier = weighing(weights)
         absent = classifier.mean.view(3, 1, 1) if baseline == "mean" else 0
         true = (weights / classifier.std.view(3, 1, 1) * (inputs["images"] - absent)).sum(dim=1)
@@ -83,7 +83,7 @@ class TestFaithfulnessEstimate:
             torch.testing.assert_close(scores, torch.full((4,), float(sign)), rtol=0, atol=1e-4)
 
     def test_logits(self):
-        inputs = make_evidence(rows=5)
+        inputs = make_inputs(rows=5)
         scores = score("faithfulness_estimate", ESTIMATE, inputs)
         for row in range(5):
             given = (inputs["maps"][row].numpy(), inputs["images"][row].numpy(), inputs["seeds"][row])
@@ -91,7 +91,7 @@ class TestFaithfulnessEstimate:
             assert scores[row].item() == pytest.approx(restated, abs=2e-5)
 
     def test_blocks_are_taken_away_alone_and_whole(self):
-        inputs = make_evidence(rows=2)
+        inputs = make_inputs(rows=2)
         seen = watch(inputs["classifier"])
         score("faithfulness_estimate", ESTIMATE, inputs)
         blocks = math.ceil(HEIGHT * WIDTH / 31)
@@ -103,20 +103,20 @@ class TestFaithfulnessEstimate:
         assert kept.all(), "no channel goes without the others"
 
     def test_passes(self):
-        inputs = make_evidence(rows=10)
+        inputs = make_inputs(rows=10)
         score("faithfulness_estimate", {**ESTIMATE, "pixels": 50}, inputs)
         assert counted(inputs["classifier"]) == (10 * (1 + 5), 0)
         score("faithfulness_estimate", {**ESTIMATE, "pixels": 50}, {**inputs, "maps": inputs["maps"].flip(2)})
         assert counted(inputs["classifier"]) == (10 * (1 + 2 * 5), 0)
 
     def test_a_broken_map_costs_nothing(self):
-        inputs = take(make_evidence(), [11])
+        inputs = take(make_inputs(), [11])
         inputs["classifier"] = make_classifier(network())
         assert score("faithfulness_estimate", ESTIMATE, inputs).isnan().all()
         assert counted(inputs["classifier"]) == (1, 0)
 
     def test_what_is_constant_correlates_with_nothing(self):
-        inputs, _ = linear_evidence()
+        inputs, _ = linear_inputs()
         settings = {**ESTIMATE, "pixels": 27}
         flat = score("faithfulness_estimate", settings, inputs | {"maps": torch.full((6, HEIGHT, WIDTH), 0.1)})
         assert flat.isnan().all()
@@ -126,24 +126,24 @@ class TestFaithfulnessEstimate:
 
     def test_a_block_has_a_pixel(self):
         with pytest.raises(ValueError, match="faithfulness_estimate: pixels is 0, expected 1 or more"):
-            score("faithfulness_estimate", {**ESTIMATE, "pixels": 0}, make_evidence(rows=1))
+            score("faithfulness_estimate", {**ESTIMATE, "pixels": 0}, make_inputs(rows=1))
 
 
 class TestIrof:
     def test_three_channels(self):
-        scores = score("irof", IROF, make_evidence(rows=5))
+        scores = score("irof", IROF, make_inputs(rows=5))
         assert scores.isfinite().all()
         assert len(scores.unique()) == 5
 
     @pytest.mark.parametrize(("form", "expected"), [("share", 0), ("quantus", 1)])
     def test_where_nothing_matters(self, form, expected):
-        inputs, _ = linear_evidence()
+        inputs, _ = linear_inputs()
         inputs["classifier"] = linear(torch.zeros(HEIGHT, WIDTH))
         # r = 1 throughout: 1 − L / L, and L − (L − 1).
         assert score("irof", {**IROF, "form": form}, inputs)[:5].tolist() == [expected] * 5
 
     def test_the_form_of_quantus(self):
-        inputs = make_evidence(rows=5)
+        inputs = make_inputs(rows=5)
         scores = score("irof", {**IROF, "form": "quantus"}, inputs)
         for row in range(5):
             given = (inputs["maps"][row].numpy(), inputs["images"][row].numpy(), inputs["seeds"][row])
@@ -162,7 +162,7 @@ class TestIrof:
         # A quarter's pixels together are worth 6, 1, 0.5 and 0.5 of the logit; the target is the first class.
         worth = torch.tensor([6, 1, 0.5, 0.5]) / image.mean(dim=1)[0, ::8, ::8].flatten() / 64
         one = torch.tensor([4.0, 3, 2, 1]) if best == 0 else torch.tensor([1.0, 2, 3, 4])
-        inputs = make_evidence(rows=1) | {"images": image, "targets": torch.tensor([0])}
+        inputs = make_inputs(rows=1) | {"images": image, "targets": torch.tensor([0])}
         inputs |= {"classifier": linear(worth[quarters]), "maps": one[quarters][None]}
         # The last quarter that goes leaves black, the mean color of this classifier.
         ratios = torch.tensor([*kept, 0.0]).sigmoid() / torch.tensor(8.0).sigmoid()
@@ -170,7 +170,7 @@ class TestIrof:
         assert score("irof", settings, inputs).item() == pytest.approx(expected, rel=1e-5)
 
     def test_segments_are_cut_once_an_image(self, monkeypatch):
-        inputs, cut = make_evidence(rows=4), []
+        inputs, cut = make_inputs(rows=4), []
         slic = _segments.slic
         monkeypatch.setattr(_segments, "slic", lambda *args, **options: cut.append(1) or slic(*args, **options))
         for maps in (inputs["maps"], inputs["maps"].flip(1)):
@@ -178,7 +178,7 @@ class TestIrof:
         assert len(cut) == 4
 
     def test_passes(self):
-        inputs = make_evidence(rows=5)
+        inputs = make_inputs(rows=5)
         counts = _segments.segmented(inputs["images"], 9, 10.0, 1.0).amax(dim=(1, 2)) + 1
         assert len(counts.unique()) > 1, "images of one batch have unlike numbers of segments"
         score("irof", IROF, inputs)
@@ -199,7 +199,7 @@ class TestIrof:
         assert found == {(1,), (2,)}
 
     def test_a_class_without_probability_has_no_share_of_it(self):
-        inputs, _ = linear_evidence()
+        inputs, _ = linear_inputs()
         inputs["classifier"] = linear(torch.full((HEIGHT, WIDTH), -100.0))
         assert score("irof", IROF, inputs).isnan().all()
 
@@ -207,7 +207,7 @@ class TestIrof:
 class TestInfidelity:
     @pytest.mark.parametrize("baseline", ["black", "mean", "uniform"])
     def test_the_weights_of_a_linear_classifier_are_perfect(self, baseline):
-        inputs, weights = linear_evidence()
+        inputs, weights = linear_inputs()
         maps = (weights / 3).repeat(6, 1, 1)
         settings = {**INFIDELITY, "baseline": baseline, "samples": 3 if baseline == "uniform" else 1}
         assert score("infidelity", settings, inputs | {"maps": maps}).max() < 1e-9
@@ -215,7 +215,7 @@ class TestInfidelity:
         assert score("infidelity", {**settings, "scaled": True}, inputs | {"maps": -7 * maps}).max() < 1e-9
 
     def test_an_empty_map_is_charged_with_all_that_is_lost(self):
-        inputs, weights = linear_evidence()
+        inputs, weights = linear_inputs()
         empty = inputs | {"maps": torch.zeros(6, HEIGHT, WIDTH)}
         lost = (inputs["images"].mean(dim=1) * weights).unfold(1, 6, 6).unfold(2, 6, 6).sum(dim=(3, 4))
         for how in (False, True):
@@ -223,7 +223,7 @@ class TestInfidelity:
             torch.testing.assert_close(scores, lost.square().mean(dim=(1, 2)))
 
     def test_scaled_no_map_is_worse_than_an_empty_one(self):
-        inputs = make_evidence(rows=11)
+        inputs = make_inputs(rows=11)
         scores, most = (
             score("infidelity", {**INFIDELITY, "scaled": True}, inputs | {"maps": maps})
             for maps in (inputs["maps"], torch.zeros(11, HEIGHT, WIDTH))
@@ -232,7 +232,7 @@ class TestInfidelity:
 
     @pytest.mark.parametrize("how", [False, True])
     def test_captum_agrees(self, how):
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         scores = score("infidelity", {**INFIDELITY, "patch": 5, "scaled": how}, inputs)
         for row in range(4):
             corners = [(y, x) for y in range(0, HEIGHT, 5) for x in range(0, WIDTH, 5)]
@@ -259,7 +259,7 @@ class TestInfidelity:
 
     @pytest.mark.parametrize("patch", [5, 6, 18, 40])
     def test_patches_cover_the_image_once_and_alone_where_they_do_not_divide_it(self, patch):
-        inputs = make_evidence(rows=2)
+        inputs = make_inputs(rows=2)
         seen = watch(inputs["classifier"])
         assert score("infidelity", {**INFIDELITY, "patch": patch}, inputs).isfinite().all()
         count = math.ceil(HEIGHT / patch) * math.ceil(WIDTH / patch)
@@ -268,7 +268,7 @@ class TestInfidelity:
         assert black.sum(dim=(2, 3)).max() == min(patch, HEIGHT) * min(patch, WIDTH)
 
     def test_passes_are_shared_by_all_maps(self):
-        inputs = make_evidence(rows=10)
+        inputs = make_inputs(rows=10)
         score("infidelity", INFIDELITY, inputs)
         assert counted(inputs["classifier"]) == (10 * (1 + 6), 0)
         score("infidelity", {**INFIDELITY, "scaled": True}, inputs | {"maps": inputs["maps"].flip(1)})
@@ -277,7 +277,7 @@ class TestInfidelity:
         assert counted(inputs["classifier"]) == (10 * (1 + 6 + 4 * 6), 0)
 
     def test_more_draws_keep_the_first(self):
-        inputs = make_evidence(rows=3)
+        inputs = make_inputs(rows=3)
         settings = {**INFIDELITY, "baseline": "uniform"}
         one, two = (score("infidelity", {**settings, "samples": samples}, inputs) for samples in (1, 2))
         second = 2 * two - one
@@ -288,12 +288,12 @@ class TestInfidelity:
     def test_what_is_not_drawn_is_not_drawn_twice(self, name):
         settings = {"infidelity": INFIDELITY, "infidelity_quantus": QUANTUS}[name]
         with pytest.raises(ValueError, match=f"{name}: samples is 2, expected 1: the baseline 'black' is not drawn"):
-            score(name, {**settings, "samples": 2}, square_evidence())
+            score(name, {**settings, "samples": 2}, square_inputs())
         with pytest.raises(ValueError, match=f"{name}: patch is 0, expected 1 or more"):
-            score(name, {**settings, "patch": 0}, square_evidence())
+            score(name, {**settings, "patch": 0}, square_inputs())
 
     def test_a_broken_map_has_no_score(self):
-        inputs = make_evidence(rows=2)
+        inputs = make_inputs(rows=2)
         for broken in (torch.nan, torch.inf):
             inputs["maps"] = inputs["maps"].clone()
             inputs["maps"][1, 0, 0] = broken
@@ -304,7 +304,7 @@ class TestInfidelity:
 class TestInfidelityOfQuantus:
     @pytest.mark.parametrize(("baseline", "samples"), [("black", 1), ("uniform", 2)])
     def test_it_is_its_loops(self, baseline, samples):
-        inputs, settings = square_evidence(), {"patch": 4, "samples": samples, "baseline": baseline}
+        inputs, settings = square_inputs(), {"patch": 4, "samples": samples, "baseline": baseline}
         scores = score("infidelity_quantus", settings, inputs)
         for row in range(6):
             given = (inputs["maps"][row].numpy(), inputs["images"][row].numpy(), inputs["seeds"][row])
@@ -312,7 +312,7 @@ class TestInfidelityOfQuantus:
             assert scores[row].item() == pytest.approx(restated, rel=2e-5)
 
     def test_its_product_is_of_columns_by_rows(self):
-        inputs, weights = linear_evidence(height=12, width=12)
+        inputs, weights = linear_inputs(height=12, width=12)
         true = inputs | {"maps": (weights / 3).repeat(6, 1, 1)}
         assert score("infidelity", {**INFIDELITY, "scaled": False}, true).max() < 1e-9
         assert score("infidelity_quantus", {**QUANTUS, "patch": 6}, true).min() > 1
@@ -322,7 +322,7 @@ class TestInfidelityOfQuantus:
         torch.testing.assert_close(other, score("infidelity_quantus", {**QUANTUS, "patch": 6}, true))
 
     def test_its_patches_stay_and_leave_the_last_pixels(self):
-        inputs = square_evidence(rows=1)
+        inputs = square_inputs(rows=1)
         classifier = inputs["classifier"]
         seen = watch(classifier)
         score("infidelity_quantus", QUANTUS, inputs)
@@ -336,20 +336,20 @@ class TestInfidelityOfQuantus:
 
     def test_it_needs_squares_that_patches_divide(self):
         with pytest.raises(Unsupported, match="needs square images; these are 18 pixels high, 12 wide"):
-            score("infidelity_quantus", QUANTUS, make_evidence(rows=1))
+            score("infidelity_quantus", QUANTUS, make_inputs(rows=1))
         with pytest.raises(
             ValueError, match="infidelity_quantus: patch is 5, expected a divisor of the image's side, 12"
         ):
-            score("infidelity_quantus", {**QUANTUS, "patch": 5}, square_evidence())
+            score("infidelity_quantus", {**QUANTUS, "patch": 5}, square_inputs())
 
     def test_passes(self):
-        inputs = square_evidence()
+        inputs = square_inputs()
         score("infidelity_quantus", QUANTUS, inputs)
         score("infidelity_quantus", QUANTUS, inputs | {"maps": inputs["maps"].flip(1)})
         assert counted(inputs["classifier"]) == (6 * (1 + 9), 0)
 
     def test_a_broken_map_has_no_score(self):
-        inputs = square_evidence()
+        inputs = square_inputs()
         inputs["maps"] = inputs["maps"].clone()
         inputs["maps"][3, 0, 0], inputs["maps"][4, 0, 0] = torch.nan, torch.inf
         assert score("infidelity_quantus", QUANTUS, inputs).isnan().tolist() == [False] * 3 + [True] * 2 + [False]
@@ -386,7 +386,7 @@ class TestSufficiency:
         assert 0 < score("sufficiency", {"threshold": 0.5}, self.set_of(maps, classes)).isnan().sum() < 30
 
     def test_batches_see_the_whole_set(self):
-        inputs = make_evidence()
+        inputs = make_inputs()
         together = score("sufficiency", {"threshold": 0.6}, inputs)
         parts = [score("sufficiency", {"threshold": 0.6}, take(inputs, range(at, at + 16))) for at in (0, 16, 32, 48)]
         assert same(torch.cat(parts), together)
@@ -419,7 +419,7 @@ class TestSufficiency:
         assert score("sufficiency", {"threshold": 0.8}, self.set_of(broken[9:], [0, 0])).isnan().all()
 
     def test_the_set_is_looked_at_once_for_all_maps_and_batches(self, monkeypatch):
-        inputs, measured = make_evidence(rows=20), []
+        inputs, measured = make_inputs(rows=20), []
         cdist = torch.cdist
         monkeypatch.setattr(neighbors.torch, "cdist", lambda *args, **how: measured.append(1) or cdist(*args, **how))
         for maps in (inputs["maps"], inputs["maps"].flip(1)):
@@ -430,7 +430,7 @@ class TestSufficiency:
 
     def test_a_threshold_is_a_share(self):
         with pytest.raises(ValueError, match=r"sufficiency: threshold is 1\.5, expected 0 to 1"):
-            score("sufficiency", {"threshold": 1.5}, make_evidence(rows=2))
+            score("sufficiency", {"threshold": 1.5}, make_inputs(rows=2))
 
 
 @pytest.mark.parametrize(
@@ -445,13 +445,13 @@ class TestSufficiency:
     ids=["estimate", "irof", "infidelity drawn", "infidelity", "infidelity_quantus"],
 )
 def test_a_row_knows_no_other(name, settings):
-    inputs = square_evidence(16) if name == "infidelity_quantus" else make_evidence(16)
-    assert_no_company(partial(score, name, settings), inputs)
+    inputs = square_inputs(16) if name == "infidelity_quantus" else make_inputs(16)
+    assert_batch_independent(partial(score, name, settings), inputs)
 
 
 @pytest.mark.parametrize("name", ["faithfulness_estimate", "irof", "infidelity"])
 def test_metrics_share_the_clean_image(name):
-    inputs = make_evidence(rows=3)
+    inputs = make_inputs(rows=3)
     score("faithfulness_estimate", {**ESTIMATE, "pixels": 216}, inputs)
     before = counted(inputs["classifier"])[0]
     settings = {"faithfulness_estimate": ESTIMATE, "irof": IROF, "infidelity": {**INFIDELITY, "patch": 18}}[name]

@@ -16,7 +16,7 @@ from atlas.metrics.shared.imputed import imputed
 from atlas.study import params
 from atlas.study.errors import UserError
 from atlas.study.seeds import normal
-from tests.support.judging import (
+from tests.support.metrics import (
     HEIGHT,
     MEAN,
     STD,
@@ -24,7 +24,7 @@ from tests.support.judging import (
     call,
     counted,
     make_classifier,
-    make_evidence,
+    make_inputs,
     network,
     same,
     take,
@@ -131,7 +131,7 @@ class TestSolver:
 class TestRoad:
     def test_pytorch_grad_cam_has_the_same_scores(self, monkeypatch):
         monkeypatch.setattr(peer.NoisyLinearImputer.__init__, "__defaults__", (0, peer.neighbors_weights))
-        inputs = take(make_evidence(), [0, 1, 4, 8, 9, 12])
+        inputs = take(make_inputs(), [0, 1, 4, 8, 9, 12])
         maps = torch.randn(6, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(4))
         targets = [ClassifierOutputSoftmaxTarget(int(target)) for target in inputs["targets"]]
         # Its network sees normalized images, which imputation does not mind; its percentiles are what is kept.
@@ -146,7 +146,7 @@ class TestRoad:
         plateau[0, 0] = -1
         kept = RemoveMostRelevantFirst(50, lambda image, mask: mask)(None, plateau)
         assert kept.sum() == 1, "of 16, where 8 are asked for"
-        inputs = make_evidence(rows=3)
+        inputs = make_inputs(rows=3)
         seen = seen_by(
             inputs["classifier"],
             lambda: call(
@@ -162,7 +162,7 @@ class TestRoad:
         assert not torch.equal(changed[0], changed[2])
 
     def test_quantus_knows_the_first_batch_alone(self):
-        inputs = make_evidence(rows=24)  # three batches of the classifier
+        inputs = make_inputs(rows=24)  # three batches of the classifier
         scores = road(SETTINGS, inputs)
         assert len(scores[~scores.isnan()].unique()) > 20
         changed = inputs["targets"].clone()
@@ -172,14 +172,14 @@ class TestRoad:
         assert (others[20:] != scores[20:]).all()
 
     def test_quantus_cannot_judge_color_images(self):
-        inputs = take(make_evidence(), [0, 1])
+        inputs = take(make_inputs(), [0, 1])
         seen = seen_by(inputs["classifier"], lambda: road(SETTINGS, inputs)).view(2, 2, 2, 3, HEIGHT, WIDTH)
         changed = seen != inputs["images"][:, None]
         assert torch.equal(changed.any(dim=3), changed.all(dim=3)), "all channels of a pixel"
         assert changed.any(dim=3).sum(dim=(3, 4)).eq(torch.tensor([65, 151])).all(), "of the pixels, not the channels"
 
     def test_the_most_relevant_go_first(self):
-        inputs = take(make_evidence(), [0, 4])
+        inputs = take(make_inputs(), [0, 4])
         for name, largest in (("road_morf", True), ("road_lerf", False)):
             inputs["classifier"] = make_classifier(network())
             judged = partial(call, "imputation", name, {"shares": [0.25], "noise": 0.01}, inputs)
@@ -189,7 +189,7 @@ class TestRoad:
             assert changed.sum(dim=(1, 2)).eq(54).all()
 
     def test_the_opposite_map_has_the_opposite_score(self):
-        inputs = take(make_evidence(), [0, 4, 8, 12])  # without equal values
+        inputs = take(make_inputs(), [0, 4, 8, 12])  # without equal values
         opposite = {**inputs, "maps": -inputs["maps"]}
         assert torch.equal(road(SETTINGS, opposite), -road(SETTINGS, inputs))
         first, last = (call("imputation", name, SETTINGS, inputs) for name in ("road_morf", "road_lerf"))
@@ -197,7 +197,7 @@ class TestRoad:
         torch.testing.assert_close(road(SETTINGS, inputs), (last - first) / 2)
 
     def test_an_image_of_one_color_loses_nothing(self):
-        inputs = make_evidence(rows=3)
+        inputs = make_inputs(rows=3)
         inputs["images"] = inputs["images"][:, :, :1, :1].expand(-1, -1, HEIGHT, WIDTH).contiguous()
         clean = target_probability(inputs["classifier"], inputs["images"], inputs["targets"])
         quiet = {"shares": [0.2, 0.8], "noise": 0.0}
@@ -227,7 +227,7 @@ class TestRoad:
         assert road(quiet, inputs).item() == pytest.approx(0.25)
 
     def test_noise_is_that_of_the_image_and_the_number_of_pixels(self):
-        inputs = take(make_evidence(), [0, 4])
+        inputs = take(make_inputs(), [0, 4])
         classifier, images = inputs["classifier"], inputs["images"]
 
         def filled(shares, noise):
@@ -245,7 +245,7 @@ class TestRoad:
 
     @pytest.mark.parametrize("share", [0.99, 0.9999])
     def test_nearly_all_removed(self, share):
-        inputs = take(make_evidence(), [0, 1, 2, 3])
+        inputs = take(make_inputs(), [0, 1, 2, 3])
         judged = partial(call, "imputation", "road_morf", {"shares": [share], "noise": 0.0}, inputs)
         seen = seen_by(inputs["classifier"], judged)
         same_as = (seen == inputs["images"]).all(dim=1).sum(dim=(1, 2))
@@ -255,7 +255,7 @@ class TestRoad:
         assert judged().isfinite().all()
 
     def test_passes(self):
-        inputs = make_evidence(rows=10)
+        inputs = make_inputs(rows=10)
         settings = {"shares": [0.1, 0.5, 0.9], "noise": 0.01}
         passes = partial(counted, inputs["classifier"])
         call("imputation", "road_morf", settings, inputs)
@@ -267,7 +267,7 @@ class TestRoad:
         assert passes() == (10 * 2 * 3, 0)
 
     def test_a_broken_map_costs_nothing(self):
-        inputs = take(make_evidence(), [11])
+        inputs = take(make_inputs(), [11])
         inputs["classifier"] = make_classifier(network())
         for name in ("road", "road_morf", "road_lerf"):
             assert call("imputation", name, SETTINGS, inputs).isnan().all()
@@ -276,11 +276,11 @@ class TestRoad:
     @pytest.mark.parametrize("shares", [[], [0.0], [0.5, 1.0], [-0.1], [float("nan")]])
     def test_shares_lie_between_none_and_all(self, shares):
         with pytest.raises(ValueError, match=r"road: shares is .*, expected numbers above 0 and below 1"):
-            road({"shares": shares, "noise": 0.01}, make_evidence(rows=2))
+            road({"shares": shares, "noise": 0.01}, make_inputs(rows=2))
 
     def test_noise_is_not_negative(self):
         with pytest.raises(ValueError, match=r"road: noise is -0\.1, expected 0 or more"):
-            road({"shares": [0.5], "noise": -0.1}, make_evidence(rows=2))
+            road({"shares": [0.5], "noise": -0.1}, make_inputs(rows=2))
 
     def test_shares_are_a_list_of_numbers(self):
         entry = partial(params.entry, "metrics", "imputation", "road", where="metrics.imputation.road")

@@ -12,7 +12,7 @@ from atlas.metrics import faithfulness, grid, localization
 from atlas.metrics.localization import relevance_mass
 from atlas.metrics.shared import curves as _curves
 from atlas.statistics import curves
-from tests.support.judging import (
+from tests.support.metrics import (
     FAMILIES,
     HEIGHT,
     MEAN,
@@ -20,7 +20,7 @@ from tests.support.judging import (
     Witness,
     call,
     make_classifier,
-    make_evidence,
+    make_inputs,
     network,
     take,
 )
@@ -35,7 +35,7 @@ def scored():
     maps = torch.randn(12, HEIGHT, WIDTH, generator=draw) + torch.tensor([0.0, 0.3, -0.3]).repeat(4)[:, None, None]
     maps = maps * torch.logspace(-3, 3, 12)[:, None, None]
     assert all(len(one.abs().unique()) == one.numel() for one in maps)
-    inputs = take(make_evidence(), list(range(12)))
+    inputs = take(make_inputs(), list(range(12)))
     masks = torch.zeros(12, HEIGHT, WIDTH, dtype=torch.bool)
     for mask, box in zip(masks, inputs["boxes"].tolist(), strict=True):
         for left, top, right, bottom in box:

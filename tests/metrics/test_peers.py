@@ -12,7 +12,7 @@ from atlas.metrics import complexity, faithfulness, localization
 from atlas.metrics.shared import order
 from atlas.metrics.shared.curves import schedule
 from atlas.study.seeds import image_seed
-from tests.support.judging import (
+from tests.support.metrics import (
     FAMILIES,
     HEIGHT,
     MEAN,
@@ -22,7 +22,7 @@ from tests.support.judging import (
     call,
     linear,
     make_classifier,
-    make_evidence,
+    make_inputs,
     same,
     take,
 )
@@ -43,7 +43,7 @@ def score(function, found):
 
 def boxed(rows, box=(2, 3, 7, 9)):
     """Return RGB images that are not square, maps without ties, masks of a box, and the box."""
-    inputs = take(make_evidence(), [row % 64 for row in range(rows)])
+    inputs = take(make_inputs(), [row % 64 for row in range(rows)])
     left, top, right, bottom = box
     masks = torch.zeros(rows, HEIGHT, WIDTH, dtype=torch.bool)
     masks[:, top:bottom, left:right] = True

@@ -9,7 +9,7 @@ from torch import nn
 from atlas.metrics import randomization
 from atlas.metrics.shared.similarity import similarities
 from atlas.study.seeds import generator
-from tests.support.judging import (
+from tests.support.metrics import (
     HEIGHT,
     MEAN,
     STD,
@@ -19,7 +19,7 @@ from tests.support.judging import (
     explain,
     linear,
     make_classifier,
-    make_evidence,
+    make_inputs,
     network,
     same,
     take,
@@ -36,7 +36,7 @@ logit = partial(call, "randomization", "random_logit")
 @pytest.fixture
 def inputs():
     """Ten images whose maps are those of the method: gradients, or constant where their seed says so."""
-    inputs = make_evidence(rows=10)
+    inputs = make_inputs(rows=10)
     return {**inputs, "maps": explain(*(inputs[name] for name in ("classifier", "images", "targets", "seeds")))}
 
 
@@ -102,7 +102,7 @@ def test_another_class_equals_the_formula_in_loops(similarity, inputs):
 class TestSimilarity:
     @pytest.mark.parametrize("similarity", SIMILARITIES)
     def test_it_equals_the_formula_in_loops(self, similarity):
-        inputs = make_evidence(rows=9)
+        inputs = make_inputs(rows=9)
         maps, others = inputs["maps"], inputs["maps"].roll(2, dims=0)
         found = similarities(maps, others, similarity)
         for row in range(9):
@@ -112,7 +112,7 @@ class TestSimilarity:
 
     @pytest.mark.parametrize("similarity", SIMILARITIES)
     def test_equal_maps_are_alike_and_broken_ones_nothing(self, similarity):
-        maps = make_evidence(rows=12)["maps"]
+        maps = make_inputs(rows=12)["maps"]
         found = similarities(maps, maps, similarity)
         assert found[[5, 6, 11]].isnan().all()
         assert found[[row for row in range(12) if row not in (5, 6, 11)]].eq(1).all()
@@ -155,7 +155,7 @@ class TestModel:
             seen.append(other)
             return torch.zeros_like(images[:, 0])
 
-        inputs = {**make_evidence(rows=1), "classifier": classifier, "explain": method}
+        inputs = {**make_inputs(rows=1), "classifier": classifier, "explain": method}
         model({**MODEL, **settings}, inputs)
         return [{name: value.clone() for name, value in one._network.state_dict().items()} for one in seen]
 
@@ -216,7 +216,7 @@ class TestModel:
         vit = VisionTransformer(8, 4, 2, 2, 8, 16, num_classes=3)
         nn.init.normal_(vit.heads.head.weight)
         classifier = make_classifier(vit)
-        inputs = {**make_evidence(rows=3), "classifier": classifier}
+        inputs = {**make_inputs(rows=3), "classifier": classifier}
         inputs |= {"images": inputs["images"][:, :, :8, :8].contiguous(), "targets": torch.tensor([0, 1, 2])}
         inputs |= {"seeds": [1, 2, 3]}
         inputs["maps"] = explain(*(inputs[name] for name in ("classifier", "images", "targets", "seeds")))
@@ -272,7 +272,7 @@ class TestModel:
 
 class TestLogit:
     def test_the_other_class_is_never_the_target_and_may_be_any_other(self):
-        inputs, seen = make_evidence(rows=64), []
+        inputs, seen = make_inputs(rows=64), []
 
         def method(classifier, images, targets, seeds):
             seen.extend(targets.tolist())
@@ -328,7 +328,7 @@ class TestLogit:
 @pytest.mark.parametrize(
     ("function", "settings"), [(model, {**MODEL, "similarity": "ssim"}), (logit, {"similarity": "ssim"})]
 )
-def test_a_row_is_the_same_in_any_company(function, settings, inputs):
+def test_a_row_is_the_same_in_any_batch(function, settings, inputs):
     together = function(settings, inputs)
     parts = [function(settings, take(inputs, rows)) for rows in ([0], [1, 2, 3], [4, 5, 6, 7, 8, 9])]
     assert same(torch.cat(parts), together)

@@ -10,18 +10,18 @@ from torchvision.transforms import v2
 from atlas.inputs.score_plan import along
 from atlas.metrics import faithfulness, recovery
 from atlas.study.schema.settings import Entry
-from tests.support.judging import (
+from tests.support.metrics import (
     HEIGHT,
     MEAN,
     SLOW,
     STD,
     WIDTH,
-    assert_no_company,
+    assert_batch_independent,
     call,
     counted,
     linear,
     make_classifier,
-    make_evidence,
+    make_inputs,
     network,
     take,
 )
@@ -51,14 +51,14 @@ class TestPixelFlipping:
         assert score.item() == pytest.approx(after.sum().item() - (after[0] + after[-1]).item() / 2)
 
     def test_beside_deletion_it_costs_nothing(self):
-        inputs = make_evidence(rows=10)
+        inputs = make_inputs(rows=10)
         call("faithfulness", "deletion", {"pixels": 36, "baseline": "black", "relative": False}, inputs)
         before = counted(inputs["classifier"])
         call("faithfulness", "pixel_flipping", {"pixels": 36, "baseline": "black"}, inputs)
         assert counted(inputs["classifier"]) == before == (10 * 7, 0)
 
     def test_pixels_are_flipped_not_single_channel_values(self):
-        inputs, seen = make_evidence(rows=2), []
+        inputs, seen = make_inputs(rows=2), []
         watched = inputs["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
@@ -69,7 +69,7 @@ class TestPixelFlipping:
         assert not partly[[4, 5]].any()
 
     def test_one_step_has_no_area(self):
-        score = call("faithfulness", "pixel_flipping", {"pixels": 216, "baseline": "black"}, make_evidence(rows=2))
+        score = call("faithfulness", "pixel_flipping", {"pixels": 216, "baseline": "black"}, make_inputs(rows=2))
         assert score.tolist() == [0, 0]
 
 
@@ -119,7 +119,7 @@ class TestRcap:
         assert score.item() == pytest.approx(torch.tensor(45 / 8).sigmoid().item())
 
     def test_it_starts_from_black_and_passes_are_levels(self):
-        inputs, seen = make_evidence(rows=4), []
+        inputs, seen = make_inputs(rows=4), []
         watched = inputs["classifier"]
         looked = watched.logits
         watched.logits = lambda images: seen.append(images) or looked(images)
@@ -136,11 +136,11 @@ class TestRcap:
     @pytest.mark.parametrize("lower", [0.0, 1.0, -0.5])
     def test_a_bound_beyond_the_rates_is_refused(self, lower):
         with pytest.raises(ValueError, match=f"rcap: lower is {lower}, expected above 0 and below 1"):
-            call("recovery", "rcap", {"lower": lower, "interval": 0.1}, make_evidence(rows=1))
+            call("recovery", "rcap", {"lower": lower, "interval": 0.1}, make_inputs(rows=1))
 
     def test_an_interval_that_leads_nowhere_is_refused(self):
         with pytest.raises(ValueError, match=r"rcap: interval is 0\.0, expected 0\.01 or more"):
-            call("recovery", "rcap", {"lower": 0.5, "interval": 0.0}, make_evidence(rows=1))
+            call("recovery", "rcap", {"lower": 0.5, "interval": 0.0}, make_inputs(rows=1))
 
 
 class TestLevels:
@@ -160,7 +160,7 @@ class TestLevels:
 
     @pytest.mark.parametrize("name", ["dauc", "iauc"])
     def test_passes(self, name):
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         inputs["maps"] = torch.rand(4, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5))
         call("recovery", name, {"levels": 10}, inputs)
         assert counted(inputs["classifier"]) == (4 * 10, 0)
@@ -170,14 +170,14 @@ class TestLevels:
 
     @pytest.mark.parametrize("name", ["dauc", "iauc"])
     def test_equal_levels_are_one_image(self, name):
-        inputs = make_evidence(rows=2)
+        inputs = make_inputs(rows=2)
         inputs["maps"] = (inputs["maps"] > inputs["maps"].median()).float()
         curves = call("recovery", name, {"levels": 10}, inputs)
         assert counted(inputs["classifier"]) == (2 * 2, 0)
         assert all(len(curve.unique()) == 2 for curve in curves)
 
     def test_the_first_points_are_the_clean_and_the_blurred_image(self):
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         down, up = (call("recovery", name, {"levels": 5}, inputs)[:, 0] for name in ("dauc", "iauc"))
         classifier, images = inputs["classifier"], inputs["images"]
         for first, looked_at in ((down, images), (up, recovery.blur(images))):
@@ -186,7 +186,7 @@ class TestLevels:
 
     def test_one_point_has_no_area(self):
         with pytest.raises(ValueError, match="levels is 1, expected 2 or more"):
-            call("recovery", "dauc", {"levels": 1}, make_evidence(rows=1))
+            call("recovery", "dauc", {"levels": 1}, make_inputs(rows=1))
 
 
 class TestBlur:
@@ -199,7 +199,7 @@ class TestBlur:
         torch.testing.assert_close(recovery.blur(images), theirs, rtol=1e-5, atol=1e-6)
 
     def test_an_image_smaller_than_the_window_is_mirrored_again(self):
-        image = make_evidence(rows=1)["images"]
+        image = make_inputs(rows=1)["images"]
         restated = slow.blurred(image[0].numpy(), np.float32(MEAN), np.float32(STD))
         torch.testing.assert_close(recovery.blur(image)[0], torch.from_numpy(restated), rtol=1e-5, atol=1e-6)
 
@@ -207,18 +207,18 @@ class TestBlur:
 @pytest.mark.parametrize("name", ["rcap", "dauc", "iauc"])
 class TestAll:
     def test_a_map_that_cannot_be_scaled_has_no_score_and_costs_nothing(self, name):
-        inputs = take(make_evidence(), BAD)
+        inputs = take(make_inputs(), BAD)
         inputs["classifier"] = make_classifier(network())
         scores = call("recovery", name, SLOW[name][0], inputs)
         assert scores.isnan().all()
         assert counted(inputs["classifier"])[0] == (0 if name == "rcap" else 3)
 
     def test_a_row_knows_no_other(self, name):
-        assert_no_company(partial(call, "recovery", name, SLOW[name][0]), take(make_evidence(), list(range(16))))
+        assert_batch_independent(partial(call, "recovery", name, SLOW[name][0]), take(make_inputs(), list(range(16))))
 
 
 def test_pixel_flipping_is_the_area_of_deletion_without_its_first_point():
-    inputs = make_evidence(rows=9)
+    inputs = make_inputs(rows=9)
     curves = call("faithfulness", "deletion", {"pixels": 31, "baseline": "blur", "relative": False}, inputs)
     given = (inputs[name] for name in ("maps", "images", "targets", "classifier", "seeds"))
     areas = faithfulness.pixel_flipping(*given, pixels=31, baseline="blur")

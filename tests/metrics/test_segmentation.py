@@ -9,7 +9,7 @@ import torch
 from atlas.metrics.complexity import effective_complexity
 from atlas.metrics.localization import attribution_localization, relevance_mass
 from atlas.metrics.segmentation import log_cosh_dice, mae, sqrt_mae
-from tests.support.judging import HEIGHT, WIDTH, make_evidence
+from tests.support.metrics import HEIGHT, WIDTH, make_inputs
 from tests.support.reference import localization as slow
 
 LOSSES = (log_cosh_dice, mae, sqrt_mae)
@@ -58,14 +58,14 @@ class TestRelevanceMass:
         assert relevance_mass(one, mask, sign="both").item() == pytest.approx(1 / 3)
 
     def test_on_a_map_without_negatives_it_is_the_share_of_absolute_values(self):
-        inputs = make_evidence()
+        inputs = make_inputs()
         maps, masks = inputs["maps"].abs(), inputs["masks"]
         expected = attribution_localization(maps, masks)
         for sign in SIGNS:
             torch.testing.assert_close(relevance_mass(maps, masks, sign=sign), expected, equal_nan=True)
 
     def test_both_signs_equal_the_formula_in_loops(self):
-        maps, masks = (make_evidence(rows=24)[name] for name in ("maps", "masks"))
+        maps, masks = (make_inputs(rows=24)[name] for name in ("maps", "masks"))
         scores = relevance_mass(maps, masks, sign="both")
         pairs = zip(maps.numpy(), masks.numpy(), strict=True)
         expected = torch.tensor([slow.relevance_mass(one, mask, "both") for one, mask in pairs])
@@ -106,7 +106,7 @@ class TestLosses:
         assert sqrt_mae(maps, mask).tolist() == [0, 0.5]
 
     def test_they_keep_within_their_bounds(self):
-        inputs = make_evidence()
+        inputs = make_inputs()
         for loss, most in zip(LOSSES, (math.log(math.cosh(1)), 1, 1), strict=True):
             scores = loss(inputs["maps"], inputs["masks"])
             defined = scores[scores.isfinite()]

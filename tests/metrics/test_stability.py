@@ -1,4 +1,4 @@
-"""Check the metrics that look at maps of noisy copies: formulas in loops, known answers, what is shared, old faults."""
+"""Check the metrics that look at maps of noisy samples: formulas in loops, known answers, what is shared, faults."""
 
 import inspect
 from functools import partial
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atlas.metrics import stability, stability_variants
-from tests.support.judging import (
+from tests.support.metrics import (
     HEIGHT,
     MEAN,
     STD,
@@ -18,7 +18,7 @@ from tests.support.judging import (
     counted,
     explain,
     linear,
-    make_evidence,
+    make_inputs,
     same,
     take,
 )
@@ -71,7 +71,7 @@ ASKED = ("classifier", "images", "targets", "seeds")
 
 
 def grown(share):
-    """Return a method whose map of a copy is so much larger than that of the image, and has no small values."""
+    """Return a method whose map of a sample is so much larger than that of the image, and has no small values."""
     calls = []
 
     def method(classifier, images, targets, seeds):
@@ -84,7 +84,7 @@ def grown(share):
 
 @pytest.fixture
 def inputs():
-    return make_evidence(rows=12)
+    return make_inputs(rows=12)
 
 
 @pytest.mark.parametrize(("function", "settings"), [*SETTINGS.items(), ("relative_input_stability_quantus", QUANTUS)])
@@ -99,7 +99,7 @@ def test_it_equals_the_formula_in_loops(function, settings, inputs):
 
 
 def test_what_is_compared_with_all_images_equals_the_formula_in_loops():
-    inputs = make_evidence(rows=10)
+    inputs = make_inputs(rows=10)
     scores = score("local_lipschitz_quantus", inputs, BY_COMPANY)
     witnesses = [Method(int(target)) for target in inputs["targets"]]
     given = inputs["maps"].numpy(), inputs["images"].numpy(), inputs["seeds"], witnesses
@@ -112,7 +112,7 @@ def test_what_is_compared_with_all_images_equals_the_formula_in_loops():
     [("relative_input_stability_quantus", QUANTUS), ("local_lipschitz_quantus", BY_COMPANY)],
 )
 def test_a_variants_row_is_the_same_in_any_batch_and_order(function, settings):
-    inputs = make_evidence(rows=20)
+    inputs = make_inputs(rows=20)
     inputs["maps"][11] = 1.0  # not finite
     inputs["all_maps"] = inputs["maps"]
     together = score(function, inputs, settings)
@@ -126,11 +126,11 @@ def test_a_variants_row_is_the_same_in_any_batch_and_order(function, settings):
 
 
 def test_features_and_logits_of_copies_take_one_pass():
-    alone, batch = make_evidence(rows=12), make_evidence(rows=12)
+    alone, batch = make_inputs(rows=12), make_inputs(rows=12)
     settings = {**SETTINGS["relative_representation_stability"], **UNIFORM}
     passes = partial(counted, alone["classifier"])
     found = score("relative_representation_stability", alone, settings)
-    assert passes() == (2 * 12 + 2 * 12 * 3, 12 * 3), "logits and features of images; copies, and their maps"
+    assert passes() == (2 * 12 + 2 * 12 * 3, 12 * 3), "logits and features of images; samples, and their maps"
     score("relative_output_stability", batch, {**RELATIVE, **UNIFORM})
     assert same(score("relative_representation_stability", batch, settings), found)
 
@@ -152,7 +152,7 @@ class TestKnownAnswers:
 
     def test_a_relative_change_is_divided_by_that_of_what_is_moved(self):
         weights = torch.randn(HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
-        inputs = {**make_evidence(rows=5), "classifier": linear(weights)}
+        inputs = {**make_inputs(rows=5), "classifier": linear(weights)}
         one = {"samples": 1, "noise": "uniform", "scale": 0.01, "floor": 0.3}
         seen = []
 
@@ -164,10 +164,10 @@ class TestKnownAnswers:
         given = by(method, inputs)
         found = {name: score(name, given, one) for name in RELATIVES[:2]}
         found["input"] = score("relative_representation_stability", given, {**one, "layer": "input"})
-        clean, copies = seen
-        logits = ((copies - clean).mean(dim=1) * weights).sum(dim=(1, 2)).abs()
+        clean, noisy = seen
+        logits = ((noisy - clean).mean(dim=1) * weights).sum(dim=(1, 2)).abs()
         least = torch.maximum(clean, 0.3 * clean.amax((1, 2, 3), keepdim=True))
-        of_inputs = ((copies - clean) / least).square().mean(dim=(1, 2, 3)).sqrt()
+        of_inputs = ((noisy - clean) / least).square().mean(dim=(1, 2, 3)).sqrt()
         torch.testing.assert_close(found["relative_output_stability"], 0.5 / logits, rtol=1e-3, atol=0)
         torch.testing.assert_close(found["relative_input_stability"], 0.5 / of_inputs, rtol=1e-3, atol=0)
         # Black has mean 0 and standard deviation 1: the layer `input` holds intensities.
@@ -208,7 +208,7 @@ class TestCopies:
             seen.append(asked)
             return explain(*asked)
 
-        inputs = {**make_evidence(rows=rows), "explain": method}
+        inputs = {**make_inputs(rows=rows), "explain": method}
         score(function, inputs, settings)
         return inputs, seen[0]
 
@@ -230,7 +230,7 @@ class TestCopies:
             else:
                 assert noise.std().item() == pytest.approx(0.4, rel=0.03)
             assert noise.mean().abs() < 0.02
-            assert len(noise.flatten(2).sum(dim=2).unique()) == 15, "each copy has noise of its own"
+            assert len(noise.flatten(2).sum(dim=2).unique()) == 15, "each sample has noise of its own"
 
     def test_a_draw_is_the_same_however_many_follow(self):
         few, many = (self.asked({**UNIFORM, "samples": samples})[1][1] for samples in (1, 3))
@@ -240,10 +240,10 @@ class TestCopies:
         rows, samples, passes = 12, 3, partial(counted, inputs["classifier"])
         settings = {name: {**given, **UNIFORM} for name, given in SETTINGS.items()}
         score("max_sensitivity", inputs, settings["max_sensitivity"])
-        assert passes() == (rows * samples, rows * samples), "the maps of the copies alone"
+        assert passes() == (rows * samples, rows * samples), "the maps of the samples alone"
         for name in settings:
             score(name, inputs, settings[name])
-        # Logits, and features, of the images and the copies.
+        # Logits, and features, of the images and the samples.
         once = rows * samples + 2 * (rows + rows * samples)
         assert passes() == (once, rows * samples)
         other = {**inputs, "maps": inputs["maps"].flip(1), "explain": lambda *asked: explain(*asked)}
@@ -274,7 +274,7 @@ class TestCopies:
                     score(function, given, noise)
         assert len(asked) == 2 * len(noises)
         ours, theirs = ([images for name, images in asked if name == which] for which in ("a", "b"))
-        assert all(one is other for one, other in zip(ours, theirs, strict=True)), "the very same copies"
+        assert all(one is other for one, other in zip(ours, theirs, strict=True)), "the very same samples"
 
     def test_a_method_that_fails_is_asked_again(self, inputs):
         def failing(*asked):
@@ -321,7 +321,7 @@ class TestUndefined:
         scores = score("relative_output_stability", inputs, noisy)
         few = score("relative_output_stability", inputs, {**noisy, "samples": 1})
         assert scores.isnan().sum() > 0
-        assert few.isnan().sum() > scores.isnan().sum(), "one copy that counts is enough"
+        assert few.isnan().sum() > scores.isnan().sum(), "one sample that counts is enough"
 
     def test_a_copy_that_does_not_change_the_output_does_not_count(self, inputs):
         inputs = {**inputs, "classifier": linear(torch.zeros(HEIGHT, WIDTH))}
@@ -360,7 +360,7 @@ class TestFaults:
     """What published code does wrong: the variants do it, the metrics do not."""
 
     def test_a_zero_pixel_in_ris(self):
-        inputs = make_evidence(rows=4)
+        inputs = make_inputs(rows=4)
         whole = torch.ones(4, HEIGHT, WIDTH)
         hole = whole.clone()
         hole[:, 3, 4] = 0
@@ -377,7 +377,7 @@ class TestFaults:
         assert ratio("relative_input_stability_quantus", {"samples": 4, "low": 1e-4, "high": 1e-3}).min() > 1e4
 
     def test_one_changed_prediction_makes_no_image_undefined(self):
-        inputs = make_evidence(rows=40)
+        inputs = make_inputs(rows=40)
         inputs["maps"] = inputs["maps"].nan_to_num(nan=1.0)
         settings = {**RELATIVE, "samples": 6}
         ours = score("relative_input_stability", inputs, settings)
@@ -391,15 +391,15 @@ class TestFaults:
             seen.append(asked[1])
             return explain(*asked)
 
-        inputs = {**make_evidence(rows=4), "explain": method}
+        inputs = {**make_inputs(rows=4), "explain": method}
         score("relative_input_stability", inputs, RELATIVE)
         score("relative_input_stability_quantus", inputs, QUANTUS)
-        ours, theirs = (copies.unflatten(0, (3, 4)) - inputs["images"] for copies in seen)
+        ours, theirs = (noisy.unflatten(0, (3, 4)) - inputs["images"] for noisy in seen)
         assert (theirs > 0).all(), "it brightens the image"
         assert 0.4 < (ours > 0).float().mean() < 0.6
 
     def test_a_score_that_depends_on_other_images(self):
-        inputs = make_evidence(rows=6)
+        inputs = make_inputs(rows=6)
 
         def loud(classifier, images, targets, seeds):
             factors = torch.tensor([50.0 if seed == inputs["seeds"][5] else 1.0 for seed in seeds])

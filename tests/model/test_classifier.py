@@ -229,7 +229,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_row_is_the_same_in_any_company(classifier, images, targets, call):
+def test_a_row_is_the_same_in_any_batch(classifier, images, targets, call):
     def run(rows):
         found = call(classifier, images[rows], targets[rows])
         return found if isinstance(found, tuple) else (found,)

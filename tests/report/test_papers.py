@@ -243,7 +243,7 @@ def test_letters_with_a_meaning_are_escaped(summary):
     ],
 )
 def test_the_width_of_the_interval_decides_the_digits(numbers, told):
-    assert papers.spelled(*numbers) == told
+    assert papers.formatted(*numbers) == told
 
 
 def test_ranks_over_fewer_scores_than_means_are_told(summary):

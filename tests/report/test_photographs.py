@@ -67,7 +67,7 @@ def study(tmp_path_factory) -> Iterator[Path]:
 
 
 def adopted(folder: Path) -> None:
-    """Make the classifiers such as others have trained, without grids and without an attack to be judged by."""
+    """Make the classifiers such as others have trained, without grids and without an attack to be evaluated by."""
     given = yaml.safe_load((folder / "params.yaml").read_text())
     given["robustness_eval"] = None
     given["report"] |= {"pixels": 224, "images": 2}
@@ -77,14 +77,14 @@ def adopted(folder: Path) -> None:
         shutil.rmtree(params.path(folder, "grids", name))
         group_at(params.path(folder, "grids", name), {"absent": f"classifiers.{name}.grids is null"})
         source = {"file": f"data/raw/{name}.pth", "tag": None, "sha256": DIGEST, "accuracy": 0.777}
-        card = {"classes": CLASSES, "judged_on": 12, "accuracy": 11 / 12, "top5": 1.0, "source": source}
+        card = {"classes": CLASSES, "evaluated_on": 12, "accuracy": 11 / 12, "top5": 1.0, "source": source}
         card |= {"warning": WARNING} if name == "robust" else {}
         (params.path(folder, "classifiers", name) / "card.json").write_text(json.dumps(card))
     (folder / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
 
 
 def absent(folder: Path, classifier: str, metric: str, reason: str) -> None:
-    """Write that there is none of the evidence that a metric names, as `score` does."""
+    """Write that there is none of the inputs that a metric names, as `score` does."""
     for family in made_up.METHODS:
         scores.set_absent(params.path(folder, "scores", classifier, family), metric, reason)
 

@@ -423,8 +423,8 @@ def test_widths_spread_and_how_many_are_enough(study, metric):
     assert float(found["width_now"]) == pytest.approx(np.median(board["high"] - board["low"]))
     assert float(found["spread"]) == pytest.approx(np.std(board["mean"], ddof=1))
     narrow = found["width"] < found["spread"] / 2
-    assert float(found["enough"]) == min(found["size"].values[narrow])
-    assert not narrow.sel(size=found["size"] < found["enough"]).any()
+    assert float(found["sample_size"]) == min(found["size"].values[narrow])
+    assert not narrow.sel(size=found["size"] < found["sample_size"]).any()
     assert int(found["units"]) == {"pointing_game": 23, "grid_pointing_game": 6}.get(metric, 24)
     assert int(found["width_count"]) == int(found["spread_count"]) == 11
 
@@ -432,7 +432,7 @@ def test_widths_spread_and_how_many_are_enough(study, metric):
 def test_a_metric_on_four_grids_has_no_width(study, tmp_path):
     aggregate.main(made_up.study(tmp_path / "study", grids=4))
     found = opened(tmp_path / "study", "precision").sel(metric="grid_pointing_game").load()
-    assert np.isnan(found[["width", "width_now", "enough"]].to_array()).all()
+    assert np.isnan(found[["width", "width_now", "sample_size"]].to_array()).all()
     assert (found["width_count"] == 0).all()
     assert (found["spread"] > 0).all()
     assert found["units"].values.tolist() == [4, 4]

@@ -1,4 +1,4 @@
-"""The stage that lets noisy copies vote: what it stores, what it takes again, what it refuses; and its scores' keys."""
+"""The stage that lets noisy samples vote: what it stores, reuses and refuses; and its scores' keys."""
 
 import numpy as np
 import pytest
@@ -63,19 +63,19 @@ def arrays(study, method="gradient", where="noise_15/images"):
 def test_votes_lie_by_smoothing_and_picture_in_two_bytes_a_pixel_and_level(selected, capsys):
     visit(selected, given())
     found = zarr.open_group(selected / "data/votes" / C / FAMILY / "gradient.zarr/noise_15/images", mode="r")
-    for name in ("first", "rest"):
+    for name in ("counts0", "counts"):
         one = found[name]
         assert (one.dtype, one.shape) == (np.uint8, (4, 3, 64, 64))
         assert one.metadata.dimension_names == ("image", "level", "y", "x")
         assert one.chunks == (1, 3, 64, 64), "a row is a chunk"
-    assert sum(found[name].nbytes for name in ("first", "rest")) == 4 * 2 * 3 * 64 * 64
+    assert sum(found[name].nbytes for name in ("counts0", "counts")) == 4 * 2 * 3 * 64 * 64
     assert found["level"][:].tolist() == [50, 30, 10]
-    assert found["first"][:].max() <= 2
-    assert found["rest"][:].max() <= 30
-    # Exactly K% of the pixels of every copy are marked.
-    marks = found["first"][:].sum(axis=(2, 3)) + found["rest"][:].sum(axis=(2, 3))
+    assert found["counts0"][:].max() <= 2
+    assert found["counts"][:].max() <= 30
+    # Exactly K% of the pixels of every sample are marked.
+    marks = found["counts0"][:].sum(axis=(2, 3)) + found["counts"][:].sum(axis=(2, 3))
     assert (marks == 32 * np.array([2048, 1228, 409])).all()
-    assert arrays(selected, where="noise_15/grids")["rest"].shape == (1, 4, 3, 128, 128)
+    assert arrays(selected, where="noise_15/grids")["counts"].shape == (1, 4, 3, 128, 128)
     assert "2 x 3 x 64 x 64 = 24576 bytes before compression" in capsys.readouterr().out
 
 
@@ -90,10 +90,10 @@ def test_tiles_of_a_grid_share_its_noise(selected, monkeypatch):
     noised = voting.noised
     monkeypatch.setattr(voting, "noised", lambda *args: drawn.append(noised(*args)) or drawn[-1])
     visit(selected, given(images=0, grids=1, n0=1, n=1))
-    copies = np.concatenate([one.numpy() for one in drawn])
-    assert (copies[0] == copies[2]).all()
-    assert (copies[1] == copies[3]).all()
-    assert (copies[0] != copies[1]).any()
+    samples = np.concatenate([one.numpy() for one in drawn])
+    assert (samples[0] == samples[2]).all()
+    assert (samples[1] == samples[3]).all()
+    assert (samples[0] != samples[1]).any()
 
 
 def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
@@ -119,10 +119,10 @@ def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
         by_shards[shard_rows] = arrays(selected)
         (selected / ".atlas").rename(selected / f"of_{shard_rows}")
     found = by_shards[5]
-    assert found["rest"].shape == (103, 3, 16, 16)
-    assert len({row.tobytes() for row in found["rest"]}) == 103
+    assert found["counts"].shape == (103, 3, 16, 16)
+    assert len({row.tobytes() for row in found["counts"]}) == 103
     for others in by_shards.values():
-        for name in ("first", "rest", "tied", "key", "image"):
+        for name in ("counts0", "counts", "tied", "key", "image"):
             np.testing.assert_array_equal(others[name], found[name])
     # Alone, each image has the votes it has among others.
     rows = [0, 41, 102]
@@ -138,7 +138,7 @@ def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
     monkeypatch.setattr(row_inputs, "images", lambda *_: alone)
     assert visit(selected, {**params, "certify": given(images=3, grids=0, n0=1, n=2)["certify"]}) != {}
     again = arrays(selected)
-    for name in ("first", "rest", "tied", "key"):
+    for name in ("counts0", "counts", "tied", "key"):
         np.testing.assert_array_equal(again[name], found[name][rows])
 
 
@@ -259,8 +259,8 @@ def test_other_votes_are_scored_again(selected):
 
 def test_equal_votes_of_another_noise_are_not_taken_for_them(selected, monkeypatch):
     """Counts that happen to be equal say another thing at another sigma: the radius."""
-    blank = {"first": np.zeros((1, 3, 64, 64), "uint8"), "tied": np.zeros((1, 3), "uint16")}
-    equal = {**blank, "rest": blank["first"]}
+    blank = {"counts0": np.zeros((1, 3, 64, 64), "uint8"), "tied": np.zeros((1, 3), "uint16")}
+    equal = {**blank, "counts": blank["counts0"]}
 
     def nothing(classifier, images, targets, seeds, explain, passes, **settings):
         return {name: {key: np.repeat(value, len(images), axis=0) for key, value in equal.items()} for name in explain}
@@ -332,15 +332,15 @@ def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch
     assert not (selected / "data/votes").exists()
     assert last_line(selected)["computed"] == {"input_x_gradient.zarr/noise_15/images": 4}
     assert visit(selected, given(grids=0)) == {"gradient.zarr/noise_15/images": 4}
-    assert len(arrays(selected)["rest"]) == len(arrays(selected, "input_x_gradient")["rest"]) == 4
+    assert len(arrays(selected)["counts"]) == len(arrays(selected, "input_x_gradient")["counts"]) == 4
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"sigma": 0.0}, "certify.noise_15: 'sigma' = 0.0: expected more than 0"),
-        ({"n": 256}, "certify.noise_15: n = 256: expected 1 to 255 noisy copies"),
-        ({"n0": 0}, "certify.noise_15: n0 = 0: expected 1 to 255 noisy copies"),
+        ({"n": 256}, "certify.noise_15: n = 256: expected 1 to 255 noisy samples"),
+        ({"n0": 0}, "certify.noise_15: n0 = 0: expected 1 to 255 noisy samples"),
         ({"levels": [10, 30]}, r"certify.noise_15: levels = \[10, 30\]: expected falling whole percentages"),
         ({"levels": [100, 30]}, r"'levels' = \[100, 30\]: expected each at least 1 and at most 99"),
         ({"methods": ["grad"]}, "certify.noise_15: methods names grad, which is no method"),
@@ -415,8 +415,8 @@ def test_more_images_than_there_are_cannot_be_certified(selected):
 
 
 def test_rows_are_voted_on_in_full_batches():
-    assert certify.at_a_time(copies=110, batch=64) == 4
-    assert certify.at_a_time(copies=64, batch=64) == 1
-    for copies in range(1, 130):
-        rows = certify.at_a_time(copies, 32)
-        assert rows * copies >= 0.95 * 32 * -(-rows * copies // 32)
+    assert certify.at_a_time(samples=110, batch=64) == 4
+    assert certify.at_a_time(samples=64, batch=64) == 1
+    for samples in range(1, 130):
+        rows = certify.at_a_time(samples, 32)
+        assert rows * samples >= 0.95 * 32 * -(-rows * samples // 32)

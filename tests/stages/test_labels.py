@@ -26,7 +26,7 @@ from atlas.study.schema.signatures import signature
 from atlas.study.study import Study
 from stages import attribute, collect, predict, prepare, score, select, tile
 from tests.support.every import EVERY
-from tests.support.judging import FAMILIES, HEIGHT, SLOW, WIDTH, call, make_classifier, make_evidence, network
+from tests.support.metrics import FAMILIES, HEIGHT, SLOW, WIDTH, call, make_classifier, make_inputs, network
 from tests.support.scores import read
 from tests.support.study import tiny, write
 
@@ -60,7 +60,7 @@ def test_a_probability_is_the_sigmoid_of_its_logit(images):
     assert torch.equal(several.probabilities(images), logits.sigmoid())
     torch.testing.assert_close(several.probabilities(images)[:, LABEL], two.probabilities(images)[:, 1])
     targets = torch.full((6,), LABEL)
-    assert torch.equal(several.reading.right(logits, targets), logits[:, LABEL] >= 0)
+    assert torch.equal(several.task.right(logits, targets), logits[:, LABEL] >= 0)
     about = {"mean": [0.5] * 3, "std": [0.25] * 3, "engine": several._engine}
     assert compared("any", selected(network(), "sigmoids"), images, **about)["runs"] == "fast"
 
@@ -120,7 +120,7 @@ JUDGED = [
 
 @pytest.mark.parametrize(("family", "name"), JUDGED, ids=[name for _, name in JUDGED])
 def test_every_metric_judges_the_label_as_one_of_two_classes(family, name):
-    inputs, found = make_evidence(12), []
+    inputs, found = make_inputs(12), []
     for classifier, target in ((of_several(), LABEL), (of_two(), 1)):
         targets = torch.full((12,), target)
         given = {**inputs, "classifier": classifier, "targets": targets, "all_targets": targets}
@@ -130,13 +130,13 @@ def test_every_metric_judges_the_label_as_one_of_two_classes(family, name):
 
 
 def test_no_class_is_that_of_an_image_of_several_labels():
-    inputs = {**make_evidence(12), "classifier": of_several()}
+    inputs = {**make_inputs(12), "classifier": of_several()}
     with pytest.raises(Unsupported, match=r"^its images may have several labels: whether two are of the same class"):
         call("faithfulness_regions", "sufficiency", {"threshold": 0.6}, inputs)
 
 
 def test_there_is_no_other_class_for_an_image_of_several_labels():
-    inputs = {**make_evidence(12), "classifier": of_several()}
+    inputs = {**make_inputs(12), "classifier": of_several()}
     with pytest.raises(Unsupported, match=r"another label may be one that the image has too$"):
         call("randomization", "random_logit", SETTINGS.get("random_logit", {"similarity": "spearman"}), inputs)
 
@@ -167,8 +167,8 @@ def test_sigmoids_come_last(monkeypatch):
     monkeypatch.setattr(loading, "find", lambda *which: lambda **settings: Wrapped())
     entry = {"family": "module", "call": "x.py:y", "output": ["logits", "sigmoids"]}
     classifier = make_classifier(build(entry, classes=4, watch=building))
-    assert classifier.reading.several
-    assert classifier.altered(lambda network: None).reading.several
+    assert classifier.task.several
+    assert classifier.altered(lambda network: None).task.several
     entry["output"] = ["sigmoids", "logits"]
     with pytest.raises(UserError, match=r"^params\.yaml: network\.output = .*: expected 'sigmoids' last$"):
         build(entry, classes=4, watch=building)

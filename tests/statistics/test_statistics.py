@@ -340,7 +340,7 @@ def test_metrics_are_correlated_over_the_images_of_each_method():
     np.testing.assert_array_equal(number, [[3, 2], [2, 2]])
 
 
-# Four judges, twelve units: the example that Krippendorff prints.
+# Four raters, twelve units: the example that Krippendorff prints.
 JUDGED = np.array(
     [
         [1, 2, 3, 3, 2, 1, 4, 1, 2, 0, 0, 0],

@@ -1,6 +1,7 @@
 """A bad entry is one message that names the file, the entry, what was given and what is accepted."""
 
 import ast
+import importlib
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import scipy.stats
 import yaml
 
 from atlas.study import params
+from atlas.study.command import command
 from atlas.study.errors import UserError
 from atlas.study.params import entries, load, network, path, settings
 from atlas.study.parsing import parsed
@@ -585,6 +587,27 @@ def test_a_stage_is_called_with_names_of_the_study(tmp_path, given):
 
 
 @pytest.mark.parametrize(
+    ("verb", "names", "kind"),
+    [
+        ("collect", ["no_such"], "dataset"),
+        *[(verb, ["no_such"], "classifier") for verb in ("prepare", "predict", "select", "tile", "correlate", "cost")],
+        *[(verb, ["no_such", "cam"], "classifier") for verb in ("attribute", "certify", "score")],
+        *[(verb, ["resnet_vanilla", "no_such"], "family") for verb in ("attribute", "certify", "score")],
+    ],
+)
+def test_a_stage_reads_params_yaml_once_and_checks_its_names(tmp_path, given, monkeypatch, capsys, verb, names, kind):
+    read = []
+    monkeypatch.setattr(params, "load", lambda folder: read.append(folder) or load(folder))
+    monkeypatch.setattr(sys, "argv", [verb, "--study", str(tmp_path), *names])
+    (tmp_path / "params.yaml").write_text(yaml.dump(given, Dumper=DUMPER, sort_keys=False))
+    main = importlib.import_module(f"stages.{verb}").main
+    with pytest.raises(SystemExit, match="2"):
+        command(main, *(["dataset"] if kind == "dataset" else ["classifier", "family"][: len(names)]))
+    assert f"params.yaml names no {kind} 'no_such'; it names: " in capsys.readouterr().err
+    assert read == [tmp_path]
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ("maps, mask", "peak asks for mask; there are: all_images, all_maps, all_seeds, all_targets, boxes,"),
@@ -646,12 +669,12 @@ CASE += "{} votes of certify.noise_15 (alpha = {}, correction {}, 4096 pixels); 
             0.05,
             "bonferroni",
             39,
-            "at least 40 copies (noise_15.n), or tau of at most 0.748, or a higher alpha",
+            "at least 40 samples (noise_15.n), or tau of at most 0.748, or a higher alpha",
         ),
-        (0.75, 0.05, "holm", 39, "at least 40 copies (noise_15.n), or tau of at most 0.748, or a higher alpha"),
-        (0.75, 0.05, "none", 10, "at least 11 copies (noise_15.n), or tau of at most 0.741, or a higher alpha"),
+        (0.75, 0.05, "holm", 39, "at least 40 samples (noise_15.n), or tau of at most 0.748, or a higher alpha"),
+        (0.75, 0.05, "none", 10, "at least 11 samples (noise_15.n), or tau of at most 0.741, or a higher alpha"),
         (0.99, 0.05, "holm", 60, "tau of at most 0.828, or a higher alpha"),
-        (0.5, 0.05, "holm", 10, "at least 17 copies (noise_15.n), or a higher alpha"),
+        (0.5, 0.05, "holm", 10, "at least 17 samples (noise_15.n), or a higher alpha"),
         (0.99, 1e-6, "holm", 10, "a higher alpha"),
     ],
 )
@@ -696,7 +719,7 @@ def test_a_grid_has_the_pixels_of_its_tiles(tmp_path, given):
     }
     message = told(tmp_path, given)
     assert "grid_abstained: tau = 0.75: on resnet_robust no pixel can be certified, not by all 45 votes" in message
-    assert "36864 pixels); expected at least 47 copies" in message
+    assert "36864 pixels); expected at least 47 samples" in message
 
 
 # What the papers' tables have, by the functions' names.

@@ -43,7 +43,7 @@ FAULTS = {
     "raises_after": ("maps.abs_(); raise ValueError('no')", "writes into maps"),
     "back": ("maps.add_(1); maps.sub_(1)", "writes into maps"),
     "seeds": ("seeds.append(3)", "writes into seeds"),
-    "votes": ("votes[0].first[0, 0] = 1", "writes into votes"),
+    "votes": ("votes[0].counts0[0, 0] = 1", "writes into votes"),
     "settings": ("shares.pop()", "writes into settings"),
     "shared_with_others": (
         "order.ranking(maps, seeds).zero_()\n-----\nfrom atlas.metrics.shared import order",
@@ -255,7 +255,7 @@ def main() -> None:
     """Call every form on the same inputs; after each fault the inputs are made anew."""
     import cv2  # noqa: F401 - what changes while it is first imported is no fault
     import torch
-    from judging_forms import given, wrote
+    from forms_inputs import given, wrote
 
     from atlas.inputs import calls
     from atlas.study.errors import Fault

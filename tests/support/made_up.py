@@ -275,5 +275,5 @@ def _pictures(
     plain = classifier == "vanilla"
     measured = {"accuracy": 0.97 if plain else 0.91, "adversarial_accuracy": 0.04 if plain else 0.66}
     recipe = {"epochs": 1, "adversary": None if plain else {"norm": "l2", "epsilon": 1.0}}
-    attack = {"judged_on": 300, "attacked": 100, "adversary": {"norm": "linf", "epsilon": 0.03}, "recipe": recipe}
+    attack = {"evaluated_on": 300, "attacked": 100, "adversary": {"norm": "linf", "epsilon": 0.03}, "recipe": recipe}
     card.write_text(json.dumps({**measured, **attack, "classes": [f"shape_{number}" for number in range(8)]}))

@@ -14,7 +14,7 @@ from atlas.study.schema.smoothing import radius, stored
 from tests.support import made_up, scores
 from tests.support.made_up import CLASSIFIERS, METHODS, SIDE, UNSUPPORTED
 
-LEVELS, FIRST, REST, IMAGES, GRIDS = [50, 30, 10], 10, 60, 5, 5
+LEVELS, N0, N, IMAGES, GRIDS = [50, 30, 10], 10, 60, 5, 5
 VOTED = ["saliency", "input_x_gradient", "cam", "gradcam", "rise", "uniform"]
 TIED = ["gradcam", "uniform"]  # on grids, in most copies
 SWEPT = ["saliency", "gradcam"]
@@ -57,7 +57,7 @@ def study(folder: Path) -> Path:
     """Write the made-up study, votes on its first images, and the scores of metrics that judge them."""
     made_up.study(folder)
     given = yaml.safe_load((folder / "params.yaml").read_text())
-    settings = {"form": "strict", "levels": LEVELS, "n0": FIRST, "n": REST, "images": IMAGES}
+    settings = {"form": "strict", "levels": LEVELS, "n0": N0, "n": N, "images": IMAGES}
     given["certify"] = {
         name: {
             **settings,
@@ -81,19 +81,19 @@ def study(folder: Path) -> Path:
 
 
 def _cast(rng: np.random.Generator, classifier: str, method: str, way: str) -> Votes:
-    """Take the top of noisy copies of one map an image; the better the method, the less the copies differ."""
+    """Take the top of noisy samples of one map an image; the better the method, the less the samples differ."""
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
     clean = np.exp(-((y - 0.5) ** 2 + (x - 0.4) ** 2) / 0.05).ravel()
     spread = WAYS[way][0] * (1.1 - made_up.quality(method, CLASSIFIERS.index(classifier)))
     counts = np.zeros((2, IMAGES, len(LEVELS), SIDE * SIDE), np.uint8)
     for image in range(IMAGES):
-        for draw in range(FIRST + REST):
+        for draw in range(N0 + N):
             order = np.argsort(-(clean + spread * rng.normal(size=clean.shape)))
             for place, level in enumerate(LEVELS):
-                counts[int(draw >= FIRST), image, place, order[: level * len(clean) // 100]] += 1
-    first, rest = counts.reshape(2, IMAGES, len(LEVELS), SIDE, SIDE)
+                counts[int(draw >= N0), image, place, order[: level * len(clean) // 100]] += 1
+    counts0, counts = counts.reshape(2, IMAGES, len(LEVELS), SIDE, SIDE)
     tied = np.zeros((IMAGES, len(LEVELS)), np.uint16)
-    return Votes(first, rest, tied, FIRST, REST, WAYS[way][0], LEVELS, "strict")
+    return Votes(counts0, counts, tied, N0, N, WAYS[way][0], LEVELS, "strict")
 
 
 def _votes(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]]) -> None:
@@ -105,7 +105,7 @@ def _votes(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]]) -> 
             for way in [way for way in WAYS if method in cast[way]]:
                 group_at(root / way, {})
                 group = group_at(root / way / "images", {"unsupported": reason} if reason else {})
-                for name in ("first", "rest", "tied"):
+                for name in ("counts0", "counts", "tied"):
                     values = getattr(cast[way][method], name)
                     dims = ("image", "level", "y", "x")[: values.ndim]
                     array(group, name, np.zeros_like(values) if reason else values, dims, {})

@@ -24,9 +24,9 @@ from atlas.study.schema.types import Split
 WNID = re.compile(r"n\d{8}")  # a class of ImageNet, as WordNet numbers it
 
 
-def fault(file: Path, line: int, given: object, due: str) -> UserError:
+def fault(file: Path, line: int, given: object, expected: str) -> UserError:
     """Return an error about a line of a list."""
-    return UserError(f"{file}: line {line}: {given!r:.100}; expected {due}")
+    return UserError(f"{file}: line {line}: {given!r:.100}; expected {expected}")
 
 
 def content(file: Path, holds: str) -> bytes:

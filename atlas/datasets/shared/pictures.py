@@ -94,8 +94,8 @@ def mask(file: Path, turned: bool) -> np.ndarray:
         values = values[..., 0]
     if lossy:
         if 0 < values.max() < 128:
-            due = "of a lossy format object is what is at least 128; expected that, or PNG"
-            raise Unusable(f"its values end at {values.max()}, and {due}")
+            expected = "of a lossy format object is what is at least 128; expected that, or PNG"
+            raise Unusable(f"its values end at {values.max()}, and {expected}")
         values = values >= 128
     return values.astype(bool) if values.ndim == 2 else np.any(values, axis=2)
 
@@ -161,6 +161,6 @@ def _bytes(image: Image.Image) -> Image.Image:
     bits, black = tags.get(BITS, (1,))[0], tags.get(PHOTOMETRIC) == ZERO_IS_BLACK
     # Pillow's mode I is used for the 16 bits of a PGM, but also for signed 16 bits and 32 bits of a TIFF.
     if not (black and bits == 16 and (image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"))):
-        due = "expected 8, or 16 without a sign and with 0 for black"
-        raise Unusable(f"values of {bits} bits, of which it is unknown which is white; {due}")
+        expected = "expected 8, or 16 without a sign and with 0 for black"
+        raise Unusable(f"values of {bits} bits, of which it is unknown which is white; {expected}")
     return Image.fromarray((np.asarray(image).astype("int32") >> 8).astype("uint8"))

@@ -56,10 +56,10 @@ def number(picture: Picture, classes: list[str] | None, numbers: dict[str, int])
     if isinstance(given, str) and given in numbers:
         return numbers[given]
     if classes is None:
-        due = "expected a name, or a whole number"
+        expected = "expected a name, or a whole number"
     else:
-        due = f"expected one of the {len(classes)} classes, or a whole number, 0 to {len(classes) - 1}"
-    raise UserError(f"image {picture.id}: label = {given!r:.80}; {due}")
+        expected = f"expected one of the {len(classes)} classes, or a whole number, 0 to {len(classes) - 1}"
+    raise UserError(f"image {picture.id}: label = {given!r:.80}; {expected}")
 
 
 def to_sample(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sample | str:
@@ -104,8 +104,8 @@ def to_sample(picture: Picture, channels: str, fit: dict[str, Any] | None) -> Sa
 
 def _array(given: object, name: str) -> np.ndarray:
     if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.ndim != 3 or not given.size:
-        due = "expected bytes, uint8 from 0 to 255, 'channel y x'"
-        raise UserError(f"image {name}: pixels are {_shown(given)}; {due}")
+        expected = "expected bytes, uint8 from 0 to 255, 'channel y x'"
+        raise UserError(f"image {name}: pixels are {_shown(given)}; {expected}")
     return given
 
 
@@ -124,8 +124,8 @@ def _mask(picture: Picture, side: tuple[int, int]) -> np.ndarray:
         raise pictures.Unusable(f"its mask has {_spelled(found.shape)} pixels, it {_spelled(side)}")
     fits = isinstance(found, np.ndarray) and found.dtype.kind in "biu" and found.shape == side
     if not fits or found.min() < 0 or found.max() > 1:
-        due = f"expected booleans, or integers 0 and 1, 'y x', of the image's {_spelled(side)}"
-        raise UserError(f"image {name}: mask is {_shown(found)}; {due}")
+        expected = f"expected booleans, or integers 0 and 1, 'y x', of the image's {_spelled(side)}"
+        raise UserError(f"image {name}: mask is {_shown(found)}; {expected}")
     return found.astype(bool)
 
 
@@ -135,8 +135,8 @@ def _called(given: object) -> Any:
 
 def _boxes(given: object, name: str) -> np.ndarray:
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or given.ndim != 2 or given.shape[1] != 4:
-        due = "expected integers, 'box corner', four corners x0 y0 x1 y1 a row"
-        raise UserError(f"image {name}: boxes are {_shown(given)}; {due}")
+        expected = "expected integers, 'box corner', four corners x0 y0 x1 y1 a row"
+        raise UserError(f"image {name}: boxes are {_shown(given)}; {expected}")
     for x0, y0, x1, y1 in given.tolist():
         where = f"image {name}: a box is {[x0, y0, x1, y1]}"
         if not (x0 < x1 and y0 < y1):
@@ -150,8 +150,8 @@ def _outside(boxes: np.ndarray, width: int, height: int) -> str:
     """Return a message about boxes outside of their image; empty if there are none."""
     for x0, y0, x1, y1 in boxes.tolist():
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            due = f"expected x 0 to {width}, y 0 to {height}"
-            return f"a box is {[x0, y0, x1, y1]}, all of it outside the image; {due}"
+            expected = f"expected x 0 to {width}, y 0 to {height}"
+            return f"a box is {[x0, y0, x1, y1]}, all of it outside the image; {expected}"
     return ""
 
 

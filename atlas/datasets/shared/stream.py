@@ -51,8 +51,8 @@ def decoded(
             left_out.append((picture.id, sample))
             continue
         if shape is not None and sample.pixels.shape != shape:
-            got, due = (" × ".join(map(str, one)) for one in (sample.pixels.shape, shape))
-            message = f"pixels are {got}; expected those of the dataset's first image, {due}"
+            got, expected = (" × ".join(map(str, one)) for one in (sample.pixels.shape, shape))
+            message = f"pixels are {got}; expected those of the dataset's first image, {expected}"
             raise UserError(f"image {picture.id}: {message} (`fit` and `channels` in params.yaml make pictures alike)")
         shape = sample.pixels.shape
         yield Row(picture, label, sample)

@@ -67,15 +67,15 @@ def _of_timm(about: dict[str, Any], message: str) -> dict[str, Any]:
         sizes = {"mode": "crop", "size": height, "resize": math.floor(height / share)}
     else:
         given = f"crop_mode {mode!r} with crop_pct {share:g} to {height} x {width} pixels"
-        due = "expected 'center' to a square, or 'squash' with 1; give mode and size yourself"
-        raise UserError(f"{message}: timm prepares its pictures by {given}: {due}")
+        expected = "expected 'center' to a square, or 'squash' with 1; give mode and size yourself"
+        raise UserError(f"{message}: timm prepares its pictures by {given}: {expected}")
     return {**sizes, "interpolation": _known(about["interpolation"], message)}
 
 
 def _known(interpolation: str, message: str) -> str:
     if interpolation not in INTERPOLATIONS:
-        due = f"expected one of {', '.join(INTERPOLATIONS)}; give mode and size yourself"
-        raise UserError(f"{message}: its pictures are resized by the interpolation {interpolation!r}: {due}")
+        expected = f"expected one of {', '.join(INTERPOLATIONS)}; give mode and size yourself"
+        raise UserError(f"{message}: its pictures are resized by the interpolation {interpolation!r}: {expected}")
     return interpolation
 
 

@@ -40,8 +40,8 @@ def annotation(file: Path) -> Annotation:
     return Annotation(objects, None if None in size else _read(size, f"{file}: size", "width, height"))
 
 
-def _read(fields: list, where: str, due: str) -> list[float]:
+def _read(fields: list, where: str, expected: str) -> list[float]:
     try:
         return numbers(fields)
     except ValueError:
-        raise UserError(f"{where}: {','.join(fields)!r:.100}; expected numbers: {due}") from None
+        raise UserError(f"{where}: {','.join(fields)!r:.100}; expected numbers: {expected}") from None

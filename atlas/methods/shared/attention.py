@@ -7,7 +7,7 @@ from torch.fx import GraphModule, Interpreter, Node
 from atlas.methods.shared.relevance.graph import FUSED
 from atlas.study.errors import Unsupported
 
-TOLD = "its attention is fused ({}), so that its weights cannot be read"
+FUSED_ATTENTION = "its attention is fused ({}), so that its weights cannot be read"
 
 
 class Attended(Interpreter):
@@ -22,7 +22,7 @@ class Attended(Interpreter):
         self.extra_traceback = False  # keeps error messages to one line
         fused = next((name for node in graph.graph.nodes if (name := _fused(graph, node))), None)
         if fused:
-            raise Unsupported(TOLD.format(fused))
+            raise Unsupported(FUSED_ATTENTION.format(fused))
         self._softmaxes = {
             node
             for node in graph.graph.nodes

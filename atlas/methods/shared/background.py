@@ -7,7 +7,7 @@ from atlas.study import seeds as draws
 from atlas.study.errors import UserError
 
 
-class Ways:
+class BackgroundLines:
     """A row's draws, from its own seed: of background images, with replacement, and of positions on the lines.
 
     Raises:

@@ -20,5 +20,5 @@ def check_baseline(function: str, baseline: str, layer: str) -> None:
         UserError: the baseline does not fit the layer.
     """
     if (baseline == "zero") == (layer == "input"):
-        due = "a color" if layer == "input" else "zero"
-        raise UserError(f"{function}: the setting 'baseline' is {baseline}, expected {due} at layer {layer}")
+        expected = "a color" if layer == "input" else "zero"
+        raise UserError(f"{function}: the setting 'baseline' is {baseline}, expected {expected} at layer {layer}")

@@ -20,8 +20,8 @@ def guide(variance: Images, percentile: int, floor: Floor) -> Images:
     # The value at or below the percentile suffices: no variance lies between it and the interpolated one.
     threshold = ordered[..., percentile * (ordered.shape[-1] - 1) // 100, None, None]
     lowest, highest = ordered[..., 0, None, None], ordered[..., -1, None, None]
-    held = {"raw": variance, "minmax": _scaled(variance, lowest, highest), "zero": variance.new_zeros(())}[floor]
-    return held.where(variance <= threshold, 1.0)
+    suppressed = {"raw": variance, "minmax": _scaled(variance, lowest, highest), "zero": variance.new_zeros(())}[floor]
+    return suppressed.where(variance <= threshold, 1.0)
 
 
 def check_guide(function: str, percentile: int, terms: str, count: int) -> None:

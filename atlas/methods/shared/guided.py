@@ -25,8 +25,8 @@ def advance(
     Args:
         places: Current points of the paths, float64 like starts and ends.
         magnitudes: Absolute gradients; the smallest move first.
-        share: Share of the way at which the step ends.
-        bounds: The shares of its own way between which every value stays.
+        share: Share of the path at which the step ends.
+        bounds: The shares of its own difference, from start to end, between which every value stays.
         fraction: Share of values in a move.
     """
 
@@ -47,15 +47,15 @@ def _advance(
     bounds: tuple[float, float],
     fraction: float,
 ) -> Tensor:
-    ways = ends - starts
-    goals = ways.abs().sum(1, keepdim=True) * (1 - share)
-    low, high = (starts + ways * bound for bound in bounds)
+    differences = ends - starts
+    goals = differences.abs().sum(1, keepdim=True) * (1 - share)
+    low, high = (starts + differences * bound for bound in bounds)
     taken = 1 + int(fraction * (places.shape[1] - 1))
     going = torch.ones_like(goals, dtype=torch.bool)
     while going.any():
         # Where start and end are equal, so are low and high, and nothing lags.
-        lagging = (places - starts) / ways.where(ways != 0, 1.0) < bounds[0]
-        lifted = low.where(lagging & (ways != 0), places)
+        lagging = (places - starts) / differences.where(differences != 0, 1.0) < bounds[0]
+        lifted = low.where(lagging & (differences != 0), places)
         left = (ends - lifted).abs().sum(1, keepdim=True)
         arrived = (left - goals).abs() <= CLOSE * torch.maximum(left, goals).clamp(min=1.0)
 

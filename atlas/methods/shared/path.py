@@ -75,8 +75,8 @@ def integrate(
         up, down = weights[step] * gradient.clamp(min=0), weights[step] * gradient.clamp(max=0)
         rising, falling = (up, down) if step == 0 else (rising + up, falling + down)
         if step == steps - 1:
-            way = images[row] - start(row, line)
-            terms.add(row, line, way * rising, way * falling)
+            difference = images[row] - start(row, line)
+            terms.add(row, line, difference * rising, difference * falling)
     return terms
 
 

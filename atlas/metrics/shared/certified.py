@@ -31,8 +31,8 @@ def share(of: Tensor, among: Tensor) -> Certified:
 
 
 def parted(votes: Sequence[Votes], tau: list[float]) -> Certified:
-    """Return the share of all copies in which equal scores straddle the edge of the top."""
-    found = [torch.from_numpy(one.tied / (one.firsts + one.draws)).float() for one in votes for _ in tau]
+    """Return the share of all noisy samples in which equal scores straddle the edge of the top."""
+    found = [torch.from_numpy(one.tied / (one.n0 + one.n)).float() for one in votes for _ in tau]
     return torch.stack(found, dim=1)
 
 

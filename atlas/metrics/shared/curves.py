@@ -33,7 +33,7 @@ def clean(classifier: Classifier, images: Images, targets: Targets) -> End:
 
 def _end(classifier: Classifier, images: Images, logits: Logits, targets: Targets) -> End:
     probability = output_of(classifier, logits, targets, "probability")
-    return End(images, probability, classifier.reading.predicted(logits, targets))
+    return End(images, probability, classifier.task.predicted(logits, targets))
 
 
 def target_probability(classifier: Classifier, images: Images, targets: Targets) -> Scores:
@@ -54,7 +54,7 @@ def switching_curves(
     before: End,
     after: End,
     pixels: int,
-    kept: Tensor,
+    chosen: Tensor,
 ) -> Curves:
     """Exchange pixels in the order of the map, all channels of a pixel at once, and record the probability.
 
@@ -64,11 +64,11 @@ def switching_curves(
         before: The start of the curves: no pixel exchanged.
         after: The end of the curves: every pixel exchanged.
         pixels: Pixels exchanged at each step; the last step may be smaller.
-        kept: The images that have a curve. The others, and those whose map is not finite, cost nothing and are NaN.
+        chosen: The images that have a curve. The others, and those whose map is not finite, cost nothing and are NaN.
     """
     at_least(1, "a curve of probabilities", "pixels", pixels)
     device, targets = classifier.device, targets.to(classifier.device)
-    rows = (kept.to(device) & finite(maps).to(device)).nonzero().flatten()
+    rows = (chosen.to(device) & finite(maps).to(device)).nonzero().flatten()
     exchanged = torch.tensor(schedule(maps[0].numel(), pixels), device=device)
     steps = len(exchanged) - 1
     curves = torch.full((len(maps), steps + 1), torch.nan, device=device)

@@ -17,7 +17,7 @@ def predicted(classifier: Classifier, all_images: AllImages) -> Tensor:
     Raises:
         Unsupported: an image may have several labels, so that it belongs to no single class.
     """
-    if classifier.reading.several:
+    if classifier.task.several:
         raise Unsupported("its images may have several labels: whether two are of the same class cannot be said")
     return classifier.logits(all_images.to(classifier.device)).argmax(dim=1)
 

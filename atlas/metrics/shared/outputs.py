@@ -19,7 +19,7 @@ def clean_logits(classifier: Classifier, images: Images) -> Logits:
 
 def output_of(classifier: Classifier, logits: Logits, targets: Targets, output: Response) -> Scores:
     """Return each target's logit, or its probability."""
-    read = classifier.reading.probabilities(logits) if output == "probability" else logits
+    read = classifier.task.probabilities(logits) if output == "probability" else logits
     return read.gather(1, targets.to(read.device)[:, None])[:, 0]
 
 

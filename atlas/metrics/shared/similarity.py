@@ -29,8 +29,8 @@ def similarities(maps: Maps, others: Maps, similarity: str) -> Scores:
     """
     if similarity == "ssim" and min(maps.shape[-2:]) < WINDOW:
         height, width = maps.shape[-2:]
-        due = f"structural similarity takes maps of at least {WINDOW} x {WINDOW} pixels, its window"
-        raise Unsupported(f"{due}; these are {height} x {width}")
+        expected = f"structural similarity takes maps of at least {WINDOW} x {WINDOW} pixels, its window"
+        raise Unsupported(f"{expected}; these are {height} x {width}")
     compare = {"spearman": _spearman, "absolute_spearman": _absolute_spearman, "ssim": _ssim}[similarity]
 
     def defined(one: Tensor, other: Tensor) -> Tensor:

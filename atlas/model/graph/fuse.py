@@ -24,9 +24,9 @@ FLAT = (nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.Identity, nn.ReLU, nn.ReLU6)
 
 def arrange_channels_last(part: nn.Module, plain: bool) -> nn.Module:
     """Store four-dimensional tensors of a part of a network with channels last in memory, unless it is plain."""
-    for held in () if plain else (*part.parameters(), *part.buffers()):
-        if held.dim() == 4:
-            held.data = held.data.to(memory_format=torch.channels_last)
+    for tensor in () if plain else (*part.parameters(), *part.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return part
 
 

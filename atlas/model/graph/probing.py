@@ -80,9 +80,9 @@ class Sizes(Interpreter):
 
 def noise(network: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """Return images of noise, distributed like normalized ones, in the dtype of the network."""
-    held = next((one for one in network.parameters() if one.is_floating_point()), torch.zeros(()))
+    parameter = next((one for one in network.parameters() if one.is_floating_point()), torch.zeros(()))
     draws = torch.Generator().manual_seed(0)
-    return torch.randn(ROWS, *shape, generator=draws).to(held.device, held.dtype)
+    return torch.randn(ROWS, *shape, generator=draws).to(parameter.device, parameter.dtype)
 
 
 @torch.no_grad()

@@ -135,7 +135,7 @@ def _given(names: tuple[str, ...], node: Node) -> dict[str, Any]:
     return dict(zip(names, node.args, strict=False)) | node.kwargs
 
 
-def _held(graph: GraphModule, given: object) -> Any:
+def _own_tensor(graph: GraphModule, given: object) -> Any:
     """Return the network's own tensor that an argument refers to; None for none; NotImplemented if it is computed."""
     if given is None:
         return None
@@ -148,7 +148,7 @@ def _held(graph: GraphModule, given: object) -> Any:
 
 
 def _convolution(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
-    weight, bias = _held(graph, given["weight"]), _held(graph, given.get("bias"))
+    weight, bias = _own_tensor(graph, given["weight"]), _own_tensor(graph, given.get("bias"))
     about = [given.get(name, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))]
     groups = given.get("groups", 1)
     numbers = (int, str, tuple, list)
@@ -166,7 +166,7 @@ def _convolution(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
 
 
 def _linear(graph: GraphModule, given: dict[str, Any]) -> nn.Module | None:
-    weight, bias = _held(graph, given["weight"]), _held(graph, given.get("bias"))
+    weight, bias = _own_tensor(graph, given["weight"]), _own_tensor(graph, given.get("bias"))
     if weight is NotImplemented or bias is NotImplemented or weight is None or weight.dim() != 2:
         return None
     with torch.device("meta"):
@@ -180,17 +180,17 @@ def _normalization(graph: GraphModule, given: dict[str, Any]) -> nn.Module | Non
     before = (
         graph.get_submodule(str(source.target)) if isinstance(source, Node) and source.op == "call_module" else None
     )
-    held = {name: _held(graph, given.get(name)) for name in NORMALIZATION[1:5]}
-    if type(before) is not nn.Conv2d or any(one is NotImplemented for one in held.values()):
+    tensors = {name: _own_tensor(graph, given.get(name)) for name in NORMALIZATION[1:5]}
+    if type(before) is not nn.Conv2d or any(one is NotImplemented for one in tensors.values()):
         return None
-    if held["running_mean"] is None or held["running_var"] is None or given.get("training", False) is not False:
+    if tensors["running_mean"] is None or tensors["running_var"] is None or given.get("training", False) is not False:
         return None
     with torch.device("meta"):
         layer = nn.BatchNorm2d(
-            len(held["running_mean"]), eps=given.get("eps", 1e-5), affine=held["weight"] is not None
+            len(tensors["running_mean"]), eps=given.get("eps", 1e-5), affine=tensors["weight"] is not None
         ).eval()
     layer.num_batches_tracked = None
-    return _over(layer, **held)
+    return _over(layer, **tensors)
 
 
 def _over(layer: nn.Module, **tensors: Tensor | None) -> nn.Module:

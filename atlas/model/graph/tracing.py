@@ -99,8 +99,8 @@ class _Tracer(torch.fx.Tracer):
 
 def _shared(network: nn.Module) -> nn.Module:
     """Copy modules, but share parameters and buffers with the original."""
-    held = [*network.parameters(), *network.buffers()]
-    return deepcopy(network, {id(tensor): tensor for tensor in held})
+    tensors = [*network.parameters(), *network.buffers()]
+    return deepcopy(network, {id(tensor): tensor for tensor in tensors})
 
 
 def regrouped(graph: GraphModule, steps: Graph) -> GraphModule:

@@ -24,10 +24,9 @@ COLUMNS = {
     ABSTAINED: "abstained, %",
     "certified_localization": "localization",
     "certified_consistency": "as in the clean map",
-    "parted_ties": "copies with ties",
+    "parted_ties": "samples with ties",
 }
-# Notes on columns.
-SAID = {
+NOTES = {
     "certified_localization": "Localization: over only those images with a pixel certified important, so that a "
     "method that certifies little is scored on its surest images.",
     "certified_consistency": "As in the clean map: over only those images with a certified pixel; at a small K "
@@ -41,7 +40,7 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
     """Return the contents of the section; charts are drawn in other processes."""
     test, table = first_test(given), known.table
     classifiers, methods = (table[name].values.tolist() for name in ("classifier", "method"))
-    ways = {name: known.voted(name) for name in methods}
+    smoothings = {name: known.voted(name) for name in methods}
     return {
         "test": test.text(),
         "tests": tested(known, test),
@@ -52,8 +51,8 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
             for name in known.classifiers(game)
             if (one := traded(known, given, game, name))
         ],
-        "sweeps": certified_curves.swept(known, processes),
-        "games": grid_localization.swept(known, given, processes),
+        "sweeps": certified_curves.sweep_charts(known, processes),
+        "games": grid_localization.sweep_charts(known, given, processes),
         "removals": certified_curves.removed(known, processes),
         "numbers": [one for test in tests(known) for name in classifiers for one in numbers(known, name, test)],
         "on_grids": [
@@ -64,8 +63,8 @@ def section(known: Found, given: dict, processes: Executor) -> dict[str, Any]:
             for one in grid_localization.numbers(known, name, test, tile)
         ],
         "families": keys(families(known)),
-        "partly": [(name, of) for name, of in ways.items() if 0 < len(of) < len(known.smoothings)],
-        "uncertified": [name for name, of in ways.items() if not of],
+        "partly": [(name, of) for name, of in smoothings.items() if 0 < len(of) < len(known.smoothings)],
+        "uncertified": [name for name, of in smoothings.items() if not of],
     }
 
 
@@ -95,7 +94,7 @@ def tested(known: Found, first: Test) -> list[dict[str, Any]]:
 def legend(levels: list[int]) -> list[tuple[int, str]]:
     """Return each level's color in the pictures."""
     return [
-        (level, certified.spelled(color)) for level, color in zip(levels, certified.colors(len(levels)), strict=True)
+        (level, certified.formatted(color)) for level, color in zip(levels, certified.colors(len(levels)), strict=True)
     ]
 
 
@@ -169,7 +168,7 @@ def numbers(known: Found, classifier: str, test: Test) -> list[dict[str, Any]]:
     listed, methods = columns(known, test), test.smoothing.methods
     heads = [(one.name, COLUMNS[one.function]) for one in listed]
     about = {"test": test.name, "at": test.place, "how": test.how, "classifier": classifier, "heads": heads}
-    about["said"] = [SAID[one.function] for one in listed if one.function in SAID]
+    about["notes"] = [NOTES[one.function] for one in listed if one.function in NOTES]
     found = []
     radius = known.where(test)
     for level in test.smoothing.settings["levels"] if listed else []:

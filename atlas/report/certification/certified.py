@@ -23,7 +23,7 @@ def colors(number: int) -> UInt8[np.ndarray, "level 3"]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def spelled(color: tuple[int, ...] | np.ndarray) -> str:
+def formatted(color: tuple[int, ...] | np.ndarray) -> str:
     """Format a color for a style sheet."""
     return "#" + "".join(f"{int(value):02x}" for value in color)
 
@@ -46,17 +46,17 @@ def overlaid(labels: Int8[np.ndarray, "level y x"]) -> UInt8[np.ndarray, "y x"]:
 
 
 def smoothed(votes: Votes, row: int, level: int) -> Float[np.ndarray, "y x"]:
-    """Return the smoothed sparsified map: the share of all copies in whose map a pixel is at the top.
+    """Return the smoothed sparsified map: the share of all noisy samples in whose map a pixel is at the top.
 
-    (first + rest) / (firsts + draws)
+    (counts0 + counts) / (n0 + n)
 
     Args:
         votes: Votes on some images.
         row: Index of the image.
         level: Index of the level in the votes.
     """
-    both = votes.first[row, level].astype(np.float64) + votes.rest[row, level]
-    return both / (votes.firsts + votes.draws)
+    both = votes.counts0[row, level].astype(np.float64) + votes.counts[row, level]
+    return both / (votes.n0 + votes.n)
 
 
 def panel(labels: Int8[np.ndarray, "level y x"], place: int, alt: str, *, side: int) -> Picture:

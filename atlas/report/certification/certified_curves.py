@@ -15,7 +15,7 @@ from atlas.study.schema.settings import Entry
 IMPORTANT, UNIMPORTANT, DELETION = "certified_important", "certified_unimportant", "certified_deletion"
 SPELLED = {"level": "level", "sigma": "σ", "tau": "τ"}
 BENEATH = -0.06  # start of the probability axis, so that its lowest tick keeps clear of the x axis
-SAID = 3  # methods whose numbers are in an alternative text
+LISTED = 3  # methods whose numbers are in an alternative text
 Pair = dict[str, Entry]
 
 
@@ -34,7 +34,7 @@ class Numbers(NamedTuple):
     rows: list[tuple[str, bool, list[Point]]]
 
 
-def swept(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
+def sweep_charts(known: Found, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return charts of the certified shares by level, by σ at one τ, and by τ at one σ.
 
     Args:
@@ -104,7 +104,7 @@ def _swept(known: Found, pair: Pair, what: str) -> dict[str, Any] | None:
         for name in order:
             cells = [_means(known, pair, classifier, name, step.test, step.level) for step in there]
             rows.append((name, known.control(name), [one for own in cells for one in own]))
-        most = [f"{name} {totals[name]:.3g}%" for name in order if not np.isnan(totals[name])][:SAID]
+        most = [f"{name} {totals[name]:.3g}%" for name in order if not np.isnan(totals[name])][:LISTED]
         alt = f"Share of the pixels certified {' or '.join(pair)} on {classifier} by {SPELLED[what]} at {at[what]}; "
         alt += f"most of the top {level}% at {ranks.place}: {', '.join(most) or 'none'}; numbers in the table below."
         reached = [known.reaches(first, step.test, classifier) for step in there]

@@ -65,7 +65,7 @@ class Test(NamedTuple):
         """Return the numbers in the two sentences on the certificate."""
         of = self.smoothing.settings
         numbers = {name: of[name] for name in ("sigma", "n0", "n", "form")}
-        numbers |= {"levels": len(of["levels"]), "copies": of["n0"] + of["n"]}
+        numbers |= {"levels": len(of["levels"]), "samples": of["n0"] + of["n"]}
         numbers |= {"tau": self.tau, "reach": self.reach, "alpha": self.alpha}
         return {**numbers, "sure": f"{100 * (1 - self.alpha):.6g}%", "correction": CORRECTED[self.correction]}
 
@@ -105,9 +105,9 @@ class Found(NamedTuple):
 
     def alike(self, function: str, test: Test, tile: int | None = None) -> Entry | None:
         """Return the first entry of a function that uses a test (possibly among others), and the same tiles."""
-        return next((one for one in self.of(function) if self.judges(one, test, tile)), None)
+        return next((one for one in self.of(function) if self.uses(one, test, tile)), None)
 
-    def judges(self, metric: Entry, test: Test, tile: int | None) -> bool:
+    def uses(self, metric: Entry, test: Test, tile: int | None) -> bool:
         """Return whether a metric uses a test (possibly among others), and the same tiles."""
         settings, options = metric.settings, metric.options
         same = (settings["alpha"], settings["correction"], options["tile"]) == (test.alpha, test.correction, tile)

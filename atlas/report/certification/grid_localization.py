@@ -15,14 +15,14 @@ from atlas.study.schema.settings import Entry
 GAME, GRIDS, NOTHING = "certified_grid_pointing_game", "grid_abstained", "certified_nothing"
 TIES = "grid_parted_ties"
 # Headings of columns.
-COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "copies with ties"}
+COLUMNS = {GAME: "game", GRIDS: "abstained, %", NOTHING: "nothing important", TIES: "samples with ties"}
 TIED = (
-    "Copies with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels are "
+    "Samples with ties: equal scores lay at the edge of the top and were left out together, so that fewer pixels are "
     "at the top, and what is certified unimportant says little."
 )
 
 
-def swept(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
+def sweep_charts(known: Found, given: dict, processes: Executor) -> list[tuple[str, list[dict[str, Any]]]]:
     """Return charts of the certified grid pointing game by level, by σ at one τ, and by τ at one σ.
 
     Args:
@@ -100,7 +100,7 @@ def tests(known: Found) -> list[tuple[Test, int | None]]:
 
 def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list[dict[str, Any]]:
     """Return a table per level of the certified results on grids by a test."""
-    listed = [one for function in COLUMNS for one in known.of(function) if known.judges(one, test, tile)]
+    listed = [one for function in COLUMNS for one in known.of(function) if known.uses(one, test, tile)]
     functions = [one.function for one in listed]
     heads = [(one.name, COLUMNS[one.function] if functions.count(one.function) == 1 else one.name) for one in listed]
     name = test.name if tile is None else f"{test.name}, tile {tile}"
@@ -112,7 +112,7 @@ def numbers(known: Found, classifier: str, test: Test, tile: int | None) -> list
         "classifier": classifier,
         "heads": heads,
     }
-    about["said"] = [TIED] if TIES in functions else []
+    about["notes"] = [TIED] if TIES in functions else []
     radius, found = known.where(test), []
     for level in test.smoothing.settings["levels"]:
         rows = [

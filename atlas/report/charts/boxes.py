@@ -110,7 +110,7 @@ def chart(listed: list[Row], places: list[int], name: str, better: str, units: s
         return svg(figure, _message(listed, name, better))
 
 
-def spelled(p: list[float]) -> str:
+def formatted(p: list[float]) -> str:
     """Format the p-values of a row, if there are any."""
     known = ["n/a" if np.isnan(one) else digits(one, 2) for one in p]
     return f"p {', '.join(known)}" if set(known) != {"n/a"} else ""
@@ -151,7 +151,7 @@ def _names(axes: Axes, listed: list[Row], high: float) -> None:
     """Name the rows, with the p-values below."""
     transform, _, horizontal = axes.get_yaxis_text1_transform(axes.yaxis.get_tick_padding())
     names = ["all methods" if row.family == EVERY else row.family for row in listed]
-    tests = [spelled(row.p) for row in listed]
+    tests = [formatted(row.p) for row in listed]
     line = TEXT / 72 / high
     for place, (name, test) in enumerate(zip(names, tests, strict=True)):
         look: dict[str, Any] = {"transform": transform, "ha": horizontal, "va": "center_baseline"}

@@ -69,9 +69,9 @@ def ranks(
                 continue
             last = max(2.0, float(np.nanmax(values[:, j])))
             shade = DEEPEST * (last - values[i, j]) / (last - 1)
-            spelled = [f"{one[i, j]:.{places}f}" for one in (values, low, high)]
-            hint = f"{method} by {metric}: {spelled[0]} ({spelled[1]} to {spelled[2]})"
-            cells.append(Cell(spelled[0], shade, False, hint))
+            formatted = [f"{one[i, j]:.{places}f}" for one in (values, low, high)]
+            hint = f"{method} by {metric}: {formatted[0]} ({formatted[1]} to {formatted[2]})"
+            cells.append(Cell(formatted[0], shade, False, hint))
         rows.append((method, cells))
     return Matrix(metrics, rows)
 

@@ -130,10 +130,10 @@ def breadth(text: str, size: int) -> float:
 
 def shortened(text: str, size: int, inches: float) -> str:
     """Cut the middle out of a text that is wider than a number of inches."""
-    kept = len(text)
-    while breadth(text, size) > inches and kept > 3:
-        kept -= 1
-        text = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    length = len(text)
+    while breadth(text, size) > inches and length > 3:
+        length -= 1
+        text = f"{text[: length - length // 2]}…{text[len(text) - length // 2 :]}"
     return text
 
 

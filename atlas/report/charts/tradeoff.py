@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 4.6, 4.3
 LEFT, BOTTOM, RIGHT, TOP, BEYOND = 0.55, 0.52, 0.12, 0.12, 0.04
 # Points: free space around a dot, width of a digit, height of a line.
 DOT, DIGIT, LINE = 4.0, 5.8, 8.5
-TIED = 0.5  # share of the copies above which a method's certificates may come from ties
+TIED = 0.5  # share of the noisy samples above which a method's certificates may come from ties
 
 
 class Point(NamedTuple):
@@ -38,7 +38,7 @@ class Traded(NamedTuple):
     control: bool
     game: Point
     share: Point
-    ties: Point  # share of the noisy copies of grids in which equal scores straddled the edge of the top
+    ties: Point  # share of the noisy samples of grids in which equal scores straddled the edge of the top
     filled: tuple[int, int] | None  # pictures with a pixel certified important, and all of them
     published: tuple[float, float] | None  # the authors' values
 
@@ -49,7 +49,7 @@ class Traded(NamedTuple):
 
     @property
     def tied(self) -> bool:
-        """Whether equal scores were left out of the top in most copies, so that certificates may come from ties."""
+        """Whether equal scores were left out of the top in most samples, so that certificates may come from ties."""
         return self.ties.known and self.ties.mean > TIED
 
 

@@ -71,8 +71,8 @@ def section(cost: xr.Dataset, summary: xr.Dataset, processes: Executor) -> dict[
             "classifier": name,
             "chart": drawn,
             "rows": rows,
-            "metrics": judging(cost, name),
-            **kept_out(summary, rows, name),
+            "metrics": metric_costs(cost, name),
+            **excluded(summary, rows, name),
         }
         for (name, rows), drawn in zip(listed.items(), charts, strict=True)
     ]
@@ -91,14 +91,14 @@ def costly(cost: xr.Dataset, summary: xr.Dataset, classifier: str) -> list[Costl
     )
 
 
-def kept_out(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
+def excluded(summary: xr.Dataset, rows: list[Costly], classifier: str) -> dict[str, list[str]]:
     """Return the methods without a place in a chart, and those in it that lack more rankings than they have."""
     whole = summary["mean_rank_mostly"].sel(classifier=classifier)
     partly = [one.method for one in rows if one.known and not one.control and not whole.sel({"method": one.method})]
     return {"absent": [one.method for one in rows if not one.known], "partly": partly}
 
 
-def judging(cost: xr.Dataset, classifier: str) -> list[tuple[str, list[float]]]:
+def metric_costs(cost: xr.Dataset, classifier: str) -> list[tuple[str, list[float]]]:
     """Return the metrics that score a method on a classifier: passes per score, and the maps that it requests."""
     one = cost.sel(classifier=classifier)
     columns = zip(*(one[f"metric_{kind}"].values.tolist() for kind in (*FIELDS, "explained")), strict=True)
@@ -173,7 +173,7 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
         half = 36 * breadth(name, SMALL), LINE / 2
         across, up = half[0] + DOT + 3, LINE / 2 + DOT + 1
         # There is nothing above and to the left of a dot of the front; the line leaves it to the right.
-        ways = [
+        offsets = [
             (4 - across, up),
             (-across, 0),
             (across - 4, up),
@@ -182,8 +182,8 @@ def _names(axes: Axes, best: list[Costly], placed: list[Costly], size: tuple[flo
             (0, -up),
             (4 - across, -up),
         ]
-        ways += [(across, step * up) for step in (2, -2, 3, -3)]
-        centers = [point(one) + way for way in ways]
+        offsets += [(across, step * up) for step in (2, -2, 3, -3)]
+        centers = [point(one) + offset for offset in offsets]
         center = next((at for at in centers if free(box(at, *half), taken, size)), centers[0])
         taken.append(box(center, *half))
         offset, at = tuple(center - point(one)), (place(one.passes), one.rank)

@@ -6,7 +6,7 @@ import numpy as np
 
 from atlas.cache.stores import array_of, read, values
 from atlas.report.images.gallery import Predicted
-from atlas.report.sections.page import spelled
+from atlas.report.sections.page import formatted
 from atlas.study.schema.signatures import signature
 from atlas.study.study import Study
 
@@ -37,10 +37,10 @@ def _classifier(study: Study, name: str) -> dict[str, Any]:
         "grids": grids,
         **study.accuracies(name),
         "top5": known.get("top5", np.nan) if source else np.nan,
-        **{count: known.get(count, 0) for count in ("judged_on", "attacked")},
-        "attack": spelled(known.get("adversary") or {}),
+        **{count: known.get(count, 0) for count in ("evaluated_on", "attacked")},
+        "attack": formatted(known.get("adversary") or {}),
         "trained_here": recipe is not None,
-        "trained_against": spelled((recipe or {}).get("adversary") or {}),
+        "trained_against": formatted((recipe or {}).get("adversary") or {}),
         "source": source and {"name": source.get("file") or source.get("tag"), "sha256": source["sha256"][:DIGITS]},
         "warning": known.get("warning") or "",
     }

@@ -11,7 +11,7 @@ import xarray as xr
 from atlas.report.charts import curve_plot, dot_plot, heat, theme
 from atlas.report.sections import agreement as agreed
 from atlas.report.sections import compared, refused, sanity, summary_text
-from atlas.report.sections.sample_size import enough, few
+from atlas.report.sections.sample_size import few, sample_sizes
 from atlas.report.sorting import apart, behind, by_metric, overall, ranked, ranking_metrics, shared, unranked
 
 # Suffixes of the diagnostics of a curve metric.
@@ -36,7 +36,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, sanity_thresh
     boards = processes.map(leaderboard, repeat(behind(summary, tables["contrasts"])), metrics)
     side_by_side = compared.section(summary, tables["comparison"], processes)
     checked = sanity.checks(summary, curves, sanity_threshold)
-    images = enough(tables["precision"], summary)
+    images = sample_sizes(tables["precision"], summary)
     found = {
         "answer": [*summary_text.answer(summary, agreement), *summary_text.few(images)],
         "partly": summary_text.partly(summary),
@@ -56,7 +56,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, sanity_thresh
         "compared": side_by_side,
         "diagnostics": diagnostics(summary),
         "agreement": agreed.agreements(agreement),
-        "enough": images,
+        "sample_sizes": images,
         "few": few(tables["precision"]),
         "skewed": tables["precision"].attrs["skewed"],
         "similarity": agreed.similarities(agreement, summary),
@@ -182,17 +182,17 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
         {
             "name": name,
             "family": one["family"],
-            "settings": spelled(json.loads(one["settings"])),
+            "settings": formatted(json.loads(one["settings"])),
             "reference": one["reference"],
             "long_name": one["long_name"],
         }
         for name, one in methods.items()
     ]
-    judged = [
+    scoring = [
         {
             "name": name,
             "family": str(one["metric_family"].values),
-            "settings": spelled(json.loads(str(one["metric_settings"].values))),
+            "settings": formatted(json.loads(str(one["metric_settings"].values))),
             "reference": str(one["metric_reference"].values),
             "long_name": str(one["metric_long_name"].values),
             "keys": list(zip(*(one[part].values.tolist() for part in ("classifier", "key_digest")), strict=True)),
@@ -201,9 +201,9 @@ def settings(given: dict, methods: dict[str, dict[str, str]], summary: xr.Datase
         for one in [summary.sel(metric=name)]
     ]
     engine = ", ".join(f"{key} {value}" for key, value in given["engine"].items())
-    return {"methods": rows, "metrics": judged, "seed": given["seed"], "engine": engine}
+    return {"methods": rows, "metrics": scoring, "seed": given["seed"], "engine": engine}
 
 
-def spelled(settings: dict[str, Any]) -> str:
+def formatted(settings: dict[str, Any]) -> str:
     """Format settings in one line."""
     return ", ".join(f"{key} = {value}" for key, value in settings.items())

@@ -14,10 +14,10 @@ def inapplicable(summary: xr.Dataset) -> dict[str, dict[str, str]]:
     found = {name: dict(reasons) for name, reasons in summary.attrs["absent"].items()}
     for classifier, methods in summary.attrs["unsupported"].items():
         asked = summary["asked"].sel(classifier=classifier) > 0
-        judged = set(summary["method"].values[asked.any("metric").values].tolist())
+        scored = set(summary["method"].values[asked.any("metric").values].tolist())
         by_metric: dict[str, set[str]] = {}
         for method, reasons in methods.items():
-            for metric, reason in reasons.items() if method in judged else ():
+            for metric, reason in reasons.items() if method in scored else ():
                 by_metric.setdefault(metric, set()).add(reason)
         for metric, reasons in by_metric.items():
             there = metric in summary["metric"].values and bool(asked.sel(metric=metric).any())
@@ -50,11 +50,11 @@ def without(tables: dict[str, xr.Dataset], metrics: list[str]) -> dict[str, xr.D
 
 def entries(given: dict, metrics: list[str]) -> dict:
     """Remove metrics from the content of params.yaml."""
-    kept = {
+    left = {
         family: {name: entry for name, entry in listed.items() if name not in metrics}
         for family, listed in given["metrics"].items()
     }
-    return {**given, "metrics": {family: listed for family, listed in kept.items() if listed}}
+    return {**given, "metrics": {family: listed for family, listed in left.items() if listed}}
 
 
 def methods(summary: xr.Dataset) -> list[dict[str, Any]]:

@@ -9,11 +9,11 @@ from atlas.report import sorting
 from atlas.report.sections import refused
 
 
-def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
+def sample_sizes(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
     """Return, for each classifier, a row per metric: how many images were used, and how many would suffice.
 
     Args:
-        precision: Widths of intervals by size, the methods' spread, and the size that is enough.
+        precision: Widths of intervals by size, the methods' spread, and the sample size that suffices.
         summary: Which methods each metric ranks, and by how many scores.
     """
     metrics, most = precision["metric"].values.tolist(), int(precision["size"].max())
@@ -21,7 +21,7 @@ def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
     apart, found = refused.inapplicable(summary), []
     for classifier in precision["classifier"].values.tolist():
         here = precision.sel(classifier=classifier)
-        names = ("units", "width_now", "spread", "enough", "width_count", "spread_count")
+        names = ("units", "width_now", "spread", "sample_size", "width_count", "spread_count")
         columns = [here[name].values.tolist() for name in names]
         rows = []
         for metric, unit, *numbers in zip(metrics, units, *columns, strict=True):
@@ -35,14 +35,14 @@ def enough(precision: xr.Dataset, summary: xr.Dataset) -> list[dict[str, Any]]:
             reason = _reason(row, board, most, precision.attrs["least"])
             ranks = bool(board["rank"].notnull().any())
             rows.append({**row, "share": share, "reason": reason, "ranks": ranks})
-        reached = sum(row["enough"] <= row["units"] for row in rows)
+        reached = sum(row["sample_size"] <= row["units"] for row in rows)
         found.append({"classifier": classifier, "rows": rows, "reached": reached})
     return found
 
 
 def _reason(row: dict[str, Any], board: xr.Dataset, most: int, least: int) -> str:
-    """Return why no number is enough; empty if there is one."""
-    if not np.isnan(row["enough"]):
+    """Return why no number suffices; empty if there is one."""
+    if not np.isnan(row["sample_size"]):
         return ""
     if not board["rank"].notnull().any():
         return f"it ranks no method: {sorting.unranked_reason(board)}"
@@ -64,12 +64,12 @@ def few(precision: xr.Dataset) -> dict[str, list[dict[str, Any]]]:
         precision: The number of units, the skewness of their scores, and the number from which on intervals hold.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    names = ("units", "skewness", "holds")
+    names = ("units", "skewness", "reliable_size")
     for metric, unit in zip(precision["metric"].values.tolist(), precision["unit"].values.tolist(), strict=True):
         for classifier in precision["classifier"].values.tolist():
             one = precision.sel(classifier=classifier, metric=metric)
             row = {name: float(one[name]) for name in names}
-            if row["units"] < row["holds"]:
+            if row["units"] < row["reliable_size"]:
                 message = {"classifier": classifier, "unit": "grids" if unit == "tile" else "images"}
                 found.setdefault(metric, []).append({**message, **row})
     return found

@@ -11,7 +11,7 @@ FAMILY = "randomization"
 def checks(summary: xr.Dataset, curves: xr.Dataset | None, sanity_threshold: float) -> list[dict[str, Any]]:
     """Return each randomization check with the similarity of maps, by method, and the flagged methods.
 
-    A method without an interval is not judged; their number is stated.
+    A method without an interval is not tested; their number is stated.
 
     A check with a curve is evaluated at its lowest point after the start: a flagged method's map stays, whatever is
     drawn anew.
@@ -47,8 +47,8 @@ def checks(summary: xr.Dataset, curves: xr.Dataset | None, sanity_threshold: flo
                 }
                 cells.append({**cell, "flagged": low > sanity_threshold})
             known = {"metric": metric, "long_name": str(summary["metric_long_name"].sel(metric=metric).values)}
-            judged = sum(not np.isnan(cell["low"]) for cell in cells)
-            found.append({**known, "classifier": classifier, "cells": cells, "judged": judged})
+            tested = sum(not np.isnan(cell["low"]) for cell in cells)
+            found.append({**known, "classifier": classifier, "cells": cells, "tested": tested})
     return found
 
 

@@ -16,16 +16,16 @@ def answer(summary: xr.Dataset, agreement: xr.Dataset) -> list[str]:
     return [*_leader(summary), *_controls(summary), *_weights(summary), *_agreement(agreement)]
 
 
-def few(enough: list[dict]) -> list[str]:
+def few(sample_sizes: list[dict]) -> list[str]:
     """Return a warning if fewer than half of all rankings are by enough images to distinguish the methods.
 
     Args:
-        enough: By classifier, `reached` and `rows`: how many metrics have enough images, and for each metric whether it
-            `ranks` any method.
+        sample_sizes: By classifier, `reached` and `rows`: how many metrics have enough images, and for each metric
+            whether it `ranks` any method.
     """
     reached, number = (
-        sum(one["reached"] for one in enough),
-        sum(row["ranks"] for one in enough for row in one["rows"]),
+        sum(one["reached"] for one in sample_sizes),
+        sum(row["ranks"] for one in sample_sizes for row in one["rows"]),
     )
     if not number or 2 * reached >= number:
         return []

@@ -60,7 +60,7 @@ def mann_whitney(
     few, number = min(one.size, other.size), both.size
     possible = few * number * (2 * few * number) <= STEPS
     if rule == "permutation" and tied and possible:
-        return _dealt(rankdata(both), one.size)
+        return _permutation_p_value(rankdata(both), one.size)
     exact = possible if rule == "permutation" else not tied and max(one.size, other.size) < LARGE
     return float(mannwhitneyu(one, other, alternative="two-sided", method="exact" if exact else "asymptotic").pvalue)
 
@@ -75,7 +75,7 @@ def superiority(one: Float[np.ndarray, " first"], other: Float[np.ndarray, " sec
         other: Values of Y.
 
     Returns:
-        0 to 1; 0.5 if neither tends to be larger. NaN if there is nothing to compare.
+        0 to 1; 0.5 if neither tends to be larger. NaN if a group has no value.
 
     Reference: mcgraw1992common, the common-language effect size; ties by vargha2000critique.
     """
@@ -151,16 +151,16 @@ def nemenyi(methods: int, cases: int, *, alpha: float) -> float:
     return quantile / math.sqrt(2) * math.sqrt(methods * (methods + 1) / (6 * cases))
 
 
-def _dealt(ranks: Float[np.ndarray, " value"], first: int) -> float:
-    """Return the two-sided p-value of the sum of the first ranks, over all choices of as many of them."""
+def _permutation_p_value(ranks: Float[np.ndarray, " value"], size: int) -> float:
+    """Return the two-sided p-value of the sum of the first `size` ranks, over all choices of as many."""
     whole = (2 * ranks).astype(np.int64)  # tied ranks are half-integers
     whole -= whole.min()
     whole //= np.gcd.reduce(whole)
-    one = whole[:first] if 2 * first <= whole.size else whole[first:]  # the smaller group
+    one = whole[:size] if 2 * size <= whole.size else whole[size:]  # the smaller group
     most = int(np.sort(whole)[-one.size :].sum())
-    ways = np.zeros((one.size + 1, most + 1))  # by the number of chosen values, and their sum
-    ways[0, 0] = 1
+    subsets = np.zeros((one.size + 1, most + 1))  # their number, by size and sum
+    subsets[0, 0] = 1
     for rank in whole.tolist():
-        ways[1:, rank:] += ways[:-1, : most + 1 - rank].copy()
-    chances, at = ways[-1] / ways[-1].sum(), int(one.sum())
+        subsets[1:, rank:] += subsets[:-1, : most + 1 - rank].copy()
+    chances, at = subsets[-1] / subsets[-1].sum(), int(one.sum())
     return float(min(1, 2 * min(chances[: at + 1].sum(), chances[at:].sum())))

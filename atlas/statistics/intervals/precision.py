@@ -15,7 +15,7 @@ def precision_table(scored: list[MetricScores], summary: xr.Dataset, *, level: f
     """Return for every metric how many images (or grids) distinguish methods: the intervals' width against the methods'
     spread.
 
-        enough = the smallest size from which on width < spread / 2
+        sample_size = the smallest size from which on width < spread / 2
 
     Ranked methods are used, without controls, which lie far from all others, so that few images distinguish them.
 
@@ -28,12 +28,13 @@ def precision_table(scored: list[MetricScores], summary: xr.Dataset, *, level: f
         By size, `width`: the median over methods of the width that the mean's interval would have with that many units.
         `width_now`, that of the summary's intervals, over `units`, the largest number of images or grids on which a
         method has a score; `width_count` methods have a width, which takes five units. `spread`: the standard deviation
-        (ddof 1) of the `spread_count` means. All in the units of the metric. `enough`: a number of units; NaN if 5000
-        are not enough, if width or spread is undefined, or if `width_now` is 0: then most methods have the same score
-        on all units, and it is unknown how rare other scores are. Means over few units also differ by chance: their
-        spread is then overestimated, and `enough` underestimated. `skewness`, the median over all methods of |G₁|, and
-        `holds` = 7 · skewness, rounded up: with fewer units, intervals contain the mean less often than stated, by
-        simulation. NaN for hits, whose intervals do not depend on it, and where no mean has an interval.
+        (ddof 1) of the `spread_count` means. All in the units of the metric. `sample_size`: a number of units; NaN if
+        5000 are not enough, if width or spread is undefined, or if `width_now` is 0: then most methods have the same
+        score on all units, and it is unknown how rare other scores are. Means over few units also differ by chance:
+        their spread is then overestimated, and `sample_size` underestimated. `skewness`, the median over all methods of
+        |G₁|, and `reliable_size` = 7 · skewness, rounded up: with fewer units, intervals contain the mean less often
+        than stated, by simulation. NaN for hits, whose intervals do not depend on it, and where no mean has an
+        interval.
 
     Reference: by definition; hall1992removal, agresti1998approximate (widths).
     """
@@ -44,7 +45,8 @@ def precision_table(scored: list[MetricScores], summary: xr.Dataset, *, level: f
     cells = tuple(coords)[:2]
     width = np.full([len(labels) for labels in coords.values()], np.nan)
     columns = {
-        name: np.full(width.shape[:2], np.nan) for name in ("width_now", "spread", "enough", "skewness", "holds")
+        name: np.full(width.shape[:2], np.nan)
+        for name in ("width_now", "spread", "sample_size", "skewness", "reliable_size")
     }
     numbers = {name: np.zeros(width.shape[:2], np.int32) for name in ("units", "width_count", "spread_count")}
     sizes = np.array(SIZES)
@@ -56,7 +58,7 @@ def precision_table(scored: list[MetricScores], summary: xr.Dataset, *, level: f
         skewness = np.abs(board["skewness"].values[board["low"].notnull().values])
         if skewness.size and not one.binary:
             columns["skewness"][here] = np.median(skewness)
-            columns["holds"][here] = np.ceil(SKEWED * columns["skewness"][here])
+            columns["reliable_size"][here] = np.ceil(SKEWED * columns["skewness"][here])
         if not chosen.any():
             continue
         scores = units(one)[..., chosen]
@@ -69,9 +71,9 @@ def precision_table(scored: list[MetricScores], summary: xr.Dataset, *, level: f
             columns["width_now"][here] = np.median((high - low)[known])
         if means.size > 1:
             columns["spread"][here] = means.std(ddof=1)
-        wish = float(columns["spread"][here]) / 2
+        target = float(columns["spread"][here]) / 2
         if columns["width_now"][here] > 0:
-            columns["enough"][here] = enough(width[here][:, None], sizes, wish=wish)[0]
+            columns["sample_size"][here] = sample_size(width[here][:, None], sizes, target=target)[0]
     variables = {name: (cells, values) for name, values in {**columns, **numbers}.items()}
     return xr.Dataset(
         {"width": (tuple(coords), width), **variables}, coords, {"level": level, "least": LEAST, "skewed": SKEWED}
@@ -104,20 +106,20 @@ def widths(
     return found
 
 
-def enough(
-    widths: Float[np.ndarray, "size cell"], sizes: Int[np.ndarray, " size"], *, wish: float
+def sample_size(
+    widths: Float[np.ndarray, "size cell"], sizes: Int[np.ndarray, " size"], *, target: float
 ) -> Float[np.ndarray, " cell"]:
     """Return the smallest size from which on the interval is narrow enough.
 
     Args:
         widths: Widths of the intervals.
         sizes: Numbers of units, increasing.
-        wish: The width that an interval should be below.
+        target: The width that an interval should be below.
 
     Returns:
-        A number of units; at every larger size the width is also below the wish, so that a single lucky value does not
-        decide. NaN if the largest size is not enough, or widths are undefined.
+        A number of units; at every larger size the width is also below the target, so that a single lucky value does
+        not decide. NaN if the largest size is not enough, or widths are undefined.
     """
-    # From the largest size down, as long as every width is below the wish.
-    lasting = np.logical_and.accumulate((widths < wish)[::-1])[::-1]
+    # From the largest size down, as long as every width is below the target.
+    lasting = np.logical_and.accumulate((widths < target)[::-1])[::-1]
     return np.where(lasting.any(axis=0), sizes[lasting.argmax(axis=0)], np.nan)

@@ -98,7 +98,7 @@ def krippendorff(values: Table, *, scale: Literal["ordinal", "interval"]) -> tup
         α = 1 − (disagreement within items) / (disagreement expected if values were assigned to items by chance)
 
     Args:
-        values: One row per case (judge), one column per item; NaN where the case has no value for it.
+        values: One row per case (rater), one column per item; NaN where the case has no value for it.
         scale: Which differences count: squared ones of the values (interval), or of their ranks among all values
             (ordinal).
 
@@ -118,8 +118,8 @@ def krippendorff(values: Table, *, scale: Literal["ordinal", "interval"]) -> tup
     everything = _squares(places.reshape(-1, 1))[0]
     if not everything > 0:
         return np.nan, number
-    judges = paired.sum(axis=0)
-    within = (_squares(places) * judges / np.maximum(judges - 1, 1)).sum()
+    raters = paired.sum(axis=0)
+    within = (_squares(places) * raters / np.maximum(raters - 1, 1)).sum()
     return float(1 - (number - 1) / number * within / everything), number
 
 

@@ -21,7 +21,7 @@ def front(
 
     Reference: nourelahi2022explainable, which lists a part of its fronts.
     """
-    signs = np.array([1 if way == "higher" else -1 for way in better])[:, None]
+    signs = np.array([1 if direction == "higher" else -1 for direction in better])[:, None]
     signed = columns * signs
     # NaN compares as false, so it is never at least as good.
     one, other = signed[:, :, None], signed[:, None, :]

@@ -32,8 +32,8 @@ def fitting(given: object, where: str) -> dict[str, Any] | None:
         raise UserError(f"params.yaml: {where}: resize = {resize}: expected with mode 'crop' alone")
     sides = size if isinstance(size, list) else [size]
     if fit["mode"] == "crop" and (resize is None or resize < max(sides)):
-        due = "expected the shorter side before the crop, at least as long as the crop"
-        raise UserError(f"params.yaml: {where}: resize = {resize}, size = {size}: {due}")
+        expected = "expected the shorter side before the crop, at least as long as the crop"
+        raise UserError(f"params.yaml: {where}: resize = {resize}, size = {size}: {expected}")
     return fit
 
 

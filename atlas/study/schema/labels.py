@@ -37,8 +37,8 @@ def check_labels(spec: dict[str, Any], where: str) -> None:
     if spec["train"] is not None:
         raise UserError(f"params.yaml: {where}.train: {message}, which are not trained here; expected weights")
     if spec["grids"] is not None:
-        due = "expected null: a tile may also show another tile's target"
-        raise UserError(f"params.yaml: {where}.grids: {message}; {due}")
+        expected = "expected null: a tile may also show another tile's target"
+        raise UserError(f"params.yaml: {where}.grids: {message}; {expected}")
     if spec["images"]["target"] != "label":
-        due = "expected 'label': a row is of one label"
-        raise UserError(f"params.yaml: {where}.images.target = {spec['images']['target']!r}: {message}; {due}")
+        expected = "expected 'label': a row is of one label"
+        raise UserError(f"params.yaml: {where}.images.target = {spec['images']['target']!r}: {message}; {expected}")

@@ -122,5 +122,5 @@ def _annotation(argument: ast.arg, path: Path) -> Any:
     try:
         return eval(ast.unparse(argument.annotation), dict(vars(types)))
     except NameError as error:
-        due = "builtins, Literal, Annotated and what atlas/study/schema/types.py defines"
-        raise UserError(f"{where}: settings are typed with {due}: {error}") from None
+        expected = "builtins, Literal, Annotated and what atlas/study/schema/types.py defines"
+        raise UserError(f"{where}: settings are typed with {expected}: {error}") from None

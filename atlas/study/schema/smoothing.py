@@ -1,4 +1,4 @@
-"""Read the section certify of params.yaml: how noisy copies vote, on which maps, and which metrics use the votes."""
+"""Read the section certify of params.yaml: how noisy samples vote, on which maps, and which metrics use the votes."""
 
 from math import ceil, floor, log
 from statistics import NormalDist
@@ -13,11 +13,11 @@ CERTIFIED = {"methods": list[str], "images": int, "grids": int, "tile": int | No
 
 
 DIGITS = 6  # decimals of stored radii
-MOST = 255  # noisy copies, counted in one byte
+MOST = 255  # noisy samples, counted in one byte
 
 
 class Smoothing(NamedTuple):
-    """An entry of the section certify: how noisy copies vote, and on the maps of which methods and pictures."""
+    """An entry of the section certify: how noisy samples vote, and on the maps of which methods and pictures."""
 
     name: str
     settings: dict[str, Any]
@@ -51,7 +51,7 @@ def read_smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
             raise UserError(f"params.yaml: {where}: levels = {levels}: expected falling whole percentages, 99 to 1")
         for draws in ("n0", "n"):
             if not 0 < checked[draws] <= MOST:
-                raise UserError(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to {MOST} noisy copies")
+                raise UserError(f"params.yaml: {where}: {draws} = {checked[draws]}: expected 1 to {MOST} noisy samples")
         pictures = {group: checked[group] for group in ("images", "grids")}
         settings = {key: checked[key] for key in sorted(accepted)}
         found[name] = Smoothing(name, settings, checked["methods"], pictures, checked["tile"])
@@ -118,8 +118,8 @@ def check_reach(metric: Entry, smoothing: Smoothing, classifier: str, pixels: in
     rest, threshold = smoothing.settings["n"], strictest(alpha, correction, pixels)
     if tau**rest <= threshold:
         return
-    due, most = ceil(log(threshold) / log(tau)), floor(1000 * threshold ** (1 / rest)) / 1000
-    remedies = [f"at least {due} copies ({smoothing.name}.n)"] if due <= MOST else []
+    least, most = ceil(log(threshold) / log(tau)), floor(1000 * threshold ** (1 / rest)) / 1000
+    remedies = [f"at least {least} samples ({smoothing.name}.n)"] if least <= MOST else []
     remedies += [f"tau of at most {most:g}"] if most >= 0.5 else []
     raise UserError(
         f"params.yaml: metrics.{metric.family}.{metric.name}: tau = {tau}: on {classifier} no pixel can be certified, "

@@ -87,11 +87,11 @@ def lower(axes: Axes) -> float:
 def restated(study: Path, way: str, row: int, tau: float, alpha: float, *, holm: bool) -> tuple[np.ndarray, np.ndarray]:
     """Each level's colors of gradcam's map on the robust classifier, and their overlay, pixel by pixel."""
     group = zarr.open_group(study / f"data/votes/robust/cam/gradcam.zarr/{way}/images", mode="r")
-    first, rest = (group[name][row].astype(int) for name in ("first", "rest"))
-    levels, over = [], np.full((*first.shape[1:], 3), 255)
+    counts0, counts = (group[name][row].astype(int) for name in ("counts0", "counts"))
+    levels, over = [], np.full((*counts0.shape[1:], 3), 255)
     for place, color in enumerate(COLORS):
-        important = first[place] > 5
-        sure = binom.sf(np.where(important, rest[place], 60 - rest[place]) - 1, 60, tau)
+        important = counts0[place] > 5
+        sure = binom.sf(np.where(important, counts[place], 60 - counts[place]) - 1, 60, tau)
         left = np.full(sure.size, sure.size)
         if holm:
             left[np.argsort(sure.ravel(), kind="stable")] = np.arange(sure.size, 0, -1)
@@ -137,7 +137,7 @@ def test_tiles_hold_the_colors_of_the_labels(study, tmp_path, sheets, monkeypatc
     np.testing.assert_array_equal([one.get_array() for one in shown], levels)
     np.testing.assert_array_equal(overlaid.get_array(), over)
     group = zarr.open_group(study / f"data/votes/robust/cam/gradcam.zarr/{way}/images", mode="r")
-    cast = group["first"][row, 0].astype(int) + group["rest"][row, 0]
+    cast = group["counts0"][row, 0].astype(int) + group["counts"][row, 0]
     np.testing.assert_allclose(smoothed.get_array() * 70, cast)
     assert all(one.get_interpolation() == "nearest" for one in (*shown, overlaid))
     texts = [one.get_text() for one in drawn.texts]

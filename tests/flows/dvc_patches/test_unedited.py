@@ -5,7 +5,7 @@ from dvc.stage import run as running
 
 from atlas.study.errors import UserError
 from flows.recording import record
-from tests.support.saying import PARAMS
+from tests.support.dvc_project import PARAMS
 from tests.support.study import files
 
 

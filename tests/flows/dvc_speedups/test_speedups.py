@@ -9,7 +9,7 @@ from dvc.dvcfile import Lockfile
 from flows import dvc_speedups, reproduce
 from flows.plan import Plan
 from flows.recording import record
-from tests.support.saying import PARAMS
+from tests.support.dvc_project import PARAMS
 from tests.support.study import files
 
 OWN = Lockfile._load_yaml, Lockfile.dump_stages

@@ -28,7 +28,7 @@ def gradcam_pp(case: Case, *, form: str, layer: str) -> Tensor:
 
 
 def smooth_gradcam_pp(case: Case, *, samples: int, deviation: float, form: str, layer: str) -> Tensor:
-    """Powers of the gradient are averaged over noisy copies; activations are those of the image."""
+    """Powers of the gradient are averaged over noisy samples; activations are those of the image."""
     assert form == "paper"
     found = []
     for row in case.rows():

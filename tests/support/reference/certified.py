@@ -4,11 +4,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 
-def label(first, rest, firsts, draws, tau, alpha, pixels, correction):
+def label(count0, count, n0, n, tau, alpha, pixels, correction):
     """One pixel's label by Bonferroni's correction, or none."""
-    chosen = 1 if first > firsts / 2 else 0
-    agree = rest if chosen else draws - rest
-    p = binomtest(int(agree), draws, tau, alternative="greater").pvalue
+    chosen = 1 if count0 > n0 / 2 else 0
+    agree = count if chosen else n - count
+    p = binomtest(int(agree), n, tau, alternative="greater").pvalue
     return chosen if p <= (alpha / pixels if correction == "bonferroni" else alpha) else -1
 
 
@@ -18,12 +18,12 @@ def labels(votes, tau, alpha, correction):
     for one in votes:
         for share in tau:
             known: dict = {}
-            marks = np.zeros(one.first.shape, int)
-            for at in np.ndindex(*one.first.shape):
-                pair = int(one.first[at]), int(one.rest[at])
+            marks = np.zeros(one.counts0.shape, int)
+            for at in np.ndindex(*one.counts0.shape):
+                pair = int(one.counts0[at]), int(one.counts[at])
                 if pair not in known:
-                    pixels = one.first.shape[-1] * one.first.shape[-2]
-                    known[pair] = label(*pair, one.firsts, one.draws, share, alpha, pixels, correction)
+                    pixels = one.counts0.shape[-1] * one.counts0.shape[-2]
+                    known[pair] = label(*pair, one.n0, one.n, share, alpha, pixels, correction)
                 marks[at] = known[pair]
             found.append(marks)
     return np.stack(found)
@@ -101,7 +101,7 @@ def certified_consistency(votes, maps, *, tau, alpha, correction):
 
 
 def parted_ties(votes, *, tau, alpha, correction):
-    return np.array([one.tied / (one.firsts + one.draws) for one in votes for _ in tau])
+    return np.array([one.tied / (one.n0 + one.n) for one in votes for _ in tau])
 
 
 def grid_parted_ties(votes, tiles, *, tau, alpha, correction):

@@ -10,8 +10,8 @@ import numpy as np
 from atlas.study.seeds import normal, uniform
 
 
-def copies(image, seed, std, samples, noise, low, high):
-    """Noisy copies of an image; of Gaussian noise, `high` is the standard deviation."""
+def noisy_samples(image, seed, std, samples, noise, low, high):
+    """Noisy samples of an image; of Gaussian noise, `high` is the standard deviation."""
     for draw in range(samples):
         if noise == "uniform":
             drawn = low + (high - low) * uniform([seed], "stability", draw, image.shape)[0].numpy()
@@ -25,8 +25,8 @@ def norm(values):
 
 
 def sensitivities(one, image, seed, witness, samples, noise, scale):
-    made = copies(image, seed, witness.std, samples, noise, -scale, scale)
-    return [norm(one - witness.map(copy, seed)) / norm(one) if one.any() else math.nan for copy in made]
+    made = noisy_samples(image, seed, witness.std, samples, noise, -scale, scale)
+    return [norm(one - witness.map(noisy, seed)) / norm(one) if one.any() else math.nan for noisy in made]
 
 
 def max_sensitivity(*given, **settings):
@@ -41,9 +41,9 @@ def local_lipschitz(one, image, seed, witness, samples, noise, scale):
     if not one.any():
         return math.nan
     found = []
-    for copy in copies(image, seed, witness.std, samples, noise, -scale, scale):
-        new = witness.map(copy, seed)
-        moved = norm((copy - image) / witness.std[:, None, None])
+    for noisy in noisy_samples(image, seed, witness.std, samples, noise, -scale, scale):
+        new = witness.map(noisy, seed)
+        moved = norm((noisy - image) / witness.std[:, None, None])
         found.append(norm(one / abs(one).max() - new / abs(new).max()) / moved)
     return max(found)
 
@@ -60,25 +60,25 @@ def change(one, other, floor):
 
 def worst(one, image, seed, witness, samples, noise, scale, floor, moved):
     found = []
-    for copy in copies(image, seed, witness.std, samples, noise, -scale, scale):
-        if one.any() and witness.logits(copy).argmax() == witness.logits(image).argmax():
-            found.append(change(one, witness.map(copy, seed), floor) / moved(copy))
+    for noisy in noisy_samples(image, seed, witness.std, samples, noise, -scale, scale):
+        if one.any() and witness.logits(noisy).argmax() == witness.logits(image).argmax():
+            found.append(change(one, witness.map(noisy, seed), floor) / moved(noisy))
     return max(found, default=math.nan)
 
 
 def relative_input_stability(one, image, seed, witness, floor, **noise):
-    return worst(one, image, seed, witness, **noise, floor=floor, moved=lambda copy: change(image, copy, floor))
+    return worst(one, image, seed, witness, **noise, floor=floor, moved=lambda noisy: change(image, noisy, floor))
 
 
 def relative_output_stability(one, image, seed, witness, floor, **noise):
     clean = witness.logits(image)
-    return worst(one, image, seed, witness, **noise, floor=floor, moved=lambda copy: norm(clean - witness.logits(copy)))
+    return worst(one, image, seed, witness, **noise, floor=floor, moved=lambda x: norm(clean - witness.logits(x)))
 
 
 def relative_representation_stability(one, image, seed, witness, floor, layer, **noise):
     assert layer == "final"
     clean = witness.features(image)
-    moved = lambda copy: change(clean, witness.features(copy), floor)  # noqa: E731
+    moved = lambda noisy: change(clean, witness.features(noisy), floor)  # noqa: E731
     return worst(one, image, seed, witness, **noise, floor=floor, moved=moved)
 
 
@@ -90,10 +90,10 @@ def relative_input_stability_quantus(one, image, seed, witness, samples, low, hi
         return (values - witness.mean[:, None, None]) / witness.std[:, None, None]
 
     found, before = [], normalized(image)
-    for copy in copies(image, seed, witness.std, samples, "uniform", low, high):
-        moved = norm((before - normalized(copy)) / without_zeros(before)) or 1e-6
-        found.append(norm((one - witness.map(copy, seed)) / without_zeros(one)) / moved)
-        if witness.logits(copy).argmax() != witness.logits(image).argmax():
+    for noisy in noisy_samples(image, seed, witness.std, samples, "uniform", low, high):
+        moved = norm((before - normalized(noisy)) / without_zeros(before)) or 1e-6
+        found.append(norm((one - witness.map(noisy, seed)) / without_zeros(one)) / moved)
+        if witness.logits(noisy).argmax() != witness.logits(image).argmax():
             return math.nan
     return max(found)
 
@@ -101,7 +101,7 @@ def relative_input_stability_quantus(one, image, seed, witness, samples, low, hi
 def local_lipschitz_quantus(ones, images, seeds, witnesses, samples, noise, scale):
     """Of all images at once."""
     made = [
-        list(copies(image, seed, witness.std, samples, noise, -scale, scale))
+        list(noisy_samples(image, seed, witness.std, samples, noise, -scale, scale))
         for image, seed, witness in zip(images, seeds, witnesses, strict=True)
     ]
     found = np.full(len(ones), -math.inf)

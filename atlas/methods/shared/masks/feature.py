@@ -124,7 +124,7 @@ def head_probabilities(
     """Return the target's probability for every image (rows) and perturbation of its features (columns)."""
 
     def ask(features: Features, rows: list[int]) -> Logits:
-        return classifier.reading.probabilities(classifier.head(features, bypass[rows], layer))
+        return classifier.task.probabilities(classifier.head(features, bypass[rows], layer))
 
     return answers(features, targets, count, classifier.batch, perturb, ask, bypass)
 

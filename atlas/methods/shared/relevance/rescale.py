@@ -25,11 +25,11 @@ class Rescaled(Steps):
 
     def __init__(self, graph: GraphModule):
         super().__init__(graph)
-        self.held: dict[Node, list[Tensor]] = {}
+        self.reference_inputs: dict[Node, list[Tensor]] = {}
 
     def reference(self, images: Tensor) -> Tensor:
         """Return the logits of the reference, and remember the inputs of every step."""
-        self.held = {}
+        self.reference_inputs = {}
         with torch.no_grad():
             return self.run(images)
 
@@ -40,9 +40,9 @@ class Rescaled(Steps):
             return super().run_node(node)
         given = [self.env[source] for source in self.given(node)]
         if not torch.is_grad_enabled():
-            self.held[node] = given
+            self.reference_inputs[node] = given
             return super().run_node(node)
-        return rule(self, node, *given, *self.held[node])
+        return rule(self, node, *given, *self.reference_inputs[node])
 
 
 def _activation(steps: Steps, node: Node, entering: Tensor, reference: Tensor) -> Tensor:

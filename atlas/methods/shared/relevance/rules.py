@@ -147,7 +147,7 @@ class _Shares(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         points, out = _run(ctx.function, *ctx.saved_tensors)
-        return None, None, None, *_down(out, points, above / (ctx.divisor * _held(out.detach(), ctx.least)))
+        return None, None, None, *_down(out, points, above / (ctx.divisor * _stabilized(out.detach(), ctx.least)))
 
 
 class _Plus(torch.autograd.Function):
@@ -166,7 +166,7 @@ class _Plus(torch.autograd.Function):
         parts = [_run(_weighted(ctx.layer, weight.clamp(min=0), bias), entering.clamp(min=0))]
         if (entering < 0).any():
             parts.append(_run(_weighted(ctx.layer, weight.clamp(max=0), None), entering.clamp(max=0)))
-        shares = above / _held(summed(out.detach() for _, out in parts), LEAST)
+        shares = above / _stabilized(summed(out.detach() for _, out in parts), LEAST)
         return None, summed(_down(out, points, shares)[0] for points, out in parts)
 
 
@@ -187,7 +187,7 @@ class _Box(torch.autograd.Function):
             _run(_weighted(ctx.layer, part, None), given)
             for part, given in zip(weights, ctx.saved_tensors, strict=True)
         ]
-        shares = above / _held(summed(out.detach() for _, out in parts), LEAST)
+        shares = above / _stabilized(summed(out.detach() for _, out in parts), LEAST)
         return None, summed(_down(out, points, shares)[0] for points, out in parts), None, None
 
 
@@ -228,7 +228,7 @@ def _weighted(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Function
     return lambda entering: functional_call(layer, given, entering)
 
 
-def _held(sums: Tensor, least: float) -> Tensor:
+def _stabilized(sums: Tensor, least: float) -> Tensor:
     """Keep sums away from 0 by adding to their magnitude."""
     return sums + torch.full_like(sums, least).copysign(sums)
 

@@ -131,7 +131,7 @@ def linear(weights):
     return make_classifier(made, **BLACK)
 
 
-def make_evidence(rows=64):
+def make_inputs(rows=64):
     """Draw images of random grey levels and maps of all kinds: signed, rectified, coarse, constant, zero, broken."""
     draw, count = torch.Generator().manual_seed(0), 64
     maps = torch.randn(count, HEIGHT, WIDTH, generator=draw)
@@ -185,7 +185,7 @@ def make_votes(count):
 
 def votes_of(votes, rows):
     """Return some rows' votes."""
-    return [one._replace(**{name: getattr(one, name)[rows] for name in ("first", "rest", "tied")}) for one in votes]
+    return [one._replace(**{name: getattr(one, name)[rows] for name in ("counts0", "counts", "tied")}) for one in votes]
 
 
 def explain(classifier, images, targets, seeds, alone=False):
@@ -212,7 +212,7 @@ def take(inputs, rows):
     return {name: of(name, value) for name, value in inputs.items()}
 
 
-def assert_no_company(score, inputs):
+def assert_batch_independent(score, inputs):
     """Ask that rows score the same bits alone, in batches of 7, and in another order."""
     together, count = score(inputs), len(inputs["maps"])
     for rows in (1, 7):

@@ -433,11 +433,11 @@ def test_widths_need_five_images_with_a_score():
     assert np.isnan(precision.widths(scores[:0], np.array([4]), binary=False, level=0.9)).all()
 
 
-def test_enough_is_where_the_width_stays_below_the_wish():
+def test_enough_is_where_the_width_stays_below_the_target():
     nan = np.nan
     sizes = np.array([10, 20, 40, 80])
     widths = np.array([[0.9, 0.1, 0.9, nan], [0.4, 0.6, 0.9, nan], [0.3, 0.4, 0.9, nan], [0.2, 0.3, 0.5, nan]])
-    np.testing.assert_array_equal(precision.enough(widths, sizes, wish=0.5), [20, 40, nan, nan])
+    np.testing.assert_array_equal(precision.sample_size(widths, sizes, target=0.5), [20, 40, nan, nan])
 
 
 @pytest.mark.parametrize(("constant", "enough"), [(0, 100), (2, np.nan)])
@@ -453,7 +453,7 @@ def test_where_most_methods_have_one_score_no_number_of_images_is_enough(constan
     summary = summary.assign_coords(control=("method", [False] * 3))
     found = precision.precision_table([judged], summary, level=0.95).sel(classifier="one", metric="hit")
     assert (float(found["width_now"]) == 0) is (constant == 2)
-    np.testing.assert_array_equal(found["enough"], enough)
+    np.testing.assert_array_equal(found["sample_size"], enough)
 
 
 def test_it_is_told_from_how_many_images_on_intervals_of_skewed_scores_hold():
@@ -467,4 +467,4 @@ def test_it_is_told_from_how_many_images_on_intervals_of_skewed_scores_hold():
         found = precision.precision_table([judged], summary, level=0.95).sel(classifier="one", metric="m")
         skewness = np.median(np.abs(scipy.stats.skew(values, axis=1, bias=False)))
         assert float(found["skewness"]) == pytest.approx(skewness)
-        assert least <= float(found["holds"]) == np.ceil(7 * skewness)
+        assert least <= float(found["reliable_size"]) == np.ceil(7 * skewness)

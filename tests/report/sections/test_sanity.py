@@ -59,11 +59,11 @@ def test_only_a_whole_interval_above_the_bound_flags(tables):
     assert sanity.flagged(sanity.checks(summary, curves, 0.9)) == {"stays": ["random_logit on one"]}
 
 
-def test_who_has_no_interval_is_not_judged(tables):
+def test_who_has_no_interval_is_not_tested(tables):
     summary, curves = tables
-    assert [one["judged"] for one in sanity.checks(summary, curves, 0.9)] == [4, 3]
+    assert [one["tested"] for one in sanity.checks(summary, curves, 0.9)] == [4, 3]
     summary["low"] = summary["low"] * np.nan
-    assert [one["judged"] for one in sanity.checks(summary, curves, 0.9)] == [4, 0]
+    assert [one["tested"] for one in sanity.checks(summary, curves, 0.9)] == [4, 0]
 
 
 def test_a_control_is_known_as_one(tables):

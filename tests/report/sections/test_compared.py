@@ -50,8 +50,8 @@ def test_boxes_hold_the_percentiles_and_the_points_of_the_methods_that_have_a_me
     assert (robust.whole, gradient.boxes[1].whole) == (True, False)
     assert not np.isnan(every.p[0])
     assert np.isnan(gradient.p[0])  # three methods, of which two are scored on both
-    assert boxes.spelled(gradient.p) == ""
-    assert boxes.spelled([0.04, np.nan]) == "p 0.040, n/a"
+    assert boxes.formatted(gradient.p) == ""
+    assert boxes.formatted([0.04, np.nan]) == "p 0.040, n/a"
 
 
 def test_a_family_without_a_mean_has_no_row_and_a_metric_without_one_no_board():
@@ -64,7 +64,7 @@ def test_a_family_without_a_mean_has_no_row_and_a_metric_without_one_no_board():
     assert section(gone, [["plain", "robust"]])["boards"] == []
 
 
-def test_classifiers_that_are_judged_on_the_same_images_stand_beside_one_another():
+def test_classifiers_that_are_evaluated_on_the_same_images_stand_beside_one_another():
     summary = printed()
     mixed = [name for side in zip(*PAIRS, strict=True) for name in side]  # all plain ones first
     found = section(summary.sel(classifier=[*mixed]), [*PAIRS[:2], ["resnet"]])

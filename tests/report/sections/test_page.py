@@ -228,7 +228,7 @@ def test_the_leaderboard_for_a_readme(study):
 
 def test_neither_verb_imports_torch():
     code = "import sys, stages.aggregate, stages.report; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0
 
 
 # In a browser
@@ -321,16 +321,16 @@ def test_how_many_images_are_enough_is_shown(page, study):
     precision = opened(study, "precision").sel(classifier="vanilla")
     (table,) = (one for one in find(page, "#enough table") if one.is_displayed())
     for row in table.find_elements("css selector", "tbody tr"):
-        name, judged, width, spread, share, number = (one.text for one in row.find_elements("css selector", "th, td"))
+        name, scored, width, spread, share, number = (one.text for one in row.find_elements("css selector", "th, td"))
         here = precision.sel(metric=name)
         unit = "grids" if name == "grid_pointing_game" else "images"
-        assert judged == f"{int(here['units'])} {unit}"
+        assert scored == f"{int(here['units'])} {unit}"
         wanted = [float(here[variable]) for variable in ("width_now", "spread")]
         assert [float(width), float(spread)] == pytest.approx(wanted, rel=0.006)
         assert float(share) == pytest.approx(wanted[0] / wanted[1], rel=0.06)
-        assert float(number) == float(here["enough"])
+        assert float(number) == float(here["sample_size"])
     said = page.find_element("css selector", "#enough .chosen p").text
-    reached = int((precision["enough"] <= precision["units"]).sum())
+    reached = int((precision["sample_size"] <= precision["units"]).sum())
     assert said == f"On vanilla {reached} of 7 metrics have enough images, or grids."
 
 
@@ -340,13 +340,13 @@ def test_why_no_number_is_enough_is_told(study):
 
     def told(**numbers: float) -> dict:
         other = precision.copy(deep=True)
-        for name, value in {"enough": np.nan, **numbers}.items():
+        for name, value in {"sample_size": np.nan, **numbers}.items():
             other[name].loc[at] = value
-        (rows,) = (one["rows"] for one in sample_size.enough(other, summary) if one["classifier"] == "robust")
+        (rows,) = (one["rows"] for one in sample_size.sample_sizes(other, summary) if one["classifier"] == "robust")
         (row,) = (row for row in rows if row["metric"] == "deletion")
         return row
 
-    assert told(enough=50)["reason"] == ""
+    assert told(sample_size=50)["reason"] == ""
     assert told()["reason"] == "more than 5000"
     assert told(width_count=0, width_now=np.nan)["reason"] == "fewer than 5 images have a score"
     assert told(width_now=0.0)["reason"] == "most methods have one score everywhere"

@@ -95,8 +95,8 @@ def pixels(picture: Picture) -> np.ndarray:
 
 
 def test_colors_go_from_little_to_much_and_end_in_black():
-    spelled = [certified.spelled(color) for color in certified.colors(5)]
-    assert spelled == ["#f1c232", "#ec6060", "#842e6a", "#271c48", "#000000"]
+    formatted = [certified.formatted(color) for color in certified.colors(5)]
+    assert formatted == ["#f1c232", "#ec6060", "#842e6a", "#271c48", "#000000"]
     assert [tuple(color) for color in certified.colors(3)] == [YELLOW, PURPLE, BLACK]
     assert tuple(certified.colors(1)[0]) == BLACK
     between = certified.colors(9)[1]
@@ -207,7 +207,7 @@ def processes() -> Iterator[Executor]:
 
 
 def test_shares_by_level_by_noise_and_by_votes(known, processes):
-    found = dict(certified_curves.swept(known, processes))
+    found = dict(certified_curves.sweep_charts(known, processes))
     assert [(what, [one["entry"] for one in found[what]]) for what in found] == [
         ("level", ["certified_important", "sweep"]),
         ("sigma", ["sweep"]),
@@ -235,7 +235,7 @@ def test_shares_by_level_by_noise_and_by_votes(known, processes):
 
 
 def test_a_sweep_has_the_numbers_of_its_test(known, table, processes):
-    (one,) = dict(certified_curves.swept(known, processes))["sigma"]
+    (one,) = dict(certified_curves.sweep_charts(known, processes))["sigma"]
     _, chart, numbers = one["charts"][0]
     assert numbers.heads == [
         ("sweep", "important, σ 0.15, τ 0.75 → radius 0.101"),
@@ -262,10 +262,10 @@ def test_a_radius_that_the_results_do_not_have_has_no_mean(known):
 
 def test_one_radius_and_one_part_are_not_swept_over(known, processes):
     few = [one for one in known.metrics if one.name == "certified_unimportant"]
-    ((what, (one,)),) = certified_curves.swept(known._replace(metrics=few), processes)
+    ((what, (one,)),) = certified_curves.sweep_charts(known._replace(metrics=few), processes)
     assert (what, one["entry"], one["parts"]) == ("level", "certified_unimportant", ["unimportant"])
     none = [one for one in known.metrics if one.name == "abstained"]
-    assert certified_curves.swept(known._replace(metrics=none), processes) == []
+    assert certified_curves.sweep_charts(known._replace(metrics=none), processes) == []
     assert certified_curves.removed(known._replace(metrics=none), processes) == []
 
 
@@ -297,7 +297,7 @@ def test_the_targets_probability_by_what_is_removed(known, table, processes):
 
 
 def test_the_game_by_level_has_the_numbers_of_its_test(known, table, study, processes):
-    ((what, (one,)),) = grid_localization.swept(
+    ((what, (one,)),) = grid_localization.sweep_charts(
         known, params.load(study), processes
     )  # of one σ and τ there is no sweep
     assert (what, one["entry"], one["at"]) == ("level", grid_localization.GAME, "σ = 0.15, τ = 0.75 → radius 0.101")
@@ -328,7 +328,7 @@ def test_the_game_by_noise_and_by_votes(known, study, processes):
         numbers[:, :, :, place, :, 0] = 0.1 * (place + 1)
     numbers[..., 1:3] = np.nan
     full = known._replace(values=numbers)
-    found = dict(grid_localization.swept(among(full, game), params.load(study), processes))
+    found = dict(grid_localization.sweep_charts(among(full, game), params.load(study), processes))
     assert list(found) == ["level", "sigma", "tau"]
     for what, at, radii, titles in (
         ("sigma", "τ = 0.75", (0.101173, 0.168622), ["0.15", "0.25"]),
@@ -367,7 +367,7 @@ def test_steps_beside_those_without_an_interval_have_theirs():
 def test_a_game_of_one_level_is_not_swept(known, study, processes):
     (game,) = known.of(grid_localization.GAME)
     one = among(known, game, noise_15={"levels": [30]})
-    assert grid_localization.swept(one, params.load(study), processes) == []
+    assert grid_localization.sweep_charts(one, params.load(study), processes) == []
 
 
 def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
@@ -381,7 +381,7 @@ def test_numbers_on_grids_are_of_every_test_and_tile(known, table):
         assert one["heads"] == [
             (grid_localization.GAME, "game"),
             (grid_localization.GRIDS, "abstained, %"),
-            (grid_localization.TIES, "copies with ties"),
+            (grid_localization.TIES, "samples with ties"),
         ]
         for method, _, cells in one["rows"]:
             here = table.sel({"classifier": "robust", "method": method, "level": one["level"]})
@@ -481,8 +481,8 @@ def test_certificates_of_ties_are_flagged(known, study, processes, text):
     hollow = [one["chart"].count("fill: var(--paper)") for one in (found, loose)]
     assert hollow[0] == hollow[1] + len(set(made_up_votes.TIED) - {"uniform"})
     assert "hollow, number with †: ties" in text
-    assert "†: in more than half of the noisy copies equal scores lay at the edge of the top" in text
-    assert text.count('<button type="button">copies with ties</button>') > 2
+    assert "†: in more than half of the noisy samples equal scores lay at the edge of the top" in text
+    assert text.count('<button type="button">samples with ties</button>') > 2
     others = [one for one in known.metrics if one.function != grid_localization.TIES]
     _, html = drawn(known._replace(metrics=others), given, processes)
     assert "†" not in html
@@ -491,7 +491,7 @@ def test_certificates_of_ties_are_flagged(known, study, processes, text):
 
 def test_what_a_column_is_biased_by_stands_above_it(known, study, processes):
     consistency = entry(known, "certified_localization")._replace(function="certified_consistency")
-    of = certificates.SAID
+    of = certificates.NOTES
     for metrics, said in (
         (known.metrics, {"certified_localization"}),
         ([entry(known, "abstained"), consistency], {"certified_consistency"}),
@@ -559,9 +559,9 @@ def test_the_key_names_the_families_of_all_smoothings(known, study, processes):
 def test_the_page_says_what_is_certified(text):
     words = re.sub(r"<[^>]*>|\s+", " ", text)
     for said in (
-        "70 noisy copies of an image (noise of standard deviation σ = 0.15 in intensities)",
+        "70 noisy samples of an image (noise of standard deviation σ = 0.15 in intensities)",
         "10 of them say which label a pixel may have",
-        "more than τ = 75% of all copies",
+        "more than τ = 75% of all samples",
         "1 − α = 95%, for all pixels of a map together by Bonferroni’s correction",
         "σ · Φ⁻¹(τ) = 0.101",
         "removed pixels show the mean color",
@@ -795,7 +795,7 @@ def test_published_means_are_of_methods_and_metrics_that_there_are():
 
 
 def test_the_paper_study_has_the_published_settings():
-    listed = yaml.safe_load((Path(__file__).parents[2] / "studies/certified/methods.yaml").read_text())["methods"]
+    listed = yaml.safe_load((Path(__file__).parents[3] / "studies/certified/methods.yaml").read_text())["methods"]
     there = [(one.get("function", name), one) for family in listed.values() for name, one in family.items()]
     for function, one in there:
         theirs = protocol.settings(published.NAMED.get(function, function), one.get("layer", "input"), "resnet18")

@@ -14,7 +14,7 @@ from atlas.report.certification import protocol, published
 from atlas.study import params
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.signatures import signature
-from tests.support import judging
+from tests.support import metrics
 
 METHODS = Path(params.__file__).parents[1] / "methods"
 FAMILIES = {
@@ -63,8 +63,8 @@ def test_settings_that_leave_the_order_of_maps_alone_are_not_named(family, funct
     """The tops of maps say whether they do."""
     theirs = protocol.settings(function, layer, "resnet18")
     at = {"layer": layer} if "layer" in signature("methods", family, function).settings else {}
-    images = torch.rand(3, 3, judging.HEIGHT, judging.WIDTH, generator=torch.Generator().manual_seed(0))
-    asked = judging.make_classifier(pooled().eval()), images, torch.tensor([0, 1, 2]), [0, 1, 2]
+    images = torch.rand(3, 3, metrics.HEIGHT, metrics.WIDTH, generator=torch.Generator().manual_seed(0))
+    asked = metrics.make_classifier(pooled().eval()), images, torch.tensor([0, 1, 2]), [0, 1, 2]
     entries, tops = [], []
     for own in (theirs, {**theirs, **changes}):
         options = {"channels": own["channels"], "reverse": None}
