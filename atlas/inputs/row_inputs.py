@@ -94,6 +94,8 @@ def images(study: "Study", classifier: str) -> Inputs:
     if "mask" in store:
         arrays |= {"masks": _stored(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
     coords: Coords = {"image": (("image",), ids), "target": (("image",), targets)}
+    if "picture" in store:  # an image may have several labels, a row for each
+        coords["picture"] = ("image",), values(store, "picture")
     rows, pixels, background = np.arange(len(ids)), _stored(store, "pixels"), values(apart, "pixels")
     known = ids.tolist(), arrays, background, study.seed, _each(pixels)
     return Inputs("images", ("image",), (len(ids),), coords, pixels, rows, *known)

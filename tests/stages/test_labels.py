@@ -20,11 +20,12 @@ from atlas.report.images.gallery import Predicted
 from atlas.report.sections.inputs import predicted
 from atlas.report.template import environment
 from atlas.share import open_maps
+from atlas.statistics.units import units
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import find, load
 from atlas.study.schema.signatures import signature
 from atlas.study.study import Study
-from stages import attribute, collect, predict, prepare, score, select, tile
+from stages import aggregate, attribute, collect, predict, prepare, score, select, tile
 from tests.support.every import EVERY
 from tests.support.metrics import FAMILIES, HEIGHT, SLOW, WIDTH, call, make_classifier, make_inputs, network
 from tests.support.scores import read
@@ -260,6 +261,13 @@ def test_a_study_of_several_labels(study):
     due = {one for one, good in zip(ids, right, strict=True) if good and one.partition("/")[0] not in reserved}
     assert len(background) == 2
     assert set(chosen["image"][:].tolist()) == due
+    numbers = {one: at for at, one in enumerate(dict.fromkeys(one.partition("/")[0] for one in chosen["image"][:]))}
+    numbered = [numbers[one.partition("/")[0]] for one in chosen["image"][:]]
+    assert 1 < len(numbers) < len(numbered)
+    assert chosen["picture"][:].tolist() == numbered
+    found, _, _ = aggregate.read_scores(Study(study))
+    assert found[0].scores["picture"].values.tolist() == numbered
+    assert len(units(found[0].scores.isel(fraction=0))) == len(numbers)
     maps = open_maps("net", "gradient", study=study)
     row = ids.index(maps.image.values[0])
     seen = images[pictures[row]][None].requires_grad_()
