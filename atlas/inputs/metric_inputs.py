@@ -13,6 +13,7 @@ from atlas.inputs.audit import reads
 from atlas.inputs.certification import Votes
 from atlas.inputs.row_inputs import Inputs
 from atlas.inputs.table import whole
+from atlas.model.lazy_images import LazyImages
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import Smoothing
 
@@ -148,8 +149,6 @@ class MetricInputs:
 
     def _rows(self, rows: bytes) -> dict[str, Any]:
         """Provide the inputs of a whole set: its images are read when they are sliced."""
-        from atlas.model.lazy_images import LazyImages
-
         seen, positions, device = self._seen, np.frombuffer(rows, int), self._engine["device"]
 
         def images(start: int, stop: int) -> "Tensor":

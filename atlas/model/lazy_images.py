@@ -1,8 +1,10 @@
 """Images that are read or made when they are sliced, so that not all of them are in memory."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LazyImages:
@@ -13,12 +15,12 @@ class LazyImages:
         make: Returns the images from a first position to one past the last.
     """
 
-    def __init__(self, shape: tuple[int, ...], make: Callable[[int, int], Tensor]):
+    def __init__(self, shape: tuple[int, ...], make: "Callable[[int, int], Tensor]"):
         self.shape, self._make = shape, make
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, part: slice) -> Tensor:
+    def __getitem__(self, part: slice) -> "Tensor":
         start, stop, _ = part.indices(len(self))
         return self._make(start, max(start, stop))
