@@ -175,15 +175,15 @@ class Alone:
 def relative_output(one, image, seed, witness, samples, noise, scale, floor):
     """Return the largest relative change of the map per change of all logits, where the label stays as it is."""
     clean, found = witness.logits(image), []
-    for copy in slow.copies(image, seed, witness.std, samples, noise, -scale, scale):
-        logits = witness.logits(copy)
+    for noisy in slow.noisy_samples(image, seed, witness.std, samples, noise, -scale, scale):
+        logits = witness.logits(noisy)
         if (logits[witness.target] >= 0) == (clean[witness.target] >= 0):
-            found.append(slow.change(one, witness.map(copy, seed), floor) / slow.norm(clean - logits))
+            found.append(slow.change(one, witness.map(noisy, seed), floor) / slow.norm(clean - logits))
     return max(found, default=np.nan)
 
 
 @pytest.fixture
-def judged():
+def labelled():
     """Nine images with a label each, and their maps."""
     inputs = make_inputs(rows=9)
     targets = torch.arange(9) % 4
@@ -191,14 +191,19 @@ def judged():
     return {**given, "maps": by_gradient(given["classifier"], inputs["images"], targets, inputs["seeds"])}
 
 
-def test_output_stability_is_by_all_logits_where_the_label_stays(judged):
+def test_output_stability_is_by_all_logits_where_the_label_stays(labelled):
     """The formula in loops: another label may come or go."""
     settings = {"samples": 6, "noise": "uniform", "scale": 1.5, "floor": 0.05}
-    scores = call("stability", "relative_output_stability", settings, judged)
+    scores = call("stability", "relative_output_stability", settings, labelled)
     rows, of_largest = [], []
     for row in range(9):
-        witness = Alone(int(judged["targets"][row]))
-        given = judged["maps"][row].numpy(), judged["images"][row].numpy(), judged["seeds"][row], witness
+        witness = Alone(int(labelled["targets"][row]))
+        given = (
+            labelled["maps"][row].numpy(),
+            labelled["images"][row].numpy(),
+            labelled["seeds"][row],
+            witness,
+        )
         rows.append(relative_output(*given, **settings))
         of_largest.append(slow.relative_output_stability(*given, **settings))
     torch.testing.assert_close(scores, torch.tensor(rows).float(), rtol=5e-4, atol=1e-6, equal_nan=True)
@@ -207,16 +212,16 @@ def test_output_stability_is_by_all_logits_where_the_label_stays(judged):
 
 
 @pytest.mark.parametrize("order", ["cascading", "independent"])
-def test_a_redrawn_network_is_read_by_sigmoids_too(judged, order):
+def test_a_redrawn_network_is_read_by_sigmoids_too(labelled, order):
     """The formula in loops."""
     settings = {"parts": 2, "order": order, "similarity": "spearman", "seed": 4}
-    curves = call("randomization", "model_randomization", settings, judged)
+    curves = call("randomization", "model_randomization", settings, labelled)
     last, first = ["features.2", "head.2"], ["features.0"]
     nets = [network().eval(), redrawn(last), redrawn([*last, *first] if order == "cascading" else first)]
     for row in range(9):
-        given = judged["images"][row], int(judged["targets"][row])
+        given = labelled["images"][row], int(labelled["targets"][row])
         maps = [by_hand(net, *given) for net in nets]
-        expected = [slow.spearman(judged["maps"][row].numpy(), one.numpy()) for one in maps]
+        expected = [slow.spearman(labelled["maps"][row].numpy(), one.numpy()) for one in maps]
         torch.testing.assert_close(curves[row], torch.tensor(expected).float(), rtol=0, atol=2e-3)
     assert (curves[:, 1:] < 0.99).all()
 

@@ -6,8 +6,8 @@ import xarray as xr
 
 from atlas.statistics import tables
 from atlas.statistics.comparisons.contrasts import contrast_table
+from atlas.statistics.coordinates import name_methods
 from atlas.statistics.intervals.precision import precision_table
-from atlas.statistics.labels import name_methods
 from atlas.statistics.tables import MetricScores
 from atlas.statistics.units import by_unit, parts, pictures, units
 
