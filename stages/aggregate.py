@@ -21,6 +21,7 @@ from atlas.statistics.comparisons.groups import compare
 from atlas.statistics.intervals.precision import precision_table
 from atlas.statistics.rankings.overall import missing_rankings, orders
 from atlas.statistics.tables import MetricScores
+from atlas.statistics.units import PICTURE, pictures
 from atlas.study import params
 from atlas.study.command import command
 from atlas.study.errors import UserError
@@ -40,11 +41,12 @@ def main(folder: Path) -> None:
 
 
 def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: int, weights: Weights) -> None:
-    """Write data/results/, data/metrics/ and data/plots/.
+    """Write data/results/, data/metrics/ and data/plots/. The tables' attribute `pictures` gives, by classifier whose
+    images may have several labels, the number of rows and of pictures, which are the units of all uncertainty.
 
     Args:
         study: The study.
-        resamples: Bootstrap resamples of the images, for the intervals of ranks.
+        resamples: Bootstrap resamples of the images, each with all its rows, for the intervals of ranks.
         level: The coverage probability of the intervals.
         min_count: The number of images, or grids, with a defined score that a metric needs to rank a method.
     """
@@ -58,6 +60,8 @@ def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: in
     attrs = {one.metric: {**one.attrs, "unit": "tile" if one.grids else "image"} for one in scored}
     drawn: dict[str, Any] = {"resamples": resamples, "level": level, "seed": study.seed}
     notes = {"bootstrap": drawn, "min_count": min_count, "weights": weights, "unsupported": reasons, "absent": absent}
+    if several := pictures(scored):
+        notes["pictures"] = several
 
     def named(table: xr.Dataset) -> xr.Dataset:
         table = coordinates.name_metrics(coordinates.name_methods(table, methods), attrs)
@@ -174,6 +178,8 @@ def _read(
                 return reason, {}
             score, keys = (chunks.read(path / group / name, at) for name in ("score", "key"))
             labels = {dim: chunks.read(path / group / dim).values.tolist() for dim in score.dims}
+            if (path / group / PICTURE).exists():
+                labels[PICTURE] = "image", chunks.read(path / group / PICTURE).values.tolist()
         except UNREADABLE as error:
             raise UserError(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
         reasons |= attrs["unsupported"]

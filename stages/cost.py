@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from atlas.model.classifier import Classifier
+    from atlas.model.lazy_images import LazyImages
 
 FIELDS = {
     "forward": ("forward passes", "passes"),
@@ -175,7 +176,12 @@ class Counted:
         self.passes: Counter[str] = Counter()
 
     def __call__(
-        self, classifier: "Classifier", images: "Tensor", targets: "Tensor", seeds: list[int], alone: bool = False
+        self,
+        classifier: "Classifier",
+        images: "Tensor | LazyImages",
+        targets: "Tensor",
+        seeds: list[int],
+        alone: bool = False,
     ) -> "Tensor":
         """Make maps."""
         before = dict(classifier.passes)

@@ -2,7 +2,8 @@
 
 An entry with `train` is trained, one with `weights` takes weights that somebody has trained. The folder holds
 `weights.safetensors` and `card.json`: network, normalization, recipe or source of the weights, accuracy on the held-out
-split and under an attack. Weights and accuracies are keyed: known ones are not computed again.
+split and under an attack; also a normalization that comes with the weights, if the entry states another, which is used.
+Weights and accuracies are keyed: known ones are not computed again.
 """
 
 import json
@@ -22,7 +23,7 @@ from atlas.study.schema.labels import several_labels
 from atlas.study.study import Study
 
 # The parts of the card about how the weights were made, and about what was measured of them.
-MADE = ("recipe", "source", "seed", "mean", "std", "preprocess", "trained_on")
+MADE = ("recipe", "source", "seed", "mean", "std", "preprocess", "unused_preprocess", "trained_on")
 EVALUATED = ("form", "evaluated_on", "accuracy", "top5", "attacked", "adversarial_accuracy", "adversary")
 TRAINING = ("deterministic", "begun", "moments", "fit")
 # A source's claimed accuracy is doubted if it is higher by FAR and the measured one would be this improbable under it.
@@ -71,6 +72,12 @@ def main(home: Path, classifier: str) -> None:
     if "source" in card and (message := doubt(card, several_labels(spec["network"].get("output")))):
         card["warning"] = message
         print(f"WARNING: classifier {classifier}: {message}", file=sys.stderr)
+    if (own := card.get("unused_preprocess")) is not None:
+        numbers = ", ".join(
+            f"{name} = [{', '.join(f'{value:.4g}' for value in own[name])}]" for name in ("mean", "std")
+        )
+        message = f"`preprocess` of params.yaml is used, not the normalization that comes with the weights: {numbers}"
+        print(f"warning: classifier {classifier}: {message}", file=sys.stderr)
     put(folder, card, weights)
 
 

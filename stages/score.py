@@ -127,7 +127,7 @@ def batches(work: Work, classifier: "Classifier") -> Iterator[Batch]:
     for seen in {plan.seen.group: plan.seen for plan in work.plans}.values():
         own = {key: positions for key, positions in wanted.items() if work.plans[key[0]].seen is seen}
         inputs = MetricInputs(study, work.cell.classifier, listed, seen, own, declared, engine, study.dtype, smoothings)
-        whole = frozenset(key for key in own if of_whole_set(declared[key[0]]))
+        whole = {key: declared[key[0]] for key in own if of_whole_set(declared[key[0]])}
         for (i, method), positions, given in row_inputs.batches(own, engine["batch"], seen, engine["device"], whole):
             plan = work.plans[i]
             part = Part(name(plan, method), (i, method, positions.tobytes()), token(plan, method))

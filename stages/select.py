@@ -3,15 +3,18 @@
 Writes `data/images/<classifier>.zarr` with three groups: `images`, the evaluation images with their pixels, and boxes
 and masks if the dataset has any; `candidates`, all images that pass the rules, from which grids are built; and
 `background`, held-out images outside these, which methods use for comparison. Two classifiers with the same dataset and
-the same rules get the same images, so that their scores are paired.
+the same rules get the same images, so that their scores are paired. If an image may have several labels, a row of
+`images` is one of them, and `picture` numbers the pictures.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import zarr
 
+from atlas.cache.keys import digest
 from atlas.cache.stores import Streamed, array_of, read, values, write
 from atlas.study.command import command
 from atlas.study.errors import UserError
@@ -54,7 +57,7 @@ def main(folder: Path, classifier: str) -> None:
     own = predictions[classifier]["top_class"][:, 0]
     target = labels if rules["target"] == "label" else own
     confidence = np.min([known["probability"] for known in predictions.values()], axis=0)
-    inputs: dict = {}
+    inputs: dict = {"picture": (("image",), _pictures(store, held_out[chosen]))} if several else {}
     if known:
         inputs["mask"] = ("image", "y", "x"), _streamed(store, "mask", held_out[chosen])
         inputs["boxes"] = ("image", "box", "corner"), boxes[chosen]
@@ -145,13 +148,21 @@ def _streamed(store: zarr.Group, name: str, rows: np.ndarray) -> Streamed:
 
 def _of_same_pictures(store: zarr.Group, held_out: np.ndarray, reserved: np.ndarray) -> np.ndarray:
     """Return the positions of the held-out images whose pixels equal those of a reserved image."""
-    known = {one.tobytes() for one in values(store, "pixels", held_out[reserved])}
+    known = set(_pixels(store, held_out[reserved]))
+    return np.flatnonzero([one in known for one in _pixels(store, held_out)]) if known else reserved
+
+
+def _pictures(store: zarr.Group, rows: np.ndarray) -> np.ndarray:
+    """Number pictures in order of appearance: rows of the dataset with equal pixels are of the same picture."""
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(one, len(known)) for one in _pixels(store, rows)], dtype=int)
+
+
+def _pixels(store: zarr.Group, rows: np.ndarray) -> Iterator[bytes]:
+    """Yield a digest of each row's pixels, which are read a few rows at a time."""
     at_a_time = max(1, READ_BYTES // int(np.prod(array_of(store, "pixels").shape[1:])))
-    found: list[int] = []
-    for start in range(0, len(held_out) if known else 0, at_a_time):
-        pixels = values(store, "pixels", held_out[start : start + at_a_time])
-        found += [start + at for at, one in enumerate(pixels) if one.tobytes() in known]
-    return np.array(found, dtype=int)
+    for start in range(0, len(rows), at_a_time):
+        yield from (digest(one.tobytes()) for one in values(store, "pixels", rows[start : start + at_a_time]))
 
 
 def _predictions(study: Study, name: str, ids: np.ndarray, where: str) -> dict[str, np.ndarray]:

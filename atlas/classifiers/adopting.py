@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import nn
@@ -41,7 +42,7 @@ class Adopted(NamedTuple):
 
 def adopt(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[str, Any]]:
     """Take the weights that a classifier's entry names; return them as a safetensors file, with the contents of the
-    card.
+    card: among these `unused_preprocess`, if the weights state another normalization than the entry.
 
     Args:
         study: The study.
@@ -71,7 +72,10 @@ def adopt(study: "Study", classifier: str, images: Split) -> tuple[bytes, dict[s
     weights = {name: value.cpu().clone().contiguous() for name, value in network.state_dict().items()}
     source = {**spec["weights"], "accuracy": found.accuracy}
     text = "params.yaml" if spec["preprocess"] else "the weights"
-    return save(weights), {"source": source, "mean": mean, "std": std, "preprocess": text}
+    about = {"source": source, "mean": mean, "std": std, "preprocess": text}
+    if found.preprocess is not None and not _alike(found.preprocess, about):
+        about["unused_preprocess"] = found.preprocess
+    return save(weights), about
 
 
 def adopted(
@@ -143,6 +147,12 @@ def normalization(
             f"{says}: mean = {mean}: expected the mean of intensities of 0 to 1; of 0 to 255, divide by 255"
         )
     return mean, std
+
+
+def _alike(one: dict[str, list[float]], other: dict[str, Any]) -> bool:
+    """Return whether two normalizations are the same numbers, of which a file has float32."""
+    pairs = [(one[name], other[name]) for name in ("mean", "std")]
+    return all(len(a) == len(b) and np.allclose(a, b, rtol=1e-6, atol=0) for a, b in pairs)
 
 
 def _check_digest(place: Path, given: str | None, where: str) -> None:

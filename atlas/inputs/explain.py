@@ -10,6 +10,7 @@ from atlas.inputs.summing import check_sum
 from atlas.model.arrays import Background, Images, Maps, Seeds, Targets
 from atlas.model.classifier import Classifier
 from atlas.model.layers import enlarged
+from atlas.model.lazy_images import LazyImages
 from atlas.study.errors import Fault
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.seeds import generator
@@ -62,7 +63,7 @@ def swapped(maps: Tensor, seeds: list[int], *, remain: float, swap: float) -> Te
     return flat.view_as(maps)
 
 
-Asked = tuple[Classifier, Images, Targets, Seeds]
+Asked = tuple[Classifier, Images | LazyImages, Targets, Seeds]
 
 
 class Explainer:
@@ -98,7 +99,13 @@ class Explainer:
         return self._provided[method]
 
     def _explain(
-        self, method: str, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, alone: bool = False
+        self,
+        method: str,
+        classifier: Classifier,
+        images: Images | LazyImages,
+        targets: Targets,
+        seeds: Seeds,
+        alone: bool = False,
     ) -> Maps:
         asked = (classifier, images, targets, list(seeds))
         found = self._computed(*asked, [method])[method] if alone else self._take(method, asked)
@@ -128,7 +135,12 @@ class Explainer:
         return found
 
     def _computed(
-        self, classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, methods: list[str]
+        self,
+        classifier: Classifier,
+        images: Images | LazyImages,
+        targets: Targets,
+        seeds: Seeds,
+        methods: list[str],
     ) -> dict[str, Maps | Exception]:
         """Make the maps of some methods, at most the classifier's batch of images at a time."""
         parts: dict[str, list[Maps]] = {name: [] for name in methods}

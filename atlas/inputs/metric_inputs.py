@@ -9,9 +9,11 @@ import zarr
 
 from atlas.cache.stores import read, values
 from atlas.inputs import calls, row_inputs
+from atlas.inputs.audit import reads
 from atlas.inputs.certification import Votes
 from atlas.inputs.row_inputs import Inputs
 from atlas.inputs.table import whole
+from atlas.model.lazy_images import LazyImages
 from atlas.study.schema.settings import Entry
 from atlas.study.schema.smoothing import Smoothing
 
@@ -146,7 +148,15 @@ class MetricInputs:
         return every[maps.isfinite().flatten(1).all(dim=1).cpu().numpy()]
 
     def _rows(self, rows: bytes) -> dict[str, Any]:
-        return row_inputs.tensors(self._seen, np.frombuffer(rows, int), self._engine["device"])
+        """Provide the inputs of a whole set: its images are read when they are sliced."""
+        seen, positions, device = self._seen, np.frombuffer(rows, int), self._engine["device"]
+
+        def images(start: int, stop: int) -> "Tensor":
+            with reads.paused():
+                return row_inputs.intensities(seen.pixels[seen.picture[positions[start:stop]]], device)
+
+        found = row_inputs.tensors(seen, positions, device, ("targets",))
+        return {**found, "images": LazyImages((len(positions), *seen.pixels.shape[1:]), images)}
 
     def _counted(self, method: str, smoothing: str, rows: bytes) -> Votes:
         found = next(one for listed in self._smoothings.values() for one in listed if one.name == smoothing)

@@ -4,7 +4,8 @@ A function declares the inputs it needs, and the keys of its rows hold the diges
 are read where they are needed, one batch at a time: no stage holds those of all rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -94,6 +95,8 @@ def images(study: "Study", classifier: str) -> Inputs:
     if "mask" in store:
         arrays |= {"masks": _stored(store, "mask"), "boxes": values(store, "boxes").astype("int64")}
     coords: Coords = {"image": (("image",), ids), "target": (("image",), targets)}
+    if "picture" in store:  # an image may have several labels, a row for each
+        coords["picture"] = ("image",), values(store, "picture")
     rows, pixels, background = np.arange(len(ids)), _stored(store, "pixels"), values(apart, "pixels")
     known = ids.tolist(), arrays, background, study.seed, _each(pixels)
     return Inputs("images", ("image",), (len(ids),), coords, pixels, rows, *known)
@@ -155,35 +158,41 @@ def digests(inputs: Inputs, names: list[str]) -> list[bytes]:
 
 
 def batches(
-    wanted: dict[Any, np.ndarray], size: int, inputs: Inputs, device: str, whole: frozenset = frozenset()
+    wanted: dict[Any, np.ndarray],
+    size: int,
+    inputs: Inputs,
+    device: str,
+    whole: Mapping[Any, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[tuple[Any, np.ndarray, dict[str, Any]]]:
     """Yield wanted rows batch by batch: the key of `wanted`, the rows' positions, and their inputs.
 
     All keys that want the same rows of a batch get the very same tensors, so that shared work is done once. Keys in
-    `whole` get all their rows at once, and first.
+    `whole` get all their rows at once, and first, with only those inputs that one of them declares.
     """
     background = intensities(inputs.background, device)
-    everything = (0, max(1, len(inputs.ids)), whole)
-    parts = [(start, size, wanted.keys() - whole) for start in range(0, len(inputs.ids), size)]
-    for start, length, names in [everything, *parts]:
+    declared = {name for listed in whole.values() for name in listed}
+    everything = (0, max(1, len(inputs.ids)), whole.keys(), declared)
+    parts = [(start, size, wanted.keys() - whole.keys(), None) for start in range(0, len(inputs.ids), size)]
+    for start, length, names, asked in [everything, *parts]:
         forget(batch=True)
         made: dict[bytes, dict] = {}
         for name, positions in wanted.items():
             part = positions[(positions >= start) & (positions < start + length)]
             if len(part) and name in names:
                 if part.tobytes() not in made:
-                    made[part.tobytes()] = {**tensors(inputs, part, device), "background": background}
+                    made[part.tobytes()] = {**tensors(inputs, part, device, asked), "background": background}
                 yield name, part, made[part.tobytes()]
 
 
-def tensors(inputs: Inputs, positions: np.ndarray, device: str) -> dict[str, Any]:
-    """Return the inputs of some rows as tensors on a device, by name."""
+def tensors(inputs: Inputs, positions: np.ndarray, device: str, names: Container[str] | None = None) -> dict[str, Any]:
+    """Return the inputs of some rows as tensors on a device, by name: all of them, or those named."""
     import torch
 
-    pictures = intensities(inputs.pixels[inputs.picture[positions]], device)
-    found = {name: torch.from_numpy(values[positions]).to(device) for name, values in inputs.arrays.items()}
-    seeds = [image_seed(inputs.seed, inputs.ids[i]) for i in positions]
-    return {**found, "images": pictures, "seeds": seeds}
+    chosen = [name for name in inputs.arrays if names is None or name in names]
+    found: dict[str, Any] = {name: torch.from_numpy(inputs.arrays[name][positions]).to(device) for name in chosen}
+    if names is None or "images" in names:
+        found["images"] = intensities(inputs.pixels[inputs.picture[positions]], device)
+    return {**found, "seeds": [image_seed(inputs.seed, inputs.ids[i]) for i in positions]}
 
 
 def of_row(inputs: Inputs, row: int, device: str) -> dict[str, Any]:

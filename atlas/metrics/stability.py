@@ -172,7 +172,8 @@ def relative_input_stability(
         max rms((a − a') / a) / rms((x − x') / x),    over noisy samples of x's predicted class
 
     rms is the root mean square over all pixels (and channels), x are intensities. |a| and |x| in a divisor are raised
-    to at least `floor` times the largest of the map, and of the image.
+    to at least `floor` times the largest of the map, and of the image. If images may have several labels, samples
+    count in which the target is predicted, or not, as it is in x.
 
     Args:
         samples: Number of noisy samples of the image.
@@ -210,8 +211,8 @@ def relative_output_stability(
 
         max rms((a − a') / a) / ‖f(x) − f(x')‖₂,    over noisy samples of x's predicted class
 
-    rms and the floor of |a| are those of `relative_input_stability`; f(x) are all logits. Samples that do not change
-    them are ignored.
+    rms, the floor of |a| and the samples that count are those of `relative_input_stability`; f(x) are all logits, those
+    of all labels too. Samples that do not change them are ignored.
 
     Args:
         samples: Number of noisy samples of the image.
@@ -249,8 +250,8 @@ def relative_representation_stability(
 
         max rms((a − a') / a) / rms((A − A') / A),    over noisy samples of x's predicted class
 
-    A are the activations of x. rms and the floor of |a| and |A| are those of `relative_input_stability`. Samples that
-    do not change them are ignored.
+    A are the activations of x. rms, the floor of |a| and |A|, and the samples that count are those of
+    `relative_input_stability`. Samples that do not change A are ignored.
 
     Args:
         samples: Number of noisy samples of the image.

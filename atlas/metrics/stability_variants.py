@@ -6,13 +6,16 @@ For x', a and a', and the seeds of noisy samples, see `atlas.metrics.stability`.
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from atlas.metrics.shared.perturbed import NoisySamples, check, distances, ends, of_noise, replaced, settled
+from atlas.metrics.shared.lazy_samples import lazy_samples
+from atlas.metrics.shared.perturbed import check, distances, ends, of_noise, replaced, settled
 from atlas.metrics.shared.rows import by_row
-from atlas.model.arrays import Images, Maps, Scores, Seeds, Targets
+from atlas.model.arrays import AllImages, AllMaps, Images, Maps, Scores, Seeds, Targets
 from atlas.model.batch_cache import shared
 from atlas.model.classifier import Classifier
+from atlas.model.lazy_images import LazyImages
 from atlas.study.schema.types import Count, Noise, Positive
 
 ATTRS = {
@@ -73,12 +76,12 @@ def relative_input_stability_quantus(
 
 
 def local_lipschitz_quantus(
-    all_maps: Tensor,
-    all_images: Tensor,
+    all_maps: AllMaps,
+    all_images: AllImages,
     all_targets: Tensor,
     classifier: Classifier,
     all_seeds: Seeds,
-    explain: Callable[[Classifier, Images, Targets, Seeds], Maps],
+    explain: Callable[[Classifier, AllImages, Targets, Seeds], Maps],
     positions: list[int],
     *,
     samples: Count,
@@ -111,8 +114,8 @@ def local_lipschitz_quantus(
 
 @shared(calls=2, lasting=True)  # two calls, as entries with different noise alternate
 def _against_all(
-    maps: Maps,
-    images: Images,
+    maps: AllMaps,
+    images: AllImages,
     targets: Targets,
     classifier: Classifier,
     seeds: Seeds,
@@ -121,18 +124,34 @@ def _against_all(
     noise: str,
     scale: float,
 ) -> Scores:
-    made = _copies_of_all(classifier, images, targets, seeds, samples, noise, scale)
-    again = made.maps(explain)
-    largest = again.abs().amax((0, 2, 3))[:, None, None]
+    given = _samples_of_all(classifier, images, targets, seeds, samples, noise, scale)
+    by_draw = explain(classifier, *given).unflatten(0, (samples, -1))
+    largest = torch.stack([of_draw.abs().amax() for of_draw in by_draw])[:, None, None]
 
     def apart(one: Tensor, others: Tensor) -> Tensor:
         return distances(one / one.abs().max(), others / largest)
 
-    return settled(by_row(apart, maps, again) / (made.apart() + LITTLE)).amax(dim=1)
+    moved = _moved(classifier, images, seeds, samples, noise, scale)
+    return settled(by_row(apart, maps, by_draw.transpose(0, 1)) / (moved + LITTLE)).amax(dim=1)
 
 
 @shared(calls=2, lasting=True)
-def _copies_of_all(
-    classifier: Classifier, images: Images, targets: Targets, seeds: Seeds, samples: int, noise: str, scale: float
-) -> NoisySamples:
-    return NoisySamples(classifier, images, targets, seeds, samples, noise, *ends(noise, scale))
+def _samples_of_all(
+    classifier: Classifier, images: AllImages, targets: Targets, seeds: Seeds, samples: int, noise: str, scale: float
+) -> tuple[LazyImages, Tensor, Seeds]:
+    """Return noisy samples of all images, draw by draw, made when they are sliced, their targets and seeds."""
+    made = lazy_samples(classifier, images, seeds, samples, noise, *ends(noise, scale))
+    return made, targets.repeat(samples), seeds * samples
+
+
+@shared(calls=2, lasting=True)
+def _moved(
+    classifier: Classifier, images: AllImages, seeds: Seeds, samples: int, noise: str, scale: float
+) -> Float[Tensor, "all draw"]:
+    """Return how far each noisy sample is from its image, both normalized, image by image."""
+    std, found = classifier.std.view(-1, 1, 1), []
+    for at, seed in enumerate(seeds):
+        one = images[at : at + 1].to(classifier.device)
+        noisy = lazy_samples(classifier, one, [seed], samples, noise, *ends(noise, scale))
+        found.append(distances(one[0] / std, noisy[:] / std))
+    return torch.stack(found)

@@ -7,6 +7,8 @@ against them; ordinary runs do not pay for the checks.
 from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
+from atlas.model.lazy_images import LazyImages
+
 # Intensities in [0, 1]: the classifier normalizes, nothing else knows a mean or a standard deviation.
 Images = Float[Tensor, "image channel y x"]
 # Held-out images, none of them evaluated, that methods use for comparison.
@@ -34,7 +36,8 @@ HeadWeights = Float[Tensor, "class feature"]
 
 # The maps of all rows that a metric scores, of which a batch holds some.
 AllMaps = Float[Tensor, "all y x"]
-AllImages = Float[Tensor, "all channel y x"]
+# Their images: to be sliced, a batch at a time, as not all of them need be in memory.
+AllImages = Float[Tensor, "all channel y x"] | LazyImages
 
 # What a metric returns. NaN: this score is not defined for this image.
 Scores = Float[Tensor, " image"]

@@ -5,7 +5,8 @@ import xarray as xr
 from scipy.stats import rankdata
 
 from atlas.statistics.rankings.agreement import krippendorff, spearman_between_metrics
-from atlas.statistics.tables import MetricScores, by_unit
+from atlas.statistics.tables import MetricScores
+from atlas.statistics.units import by_unit
 
 
 def image_table(scored: list[MetricScores], summary: xr.Dataset, metrics: list[str]) -> xr.Dataset:
@@ -32,7 +33,7 @@ def image_table(scored: list[MetricScores], summary: xr.Dataset, metrics: list[s
         here = {one.metric: one for one in scored if one.classifier == classifier and one.metric in metrics}
         for name, one in here.items():
             ranked = ~np.isnan(summary["rank"].sel(classifier=classifier, metric=name).values)
-            places = ranks_within(np.where(ranked, by_unit(one), np.nan))
+            places = ranks_within(np.where(ranked, by_unit(one.scores), np.nan))
             place = at, metrics.index(name)
             alpha[place], values[place] = krippendorff(places, scale="ordinal")
         on_images = [one for one in here.values() if not one.grids]

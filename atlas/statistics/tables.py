@@ -13,6 +13,7 @@ from atlas.statistics.intervals.means import are_hits, intervals
 from atlas.statistics.rankings.agreement import kendall, mean_and_sd, spearman
 from atlas.statistics.rankings.overall import mean_ranks
 from atlas.statistics.summary import Summary, summarize
+from atlas.statistics.units import parts, units
 from atlas.study.schema.types import Weights
 
 # Roles of metrics: ranking methods; ranking some methods, apart from the mean ranks; not ranking.
@@ -24,7 +25,8 @@ CURVE = ("mean", "low", "high", "count")
 class MetricScores(NamedTuple):
     """The scores of one metric on one classifier, by all methods.
 
-    `scores` has the dimensions method, then image, or grid and tile, then fraction or threshold if there is one.
+    `scores` has the dimensions method, then image, or grid and tile, then fraction or threshold if there is one. If an
+    image may have several labels, a row of `image` is one label, and the coordinate `picture` numbers the pictures.
     `asked` marks the scores that were requested: the others are NaN because they were not requested, not because they
     are undefined.
     """
@@ -141,7 +143,8 @@ def summary_table(
 
     Args:
         scored: One entry per classifier and metric.
-        resamples: Bootstrap resamples of the images (or grids), the same ones for every method, for ranks.
+        resamples: Bootstrap resamples of the images (or grids), the same ones for every method, for ranks. A picture
+            is drawn with all its rows, if it has one per label.
         level: The coverage probability for means, and the share of the resamples inside an interval of ranks.
         seed: Seed of the resampling.
         min_count: The number of images, or grids, with a defined score that a metric needs to rank a method.
@@ -156,9 +159,10 @@ def summary_table(
     places: dict[tuple[int, int], np.ndarray] = {}
     for one in scored:
         here = classifiers.index(one.classifier), slice(None), metrics.index(one.metric)
-        drawn = draw(one.scores.shape[1], resamples=resamples, seed=seed)
+        rows = units(one.scores)
+        drawn = draw(len(rows), resamples=resamples, seed=seed)
         options: dict[str, Any] = {"better": one.attrs["better"], "level": level, "min_count": min_count}
-        table, places[here[0], here[2]] = summarize(units(one), drawn, **options)
+        table, places[here[0], here[2]] = summarize(rows, drawn, **options)
         for name, values in table._asdict().items():
             columns[name][here] = values
         columns["asked"][here] = one.asked.sum([name for name in one.asked.dims if name != "method"])
@@ -173,22 +177,11 @@ def summary_table(
     return _with_integer_counts(xr.Dataset({**variables, **averaged}, coords))
 
 
-def units(scored: MetricScores) -> np.ndarray:
-    """Return scores as (unit, part, method): an image is a unit of one part, a grid a unit of its tiles."""
-    values = scored.scores.values.astype(np.float64)
-    return np.moveaxis(values if scored.grids else values[:, :, None], 0, -1)
-
-
-def by_unit(scored: MetricScores) -> np.ndarray:
-    """Return one score per unit and method: an image's, or the mean over a grid's tiles; NaN if none is defined."""
-    scores = units(scored)
-    defined = (~np.isnan(scores)).sum(axis=1)
-    total = np.where(np.isnan(scores), 0, scores).sum(axis=1)
-    return np.divide(total, defined, out=np.full(total.shape, np.nan), where=defined > 0)
-
-
 def curve_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
-    """Average curves over images, point by point, with bands; NaN at fractions where a metric was not scored."""
+    """Average curves over images, point by point, with bands; NaN at fractions where a metric was not scored.
+
+    For bands, all rows of a picture are one unit.
+    """
     labels = {
         "classifier": list(dict.fromkeys(one.classifier for one in scored)),
         "method": scored[0].scores["method"].values.tolist(),
@@ -199,8 +192,8 @@ def curve_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
     for one in scored:
         here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
         at, binary = np.searchsorted(labels["fraction"], one.scores["fraction"].values), one.binary
-        for method, scores in enumerate(one.scores.values.astype(np.float64)):
-            sums, counts = pool(scores[:, None, :])
+        for method, scores in enumerate(parts(one.scores)):
+            sums, counts = pool(scores)
             low, high = intervals(sums, counts, binary=binary, level=level)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1], at] = values
@@ -208,7 +201,8 @@ def curve_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
 
 
 def certified_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
-    """Average certified results over images or grids at every radius and level, with intervals.
+    """Average certified results over images or grids at every radius and level, with intervals; for these, all rows of
+    a picture are one unit.
 
     Args:
         scored: Metrics with the dimensions radius and level.
@@ -226,8 +220,8 @@ def certified_table(scored: list[MetricScores], *, level: float) -> xr.Dataset:
         here = labels["classifier"].index(one.classifier), labels["metric"].index(one.metric)
         at = np.ix_(*(np.searchsorted(labels[dim], one.scores[dim].values) for dim in ("radius", "level")))
         shape, binary = one.scores.shape[-2:], one.binary
-        for method, scores in enumerate(one.scores.values.astype(np.float64)):
-            sums, counts = pool(scores.reshape(len(scores), -1, shape[0] * shape[1]))
+        for method, scores in enumerate(parts(one.scores)):
+            sums, counts = pool(scores.reshape(*scores.shape[:2], shape[0] * shape[1]))
             low, high = intervals(sums, counts, binary=binary, level=level)
             for name, values in zip(CURVE, (mean(sums, counts), low, high, counts.sum(axis=0)), strict=True):
                 columns[name][here[0], method, here[1]][at] = values.reshape(shape)

@@ -94,10 +94,12 @@ def load(study: Path) -> dict:
     if not isinstance(params, dict):
         raise UserError(f"{path}: expected a mapping of sections, got {type(params).__name__}")
     mapping(params, "the sections")
-    for section in REQUIRED:
-        if section not in params:
-            empty = f"; write `{section}: null` to leave it empty" if section in EMPTY else ""
-            raise UserError(f"{path}: the section '{section}' is missing{empty}")
+    if missing := [section for section in REQUIRED if section not in params]:
+        listed = ", ".join(f"'{section}'" for section in missing)
+        message = f"the sections {listed} are missing" if missing[1:] else f"the section {listed} is missing"
+        empty = [f"`{section}: null`" for section in missing if section in EMPTY]
+        due = f"; write {' and '.join(empty)} to leave {'them' if empty[1:] else 'it'} empty" if empty else ""
+        raise UserError(f"{path}: {message}{due}")
     if unknown := [str(section) for section in params if section not in REQUIRED]:
         raise UserError(f"{path}: unknown sections: {', '.join(unknown)}; expected: {', '.join(REQUIRED)}")
     for section, accepted in SECTIONS.items():

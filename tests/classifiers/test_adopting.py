@@ -127,6 +127,27 @@ def test_a_normalizer_in_the_file_is_taken_where_params_yaml_says_nothing(house)
     assert card["preprocess"] == "the weights"
 
 
+@pytest.mark.parametrize(("mean", "unused"), [([0.25, 0.5, 0.75], True), (MEAN, False)])
+def test_a_normalizer_in_the_file_that_is_not_used_is_told_each_time(house, capsys, mean, unused):
+    state = {"mean": torch.tensor(mean), "std": torch.tensor(STD)}
+    state |= {f"model.{name}": value for name, value in network().state_dict().items()}
+    params = given(house, state)
+    for count in (12, 3):
+        params["classifiers"][C]["images"] = {"count": count}
+        write(house, params)
+        prepare.main(house, C)
+        card = card_of(house)
+        assert (card["mean"], card["std"], card["preprocess"]) == (MEAN, STD, "params.yaml")
+        told = [line for line in capsys.readouterr().err.splitlines() if "normalization" in line]
+        if not unused:
+            assert ("unused_preprocess" in card, told) == (False, [])
+            continue
+        assert card["unused_preprocess"] == {"mean": mean, "std": pytest.approx(STD)}
+        numbers = "mean = [0.25, 0.5, 0.75], std = [0.2, 0.3, 0.4]"
+        rest = f"not the normalization that comes with the weights: {numbers}"
+        assert told == [f"warning: classifier {C}: `preprocess` of params.yaml is used, {rest}"]
+
+
 @pytest.mark.parametrize(
     ("mean", "std", "told"),
     [

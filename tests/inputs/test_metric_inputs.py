@@ -6,12 +6,14 @@ import torch
 import zarr
 
 from atlas.inputs import metric_inputs, row_inputs
+from atlas.inputs.audit.building import load_classifier
 from atlas.inputs.cell_runner import Cell
 from atlas.inputs.metric_inputs import MetricInputs
 from atlas.study.errors import UserError
 from atlas.study.study import Study
 from stages import attribute, score, select, tile
 from tests.support.cells import C, last_line, mapped, study
+from tests.support.reference import regions as slow
 from tests.support.scores import read
 from tests.support.study import tiny, write
 
@@ -136,6 +138,28 @@ def test_equal_maps_of_a_set_keep_scores_of_their_own(study):
     assert len({key.tobytes() for key in found}) == IMAGES
 
 
+def test_images_of_a_whole_set_are_read_within_the_call(study, monkeypatch):
+    """A few at a time, and it is no reading that keys do not hold."""
+    params = prepare(study, "control", noise={"function": "uniform", "channels": "sum"})
+    noisy = {"local_lipschitz_quantus": NOISY}
+    metrics = {"faithfulness_regions": {"sufficiency": {"threshold": 0.99}}, "stability_variants": noisy}
+    write(study, {**params, "metrics": metrics})
+    sizes, read = [], row_inputs.intensities
+    monkeypatch.setattr(
+        row_inputs, "intensities", lambda pixels, device: sizes.append(len(pixels)) or read(pixels, device)
+    )
+    score.main(study, C, "control")
+    found = {metric: scores(study, "control", metric) for metric in ("sufficiency", "local_lipschitz_quantus")}
+    assert all(np.isfinite(one).sum() > 6 for one in found.values())
+    assert max(sizes) <= Study(study).engine["batch"] < IMAGES
+    seen = row_inputs.images(Study(study), C)
+    images = row_inputs.tensors(seen, np.arange(IMAGES), "cpu")["images"]
+    predictions = load_classifier(Study(study), C).logits(images).argmax(1)
+    maps = zarr.open_group(study / "data/maps" / C / "control/noise.zarr/images", mode="r")["attribution"][:]
+    expected = slow.sufficiency(maps, predictions.tolist(), 0.99)
+    np.testing.assert_allclose(found["sufficiency"][0], expected, rtol=1e-6)
+
+
 def test_an_error_of_one_method_is_told_and_the_rows_of_all_others_kept(study, monkeypatch):
     from atlas.inputs import explain
 
@@ -197,9 +221,10 @@ class TestLender:
         provided = inputs.provide(2, "center", 10, rows, self.given(seen, rows))
         assert provided["positions"] == [8, 9]
         assert torch.equal(provided["all_maps"], torch.from_numpy(self.stored(mapped, "center")[:10]))
-        assert torch.equal(provided["all_images"], row_inputs.tensors(seen, np.arange(10), "cpu")["images"])
+        assert torch.equal(provided["all_images"][:], row_inputs.tensors(seen, np.arange(10), "cpu")["images"])
+        assert provided["all_images"].shape == (10, 3, *seen.side)
         assert len(provided["all_seeds"]) == 10
-        assert torch.equal(provided["all_images"][provided["positions"]], provided["images"])
+        assert torch.equal(provided["all_images"][8:10], provided["images"])
         again = inputs.provide(2, "uniform", 10, np.arange(8), self.given(seen, np.arange(8)))
         assert again["all_images"] is provided["all_images"], "the same for all methods and batches"
 

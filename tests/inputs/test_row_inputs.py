@@ -83,6 +83,24 @@ def test_no_more_is_read_than_a_batch_needs(study, monkeypatch, gather):
     assert max(count for name, count in asked if name in ("pixels", "mask")) <= 4
 
 
+def test_a_whole_set_has_what_is_asked_for(study, monkeypatch):
+    """Not its pixels and masks, which a metric of a whole set may slice."""
+    asked = []
+    monkeypatch.setattr(row_inputs, "values", lambda *given: asked.append(given[1]) or values(*given))
+    seen = row_inputs.images(study, "net")
+    asked.clear()
+    whole = {"one": ["all_maps", "all_images", "targets", "positions"], "other": ["classifier"]}
+    (first, rows, given), *rest = row_inputs.batches(
+        dict.fromkeys([*whole, "third"], np.arange(COUNT)), 4, seen, "cpu", whole
+    )
+    assert (first, len(rows), {*given}) == ("one", COUNT, {"targets", "seeds", "background"})
+    assert [(name, len(rows)) for name, rows, _ in rest] == [("other", COUNT), *[("third", 4)] * 3]
+    assert "images" in rest[-1][2]
+    asked.clear()
+    next(row_inputs.batches({"one": np.arange(COUNT)}, 4, seen, "cpu", {"one": whole["one"]}))
+    assert not {"pixels", "mask"} & set(asked)
+
+
 def test_what_is_remembered_of_a_batch_is_held_as_long_as_it_lasts(study):
     seen, alive, made = row_inputs.images(study, "net"), weakref.WeakSet(), []
 

@@ -1,6 +1,7 @@
 """Check the metrics that take regions away: cases by hand, passes, undefined cases, the faults of other packages."""
 
 import math
+import weakref
 from collections import OrderedDict
 from functools import partial
 from itertools import pairwise
@@ -13,6 +14,8 @@ from torch import nn
 
 from atlas.metrics.shared import neighbors
 from atlas.metrics.shared import segments as _segments
+from atlas.model import batch_cache
+from atlas.model.lazy_images import LazyImages
 from atlas.study.errors import Unsupported
 from tests.support.metrics import (
     HEIGHT,
@@ -355,6 +358,21 @@ class TestInfidelityOfQuantus:
         assert score("infidelity_quantus", QUANTUS, inputs).isnan().tolist() == [False] * 3 + [True] * 2 + [False]
 
 
+def at_once(maps, classes, threshold):
+    """Sufficiency of finite maps with all of them in memory."""
+    whole = maps.isfinite().flatten(1).all(dim=1)
+    sizes = maps[whole].flatten(1).double().abs()
+    largest = sizes.amax(dim=1, keepdim=True)
+    known = sizes / largest.where(largest > 0, 1.0)
+    varied = (known != known[:1]).any(dim=0)
+    alike = known[:, varied] / known[:, varied].std(dim=0, correction=0)
+    distances = torch.cdist(alike, alike, compute_mode="donot_use_mm_for_euclid_dist")
+    near = (distances / distances.max() <= threshold).fill_diagonal_(False)
+    scores = torch.full((len(maps),), torch.nan)
+    scores[whole] = (near & (classes[whole][:, None] == classes[whole])).sum(dim=1) / near.sum(dim=1)
+    return scores
+
+
 class TestSufficiency:
     def set_of(self, maps, classes):
         """Return the inputs of a set whose classes are predicted: a red, green or blue image of each."""
@@ -427,6 +445,45 @@ class TestSufficiency:
                 score("sufficiency", {"threshold": 0.6}, take(inputs | {"all_maps": maps}, range(at, at + 10)))
         assert len(measured) == 2
         assert counted(inputs["classifier"]) == (20, 0)
+
+    @pytest.mark.parametrize("block", [1, 500, 7000])
+    def test_maps_are_compared_in_blocks(self, block, monkeypatch):
+        """Bit for bit what all maps at once give."""
+        inputs, sizes = make_inputs(rows=40), []
+        maps = inputs["all_maps"].clone()
+        maps[:, 0], maps[9], maps[20] = 1.0, maps[8], torch.inf
+        given = inputs | {"all_maps": maps}
+        cdist = torch.cdist
+
+        def measured(one, other, **how):
+            sizes.append(max(one.numel(), other.numel()))
+            return cdist(one, other, **how)
+
+        for threshold in (0.4, 0.6, 0.8):
+            expected = at_once(maps, inputs["classifier"].logits(inputs["images"]).argmax(1), threshold)
+            monkeypatch.setattr(neighbors, "BLOCK", block)
+            monkeypatch.setattr(neighbors.torch, "cdist", measured)
+            found = score("sufficiency", {"threshold": threshold}, given)
+            monkeypatch.undo()
+            batch_cache.forget()
+            assert same(found, expected)
+            assert 10 < found.isfinite().sum() < 40
+        assert max(sizes) <= max(block, HEIGHT * WIDTH)
+
+    def test_images_are_in_memory_a_batch_at_a_time(self):
+        inputs, alive = make_inputs(rows=40), weakref.WeakSet()
+
+        def read(start, stop):
+            assert not alive
+            part = inputs["all_images"][start:stop].clone()
+            assert len(part) <= inputs["classifier"].batch
+            alive.add(part)
+            return part
+
+        lazy = LazyImages(tuple(inputs["all_images"].shape), read)
+        found = score("sufficiency", {"threshold": 0.6}, inputs | {"all_images": lazy})
+        assert same(found, score("sufficiency", {"threshold": 0.6}, inputs))
+        assert found.isfinite().any()
 
     def test_a_threshold_is_a_share(self):
         with pytest.raises(ValueError, match=r"sufficiency: threshold is 1\.5, expected 0 to 1"):

@@ -1,6 +1,7 @@
 """Check the metrics that look at maps of noisy samples: formulas in loops, known answers, what is shared, faults."""
 
 import inspect
+import weakref
 from functools import partial
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 import torch
 
 from atlas.metrics import stability, stability_variants
+from atlas.metrics.shared import perturbed
+from atlas.metrics.shared.rows import by_row
+from atlas.model.lazy_images import LazyImages
 from tests.support.metrics import (
     HEIGHT,
     MEAN,
@@ -105,6 +109,42 @@ def test_what_is_compared_with_all_images_equals_the_formula_in_loops():
     given = inputs["maps"].numpy(), inputs["images"].numpy(), inputs["seeds"], witnesses
     expected = torch.tensor(slow.local_lipschitz_quantus(*given, **BY_COMPANY)).float()
     torch.testing.assert_close(scores, expected, rtol=2e-4, atol=2e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("settings", [BY_COMPANY, {"samples": 5, "noise": "uniform", "scale": 0.3}])
+def test_samples_of_all_images_are_in_memory_a_batch_at_a_time(settings):
+    """Bit for bit what all samples at once give."""
+    inputs, alive, sizes = make_inputs(rows=30), weakref.WeakSet(), []
+
+    def at_once():
+        samples, noise, scale = settings.values()
+        given = [inputs[name] for name in ("classifier", "images", "targets", "seeds")]
+        made = perturbed.NoisySamples(*given, samples, noise, *perturbed.ends(noise, scale))
+        again = made.maps(explain)
+        largest = again.abs().amax((0, 2, 3))[:, None, None]
+
+        def apart(one, others):
+            return perturbed.distances(one / one.abs().max(), others / largest)
+
+        return perturbed.settled(by_row(apart, inputs["maps"], again) / (made.apart() + 1e-10)).amax(dim=1)
+
+    def read(start, stop):
+        part = inputs["images"][start:stop].clone()
+        alive.add(part)
+        sizes.append(sum(map(len, alive)))
+        return part
+
+    def method(classifier, images, targets, seeds):
+        """As methods are called: a batch at a time."""
+        assert len(images) == len(targets) == len(seeds) == 30 * settings["samples"]
+        parts = [slice(at, at + classifier.batch) for at in range(0, len(images), classifier.batch)]
+        return torch.cat([explain(classifier, images[one], targets[one], seeds[one]) for one in parts])
+
+    lazy = LazyImages(tuple(inputs["images"].shape), read)
+    found = score("local_lipschitz_quantus", inputs | {"all_images": lazy, "explain": method}, settings)
+    assert same(found, at_once())
+    assert found.isfinite().sum() > 20
+    assert max(sizes) <= inputs["classifier"].batch
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,13 @@ import zarr
 from statsmodels.stats.multitest import multipletests
 
 from atlas.cache.score_store import find
+from atlas.cache.stores import array
 from atlas.results import parquet
 from atlas.statistics import labels
 from atlas.statistics.intervals import means
 from atlas.study import params
 from atlas.study.errors import UserError
-from stages import aggregate
+from stages import aggregate, report
 from tests.support import labelled, made_up
 from tests.support.reported import housed
 from tests.support.scores import change as change_scores
@@ -659,6 +660,43 @@ def test_equal_input_gives_equal_bytes(study, tmp_path):
         assert not list((folder / "data").glob(".*"))
     assert found[0] == found[1]
     assert len(found[0]["results"]) > 20
+
+
+def number_pictures(study: Path, labels: int) -> None:
+    """Give the scores of images a number of the picture: so many consecutive rows are labels of the same one."""
+    for path in sorted((study / "data/scores").glob("*/*.zarr/image*")):
+        rows = zarr.open_array(path / "image", mode="r").shape[0]
+        array(zarr.open_group(path), "picture", np.arange(rows) // labels, ("image",), {})
+
+
+def test_one_label_a_picture_gives_equal_bytes(study, copy):
+    number_pictures(copy, 1)
+    aggregate.main(copy)
+    for name in ("results", "plots", "metrics"):
+        assert digests(copy / "data" / name) == digests(study / "data" / name)
+
+
+def test_several_labels_of_a_picture_are_one_unit(study, copy):
+    number_pictures(copy, 2)
+    aggregate.main(copy)
+    before, after = opened(study, "summary"), opened(copy, "summary")
+    numbered = {"rows": 24, "pictures": 12}
+    assert "pictures" not in before.attrs
+    assert after.attrs["pictures"] == {"vanilla": numbered, "robust": numbered}
+    np.testing.assert_array_equal(after["count"], before["count"])
+    np.testing.assert_allclose(after["mean"], before["mean"])
+    cell = {"classifier": "robust", "method": "rise", "metric": "sparseness"}
+    scores = stored(study, "robust", "sparseness", "rise").values.astype(float).reshape(12, 2)
+    low, high = means.intervals(scores.sum(axis=1)[:, None], np.full((12, 1), 2), binary=False, level=0.95)
+    assert (after["low"].sel(cell), after["high"].sel(cell)) == (pytest.approx(low[0]), pytest.approx(high[0]))
+    assert opened(copy, "precision")["units"].sel(classifier="robust", metric="sparseness") == 12
+    pair = {"classifier": "robust", "method": "rise", "method_other": "gradcam", "metric": "sparseness"}
+    contrast = opened(copy, "contrasts").sel(pair)
+    assert (contrast["count"], contrast["difference_count"]) == (12, 24)
+    report.main(copy)
+    page = " ".join((copy / "data/report/index.html").read_text().split())
+    assert "up to 24 scores, one per label, are of 12 pictures" in page
+    assert "take a picture with all its labels as one unit" in page
 
 
 def test_methods_are_taken_from_params_and_never_from_a_listing(copy):

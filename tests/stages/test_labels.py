@@ -20,13 +20,27 @@ from atlas.report.images.gallery import Predicted
 from atlas.report.sections.inputs import predicted
 from atlas.report.template import environment
 from atlas.share import open_maps
+from atlas.statistics.units import units
 from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import find, load
 from atlas.study.schema.signatures import signature
+from atlas.study.seeds import generator
 from atlas.study.study import Study
-from stages import attribute, collect, predict, prepare, score, select, tile
+from stages import aggregate, attribute, collect, predict, prepare, score, select, tile
 from tests.support.every import EVERY
-from tests.support.metrics import FAMILIES, HEIGHT, SLOW, WIDTH, call, make_classifier, make_inputs, network
+from tests.support.metrics import (
+    FAMILIES,
+    HEIGHT,
+    MEAN,
+    SLOW,
+    STD,
+    WIDTH,
+    call,
+    make_classifier,
+    make_inputs,
+    network,
+)
+from tests.support.reference import stability as slow
 from tests.support.scores import read
 from tests.support.study import tiny, write
 
@@ -109,6 +123,7 @@ SETTINGS = {
     **{name: settings for name, (settings, _) in SLOW.items()},
 }
 # Asked of all logits, not of the target's: of another class, of new weights, of the distance of logits, of all images.
+# Each has a test of its own below.
 APART = ("random_logit", "model_randomization", "relative_output_stability", "sufficiency")
 JUDGED = [
     (family, name)
@@ -127,6 +142,97 @@ def test_every_metric_judges_the_label_as_one_of_two_classes(family, name):
         found.append(call(family, name, SETTINGS[name], given))
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4, equal_nan=True)
     assert not found[0].isnan().all()
+
+
+def by_hand(net, image, target):
+    """Return the map of one image by a bare network: the gradient of the label's sigmoid, its channels summed."""
+    mean, std = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, STD))
+    image = image.clone().requires_grad_()
+    net(((image - mean) / std)[None])[0, target].sigmoid().backward()
+    return image.grad.abs().sum(dim=0)
+
+
+def by_gradient(classifier, images, targets, seeds, alone=False):
+    return classifier.gradient(images, targets, "probability").abs().sum(dim=1)
+
+
+class Alone:
+    """One image and label, on the bare network: `logits` are all of them, `agrees` is about the label alone."""
+
+    std = np.float32(STD)
+
+    def __init__(self, target):
+        self.net, self.target = network().eval(), target
+
+    def map(self, image, seed):
+        return by_hand(self.net, torch.from_numpy(np.float32(image)), self.target).numpy()
+
+    def logits(self, image):
+        mean, std = (torch.tensor(one).view(3, 1, 1) for one in (MEAN, STD))
+        return self.net(((torch.from_numpy(np.float32(image)) - mean) / std)[None])[0].detach().numpy()
+
+
+def relative_output(one, image, seed, witness, samples, noise, scale, floor):
+    """Return the largest relative change of the map per change of all logits, where the label stays as it is."""
+    clean, found = witness.logits(image), []
+    for noisy in slow.noisy_samples(image, seed, witness.std, samples, noise, -scale, scale):
+        logits = witness.logits(noisy)
+        if (logits[witness.target] >= 0) == (clean[witness.target] >= 0):
+            found.append(slow.change(one, witness.map(noisy, seed), floor) / slow.norm(clean - logits))
+    return max(found, default=np.nan)
+
+
+@pytest.fixture
+def labelled():
+    """Nine images with a label each, and their maps."""
+    inputs = make_inputs(rows=9)
+    targets = torch.arange(9) % 4
+    given = {**inputs, "classifier": of_several(), "targets": targets, "explain": by_gradient}
+    return {**given, "maps": by_gradient(given["classifier"], inputs["images"], targets, inputs["seeds"])}
+
+
+def test_output_stability_is_by_all_logits_where_the_label_stays(labelled):
+    """The formula in loops: another label may come or go."""
+    settings = {"samples": 6, "noise": "uniform", "scale": 1.5, "floor": 0.05}
+    scores = call("stability", "relative_output_stability", settings, labelled)
+    rows, of_largest = [], []
+    for row in range(9):
+        witness = Alone(int(labelled["targets"][row]))
+        given = (
+            labelled["maps"][row].numpy(),
+            labelled["images"][row].numpy(),
+            labelled["seeds"][row],
+            witness,
+        )
+        rows.append(relative_output(*given, **settings))
+        of_largest.append(slow.relative_output_stability(*given, **settings))
+    torch.testing.assert_close(scores, torch.tensor(rows).float(), rtol=5e-4, atol=1e-6, equal_nan=True)
+    assert np.isfinite(rows).sum() > 5
+    assert not np.allclose(rows, of_largest, rtol=1e-2, equal_nan=True)
+
+
+@pytest.mark.parametrize("order", ["cascading", "independent"])
+def test_a_redrawn_network_is_read_by_sigmoids_too(labelled, order):
+    """The formula in loops."""
+    settings = {"parts": 2, "order": order, "similarity": "spearman", "seed": 4}
+    curves = call("randomization", "model_randomization", settings, labelled)
+    last, first = ["features.2", "head.2"], ["features.0"]
+    nets = [network().eval(), redrawn(last), redrawn([*last, *first] if order == "cascading" else first)]
+    for row in range(9):
+        given = labelled["images"][row], int(labelled["targets"][row])
+        maps = [by_hand(net, *given) for net in nets]
+        expected = [slow.spearman(labelled["maps"][row].numpy(), one.numpy()) for one in maps]
+        torch.testing.assert_close(curves[row], torch.tensor(expected).float(), rtol=0, atol=2e-3)
+    assert (curves[:, 1:] < 0.99).all()
+
+
+def redrawn(names):
+    """Return the bare network with new parameters in some of its modules."""
+    made = network().eval()
+    for name in names:
+        torch.manual_seed(generator(4, f"parameters of {name}").initial_seed())
+        made.get_submodule(name).reset_parameters()
+    return made
 
 
 def test_no_class_is_that_of_an_image_of_several_labels():
@@ -260,6 +366,13 @@ def test_a_study_of_several_labels(study):
     due = {one for one, good in zip(ids, right, strict=True) if good and one.partition("/")[0] not in reserved}
     assert len(background) == 2
     assert set(chosen["image"][:].tolist()) == due
+    numbers = {one: at for at, one in enumerate(dict.fromkeys(one.partition("/")[0] for one in chosen["image"][:]))}
+    numbered = [numbers[one.partition("/")[0]] for one in chosen["image"][:]]
+    assert 1 < len(numbers) < len(numbered)
+    assert chosen["picture"][:].tolist() == numbered
+    found, _, _ = aggregate.read_scores(Study(study))
+    assert found[0].scores["picture"].values.tolist() == numbered
+    assert len(units(found[0].scores.isel(fraction=0))) == len(numbers)
     maps = open_maps("net", "gradient", study=study)
     row = ids.index(maps.image.values[0])
     seen = images[pictures[row]][None].requires_grad_()

@@ -113,6 +113,16 @@ def test_a_missing_section_that_may_say_nothing(tmp_path, given, section):
     assert told(tmp_path, given).endswith(due)
 
 
+def test_all_missing_sections_at_once(tmp_path, given):
+    for section in ("certify", "robustness_eval"):
+        del given[section]
+    message = "params.yaml: the sections 'robustness_eval', 'certify' are missing"
+    due = "write `robustness_eval: null` and `certify: null` to leave them empty"
+    assert told(tmp_path, given).endswith(f"{message}; {due}")
+    del given["engine"], given["stores"]
+    assert "the sections 'engine', 'stores', 'robustness_eval', 'certify' are missing; " in told(tmp_path, given)
+
+
 @pytest.mark.parametrize("at", ["data/maps/photos", "data/photos", "./data/datasets", "../study/data/images/x", "LINK"])
 def test_a_dataset_from_what_the_stages_make(tmp_path, given, at):
     study = tmp_path / "study"

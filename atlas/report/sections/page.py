@@ -63,6 +63,7 @@ def results(tables: dict[str, xr.Dataset], processes: Executor, *, sanity_thresh
         "refused": refused.methods(summary),
         "unranked": unranked(summary),
         "bootstrap": summary.attrs["bootstrap"],
+        "pictures": summary.attrs.get("pictures", {}),
         "weights": summary.attrs["weights"],
         "classifiers": summary["classifier"].values.tolist(),
         "methods": [

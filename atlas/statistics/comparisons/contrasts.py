@@ -9,7 +9,8 @@ from atlas.statistics.comparisons.letters import letters
 from atlas.statistics.comparisons.pairs import Pairs, compare_pairs
 from atlas.statistics.comparisons.significance import friedman, nemenyi
 from atlas.statistics.rankings.controls import Places, count_places
-from atlas.statistics.tables import DIAGNOSTIC, METRIC, MetricScores, units
+from atlas.statistics.tables import DIAGNOSTIC, METRIC, MetricScores
+from atlas.statistics.units import units
 
 
 def contrast_table(scored: list[MetricScores], summary: xr.Dataset, *, level: float) -> xr.Dataset:
@@ -39,7 +40,7 @@ def contrast_table(scored: list[MetricScores], summary: xr.Dataset, *, level: fl
         ranked = ~np.isnan(summary["rank"].sel(classifier=one.classifier, metric=one.metric).values)
         if not ranked.any():
             continue
-        found = compare_pairs(np.where(ranked, units(one), np.nan), binary=one.binary, level=level)
+        found = compare_pairs(np.where(ranked, units(one.scores), np.nan), binary=one.binary, level=level)
         # The probability of being better, not of being larger.
         found = found if one.sign > 0 else found._replace(superiority=1 - found.superiority)
         here = classifiers.index(one.classifier), slice(None), coords["metric"].index(one.metric)

@@ -6,7 +6,8 @@ from jaxtyping import Float, Int
 
 from atlas.statistics.intervals.bootstrap import LEAST, pool
 from atlas.statistics.intervals.means import SKEWED, intervals
-from atlas.statistics.tables import DIAGNOSTIC, METRIC, MetricScores, units
+from atlas.statistics.tables import DIAGNOSTIC, METRIC, MetricScores
+from atlas.statistics.units import units
 
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -54,14 +55,14 @@ def precision_table(scored: list[MetricScores], summary: xr.Dataset, *, level: f
         here = classifiers.index(one.classifier), metrics.index(one.metric)
         board = summary.sel(classifier=one.classifier, metric=one.metric)
         chosen = ~np.isnan(board["rank"].values) & ~board["control"].values
-        numbers["units"][here] = (~np.isnan(units(one))).any(axis=1).sum(axis=0).max()
+        numbers["units"][here] = (~np.isnan(units(one.scores))).any(axis=1).sum(axis=0).max()
         skewness = np.abs(board["skewness"].values[board["low"].notnull().values])
         if skewness.size and not one.binary:
             columns["skewness"][here] = np.median(skewness)
             columns["reliable_size"][here] = np.ceil(SKEWED * columns["skewness"][here])
         if not chosen.any():
             continue
-        scores = units(one)[..., chosen]
+        scores = units(one.scores)[..., chosen]
         found = widths(scores, sizes, binary=one.binary, level=level)
         known = ~np.isnan(found).all(axis=0)
         means, low, high = (board[name].values[chosen] for name in ("mean", "low", "high"))
