@@ -101,11 +101,11 @@ class Stage(NamedTuple):
     batches: Yields batches of the missing rows that are pending; each is computed before the next is requested.
     groups: Returns the attributes of the output's groups that contain groups.
     without_unsupported: Returns the table of a plan without rows recorded as unsupported.
-    stored: Returns the tables as the output holds them.
     failure_message: The message when some functions fail and the rows of all others are kept. If empty, the first
         failure ends the cell with its own exception.
     assembled: Called with the tables when the output is in place.
     batch: The images per batch, if not the study's.
+    stored: Returns the tables as the output holds them.
     """
 
     verb: str
@@ -114,10 +114,10 @@ class Stage(NamedTuple):
     batches: Callable[[Work, "Classifier"], Iterator[Batch]]
     groups: Callable[[Cell, list[Any]], dict[str, dict]] = lambda cell, plans: {}
     without_unsupported: Callable[[RowStore, Any], Table] = lambda rows, plan: plan.table
-    stored: Callable[[list[Table]], list[Table]] = lambda tables: tables
     failure_message: str = ""
     assembled: Callable[[Cell, list[Table]], None] = lambda cell, tables: None
     batch: int | None = None
+    stored: Callable[[list[Table]], list[Table]] = lambda tables: tables
 
 
 def run_cell(stage: Stage, folder: Path, *names: str) -> None:
