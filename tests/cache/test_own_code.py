@@ -1,5 +1,6 @@
 """Code of a user's own that makes a network: keys hold all of it, by names that are the same on every machine."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -128,6 +129,18 @@ def test_modules_in_a_folder_without_init_are_held(tmp_path, kept):
     (tmp_path / "data/raw/models/net.py").write_text(NET.replace("width=4", "width=70"))
     assert keyed(TOWER, tmp_path) != given
     assert build(TOWER, classes=4, watch=building, root=tmp_path).out_channels == 70
+
+
+def test_an_edit_of_the_same_size_within_a_second_is_run(tmp_path, kept):
+    written(tmp_path, PLACES)
+    for width in ("4", "9", "7"):
+        for name in PLACES:
+            text = PLACES[name].replace("width=4", f"width={width}")
+            (tmp_path / name).write_text(text)
+            os.utime(tmp_path / name, (10**9, 10**9))
+        for _ in range(2):
+            assert build(TOWER, classes=4, watch=building, root=tmp_path).out_channels == int(width)
+    assert list((tmp_path / "data/raw/models/__pycache__").glob("net.*.pyc")), "else nothing was tried"
 
 
 def test_two_classifiers_have_modules_of_the_same_name(tmp_path, kept):

@@ -3,9 +3,10 @@
 Classifiers are therefore loaded here, by every stage that runs one.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
     own = {one for file in files for one in (file.resolve(), file.parent.resolve() / file.name)}  # and links
     held = held._replace(files=held.files | own)
     OF_NETWORKS.update(map(str, own))
+    drop_bytecode(own)
     reading = Reading(Entry("networks", family, function, function, {}, {}), held)
     try:
         with reads.watching(reading):
@@ -62,6 +64,17 @@ def building(family: str, function: str, files: list[Path]) -> Iterator[None]:
             raise
     if reading.faults:
         raise UserError(f"atlas/networks/{family}.py: {function} {reading.faults[0]}")
+
+
+def drop_bytecode(files: Iterable[Path]) -> None:
+    """Delete the bytecode of users' modules, so that what runs is the text that the classifier's key holds.
+
+    After an edit within a second that keeps the size, Python would take the bytecode of the old text.
+    """
+    for file in files:
+        if file.suffix == ".py":
+            with suppress(OSError):  # there is none
+                Path(cache_from_source(str(file))).unlink()
 
 
 @cache

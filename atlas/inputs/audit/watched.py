@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from atlas.model.classifier import Classifier
 
-LARGE = 32 * 2**20  # bytes of a tensor, or of a whole network; beyond that, blocks are digested
+LARGE, LARGE_NETWORK = 2**25, 2**22  # bytes of a tensor, and of a whole network; beyond, blocks are digested
 BLOCK, BLOCKS = 2**14, 8
 HARMLESS = "_is_full_backward_hook"  # set once a hook was registered, and irrelevant to computation
 COUNTS = "passes"  # the classifier's own counter
@@ -98,7 +98,7 @@ def of_classifier(classifier: "Classifier") -> dict[str | int, object]:
         if name != COUNTS:
             _gather(name, value, found, parts)
     own = _modules([*parts.values()][:1])  # the network as built: later cuts must not change how bytes are digested
-    small = sum(one.nbytes for module in own for one in _tensors(module)) <= LARGE
+    small = sum(one.nbytes for module in own for one in _tensors(module)) <= LARGE_NETWORK
     spelled = {id(module): _module(module, small) for module in _modules(parts.values())}
     return found | {name: id(network) for name, network in parts.items()} | spelled
 
