@@ -1,16 +1,15 @@
 """Measure what flows/dvc_speedups saves: CPU time of recording cells with and without it, interleaved.
 
 `python benchmarks/recording.py [--every N]`, in the folder of a study that has been made: in a copy of it, every Nth
-cell is recorded twice as in a first run, when dvc.lock holds the cells before it; all rows are found. `prepare`, which
-would train again, is left out.
+cell, whose output is in place, is recorded twice as in a first run, when dvc.lock holds the cells before it.
 """
 
 import os
-import resource
 import shutil
 import statistics
 import sys
 import tempfile
+import time
 from argparse import ArgumentParser
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -19,28 +18,26 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from flows.dvc_speedups import VARIABLE
 from flows.dvc_speedups.lock_by_stage import HEAD, cut, put
-from flows.recording import record
+from flows.recording import commit
 from flows.repository import repository
+from flows.workers import Made
 
 LEFT_OUT = shutil.ignore_patterns(".venv", ".uv", "site", "*.partial")
 
 
 def seconds(study: Path, cell: str, lock: str, speedups: str) -> float:
-    """Record a cell as if it were new, and return the CPU seconds of this process and the cell's command."""
+    """Record a cell as if it were new, and return the CPU seconds."""
     if lock == HEAD:
         (study / "dvc.lock").unlink(missing_ok=True)
     else:
         (study / "dvc.lock").write_text(lock)
     shutil.rmtree(study / ".dvc" / "cache" / "runs", ignore_errors=True)
     os.environ[VARIABLE] = speedups
-    before = _spent()
-    record(str(study), cell)
-    return _spent() - before
-
-
-def _spent() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    before = time.process_time()
+    failed = commit(str(study), {cell: Made(0.0, {})})
+    if failed:
+        raise failed[cell]
+    return time.process_time() - before
 
 
 def measure(study: Path, every: int) -> None:
@@ -53,7 +50,7 @@ def measure(study: Path, every: int) -> None:
     lock, pairs = HEAD, []
     print("| cell | with, s | without, s | ratio |\n| --- | --- | --- | --- |")
     for number, cell in enumerate(order):
-        if number % every == 0 and not cell.startswith("prepare"):
+        if number % every == 0:
             taken = {how: seconds(study, cell, lock, how) for how in ("10", "01")[len(pairs) % 2]}
             pairs.append((taken["1"], taken["0"]))
             print(f"| {cell} | {taken['1']:.2f} | {taken['0']:.2f} | {taken['0'] / taken['1']:.3f} |", flush=True)

@@ -1,7 +1,7 @@
 """Replacements of DVC's own functions that save time, and change nothing that DVC records.
 
-`lock_by_stage` saves about a tenth of the default study's time (benchmarks/RESULTS.md). What saves less is left to
-DVC.
+`lock_by_stage` saves a third of a run that visits all cells of the default study and computes nothing
+(benchmarks/RESULTS.md). What saves less than a tenth of a run is left to DVC.
 
 They need functions of DVC that are not public. With another version of DVC than those in `KNOWN`, and where the
 environment variable ATLAS_DVC_SPEEDUPS is 0, DVC's own functions are used.
