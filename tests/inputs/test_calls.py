@@ -305,8 +305,8 @@ class TestCells:
             np.testing.assert_array_equal(*(np.delete(one[name], without, axis=0) for one in (found, due)))
         votes = f"data/votes/{C}/control/two.zarr/noise/images"
         assert (found[f"{votes}/tied"][1] == 2**16 - 1).all()
-        assert not found[f"{votes}/rest"][1].any()
-        np.testing.assert_array_equal(*(np.delete(one[f"{votes}/rest"], 1, axis=0) for one in (found, due)))
+        assert not found[f"{votes}/counts"][1].any()
+        np.testing.assert_array_equal(*(np.delete(one[f"{votes}/counts"], 1, axis=0) for one in (found, due)))
         for name in [name for name in found if name.endswith("score")]:
             lost = {"certified_important": [1], "max_sensitivity": [1, 2]}.get(name.split("/")[-2], [2])
             assert np.isnan(found[name][1, lost]).all(), name
