@@ -20,12 +20,12 @@ from flows.dvc_speedups import VARIABLE
 from flows.dvc_speedups.lock_by_stage import HEAD, cut, put
 from flows.recording import commit
 from flows.repository import repository
-from flows.workers import Made
+from flows.workers import Made, files_of
 
 LEFT_OUT = shutil.ignore_patterns(".venv", ".uv", "site", "*.partial")
 
 
-def seconds(study: Path, cell: str, lock: str, speedups: str) -> float:
+def seconds(study: Path, cell: str, made: Made, lock: str, speedups: str) -> float:
     """Record a cell as if it were new, and return the CPU seconds."""
     if lock == HEAD:
         (study / "dvc.lock").unlink(missing_ok=True)
@@ -34,7 +34,7 @@ def seconds(study: Path, cell: str, lock: str, speedups: str) -> float:
     shutil.rmtree(study / ".dvc" / "cache" / "runs", ignore_errors=True)
     os.environ[VARIABLE] = speedups
     before = time.process_time()
-    failed = commit(str(study), {cell: Made(0.0, {})})
+    failed = commit(str(study), {cell: made})
     if failed:
         raise failed[cell]
     return time.process_time() - before
@@ -45,13 +45,15 @@ def measure(study: Path, every: int) -> None:
     with repository(study) as repo:
         graph = repo.index.graph
         inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
+        outputs = {stage.name: (stage.cmd, Path(stage.outs[0].fs_path)) for stage in graph.nodes}
+    made = {cell: Made(0.0, command, {}, output, files_of(output)) for cell, (command, output) in outputs.items()}
     blocks = {block.split(":")[0].strip(): block for block in cut((study / "dvc.lock").read_text())}
     order = [cell for cell in TopologicalSorter(inputs).static_order() if cell in blocks]
     lock, pairs = HEAD, []
     print("| cell | with, s | without, s | ratio |\n| --- | --- | --- | --- |")
     for number, cell in enumerate(order):
         if number % every == 0:
-            taken = {how: seconds(study, cell, lock, how) for how in ("10", "01")[len(pairs) % 2]}
+            taken = {how: seconds(study, cell, made[cell], lock, how) for how in ("10", "01")[len(pairs) % 2]}
             pairs.append((taken["1"], taken["0"]))
             print(f"| {cell} | {taken['1']:.2f} | {taken['0']:.2f} | {taken['0'] / taken['1']:.3f} |", flush=True)
         lock = put(cut(lock), blocks[cell])

@@ -53,7 +53,8 @@ def plan(study: Path) -> Plan:
             changed["versions"] = [*changes, *changed.get("versions", [])]
         graph = repo.index.graph
         inputs = {stage.name: [needed.name for needed in graph.successors(stage)] for stage in graph.nodes}
-        warm = frozenset(stage.name for stage in graph.nodes if stage.cmd == _command(stage.name) and not stage.frozen)
+        own = [stage for stage in graph.nodes if Path(stage.wdir).resolve() == study.resolve() and not stage.frozen]
+        warm = frozenset(stage.name for stage in own if stage.cmd == _command(stage.name))
     order = list(TopologicalSorter(inputs).static_order())
     reasons: dict[str, list[str]] = {}
     for name in order:

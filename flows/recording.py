@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 from atlas.cache.remote import pulling
 from atlas.study.command import RECORDED
 from atlas.study.errors import UserError
-from flows.messages import Failure
 from flows.supervise import killer
-from flows.workers import Killed, Made, Workers
+from flows.workers import Killed, Made, Workers, files_of
 
 if TYPE_CHECKING:
     from dvc.stage import PipelineStage
@@ -28,14 +27,15 @@ SHELL = 128  # a shell's exit status, if its command was killed by a signal, is 
 def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
     """Record cells whose outputs are in place, as `dvc commit` does; return why any of them failed.
 
-    dvc.yaml is read once for all of them, and dvc.lock written once.
+    dvc.yaml is read once for all of them, and dvc.lock written once. A cell is not recorded if dvc.yaml runs anything
+    else for it, or if its output is not the one that was made.
 
     Args:
         study: The folder of params.yaml.
         made: The cells by name.
 
     Raises:
-        UserError, Failure: nothing can be recorded; the message is DVC's reason.
+        UserError: nothing can be recorded; the message is DVC's reason.
     """
     from dvc.repo import lock_repo
 
@@ -57,19 +57,34 @@ def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
         stages = {stage.name: stage for stage in repo.index.stages}
         for cell in made:
             try:
+                check_made(cell, stages.get(cell), made[cell])
                 with dvc_errors(Path()):
                     stages[cell].save()
                     stages[cell].commit()
                 done.append(stages[cell])
-            except (UserError, Failure) as problem:
+            except Exception as problem:  # the others are recorded
                 failed[cell] = problem
         if done:
             done[0].dvcfile.dump_stages(done, update_pipeline=False)
     return failed
 
 
+def check_made(cell: str, stage: "PipelineStage | None", made: Made) -> None:
+    """Check that what dvc.yaml says of a cell, and its output, are as they were when it was made.
+
+    Raises:
+        UserError: they are not.
+    """
+    if stage is None or stage.cmd != made.command or stage.frozen or Path(stage.wdir).resolve() != Path.cwd():
+        raise UserError(f"dvc.yaml or params.yaml was edited while {cell} was made; no row is lost: run again")
+    if files_of(made.output) != made.files:
+        raise UserError(f"{made.output} was changed after it was made; no row is lost: run again")
+
+
 class Recorder:
     """Record cells as they are made: all that wait at a time together, in one process.
+
+    A cell that was being recorded when the process was killed is recorded alone the next time.
 
     Args:
         study: The folder of params.yaml.
@@ -81,6 +96,7 @@ class Recorder:
         self._turn = Lock()
         self._waiting: dict[str, Made] = {}
         self._failed: dict[str, Exception | None] = {}
+        self._alone: set[str] = set()
 
     def record(self, cell: str, made: Made) -> float:
         """Record a cell; return the seconds it waited and took.
@@ -92,11 +108,14 @@ class Recorder:
         self._waiting[cell] = made
         with self._turn:
             if cell not in self._failed:  # otherwise another thread has recorded it
-                waiting = dict(self._waiting)
+                alone = cell in self._alone
+                together = {name: one for name, one in self._waiting.items() if name not in self._alone}
+                waiting = {cell: made} if alone else together
                 try:
                     failed = self._process.run(commit, str(self._study), waiting)
                 except Exception as problem:
                     failed = dict.fromkeys(waiting, problem)
+                    self._alone |= set(waiting) if isinstance(problem, Killed) else set()
                 for name in waiting:
                     del self._waiting[name]
                     self._failed[name] = failed.get(name)

@@ -58,14 +58,18 @@ def visit(study: Path, cell: str, workers: Workers, recorder: Recorder | None) -
     Raises:
         UserError: its process was killed on every try.
     """
-    name, parts = verb(cell)
     if recorder is None:
         making, recording = 0.0, _patiently(cell, lambda: workers.run(record, str(study), cell))
     else:
-        made = _patiently(cell, lambda: workers.run(make, str(study), name, parts))
-        making, recording = made.seconds, _patiently(cell, lambda: recorder.record(cell, made))
+        making, recording = _patiently(cell, lambda: _made(study, cell, workers, recorder))
     print(f"{cell}: done in {making + recording:.1f} s", flush=True)
     return cell, making, recording
+
+
+def _made(study: Path, cell: str, workers: Workers, recorder: Recorder) -> tuple[float, float]:
+    """Make a cell and record it; after a kill both are due again: DVC may have left a part of the output."""
+    made = workers.run(make, str(study), *verb(cell))
+    return made.seconds, recorder.record(cell, made)
 
 
 def _patiently(cell: str, act: Callable[[], Result]) -> Result:

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from atlas.study import unedited
 from atlas.study.errors import UserError
 from atlas.study.peak import forget_peak
+from atlas.study.study import Study
 
 # None of this project's own modules: a worker imports them when it starts, in their present state.
 PRELOAD = ["torch", "torch.fx.experimental.optimization", "cv2", "zarr", "pydantic", "dvc.cli", "dvc.repo.reproduce"]
@@ -96,10 +97,30 @@ def _end_with_parent() -> None:
 
 
 class Made(NamedTuple):
-    """A cell whose output is in place: the seconds it took, and the files that were read for it, as they were."""
+    """A cell whose output is in place.
+
+    seconds: The time it took.
+    command: The command that makes the same.
+    read: The files of code and settings that the worker has read, as they were.
+    output: The output.
+    files: The state of each of its files.
+    """
 
     seconds: float
+    command: str
     read: dict[Path, unedited.Read]
+    output: Path
+    files: dict[Path, tuple[int, ...]]
+
+
+def files_of(output: Path) -> dict[Path, tuple[int, ...]]:
+    """Return what changes if a file of an output is replaced or written to: by file, its identity, size and time."""
+    found: dict[Path, tuple[int, ...]] = {}
+    for file in [output, *output.rglob("*")]:
+        if file.is_file():
+            stat = file.stat()
+            found[file.relative_to(output)] = stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return found
 
 
 def make(study: str, verb: str, names: list[str]) -> Made:
@@ -108,11 +129,14 @@ def make(study: str, verb: str, names: list[str]) -> Made:
     os.chdir(study)  # as when DVC runs the cell: files in params.yaml are relative to it
     forget_peak()
     unedited.read_sources()
+    stage = importlib.import_module(f"stages.{verb}")
     try:
-        importlib.import_module(f"stages.{verb}").main(Path(study), *names)
+        stage.main(Path(study), *names)
     finally:
         _release()
-    return Made(time.monotonic() - start, dict(unedited.READ))
+    output = Study(Path(study)).path(stage.STAGE.output, *names)
+    command = " ".join(["python", "-m", f"stages.{verb}", *names])
+    return Made(time.monotonic() - start, command, dict(unedited.READ), output, files_of(output))
 
 
 def _release() -> None:

@@ -96,15 +96,16 @@ def _load(self: Lockfile, **options: Any) -> tuple[Any, str]:
 
 
 def _dump(self: Lockfile, stages: list, **options: Any) -> None:
+    text = HEAD
+    if self.repo.fs.exists(self.path):
+        with self.repo.fs.open(self.path, encoding="utf-8") as file:
+            text = file.read()
+    changed: str | None = text
     for stage in stages:
-        text = HEAD
-        if self.repo.fs.exists(self.path):
-            with self.repo.fs.open(self.path, encoding="utf-8") as file:
-                text = file.read()
-        blocks = cut(text)
+        blocks = None if changed is None else cut(changed)
         changed = None if blocks is None else put(blocks, formatted(to_lockfile(stage, **options)))
-        if changed is None:
-            _dump_whole(self, [stage], **options)
-        elif changed != text:
-            replace(Path(self.path), changed)
-            self.repo.scm_context.track_file(self.relpath)
+    if changed is None:
+        _dump_whole(self, stages, **options)
+    elif changed != text:
+        replace(Path(self.path), changed)
+        self.repo.scm_context.track_file(self.relpath)

@@ -10,13 +10,14 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from dvc.stage import PipelineStage
 
 from atlas.study import unedited
 from atlas.study.command import RECORDED
 from atlas.study.errors import UserError
 from flows import recording
 from flows.recording import KEPT, Recorder, commit, kept_stderr, record
-from flows.workers import Killed, Made
+from flows.workers import Killed, Made, files_of
 from tests.support.dvc_project import PARAMS
 from tests.support.study import ROOT, files, run
 
@@ -54,7 +55,14 @@ def made(*names: str) -> dict[str, Made]:
     unedited.READ.clear()
     for file in (Path("params.yaml"), Path("stages/say.py")):
         unedited.read(file)
-    return {f"say@{name}": Made(0.0, dict(unedited.READ)) for name in names}
+    outputs = {name: Path(f"{name}.json").absolute() for name in names}
+    return {
+        f"say@{name}": Made(0.0, f"python -m stages.say {name}", dict(unedited.READ), output, files_of(output))
+        for name, output in outputs.items()
+    }
+
+
+NOTHING = Made(0.0, "", {}, Path("nothing"), {})
 
 
 def test_cells_that_are_made_are_recorded_together_as_dvc_records_them(project):
@@ -97,6 +105,50 @@ def test_a_cell_without_its_output_is_named_and_the_others_are_recorded(project)
     assert "say@one" not in (project / "dvc.lock").read_text()
 
 
+def test_an_output_that_was_changed_after_it_was_made_is_not_recorded(project):
+    """As by `dvc checkout`, or by a process that was killed while DVC replaced its files by links."""
+    cells = made("one", "two")
+    (project / "one.json").write_text((project / "two.json").read_text())
+    failed = commit(str(project), cells)
+    assert {cell: str(problem) for cell, problem in failed.items()} == {
+        "say@one": f"{project / 'one.json'} was changed after it was made; no row is lost: run again"
+    }
+    assert "say@one" not in (project / "dvc.lock").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("stages.say ${item}", "stages.say ${item} twice"),
+        ("cmd: python", "frozen: true\n      cmd: python"),
+        ("two", "2"),
+    ],
+)
+def test_a_cell_of_which_dvc_yaml_says_something_else_meanwhile_is_not_recorded(project, old, new):
+    cells = made("two")
+    text = (project / "dvc.yaml").read_text()
+    assert old in text
+    (project / "dvc.yaml").write_text(text.replace(old, new))
+    failed = commit(str(project), cells)
+    assert "dvc.yaml or params.yaml was edited while say@two was made" in str(failed["say@two"])
+    assert not (project / "dvc.lock").exists()
+
+
+def test_what_fails_in_any_way_fails_alone(project, monkeypatch):
+    cells = made("one", "two")
+    commits = PipelineStage.commit
+
+    def full(self, *given, **how):
+        if self.name == "say@one":
+            raise OSError("no space left on device")
+        return commits(self, *given, **how)
+
+    monkeypatch.setattr(PipelineStage, "commit", full)
+    failed = commit(str(project), cells)
+    assert {cell: str(problem) for cell, problem in failed.items()} == {"say@one": "no space left on device"}
+    assert "say@two" in (project / "dvc.lock").read_text()
+
+
 class Process:
     """Stands in for the process that records: the first call lasts until it is released."""
 
@@ -116,10 +168,10 @@ def test_cells_that_wait_are_recorded_together(tmp_path):
     process = Process()
     recorder = Recorder(tmp_path, process)
     with ThreadPoolExecutor(8) as threads:
-        first = threads.submit(recorder.record, "first", Made(0.0, {}))
+        first = threads.submit(recorder.record, "first", NOTHING)
         while not process.calls:
             time.sleep(0.01)
-        rest = {name: threads.submit(recorder.record, name, Made(0.0, {})) for name in ("a", "b", "bad")}
+        rest = {name: threads.submit(recorder.record, name, NOTHING) for name in ("a", "b", "bad")}
         while len(recorder._waiting) < 4:
             time.sleep(0.01)
         process.release.set()
@@ -131,9 +183,33 @@ def test_cells_that_wait_are_recorded_together(tmp_path):
     assert process.calls == [["first"], ["a", "b", "bad"]]
     process.killed = True
     with pytest.raises(Killed):
-        recorder.record("a", Made(0.0, {}))
+        recorder.record("a", NOTHING)
     process.killed = False
-    assert recorder.record("a", Made(0.0, {})) >= 0
+    recorder._waiting["b"] = NOTHING
+    assert recorder.record("a", NOTHING) >= 0
+    assert process.calls[-1] == ["a"], "what may have killed it is recorded alone"
+
+
+def test_after_a_kill_a_cell_is_made_again_before_it_is_recorded(tmp_path):
+    """DVC may have left a part of its output."""
+    from flows import reproduce
+
+    acts = []
+
+    class Once:
+        def run(self, function, *given):
+            acts.append("made")
+            return NOTHING
+
+        def record(self, cell, made):
+            acts.append("recorded")
+            if len(acts) == 2:
+                raise Killed("it was killed")
+            return 0.0
+
+    both = Once()
+    assert reproduce.visit.fn(tmp_path, "score@net-cam", both, both)[0] == "score@net-cam"
+    assert acts == ["made", "recorded", "made", "recorded"]
 
 
 def test_a_command_that_fails_fails_the_cell_and_is_heard(project, capfd):
