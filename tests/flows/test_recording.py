@@ -190,28 +190,6 @@ def test_cells_that_wait_are_recorded_together(tmp_path):
     assert process.calls[-1] == ["a"], "what may have killed it is recorded alone"
 
 
-def test_after_a_kill_a_cell_is_made_again_before_it_is_recorded(tmp_path):
-    """DVC may have left a part of its output."""
-    from flows import reproduce
-
-    acts = []
-
-    class Once:
-        def run(self, function, *given):
-            acts.append("made")
-            return NOTHING
-
-        def record(self, cell, made):
-            acts.append("recorded")
-            if len(acts) == 2:
-                raise Killed("it was killed")
-            return 0.0
-
-    both = Once()
-    assert reproduce.visit.fn(tmp_path, "score@net-cam", both, both)[0] == "score@net-cam"
-    assert acts == ["made", "recorded", "made", "recorded"]
-
-
 def test_a_command_that_fails_fails_the_cell_and_is_heard(project, capfd):
     with pytest.raises(UserError, match=r"^bad is no number \(exit status 3\)$"):
         record(str(project), "say@bad")

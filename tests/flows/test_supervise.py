@@ -11,7 +11,7 @@ import pytest
 
 from atlas.study.cores import cores
 from flows import workers
-from flows.workers import Killed, Workers
+from flows.workers import Killed, Made, Workers
 from tests.support.study import ROOT
 
 WORK = """
@@ -112,6 +112,28 @@ def test_a_worker_that_is_killed_takes_its_own_work_alone(monkeypatch):
         with pytest.raises(Killed, match=r"its process was killed \(out of memory\?\)"):
             both.run(os._exit, 9)
         assert {both.run(abs, -number) for number in range(5)} == set(range(5))
+
+
+def test_after_a_kill_a_cell_is_made_again_before_it_is_recorded(tmp_path):
+    """DVC may have left a part of its output."""
+    from flows import reproduce
+
+    acts = []
+
+    class Once:
+        def run(self, function, *given):
+            acts.append("made")
+            return Made(0.0, "", {}, tmp_path, {})
+
+        def record(self, cell, made):
+            acts.append("recorded")
+            if len(acts) == 2:
+                raise Killed("it was killed")
+            return 0.0
+
+    both = Once()
+    assert reproduce.visit.fn(tmp_path, "score@net-cam", both, both)[0] == "score@net-cam"
+    assert acts == ["made", "recorded", "made", "recorded"]
 
 
 def test_a_cell_whose_process_is_killed_is_tried_again_a_set_number_of_times(capsys):
