@@ -14,6 +14,7 @@ from atlas.cache.locks import PARTIAL, delete, delete_scratch, take
 from atlas.study.params import entries, load, path
 from atlas.study.study import Study
 from flows.messages import print_line
+from flows.workers import command
 from stages import versions
 
 # Stages whose cells a warm worker makes.
@@ -185,7 +186,7 @@ def at_work_now(study: Path) -> str | None:
 def _command(cell: str) -> str | None:
     """Return the command of a cell that a warm worker can make; None for other cells."""
     name, parts = verb(cell)
-    return " ".join(["python", "-m", f"stages.{name}", *parts]) if name in WARM else None
+    return command(name, parts) if name in WARM else None
 
 
 def _lock(study: Path) -> Path:

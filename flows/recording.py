@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from atlas.cache.remote import pulling
 from atlas.study.command import RECORDED
 from atlas.study.errors import UserError
+from flows.messages import Failure, one_line
 from flows.supervise import killer
 from flows.workers import Killed, Made, Workers, files_of
 
@@ -62,8 +63,10 @@ def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
                     stages[cell].save()
                     stages[cell].commit()
                 done.append(stages[cell])
-            except Exception as problem:  # the others are recorded
+            except UserError as problem:
                 failed[cell] = problem
+            except Exception as problem:  # the others are recorded; not every exception can be sent to another process
+                failed[cell] = Failure(one_line(problem))
         if done:
             done[0].dvcfile.dump_stages(done, update_pipeline=False)
     return failed

@@ -123,6 +123,11 @@ def files_of(output: Path) -> dict[Path, tuple[int, ...]]:
     return found
 
 
+def command(verb: str, names: list[str]) -> str:
+    """Return the command of a cell that does what `make` does."""
+    return " ".join(["python", "-m", f"stages.{verb}", *names])
+
+
 def make(study: str, verb: str, names: list[str]) -> Made:
     """Make a cell as its command does: compute its missing rows, and put its output in place."""
     start = time.monotonic()
@@ -135,8 +140,7 @@ def make(study: str, verb: str, names: list[str]) -> Made:
     finally:
         _release()
     output = Study(Path(study)).path(stage.STAGE.output, *names)
-    command = " ".join(["python", "-m", f"stages.{verb}", *names])
-    return Made(time.monotonic() - start, command, dict(unedited.READ), output, files_of(output))
+    return Made(time.monotonic() - start, command(verb, names), dict(unedited.READ), output, files_of(output))
 
 
 def _release() -> None:

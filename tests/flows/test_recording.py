@@ -1,6 +1,7 @@
 """A cell is recorded as DVC records it; what failed is told by its command's last line."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -134,18 +135,28 @@ def test_a_cell_of_which_dvc_yaml_says_something_else_meanwhile_is_not_recorded(
     assert not (project / "dvc.lock").exists()
 
 
+class Unsendable(Exception):
+    """Cannot be made from its own `args`, as unpickling does."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} {other}")
+
+
 def test_what_fails_in_any_way_fails_alone(project, monkeypatch):
     cells = made("one", "two")
     commits = PipelineStage.commit
 
     def full(self, *given, **how):
         if self.name == "say@one":
-            raise OSError("no space left on device")
+            raise Unsendable("no space", "left on device")
         return commits(self, *given, **how)
 
     monkeypatch.setattr(PipelineStage, "commit", full)
     failed = commit(str(project), cells)
-    assert {cell: str(problem) for cell, problem in failed.items()} == {"say@one": "no space left on device"}
+    assert {cell: str(problem) for cell, problem in failed.items()} == {
+        "say@one": "Unsendable: no space left on device"
+    }
+    assert pickle.loads(pickle.dumps(failed)).keys() == failed.keys(), "it is sent from another process"
     assert "say@two" in (project / "dvc.lock").read_text()
 
 
