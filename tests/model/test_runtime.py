@@ -12,7 +12,7 @@ from torch import Tensor
 
 from atlas.model import batch_cache, runtime  # noqa: F401  # the engine's, as where something was computed
 from flows import workers
-from tests.support.study import ROOT
+from tests.support.study import ROOT, tiny, write
 
 PLACES = """
 import torch
@@ -45,12 +45,15 @@ def test_a_worker_lets_go_of_what_functions_remember(monkeypatch, tmp_path):
         kept.append(weakref.ref(found := torch.zeros(number)))
         return found
 
-    def main(study: Path) -> None:
+    def main(study: Path, name: str) -> None:
         made(3)
         assert made(3) is kept[0]()
         assert len(kept) == 1
 
-    monkeypatch.setitem(sys.modules, "stages.making", SimpleNamespace(main=main))
+    monkeypatch.setitem(
+        sys.modules, "stages.making", SimpleNamespace(main=main, STAGE=SimpleNamespace(output="datasets"))
+    )
     monkeypatch.chdir(tmp_path)
-    workers.make(str(tmp_path), "making", [])
+    write(tmp_path, tiny())
+    workers.make(str(tmp_path), "making", ["shapes"])
     assert kept[0]() is None
