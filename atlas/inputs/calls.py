@@ -150,12 +150,12 @@ class Guard:
 
     def _written(self) -> Iterator[str]:
         for name, value in self._handed.items():
-            if not watched.same(self._before[name], watched.state(value)):
+            if not watched.unchanged(self._before[name], value):
                 yield f"writes into {name}, which others get, too: {KEEPING.get(name, 'copy it first')}"
             elif name == "classifier" and value.cut_again(self._cuts):  # changes to new cuts cannot be checked
                 watched.renew(value)
         for function, value, before in self._shared.values():
-            if not watched.same(before, watched.state(value)):
+            if not watched.unchanged(before, value):
                 yield f"writes into what {function} returned, which others get, too: copy it first"
 
     def _left(self) -> Iterator[str]:

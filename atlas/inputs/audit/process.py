@@ -46,6 +46,11 @@ class Names:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def are_of(self, owner: object) -> bool:
+        """Return whether an owner still holds these objects and no others."""
+        held = vars(owner)
+        return len(held) == len(self.held) and all(map(is_, held.values(), self.held.values()))
+
     def replaced(self, before: "Names") -> list[str]:
         """Return the names whose objects were replaced or removed, or added to a class."""
         held = self.held
@@ -114,7 +119,7 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and one and hasattr(one[0], "numel"):
         torch = sys.modules["torch"]
         return len(one) == len(other) and all(map(torch.equal, one, other))
-    return one == other
+    return one is other or one == other
 
 
 def _is_own(now: Any, before: Any) -> bool:
@@ -129,7 +134,14 @@ def _of_owner(owner: Any) -> Part:
             else:
                 delattr(owner, name)
 
-    return Part(f"what {owner.__name__} holds", lambda: Names(owner), put, True)
+    last: list[Names] = []
+
+    def get() -> Names:
+        if not last or not last[0].are_of(owner):  # a copy takes longer than a comparison
+            last[:] = [Names(owner)]
+        return last[0]
+
+    return Part(f"what {owner.__name__} holds", get, put, True)
 
 
 def _variables() -> dict:

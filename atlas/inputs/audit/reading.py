@@ -77,17 +77,25 @@ class Reading:
 
 # The loaded modules of this project and its users, by the number of loaded modules (a cache).
 OWN: dict[int, list[str]] = {}
+# Whether a module is one of them, by name and identity (a cache).
+KINDS: dict[tuple[str, int], bool] = {}
 
 
 def _own_modules() -> list[str]:
     """Return the loaded modules that are neither Python's nor a package's."""
     if len(sys.modules) not in OWN:
         OWN.clear()
-        files = {name: getattr(module, "__file__", None) or "" for name, module in [*sys.modules.items()]}
-        # Some modules have no file, and a name in its place that is no path.
-        own = [name for name, file in files.items() if os.path.isabs(file) and is_own(file)]
-        OWN[len(sys.modules)] = [name for name in own if name != "__main__"]
+        OWN[len(sys.modules)] = [name for name, module in [*sys.modules.items()] if _is_own_module(name, module)]
     return OWN[len(sys.modules)]
+
+
+def _is_own_module(name: str, module: object) -> bool:
+    known = KINDS.get((name, id(module)))
+    if known is None:
+        file = getattr(module, "__file__", None) or ""
+        # Some modules have no file, and a name in its place that is no path.
+        known = KINDS[name, id(module)] = name != "__main__" and os.path.isabs(file) and is_own(file)
+    return known
 
 
 def _packages() -> int:

@@ -5,15 +5,14 @@ all of them up to a size, beyond it blocks spread over the tensor. So a change o
 bypasses the counters may go unnoticed.
 """
 
-import ctypes
 import sys
 import weakref
-from collections.abc import Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google_crc32c import value as crc32c
+
+from atlas.inputs.audit import memory
+from atlas.inputs.audit.layers import Layers, modules_of, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,30 +20,35 @@ if TYPE_CHECKING:
     from atlas.model.classifier import Classifier
 
 LARGE, LARGE_NETWORK = 2**25, 2**22  # bytes of a tensor, and of a whole network; beyond, blocks are digested
-BLOCK, BLOCKS = 2**14, 8
-HARMLESS = "_is_full_backward_hook"  # set once a hook was registered, and irrelevant to computation
 COUNTS = "passes"  # the classifier's own counter
 
 # The states of objects when they were first passed, by identity; the entry of a deleted object is removed.
 _KNOWN: dict[int, tuple[weakref.ref, object]] = {}
 
 
-class OnDevice:
-    """Bytes of a tensor on an accelerator, compared there, and therefore without a hash."""
+class ClassifierState:
+    """A classifier's own attributes, and its networks' parameters, buffers, hooks and attributes, as they are."""
 
-    def __init__(self, data: "Tensor"):
-        self.data = data
+    def __init__(self, classifier: "Classifier"):
+        self._attributes, networks = _attributes(classifier)
+        self._networks = {name: id(network) for name, network in networks.items()}
+        own = modules_of([*networks.values()][:1])  # the network as built: cuts must not change how bytes are digested
+        small = sum(one.nbytes for module in own for one in tensors_of(module)) <= LARGE_NETWORK
+        self._layers = Layers(modules_of(networks.values()), small)
 
-    def __eq__(self, other: object) -> bool:
-        import torch
-
-        return isinstance(other, OnDevice) and torch.equal(self.data, other.data)
+    def unchanged(self, classifier: "Classifier") -> bool:
+        """Return whether a classifier is still in this state. Cutting its network further is no change."""
+        attributes, networks = _attributes(classifier)
+        now = {name: id(network) for name, network in networks.items()}
+        return same(self._attributes, attributes) and same(self._networks, now) and self._layers.unchanged()
 
 
 def first(value: Any) -> object:
     """Return the state of a value when it was first passed, or its present state if it never was."""
     if isinstance(value, list | tuple):
         return [first(one) for one in value]
+    if isinstance(value, dict):
+        return {name: first(one) for name, one in value.items()}
     if not isinstance(value, np.ndarray) and not is_tensor(value) and not hasattr(value, COUNTS):
         return state(value)
     place = id(value)
@@ -55,9 +59,9 @@ def first(value: Any) -> object:
 
 
 def state(value: Any) -> object:
-    """Return a comparable state of a value; states are compared by ==."""
+    """Return a comparable state of a value; states are compared by ==, those of classifiers with their `unchanged`."""
     if is_tensor(value):
-        return _tensor(value, value.numel() * value.element_size() <= LARGE)
+        return _tensor(value)
     if isinstance(value, np.ndarray):
         return _array(value)
     if isinstance(value, list | tuple):
@@ -67,16 +71,27 @@ def state(value: Any) -> object:
     if isinstance(value, int | float | str | bytes | bool | type(None)):
         return repr(value)
     if hasattr(value, COUNTS):
-        return of_classifier(value)
+        return ClassifierState(value)
     if hasattr(value, "named_parameters"):
-        return [_module(module, True) for module in _modules([value])]
+        return Layers(modules_of([value]), True)
     return id(value)
 
 
 def renew(classifier: "Classifier") -> None:
     """Record the present state of a classifier as its original one."""
     known = _KNOWN[id(classifier)]
-    _KNOWN[id(classifier)] = known[0], of_classifier(classifier)
+    _KNOWN[id(classifier)] = known[0], ClassifierState(classifier)
+
+
+def unchanged(before: object, value: Any) -> bool:
+    """Return whether a value is in the state in which it was before; additions to a mapping are ignored."""
+    if isinstance(before, ClassifierState):
+        return before.unchanged(value)
+    if isinstance(before, list) and isinstance(value, list | tuple):
+        return len(before) == len(value) and all(map(unchanged, before, value))
+    if isinstance(before, dict) and isinstance(value, dict):
+        return all(name in value and unchanged(one, value[name]) for name, one in before.items())
+    return same(before, state(value))
 
 
 def same(before: object, after: object) -> bool:
@@ -86,32 +101,22 @@ def same(before: object, after: object) -> bool:
     return before == after
 
 
-def of_classifier(classifier: "Classifier") -> dict[str | int, object]:
-    """Return the state of a classifier: its own attributes, and its networks' parameters, buffers, hooks and
-    attributes.
+def networks(classifier: "Classifier") -> list["nn.Module"]:
+    """Return all networks of a classifier: the whole one, and the two parts of every cut."""
+    return [*_attributes(classifier)[1].values()]
 
-    Cutting its network later is no change.
-    """
-    found: dict[str | int, object] = {"": [*vars(classifier)]}
+
+def _attributes(classifier: "Classifier") -> tuple[dict[str, object], dict[str, "nn.Module"]]:
+    """Return the states of a classifier's attributes, and its networks, by name."""
+    found: dict[str, object] = {"": [*vars(classifier)]}
     parts: dict[str, nn.Module] = {}
     for name, value in vars(classifier).items():
         if name != COUNTS:
             _gather(name, value, found, parts)
-    own = _modules([*parts.values()][:1])  # the network as built: later cuts must not change how bytes are digested
-    small = sum(one.nbytes for module in own for one in _tensors(module)) <= LARGE_NETWORK
-    spelled = {id(module): _module(module, small) for module in _modules(parts.values())}
-    return found | {name: id(network) for name, network in parts.items()} | spelled
+    return found, parts
 
 
-def networks(classifier: "Classifier") -> list["nn.Module"]:
-    """Return all networks of a classifier: the whole one, and the two parts of every cut."""
-    parts: dict[str, nn.Module] = {}
-    for name, value in vars(classifier).items():
-        _gather(name, value, {}, parts)
-    return [*parts.values()]
-
-
-def _gather(name: str, value: Any, found: dict[str | int, object], parts: dict[str, "nn.Module"]) -> None:
+def _gather(name: str, value: Any, found: dict[str, object], parts: dict[str, "nn.Module"]) -> None:
     torch = sys.modules["torch"]
     if isinstance(value, torch.nn.Module):
         parts[name] = value
@@ -125,86 +130,26 @@ def _gather(name: str, value: Any, found: dict[str | int, object], parts: dict[s
         found[name] = state(value) if isinstance(value, torch.Tensor) else repr(value)
 
 
-def _modules(networks: Iterable["nn.Module"]) -> list["nn.Module"]:
-    """Return all modules of networks, without repetition."""
-    found: dict[int, nn.Module] = {}
-    waiting: list[nn.Module | None] = [*networks]
-    while waiting:
-        module = waiting.pop()
-        if module is not None and id(module) not in found:
-            found[id(module)] = module
-            waiting += module._modules.values()
-    return [*found.values()]
-
-
-def _tensors(module: "nn.Module") -> list["Tensor"]:
-    """Return a module's own parameters and buffers."""
-    return [one for one in (*module._parameters.values(), *module._buffers.values()) if one is not None]
-
-
-def _module(module: "nn.Module", small: bool) -> object:
-    """Return the state of one layer: class and attributes by identity, the number of hooks, and its own tensors."""
-    own, kind = dict(vars(module)), type(module)
-    own.pop(HARMLESS, None)
-    found: list[object] = [id(kind), id(kind.forward), *map(id, own.values())]
-    for name, value in own.items():
-        if isinstance(value, dict) and value:
-            found += [name, *(value if name == "_modules" else ()), *map(id, value.values())]
-    return _short(found + [_tensor(one, small) for one in _tensors(module)])
-
-
-def _tensor(tensor: "Tensor", small: bool) -> object:
-    version = None if tensor.is_inference() else tensor._version
-    about: list[object] = [version, tensor.data_ptr(), tensor.shape, tensor.stride()]
-    about += [tensor.dtype, tensor.requires_grad]
-    about += vars(tensor)  # attributes that were set on the tensor
-    about += [id(tensor.grad) if tensor.is_leaf else None, tensor._backward_hooks is None]
-    return _short([*about, _digest(tensor, small)])
-
-
-def _short(parts: list[object]) -> object:
-    """Return one integer for the parts if all are hashable: many small objects slow the garbage collector down."""
-    try:
-        return hash(tuple(parts))
-    except TypeError:
-        return parts
-
-
-def _digest(tensor: "Tensor", small: bool) -> object:
-    import torch
-
-    if tensor.device.type != "cpu":
-        flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
-        parts = [flat] if small else [flat[at : at + BLOCK] for at in _places(len(flat))]
-        return OnDevice(torch.cat(parts))  # a copy, even of a single part
-    dense = tensor.is_contiguous() or (tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last))
-    if dense:
-        return _bytes(tensor.data_ptr(), tensor.nbytes, small)
-    storage = tensor.untyped_storage()
-    return _bytes(storage.data_ptr(), storage.nbytes(), small)
+def _tensor(tensor: "Tensor") -> tuple[object, ...]:
+    return (
+        None if tensor.is_inference() else tensor._version,
+        tensor.data_ptr(),
+        tensor.shape,
+        tensor.stride(),
+        tensor.dtype,
+        tensor.requires_grad,
+        id(tensor.grad) if tensor.is_leaf else None,
+        tensor._backward_hooks is None,
+        [*vars(tensor)],  # attributes that were set on the tensor
+        memory.of_tensor(tensor, tensor.nbytes <= LARGE),
+    )
 
 
 def _array(array: np.ndarray) -> tuple[object, ...]:
     about = array.shape, array.strides, array.dtype.str, array.flags.writeable
     if array.dtype.hasobject:
         return *about, repr(array.tolist())
-    whole = array if array.flags.c_contiguous else np.ascontiguousarray(array)
-    return *about, _bytes(whole.ctypes.data, whole.nbytes, whole.nbytes <= LARGE)
-
-
-def _bytes(address: int, size: int, small: bool) -> object:
-    return tuple(crc32c(block) for block in _blocks(address, size, small))
-
-
-@lru_cache(maxsize=2**13)  # cached by address only: the caller holds the tensor with this memory
-def _blocks(address: int, size: int, small: bool) -> list[ctypes.Array]:
-    """Return the blocks of memory to digest, as objects that are read at the time of use."""
-    parts = [(0, size)] if small else [(at, min(BLOCK, size - at)) for at in _places(size)]
-    return [(ctypes.c_ubyte * length).from_address(address + at) for at, length in parts if length]
-
-
-def _places(size: int) -> list[int]:
-    return [0] if size <= BLOCK * BLOCKS else np.linspace(0, size - BLOCK, BLOCKS, dtype=int).tolist()
+    return *about, memory.of_array(array, array.nbytes <= LARGE)
 
 
 def is_tensor(value: object) -> bool:
