@@ -10,7 +10,8 @@ its box is the mask's bounding box. If this holds for all pictures that have eit
 
 import re
 from collections.abc import Iterator
-from itertools import chain
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,6 @@ def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarra
     size = max(1, SHARD_BYTES // each // together) * together
     known: set[str] = set()
     arrays: dict[str, zarr.Array] = {}
-    pixels, mask = np.empty((size, *shape), "uint8"), np.empty((size, *shape[1:]), bool)
 
     def append(name: str, dims: tuple[str, ...], values: np.ndarray) -> None:
         if name not in arrays:
@@ -128,29 +128,36 @@ def written(place: Path, rows: Iterator[Row]) -> tuple[dict[str, Any], np.ndarra
             arrays[name] = begin(group, name, (0, *values.shape[1:]), values.dtype, dims, {}, **laid_out)
         arrays[name].append(values)
 
-    def flush(count: int) -> None:
-        if known:
+    def write(pixels: np.ndarray, mask: np.ndarray | None, shards_before: int) -> None:
+        if mask is not None:
             if "mask" not in arrays:  # earlier shards have no known objects
-                for _ in range((len(facts["image"]) - count) // size):
-                    append("mask", ("image", "y", "x"), np.zeros_like(mask))
-            append("mask", ("image", "y", "x"), mask[:count])
-        append("pixels", ("image", "channel", "y", "x"), pixels[:count])
+                for _ in range(shards_before):
+                    append("mask", ("image", "y", "x"), np.zeros((size, *mask.shape[1:]), bool))
+            append("mask", ("image", "y", "x"), mask)
+        append("pixels", ("image", "channel", "y", "x"), pixels)
 
-    filled = 0
-    for row in chain([first], rows):
-        pixels[filled] = row.sample.pixels
-        mask[filled] = False if row.sample.mask is None else row.sample.mask
-        known |= row.sample.known
-        facts["image"].append(row.picture.id)
-        facts["split"].append(row.picture.split)
-        facts["label"].append(row.label)
-        facts["boxes"].append(row.sample.boxes)
-        filled += 1
-        if filled == size:
-            flush(filled)
+    # One shard is written while the next one is filled.
+    buffers = [(np.empty((size, *shape), "uint8"), np.empty((size, *shape[1:]), bool)) for _ in range(2)]
+    writing: Future | None = None
+    rows = chain([first], rows)
+    with ThreadPoolExecutor(1) as writer:
+        for number in count():
+            pixels, mask = buffers[number % 2]
             filled = 0
-    if filled:
-        flush(filled)
+            for row in islice(rows, size):
+                pixels[filled] = row.sample.pixels
+                mask[filled] = False if row.sample.mask is None else row.sample.mask
+                known |= row.sample.known
+                facts["image"].append(row.picture.id)
+                facts["split"].append(row.picture.split)
+                facts["label"].append(row.label)
+                facts["boxes"].append(row.sample.boxes)
+                filled += 1
+            if writing is not None:
+                writing.result()
+            if not filled:
+                break
+            writing = writer.submit(write, pixels[:filled], mask[:filled] if known else None, number)
     array(group, "image", np.array(facts["image"]), ("image",), {})
     array(group, "split", np.array(facts["split"]), ("image",), {})
     array(group, "boxes", padded(facts["boxes"]), ("image", "box", "corner"), {"order": "x0 y0 x1 y1, half-open"})
