@@ -65,12 +65,11 @@ def open_scores(classifier: str, metric: str, *, study: Study | Path | str = "."
     known = sorted(study.all_metrics)
     _check_known(study, ("classifier", classifier, study.params["classifiers"]), ("metric", metric, known))
     opened = [_scores(study, classifier, family, metric) for family in study.methods]
-    message: dict[str, str] = {}
-    for one in opened:
-        message |= one.attrs.pop("unsupported")
-    some = [one for one in opened if one.sizes["method"]] or opened[:1]
+    message = {name: reason for _, unsupported in opened for name, reason in unsupported.items()}
+    some = [scores for scores, _ in opened if scores.sizes["method"]] or [opened[0][0]]
     scores = xr.concat(some, "method", coords="minimal", compat="override", join="exact", combine_attrs="override")
-    return scores.assign_attrs(unsupported=json.dumps(message))
+    # Families have different numbers of methods; Zarr is written in equal chunks.
+    return scores.chunk({"method": 1}).assign_attrs(unsupported=json.dumps(message))
 
 
 def open_results(name: str = "summary", *, study: Study | Path | str = ".") -> xr.Dataset:
@@ -88,7 +87,8 @@ def open_results(name: str = "summary", *, study: Study | Path | str = ".") -> x
     return _opened(folder, folder / "data" / "results" / f"{name}.zarr", None)
 
 
-def _scores(study: Study, classifier: str, family: str, metric: str) -> xr.DataArray:
+def _scores(study: Study, classifier: str, family: str, metric: str) -> tuple[xr.DataArray, dict[str, str]]:
+    """Return the scores of a family's methods, and the reasons of those that have none."""
     store = study.path("scores", classifier, family)
     _check_present(study.folder, store)
     place = score_store.find(store).places.get(metric)
@@ -97,7 +97,8 @@ def _scores(study: Study, classifier: str, family: str, metric: str) -> xr.DataA
     if "absent" in place.attrs:
         raise UserError(f"there are no scores of {classifier} by {metric}: {place.attrs['absent']}")
     scores = _opened(study.folder, store, place.group)["score"].isel(metric=place.at, drop=True)
-    return scores.assign_attrs(place.attrs)
+    attrs = {name: _plain(value) for name, value in place.attrs.items() if name != "unsupported"}
+    return scores.assign_attrs(attrs), place.attrs["unsupported"]
 
 
 def _study(given: Study | Path | str) -> Study:
@@ -113,10 +114,15 @@ def _check_known(study: Study, *named: tuple[str, str, Iterable[str]]) -> None:
 def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
     """Open a store so that it, or a part of it, can be written again as Zarr and as netCDF.
 
-    Its layout on disk is discarded: shards of many chunks, which Dask cannot write in parallel.
+    Its layout on disk is discarded: shards of many chunks, which Dask cannot write in parallel. Along a dimension with
+    chunks of several rows all become one, since a part that begins within a chunk could not be written.
     """
     _check_present(study, store)
     opened = xr.open_zarr(store, group=group, consolidated=False).drop_encoding()
+    for name, variable in [*opened.variables.items()]:
+        sizes = dict(zip(variable.dims, variable.chunks or (), strict=False))
+        if several := {dim: -1 for dim, along in sizes.items() if len(along) > 1 and along[0] > 1}:
+            opened[name] = opened[name].chunk(several)
     for variable in [opened, *opened.variables.values()]:
         variable.attrs = {name: _plain(value) for name, value in variable.attrs.items()}
     for variable in opened.variables.values():

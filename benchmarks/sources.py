@@ -24,11 +24,11 @@ from torchvision import models
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from atlas.classifiers.adopting import adopted
+from atlas.classifiers.weights import digest_of
 from atlas.inputs.audit.building import building
 from atlas.model import runtime
 from atlas.model.classifier import Classifier
 from atlas.model.loading import build
-from atlas.model.weights import digest_of
 from atlas.study.params import bound_network
 from tests.support.oracles import cases
 

@@ -9,7 +9,7 @@ it scores. The passes of maps that a metric requests count as the method's, so t
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,7 +71,7 @@ def plan(cell: Cell) -> list[CostPlan]:
         first = keys_of(store, "images", f"the maps of {name}")[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
     scored = [score_store.find(study.path("scores", classifier, family)) for family in study.methods]
-    measured_on = {name: _measured_on(metric, scored) for name, metric in metrics.items()}
+    measured_on = {name: _measured_on(metric, scored, methods) for name, metric in metrics.items()}
     for name, first in measured_on.items():
         of_metrics[name] = first and keys.digest(keys.code(("stages.cost", "of_score")), first.key)
     known = {name: first for name, first in measured_on.items() if first}
@@ -197,7 +197,7 @@ def since(classifier: "Classifier", before: dict[str, int]) -> dict[str, int]:
     return {kind: count - before[kind] for kind, count in classifier.passes.items()}
 
 
-def _measured_on(metric: Entry, scored: list[score_store.Found]) -> MeasuredRow | None:
+def _measured_on(metric: Entry, scored: list[score_store.Found], methods: Collection[str]) -> MeasuredRow | None:
     """Find the first defined score of a metric: an undefined one may take fewer passes.
 
     If none is defined, or if the metric looks at a whole set, which grows from row to row, it is the first score.
@@ -205,9 +205,10 @@ def _measured_on(metric: Entry, scored: list[score_store.Found]) -> MeasuredRow 
     Args:
         metric: The metric.
         scored: The scores of each family.
+        methods: The names of the methods of params.yaml.
 
     Raises:
-        UserError: a store lacks the metric, or cannot be read.
+        UserError: a store lacks the metric, has a method that params.yaml does not name, or cannot be read.
     """
     whole = of_whole_set(signature("metrics", metric.family, metric.function).inputs)
     first = None
@@ -220,6 +221,10 @@ def _measured_on(metric: Entry, scored: list[score_store.Found]) -> MeasuredRow 
         store = read(path / group, f"the scores of {metric.name}")
         found, scores = (values(store, name, np.array([at]))[0] for name in (KEY, score_store.SCORE))
         for method, name in enumerate(values(store, "method").tolist()):
+            if name not in methods:
+                raise UserError(
+                    f"{path}: there are scores of {name}, which params.yaml does not name; run stages.score again"
+                )
             made = found[method].reshape(-1, keys.SIZE)
             asked = made.any(axis=1)
             defined = asked & np.isfinite(scores[method]).reshape(len(made), -1).any(axis=1)

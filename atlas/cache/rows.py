@@ -1,8 +1,8 @@
 """Store rows by key: reuse known rows, journal computed ones, assemble the output and put it in place.
 
 A row is one image's map by one method, or one map's scores. Its key covers everything its value depends on, so a row
-found under its key can be reused. Rows are looked for in the cell's journal (an interrupted run, a warm worker), in the
-output last assembled, and in the output that dvc.lock records, read from DVC's cache. These memos only save time: a row
+found under its key can be reused. Rows are looked for in the cell's journal (after an interrupted run), in the output
+last assembled, and in the output that dvc.lock records, read from DVC's cache. These memos only save time: a row
 whose bytes do not match their own digest is not used.
 """
 

@@ -13,14 +13,14 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from atlas.classifiers.tags import tagged
+from atlas.classifiers.weights import digest_of, fill, read, renamed, unwrapped
 from atlas.inputs.audit.building import building
 from atlas.inputs.splits import Split
 from atlas.model.arrays import Logits
 from atlas.model.comparing import COMPARED, check_no_sigmoids
 from atlas.model.loading import build, watched_logits
 from atlas.model.runtime import start
-from atlas.model.tags import tagged
-from atlas.model.weights import digest_of, fill, read, renamed, unwrapped
 from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry, outside
 from atlas.study.schema.types import Positive, Share

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from atlas.classifiers.augmentation import augmented, check_recipe
 from atlas.inputs.audit.building import building
 from atlas.inputs.splits import Split
 from atlas.model.attacks import attack
-from atlas.model.augmentation import augmented, check_recipe
 from atlas.model.comparing import compared
 from atlas.model.loading import build, watched_logits
 from atlas.model.runtime import start

@@ -14,10 +14,10 @@ from torch import nn
 
 from atlas.cache.stores import write as write_store
 from atlas.classifiers import training
+from atlas.classifiers.augmentation import augmented, check_recipe
 from atlas.datasets.shapes import shapes
 from atlas.inputs import splits
 from atlas.model import attacks
-from atlas.model.augmentation import augmented, check_recipe
 from atlas.model.classifier import Classifier
 from atlas.model.runtime import start
 from atlas.networks.residual import Residual, small_resnet

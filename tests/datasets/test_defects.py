@@ -875,7 +875,7 @@ def test_the_file_of_googlenet_is_taken_as_the_page_says():
     import torch
     from torchvision import models
 
-    from atlas.model.weights import AUXILIARY
+    from atlas.classifiers.weights import AUXILIARY
     from atlas.networks.torchvision import torchvision
 
     (about,) = [one["classifiers"]["googlenet"] for one in shown() if "classifiers" in one]

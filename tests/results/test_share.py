@@ -10,10 +10,12 @@ import pytest
 import xarray as xr
 
 from atlas.cache.stores import array, begin, group_at
-from atlas.share import open_maps, open_results
+from atlas.share import open_maps, open_results, open_scores
 from atlas.study.errors import UserError
 from atlas.study.params import path
+from tests.support import scores
 from tests.support.forked import call
+from tests.support.scores import Made
 from tests.support.study import environment, files, run, tiny, write
 
 # `method` is a keyword of xarray's sel, so that names are given in a dict.
@@ -90,11 +92,22 @@ def written(tmp_path_factory):
         "pairs": [["a", "b"], ["c", "d"]],
         "n": 8,
     }
+    for count, family in enumerate(tiny()["methods"], 2):
+        made = Made(
+            rng.random((count, 7)),
+            np.ones((count, 7), bool),
+            {"method": [f"{family}_{n}" for n in range(count)], "image": [f"test_{n}" for n in range(7)]},
+            {"better": "higher", "of": [1, 2], "flag": True},
+            {},
+        )
+        scores.write(path(study, "scores", "resnet_vanilla", family), family, {"relevance_rank": made})
     results = group_at(study / "data/results/summary.zarr", notes)
     array(results, "method", np.array(["gradient", "gradcam"]), ("method",), {})
     array(results, "control", np.array([False, True]), ("method",), {"flag": True, "of": None})
     array(results, "mean", rng.random((2, 60)), ("method", "metric"), {"range": [0, 1]})
     array(results, "count", np.arange(120).reshape(2, 60), ("method", "metric"), {})
+    results.create_array("low", shape=(2, 60), chunks=(1, 7), dtype="f8", dimension_names=("method", "metric"))
+    results["low"][...] = rng.random((2, 60))
     return study
 
 
@@ -102,11 +115,12 @@ OPENED = {
     "images": lambda study: open_maps("resnet_vanilla", "gradient", study=study),
     "grids": lambda study: open_maps("resnet_vanilla", "gradient", on="grids", study=study),
     "half": lambda study: open_maps("resnet_vanilla", "input_x_gradient", study=study),
+    "scores": lambda study: open_scores("resnet_vanilla", "relevance_rank", study=study),
     "results": lambda study: open_results(study=study),
 }
 
 
-@pytest.mark.parametrize("part", [slice(None), slice(1, 6)], ids=["whole", "part"])
+@pytest.mark.parametrize("part", [slice(None), slice(1, 40)], ids=["whole", "part"])
 @pytest.mark.parametrize("kind", ["zarr", "netcdf"])
 @pytest.mark.parametrize("name", OPENED)
 def test_what_is_opened_can_be_written_again(written, tmp_path, name, kind, part):

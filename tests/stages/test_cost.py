@@ -249,3 +249,17 @@ def test_scores_that_are_not_there_are_named(study):
     shutil.rmtree(study / "data/scores" / C / "gradient.zarr/image_fraction")
     with pytest.raises(UserError, match=r"gradient\.zarr: there are no scores of deletion; run stages.score again"):
         cost.main(study, C)
+
+
+def test_scores_of_a_method_that_is_no_longer_named_are_named(study):
+    params = settings()
+    params["methods"] = {**METHODS, "control": {"even": {**METHODS["control"]["uniform"], "function": "uniform"}}}
+    params["certify"]["noise"]["methods"] = ["gradient"]
+    write(study, params)
+    told = "there are scores of uniform, which params.yaml does not name; run stages.score again"
+    shutil.copytree(study / "data/maps" / C / "control/uniform.zarr", study / "data/maps" / C / "control/even.zarr")
+    for family in [name for name in METHODS if name != "control"]:
+        shutil.rmtree(study / "data/scores" / C / f"{family}.zarr")
+        shutil.copytree(study / "data/scores" / C / "control.zarr", study / "data/scores" / C / f"{family}.zarr")
+    with pytest.raises(UserError, match=told):
+        cost.main(study, C)

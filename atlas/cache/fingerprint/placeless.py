@@ -15,7 +15,7 @@ OF_PACKAGES = {
     ("atlas.model.graph.explicit", "separate_attention"),
     ("atlas.model.outputs", "selected"),
     ("atlas.model.graph.rewriting", "_idle"),
-    ("atlas.model.weights", "unwrapped"),
+    ("atlas.classifiers.weights", "unwrapped"),
     ("atlas.networks.shared.adapted", "sized"),
 }
 

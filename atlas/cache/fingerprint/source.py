@@ -45,7 +45,7 @@ PUBLIC = ("atlas", ("__dir__", "__getattr__"))
 KNOWN = {
     ("atlas.study.params", "find"),
     ("atlas.study.schema.signatures", "_annotation"),
-    ("atlas.model.weights", "_content"),
+    ("atlas.classifiers.weights", "_content"),
 } | {("atlas.networks.shared.called", name) for name in ("_package", "_hidden", "_loaded", "_attribute", "_reachable")}
 
 # Audits a function and returns nothing: what it does affects no value.

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from atlas.model import tags, weights
+from atlas.classifiers import tags, weights
 from atlas.networks.torchvision import torchvision
 from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry
