@@ -169,6 +169,7 @@ class Guard:
 def forget() -> None:
     """Drop the modules of methods, metrics and networks, with all that they have cached; they are imported anew."""
     batch_cache.forget()
+    process.forget_layers()
     for name in [name for name in sys.modules if name.startswith(NAMED)]:
         del sys.modules[name]
         parent, _, child = name.rpartition(".")
@@ -227,6 +228,7 @@ def _layers(classifier: "Classifier | None") -> Roots:
     place = id(classifier)
     if place not in LAYERS:
         kinds = {type(module) for network in watched.networks(classifier) for module in network.modules()}
+        process.watch_layers(kinds)
         own = {(kind.__module__, kind.__qualname__.partition(".")[0]) for kind in kinds}
         found = keys.NETWORK + tuple(sorted(root for root in own if root[0].startswith("atlas.")))
         LAYERS[place] = weakref.ref(classifier, lambda _: LAYERS.pop(place, None)), found

@@ -241,6 +241,57 @@ STATIC = {
         ("methods/table.txt", "", "1"),
         ("methods/linked.txt", "->", "table.txt"),
     ),
+    "sys.modules through another module": (
+        "import os\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return os.sys.modules['atlas.methods._helper'].double(images)\n",
+        HELPER,
+    ),
+    "sys that another module has imported": (
+        "from os import sys\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return sys.modules['atlas.methods._helper'].double(images)\n",
+        HELPER,
+    ),
+    "sys under a name of another module's own": (
+        "import threading\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return threading._sys.modules['atlas.methods._helper'].double(images)\n",
+        HELPER,
+    ),
+    "__globals__ in two parts": (
+        "from atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return getattr(triple, '__glo' + 'bals__')['double'](images)\n",
+        HELPER,
+    ),
+    "getattr that is handed on": (
+        "from functools import reduce\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return reduce(getattr, ['__glo' + 'bals__'], triple)['double'](images)\n",
+        HELPER,
+    ),
+    "attrgetter of a name that is made": (
+        "from operator import attrgetter\nfrom atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return attrgetter('__glo' + 'bals__')(triple)['double'](images)\n",
+        HELPER,
+    ),
+    "__globals__ in a text that is formatted": (
+        "from atlas.methods._helper import triple\n\n"
+        "def first(images):\n    return float('{0.__globals__[LEVEL]}'.format(triple)) * images\n",
+        ("methods/_helper.py", "LEVEL = 1", "LEVEL = 2"),
+        ("methods/_helper.py", "\ndef double", "LEVEL = 1\n\n\ndef double"),
+    ),
+    "the builtins by a function's __self__": (
+        "from atlas.methods._helper import triple\n\n"
+        "def first(images):\n    atlas = len.__self__.__import__('atlas.methods._helper')\n"
+        "    return atlas.methods._helper.double(images)\n",
+        HELPER,
+    ),
+    "a name in an expression of pandas": (
+        "import pandas\n\nFACTOR = 2\n\n"
+        "def first(images):\n    return pandas.DataFrame({'a': [1]}).eval('a * @FACTOR')['a'] * images\n",
+        ("methods/family.py", "FACTOR = 2", "FACTOR = 3"),
+    ),
+    "pandas.eval": (
+        "import pandas\n\nFACTOR = 2\n\ndef first(images):\n    return pandas.eval('FACTOR * 2') * images\n",
+        ("methods/family.py", "FACTOR = 2", "FACTOR = 3"),
+    ),
 }  # fmt: skip
 
 
@@ -283,6 +334,10 @@ TOLD = {
     "from_file": ("torch.from_file('table.npy', size=1)", "reads files by torch.from_file"),
     "arrow": ("import pyarrow.parquet as pq; pq.read_table('x.parquet')", "reads files by pyarrow.parquet.read_table"),
     "vision": ("import torchvision; torchvision.io.read_file('x')", "reads files by torchvision.io.read_file"),
+    "by_getattr": ("import cv2; getattr(cv2, 'imread')('table.png')", "reads files by cv2.imread"),
+    "cascade": ("import cv2; cv2.CascadeClassifier('table.xml')", "reads files by cv2.CascadeClassifier"),
+    "network": ("import cv2; cv2.dnn.readNet('table.onnx')", "reads files by cv2.dnn.readNet"),
+    "storage": ("torch.UntypedStorage.from_file('table.npy')", "reads files by torch.UntypedStorage.from_file"),
     # what Python opens
     "csv": ("import pandas; pandas.read_csv('table.csv')", "reads table.csv"),
     "parquet": ("import pandas; pandas.read_parquet('table.parquet')", "reads files by pandas.read_parquet"),
@@ -315,6 +370,9 @@ TOLD = {
     # the clock, entropy, the machine, the process
     "time": ("import time; time.time()", "asks the clock (time.time)"),
     "timer": ("perf_counter()\n-----\nfrom time import perf_counter", "asks the clock (time.perf_counter)"),
+    "clock": ("import time; time.clock_gettime(0)", "asks the clock (time.clock_gettime)"),
+    "timeit": ("import timeit; timeit.default_timer()", "asks the clock (timeit.default_timer)"),
+    "time_by_getattr": ("import time; getattr(time, 'time')()", "asks the clock (time.time)"),
     "now": ("from datetime import datetime as d; d.now()", "asks the clock (datetime.datetime.now)"),
     "uuid": ("import uuid; uuid.uuid4()", "draws random numbers that no key holds (uuid.uuid4)"),
     "urandom": ("os.urandom(4)", "draws random numbers that no key holds (os.urandom)"),

@@ -69,6 +69,18 @@ FAULTS = {
     "batch": ("classifier.batch = 3", "writes into classifier"),
     "logits_of_instance": ("classifier.logits = lambda images: images", "writes into classifier"),
     "logits_of_class": ("type(classifier).logits = lambda self, images: images", "changes what Classifier holds"),
+    "forward_of_class": (
+        "torch.nn.BatchNorm2d.forward = lambda self, x: x",
+        "torch.nn.modules.batchnorm.BatchNorm2d holds",
+    ),
+    "part_of_class": (
+        "torch.nn.Conv2d._conv_forward = lambda self, x, *_: x[:, :1].repeat(1, 4, 1, 1)",
+        "changes what torch.nn.modules.conv.Conv2d holds",
+    ),
+    "base_of_class": (
+        "torch.nn.modules.batchnorm._NormBase.eps = 1.0",
+        "changes what torch.nn.modules.batchnorm._NormBase holds",
+    ),
     "part_of_kernel": (
         "setattr(layers, [n for n in dir(layers) if n[0] != '_'][0], 1)\n-----\nfrom atlas.model import layers",
         "changes what atlas.model.layers holds",
@@ -106,6 +118,13 @@ FAULTS = {
     "global_hook": (
         "torch.nn.modules.module.register_module_forward_hook(lambda *a: None)",
         "changes torch's hooks of all layers",
+    ),
+    "signal": ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", "changes the handlers of signals"),
+    "profile": ("sys.setprofile(lambda *_: None)", "changes what traces calls"),
+    "excepthook": ("sys.excepthook = print", "changes what traces calls"),
+    "nnpack": (
+        "torch._C._set_nnpack_enabled(not torch._C._get_nnpack_enabled())",
+        "changes torch.backends.nnpack",
     ),
     "thread": ("threading.Thread(target=threading.Event().wait, daemon=True).start()", "leaves a thread running"),
     # reads what no key holds

@@ -1,6 +1,7 @@
 """Decide whether a module can be analyzed from its source: what it runs when imported, what it looks up by name."""
 
 import ast
+import re
 from collections.abc import Iterable
 
 from atlas.cache.fingerprint.known import (
@@ -11,6 +12,7 @@ from atlas.cache.fingerprint.known import (
     LOOKUP_ATTRIBUTES,
     LOOKUP_MODULES,
     LOOKUP_NAMES,
+    LOOKUP_PASSED_ON,
     LOOKUPS,
     PLAIN,
     PROPERTY,
@@ -37,20 +39,24 @@ def impure(tree: ast.Module, imports: dict[str, tuple[str, str]]) -> str:
     return next((why for node in tree.body if (why := _statement(node, known, defined))), "")
 
 
-def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[str], asking: bool = False) -> str:
     """Return how a definition looks code up by name or changes its module; empty if it does neither.
 
     Args:
         node: The definition.
         imports: What names are imported from, in the definition and in its module.
         defined: The names that its module defines.
+        asking: Whether attributes by names that are made while it runs are known to be no code of this project.
     """
     taken = {id(inner.value) for inner in nodes(node) if isinstance(inner, ast.Attribute)}
+    plain = {id(inner.func) for inner in nodes(node) if isinstance(inner, ast.Call) and _spells(inner)}
     for inner in nodes(node):
         if isinstance(inner, ast.Name) and id(inner) not in taken and dotted(inner, imports, set()) == "sys":
             return f"line {inner.lineno}: sys is used whole, and finds by name what cannot be read off the source"
-        if isinstance(inner, ast.Constant) and (found := _spelled(inner.value)):
+        if isinstance(inner, ast.Constant) and (found := _spelled(inner.value, {*imports, *defined})):
             return f"line {inner.lineno}: '{found}' finds by name what cannot be read off the source"
+        if not asking and id(inner) not in plain and _asks_attribute(inner, imports):
+            return f"line {inner.lineno}: {ast.unparse(inner)} finds an attribute by a name that is made while it runs"
         if isinstance(inner, ast.Global):
             return f"line {inner.lineno}: changes {', '.join(inner.names)} of its module while it runs"
         if isinstance(inner, ast.Name | ast.Attribute) and (found := _lookup(inner, imports)):
@@ -205,14 +211,28 @@ def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]])
         return node.attr
     if name in LOOKUP_NAMES:
         return name
+    if name.rpartition(".")[2] in LOOKUP_PASSED_ON and "." in name:
+        return name
     imported = isinstance(node, ast.Name) and node.id in imports and not name.startswith("importlib.metadata")
     return name if imported and name.partition(".")[0] in LOOKUP_MODULES else ""
 
 
-def _spelled(value: object) -> str:
-    """Return the attribute that looks code up by name, where a string spells it (for getattr or attrgetter)."""
-    parts = value.split(".") if isinstance(value, str) else []
-    return next((one for one in parts if one in LOOKUP_ATTRIBUTES and one.startswith("__")), "")
+def _spelled(value: object, known: set[str]) -> str:
+    """Return what a text spells that looks code up by name: an attribute, or a name of the module (pandas: '@name')."""
+    words = re.findall(r"@?\w+", value) if isinstance(value, str) else []
+    lookups = {one for one in LOOKUP_ATTRIBUTES if one.startswith("__")} | {f"@{name}" for name in known}
+    return next((one for one in words if one in lookups), "")
+
+
+def _asks_attribute(node: ast.AST, imports: dict[str, tuple[str, str]]) -> bool:
+    asks = ("builtins.getattr", "operator.attrgetter", "operator.methodcaller")
+    return isinstance(node, ast.Name | ast.Attribute) and dotted(node, imports, set()) in asks
+
+
+def _spells(call: ast.Call) -> bool:
+    """Return whether the attribute that a call of getattr, attrgetter or methodcaller asks for is spelled."""
+    asked = call.args[1:2] if isinstance(call.func, ast.Name) and call.func.id == "getattr" else call.args
+    return bool(asked) and all(isinstance(one, ast.Constant) for one in asked)
 
 
 def _is_record(node: ast.stmt, imports: dict[str, tuple[str, str]]) -> bool:

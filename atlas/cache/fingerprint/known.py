@@ -68,7 +68,7 @@ DECORATORS = {
 LOOKUPS = {"__builtins__", "__import__", "compile", "eval", "exec", "globals", "locals", "vars"}
 LOOKUP_ATTRIBUTES = {
     "__annotations__", "__builtins__", "__closure__", "__code__", "__dict__", "__doc__", "__func__",
-    "__getattribute__", "__globals__", "__loader__", "__mro__", "__spec__", "__subclasses__", "__wrapped__",
+    "__getattribute__", "__globals__", "__loader__", "__mro__", "__self__", "__spec__", "__subclasses__", "__wrapped__",
     "entry_points", "f_back", "f_globals", "f_locals", "import_module", "tb_frame",
 }  # fmt: skip
 LOOKUP_MODULES = {
@@ -78,8 +78,11 @@ LOOKUP_MODULES = {
 }  # fmt: skip
 LOOKUP_NAMES = {
     "importlib.metadata.EntryPoint", "importlib.metadata.EntryPoints", "importlib.metadata.entry_points",
+    "numexpr.evaluate", "numexpr.re_evaluate", "pandas.eval",
     "sys._current_frames", "sys._getframe", "sys.modules", "typing.get_type_hints",
 }  # fmt: skip
+# Modules of that kind that other modules have imported: os.sys.modules is sys.modules.
+LOOKUP_PASSED_ON = {"_sys", "builtins", "importlib", "sys"}
 # Attributes that Python sets on a module when it loads it.
 LOADING = {"__builtins__", "__file__", "__loader__", "__name__", "__package__", "__path__", "__spec__"}
 # Methods that run when a class is made, or when a module lacks a name.

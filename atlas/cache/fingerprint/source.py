@@ -47,6 +47,15 @@ KNOWN = {
     ("atlas.study.schema.signatures", "_annotation"),
     ("atlas.classifiers.weights", "_content"),
 } | {("atlas.networks.shared.called", name) for name in ("_package", "_hidden", "_loaded", "_attribute", "_reachable")}
+# These take attributes by names made while they run: of the C library, of torch, of paths, of a network, of themselves.
+ASKING = {
+    ("atlas.datasets.shared.lists", "files"),
+    ("atlas.inputs.explain", "Explainer"),
+    ("atlas.methods.shared.relevance.graph", "Steps"),
+    ("atlas.methods.shared.relevance.graph", "_kind"),
+    ("atlas.model.graph.rewriting", "_own_tensor"),
+    ("atlas.model.runtime", "_c_library"),
+}
 
 # Audits a function and returns nothing: what it does affects no value.
 AUDIT = ("atlas.inputs.audit.building", "building")
@@ -156,7 +165,7 @@ def _definition(module: str, name: str) -> Definition:
         targets += _names(held, module, source, packages, modules)
         texts.append(placeless(held, module, known))
         if (module, name) not in KNOWN:
-            why = why or dynamic(node, known, set(source.definitions))
+            why = why or dynamic(node, known, set(source.definitions), (module, name) in ASKING)
     if not statements and name not in source.imports:
         if is_module((module, name)):
             targets += _target(name, (module, name), packages, modules)

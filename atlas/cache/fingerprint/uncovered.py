@@ -15,15 +15,15 @@ NAMES = {
         "datetime.date.today datetime.datetime.now datetime.datetime.today datetime.datetime.utcnow time.ctime "
         "time.gmtime time.localtime time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns "
         "time.process_time time.process_time_ns time.strftime time.thread_time time.thread_time_ns time.time "
-        "time.time_ns"
+        "time.time_ns time.clock_gettime time.clock_gettime_ns timeit."
     ),
     "draws random numbers that no key holds ({}): take them from the images' seeds": (
         "os.getrandom os.urandom random.SystemRandom secrets. uuid.uuid1 uuid.uuid4 cv2.kmeans cv2.randn cv2.randu "
         "cv2.randShuffle cv2.setRNGSeed"
     ),
     "asks about the machine or the process ({}), which no key holds: make it a setting in params.yaml": (
-        "getpass.getuser locale.getlocale locale.localeconv os.cpu_count os.environ._data os.getcwd os.getcwdb "
-        "os.process_cpu_count os.sched_getaffinity "
+        "ctypes.PyDLL ctypes.pydll ctypes.pythonapi getpass.getuser locale.getlocale locale.localeconv os.cpu_count "
+        "os.environ._data os.getcwd os.getcwdb os.process_cpu_count os.sched_getaffinity "
         "os.getloadavg os.getlogin os.getpid os.getppid os.uname pathlib.Path.cwd platform. posix.environ psutil. "
         "resource. shutil.disk_usage shutil.which socket.getfqdn socket.gethostname sys.argv sys.executable sys.flags "
         "uuid.getnode"
@@ -34,11 +34,13 @@ NAMES = {
     ),
     "reads files by {}, which Python does not report: read the bytes (Path.read_bytes), declare the file (FILES), "
     "and decode them": (
-        "cv2.FileStorage cv2.VideoCapture cv2.imread cv2.imreadanimation cv2.imreadmulti h5py. netCDF4. "
+        "cv2.CascadeClassifier cv2.FileStorage cv2.VideoCapture cv2.dnn. cv2.imread cv2.imreadanimation "
+        "cv2.imreadmulti cv2.ml. h5py. netCDF4. "
         "pandas.read_feather pandas.read_hdf pandas.read_orc pandas.read_parquet pyarrow.OSFile pyarrow.csv. "
         "pyarrow.dataset. pyarrow.feather. pyarrow.fs. pyarrow.input_stream pyarrow.memory_map pyarrow.orc. "
         "pyarrow.parquet. safetensors.numpy.load_file safetensors.safe_open safetensors.torch.load_file "
-        "safetensors.torch.load_model torch.from_file torch.jit.load torchvision.io."
+        "safetensors.torch.load_model torch._C.PyTorchFileReader "
+        "torch.FloatStorage.from_file torch.UntypedStorage.from_file torch.from_file torch.jit.load torchvision.io."
     ),
     "uses {} of a text, which differs between processes: use zlib.crc32": "builtins.hash",
 }
@@ -61,14 +63,24 @@ def uncovered(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[
     """
     found = []
     for inner in nodes(node):
-        if isinstance(inner, ast.Name | ast.Attribute) and (name := dotted(inner, imports, defined)):
+        if name := _named(inner, imports, defined):
             message = _message(name)
             found += [f"{message.format(name.removeprefix('builtins.'))} (line {inner.lineno})"] if message else []
-        elif isinstance(inner, ast.Call) and not any(map(_says, [*inner.args, *inner.keywords])):
+        if isinstance(inner, ast.Call) and not any(map(_says, [*inner.args, *inner.keywords])):
             name = dotted(inner.func, imports, defined)
             drawn = name in SEEDED or (isinstance(inner.func, ast.Attribute) and inner.func.attr == "seed")
             found += [f"{UNSEEDED.format(ast.unparse(inner.func))} (line {inner.lineno})"] if drawn else []
     return found
+
+
+def _named(node: ast.AST, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+    """Return the full name that a node stands for; getattr with an attribute that is spelled is that attribute."""
+    if isinstance(node, ast.Name | ast.Attribute):
+        return dotted(node, imports, defined)
+    asks = isinstance(node, ast.Call) and dotted(node.func, imports, defined) == "builtins.getattr"
+    if asks and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
+        return f"{root}.{node.args[1].value}" if (root := dotted(node.args[0], imports, defined)) else ""
+    return ""
 
 
 @cache

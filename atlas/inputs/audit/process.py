@@ -8,10 +8,11 @@ import locale
 import math
 import os
 import random
+import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from operator import is_
 from typing import Any, NamedTuple
@@ -20,6 +21,10 @@ import numpy as np
 from google_crc32c import value as crc32c
 
 from atlas.inputs.audit.places import PROJECT
+
+# Modules of classes that are not watched as layers' classes; torch.nn.Module itself always is.
+OTHERS = (*PROJECT, "builtins", "torch.fx", "torch.nn.modules.module")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP)
 
 
 class Part(NamedTuple):
@@ -93,19 +98,31 @@ def _parts() -> list[Part]:
     return [*_of_python(), *_of_numpy(), *_of_torch(), *map(_of_owner, owners)]
 
 
-# Modules whose functions methods and metrics may call, by the number of loaded modules (a cache).
-KERNEL: dict[int, list[Part]] = {}
+# Modules whose functions methods and metrics may call, by the numbers of loaded modules and classes (a cache).
+KERNEL: dict[tuple[int, int], list[Part]] = {}
+# The classes of packages that the layers of classifiers' networks are of, bases included.
+LAYERS: set[type] = set()
+
+
+def watch_layers(kinds: Iterable[type]) -> None:
+    """From now on, watch the classes of a network's layers: all networks with such layers would run what is put there.
+
+    Classes of this project's networks are watched with their modules (`kept`); torch.fx makes one for each graph.
+    """
+    LAYERS.update(base for kind in kinds for base in kind.__mro__ if not base.__module__.startswith(OTHERS))
 
 
 def _kernel() -> list[Part]:
-    if len(sys.modules) not in KERNEL:
+    place = len(sys.modules), len(LAYERS)
+    if place not in KERNEL:
         KERNEL.clear()
         names = [name for name in sys.modules if name.startswith(("atlas.model.", "atlas.inputs."))]
         owners: list[Any] = [sys.modules[name] for name in names]
         if classifier := sys.modules.get("atlas.model.classifier"):
             owners.append(classifier.Classifier)
-        KERNEL[len(sys.modules)] = [_of_owner(owner)._replace(by_imports=False) for owner in owners]
-    return KERNEL[len(sys.modules)]
+        parts = [*map(_of_owner, owners), *map(_of_layer, LAYERS)]
+        KERNEL[place] = [part._replace(by_imports=False) for part in parts]
+    return KERNEL[place]
 
 
 def _look(part: Part) -> Any:
@@ -144,6 +161,16 @@ def _of_owner(owner: Any) -> Part:
     return Part(f"what {owner.__name__} holds", get, put, True)
 
 
+def forget_layers() -> None:
+    """Watch no classes of layers any more; for when networks are loaded anew."""
+    LAYERS.clear()
+    KERNEL.clear()
+
+
+def _of_layer(kind: type) -> Part:
+    return _of_owner(kind)._replace(what=f"what {kind.__module__}.{kind.__qualname__} holds")
+
+
 def _variables() -> dict:
     """Return the environment's own dictionary: `os.environ` is watched and slow."""
     environ: Any = os.environ
@@ -178,7 +205,18 @@ def _of_python() -> Iterator[Part]:
     def decimals(known: tuple) -> None:
         decimal.getcontext().prec, decimal.getcontext().rounding = known
 
+    def handlers(known: list) -> None:
+        for number, handler in zip(SIGNALS, known, strict=True):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def tracers(known: tuple) -> None:
+        sys.settrace(known[0])
+        sys.setprofile(known[1])
+        sys.excepthook = known[2]
+
     context = decimal.getcontext
+    yield Part("the handlers of signals", lambda: [*map(signal.getsignal, SIGNALS)], handlers, True)
+    yield Part("what traces calls", lambda: (sys.gettrace(), sys.getprofile(), sys.excepthook), tracers)
     yield Part("Python's random numbers", random.getstate, random.setstate)
     yield Part("the environment", lambda: dict(_variables()), environ, True)
     yield Part("the working directory", os.getcwd, os.chdir)
@@ -276,6 +314,7 @@ def _of_torch() -> Iterator[Part]:
         lambda: [*map(len, hooks)],
         clear,
     )
+    yield Part("torch.backends.nnpack", torch._C._get_nnpack_enabled, torch._C._set_nnpack_enabled)
     yield attribute(torch.utils.deterministic, "fill_uninitialized_memory", "torch's filling of memory")
     for owner in (backends.cudnn, backends.mkldnn):
         for name, flag in vars(type(owner)).items():
