@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from atlas.cache.fingerprint.known import (
     CALLING,
@@ -53,9 +53,9 @@ def dynamic(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[st
     for inner in nodes(node):
         if isinstance(inner, ast.Name) and id(inner) not in taken and dotted(inner, imports, set()) == "sys":
             return f"line {inner.lineno}: sys is used whole, and finds by name what cannot be read off the source"
-        if isinstance(inner, ast.Constant) and (found := _spelled(inner.value, {*imports, *defined})):
+        if isinstance(inner, ast.Constant) and (found := _spelled(inner.value, imports, defined)):
             return f"line {inner.lineno}: '{found}' finds by name what cannot be read off the source"
-        if not asking and id(inner) not in plain and _asks_attribute(inner, imports):
+        if isinstance(inner, ast.expr) and not asking and id(inner) not in plain and _asks_attribute(inner, imports):
             return f"line {inner.lineno}: {ast.unparse(inner)} finds an attribute by a name that is made while it runs"
         if isinstance(inner, ast.Global):
             return f"line {inner.lineno}: changes {', '.join(inner.names)} of its module while it runs"
@@ -217,14 +217,13 @@ def _lookup(node: ast.Name | ast.Attribute, imports: dict[str, tuple[str, str]])
     return name if imported and name.partition(".")[0] in LOOKUP_MODULES else ""
 
 
-def _spelled(value: object, known: set[str]) -> str:
+def _spelled(value: object, *known: Container[str]) -> str:
     """Return what a text spells that looks code up by name: an attribute, or a name of the module (pandas: '@name')."""
-    words = re.findall(r"@?\w+", value) if isinstance(value, str) else []
-    lookups = {one for one in LOOKUP_ATTRIBUTES if one.startswith("__")} | {f"@{name}" for name in known}
-    return next((one for one in words if one in lookups), "")
+    words = re.findall(r"__\w+|@\w+", value) if isinstance(value, str) and ("__" in value or "@" in value) else []
+    return next((one for one in words if one in LOOKUP_ATTRIBUTES or any(one[1:] in names for names in known)), "")
 
 
-def _asks_attribute(node: ast.AST, imports: dict[str, tuple[str, str]]) -> bool:
+def _asks_attribute(node: ast.expr, imports: dict[str, tuple[str, str]]) -> bool:
     asks = ("builtins.getattr", "operator.attrgetter", "operator.methodcaller")
     return isinstance(node, ast.Name | ast.Attribute) and dotted(node, imports, set()) in asks
 

@@ -63,7 +63,7 @@ def uncovered(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[
     """
     found = []
     for inner in nodes(node):
-        if name := _named(inner, imports, defined):
+        if isinstance(inner, ast.expr) and (name := _named(inner, imports, defined)):
             message = _message(name)
             found += [f"{message.format(name.removeprefix('builtins.'))} (line {inner.lineno})"] if message else []
         if isinstance(inner, ast.Call) and not any(map(_says, [*inner.args, *inner.keywords])):
@@ -73,13 +73,15 @@ def uncovered(node: ast.stmt, imports: dict[str, tuple[str, str]], defined: set[
     return found
 
 
-def _named(node: ast.AST, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
+def _named(node: ast.expr, imports: dict[str, tuple[str, str]], defined: set[str]) -> str:
     """Return the full name that a node stands for; getattr with an attribute that is spelled is that attribute."""
     if isinstance(node, ast.Name | ast.Attribute):
         return dotted(node, imports, defined)
-    asks = isinstance(node, ast.Call) and dotted(node.func, imports, defined) == "builtins.getattr"
-    if asks and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):
-        return f"{root}.{node.args[1].value}" if (root := dotted(node.args[0], imports, defined)) else ""
+    if isinstance(node, ast.Call) and dotted(node.func, imports, defined) == "builtins.getattr" and len(node.args) > 1:
+        owner, asked = node.args[:2]
+        spelled = isinstance(asked, ast.Constant) and isinstance(asked.value, str) and asked.value
+        root = dotted(owner, imports, defined)
+        return f"{root}.{spelled}" if spelled and root else ""
     return ""
 
 
