@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from atlas.cache.fingerprint import called, packages, source
 from atlas.study import cards, unedited
-from atlas.study.errors import UserError
 from atlas.study.params import CHOOSING
 from atlas.study.schema.settings import Entry, canonical
 
@@ -27,30 +26,6 @@ NETWORK = (
     ("atlas.model.runtime", "start"),
     ("atlas.model.classifier", "Classifier"),
 )
-
-# What dvc.yaml names for every stage whose rows have keys: folders, so that new files are seen, and these files.
-SEEN = {"atlas.cache", "atlas.inputs", "atlas.model", "atlas.networks", "atlas.study"}
-SEEN_FILES = {"atlas", "atlas.importing", "stages"}
-
-
-def check_seen(reached: frozenset[str], by: str, *others: str) -> None:
-    """Check that DVC sees edits of all modules that are reached: otherwise it would not visit the cell again.
-
-    Args:
-        reached: The names of the modules.
-        by: What reaches them.
-        others: The folders and stages that dvc.yaml names for its stage besides those of all.
-
-    Raises:
-        UserError: dvc.yaml names one of them for no stage that runs it.
-    """
-    for name in sorted(reached - SEEN_FILES):
-        if ".".join(name.split(".")[:2]) not in {*SEEN, *others}:
-            file = f"{name.replace('.', '/')}.py"
-            raise UserError(
-                f"{by} imports {file}, which dvc.yaml does not name for its stage, so that edits of it would not be "
-                "seen: move it to a folder that is named"
-            )
 
 
 def digest(*parts: object) -> bytes:
@@ -69,11 +44,10 @@ def entry(bound: Entry, study: "Study", *parts: tuple[str, str]) -> bytes:
     The entry's name is not included: a renamed entry finds its rows. Neither are options that do not affect values.
     """
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
-    roots = ((f"atlas.{bound.kind}.{bound.family}", bound.function), ("atlas.inputs.row_inputs", "tensors"), *parts)
-    stages = {name for name, _ in parts if name.startswith("stages.")}
-    by = f"atlas/{bound.kind}/{bound.family}.py: {bound.function}"
-    check_seen(modules(*roots), by, "atlas.methods", f"atlas.{bound.kind}", *stages)
-    return digest(bound.settings, shaping, code(*roots), study.engine, study.dtype)
+    reached = code(
+        (f"atlas.{bound.kind}.{bound.family}", bound.function), ("atlas.inputs.row_inputs", "tensors"), *parts
+    )
+    return digest(bound.settings, shaping, reached, study.engine, study.dtype)
 
 
 def classifier(study: "Study", name: str) -> bytes:

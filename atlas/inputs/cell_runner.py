@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from atlas.cache import keys
 from atlas.cache.cells import of_cell
-from atlas.cache.fingerprint.modules import is_module, with_imports
 from atlas.cache.rows import RowStore
 from atlas.cache.tables import Table
 from atlas.inputs import calls
@@ -137,9 +135,6 @@ def run_cell(stage: Stage, folder: Path, *names: str) -> None:
     """
     cell = Cell(Study(folder), *names)
     cell.study.check_names(**dict(zip(("classifier", "family"), names, strict=False)))
-    if is_module(("stages", stage.verb)):
-        own = f"stages.{stage.verb}"
-        keys.check_seen(frozenset(with_imports({own})), f"stages/{stage.verb}.py", own)
     with of_cell(cell.study, stage.verb, stage.output, *names) as rows:
         plans = stage.plan(cell)
         missing = {number: rows.missing(stage.without_unsupported(rows, plan)) for number, plan in enumerate(plans)}

@@ -8,15 +8,12 @@ import pytest
 
 from atlas.cache import keys
 from atlas.cache.fingerprint import packages, source, syntax
-from atlas.inputs import calls, cell_runner
+from atlas.inputs import calls
 from atlas.study import params, unedited
 from atlas.study.errors import UserError
 from atlas.study.schema import signatures
-from atlas.study.schema.settings import Entry
 from atlas.study.study import Study
-from stages import predict
 from tests.support.house import HELPER, forget, house
-from tests.support.study import tiny, write
 
 __all__ = ["house"]
 
@@ -887,24 +884,3 @@ def test_another_python_changes_every_key(monkeypatch):
         assert keys.code(root) != before
     finally:
         keys._code.cache_clear()
-
-
-def test_code_that_lies_where_dvc_does_not_look_is_told(house, tmp_path):
-    bound = Entry("methods", "family", "first", "first", {}, {})
-    (tmp_path / "atlas/inputs").mkdir()
-    (tmp_path / "atlas/inputs/row_inputs.py").write_text("def tensors(x):\n    return x\n")
-    with pytest.raises(UserError, match=r"atlas/methods/family.py: first imports atlas/kernel.py, which dvc.yaml does"):
-        keys.entry(bound, None)
-    (tmp_path / "atlas/model").mkdir()
-    (tmp_path / "atlas/kernel.py").rename(tmp_path / "atlas/model/kernel.py")
-    house("methods/family.py", "atlas.kernel", "atlas.model.kernel")
-    keys.check_seen(keys.modules(("atlas.methods.family", "first")), "first", "atlas.methods")
-
-
-def test_a_helper_of_a_stage_that_dvc_does_not_look_at_is_told(tmp_path, monkeypatch):
-    write(tmp_path, tiny())
-    monkeypatch.setattr(
-        cell_runner, "with_imports", lambda stages: {*stages, "atlas.model.classifier", "stages._extra"}
-    )
-    with pytest.raises(UserError, match=r"stages/predict.py imports stages/_extra.py, which dvc.yaml does not name"):
-        predict.main(tmp_path, "resnet_vanilla")
