@@ -1,5 +1,8 @@
 """Write the versions that each stage runs with: `python -m stages.versions` writes `data/versions/<stage>.json`.
 
+It runs whenever code changes, and first checks that dvc.yaml names, for each stage, all code that the stage may run: an
+edit of any other file would go unseen.
+
 A stage depends on its own file and not on the lock of the environment: a package that its code neither imports nor
 requires indirectly makes nothing stale. Of datasets and networks, only the families that params.yaml names count; for
 networks made by a file or a package outside this project, the file's digest and the package's version count.
@@ -10,10 +13,14 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+from yaml import safe_load
+
 from atlas.cache.fingerprint import modules, packages
 from atlas.cache.fingerprint.called import content
 from atlas.cache.locks import temporary_path
+from atlas.study import unedited
 from atlas.study.command import command
+from atlas.study.errors import UserError
 from atlas.study.schema.fitting import of_weights
 from atlas.study.study import Study
 
@@ -44,11 +51,34 @@ def main(folder: Path) -> None:
     from atlas.cache.stores import replace  # imports Zarr, which `changed` does not need
 
     study = Study(folder)
+    check_named(study)
     partial = temporary_path(study.folder / OUTPUT)
     partial.mkdir(parents=True)
     for stage, known in installed(study).items():
         (partial / f"{stage}.json").write_text(json.dumps(known, indent=1) + "\n")
     replace(partial, study.folder / OUTPUT)
+
+
+def check_named(study: Study) -> None:
+    """Check that dvc.yaml names all code that each stage may run, so that DVC sees every edit of it.
+
+    Raises:
+        UserError: it does not name a module that a stage imports.
+    """
+    file = study.folder / "dvc.yaml"
+    pipeline = safe_load(unedited.read(file))["stages"] if file.exists() else {}
+    for stage, code in _code(study).items():
+        if stage in pipeline:
+            about = pipeline[stage]
+            named = [(study.folder / place).resolve() for place in about.get("do", about)["deps"] if "$" not in place]
+            for module in sorted(code):
+                place = modules.file(module).resolve()
+                if not any(one in (place, *place.parents) for one in named):
+                    shown = place.relative_to(modules.HOUSE.parent)
+                    raise UserError(
+                        f"stages/{stage}.py runs {shown}, which {file} does not name among the stage's deps, so that "
+                        "edits of it would go unseen: move it to a folder that is named there, or name it"
+                    )
 
 
 def installed(study: Study) -> dict[str, dict[str, str]]:
@@ -59,17 +89,11 @@ def installed(study: Study) -> dict[str, dict[str, str]]:
     """
     families, outside, read = _families(study), _outside(study), _read_by_datasets(study)
     found = {}
-    for stage, folders in NAMED.items():
-        named = {
-            f"atlas.{folder}.{file.stem}"
-            for folder in folders
-            for file in (modules.HOUSE / folder).glob("[!.]*.py")
-            if folder not in families or file.stem in families[folder]
-        }
-        asked = modules.packages_of(modules.with_imports({f"stages.{stage}", *named}))
+    for stage, code in _code(study).items():
+        asked = modules.packages_of(code)
         asked -= {package for package, family in EXTRA.items() if family not in families["networks"]}
-        found[stage] = packages.versions(asked) | (outside if "networks" in folders else {})
-        found[stage] |= read if "datasets" in folders else {}
+        found[stage] = packages.versions(asked) | (outside if "networks" in NAMED[stage] else {})
+        found[stage] |= read if "datasets" in NAMED[stage] else {}
     return found
 
 
@@ -87,6 +111,23 @@ def changed(study: Study) -> dict[str, tuple[str, str]]:
     now |= _outside(study) | _read_by_datasets(study)
     before = {name: known.get(name, packages.ABSENT) for name in now}
     return {name: (before[name], now[name]) for name in now if known and now[name] != before[name]}
+
+
+def _code(study: Study) -> dict[str, set[str]]:
+    """Return by stage the modules that it may run: what it imports, and what it finds by the names in params.yaml."""
+    families = _families(study)
+    return {
+        stage: modules.with_imports(
+            {f"stages.{stage}"}
+            | {
+                f"atlas.{folder}.{file.stem}"
+                for folder in folders
+                for file in (modules.HOUSE / folder).glob("[!.]*.py")
+                if folder not in families or file.stem in families[folder]
+            }
+        )
+        for stage, folders in NAMED.items()
+    }
 
 
 def _families(study: Study) -> dict[str, set[str]]:

@@ -16,6 +16,8 @@ from atlas.study.params import OPTIONS, dataset, load, network, path
 from atlas.study.study import Study
 from flows.dvc_patches.one_study import only
 from stages import versions
+from tests.support.forked import call
+from tests.support.study import build, environment, tiny
 
 ROOT = Path(__file__).parents[2]
 # What every stage imports before anything else.
@@ -80,6 +82,26 @@ def test_code_dependencies_are_closed_under_import(cells):
         for file in needed(name):
             covered = any(dep == file or dep in file.parents for dep in deps)
             assert covered, f"{name} runs {file.relative_to(ROOT)}, which dvc.yaml does not name"
+
+
+@pytest.mark.parametrize(
+    ("stage", "extra", "user"),
+    [
+        ("predict", "stages/extra.py", "stages/predict.py"),
+        ("collect", "atlas/extra.py", "atlas/datasets/shapes.py"),
+        ("attribute", "atlas/extra.py", "atlas/methods/gradient.py"),
+        ("report", "stages/extra.py", "stages/report.py"),
+    ],
+)
+def test_code_that_dvc_would_not_see_ends_the_run(tmp_path, stage, extra, user):
+    house = build(tmp_path / "house", tiny())
+    (house / extra).touch()
+    with (house / user).open("a") as file:
+        file.write(f"\nfrom {extra.removesuffix('.py').replace('/', '.')} import __name__ as extra_name\n")
+    done = call(["python", "-m", "stages.versions"], house, environment(house))
+    assert done.returncode == 2, done.stderr
+    assert f"error: stages/{stage}.py runs {extra}, which dvc.yaml does not name among the stage's deps" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_no_stage_names_code_that_none_of_its_cells_runs(cells):
