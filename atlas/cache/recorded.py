@@ -120,6 +120,14 @@ def listing_of(folder: Path, cell: str, output: Path | None) -> str | None:
         return None  # nothing recorded, or another process is writing dvc.lock just now
 
 
+def _can_be(part: str) -> bool:
+    """Return whether a file can have a name: no NUL, no half of a surrogate pair, at most 255 bytes."""
+    try:
+        return "\0" not in part and len(part.encode()) <= 255
+    except UnicodeEncodeError:
+        return False
+
+
 def check(names: Iterable[str]) -> None:
     """Check that the files of a listing lie inside its folder and that no two conflict.
 
@@ -127,13 +135,14 @@ def check(names: Iterable[str]) -> None:
         names: Paths, relative to the folder, with `/` between their parts.
 
     Raises:
-        UserError: a path is absolute, leaves the folder, is empty, occurs twice, or is both a file and a folder.
+        UserError: a path is absolute, leaves the folder, is empty, is none that a file system can have, occurs twice,
+            or is both a file and a folder.
     """
     files: set[str] = set()
     folders: set[str] = set()
     for name in names:
         parts = name.split("/") if isinstance(name, str) else [""]
-        if {"", ".", ".."} & set(parts) or "\0" in name:
+        if {"", ".", ".."} & set(parts) or not all(map(_can_be, parts)):
             raise UserError(f"the listing names the file {name!r}; expected a path inside its folder; {AGAIN}")
         if name in files:
             raise UserError(f"the listing names the file {name!r} twice; expected once; {AGAIN}")

@@ -91,6 +91,11 @@ def test_a_name_that_dvc_would_join_wrongly(tmp_path, given):
     assert "methods.cam.grad-cam: the name 'grad-cam' must be of a-z, 0-9 and _" in told(tmp_path, given)
 
 
+def test_a_name_of_two_lines_is_told_in_one(tmp_path, given):
+    given["classifiers"]["a\nb"] = given["classifiers"].pop(next(iter(given["classifiers"])))
+    assert told(tmp_path, given).startswith(r"params.yaml: classifiers.a\nb: the name 'a\nb' must be of a-z")
+
+
 def test_a_name_in_two_families(tmp_path, given):
     given["methods"]["control"]["gradcam"] = {"function": "uniform", "channels": "sum"}
     assert "methods.control.gradcam: the name 'gradcam' stands in family 'cam' already" in told(tmp_path, given)

@@ -84,8 +84,9 @@ def named(name: str, where: str) -> None:
         UserError: DVC could not join it with other names.
     """
     if not NAME.fullmatch(name):
+        shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in where)  # it may hold the name
         raise UserError(
-            f"params.yaml: {where}: the name '{name}' must be of a-z, 0-9 and _, beginning with a letter "
+            f"params.yaml: {shown}: the name {name!r} must be of a-z, 0-9 and _, beginning with a letter "
             "(DVC joins names with '-')"
         )
 

@@ -16,7 +16,19 @@ from atlas.study.errors import UserError
 from tests.support.forked import call
 from tests.support.study import ROOT, environment, run
 
-CLIMBING = ["../evil.py", "a/../../evil.py", "/tmp/evil.py", "", ".", "a//b", "..", "a/./b", "a\0b"]
+CLIMBING = [
+    "../evil.py",
+    "a/../../evil.py",
+    "/tmp/evil.py",
+    "",
+    ".",
+    "a//b",
+    "..",
+    "a/./b",
+    "a\0b",
+    300 * "a",
+    "a\ud800",
+]
 PIPELINE = {"stages": {"say": {"cmd": "mkdir out && echo 1 > out/one", "params": ["a"], "outs": ["out"]}}}
 CODE = "from flows.recording import record; import os, sys; record(os.getcwd(), 'say')"
 
