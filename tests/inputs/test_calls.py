@@ -4,14 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 import zarr
+from torch import nn
 
 from atlas.cache.score_store import find as find_scores
 from atlas.inputs import calls, row_inputs
+from atlas.inputs.audit import process
 from atlas.study.errors import UserError
 from atlas.study.study import Study
 from stages import attribute, certify, correlate, score, select, tile
@@ -321,3 +324,30 @@ class TestCells:
         computed = last_line(prepared)
         run(prepared)
         assert last_line(prepared)["rows_computed"] == 0, computed
+
+
+def test_classes_of_one_name_are_watched_apart_and_may_be_copied():
+    """A module that is loaded twice makes its classes twice."""
+
+    def made() -> type[nn.Module]:
+        class Layer(nn.Module):
+            def forward(self, given):
+                return given
+
+        Layer.__module__ = "tower"
+        return Layer
+
+    kinds = [made(), made()]
+    own = [kind.forward for kind in kinds]
+    process.watch_layers(kinds)
+    try:
+        before = process.state()
+        deepcopy(kinds[0]())
+        assert process.restored(before, False) == []
+        assert [kind.forward for kind in kinds] == own
+        kinds[1].forward = own[0]
+        (changed,) = process.restored(before, False)
+        assert changed.endswith("Layer holds")
+        assert [kind.forward for kind in kinds] == own
+    finally:
+        process.forget_layers()

@@ -24,6 +24,7 @@ from atlas.inputs.audit.places import PROJECT
 
 # Modules of classes that are not watched as layers' classes; torch.nn.Module itself always is.
 OTHERS = (*PROJECT, "builtins", "torch.fx", "torch.nn.modules.module")
+CACHED = "__slotnames__"  # what Python adds to a class when an object of it is first copied
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGHUP)
 
 
@@ -34,6 +35,7 @@ class Part(NamedTuple):
     get: Callable[[], Any]
     set: Callable[[Any], object]
     by_imports: bool = False  # packages may change it when they are imported, which is no fault
+    owner: int = 0  # the identity of a class: two may have one name, if their module was loaded twice
 
 
 class Names:
@@ -43,7 +45,7 @@ class Names:
     """
 
     def __init__(self, owner: object):
-        self.held = dict(vars(owner))
+        self.held = _held(owner)
         self._grows = not isinstance(owner, type)
 
     def __eq__(self, other: object) -> bool:
@@ -54,6 +56,8 @@ class Names:
     def are_of(self, owner: object) -> bool:
         """Return whether an owner still holds these objects and no others."""
         held = vars(owner)
+        if CACHED in held:
+            held = _held(owner)
         return len(held) == len(self.held) and all(map(is_, held.values(), self.held.values()))
 
     def replaced(self, before: "Names") -> list[str]:
@@ -70,23 +74,32 @@ class Names:
         return any(str(kind).partition(".")[0] in PROJECT for kind in kinds)
 
 
-def state() -> dict[str, Any]:
+def _held(owner: object) -> dict[str, object]:
+    held = dict(vars(owner))
+    held.pop(CACHED, None)
+    return held
+
+
+State = dict[tuple[str, int], Any]
+
+
+def state() -> State:
     """Read all parts of the state."""
-    return {part.what: _look(part) for part in (*_parts(), *_kernel())}
+    return {(part.what, part.owner): _look(part) for part in (*_parts(), *_kernel())}
 
 
-def restored(before: dict[str, Any], imported: bool) -> list[str]:
+def restored(before: State, imported: bool) -> list[str]:
     """Restore the state, and return the names of the parts that had changed.
 
     Args:
         before: The earlier state.
         imported: Whether other packages have been imported since.
     """
-    known = [part for part in (*_parts(), *_kernel()) if part.what in before]
-    changed = [(part, now) for part in known if not _same(now := _look(part), before[part.what])]
-    for part, _ in changed:
-        part.set(before[part.what])
-    return [part.what for part, now in changed if not (imported and part.by_imports) or _is_own(now, before[part.what])]
+    known = [(part, before[place]) for part in (*_parts(), *_kernel()) if (place := (part.what, part.owner)) in before]
+    changed = [(part, now, was) for part, was in known if not _same(now := _look(part), was)]
+    for part, _, was in changed:
+        part.set(was)
+    return [part.what for part, now, was in changed if not (imported and part.by_imports) or _is_own(now, was)]
 
 
 @cache
@@ -168,7 +181,7 @@ def forget_layers() -> None:
 
 
 def _of_layer(kind: type) -> Part:
-    return _of_owner(kind)._replace(what=f"what {kind.__module__}.{kind.__qualname__} holds")
+    return _of_owner(kind)._replace(what=f"what {kind.__module__}.{kind.__qualname__} holds", owner=id(kind))
 
 
 def _variables() -> dict:
