@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def cells():
         return {stage.addressing: stage for stage in repo.index.stages}
 
 
-def imports(file: Path) -> set[Path]:
+@cache
+def imports(file: Path) -> frozenset[Path]:
     """The files of this project that a file imports, at any depth of its syntax tree."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
@@ -48,7 +50,7 @@ def imports(file: Path) -> set[Path]:
             for name in [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]:
                 one = ROOT.joinpath(*name.split("."))
                 found |= {file for file in (one.with_suffix(".py"),) if file.is_file()}
-    return found
+    return frozenset(found)
 
 
 def closure(files: set[Path]) -> set[Path]:
@@ -56,17 +58,18 @@ def closure(files: set[Path]) -> set[Path]:
     while files - seen:
         file = (files - seen).pop()
         seen.add(file)
-        files |= imports(file)
+        files = files | imports(file)
     return seen
 
 
-def needed(name: str) -> set[Path]:
+@cache
+def needed(name: str) -> frozenset[Path]:
     verb, _, rest = name.partition("@")
     files = {ROOT / "stages" / f"{verb}.py"}
     for noun in FOUND.get(verb, []):
         place = ROOT / "atlas" / noun.format(*rest.split("-"))
         files |= set(place.glob("*.py")) if place.is_dir() else {place.with_suffix(".py")}
-    return closure(files) | {ROOT / name for name in FIRST}
+    return frozenset(closure(files) | {ROOT / name for name in FIRST})
 
 
 def test_every_cell_is_there(cells):
