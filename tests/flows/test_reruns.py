@@ -6,14 +6,17 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import xarray as xr
 from safetensors.torch import load_file, save_file
 
-from tests.support.study import GRIDS, IMAGES, build, computed, files, repro, run, tiny, write
+from tests.support import study
+from tests.support.study import GRIDS, IMAGES, build, computed, files, run, tiny, write
 
+repro = partial(study.repro, faster=True)
 MAPS = IMAGES + 4 * GRIDS
 ROWS = ("score", "correlate", "cost")  # these stages, and what they need, make all rows
 PER_METHOD = {"pointing_game": IMAGES, "relevance_rank": IMAGES, "grid_pointing_game": 4 * GRIDS, "deletion": 8}

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from safetensors.torch import save_file
 
 from atlas.cache.tables import KEY
 from atlas.networks.residual import small_resnet
+from tests.support import study
 from tests.support.scores import read
-from tests.support.study import ROOT, build, computed, repro, write
+from tests.support.study import ROOT, build, computed, write
 
+repro = partial(study.repro, faster=True)
 PICTURES, CLASSES, NETWORK = 8, ["cat", "dog"], {"widths": [4, 4, 8], "blocks": 1}
 METHODS = {"gradient": ["gradient", "input_x_gradient"], "control": ["uniform"]}
 METRICS = {"localization": ["pointing_game", "relevance_rank"], "faithfulness": ["deletion"]}

@@ -1,18 +1,29 @@
-"""`dvc`, whose stages run in forks of this process, which has imported what they need: run it in such a fork itself."""
+"""`dvc`, whose stages run in forks of one process, which has imported what they need: run it in such a fork itself.
 
+Before the first stage that process also reads the code that most stages' keys hold, which nobody edits meanwhile.
+"""
+
+import gc
 import os
 import runpy
 import shlex
 import signal
 import sys
+from contextlib import nullcontext, suppress
+from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+
+FASTER = "--faster"  # with what the flow does to make DVC faster
+# Of the project, what stages import.
+PRELOAD = ("inputs.cell_runner", "inputs.audit.building", "inputs.explain", "model.loading", "cache.keys")
 
 
 def main() -> None:
     """Run `dvc` with the arguments of this process."""
     ours, theirs = Pipe()
-    if os.fork() == 0:
+    server = os.fork()
+    if server == 0:
         ours.close()
         _serve(theirs)
         return
@@ -32,16 +43,30 @@ def main() -> None:
             raise StageCmdFailedError(command, status)
 
     run._run = forked
-    sys.exit(dvc(sys.argv[1:]))
+    if FASTER in sys.argv:
+        sys.argv.remove(FASTER)
+        from flows.dvc_speedups import speedups as faster
+    else:
+        faster = nullcontext
+    with faster():
+        status = dvc(sys.argv[1:])
+    ours.close()
+    os.waitpid(server, 0)
+    sys.exit(status)
 
 
 def _serve(asked: Connection) -> None:
     """Run modules, one after another, each in a fork, until the one who asks is gone."""
+    begun = False
     while True:
         try:
             module, arguments, folder, environment = asked.recv()
         except EOFError:
             sys.exit()
+        if not begun:
+            with suppress(Exception):  # a stage says what is wrong
+                _begin(folder)
+            begun = True
         child = os.fork()
         if child == 0:
             break
@@ -54,6 +79,27 @@ def _serve(asked: Connection) -> None:
     sys.path[0] = folder
     sys.argv[1:] = arguments
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _begin(folder: str) -> None:
+    """Import the project's modules, and digest the code of classifiers, methods and metrics, which they remember."""
+    os.chdir(folder)
+    sys.path[0] = folder
+    keys = [import_module(f"atlas.{name}") for name in PRELOAD][-1]
+    import yaml
+
+    with open("params.yaml") as file:
+        params = yaml.safe_load(file)
+    tensors = ("atlas.inputs.row_inputs", "tensors")
+    networks = [entry["network"] for entry in params["classifiers"].values()]
+    named = {(f"networks.{entry['family']}", entry.get("function")) for entry in networks}
+    for kind in ("methods", "metrics"):
+        for family, entries in params[kind].items():
+            named |= {(f"{kind}.{family}", entry.get("function", name)) for name, entry in entries.items()}
+    for module, name in named:
+        keys.code((f"atlas.{module}", name), tensors, *keys.NETWORK)
+    gc.collect()
+    gc.freeze()
 
 
 if __name__ == "__main__":
