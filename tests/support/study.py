@@ -112,7 +112,7 @@ def repro(house: Path, *targets: str, faster: bool = False) -> dict[str, dict]:
     Args:
         house: The study.
         targets: What is brought up to date.
-        faster: Whether DVC reads and writes its lock as in a run of the flow.
+        faster: Whether DVC reads and writes its lock as in a run of the flow, and digests each part of the code once.
     """
     log = house / ".atlas" / "log.jsonl"
 

@@ -9,12 +9,14 @@ import runpy
 import shlex
 import signal
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-FASTER = "--faster"  # with what the flow does to make DVC faster
+FASTER = "--faster"
 # Of the project, what stages import.
 PRELOAD = ("inputs.cell_runner", "inputs.audit.building", "inputs.explain", "model.loading", "cache.keys")
 
@@ -43,16 +45,38 @@ def main() -> None:
             raise StageCmdFailedError(command, status)
 
     run._run = forked
-    if FASTER in sys.argv:
-        sys.argv.remove(FASTER)
-        from flows.dvc_speedups import speedups as faster
-    else:
-        faster = nullcontext
-    with faster():
-        status = dvc(sys.argv[1:])
+    faster = FASTER in sys.argv
+    with _faster() if faster else nullcontext():
+        status = dvc([word for word in sys.argv[1:] if word != FASTER])
     ours.close()
     os.waitpid(server, 0)
     sys.exit(status)
+
+
+@contextmanager
+def _faster() -> Iterator[None]:
+    """Have DVC read and write its lock as the flow does, and digest each file and folder of the code once."""
+    from dvc.output import Output
+
+    from flows.dvc_speedups import speedups
+
+    build, known = Output._build, {}
+    code = tuple(f"{Path(name).absolute()}" for name in ("atlas", "stages"))
+
+    def once(self, odb, path, *given, **how):
+        if not (self.IS_DEPENDENCY and path.startswith(code)):
+            return build(self, odb, path, *given, **how)
+        which = path, how.get("dry_run")
+        if which not in known:
+            known[which] = build(self, odb, path, *given, **how)
+        return known[which]
+
+    Output._build = once
+    try:
+        with speedups():
+            yield
+    finally:
+        Output._build = build
 
 
 def _serve(asked: Connection) -> None:
