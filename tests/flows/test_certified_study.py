@@ -51,7 +51,7 @@ def house(baseline, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("certified") / "house"
     shutil.copytree(baseline, place, symlinks=True)
     write(place, certified())
-    repro(place)
+    repro(place, faster=True)
     return place
 
 

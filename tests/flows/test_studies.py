@@ -13,7 +13,7 @@ from atlas.study.errors import UserError
 from flows.commands.compare import read
 from flows.commands.pull import pull
 from flows.plan import plan, visits
-from tests.support.study import IMAGES, ROOT, add_study, files, run, tiny, write
+from tests.support.study import IMAGES, ROOT, WARM_DVC, add_study, files, run, tiny, write
 
 OURS = sorted(ROOT.glob("studies/*/dvc.yaml"))
 CODE = r"(atlas|stages|uv\.lock)"
@@ -103,7 +103,7 @@ def test_dvc_alone_makes_what_it_makes_at_the_root(house, baseline):
     shutil.rmtree(house / ".dvc/cache")
     for name in ("maps", "scores"):
         shutil.rmtree(study / "data" / name)
-    run(house, sys.executable, "-m", "dvc", "repro", "-q", "studies/x/dvc.yaml:score@resnet_vanilla-gradient")
+    run(house, sys.executable, WARM_DVC, "repro", "-q", "studies/x/dvc.yaml:score@resnet_vanilla-gradient")
     for made in ("maps/resnet_vanilla/gradient", "scores/resnet_vanilla/gradient.zarr"):
         assert files(study / "data" / made) == files(baseline / "data" / made)
     assert not (house / "data").exists()
