@@ -22,8 +22,10 @@ _by_beartype = beartype(conf=BeartypeConf(violation_type=TypeCheckError))
 
 
 class Checked(NamedTuple):
-    """A function, beartype's wrapper of it, which is the function itself where there is nothing to check, and more.
+    """A function with its checks.
 
+    function: The function.
+    wrapper: What beartype made of it; the function itself, if there is nothing to check.
     dimensions: Whether it names dimensions of arrays.
     """
 
