@@ -12,19 +12,18 @@ MAPS, BOXES = torch.rand(2, 8, 8), torch.tensor([[[0, 0, 4, 4]]] * 2)
 GIVEN = {"maps": MAPS, "boxes": BOXES, "seeds": [1, 2], "tolerance": 1}
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"maps": MAPS.int()},
-        {"maps": MAPS[0]},
-        {"maps": MAPS.numpy()},
-        {"boxes": BOXES[..., :3]},
-        {"boxes": BOXES[:1]},  # of fewer images than there are maps
-        {"seeds": (1, 2)},
-        {"tolerance": "1"},
-    ],
-    ids=repr,
-)
+WRONG = {
+    "whole numbers for floats": {"maps": MAPS.int()},
+    "one map": {"maps": MAPS[0]},
+    "an array of NumPy": {"maps": MAPS.numpy()},
+    "three corners": {"boxes": BOXES[..., :3]},
+    "boxes of fewer images": {"boxes": BOXES[:1]},
+    "a tuple for a list": {"seeds": (1, 2)},
+    "a text for a number": {"tolerance": "1"},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=list(WRONG))
 def test_an_argument_that_does_not_fit_the_signature_is_an_error(wrong):
     assert pointing_game(**GIVEN).shape == (2,)
     with pytest.raises(TypeCheckError):
