@@ -40,7 +40,12 @@ supervised({"work": work, "ends": ends, "waits": waits}[sys.argv[1]])
 """
 
 
-def start(work: str, **how) -> subprocess.Popen:
+def heard() -> None:
+    """Take Ctrl-C as it is by default: whoever runs the tests behind a shell has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(work: str, before=heard) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", WORK, work],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -49,7 +54,7 @@ def start(work: str, **how) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        **how,
+        preexec_fn=before,
     )
 
 
@@ -98,7 +103,7 @@ def test_a_run_that_ends_by_itself_ends_well():
 @pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_was_ignored_at_the_start_ends_nothing(ignored):
     """As `nohup` has it of a terminal that goes, and a shell without jobs of Ctrl-C and what it runs behind itself."""
-    process = start("waits", preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN))
+    process = start("waits", lambda: signal.signal(ignored, signal.SIG_IGN))
     assert process.stdout.readline() == "begun\n"
     os.killpg(process.pid, ignored)
     time.sleep(0.5)  # it would end by now
