@@ -12,6 +12,7 @@ from typing import Literal
 import xarray as xr
 
 from atlas.cache import score_store
+from atlas.cache.stacks import place
 from atlas.study.errors import UserError
 from atlas.study.study import Study
 
@@ -36,14 +37,13 @@ def open_maps(
     """
     study = _study(study)
     _check_known(study, ("classifier", classifier, study.params["classifiers"]), ("method", method, study.all_methods))
-    store = study.path("maps", classifier, study.all_methods[method].family, method)
+    store = study.path("maps", classifier, study.all_methods[method].family)
     if on == "grids" and study.classifier(classifier)["grids"] is None:
         raise UserError(f"{study.file}: classifiers.{classifier}.grids is null: there are no maps of grids")
-    opened = _opened(study.folder, store, on)
-    maps = opened["attribution"]
-    if "unsupported" in opened.attrs:
-        maps.attrs["unsupported"] = opened.attrs["unsupported"]
-    return maps
+    _check_present(study.folder, store)
+    stored = place(store, on, method, "maps")
+    maps = _opened(study.folder, store, on)["attribution"].isel(method=stored.at, drop=True)
+    return maps.assign_attrs({name: _plain(value) for name, value in stored.attrs.items()})
 
 
 def open_scores(classifier: str, metric: str, *, study: Study | Path | str = ".") -> xr.DataArray:
@@ -91,14 +91,20 @@ def _scores(study: Study, classifier: str, family: str, metric: str) -> tuple[xr
     """Return the scores of a family's methods, and the reasons of those that have none."""
     store = study.path("scores", classifier, family)
     _check_present(study.folder, store)
-    place = score_store.find(store).places.get(metric)
-    if place is None:
+    _, places, absent = score_store.find(store)
+    if metric in absent:
+        raise UserError(f"there are no scores of {classifier} by {metric}: {absent[metric]}")
+    if metric not in places:
         raise UserError(f"{store}: there are no scores by {metric}; run stages.score again")
-    if "absent" in place.attrs:
-        raise UserError(f"there are no scores of {classifier} by {metric}: {place.attrs['absent']}")
-    scores = _opened(study.folder, store, place.group)["score"].isel(metric=place.at, drop=True)
-    attrs = {name: _plain(value) for name, value in place.attrs.items() if name != "unsupported"}
-    return scores.assign_attrs(attrs), place.attrs["unsupported"]
+    stored = places[metric]
+    scores = _opened(study.folder, stored.folder, None)["score"].isel(metric=slice(*stored.span)).drop_vars("metric")
+    attrs = {name: _plain(value) for name, value in score_store.known(stored).items()}
+    along = stored.attrs["along"]
+    scores = scores.sel({"method": stored.attrs["methods"]}).isel({scores.dims[2]: slice(stored.attrs["count"])})
+    values = scores.transpose(..., "metric").data.reshape(*scores.shape[1:], *map(len, along.values()))
+    labelled = scores.isel(metric=0).coords.assign({dim: (dim, points) for dim, points in along.items()})
+    scores = xr.DataArray(values, labelled, [*scores.dims[1:], *along], "score")
+    return scores.assign_attrs(attrs), stored.attrs["unsupported"]
 
 
 def _study(given: Study | Path | str) -> Study:

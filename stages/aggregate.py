@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from atlas.cache import score_store
-from atlas.cache.keys import digest
+from atlas.cache.keys import SIZE, digest
 from atlas.cache.locks import drop, temporary_path
 from atlas.cache.score_store import Found
+from atlas.cache.stacks import Place
 from atlas.cache.stores import UNREADABLE, replace
 from atlas.results import chunks, parquet, plots, stores
 from atlas.statistics import coordinates, costs, labels, tables
@@ -171,45 +172,60 @@ def _read(
             reasons |= dict.fromkeys(scored, gone[f"score@{classifier}-{family}"])
         if not scored or family not in stores:
             continue
-        path, places = stores[family]
+        path, places, absent_here = stores[family]
+        if metric.name in absent_here:
+            return absent_here[metric.name], {}
         try:
-            group, at, attrs = places[metric.name]
-            if reason := attrs.get("absent"):
-                return reason, {}
-            score, keys = (chunks.read(path / group / name, at) for name in ("score", "key"))
-            labels = {dim: chunks.read(path / group / dim).values.tolist() for dim in score.dims}
-            if (path / group / PICTURE).exists():
-                labels[PICTURE] = "image", chunks.read(path / group / PICTURE).values.tolist()
+            place = places[metric.name]
+            own = chunks.read(place.folder / "method").values.tolist()
+            score = chunks.read(place.folder / "score", place.span)
+            keys = chunks.read(place.folder / "key", (place.at, place.at + 1)).values[0, ..., :SIZE]
+            labels = _labels(place, score)
         except UNREADABLE as error:
             raise UserError(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
-        reasons |= attrs["unsupported"]
-        score = score._replace(attrs={name: value for name, value in attrs.items() if name != "unsupported"})
-        if np.isinf(score.values).any():
+        reasons |= place.attrs["unsupported"]
+        values = score_store.shaped(score.values, place, own)
+        if np.isinf(values).any():
             raise UserError(f"{path}: {metric.name} holds an infinite score; a score is a number, or NaN if undefined")
-        here = {name: at for at, name in enumerate(labels.pop("method")) if name in listed}
+        here = {name: at for at, name in enumerate(place.attrs["methods"]) if name in listed}
         if joined is None:
             rows = labels
-            joined = _unscored(classifier, metric.name, score, {"method": methods, **rows})
+            joined = _unscored(classifier, metric.name, score_store.known(place), {"method": methods, **rows})
         if labels != rows:
             raise UserError(f"{classifier}: {metric.name}: families were scored on different rows; run stages.score")
-        to = [methods.index(name) for name in here]
-        own = keys.values[list(here.values())]
-        joined.scores.values[to] = score.values[list(here.values())]
-        joined.asked.values[to] = own.any(axis=-1)
-        parts += [list(here), own.tobytes()]
+        to, at = [methods.index(name) for name in here], list(here.values())
+        made = keys[[own.index(name) for name in here]][:, : place.attrs["count"]]
+        joined.scores.values[to] = values[at]
+        joined.asked.values[to] = made.any(axis=-1)
+        parts += [list(here), made.tobytes()]
     if joined:
         joined.attrs["keys"] = digest(*parts).hex()
     return joined, reasons
 
 
-def _unscored(classifier: str, metric: str, like: chunks.Stored, labels: dict[str, Any]) -> MetricScores:
+def _labels(place: Place, score: chunks.Stored) -> dict[str, Any]:
+    """Read the labels of the rows that a metric scores, and those of its points."""
+    found: dict[str, Any] = {}
+    for dim, length in [*zip(score.dims, score.values.shape, strict=True)][2:]:
+        folder = place.folder / dim
+        found[dim] = chunks.read(folder).values.tolist() if folder.exists() else list(range(length))
+    first = score.dims[2]
+    found[first] = found[first][: place.attrs["count"]]
+    found |= place.attrs["along"]
+    if (place.folder / PICTURE).exists():
+        found[PICTURE] = "image", chunks.read(place.folder / PICTURE).values.tolist()[: place.attrs["count"]]
+    return found
+
+
+def _unscored(classifier: str, metric: str, attrs: dict[str, Any], labels: dict[str, Any]) -> MetricScores:
     """Return a table for a metric without scores on a classifier: all undefined, and none requested."""
     labels["method"] = np.array(labels["method"], np.dtypes.StringDType())
-    rows = [dim for dim in like.dims if dim not in ("fraction", "threshold", "radius", "level")]
-    shape = [len(labels[dim]) for dim in like.dims]
-    scores = xr.DataArray(np.full(shape, np.nan, like.values.dtype), labels, like.dims)
+    dims = [name for name in labels if name != PICTURE]
+    rows = [dim for dim in dims if dim not in ("fraction", "threshold", "radius", "level")]
+    shape = [len(labels[dim]) for dim in dims]
+    scores = xr.DataArray(np.full(shape, np.nan, "float32"), labels, dims)
     asked = xr.DataArray(np.zeros(shape[: len(rows)], bool), {dim: labels[dim] for dim in rows}, rows)
-    return MetricScores(classifier, metric, like.attrs, scores, asked)
+    return MetricScores(classifier, metric, attrs, scores, asked)
 
 
 def read_similarity(study: Study) -> dict[str, xr.Dataset]:

@@ -1,7 +1,7 @@
 """Make the maps of one method family for one classifier: `python -m stages.attribute CLASSIFIER FAMILY`.
 
-Reads the classifier, its evaluation images and grids; writes `data/maps/<classifier>/<family>/<method>.zarr` with the
-groups `images` (attribution: image y x) and `grids` (attribution: grid tile y x).
+Reads the classifier, its evaluation images and grids; writes `data/maps/<classifier>/<family>.zarr` with the groups
+`images` (attribution: method image y x) and `grids` (attribution: method grid tile y x): see `atlas.cache.stacks`.
 """
 
 import sys
@@ -14,6 +14,7 @@ import numpy as np
 
 from atlas.cache import keys
 from atlas.cache.rows import RowStore
+from atlas.cache.stacks import Stack, stack
 from atlas.cache.tables import Field, Table
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
@@ -52,7 +53,6 @@ def plan(cell: Cell) -> list[MapPlan]:
                 keys.entry(bound, study, *calls.parts(bound)),
                 trained if "classifier" in named else b"",
             )
-            known = attributes("methods", bound.family, bound.function)
             absent = row_inputs.missing_input(study, classifier, named)
             if seen.group == "grids" and not bound.options["grids"]:
                 absent = f"methods.{bound.family}.{bound.name} says grids: false"
@@ -60,12 +60,12 @@ def plan(cell: Cell) -> list[MapPlan]:
             if absent is None:
                 _key(made, bound, seen, shared, named)
             table = Table(
-                f"{bound.name}.zarr/{seen.group}",
+                f"{bound.name}/{seen.group}",
                 seen.dims,
                 made,
-                {"attribution": Field(("y", "x"), seen.side, study.dtype, known)},
+                {"attribution": Field(("y", "x"), seen.side, study.dtype, {"long_name": "attribution"})},
                 seen.coords,
-                {} if absent is None else {"unsupported": absent},
+                described(bound) | ({} if absent is None else {"unsupported": absent}),
             )
             plans.append(MapPlan(bound, seen, shared, table))
     return plans
@@ -166,13 +166,17 @@ def storable(plan: MapPlan, positions: np.ndarray, maps: np.ndarray) -> np.ndarr
     return stored
 
 
-def groups(cell: Cell, plans: list[MapPlan]) -> dict[str, dict]:
-    """Return the attributes of the methods' stores."""
-    return {f"{name}.zarr": described(bound) for name, bound in cell.study.methods[cell.family].items()}
+def stacks(cell: Cell, plans: list[MapPlan], tables: list[Table]) -> list[Stack]:
+    """Stack the maps of all methods, those of images and those of grids."""
+    named: dict[str, dict[str, Table]] = {}
+    for plan, table in zip(plans, tables, strict=True):
+        named.setdefault(plan.seen.group, {})[plan.method.name] = table
+    seen = {plan.seen.group: plan.seen for plan in plans}
+    return [stack(group, "method", own, seen[group].coords) for group, own in named.items()]
 
 
 def described(bound: Entry) -> dict[str, str]:
-    """Return the attributes of a map store that describe the method."""
+    """Return the attributes that describe a method, beside its maps."""
     known = attributes("methods", bound.family, bound.function)
     shaping = {name: value for name, value in bound.options.items() if name not in CHOOSING}
     return {**known, "family": bound.family, "settings": canonical({**bound.settings, **shaping})}
@@ -183,8 +187,9 @@ STAGE = Stage(
     "maps",
     plan,
     batches,
-    groups,
+    lambda cell, plans: {"": {"family": cell.family}},
     without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, plan.shared),
+    stacks=stacks,
     failure_message="these methods failed, the maps of all others are kept",
 )
 main = partial(run_cell, STAGE)

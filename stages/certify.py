@@ -1,10 +1,10 @@
 """Let noisy samples of images vote on maps: `python -m stages.certify CLASSIFIER FAMILY`.
 
-Reads the classifier, its evaluation images and grids; writes `data/votes/<classifier>/<family>/<method>.zarr` with the
-groups `<smoothing>/images` and `<smoothing>/grids` for every entry of the section certify that names the method: how
-many of the first n0 samples (`counts0`), and of the other n (`counts`), had a pixel among the top K% of their maps
-(`image level y x`), and in how many of all samples equal scores straddled the edge of the top (`tied`: `image level`).
-Metrics draw conclusions from counts.
+Reads the classifier, its evaluation images and grids; writes `data/votes/<classifier>/<family>.zarr` with the groups
+`images_<levels>` and `grids_<levels>`, by the number of levels. Along their first dimension, `votes`, lie the methods
+under each entry of the section certify that names them: how many of the first n0 samples, and of the other n, had a
+pixel among the top K% of their maps (`counts`: `image samples level y x`), and in how many of all samples equal scores
+straddled the edge of the top (`tied`: `image level`). Metrics draw conclusions from counts.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from atlas.cache import keys
-from atlas.cache.tables import Field, Table
+from atlas.cache.stacks import Stack, stack
+from atlas.cache.tables import Coords, Field, Table
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.row_inputs import Inputs
@@ -119,7 +120,8 @@ def vote(plans: list[VotePlan], positions: np.ndarray, given: dict[str, Any], wo
         elif isinstance(found, Exception):
             work.failures.add(name(plan), found, row_inputs.some(plan.seen, positions))
         else:
-            work.rows.put(plan.table, positions, found)
+            both = np.stack([found["counts0"], found["counts"]], axis=1)
+            work.rows.put(plan.table, positions, {"counts": both, "tied": found["tied"]})
 
 
 def name(plan: VotePlan) -> str:
@@ -137,16 +139,29 @@ def at_a_time(samples: int, batch: int) -> int:
     return next(rows for rows in range(1, batch + 1) if rows * samples >= FILLED * batch * -(-rows * samples // batch))
 
 
-def groups(cell: Cell, plans: list[VotePlan]) -> dict[str, dict]:
-    """Return the attributes of the methods' stores, and of the smoothings in them."""
-    stores = {f"{plan.method.name}.zarr": {"family": cell.family} for plan in plans}
-    return stores | {f"{plan.method.name}.zarr/{plan.smoothing.name}": plan.smoothing.settings for plan in plans}
+def stacks(cell: Cell, plans: list[VotePlan], tables: list[Table]) -> list[Stack]:
+    """Stack the votes on all methods under all smoothings with the same number of levels."""
+    named: dict[str, dict[str, Table]] = {}
+    longest: dict[str, tuple[Inputs, int]] = {}
+    for plan, table in zip(plans, tables, strict=True):
+        group, name = plan.smoothing.stored_as(plan.method.name, plan.seen.group)
+        named.setdefault(group, {})[name] = table
+        longest[group] = plan.seen, max(longest.get(group, (plan.seen, 0))[1], len(table.keys))
+    return [stack(group, "votes", own, first_of(*longest[group])) for group, own in named.items()]
+
+
+def first_of(seen: Inputs, number: int) -> Coords:
+    """Return the labels of the first pictures."""
+    return {
+        name: (dims, labels[:number] if dims[0] == seen.dims[0] else labels)
+        for name, (dims, labels) in seen.coords.items()
+    }
 
 
 def print_size(cell: Cell, tables: list[Table]) -> None:
     """Print the size of votes: the counts of a picture before compression, and the files."""
     output = cell.study.path("votes", *cell.names)
-    shapes = {table.fields["counts"].shape for table in tables}
+    shapes = {table.fields["counts"].shape[1:] for table in tables}
     packed = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     rows = sum(int(table.keys.any(axis=-1).sum()) for table in tables)
     for shape in sorted(shapes):
@@ -173,28 +188,20 @@ def _plan(cell: Cell, trained: bytes, bound: Entry, smoothing: Smoothing, seen: 
     )
     levels = smoothing.settings["levels"]
     shape = (len(levels), *seen.side)
-    attrs = {
-        "long_name": "noisy samples in whose map the pixel is at the top",
-        "units": "1",
-        "reference": "anani2025pixel",
-    }
-    of = {"counts0": f"of the first {smoothing.settings['n0']}", "counts": f"of {smoothing.settings['n']} others"}
+    attrs = {"units": "1", "reference": "anani2025pixel"}
+    counted = "samples in whose map the pixel is at the top: of the first n0, and of the n others"
+    tied = "samples in whose map equal scores lay at the edge of the top"
     fields = {
-        name: Field(("level", "y", "x"), shape, "uint8", {**attrs, "comment": message}) for name, message in of.items()
-    }
-    parted = {**attrs, "long_name": "noisy samples in whose map equal scores lay at the edge of the top"}
-    fields["tied"] = Field(("level",), shape[:1], "uint16", parted)
-    coords = {
-        name: (dims, labels[:count] if dims[0] == seen.dims[0] else labels)
-        for name, (dims, labels) in seen.coords.items()
+        "counts": Field(("samples", "level", "y", "x"), (2, *shape), "uint8", {"long_name": counted, **attrs}),
+        "tied": Field(("level",), shape[:1], "uint16", {"long_name": tied, **attrs}),
     }
     table = Table(
-        f"{bound.name}.zarr/{smoothing.name}/{seen.group}",
+        f"{bound.name}/{smoothing.name}/{seen.group}",
         seen.dims,
         np.frombuffer(made, "uint8").reshape(count, *seen.lead[1:], keys.SIZE),
         fields,
-        {**coords, "level": (("level",), np.array(levels))},
-        {} if absent is None else {"unsupported": absent},
+        first_of(seen, count),
+        {**smoothing.settings, **({} if absent is None else {"unsupported": absent})},
     )
     return VotePlan(bound, smoothing, seen, shared, table)
 
@@ -204,8 +211,9 @@ STAGE = Stage(
     "votes",
     plan,
     batches,
-    groups,
+    lambda cell, plans: {"": {"family": cell.family}},
     without_unsupported=lambda rows, plan: rows.without_unsupported(plan.table, token(plan)),
+    stacks=stacks,
     failure_message="the votes on these methods failed, those on all others are kept",
     assembled=print_size,
 )

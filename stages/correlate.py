@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from atlas.cache import keys
 from atlas.cache.cells import of_cell
-from atlas.cache.stores import read, values
-from atlas.cache.tables import Field, Table, keys_of
+from atlas.cache.stacks import Place, alone, keys_of, place, read_rows
+from atlas.cache.tables import Field, Table
 from atlas.inputs import row_inputs
 from atlas.study.command import command
 from atlas.study.errors import UserError
@@ -23,35 +23,32 @@ def main(folder: Path, classifier: str) -> None:
     """Compute the missing correlations, then assemble the output."""
     study = Study(folder)
     study.check_names(classifier=classifier)
-    stores = {
-        name: study.path("maps", classifier, family, name)
+    seen = row_inputs.images(study, classifier)
+    maps = {
+        name: place(study.path("maps", classifier, family), "images", name, "maps")
         for family, listed in study.methods.items()
         for name in listed
     }
-    seen = row_inputs.images(study, classifier)
     # Sorted: the order of entries must not affect keys.
-    opened = {name: read(stores[name] / "images", f"the maps of {name}") for name in sorted(stores)}
-    opened = {name: maps for name, maps in opened.items() if "unsupported" not in maps.attrs}
+    served = {name: maps[name] for name in sorted(maps) if "unsupported" not in maps[name].attrs}
     with of_cell(study, "correlate", "similarity", classifier) as rows:
-        table = plan({name: stores[name] for name in opened}, seen)
+        table = plan(served, seen)
         missing = rows.missing(table)
         for part in (missing[at : at + study.engine["batch"]] for at in range(0, len(missing), study.engine["batch"])):
             low, high = int(part.min()), int(part.max()) + 1
-            own = [values(maps, "attribution", slice(low, high))[part - low] for maps in opened.values()]
-            maps = np.stack(own, axis=1).reshape(len(part), len(own), -1)
-            rows.put(table, part, correlations(maps.astype("float64")))
-        rows.finish([table], {})
+            own = [read_rows(one, "attribution", slice(low, high))[part - low] for one in served.values()]
+            stacked = np.stack(own, axis=1).reshape(len(part), len(own), -1)
+            rows.put(table, part, correlations(stacked.astype("float64")))
+        rows.finish([alone(table)], {})
         rows.log({})
 
 
-def plan(served: dict[str, Path], seen: row_inputs.Inputs) -> Table:
+def plan(served: dict[str, Place], seen: row_inputs.Inputs) -> Table:
     """Return the planned rows: an image's key has the digests of all its maps."""
-    digests = [keys_of(store, "images", f"the maps of {name}")[1] for name, store in served.items()]
-    for store, own in zip(served.values(), digests, strict=True):
+    digests = [keys_of(maps)[1] for maps in served.values()]
+    for maps, own in zip(served.values(), digests, strict=True):
         if len(own) != len(seen.ids):
-            raise UserError(
-                f"{store}/images: has {len(own)} maps, expected {len(seen.ids)}; run stages.attribute again"
-            )
+            raise UserError(f"{maps.folder}: has {len(own)} maps, expected {len(seen.ids)}; run stages.attribute again")
     shared = keys.code(("stages.correlate", "correlations"))
     made = b"".join(keys.digest(shared, *(own[i].tobytes() for own in digests)) for i in range(len(seen.ids)))
     names = np.array(list(served), dtype=np.dtypes.StringDType())

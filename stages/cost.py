@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from atlas.cache import keys, score_store
+from atlas.cache.stacks import keys_of, place
 from atlas.cache.stores import read, values
-from atlas.cache.tables import KEY, Field, Table, keys_of
+from atlas.cache.tables import Field, Table
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
 from atlas.inputs.metric_inputs import MetricInputs, of_whole_set
@@ -67,8 +68,7 @@ def plan(cell: Cell) -> list[CostPlan]:
     of_methods, of_metrics = {}, {}
     methods, metrics = study.all_methods, study.all_metrics
     for name, bound in methods.items():
-        store = study.path("maps", classifier, bound.family, name)
-        first = keys_of(store, "images", f"the maps of {name}")[0][0]
+        first = keys_of(place(study.path("maps", classifier, bound.family), "images", name, "maps"))[0][0]
         of_methods[name] = keys.digest(keys.code(("stages.cost", "of_map")), first.tobytes()) if first.any() else None
     scored = [score_store.find(study.path("scores", classifier, family)) for family in study.methods]
     measured_on = {name: _measured_on(metric, scored, methods) for name, metric in metrics.items()}
@@ -212,22 +212,24 @@ def _measured_on(metric: Entry, scored: list[score_store.Found], methods: Collec
     """
     whole = of_whole_set(signature("metrics", metric.family, metric.function).inputs)
     first = None
-    for path, places in scored:
+    for path, places, absent in scored:
+        if metric.name in absent:
+            return None
         if metric.name not in places:
             raise UserError(f"{path}: there are no scores of {metric.name}; run stages.score again")
-        group, at, attrs = places[metric.name]
-        if "absent" in attrs:
-            return None
-        store = read(path / group, f"the scores of {metric.name}")
-        found, scores = (values(store, name, np.array([at]))[0] for name in (KEY, score_store.SCORE))
-        for method, name in enumerate(values(store, "method").tolist()):
+        place = places[metric.name]
+        store = read(place.folder, f"the scores of {metric.name}")
+        listed = values(store, "method").tolist()
+        scores, keyed = values(store, score_store.SCORE, slice(*place.span)), keys_of(place)[0]
+        scores = score_store.shaped(scores, place, listed)
+        for at, name in enumerate(place.attrs["methods"]):
             if name not in methods:
                 raise UserError(
                     f"{path}: there are scores of {name}, which params.yaml does not name; run stages.score again"
                 )
-            made = found[method].reshape(-1, keys.SIZE)
+            made = keyed[listed.index(name)][: place.attrs["count"]].reshape(-1, keys.SIZE)
             asked = made.any(axis=1)
-            defined = asked & np.isfinite(scores[method]).reshape(len(made), -1).any(axis=1)
+            defined = asked & np.isfinite(scores[at]).reshape(len(made), -1).any(axis=1)
             if asked.any():
                 first = first or MeasuredRow(name, int(asked.argmax()), made[asked.argmax()].tobytes())
             if whole and first:

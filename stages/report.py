@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from atlas.cache.locks import drop, temporary_path
+from atlas.cache.stacks import place, read_rows
 from atlas.cache.stores import array_of, read, replace, values
 from atlas.inputs.certification import Votes
 from atlas.report import papers, template
@@ -150,7 +151,7 @@ def described(study: Study) -> dict[str, dict[str, Any]]:
     for family, listed in study.methods.items():
         there = [one for one in study.params["classifiers"] if f"attribute@{one}-{family}" not in study.missing]
         for name in listed if there else []:
-            found[name] = dict(read(study.path("maps", there[0], family, name), f"the maps of {name}").attrs)
+            found[name] = place(study.path("maps", there[0], family), "images", name, "maps").attrs
     return found
 
 
@@ -201,10 +202,9 @@ def chosen(study: Study, classifier: str, rows: np.ndarray, methods: list[str]) 
         for method in listed if f"attribute@{classifier}-{family}" not in study.missing else []:
             if method not in methods:
                 continue
-            path = study.path("maps", classifier, family, method) / "images"
-            group = read(path, f"the maps of {method}")
-            if "unsupported" not in group.attrs:
-                maps[method] = values(group, "attribution", rows)
+            stored = place(study.path("maps", classifier, family), "images", method, "maps")
+            if "unsupported" not in stored.attrs:
+                maps[method] = read_rows(stored, "attribution", rows)
     return [
         Shown(
             str(ids[row]),
@@ -229,17 +229,16 @@ def votes(study: Study, classifier: str, smoothing: Smoothing, rows: np.ndarray)
         UserError: votes are missing, and the study is not a draft.
     """
     settings, found = smoothing.settings, {}
-    how: dict[str, Any] = {"n0": settings["n0"], "n": settings["n"]}
-    how |= {name: settings[name] for name in ("sigma", "levels", "form")}
+    how: dict[str, Any] = {name: settings[name] for name in ("n0", "n", "sigma", "levels", "form")}
     for family, listed in study.methods.items():
         for method in listed if f"certify@{classifier}-{family}" not in study.missing else []:
-            path = study.path("votes", classifier, family, method) / smoothing.name / "images"
+            path = study.path("votes", classifier, family)
             if method not in smoothing.methods or not len(rows) or (study.is_draft and not path.exists()):
                 continue
-            group = read(path, f"the votes on the maps of {method}")
-            if "unsupported" not in group.attrs:
-                counts0, counts, tied = (values(group, name, rows) for name in ("counts0", "counts", "tied"))
-                found[method] = Votes(counts0, counts, tied, **how)
+            stored = place(path, *smoothing.stored_as(method, "images"), "votes")
+            if "unsupported" not in stored.attrs:
+                counts, tied = (read_rows(stored, name, rows) for name in ("counts", "tied"))
+                found[method] = Votes(counts[:, 0], counts[:, 1], tied, **how)
     return found
 
 

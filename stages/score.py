@@ -1,7 +1,7 @@
 """Score the maps of one method family for one classifier: `python -m stages.score CLASSIFIER FAMILY`.
 
 Reads that family's maps, and the inputs that each metric declares; writes `data/scores/<classifier>/<family>.zarr` with
-for each metric score over `method image`, `method image fraction`, `method image threshold` or `method grid tile`: see
+for each metric score over `method image` or `method grid tile`, and for a curve over its axis: see
 `atlas.cache.score_store`. If a declared input does not exist for the classifier, the attribute `absent` says why.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 from atlas.cache import keys, score_store
 from atlas.cache.cells import of_cell
 from atlas.cache.rows import RowStore
+from atlas.cache.stacks import Stack, place
 from atlas.cache.tables import Table
 from atlas.inputs import calls, row_inputs, score_plan
 from atlas.inputs.cell_runner import Batch, Cell, Part, Stage, Work, run_cell
@@ -65,7 +66,7 @@ def draft(folder: Path, classifier: str, family: str, output: Path, reason: str,
             message = {one.methods[m]: reason for m in gone}
             known = {**table.attrs, "unsupported": {**table.attrs["unsupported"], **message}}
             tables.append(table._replace(attrs=known))
-        rows.draft(score_store.stacked(tables), groups(cell, plans), output)
+        rows.draft(stacks(cell, plans, tables), groups(cell, plans), output)
 
 
 def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
@@ -83,16 +84,18 @@ def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
     left_out = score_plan.absent(study, classifier)
 
     @cache
-    def stored(kind: str, method: str, group: str, smoothing: str = "") -> score_plan.StoredRows:
-        if smoothing and unvoted is not None:
-            return score_plan.StoredRows(np.empty(0), np.empty(0), unvoted, np.empty(0))
-        if smoothing and method not in certified[smoothing].methods:
-            return score_plan.StoredRows(
-                np.empty(0), np.empty(0), f"the smoothing {smoothing} does not certify it", np.empty(0)
-            )
-        place = f"{smoothing}/{group}" if smoothing else group
-        pictures = certified[smoothing].pictures[group] if smoothing else seen[group].lead[0]
-        return score_plan.stored_rows(study.path(kind, classifier, family, method), place, seen[group], kind, pictures)
+    def maps_of(method: str, group: str) -> score_plan.StoredRows:
+        where = place(study.path("maps", classifier, family), group, method, "maps")
+        return score_plan.stored_rows(where, seen[group], "maps", seen[group].lead[0])
+
+    @cache
+    def votes_on(method: str, group: str, name: str) -> score_plan.StoredRows:
+        smoothing = certified[name]
+        absent = None if method in smoothing.methods else f"the smoothing {name} does not certify it"
+        if (reason := absent if unvoted is None else unvoted) is not None:
+            return score_plan.StoredRows(np.empty(0), np.empty(0), reason, np.empty(0))
+        where = place(study.path("votes", classifier, family), *smoothing.stored_as(method, group), "votes")
+        return score_plan.stored_rows(where, seen[group], "votes", smoothing.pictures[group])
 
     for listed in study.metrics.values():
         for metric in [one for one in listed.values() if one.name not in left_out]:
@@ -108,8 +111,8 @@ def plan(cell: Cell, unvoted: str | None = None) -> list[ScorePlan]:
             rows = score_plan.rows(metric, shared, shown, declared, smoothings)
             found, undefined = {}, {}
             for name in score_plan.methods(metric, smoothings, list(study.methods[family])):
-                votes = [stored("votes", name, shown.group, smoothing.name) for smoothing in smoothings]
-                maps = stored("maps", name, shown.group)
+                votes = [votes_on(name, shown.group, smoothing.name) for smoothing in smoothings]
+                maps = maps_of(name, shown.group)
                 found[name] = score_plan.keyed(maps, votes, rows, declared, shown)
                 undefined[name] = score_plan.undefined(maps, votes, declared, len(rows))
             table = score_plan.table(metric, shown, smoothings, found)
@@ -248,6 +251,16 @@ def per_method(plan: ScorePlan) -> int:
     return int(np.prod(plan.table.keys.shape[1:-1], dtype=int))
 
 
+def stacks(cell: Cell, plans: list[ScorePlan], tables: list[Table]) -> list[Stack]:
+    """Stack the scores of all metrics of images, and those of all metrics of grids."""
+    seen = {plan.seen.group: plan.seen for plan in plans}
+    named: dict[str, list[Table]] = {group: [] for group in seen}
+    for plan, table in zip(plans, tables, strict=True):
+        named[plan.seen.group].append(table)
+    methods = list(cell.study.methods[cell.family])
+    return [score_store.stacked(group, own, methods, seen[group].coords) for group, own in named.items()]
+
+
 def groups(cell: Cell, plans: list[ScorePlan]) -> dict[str, dict]:
     """Return the attributes of the cell's store."""
     return {"": {"family": cell.family, "absent": score_plan.absent(cell.study, cell.classifier)}}
@@ -260,7 +273,7 @@ STAGE = Stage(
     batches,
     groups,
     without_unsupported=without_unsupported,
-    stored=score_store.stacked,
+    stacks=stacks,
     failure_message="these metrics failed, the rows of all others are kept",
 )
 main = partial(run_cell, STAGE)

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 
+from atlas.cache.assembly import assemble, check
 from atlas.cache.keys import SIZE, digest
 from atlas.cache.locks import take
+from atlas.cache.memos import BATCH, DIGEST, Memos
 from atlas.cache.recorded import fetch, recorded
 from atlas.cache.remote import pulling
-from atlas.cache.stores import array, begin, copy_shard, fill, group_at, place, replace
-from atlas.cache.tables import BATCH, DIGEST, KEY, Memos, Table, check, digests_of, inner, is_index, parts, shard, small
+from atlas.cache.stacks import Stack
+from atlas.cache.stores import group_at, place, replace
+from atlas.cache.tables import KEY, Table, digests_of, is_index, parts
 from atlas.study import unedited
 from atlas.study.errors import UserError
 from atlas.study.peak import peak_memory
@@ -107,7 +109,7 @@ class RowStore:
         partial.rename(file)
         self._memos.add_batch(file)
         self.computed += len(keys)
-        self.made[table.group] = self.made.get(table.group, 0) + len(keys)
+        self.made[table.name] = self.made.get(table.name, 0) + len(keys)
         self.left -= len(keys)
         self._report_progress()
 
@@ -146,10 +148,10 @@ class RowStore:
         unsupported = {**table.attrs.get("unsupported", {}), **reasons}
         return table._replace(keys=keys, attrs={**table.attrs, "unsupported": unsupported, "refused": refused})
 
-    def finish(self, tables: list[Table], groups: dict[str, dict]) -> None:
+    def finish(self, stacks: list[Stack], groups: dict[str, dict]) -> None:
         """Assemble the output from the memos and, as the last act, rename it into place.
 
-        The output is a function of the tables alone. It is kept in the scratch, too, as links to the same files, until
+        The output is a function of the stacks alone. It is kept in the scratch, too, as links to the same files, until
         the next one: DVC may die before it records its outputs.
 
         Raises:
@@ -157,21 +159,27 @@ class RowStore:
         """
         fresh = self.scratch / "assembling"
         shutil.rmtree(fresh, ignore_errors=True)
-        self.draft(tables, groups, fresh)
-        check(fresh, tables, groups)
+        self.draft(stacks, groups, fresh)
+        check(fresh, stacks, groups)
         replace(fresh, self.scratch / "output")
         place(self.scratch / "output", self.output)
         shutil.rmtree(self.journal)
         for memo in (*self.scratch.glob("recorded*"), *self.scratch.glob(".output.*.partial")):
             shutil.rmtree(memo, ignore_errors=True)
 
-    def draft(self, tables: list[Table], groups: dict[str, dict], root: Path) -> None:
-        """Assemble tables from the memos in a new folder; the memos are kept."""
+    def draft(self, stacks: list[Stack], groups: dict[str, dict], root: Path) -> None:
+        """Assemble stacks from the memos in a new folder; the memos are kept.
+
+        Args:
+            stacks: The stacks.
+            groups: The attributes of the groups that contain groups; the empty name is the output itself.
+            root: The folder.
+        """
         root.mkdir()
         for group, attrs in groups.items():
             group_at(root / group, attrs)
-        for table in tables:
-            self._assemble(table, root)
+        for stack in stacks:
+            assemble(stack, self._memos, root, self.shard_rows)
 
     def log(self, passes: dict[str, dict[str, int]]) -> None:
         """Append the cost of this visit to `.atlas/log.jsonl`, as one line."""
@@ -245,47 +253,6 @@ class RowStore:
             rate = self.computed / (now - self._started)
             done = f"{self.computed} of {self.computed + self.left} rows"
             print(f"{self.cell}: {done}, {rate:.1f} rows/s, {self.left / rate:.0f} s left", file=sys.stderr, flush=True)
-
-    def _assemble(self, table: Table, root: Path) -> None:
-        lead = table.keys.shape[:-1]
-        keys = table.keys.reshape(-1, SIZE)
-        group = group_at(root / table.group, table.attrs)
-        for name, (dims, labels) in table.coords.items():
-            array(group, name, np.asarray(labels), dims, {})
-        steps = shard(table, self.shard_rows)
-        auxiliary = " ".join(name for name, (dims, _) in table.coords.items() if dims != (name,))  # CF convention
-        whole = small(table.fields)
-        arrays: dict[str, Any] = {}
-        message = {
-            name: ((*table.dims, *field.dims), {**field.attrs, "coordinates": auxiliary} if auxiliary else field.attrs)
-            for name, field in table.fields.items()
-        }
-        for name, field in table.fields.items():
-            shape = (*lead, *field.shape)
-            if whole:
-                arrays[name] = np.empty(shape, field.dtype)
-            else:
-                arrays[name] = begin(group, name, shape, field.dtype, *message[name], lead=len(lead), shard=steps)
-        digests = np.zeros((len(keys), SIZE), "uint8")
-        for part in parts(range(len(keys)), table, self.shard_rows):
-            start, stop = part[0] // inner(lead), (part[-1] + 1) // inner(lead)
-            run = None if whole else self._memos.run([keys[i].tobytes() for i in part])
-            if run and run[1] % inner(lead) == 0:
-                source: Any = zarr.open_group(run[0], mode="r")
-                first = run[1] // inner(lead)
-                if all(copy_shard(source[name], first, one, start) for name, one in arrays.items()):
-                    digests[part] = source[DIGEST][first : first + stop - start].reshape(-1, SIZE)
-                    continue
-            wanted = [i for i in part if keys[i].any()]
-            rows, digests[wanted] = self._memos.read([keys[i].tobytes() for i in wanted], table.fields)
-            for name, field in table.fields.items():
-                block = np.full((len(part), *field.shape), fill(field.dtype), field.dtype)
-                block[np.array(wanted, dtype=int) - part[0]] = rows[name]
-                arrays[name][start:stop] = block.reshape(stop - start, *lead[1:], *field.shape)
-        for name in arrays if whole else ():
-            array(group, name, arrays[name], *message[name], lead=len(lead))
-        array(group, KEY, table.keys, (*table.dims, "byte"), {})
-        array(group, DIGEST, digests.reshape(*lead, SIZE), (*table.dims, "byte"), {})
 
 
 def _refusal(shared: bytes) -> str:

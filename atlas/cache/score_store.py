@@ -1,82 +1,54 @@
-"""The store of a cell's scores: metrics with the same methods, images and points share arrays.
+"""The store of a cell's scores, `scores/<classifier>/<family>.zarr`: see `atlas.cache.stacks` for its groups.
 
-A group for each metric would be some sixteen files of a few kilobytes, thousands in a study, and DVC spends its time on
-files. The layout of `<family>.zarr`:
+    attributes    family; absent: why the classifier has no scores by a metric, by its name
+    images        `score` over `metric method image`, of all metrics that score images
+    grids         `score` over `metric method grid tile`
 
-    attributes                     family; absent: why the classifier has no scores by a metric, by its name
-    image, image_fraction, ...     a group for each set of dimensions and labels, numbered where only the labels differ
-        attributes                 metrics: what each metric is, in the order of `metric`
-        score, key, digest         over `metric method image ...`
-        metric, method, image ...  the labels
+A curve takes as many places of `metric` as it has points. Of each metric, the attributes tell which methods it scores
+(`methods`) of how many of the first pictures (`count`), where along which axes its values lie (`along`), and which
+methods it cannot score (`unsupported`).
 """
 
-import json
-from collections import Counter
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from atlas.cache.stacks import Place, Stack, attributes, places, stack
 from atlas.cache.stores import UNREADABLE
-from atlas.cache.tables import Table
+from atlas.cache.tables import Coords, Table
 from atlas.study.errors import UserError
 
 METRIC = "metric"
 SCORE = "score"
 
 
-class Place(NamedTuple):
-    """Where a store holds the scores of a metric.
-
-    group: The group; empty if there are none.
-    at: The index along `metric`.
-    attrs: The metric's attributes; `unsupported`: why methods have no scores, `absent`: why none has.
-    """
-
-    group: str
-    at: int
-    attrs: dict[str, Any]
-
-
 class Found(NamedTuple):
-    """A store, and where the scores of each metric are in it."""
+    """The metrics of a store.
+
+    path: The store.
+    places: Where the scores of each metric are.
+    absent: Why there are none of a metric, by its name.
+    """
 
     path: Path
     places: dict[str, Place]
+    absent: dict[str, str]
 
 
-def stacked(tables: list[Table]) -> list[Table]:
-    """Stack the tables of metrics that have the same dimensions and labels, along a new first dimension `metric`."""
-    alike: dict[Hashable, list[Table]] = {}
-    for table in tables:
-        alike.setdefault(_layout(table), []).append(table)
-    named: Counter[str] = Counter()
-    found = []
-    for same in alike.values():
-        field = same[0].fields[SCORE]
-        name = "_".join([*same[0].dims[1:], *field.dims])
-        named[name] += 1
-        group = name if named[name] == 1 else f"{name}_{named[name]}"
-        metrics = np.array([table.group for table in same], np.dtypes.StringDType())
-        attrs: dict[str, dict] = {METRIC + "s": {}, "refused": {}}
-        for table in same:
-            attrs[METRIC + "s"][table.group] = {
-                **table.fields[SCORE].attrs,
-                "unsupported": table.attrs["unsupported"],
-            }
-            attrs["refused"] |= table.attrs.get("refused", {})
-        found.append(
-            Table(
-                group,
-                (METRIC, *same[0].dims),
-                np.stack([table.keys for table in same]),
-                {SCORE: field._replace(attrs={})},
-                {METRIC: ((METRIC,), metrics), **same[0].coords},
-                attrs,
-            )
-        )
-    return found
+def stacked(group: str, tables: list[Table], methods: list[str], rows: Coords) -> Stack:
+    """Stack the scores of metrics of the same pictures.
+
+    Args:
+        group: `images` or `grids`.
+        tables: The metrics' tables.
+        methods: All methods of the family.
+        rows: The labels of all pictures.
+    """
+    names = np.array(methods, np.dtypes.StringDType())
+    of_rows = {name: known for name, known in rows.items() if name != "target"}  # the store of the images has it
+    coords: Coords = {"method": (("method",), names), **of_rows}
+    return stack(group, METRIC, {table.name: table for table in tables}, coords, spread=True)
 
 
 def find(store: Path) -> Found:
@@ -86,23 +58,28 @@ def find(store: Path) -> Found:
         UserError: the store is missing or cannot be read.
     """
     try:
-        found: dict[str, Place] = {}
-        absent = _attributes(store)["absent"]
-        for file in sorted(store.glob("*/zarr.json")):
-            metrics = _attributes(file.parent)[METRIC + "s"]
-            found |= {name: Place(file.parent.name, at, attrs) for at, (name, attrs) in enumerate(metrics.items())}
-        found |= {metric: Place("", 0, {"absent": reason}) for metric, reason in absent.items()}
+        absent = attributes(store)["absent"]
     except UNREADABLE as error:
         raise UserError(f"{store}: no scores can be read ({error!r}); run stages.score again") from None
-    return Found(store, found)
+    of_groups = places(store, "the scores").values()
+    return Found(store, {name: place for listed in of_groups for name, place in listed.items()}, absent)
 
 
-def _attributes(group: Path) -> dict[str, Any]:
-    return json.loads((group / "zarr.json").read_bytes())["attributes"]
+def known(place: Place) -> dict[str, Any]:
+    """Return what a metric says of its scores, without what tells where they are."""
+    hidden = ("unsupported", "methods", "count", "along", "at")
+    return {name: value for name, value in place.attrs.items() if name not in hidden}
 
 
-def _layout(table: Table) -> Hashable:
-    """Return what tables must have in common to be stacked."""
-    field = table.fields[SCORE]
-    labels = [(name, dims, values.shape, *values.ravel().tolist()) for name, (dims, values) in table.coords.items()]
-    return table.dims, field.dims, field.shape, field.dtype, tuple(labels)
+def shaped(values: np.ndarray, place: Place, methods: list[str]) -> np.ndarray:
+    """Return a metric's scores, or their keys, as the metric made them: only what it scores, points of curves last.
+
+    Args:
+        values: The metric's part of the array, over `metric method image` and so on.
+        place: Where it is.
+        methods: The labels of `method`.
+    """
+    at = [methods.index(name) for name in place.attrs["methods"]]
+    own = values[:, at][:, :, : place.attrs["count"]]
+    lengths = [len(points) for points in place.attrs["along"].values()]
+    return np.moveaxis(own, 0, -1).reshape(*own.shape[1:], *lengths)

@@ -105,11 +105,18 @@ def array_of(store: zarr.Group, name: str) -> zarr.Array:
     return found
 
 
-def take(array: zarr.Array, steps: np.ndarray) -> np.ndarray:
-    """Read ascending indices of the first dimension and nothing else: a damaged neighbor does no harm."""
+def take(array: zarr.Array | np.ndarray, steps: np.ndarray, before: tuple[int | slice, ...] = ()) -> np.ndarray:
+    """Read ascending indices of a dimension and nothing else: a damaged neighbor does no harm.
+
+    Args:
+        array: The array.
+        steps: The indices.
+        before: What to read of the dimensions before that one.
+    """
     runs = np.split(steps, np.flatnonzero(np.diff(steps) > 1) + 1) if len(steps) else []
-    found: list[Any] = [array[int(run[0]) : int(run[-1]) + 1] for run in runs] or [array[:0]]
-    return np.concatenate(found)
+    parts = [slice(int(run[0]), int(run[-1]) + 1) for run in runs] or [slice(0)]
+    found: list[Any] = [array[(*before, part)] for part in parts]
+    return found[0] if len(found) == 1 else np.concatenate(found, sum(isinstance(one, slice) for one in before))
 
 
 def array(
@@ -145,6 +152,7 @@ def begin(
     *,
     lead: int = 1,
     shard: int | None = None,
+    stacked: bool = False,
     together: int = 1,
     compressors: list = COMPRESSORS,
 ) -> zarr.Array:
@@ -153,6 +161,7 @@ def begin(
     Args:
         lead: The number of leading dimensions that count rows; the remaining ones are one row.
         shard: Steps of the first dimension per shard; limited to 16 MB.
+        stacked: Whether a shard has one index of the first dimension, and `shard` is of the second.
         together: Rows per chunk, for small rows of a shard that are read together.
         compressors: Codecs of the chunks.
     """
@@ -160,12 +169,12 @@ def begin(
     row = int(np.prod(shape[lead:], dtype=int)) * dtype.itemsize
     layout: dict[str, Any]
     if row >= CHUNK_BYTES:
-        step = row * int(np.prod(shape[1:lead], dtype=int))
+        step = row * int(np.prod(shape[1 + stacked : lead], dtype=int))
         # Not cut to the present number of rows: with more rows later, full shards stay as they are.
-        steps = max(1, min(shard or shape[0], SHARD_BYTES // step))
-        together = min(together, steps)
-        chunks = (together, *(1,) * (lead - 1), *shape[lead:])
-        layout = {"chunks": chunks, "shards": (steps - steps % together, *shape[1:])}
+        steps = max(1, min(shard or shape[stacked], SHARD_BYTES // step))
+        together, one = min(together, steps), (1,) * stacked
+        chunks = (*one, together, *(1,) * (lead - 1 - stacked), *shape[lead:])
+        layout = {"chunks": chunks, "shards": (*one, steps - steps % together, *shape[1 + stacked :])}
     elif lead > 1:
         step = int(np.prod(shape[1:], dtype=int)) * dtype.itemsize
         chunk = (min(shape[0], SMALL_BYTES // max(1, step)), *shape[1:])
@@ -212,16 +221,23 @@ def group_at(path: Path, attrs: Mapping[str, Any]) -> zarr.Group:
     return zarr.open_group(path, mode="w", attributes=dict(attrs))
 
 
-def copy_shard(source: zarr.Array, first: int, target: zarr.Array, at: int) -> bool:
-    """Copy a shard as a file; return whether that was possible: both arrays need the same layout and as many rows."""
-    if target.shards is None or _layout(source) != _layout(target):
+def copy_shard(source: zarr.Array, at: tuple[int, ...], target: zarr.Array, to: tuple[int, ...]) -> bool:
+    """Copy a shard as a file; return whether that was possible: both arrays need the same layout and as many rows.
+
+    Args:
+        source, target: The arrays.
+        at, to: Where the shard begins: indices of the first dimensions, the last of which is that of the rows.
+    """
+    lead = len(to)
+    if target.shards is None or len(at) != lead or _layout(source, lead) != _layout(target, lead):
         return False
-    steps = target.shards[0]
-    if first % steps or at % steps or min(steps, source.shape[0] - first) != min(steps, target.shape[0] - at):
+    steps = target.shards[lead - 1]
+    rows = (min(steps, one.shape[lead - 1] - place[-1]) for one, place in ((source, at), (target, to)))
+    if at[-1] % steps or to[-1] % steps or len(set(rows)) > 1:
         return False
-    place = _shard_file(target, at // steps)
+    place = _shard_file(target, to)
     place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_shard_file(source, first // steps), place)
+    shutil.copyfile(_shard_file(source, at), place)
     return True
 
 
@@ -266,13 +282,15 @@ def replace(source: Path, target: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
-def _layout(array: zarr.Array) -> dict[str, Any]:
+def _layout(array: zarr.Array, lead: int) -> dict[str, Any]:
     """Return what determines the bytes of a shard: all metadata but the number of rows and the attributes."""
-    return {**array.metadata.to_dict(), "shape": array.shape[1:], "attributes": None}
+    return {**array.metadata.to_dict(), "shape": array.shape[lead:], "attributes": None}
 
 
-def _shard_file(array: zarr.Array, index: int) -> Path:
-    return _folder(array, "c", str(index), *["0"] * (array.ndim - 1))
+def _shard_file(array: zarr.Array, place: tuple[int, ...]) -> Path:
+    assert array.shards is not None
+    parts = [one // size for one, size in zip(place, array.shards, strict=False)]
+    return _folder(array, "c", *map(str, parts), *["0"] * (array.ndim - len(parts)))
 
 
 def _folder(of: zarr.Group | zarr.Array, *parts: str) -> Path:

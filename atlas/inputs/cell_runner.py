@@ -12,6 +12,7 @@ import numpy as np
 
 from atlas.cache.cells import of_cell
 from atlas.cache.rows import RowStore
+from atlas.cache.stacks import Stack, alone
 from atlas.cache.tables import Table
 from atlas.inputs import calls
 from atlas.inputs.audit.building import load_classifier
@@ -105,7 +106,7 @@ class Stage(NamedTuple):
         failure ends the cell with its own exception.
     assembled: Called with the tables when the output is in place.
     batch: The images per batch, if not the study's.
-    stored: Returns the tables as the output holds them.
+    stacks: Returns how the tables lie in the output.
     """
 
     verb: str
@@ -117,7 +118,7 @@ class Stage(NamedTuple):
     failure_message: str = ""
     assembled: Callable[[Cell, list[Table]], None] = lambda cell, tables: None
     batch: int | None = None
-    stored: Callable[[list[Table]], list[Table]] = lambda tables: tables
+    stacks: Callable[[Cell, list[Any], list[Table]], list[Stack]] = lambda cell, plans, tables: [*map(alone, tables)]
 
 
 def run_cell(stage: Stage, folder: Path, *names: str) -> None:
@@ -144,7 +145,7 @@ def run_cell(stage: Stage, folder: Path, *names: str) -> None:
                 calls.forget()
         if not work.failures:
             tables = [stage.without_unsupported(rows, plan) for plan in plans]
-            rows.finish(stage.stored(tables), stage.groups(cell, plans))
+            rows.finish(stage.stacks(cell, plans, tables), stage.groups(cell, plans))
             stage.assembled(cell, tables)
         rows.log(work.passes)
     work.failures.end()

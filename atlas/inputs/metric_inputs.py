@@ -5,9 +5,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
-from atlas.cache.stores import read, values
+from atlas.cache.stacks import Place, place, read_rows
 from atlas.inputs import calls, row_inputs
 from atlas.inputs.audit import reads
 from atlas.inputs.certification import Votes
@@ -57,8 +56,10 @@ class MetricInputs:
         smoothings: dict[int, list[Smoothing]],
     ):
         self._methods, self._seen, self._wanted, self._asks, self._engine = methods, seen, wanted, declared, engine
-        stores = {name: study.path("maps", classifier, bound.family, name) for name, bound in methods.items()}
-        self._maps = {name: read(store / seen.group, f"the maps of {name}") for name, store in stores.items()}
+        self._maps = {
+            name: place(study.path("maps", classifier, bound.family), seen.group, name, "maps")
+            for name, bound in methods.items()
+        }
         self._dtype, self._smoothings = dtype, smoothings
         self._votes_at = partial(study.path, "votes", classifier)
         self._provided: dict[tuple, Explainer] = {}
@@ -160,29 +161,30 @@ class MetricInputs:
 
     def _counted(self, method: str, smoothing: str, rows: bytes) -> Votes:
         found = next(one for listed in self._smoothings.values() for one in listed if one.name == smoothing)
-        where = self._votes_at(self._methods[method].family, method) / smoothing / self._seen.group
-        return counted(read(where, f"the votes on {method}"), found.settings, self._seen, np.frombuffer(rows, int))
+        store = self._votes_at(self._methods[method].family)
+        where = place(store, *found.stored_as(method, self._seen.group), "votes")
+        return counted(where, found.settings, self._seen, np.frombuffer(rows, int))
 
     def _taken(self, method: str, rows: bytes) -> "Tensor":
         return taken(self._maps[method], self._seen, np.frombuffer(rows, int), self._engine["device"])
 
 
-def taken(maps: zarr.Group, seen: Inputs, positions: np.ndarray, device: str) -> "Tensor":
+def taken(maps: Place, seen: Inputs, positions: np.ndarray, device: str) -> "Tensor":
     """Read some rows' maps onto a device, in float32 whatever the stored dtype."""
     return tensor(_rows_of(maps, "attribution", seen, positions), device)
 
 
-def counted(store: zarr.Group, settings: dict[str, Any], seen: Inputs, positions: np.ndarray) -> Votes:
+def counted(votes: Place, settings: dict[str, Any], seen: Inputs, positions: np.ndarray) -> Votes:
     """Read some rows' votes."""
-    counts0, counts, tied = (_rows_of(store, name, seen, positions) for name in ("counts0", "counts", "tied"))
-    cast = {name: settings[name] for name in ("sigma", "levels", "form")}
-    return Votes(counts0, counts, tied, n0=settings["n0"], n=settings["n"], **cast)
+    counts, tied = (_rows_of(votes, name, seen, positions) for name in ("counts", "tied"))
+    cast = {name: settings[name] for name in ("n0", "n", "sigma", "levels", "form")}
+    return Votes(counts[:, 0], counts[:, 1], tied, **cast)
 
 
-def _rows_of(store: zarr.Group, name: str, seen: Inputs, positions: np.ndarray) -> np.ndarray:
+def _rows_of(place: Place, name: str, seen: Inputs, positions: np.ndarray) -> np.ndarray:
     inner = int(np.prod(seen.lead[1:], dtype=int))
     low, high = int(positions.min()) // inner, int(positions.max()) // inner + 1
-    block = values(store, name, slice(low, high))
+    block = read_rows(place, name, slice(low, high))
     return block.reshape(-1, *block.shape[len(seen.lead) :])[positions - low * inner]
 
 

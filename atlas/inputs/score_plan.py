@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import zarr
 
 from atlas.cache import keys
+from atlas.cache.stacks import Place, keys_of
 from atlas.cache.stores import array_of, read
-from atlas.cache.tables import Coords, Field, Table, digests_of, keys_of
+from atlas.cache.tables import Coords, Field, Table, digests_of
 from atlas.inputs import row_inputs
 from atlas.inputs.certification import UNDEFINED
 from atlas.inputs.row_inputs import Inputs
@@ -42,33 +42,29 @@ def absent(study: "Study", classifier: str) -> dict[str, str]:
     return found
 
 
-def stored_rows(store: Path, group: str, seen: Inputs, kind: str, pictures: int) -> StoredRows:
+def stored_rows(place: Place, seen: Inputs, kind: str, pictures: int) -> StoredRows:
     """Read the keys and digests of one method's maps or votes on the first pictures.
 
     Raises:
         UserError: they are missing, or belong to other pictures.
     """
-    what = f"the {kind} of {store.stem}"
-    found = keys_of(store, group, what)
-    lead = found[0].shape[:-1]
-    if lead != (expected := (pictures, *seen.lead[1:])):
-        raise UserError(f"{store}/{group}: has {lead} {kind}, expected {expected}; run the stage again")
-    opened = read(store / group, what)
-    undefined = (found[1] == undefined_row(opened, kind)).all(axis=-1)
-    refused: Any = opened.attrs.get("unsupported")
-    return StoredRows(*found, refused, undefined.reshape(-1))
+    keys, digests = keys_of(place)
+    if keys.shape[1:-1] != seen.lead[1:] or len(keys) < pictures or (kind == "maps" and len(keys) > pictures):
+        expected = (pictures, *seen.lead[1:])
+        raise UserError(f"{place.folder}: has {keys.shape[:-1]} {kind}, expected {expected}; run the stage again")
+    undefined = (digests[:pictures] == undefined_row(place.folder, kind)).all(axis=-1)
+    return StoredRows(keys[:pictures], digests[:pictures], place.attrs.get("unsupported"), undefined.reshape(-1))
 
 
-def undefined_row(store: zarr.Group, kind: str) -> np.ndarray:
-    """Return the digest of an undefined map, or of undefined votes; no other row has it."""
+def undefined_row(folder: Path, kind: str) -> np.ndarray:
+    """Return the digest of an undefined map, or of undefined votes, of a stored group; no other row has it."""
+    store = read(folder, f"the {kind}")
     if kind == "maps":
         about = array_of(store, "attribution")
         return digests_of({"attribution": np.full((1, *about.shape[-2:]), np.nan, about.dtype)}, 1)[0]
-    counts0, counts, tied = (array_of(store, name) for name in ("counts0", "counts", "tied"))
-    zeros = {
-        name: np.zeros((1, *one.shape[-3:]), one.dtype) for name, one in (("counts0", counts0), ("counts", counts))
-    }
-    return digests_of({**zeros, "tied": np.full((1, tied.shape[-1]), UNDEFINED, tied.dtype)}, 1)[0]
+    counts, tied = (array_of(store, name) for name in ("counts", "tied"))
+    none = np.zeros((1, *counts.shape[-4:]), counts.dtype)
+    return digests_of({"counts": none, "tied": np.full((1, tied.shape[-1]), UNDEFINED, tied.dtype)}, 1)[0]
 
 
 def methods(metric: Entry, smoothings: list[Smoothing], listed: list[str]) -> list[str]:
@@ -186,14 +182,14 @@ def table(
     coords: Coords = {"method": (("method",), np.array(list(found), dtype=np.dtypes.StringDType()))}
     for name, (dims, labels) in seen.coords.items():
         coords[name] = (dims, labels[:scored] if dims[0] == seen.dims[0] else labels)
-    coords |= {dim: ((dim,), values) for dim, values in points.items()}
-    attrs = {**known, "family": metric.family, "settings": canonical(metric.settings)}
+    attrs: dict[str, Any] = {**known, "family": metric.family, "settings": canonical(metric.settings)}
     if smoothings:
         voted = {smoothing.name: smoothing.settings for smoothing in smoothings}
         attrs |= {"settings": canonical({**metric.settings, **voted}), "level": metric.options["level"]}
-    field = Field(tuple(points), tuple(map(len, points.values())), "float32", attrs)
-    unsupported = {name: reason for name, (_, reason) in found.items() if reason is not None}
-    return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, {"unsupported": unsupported})
+    attrs |= {"unsupported": {name: reason for name, (_, reason) in found.items() if reason is not None}}
+    attrs |= {"methods": list(found), "count": scored, "along": {dim: at.tolist() for dim, at in points.items()}}
+    field = Field(tuple(points), tuple(map(len, points.values())), "float32", {"long_name": "score"})
+    return Table(metric.name, ("method", *seen.dims), stacked, {"score": field}, coords, attrs)
 
 
 def _of_whole(seen: Inputs, declared: list[str], rows: int) -> bytes:

@@ -23,40 +23,40 @@ class Stored(NamedTuple):
     attrs: dict[str, Any]
 
 
-def read(folder: Path, at: int | None = None) -> Stored:
+def read(folder: Path, part: tuple[int, int] | None = None) -> Stored:
     """Read an array all of whose chunks are stored; layouts other than those of small arrays here are left to Zarr.
 
     Args:
         folder: The array.
-        at: Read this index of the first dimension alone, and drop that dimension; None: read all.
+        part: Which indices of the first dimension to read, from the first to before the last; None: all.
 
     Raises:
         ValueError, KeyError, OSError or RuntimeError: it is missing or damaged.
     """
     about = json.loads((folder / "zarr.json").read_bytes())
     codecs = [codec["name"] for codec in about["codecs"]]
+    start, stop = part or (0, about["shape"][0])
+    labels = tuple(about["dimension_names"]), about["attributes"]
     if not set(codecs) <= set(DECODERS):
-        values: Any = zarr.open_array(folder, mode="r")[... if at is None else at]
-        return Stored(values.astype(object) if values.dtype.kind == "T" else values, *_names(about, at))
+        values: Any = zarr.open_array(folder, mode="r")[start:stop]
+        return Stored(values.astype(object) if values.dtype.kind == "T" else values, *labels)
     text = about["data_type"] == "string"
     dtype = np.dtype(object) if text else np.dtype(about["data_type"]).newbyteorder("<")
     size = about["chunk_grid"]["configuration"]["chunk_shape"]
-    whole = np.empty(about["shape"], dtype)
-    chunks = [range(-(-length // step)) for length, step in zip(whole.shape, size, strict=True)]
-    if at is not None:
-        chunks[0] = range(at // size[0], at // size[0] + 1)
-    for place in product(*chunks):
+    whole = np.empty((stop - start, *about["shape"][1:]), dtype)
+    chunks = [range(-(-length // step)) for length, step in zip(about["shape"], size, strict=True)]
+    first = range(start // size[0], -(-stop // size[0]))
+    for place in product(first, *chunks[1:]):
         data: Any = folder.joinpath("c", *map(str, place)).read_bytes()
         for codec in reversed(codecs):
             data = DECODERS[codec](data)
         chunk = (data if text else np.frombuffer(data, dtype)).reshape(size)
-        part = whole[tuple(slice(at * step, (at + 1) * step) for at, step in zip(place, size, strict=True))]
-        part[...] = chunk[tuple(map(slice, part.shape))]
-    return Stored(whole if at is None else whole[at], *_names(about, at))
-
-
-def _names(about: dict[str, Any], at: int | None) -> tuple[tuple[str, ...], dict[str, Any]]:
-    return tuple(about["dimension_names"])[0 if at is None else 1 :], about["attributes"]
+        begin = place[0] * size[0]
+        low, high = max(start, begin), min(stop, begin + size[0])
+        rest = [slice(at * step, (at + 1) * step) for at, step in zip(place[1:], size[1:], strict=True)]
+        target = whole[(slice(low - start, high - start), *rest)]
+        target[...] = chunk[(slice(low - begin, high - begin), *map(slice, target.shape[1:]))]
+    return Stored(whole, *labels)
 
 
 def _checked(data: bytes) -> bytes:

@@ -247,6 +247,5 @@ def find(kind: str, family: str, function: str) -> Any:
 
 
 def path(study: Path, kind: str, *names: str) -> Path:
-    """Return a path under data/: classifiers and families of maps are folders, everything else is a Zarr store."""
-    folder = kind == "classifiers" or (kind in ("maps", "votes") and len(names) == 2)
-    return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if folder else ".zarr"))
+    """Return a path under data/: classifiers are folders, everything else is a Zarr store."""
+    return study.joinpath("data", kind, *names[:-1], names[-1] + ("" if kind == "classifiers" else ".zarr"))

@@ -105,7 +105,7 @@ class Study:
         return self.params["classifiers"][name]
 
     def path(self, kind: str, *names: str) -> Path:
-        """Return where data of a kind lie, `maps` of a classifier, family and method for example."""
+        """Return where data of a kind lie, `maps` of a classifier and family for example."""
         return params.path(self.folder, kind, *names)
 
     def card(self, classifier: str) -> dict[str, Any]:

@@ -11,35 +11,42 @@ from dvc.utils.serialize._yaml import dumps_yaml
 
 from atlas.cache import keys
 from atlas.cache.fingerprint import modules
+from atlas.cache.memos import Memos
 from atlas.cache.rows import RowStore
+from atlas.cache.stacks import Stack, alone, place, stack
 from atlas.cache.stores import array, begin, group_at
-from atlas.cache.tables import Field, Memos, Table, keys_of
+from atlas.cache.tables import Field, Table
 from atlas.study import unedited
 from atlas.study.errors import UserError
 
 SIDE = 40
 
 
-def table(names: list[str], group: str = "method.zarr/images") -> Table:
+def table(names: list[str], name: str = "method/images") -> Table:
     made = np.frombuffer(b"".join(keys.digest(name) for name in names), "uint8").reshape(-1, keys.SIZE)
     coords = {"image": (("image",), np.array(names))}
-    return Table(group, ("image",), made, {"attribution": Field(("y", "x"), (SIDE, SIDE), "float32")}, coords)
+    return Table(name, ("image",), made, {"attribution": Field(("y", "x"), (SIDE, SIDE), "float32")}, coords)
 
 
 def value(name: str) -> np.ndarray:
     return np.random.default_rng(list(name.encode())).normal(size=(SIDE, SIDE)).astype("float32")
 
 
-def visit(study, names, *, shard_rows=5, finish=True, limit=None, group="method.zarr/images"):
+def stacked(of: Table, method: str = "method") -> list[Stack]:
+    """How the maps of one method lie in an output."""
+    return [stack("images", "method", {method: of}, of.coords)]
+
+
+def visit(study, names, *, shard_rows=5, finish=True, limit=None, method="method"):
     """Do what a verb does; give how many rows were computed."""
     output = study / "data" / "maps" / "cell"
     with RowStore(study, "attribute@cell", output, shard_rows) as rows:
-        due = table(names, group)
+        due = table(names, f"{method}/images")
         missing = rows.missing(due)[:limit]
         for part in (missing[at : at + 7] for at in range(0, len(missing), 7)):
             rows.put(due, part, {"attribution": np.stack([value(names[i]) for i in part])})
         if finish:
-            rows.finish([due], {"method.zarr": {}})
+            rows.finish(stacked(due, method), {"": {}})
         return len(missing)
 
 
@@ -58,10 +65,11 @@ NAMES = [f"image_{i:03}" for i in range(103)]
 @pytest.mark.parametrize("shard_rows", [5, 25, 64])
 def test_every_row_comes_out_whatever_the_shards(tmp_path, shard_rows):
     assert visit(tmp_path, NAMES, shard_rows=shard_rows) == 103
-    made = xr.open_zarr(tmp_path / "data/maps/cell/method.zarr", group="images", consolidated=False)
-    assert made.attribution.dims == ("image", "y", "x")
+    made = xr.open_zarr(tmp_path / "data/maps/cell", group="images", consolidated=False)
+    assert made.attribution.dims == ("method", "image", "y", "x")
     assert list(made.image.values) == NAMES
-    np.testing.assert_array_equal(made.attribution.values, np.stack([value(name) for name in NAMES]))
+    found = made.attribution.sel({"method": "method"}).values
+    np.testing.assert_array_equal(found, np.stack([value(name) for name in NAMES]))
 
 
 def test_nothing_is_computed_twice_and_equal_runs_give_equal_bytes(tmp_path):
@@ -134,7 +142,8 @@ def test_rows_that_began_elsewhere_come_out_alike(tmp_path):
 
 def test_grids_are_taken_as_files_too(tmp_path):
     due = table(NAMES[:12])
-    tiles = due._replace(dims=("grid", "tile"), keys=due.keys.reshape(6, 2, keys.SIZE), coords={})
+    labels = {"grid": (("grid",), np.arange(6)), "tile": (("tile",), np.arange(2))}
+    tiles = due._replace(dims=("grid", "tile"), keys=due.keys.reshape(6, 2, keys.SIZE), coords=labels)
     output = tmp_path / "data" / "maps" / "cell"
     made = []
     for _ in range(2):
@@ -142,17 +151,17 @@ def test_grids_are_taken_as_files_too(tmp_path):
             missing = rows.missing(tiles)
             if len(missing):
                 rows.put(tiles, missing, {"attribution": np.stack([value(NAMES[i]) for i in missing])})
-            rows.finish([tiles], {"method.zarr": {}})
+            rows.finish([stack("grids", "method", {"method": tiles}, tiles.coords)], {"": {}})
         made.append(files(tmp_path))
     assert made[0] == made[1]
-    opened = zarr.open_group(output / "method.zarr/images", mode="r")
-    np.testing.assert_array_equal(opened["attribution"][3, 1], value(NAMES[7]))
+    opened = zarr.open_group(output / "grids", mode="r")
+    np.testing.assert_array_equal(opened["attribution"][0, 3, 1], value(NAMES[7]))
 
 
 def test_order_and_names_cost_nothing(tmp_path):
     visit(tmp_path, NAMES[:20])
     assert visit(tmp_path, NAMES[:20][::-1]) == 0
-    assert visit(tmp_path, NAMES[5:10], group="renamed.zarr/images") == 0
+    assert visit(tmp_path, NAMES[5:10], method="renamed") == 0
 
 
 def test_rows_computed_as_nan_are_no_missing_rows(tmp_path, monkeypatch):
@@ -172,7 +181,7 @@ def test_a_changed_byte_in_a_memo_costs_its_rows_and_no_more(tmp_path):
     visit(tmp_path, NAMES[:20])
     good = files(tmp_path)
     shutil.rmtree(tmp_path / "data")
-    shard = tmp_path / ".atlas/cells/attribute@cell/output/method.zarr/images/attribution/c/1/0/0"
+    shard = tmp_path / ".atlas/cells/attribute@cell/output/images/attribution/c/0/1/0/0"
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(bytes(data))
@@ -183,8 +192,8 @@ def test_a_changed_byte_in_a_memo_costs_its_rows_and_no_more(tmp_path):
 def test_a_row_whose_key_was_never_asked_for_is_not_in_the_output(tmp_path):
     visit(tmp_path, NAMES[:20])
     visit(tmp_path, NAMES[3:6])
-    opened = zarr.open_group(tmp_path / "data/maps/cell/method.zarr/images", mode="r")
-    assert opened["attribution"].shape[0] == 3
+    opened = zarr.open_group(tmp_path / "data/maps/cell/images", mode="r")
+    assert opened["attribution"].shape[:2] == (1, 3)
 
 
 @pytest.mark.parametrize("spell", [json.dumps, dumps_yaml])
@@ -230,12 +239,12 @@ def test_an_output_is_never_half_there(tmp_path, monkeypatch):
 
 def test_a_flipped_byte_in_an_output_is_told_and_not_read_as_data(tmp_path):
     visit(tmp_path, NAMES[:5])
-    shard = tmp_path / "data/maps/cell/method.zarr/images/attribution/c/0/0/0"
+    shard = tmp_path / "data/maps/cell/images/attribution/c/0/0/0/0"
     data = bytearray(shard.read_bytes())
     data[1000] ^= 1
     shard.unlink()
     shard.write_bytes(bytes(data))
-    opened = zarr.open_group(tmp_path / "data/maps/cell/method.zarr/images", mode="r")
+    opened = zarr.open_group(tmp_path / "data/maps/cell/images", mode="r")
     with pytest.raises(ValueError, match="checksum do not match"):
         opened["attribution"][:]
 
@@ -264,8 +273,8 @@ def test_small_arrays_are_spelled_as_zarr_writes_them(tmp_path, values, lead):
 
 
 def test_a_missing_store_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.zarr/images: the maps of gone cannot be read"):
-        keys_of(tmp_path / "gone.zarr", "images", "the maps of gone")
+    with pytest.raises(UserError, match=r"gone\.zarr: the maps cannot be read"):
+        place(tmp_path / "gone.zarr", "images", "gone", "maps")
 
 
 def test_a_visit_logs_one_line(tmp_path):
@@ -273,7 +282,7 @@ def test_a_visit_logs_one_line(tmp_path):
         due = table(NAMES[:3])
         rows.missing(due)
         rows.put(due, np.array([0, 1, 2]), {"attribution": np.stack([value(name) for name in NAMES[:3]])})
-        rows.finish([due], {})
+        rows.finish([alone(due)], {})
         rows.log({"method": {"forward": 3, "backward": 0}})
     (line,) = (tmp_path / ".atlas/log.jsonl").read_text().splitlines()
     told = json.loads(line)
@@ -289,7 +298,7 @@ def test_a_visit_logs_one_line(tmp_path):
 
 def test_a_damaged_memo_blocks_nothing(tmp_path):
     visit(tmp_path, NAMES[:5])
-    (tmp_path / ".atlas/cells/attribute@cell/output/method.zarr/images/zarr.json").write_text("{")
+    (tmp_path / ".atlas/cells/attribute@cell/output/images/zarr.json").write_text("{")
     assert visit(tmp_path, NAMES[:5]) == 5
 
 
@@ -315,7 +324,7 @@ def test_an_output_that_lost_files_is_not_put_in_place(tmp_path, monkeypatch):
 
     def lossy(self, tables, groups, root):
         draft(self, tables, groups, root)
-        shutil.rmtree(root / "method.zarr/images/attribution/c/1")
+        shutil.rmtree(root / "images/attribution/c/0/1")
 
     monkeypatch.setattr(RowStore, "draft", lossy)
     with pytest.raises(UserError, match="rows of it are not there; nothing is lost"):

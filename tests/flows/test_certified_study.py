@@ -154,4 +154,4 @@ def test_another_noise_takes_its_own_votes_alone(house, tmp_path):
     params["certify"]["noise_25"]["sigma"] = 0.2
     write(place, params)
     made = {cell: line["computed"] for cell, line in repro(place, f"certify@{C}-gradient").items() if line["computed"]}
-    assert made == {f"certify@{C}-gradient": {"gradient.zarr/noise_25/images": IMAGES}}
+    assert made == {f"certify@{C}-gradient": {"gradient/noise_25/images": IMAGES}}

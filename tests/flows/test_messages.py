@@ -116,10 +116,10 @@ def test_debugging_shows_where(house):
 
 def test_what_a_living_process_makes_is_not_deleted(house):
     """Outputs that are being made, and the scratch of cells of entries that were renamed meanwhile."""
-    output = house / "data/maps/resnet_vanilla/noise"
+    output = house / "data/maps/resnet_vanilla/noise.zarr"
     living = locks.temporary_path(output)
     living.mkdir()
-    dead = output.with_name(".noise.0.partial")
+    dead = output.with_name(".noise.zarr.0.partial")
     dead.mkdir()
     cell, other = (house / ".atlas/cells" / name for name in ("attribute@gone-noise", "attribute@old-noise"))
     held = locks.take(cell / "lock")

@@ -244,7 +244,7 @@ def test_cost_is_expected_by_row_where_rows_are_known():
 
 
 def test_a_cell_at_work_is_not_waited_for(house):
-    with RowStore(house[0], "attribute@resnet_vanilla-control", house[0] / "data/maps/resnet_vanilla/control", 5):
+    with RowStore(house[0], "attribute@resnet_vanilla-control", house[0] / "data/maps/resnet_vanilla/control.zarr", 5):
         assert count_missing(house[0], "attribute@resnet_vanilla-control") is None
 
 

@@ -98,7 +98,7 @@ def keys(house: Path) -> dict[str, np.ndarray]:
     for family, names in METHODS.items():
         scores = {one: read(house / f"data/scores/net/{family}.zarr", one) for one in METRIC_NAMES}
         for name in names:
-            found[name] = zarr.open_group(house / f"data/maps/net/{family}/{name}.zarr/images", mode="r")[KEY][:]
+            found[name] = stored.rows(house / f"data/maps/net/{family}.zarr", "images", name)[KEY]
             for metric in METRIC_NAMES:
                 row = scores[metric]["method"][:].tolist().index(name)
                 found[f"{metric} {name}"] = scores[metric][KEY][row]

@@ -104,7 +104,7 @@ def test_dvc_alone_makes_what_it_makes_at_the_root(house, baseline):
     for name in ("maps", "scores"):
         shutil.rmtree(study / "data" / name)
     run(house, sys.executable, WARM_DVC, "repro", "-q", "studies/x/dvc.yaml:score@resnet_vanilla-gradient")
-    for made in ("maps/resnet_vanilla/gradient", "scores/resnet_vanilla/gradient.zarr"):
+    for made in ("maps/resnet_vanilla/gradient.zarr", "scores/resnet_vanilla/gradient.zarr"):
         assert files(study / "data" / made) == files(baseline / "data" / made)
     assert not (house / "data").exists()
 
@@ -117,8 +117,8 @@ def test_commands_take_it_from_anywhere(house, tmp_path):
     del params["methods"]["noise"]
     write(house / "studies/x", params)
     said = run(house, "atlas", "clean", "--study", "studies/x").stdout
-    assert "data/maps/resnet_vanilla/noise" in said
-    assert not (house / "studies/x/data/maps/resnet_vanilla/noise").exists()
+    assert "data/maps/resnet_vanilla/noise.zarr" in said
+    assert not (house / "studies/x/data/maps/resnet_vanilla/noise.zarr").exists()
     assert read(Path("studies/x"), "HEAD").sizes["method"] == 5
     shutil.copytree("studies/x", "studies/y")
     with pytest.raises(UserError, match="HEAD has no studies/y/data/results"):
@@ -133,7 +133,7 @@ def test_a_pull_brings_its_outputs_alone(house):
     shutil.rmtree(".dvc/cache")
     pull(Path("studies/x"), ["data/images/resnet_vanilla.zarr"])
     assert len(open_images("studies/x")) == IMAGES
-    pull(Path("studies/x"), ["data/maps/resnet_vanilla/gradient"])
+    pull(Path("studies/x"), ["data/maps/resnet_vanilla/gradient.zarr"])
     assert open_maps("resnet_vanilla", "gradient", study="studies/x").sizes["image"] == IMAGES
     assert not (house / "data").exists()
 

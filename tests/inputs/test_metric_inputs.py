@@ -155,7 +155,7 @@ def test_images_of_a_whole_set_are_read_within_the_call(study, monkeypatch):
     seen = row_inputs.images(Study(study), C)
     images = row_inputs.tensors(seen, np.arange(IMAGES), "cpu")["images"]
     predictions = load_classifier(Study(study), C).logits(images).argmax(1)
-    maps = zarr.open_group(study / "data/maps" / C / "control/noise.zarr/images", mode="r")["attribution"][:]
+    maps = stored.rows(study / "data/maps" / C / "control.zarr", "images", "noise")["attribution"]
     expected = slow.sufficiency(maps, predictions.tolist(), 0.99)
     np.testing.assert_allclose(found["sufficiency"][0], expected, rtol=1e-6)
 
@@ -206,7 +206,7 @@ class TestLender:
         return {**row_inputs.tensors(seen, positions, "cpu"), "background": torch.zeros(1, 3, 64, 64)}
 
     def stored(self, study, method, group="images"):
-        return zarr.open_group(study / "data/maps" / C / f"control/{method}.zarr" / group, mode="r")["attribution"][:]
+        return stored.rows(study / "data/maps" / C / "control.zarr", group, method)["attribution"]
 
     def test_maps_of_the_rows_are_lent_and_nothing_that_is_not_asked_for(self, mapped):
         inputs, seen = self.make(mapped, self.all_of("uniform", "center"))

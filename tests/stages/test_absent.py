@@ -90,8 +90,8 @@ def test_without_grids_all_that_needs_none_is_made(house):
     assert told(summary) == dict.fromkeys(["grid_pointing_game", "grid_abstained"], reason)
     assert "grid_pointing_game" not in summary["metric"]
     assert np.isfinite(summary["mean"].sel(metric="deletion")).all()
-    assert (house / "data/maps" / C / "gradient/gradient.zarr/images").is_dir()
-    assert not (house / "data/maps" / C / "gradient/gradient.zarr/grids").exists()
+    assert (house / "data/maps" / C / "gradient.zarr/images").is_dir()
+    assert not (house / "data/maps" / C / "gradient.zarr/grids").exists()
     with pytest.raises(UserError, match=rf"classifiers\.{C}\.grids is null: there are no maps of grids"):
         open_maps(C, "gradient", on="grids", study=house)
     for family in params["methods"]:
@@ -159,7 +159,7 @@ def test_a_method_on_some_images_and_on_no_grids(house):
     write(house, params)
     attribute.main(house, C, "gradient")
     line = json.loads((house / ".atlas/log.jsonl").read_text().splitlines()[-1])
-    assert line["computed"] == {"gradient.zarr/images": IMAGES - 5}
+    assert line["computed"] == {"gradient/images": IMAGES - 5}
 
 
 def test_a_method_on_more_images_than_there_are(house):

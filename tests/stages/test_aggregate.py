@@ -46,9 +46,14 @@ def opened(study: Path, name: str) -> xr.Dataset:
 
 def stored(study: Path, classifier: str, metric: str, method: str) -> xr.DataArray:
     family = next(family for family, listed in made_up.METHODS.items() if method in listed)
-    place = find(store := params.path(study, "scores", classifier, family)).places[metric]
-    group = xr.open_zarr(store, group=place.group, consolidated=False, chunks=None)
-    return group["score"].sel({"metric": metric, "method": method})
+    place = find(params.path(study, "scores", classifier, family)).places[metric]
+    found = xr.open_zarr(place.folder, consolidated=False, chunks=None)["score"]
+    found = found.isel(metric=slice(*place.span)).sel({"method": method})
+    found = found.isel({found.dims[1]: slice(place.attrs["count"])}).transpose(..., "metric").drop_vars("metric")
+    if not place.attrs["along"]:
+        return found.squeeze("metric")
+    ((dim, points),) = place.attrs["along"].items()
+    return found.rename({"metric": dim}).assign_coords({dim: points})
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -664,7 +669,7 @@ def test_equal_input_gives_equal_bytes(study, tmp_path):
 
 def number_pictures(study: Path, labels: int) -> None:
     """Give the scores of images a number of the picture: so many consecutive rows are labels of the same one."""
-    for path in sorted((study / "data/scores").glob("*/*.zarr/image*")):
+    for path in sorted((study / "data/scores").glob("*/*.zarr/images")):
         rows = zarr.open_array(path / "image", mode="r").shape[0]
         array(zarr.open_group(path), "picture", np.arange(rows) // labels, ("image",), {})
 
@@ -726,8 +731,8 @@ def test_an_infinite_score_is_no_score(copy):
 def test_families_scored_on_other_images_are_not_joined(copy):
     import zarr
 
-    place = find(store := params.path(copy, "scores", "robust", "cam")).places["sparseness"]
-    zarr.open_array(store / place.group / "image", mode="r+")[0] = "other"
+    place = find(params.path(copy, "scores", "robust", "cam")).places["sparseness"]
+    zarr.open_array(place.folder / "image", mode="r+")[0] = "other"
     with pytest.raises(UserError, match=r"robust: [a-z_]+: families were scored on different rows"):
         aggregate.main(copy)
 

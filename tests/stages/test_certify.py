@@ -10,6 +10,7 @@ from atlas.study.errors import Unsupported, UserError
 from atlas.study.params import load
 from atlas.study.study import Study
 from stages import attribute, certify, score, select, tile
+from tests.support import stored
 from tests.support.cells import C, last_line, study
 from tests.support.scores import about, read
 from tests.support.study import tiny, write
@@ -55,34 +56,33 @@ def visit(study, params):
     return last_line(study)["computed"]
 
 
-def arrays(study, method="gradient", where="noise_15/images"):
-    group = zarr.open_group(study / "data/votes" / C / FAMILY / f"{method}.zarr" / where, mode="r")
-    return {name: group[name][:] for name, _ in group.arrays()}
+def arrays(study, method="gradient", smoothing="noise_15", group="images_3"):
+    return stored.rows(study / "data/votes" / C / f"{FAMILY}.zarr", group, f"{method}/{smoothing}")
 
 
 def test_votes_lie_by_smoothing_and_picture_in_two_bytes_a_pixel_and_level(selected, capsys):
     visit(selected, given())
-    found = zarr.open_group(selected / "data/votes" / C / FAMILY / "gradient.zarr/noise_15/images", mode="r")
-    for name in ("counts0", "counts"):
-        one = found[name]
-        assert (one.dtype, one.shape) == (np.uint8, (4, 3, 64, 64))
-        assert one.metadata.dimension_names == ("image", "level", "y", "x")
-        assert one.chunks == (1, 3, 64, 64), "a row is a chunk"
-    assert sum(found[name].nbytes for name in ("counts0", "counts")) == 4 * 2 * 3 * 64 * 64
-    assert found["level"][:].tolist() == [50, 30, 10]
-    assert found["counts0"][:].max() <= 2
-    assert found["counts"][:].max() <= 30
+    store = selected / "data/votes" / C / f"{FAMILY}.zarr"
+    one = zarr.open_group(store / "images_3", mode="r")["counts"]
+    assert (one.dtype, one.shape) == (np.uint8, (2, 4, 2, 3, 64, 64)), "two methods, four images"
+    assert one.metadata.dimension_names == ("votes", "image", "samples", "level", "y", "x")
+    assert one.chunks == (1, 1, 2, 3, 64, 64), "a row is a chunk"
+    assert one.shards[0] == 1, "a shard holds the votes on one method's maps"
+    assert stored.attrs(store, "images_3", "gradient/noise_15")["levels"] == [50, 30, 10]
+    counts = arrays(selected)["counts"]
+    assert counts.nbytes == 4 * 2 * 3 * 64 * 64
+    assert counts[:, 0].max() <= 2
+    assert counts[:, 1].max() <= 30
     # Exactly K% of the pixels of every sample are marked.
-    marks = found["counts0"][:].sum(axis=(2, 3)) + found["counts"][:].sum(axis=(2, 3))
-    assert (marks == 32 * np.array([2048, 1228, 409])).all()
-    assert arrays(selected, where="noise_15/grids")["counts"].shape == (1, 4, 3, 128, 128)
+    assert (counts.sum(axis=(1, 3, 4)) == 32 * np.array([2048, 1228, 409])).all()
+    assert arrays(selected, group="grids_3")["counts"].shape == (1, 4, 2, 3, 128, 128)
     assert "2 x 3 x 64 x 64 = 24576 bytes before compression" in capsys.readouterr().out
 
 
 def test_methods_that_are_not_named_have_no_votes(selected):
-    assert set(visit(selected, given(methods=["gradient"], grids=0))) == {"gradient.zarr/noise_15/images"}
+    assert set(visit(selected, given(methods=["gradient"], grids=0))) == {"gradient/noise_15/images"}
     assert visit(selected, given(methods=[])) == {}
-    assert not any((selected / "data/votes" / C / FAMILY).iterdir())
+    assert [one.name for one in (selected / "data/votes" / C / f"{FAMILY}.zarr").iterdir()] == ["zarr.json"]
 
 
 def test_tiles_of_a_grid_share_its_noise(selected, monkeypatch):
@@ -115,14 +115,14 @@ def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
     by_shards = {}
     for shard_rows in (5, 25, 64):
         params["stores"]["shard_rows"] = shard_rows
-        assert visit(selected, params) == {"gradient.zarr/noise_15/images": 103}
+        assert visit(selected, params) == {"gradient/noise_15/images": 103}
         by_shards[shard_rows] = arrays(selected)
         (selected / ".atlas").rename(selected / f"of_{shard_rows}")
     found = by_shards[5]
-    assert found["counts"].shape == (103, 3, 16, 16)
+    assert found["counts"].shape == (103, 2, 3, 16, 16)
     assert len({row.tobytes() for row in found["counts"]}) == 103
     for others in by_shards.values():
-        for name in ("counts0", "counts", "tied", "key", "image"):
+        for name in ("counts", "tied", "key", "image"):
             np.testing.assert_array_equal(others[name], found[name])
     # Alone, each image has the votes it has among others.
     rows = [0, 41, 102]
@@ -138,7 +138,7 @@ def test_103_images_come_out_alike_whatever_the_shards(selected, monkeypatch):
     monkeypatch.setattr(row_inputs, "images", lambda *_: alone)
     assert visit(selected, {**params, "certify": given(images=3, grids=0, n0=1, n=2)["certify"]}) != {}
     again = arrays(selected)
-    for name in ("counts0", "counts", "tied", "key"):
+    for name in ("counts", "tied", "key"):
         np.testing.assert_array_equal(again[name], found[name][rows])
 
 
@@ -165,16 +165,16 @@ def test_an_interrupted_run_goes_on_and_ends_alike(selected, monkeypatch):
 
 def test_more_images_and_methods_take_the_votes_that_are_added(selected):
     first = visit(selected, given(images=3, grids=1, methods=["gradient"]))
-    assert first == {"gradient.zarr/noise_15/images": 3, "gradient.zarr/noise_15/grids": 4}
+    assert first == {"gradient/noise_15/images": 3, "gradient/noise_15/grids": 4}
     more = visit(selected, given(images=4, grids=1))
     assert more == {
-        "gradient.zarr/noise_15/images": 1,
-        "input_x_gradient.zarr/noise_15/images": 4,
-        "input_x_gradient.zarr/noise_15/grids": 4,
+        "gradient/noise_15/images": 1,
+        "input_x_gradient/noise_15/images": 4,
+        "input_x_gradient/noise_15/grids": 4,
     }
     params = given(grids=1)
     params["certify"]["noise_25"] = {**params["certify"]["noise_15"], "sigma": 0.25, "grids": 0}
-    assert set(visit(selected, params)) == {f"{name}.zarr/noise_25/images" for name in params["methods"][FAMILY]}
+    assert set(visit(selected, params)) == {f"{name}/noise_25/images" for name in params["methods"][FAMILY]}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_one_methods_setting_takes_its_votes_alone(selected):
     params = given(grids=0)
     visit(selected, params)
     params["methods"][FAMILY]["gradient"]["channels"] = "max_abs"
-    assert visit(selected, params) == {"gradient.zarr/noise_15/images": 4}
+    assert visit(selected, params) == {"gradient/noise_15/images": 4}
 
 
 def test_a_smoothings_name_is_nothing_to_its_votes(selected):
@@ -283,16 +283,16 @@ def test_scores_stand_by_radius_and_level_and_one_tile_where_asked(selected):
     params["metrics"]["certified"]["certified_deletion"] = {**TEST, "tau": [0.6, 0.75], "baseline": "black"}
     scored(selected, params)
     names = ("certified_important", "certified_deletion", "corner", "certified_grid_pointing_game")
-    stored = {name: read(selected / "data/scores" / C / f"{FAMILY}.zarr", name) for name in names}
-    assert stored["certified_important"]["score"].shape == (2, 4, 1, 3)
-    assert stored["certified_important"]["level"].tolist() == [50, 30, 10]
-    np.testing.assert_allclose(stored["certified_deletion"]["radius"], [0.0380021, 0.1011735], atol=1e-6)
-    assert stored["certified_deletion"]["level"].tolist() == [0, 10, 30, 50]
-    corner, every = (stored[name]["score"] for name in ("corner", "certified_grid_pointing_game"))
+    found = {name: read(selected / "data/scores" / C / f"{FAMILY}.zarr", name) for name in names}
+    assert found["certified_important"]["score"].shape == (2, 4, 1, 3)
+    assert found["certified_important"]["level"].tolist() == [50, 30, 10]
+    np.testing.assert_allclose(found["certified_deletion"]["radius"], [0.0380021, 0.1011735], atol=1e-6)
+    assert found["certified_deletion"]["level"].tolist() == [0, 10, 30, 50]
+    corner, every = (found[name]["score"] for name in ("corner", "certified_grid_pointing_game"))
     assert corner.shape == (2, 1, 4, 1, 3)
     np.testing.assert_array_equal(corner[:, :, 0], every[:, :, 0])
     assert np.isnan(corner[:, :, 1:]).all()
-    assert not stored["corner"]["key"][:, :, 1:].any(), "the other tiles were not asked for"
+    assert not found["corner"]["key"][:, :, 1:].any(), "the other tiles were not asked for"
 
 
 def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monkeypatch):
@@ -304,9 +304,9 @@ def test_a_method_that_cannot_serve_says_why_and_leaves_the_other(selected, monk
         return maps(self, bound, given, made)
 
     monkeypatch.setattr(explain.Explainer, "_maps", refusing)
-    assert visit(selected, given(grids=0)) == {"input_x_gradient.zarr/noise_15/images": 4}
-    group = zarr.open_group(selected / "data/votes" / C / FAMILY / "gradient.zarr/noise_15/images", mode="r")
-    assert group.attrs["unsupported"] == "cannot be differentiated"
+    assert visit(selected, given(grids=0)) == {"input_x_gradient/noise_15/images": 4}
+    known = stored.attrs(selected / "data/votes" / C / f"{FAMILY}.zarr", "images_3", "gradient/noise_15")
+    assert known["unsupported"] == "cannot be differentiated"
     params = given(grids=0)
     assert scored(selected, params) == {"pointing_game": 24, "certified_important": 4}
     store = selected / "data/scores" / C / f"{FAMILY}.zarr"
@@ -330,8 +330,8 @@ def test_a_method_that_fails_is_named_and_leaves_the_other(selected, monkeypatch
         with pytest.raises(UserError, match=told):
             visit(selected, given(grids=0))
     assert not (selected / "data/votes").exists()
-    assert last_line(selected)["computed"] == {"input_x_gradient.zarr/noise_15/images": 4}
-    assert visit(selected, given(grids=0)) == {"gradient.zarr/noise_15/images": 4}
+    assert last_line(selected)["computed"] == {"input_x_gradient/noise_15/images": 4}
+    assert visit(selected, given(grids=0)) == {"gradient/noise_15/images": 4}
     assert len(arrays(selected)["counts"]) == len(arrays(selected, "input_x_gradient")["counts"]) == 4
 
 

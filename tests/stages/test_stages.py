@@ -9,6 +9,7 @@ import zarr
 from safetensors.torch import save_file
 
 from atlas.cache.rows import RowStore
+from atlas.cache.stacks import places
 from atlas.inputs import calls
 from atlas.inputs.cell_runner import Cell
 from atlas.inputs.row_inputs import tile_masks
@@ -17,6 +18,7 @@ from atlas.study.errors import UserError
 from atlas.study.params import load
 from atlas.study.study import Study
 from stages import attribute, correlate, predict, score, select, tile
+from tests.support import stored
 from tests.support.cells import C, last_line, mapped, study
 from tests.support.scores import about, read
 from tests.support.study import ROOT, tiny, write
@@ -126,7 +128,7 @@ def keyed(study, **entries) -> dict[str, list[bytes]]:
         own = {setting: value for setting, value in given.items() if setting != "family"}
         params["methods"].setdefault(given["family"], {})[name] = own
     plans = [plan for family in params["methods"] for plan in attribute.plan(Cell(Study(study, params), C, family))]
-    return {plan.table.group: plan.table.keys.reshape(-1, 16).tolist() for plan in plans}
+    return {plan.table.name: plan.table.keys.reshape(-1, 16).tolist() for plan in plans}
 
 
 EXPECTED = {"family": "path", "function": "expected_gradients", "samples": 2, "output": "logit", "channels": "sum"}
@@ -142,7 +144,7 @@ def test_background_images_are_in_the_keys_of_what_asks_for_them(study):
         store["pixels"][5, 0, 0, 0] ^= 1
         after = keyed(study, a=EXPECTED, b=PLAIN)
         changed = {path for path in before if not any(one in after[path] for one in before[path])}
-        assert changed == {f"a.zarr/{kind}"}
+        assert changed == {f"a/{kind}"}
         assert all(before[path] == after[path] for path in set(before) - changed)
         before = after
 
@@ -161,8 +163,8 @@ def test_a_reversed_map_has_the_shares_and_the_images_seed_in_its_key(study):
     params["seed"] = 1
     write(study, params)
     again = keyed(study, **given)
-    assert first["plain.zarr/images"] == again["plain.zarr/images"]
-    keys = [first[f"{name}.zarr/images"][0] for name in given] + [again["turned.zarr/images"][0]]
+    assert first["plain/images"] == again["plain/images"]
+    keys = [first[f"{name}/images"][0] for name in given] + [again["turned/images"][0]]
     assert len(set(map(tuple, keys))) == 4
 
 
@@ -276,8 +278,8 @@ def test_a_network_that_gives_nan_stops_its_cell_and_names_the_images(study):
 
 
 def test_a_corrupt_store_of_maps_is_named(mapped):
-    (mapped / "data/maps" / C / "control/center.zarr/images/digest/zarr.json").write_text("{")
-    with pytest.raises(UserError, match=r"control/center\.zarr/images/digest: cannot be read"):
+    (mapped / "data/maps" / C / "control.zarr/images/key/zarr.json").write_text("{")
+    with pytest.raises(UserError, match=r"control\.zarr/images/key: uniform cannot be read"):
         score.main(mapped, C, "control")
 
 
@@ -344,8 +346,8 @@ def test_a_method_that_cannot_serve_is_recorded_with_its_reason(study, monkeypat
     monkeypatch.setattr(calls, "find", refusing)
     attribute.main(study, C, "control")
     monkeypatch.undo()
-    group = zarr.open_group(study / "data/maps" / C / "control/center.zarr/images", mode="r")
-    assert group.attrs["unsupported"] == "it has no edges"
+    known = stored.attrs(study / "data/maps" / C / "control.zarr", "images", "center")
+    assert known["unsupported"] == "it has no edges"
     attribute.main(study, C, "control")
     assert last_line(study)["rows_computed"] == 0
     score.main(study, C, "control")
@@ -384,8 +386,8 @@ def flip(file) -> None:
 
 
 def test_a_flipped_byte_of_a_map_is_told_with_its_store(mapped):
-    flip(mapped / "data/maps" / C / "control/center.zarr/images/attribution/c/0/0/0")
-    with pytest.raises(UserError, match=r"center\.zarr/images/attribution: cannot be read .*make it again"):
+    flip(stored.shard(mapped / "data/maps" / C / "control.zarr", "images", "center", "attribution"))
+    with pytest.raises(UserError, match=r"control\.zarr/images/attribution: center cannot be read .*make it again"):
         score.main(mapped, C, "control")
 
 
@@ -421,7 +423,7 @@ def test_correlation_refuses_maps_of_other_images(mapped):
     params["classifiers"][C]["images"]["count"] += 1
     write(mapped, params)
     select.main(mapped, C)
-    with pytest.raises(UserError, match=r"center\.zarr/images: has \d+ maps, expected \d+; run stages.attribute again"):
+    with pytest.raises(UserError, match=r"control\.zarr/images: has \d+ maps, expected \d+; run stages.attribute"):
         correlate.main(mapped, C)
 
 
@@ -433,12 +435,11 @@ def only_control(study) -> dict:
 
 
 def maps_of(study, family: str) -> dict[str, np.ndarray]:
-    stores = sorted((study / "data/maps" / C / family).glob("*.zarr"))
+    store = study / "data/maps" / C / f"{family}.zarr"
     return {
-        f"{store.stem}/{group}": zarr.open_group(store / group, mode="r")["attribution"][:]
-        for store in stores
-        for group in ("images", "grids")
-        if "attribution" in zarr.open_group(store / group, mode="r")
+        f"{name}/{group}": stored.rows(store, group, name)["attribution"]
+        for group, listed in places(store, "the maps").items()
+        for name in listed
     }
 
 
@@ -461,7 +462,7 @@ def test_whatever_is_listed_is_resumed_where_it_stopped(study, family, monkeypat
     stopping, puts = RowStore.put, []
 
     def put(rows, table, *given):
-        puts.append(table.group)
+        puts.append(table.name)
         if len(puts) == len(params["methods"][family]) + 2:
             raise KeyboardInterrupt
         stopping(rows, table, *given)

@@ -204,8 +204,7 @@ def test_attributes_are_read_from_source():
 
 
 def test_paths():
-    assert path(Path("s"), "maps", "c", "cam").as_posix() == "s/data/maps/c/cam"
-    assert path(Path("s"), "maps", "c", "cam", "gradcam").as_posix() == "s/data/maps/c/cam/gradcam.zarr"
+    assert path(Path("s"), "maps", "c", "cam").as_posix() == "s/data/maps/c/cam.zarr"
     assert path(Path("s"), "classifiers", "c").as_posix() == "s/data/classifiers/c"
 
 

@@ -9,7 +9,7 @@ import yaml
 from atlas.cache.stores import array, group_at
 from atlas.study import params
 from atlas.study.schema import signatures
-from tests.support import scores
+from tests.support import scores, stored
 
 SIDE = 48
 METHODS = {
@@ -253,23 +253,29 @@ def _pictures(
     array(group, "boxes", np.tile([10, 10, 38, 38], (images, 1, 1)), ("image", "box", "side"), {})
     smooth = np.exp(-((y - centers[:, 0]) ** 2 + (x - centers[:, 1]) ** 2) / 0.03)
     for family, methods in METHODS.items():
+        made = {}
         for method in methods:
             noise = rng.normal(size=disk.shape)
             known = quality(method, CLASSIFIERS.index(classifier))
             maps = known * smooth * (1 if family == "cam" else 0.7 + 0.5 * noise) + (1 - known) * 0.2 * noise
             maps = maps - 0.1 if method in SIGNED else np.abs(maps)
-            root = params.path(folder, "maps", classifier, family, method)
             reason = UNSUPPORTED.get((classifier, method))
             known_as = {
                 "long_name": method.replace("_", " ").title(),
                 "units": "1",
                 "reference": f"someone2020{method}",
+                "family": family,
+                "settings": json.dumps({}),
             }
-            group_at(root, {**known_as, "family": family, "settings": json.dumps({})})
-            group = group_at(root / "images", {"unsupported": reason} if reason else {})
             values = np.full(maps.shape, np.nan) if reason else maps
-            array(group, "attribution", values.astype("float32"), ("image", "y", "x"), known_as)
-            array(group, "image", np.array(ids(images)), ("image",), {})
+            made[method] = stored.Made(
+                ("image",),
+                {"attribution": (("y", "x"), values.astype("float32"))},
+                {"image": ids(images)},
+                known_as | ({"unsupported": reason} if reason else {}),
+            )
+        root = params.path(folder, "maps", classifier, family)
+        stored.write(root, {"images": ("method", made)}, {"family": family})
     card = params.path(folder, "classifiers", classifier) / "card.json"
     card.parent.mkdir(parents=True)
     plain = classifier == "vanilla"

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from atlas.cache.stores import array, group_at
 from atlas.inputs.certification import IMPORTANT, Votes, labels
 from atlas.study import params
 from atlas.study.schema import signatures
-from atlas.study.schema.smoothing import radius, stored
-from tests.support import made_up, scores
+from atlas.study.schema.smoothing import radius
+from atlas.study.schema.smoothing import stored as as_stored
+from tests.support import made_up, scores, stored
 from tests.support.made_up import CLASSIFIERS, METHODS, SIDE, UNSUPPORTED
 
 LEVELS, N0, N, IMAGES, GRIDS = [50, 30, 10], 10, 60, 5, 5
@@ -19,6 +19,7 @@ VOTED = ["saliency", "input_x_gradient", "cam", "gradcam", "rise", "uniform"]
 TIED = ["gradcam", "uniform"]  # on grids, in most copies
 SWEPT = ["saliency", "gradcam"]
 ALONE = "center"  # certified under the second smoothing alone
+VOTES = f"images_{len(LEVELS)}"  # the group of a store
 WAYS = {"noise_15": (0.15, VOTED), "noise_25": (0.25, [*SWEPT, ALONE])}
 TEST = {"level": 30, "tau": [0.75], "alpha": 0.05, "correction": "bonferroni"}
 ONE = {"smoothings": ["noise_15"], **TEST}
@@ -98,18 +99,21 @@ def _cast(rng: np.random.Generator, classifier: str, method: str, way: str) -> V
 
 def _votes(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]]) -> None:
     for family, methods in METHODS.items():
+        made = {}
         for method in [name for name in methods if name in (*VOTED, ALONE)]:
             reason = UNSUPPORTED.get((classifier, method))
-            root = params.path(folder, "votes", classifier, family, method)
-            group_at(root, {"family": family})
             for way in [way for way in WAYS if method in cast[way]]:
-                group_at(root / way, {})
-                group = group_at(root / way / "images", {"unsupported": reason} if reason else {})
-                for name in ("counts0", "counts", "tied"):
-                    values = getattr(cast[way][method], name)
-                    dims = ("image", "level", "y", "x")[: values.ndim]
-                    array(group, name, np.zeros_like(values) if reason else values, dims, {})
-                array(group, "image", np.array(made_up.ids(IMAGES)), ("image",), {})
+                votes = cast[way][method]
+                fields = {
+                    "counts": (("samples", "level", "y", "x"), np.stack([votes.counts0, votes.counts], axis=1)),
+                    "tied": (("level",), votes.tied),
+                }
+                if reason:
+                    fields = {name: (dims, np.zeros_like(values)) for name, (dims, values) in fields.items()}
+                known = {"unsupported": reason} if reason else {}
+                made[f"{method}/{way}"] = stored.Made(("image",), fields, {"image": made_up.ids(IMAGES)}, known)
+        store = params.path(folder, "votes", classifier, family)
+        stored.write(store, {VOTES: ("votes", made)} if made else {}, {"family": family})
 
 
 def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rng: np.random.Generator) -> None:
@@ -142,7 +146,7 @@ def _scores(folder: Path, classifier: str, cast: dict[str, dict[str, Votes]], rn
                 asked[[place for place, one in enumerate(judged) if one in refused]] = False
                 of_grids = {"grid": [f"grid_{i}" for i in range(GRIDS)], "tile": np.arange(4)}
                 rows = of_grids if of == "certified_grid" else {"image": made_up.ids(IMAGES)}
-                radii = [stored(radius(WAYS[way][0], tau)) for way, tau in tests]
+                radii = [as_stored(radius(WAYS[way][0], tau)) for way, tau in tests]
                 labelled = {"method": judged, **rows, "radius": radii, "level": levels}
                 made[name] = scores.Made(values, asked, labelled, {**attrs, "role": "apart"}, refused)
         scores.write(params.path(folder, "scores", classifier, family), family, made)

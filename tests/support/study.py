@@ -129,7 +129,7 @@ def computed(lines: dict[str, dict]) -> dict[str, int]:
     found: dict[str, int] = {}
     for cell, line in lines.items():
         for table, rows in line["computed"].items():
-            name = f"{cell.partition('@')[0]}:{table.replace('.zarr/', ':')}"
+            name = f"{cell.partition('@')[0]}:{table.replace('/', ':', 1)}"
             found[name] = found.get(name, 0) + rows
     return found
 

@@ -25,6 +25,17 @@ class Smoothing(NamedTuple):
     pictures: dict[str, int]  # how many images, and how many grids
     tile: int | None  # the tile of grids that is explained; None for all
 
+    def stored_as(self, method: str, pictures: str) -> tuple[str, str]:
+        """Return the group of a store of votes, and the name in it, of the votes on a method's maps.
+
+        Votes at as many levels share a group.
+
+        Args:
+            method: The method.
+            pictures: `images` or `grids`.
+        """
+        return f"{pictures}_{len(self.settings['levels'])}", f"{method}/{self.name}"
+
 
 def read_smoothings(params: dict, methods: set[str]) -> dict[str, Smoothing]:
     """Return the checked entries of certify.

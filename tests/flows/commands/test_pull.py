@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atlas.cache.stacks import places
 from atlas.study.errors import UserError
 from tests.support.forked import call
 from tests.support.study import GRIDS, IMAGES, environment, files, run, tiny, write
@@ -87,18 +88,19 @@ def test_one_change_computes_its_rows_and_brings_the_others(shared, theirs):
         "cost@resnet_vanilla",
     }
     assert computed["score@resnet_vanilla-gradient"] == 2 * IMAGES + 4 * GRIDS + 8  # of one method of the two
-    before = shared / "data/maps/resnet_vanilla/gradient"
+    before = shared / "data/maps/resnet_vanilla/gradient.zarr"
     lock = yaml.safe_load((shared / "dvc.lock").read_text())["stages"]["attribute@resnet_vanilla-gradient"]
     name = lock["outs"][0]["md5"]
     assert not held(theirs, name)  # a listing there would say that all of it is
     listing = json.loads((shared / ".dvc/cache/files/md5" / name[:2] / name[2:]).read_text())
     shards = {one["relpath"]: one["md5"] for one in listing if "/attribution/c/" in one["relpath"]}
     assert shards
-    assert {path.split("/")[0] for path, md5 in shards.items() if held(theirs, md5)} == {"input_x_gradient.zarr"}
-    for path in shards:
-        if path.startswith("input_x_gradient"):
-            made = theirs / "data/maps/resnet_vanilla/gradient" / path
-            assert made.read_bytes() == (before / path).read_bytes()
+    at = {str(place.at): name for name, place in places(before, "the maps")["images"].items()}
+    methods = {path: at[path.split("/")[3]] for path in shards}
+    assert {methods[path] for path, md5 in shards.items() if held(theirs, md5)} == {"input_x_gradient"}
+    for path in [path for path, method in methods.items() if method == "input_x_gradient"]:
+        made = theirs / "data/maps/resnet_vanilla/gradient.zarr" / path
+        assert made.read_bytes() == (before / path).read_bytes()
 
 
 def test_a_remote_that_is_not_there_is_told(theirs, monkeypatch):

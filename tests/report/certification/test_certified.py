@@ -599,13 +599,13 @@ def test_a_study_without_votes_has_no_such_results(study, tmp_path):
 
 def test_votes_that_are_gone_are_an_error_and_in_a_draft_not_applicable(study, known, tmp_path):
     other = Path(shutil.copytree(study, tmp_path / "study"))
-    shutil.rmtree(other / "data/votes/robust/cam/gradcam.zarr")
+    shutil.rmtree(other / "data/votes/robust/cam.zarr")
     test, rows = known.test(known.metrics[0]), np.arange(2)
-    with pytest.raises(UserError, match=r"gradcam\.zarr.*the votes on the maps of gradcam cannot be read"):
+    with pytest.raises(UserError, match=r"robust/cam\.zarr: the votes cannot be read"):
         report.votes(Study(other), "robust", test.smoothing, rows)
     (other / "missing.json").write_text('{"certify@robust-perturbation": "it failed"}')
     cast = report.votes(Study(other), "robust", test.smoothing, rows)
-    assert set(cast) == set(VOTED) - {"gradcam", "rise"}
+    assert set(cast) == set(VOTED) - {"cam", "gradcam", "rise"}
     shown = {"robust": report.chosen(Study(other), "robust", rows, [])}
     for one in certificates.panels(shown, {"robust": cast}, test, side=96):
         drawn = dict(one["rows"])
