@@ -90,7 +90,7 @@ def _warn_of_loss(classifier: Classifier, layer: str, epsilon: float, shares: Te
     asked, apart = ("lrp", layer, epsilon), (shares < 1 / FAR) | (shares > FAR)
     if asked not in classifier.found and apart.any():
         classifier.found[asked] = True
-        low, middle, high = (f"{100 * share:.2g} %" for share in (shares.min(), shares.median(), shares.max()))
+        low, middle, high = (f"{100 * share + 0.0:.2g} %" for share in (shares.min(), shares.median(), shares.max()))
         message = f"lrp keeps {middle} of the logit (median of {len(shares)} maps, which keep {low} to {high})"
         print(f"warning: classifier {classifier.name}: {message}: its maps share out that much of it", file=sys.stderr)
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from atlas.cache.tables import KEY
 from atlas.networks.residual import small_resnet
-from tests.support import study
+from tests.support import stored, study
 from tests.support.scores import read
 from tests.support.study import ROOT, build, computed, write
 

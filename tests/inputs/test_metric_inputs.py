@@ -12,6 +12,7 @@ from atlas.inputs.metric_inputs import MetricInputs
 from atlas.study.errors import UserError
 from atlas.study.study import Study
 from stages import attribute, score, select, tile
+from tests.support import stored
 from tests.support.cells import C, last_line, mapped, study
 from tests.support.reference import regions as slow
 from tests.support.scores import read

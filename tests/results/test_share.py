@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from atlas.cache.stores import array, begin, group_at
+from atlas.cache.stores import array, group_at
 from atlas.share import open_maps, open_results, open_scores
 from atlas.study.errors import UserError
 from atlas.study.params import path
-from tests.support import scores
+from tests.support import scores, stored
 from tests.support.forked import call
 from tests.support.scores import Made
 from tests.support.study import environment, files, run, tiny, write
@@ -74,18 +74,20 @@ def written(tmp_path_factory):
     """A study whose maps and results are stores of random numbers, of several chunks a shard."""
     study, rng = tmp_path_factory.mktemp("written"), np.random.default_rng(0)
     write(study, tiny())
-    for number, dtype in enumerate(("float32", "float16")):
-        store = path(study, "maps", "resnet_vanilla", "gradient", ("gradient", "input_x_gradient")[number])
+    for family, dtype in (("gradient", "float32"), ("control", "float16")):
+        groups = {}
         for group, dims, shape in (("images", ("image",), (7,)), ("grids", ("grid", "tile"), (3, 4))):
-            inside = group_at(store / group, {"unsupported": "no reason"})
-            dims, lead = (*dims, "y", "x"), len(shape)
-            values = rng.standard_normal((*shape, 64, 48)).astype(dtype)
-            values[0] = np.nan
-            begin(inside, "attribution", values.shape, dtype, dims, {"units": "logit"}, lead=lead, shard=3)[...] = (
-                values
-            )
-            array(inside, dims[0], np.array([f"test_{n}" for n in range(shape[0])]), dims[:1], {})
-            array(inside, "target", np.arange(np.prod(shape)).reshape(shape), dims[:lead], {})
+            labels = {dims[0]: [f"test_{n}" for n in range(shape[0])], "target": (dims, np.arange(np.prod(shape)))}
+            labels["target"] = dims, labels["target"][1].reshape(shape)
+            labels |= {dim: np.arange(4) for dim in dims[1:]}
+            made = {}
+            for method in tiny()["methods"][family]:
+                values = rng.standard_normal((*shape, 64, 48)).astype(dtype)
+                values[0] = np.nan
+                known = {"units": "logit", "unsupported": "no reason"}
+                made[method] = stored.Made(dims, {"attribution": (("y", "x"), values)}, labels, known)
+            groups[group] = "method", made
+        stored.write(path(study, "maps", "resnet_vanilla", family), groups, {"family": family}, shard=3)
     notes = {
         "bootstrap": {"resamples": 20, "level": 0.95},
         "unsupported": {},
@@ -114,7 +116,7 @@ def written(tmp_path_factory):
 OPENED = {
     "images": lambda study: open_maps("resnet_vanilla", "gradient", study=study),
     "grids": lambda study: open_maps("resnet_vanilla", "gradient", on="grids", study=study),
-    "half": lambda study: open_maps("resnet_vanilla", "input_x_gradient", study=study),
+    "half": lambda study: open_maps("resnet_vanilla", "uniform", study=study),
     "scores": lambda study: open_scores("resnet_vanilla", "relevance_rank", study=study),
     "results": lambda study: open_results(study=study),
 }
