@@ -122,6 +122,9 @@ FAULTS = {
     "signal": ("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)", "changes the handlers of signals"),
     "profile": ("sys.setprofile(lambda *_: None)", "changes what traces calls"),
     "excepthook": ("sys.excepthook = print", "changes what traces calls"),
+    "umask": ("os.umask(0o77)", "changes the permissions of new files"),
+    "affinity": ("os.sched_setaffinity(0, [0])", "changes its processors"),
+    "alarm": ("import signal; signal.alarm(1000)", "changes its alarm"),
     "nnpack": (
         "torch._C._set_nnpack_enabled(not torch._C._get_nnpack_enabled())",
         "changes torch.backends.nnpack",
@@ -176,6 +179,7 @@ FAULTS = {
     "environb": ("os.environb.get(b'SCALE')", "reads the environment"),
     "expandvars": ("os.path.expandvars('$SCALE')", "reads the environment (SCALE)"),
     "proc_environ": ("open('/proc/self/environ', 'rb').read()", "reads the environment"),
+    "ctypes_getenv": ("import ctypes; ctypes.CDLL(None).getenv(b'SCALE')", "calls getenv of the C library"),
     "env_at_import": ("SCALE\n-----\nSCALE = os.environ.get('SCALE', '1')", "reads the environment (SCALE)"),
     "popen": ("import subprocess; subprocess.run(['true'])", "starts a process"),
     "system": ("os.system('true')", "starts a process"),

@@ -19,6 +19,8 @@ WATCHING = ("atlas.inputs.audit.events", "atlas.inputs.audit.reads")
 CALLING, LOOKING = "atlas.networks.shared.called", ("atlas.networks.shared.called", "atlas.cache.fingerprint.called")
 # These build a network that is not code of this project, or pass images through it.
 RUNNING = (CALLING, "atlas.networks.shared.construct", "atlas.model.")
+# Functions of C that read what no key holds, or of which Python reports no event.
+OF_C = frozenset(["getenv", "secure_getenv", "environ", "fopen", "open", "openat", "time", "gettimeofday", "clock_gettime", "rand", "random"])
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
@@ -169,6 +171,11 @@ def _library(reading: Reading, given: tuple) -> str | None:
     return _file(reading, name) if isinstance(name, str) and "/" in name else None
 
 
+def _symbol(reading: Reading, given: tuple) -> str | None:
+    name = given[1]
+    return f"calls {name} of the C library, whose result no key holds" if name in OF_C else None
+
+
 def _database(reading: Reading, given: tuple) -> str | None:
     path = os.fsdecode(given[0])
     return None if path in ("", ":memory:") else _file(reading, path.removeprefix("file:").partition("?")[0])
@@ -209,6 +216,7 @@ JUDGES: dict[str, Callable[[Reading, tuple], str | None]] = {
     "import": _import,
     "open": _open,
     "ctypes.dlopen": _library,
+    "ctypes.dlsym": _symbol,
     "sqlite3.connect": _database,
     "os.listdir": _lists,
     "os.scandir": _lists,
