@@ -9,8 +9,8 @@ import zarr
 from atlas.cache.keys import SIZE
 from atlas.cache.memos import Memos
 from atlas.cache.stacks import Stack, points
-from atlas.cache.stores import array, begin, copy_shard, fill, group_at, read, values, whole
-from atlas.cache.tables import KEY, inner, parts, shard, small
+from atlas.cache.stores import array, begin, copy_shard, fill, group_at, read, tables_per_shard, values, whole
+from atlas.cache.tables import KEY, bytes_of, inner, parts, shard, small
 from atlas.study.errors import UserError
 
 
@@ -49,7 +49,9 @@ def assemble(stack: Stack, memos: Memos, root: Path, shard_rows: int) -> None:
                     arrays[name][place] = block.reshape(end - start, *lead[1:], *field.shape)
     for name, made in arrays.items():
         if isinstance(made, np.ndarray):
-            array(group, name, made, *_described(stack, name), lead=len(one) + len(lead))
+            layout: dict[str, Any] = {"lead": len(one) + len(lead), "shard": shard(like, shard_rows)}
+            layout["stacked"] = bool(stack.dim and not stack.spread)
+            array(group, name, made, *_described(stack, name), **layout)
     dims = (*("table" if stack.spread else stack.dim,) * len(one), *like.dims, "byte")
     array(group, KEY, keys.reshape(*(count,) * len(one), *lead, 2 * SIZE), dims, {}, lead=len(dims) - 1)
 
@@ -74,11 +76,14 @@ def check(root: Path, stacks: list[Stack], groups: dict[str, dict]) -> None:
 
 
 def _begin(group: zarr.Group, stack: Stack, shard: int) -> dict[str, Any]:
-    """Create a stack's arrays: in memory if rows are small, to be written as a whole."""
-    if stack.spread or small(stack.like.fields):
+    """Create a stack's arrays: in memory if rows are small, or several tables share a shard, to be written whole."""
+    rows, fields = stack.like.keys[..., 0].size, stack.like.fields
+    size = rows * max(map(bytes_of, fields.values()))
+    together = stack.dim and shard >= len(stack.like.keys) and tables_per_shard(size) > 1
+    if stack.spread or small(fields) or together:
         return {
             name: np.empty((*_shape(stack), *(() if stack.spread else field.shape)), field.dtype)
-            for name, field in stack.like.fields.items()
+            for name, field in fields.items()
         }
     shape, stacked = _shape(stack), bool(stack.dim)
     return {
@@ -92,7 +97,7 @@ def _begin(group: zarr.Group, stack: Stack, shard: int) -> dict[str, Any]:
             shard=shard,
             stacked=stacked,
         )
-        for name, field in stack.like.fields.items()
+        for name, field in fields.items()
     }
 
 

@@ -127,15 +127,21 @@ def array(
     attrs: Mapping[str, Any],
     *,
     lead: int = 1,
+    shard: int | None = None,
+    stacked: bool = False,
 ) -> None:
-    """Write a whole array; small ones are encoded in memory, and reused for arrays of the same content and layout."""
+    """Write a whole array; small ones are encoded in memory, and reused for arrays of the same content and layout.
+
+    The layout is that of `begin`.
+    """
     if values.dtype.kind == "U":
         values = values.astype(np.dtypes.StringDType())
     if values.nbytes > SMALL_BYTES:
-        begin(group, name, values.shape, values.dtype, dims, attrs, lead=lead)[...] = values
+        begun = begin(group, name, values.shape, values.dtype, dims, attrs, lead=lead, shard=shard, stacked=stacked)
+        begun[...] = values
         return
     content = tuple(values.ravel().tolist()) if values.dtype.kind == "T" else values.tobytes()
-    files = _files(content, values.shape, values.dtype, dims, json.dumps(dict(attrs)), lead)
+    files = _files(content, values.shape, values.dtype, dims, json.dumps(dict(attrs)), lead, shard, stacked)
     for file, data in files.items():
         target = _folder(group, name, file)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +167,8 @@ def begin(
     Args:
         lead: The number of leading dimensions that count rows; the remaining ones are one row.
         shard: Steps of the first dimension per shard; limited to 16 MB.
-        stacked: Whether a shard has one index of the first dimension, and `shard` is of the second.
+        stacked: Whether the first dimension is that of a stack, and `shard` is of the second. A shard has one index of
+            the first, or as many as make 1 MB.
         together: Rows per chunk, for small rows of a shard that are read together.
         compressors: Codecs of the chunks.
     """
@@ -172,9 +179,10 @@ def begin(
         step = row * int(np.prod(shape[1 + stacked : lead], dtype=int))
         # Not cut to the present number of rows: with more rows later, full shards stay as they are.
         steps = max(1, min(shard or shape[stacked], SHARD_BYTES // step))
-        together, one = min(together, steps), (1,) * stacked
-        chunks = (*one, together, *(1,) * (lead - 1 - stacked), *shape[lead:])
-        layout = {"chunks": chunks, "shards": (*one, steps - steps % together, *shape[1 + stacked :])}
+        together = min(together, steps)
+        chunks = (*(1,) * stacked, together, *(1,) * (lead - 1 - stacked), *shape[lead:])
+        several = (tables_per_shard(step * shape[1]) if steps >= shape[1] else 1,) if stacked else ()
+        layout = {"chunks": chunks, "shards": (*several, steps - steps % together, *shape[1 + stacked :])}
     elif lead > 1:
         step = int(np.prod(shape[1:], dtype=int)) * dtype.itemsize
         chunk = (min(shape[0], SMALL_BYTES // max(1, step)), *shape[1:])
@@ -195,6 +203,11 @@ def begin(
     )
 
 
+def tables_per_shard(size: int) -> int:
+    """Return how many tables of a stack a shard holds, if each is of so many bytes and in one shard."""
+    return max(1, SMALL_BYTES // max(1, size))
+
+
 @lru_cache(32)
 def _files(content: bytes | tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype, *layout: Any) -> dict[str, bytes]:
     """Encode an array's files in memory; many tables of a store have the same coordinates."""
@@ -206,12 +219,18 @@ def _files(content: bytes | tuple[str, ...], shape: tuple[int, ...], dtype: np.d
 
 @lru_cache(64)
 def _draft(
-    shape: tuple[int, ...], dtype: np.dtype, dims: tuple[str, ...], attrs: str, lead: int
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    dims: tuple[str, ...],
+    attrs: str,
+    lead: int,
+    shard: int | None,
+    stacked: bool,
 ) -> tuple[dict[str, Buffer], zarr.Array]:
     """Create an array in memory; return its files and the array."""
     files: dict[str, Buffer] = {}
     group = zarr.open_group(MemoryStore(files), mode="w")
-    made = begin(group, "array", shape, dtype, dims, json.loads(attrs), lead=lead)
+    made = begin(group, "array", shape, dtype, dims, json.loads(attrs), lead=lead, shard=shard, stacked=stacked)
     del files["zarr.json"]  # the group's
     return files, made
 

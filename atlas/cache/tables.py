@@ -76,14 +76,15 @@ def inner(lead: tuple[int, ...]) -> int:
 def shard(table: Table, shard_rows: int) -> int:
     """Return the number of leading indices per shard, common to all fields: as set, and at most 16 MB."""
     within = inner(table.keys.shape[:-1])
-    largest = max(map(_bytes, table.fields.values()))
+    largest = max(map(bytes_of, table.fields.values()))
     return max(1, min(shard_rows // max(1, within), SHARD_BYTES // max(1, largest * within)))
 
 
 def small(fields: Mapping[str, Field]) -> bool:
     """Return whether rows are so small that they are not sharded, and a whole table fits in memory."""
-    return sum(map(_bytes, fields.values())) < CHUNK_BYTES
+    return sum(map(bytes_of, fields.values())) < CHUNK_BYTES
 
 
-def _bytes(field: Field) -> int:
+def bytes_of(field: Field) -> int:
+    """Return the size of a row."""
     return int(np.prod(field.shape, dtype=int)) * np.dtype(field.dtype).itemsize

@@ -158,6 +158,28 @@ def test_grids_are_taken_as_files_too(tmp_path):
     np.testing.assert_array_equal(opened["attribution"][0, 3, 1], value(NAMES[7]))
 
 
+def test_small_tables_share_a_shard_and_large_ones_have_their_own(tmp_path):
+    for count, shards in ((20, 1), (103, 3)):
+        made = {name: table([f"{name} {one}" for one in NAMES[:count]], name) for name in "abc"}
+        labels = {"image": (("image",), np.array(NAMES[:count]))}
+        made = {name: one._replace(coords=labels) for name, one in made.items()}
+        output = tmp_path / f"{count}"
+        for _ in range(2):
+            with RowStore(tmp_path, f"attribute@{count}", output, 128) as rows:
+                for name, one in made.items():
+                    missing = rows.missing(one)
+                    if len(missing):
+                        rows.put(one, missing, {"attribution": np.stack([value(f"{name} {i}") for i in missing])})
+                rows.finish([stack("images", "method", made, labels)], {"": {}})
+            assert rows.computed in (3 * count, 0)
+        found = zarr.open_group(output / "images", mode="r")["attribution"]
+        assert found.chunks == (1, 1, SIDE, SIDE), "a map is a chunk, and a range of a file"
+        files = [one for one in (output / "images/attribution/c").rglob("*") if one.is_file()]
+        assert len(files) == shards
+        for at, name in enumerate("abc"):
+            np.testing.assert_array_equal(found[at], np.stack([value(f"{name} {i}") for i in range(count)]))
+
+
 def test_order_and_names_cost_nothing(tmp_path):
     visit(tmp_path, NAMES[:20])
     assert visit(tmp_path, NAMES[:20][::-1]) == 0

@@ -67,7 +67,6 @@ def test_votes_lie_by_smoothing_and_picture_in_two_bytes_a_pixel_and_level(selec
     assert (one.dtype, one.shape) == (np.uint8, (2, 4, 2, 3, 64, 64)), "two methods, four images"
     assert one.metadata.dimension_names == ("votes", "image", "samples", "level", "y", "x")
     assert one.chunks == (1, 1, 2, 3, 64, 64), "a row is a chunk"
-    assert one.shards[0] == 1, "a shard holds the votes on one method's maps"
     assert stored.attrs(store, "images_3", "gradient/noise_15")["levels"] == [50, 30, 10]
     counts = arrays(selected)["counts"]
     assert counts.nbytes == 4 * 2 * 3 * 64 * 64

@@ -45,7 +45,9 @@ def change(store: Path, group: str, name: str, of: str, at: tuple, value: Any) -
 def shard(store: Path, group: str, name: str, of: str) -> Path:
     """The first shard of an array of a table."""
     place = where(store, group, name)
-    return place.folder.joinpath(of, "c", str(place.at), *["0"] * (zarr.open_array(place.folder / of).ndim - 1))
+    found = zarr.open_array(place.folder / of, mode="r")
+    size = (found.shards or found.chunks)[0]
+    return place.folder.joinpath(of, "c", str(place.at // size), *["0"] * (found.ndim - 1))
 
 
 class Made(NamedTuple):
