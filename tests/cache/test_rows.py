@@ -180,6 +180,27 @@ def test_small_tables_share_a_shard_and_large_ones_have_their_own(tmp_path):
             np.testing.assert_array_equal(found[at], np.stack([value(f"{name} {i}") for i in range(count)]))
 
 
+def test_ten_more_images_change_what_is_new_and_no_more(tmp_path):
+    """What a push uploads: files whose content is not in the remote yet."""
+    before: set[bytes] = set()
+    uploaded = []
+    for count in (150, 160):
+        made = {name: table([f"{name} {one}" for one in range(count)], name) for name in "abc"}
+        labels = {"image": (("image",), np.arange(1000, 1000 + count))}
+        made = {name: one._replace(coords=labels) for name, one in made.items()}
+        with RowStore(tmp_path, "attribute@cell", tmp_path / "cell", 50) as rows:
+            for name, one in made.items():
+                missing = rows.missing(one)
+                rows.put(one, missing, {"attribution": np.stack([value(f"{name} {i}") for i in missing])})
+            rows.finish([stack("images", "method", made, labels)], {"": {}})
+        data = set(under(tmp_path / "cell").values())
+        uploaded.append((len(data - before), sum(map(len, data - before))))
+        before = data
+    (_, whole), (files, added) = uploaded
+    assert files == 3 + 5, "a shard of each method; keys, labels, and what describes the three arrays"
+    assert added < whole * 10 / 150 * 1.25
+
+
 def test_order_and_names_cost_nothing(tmp_path):
     visit(tmp_path, NAMES[:20])
     assert visit(tmp_path, NAMES[:20][::-1]) == 0
