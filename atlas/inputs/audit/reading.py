@@ -75,18 +75,20 @@ class Reading:
         return _packages() != self.packages
 
 
-# The loaded modules of this project and its users, by the number of loaded modules (a cache).
-OWN: dict[int, list[str]] = {}
+# The loaded modules of this project and its users, by the number of loaded modules and the last one (a cache).
+OWN: dict[tuple[int, str], list[str]] = {}
 # Whether a module is one of them, by name and identity (a cache).
 KINDS: dict[tuple[str, int], bool] = {}
 
 
 def _own_modules() -> list[str]:
     """Return the loaded modules that are neither Python's nor a package's."""
-    if len(sys.modules) not in OWN:
-        OWN.clear()
-        OWN[len(sys.modules)] = [name for name, module in [*sys.modules.items()] if _is_own_module(name, module)]
-    return OWN[len(sys.modules)]
+    place = len(sys.modules), next(reversed(sys.modules))
+    if place not in OWN:
+        if len(OWN) > 8:  # a call hides modules and shows them again: a few places take turns
+            OWN.clear()
+        OWN[place] = [name for name, module in [*sys.modules.items()] if _is_own_module(name, module)]
+    return OWN[place]
 
 
 def _is_own_module(name: str, module: object) -> bool:
