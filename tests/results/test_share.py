@@ -107,14 +107,15 @@ def written(tmp_path_factory):
             {},
         )
         scores.write(path(study, "scores", "resnet_vanilla", family), family, {"relevance_rank": made})
-    results = group_at(folder := study / "data/results/results.zarr/summary", notes)
+    group_at(folder := study / "data/results/results.zarr", {})
+    results = group_at(folder / "summary", notes)
     array(results, "method", np.array(["gradient", "gradcam"]), ("method",), {})
     array(results, "control", np.array([False, True]), ("method",), {"flag": True, "of": None})
     array(results, "mean", rng.random((2, 60)), ("method", "metric"), {"range": [0, 1]})
     array(results, "count", np.arange(120).reshape(2, 60), ("method", "metric"), {})
     results.create_array("low", shape=(2, 60), chunks=(1, 7), dtype="f8", dimension_names=("method", "metric"))
     results["low"][...] = rng.random((2, 60))
-    packed(folder.parent, study / RESULTS)
+    packed(folder, study / RESULTS)
     return study
 
 
