@@ -74,7 +74,9 @@ def open_scores(classifier: str, metric: str, *, study: Study | Path | str = "."
 
 
 def open_results(name: str = "summary", *, study: Study | Path | str = ".") -> xr.Dataset:
-    """Open one of the results; `data/results/<name>.parquet` is the same for pandas, with a row per cell.
+    """Open one of the results, a group of `data/results/results.zarr.zip`.
+
+    `data/results/<name>.parquet` is the same for pandas, with a row per cell.
 
     Args:
         name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls`,

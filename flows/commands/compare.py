@@ -120,7 +120,9 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
                 listed = [name.removeprefix(f"{folder}/") for name in files.find(folder)]
                 check(listed)
                 if source.name not in listed:
-                    raise UserError(f"{told} has no {source}: its results were made before they were one file")
+                    raise UserError(
+                        f"the results of {told}, made by earlier code, have no {source.name} and cannot be read"
+                    )
                 files.get_file(f"/{source.as_posix()}", str(place))
     except RevError:
         raise UserError(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None

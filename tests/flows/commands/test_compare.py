@@ -305,6 +305,16 @@ def test_results_come_from_a_remote_and_nothing_else_does(house, tmp_path):
     assert "\n" not in said
 
 
+def test_a_revision_whose_results_are_of_earlier_code_is_told(house, tmp_path):
+    other = Path(shutil.copytree(house, tmp_path / "house", symlinks=True))
+    (other / "data/results/results.zarr.zip").unlink()
+    run(other, "dvc", "commit", "-qf", "aggregate")
+    commit(other, "older")
+    status, said = atlas("older", "--study", other)
+    assert status == 2
+    assert said == "error: the results of older, made by earlier code, have no results.zarr.zip and cannot be read"
+
+
 def test_errors_are_one_line(house, tmp_path):
     for words, told in (
         (["nosuch", "--study", house], "has no revision 'nosuch'; `git log` lists those there are"),
