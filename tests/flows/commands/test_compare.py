@@ -308,7 +308,7 @@ def test_results_come_from_a_remote_and_nothing_else_does(house, tmp_path):
 def test_a_revision_whose_results_are_of_earlier_code_is_told(house, tmp_path):
     other = Path(shutil.copytree(house, tmp_path / "house", symlinks=True))
     (other / "data/results/results.zarr.zip").unlink()
-    run(other, "dvc", "commit", "-qf", "aggregate")
+    run(other, "dvc", "commit", "-q", "-f", "aggregate")
     commit(other, "older")
     status, said = atlas("older", "--study", other)
     assert status == 2
