@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from atlas.cache.stacks import places
 from tests.support import results, study
 from tests.support.study import GRIDS, IMAGES, build, computed, files, run, tiny, write
 
