@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 import xarray as xr
+from zarr.storage import ZipStore
 
-from atlas.cache import score_store
+from atlas.cache import score_store, zipped
 from atlas.cache.stacks import place
 from atlas.study.errors import UserError
 from atlas.study.study import Study
@@ -73,7 +74,9 @@ def open_scores(classifier: str, metric: str, *, study: Study | Path | str = "."
 
 
 def open_results(name: str = "summary", *, study: Study | Path | str = ".") -> xr.Dataset:
-    """Open one of the results; `data/results/<name>.parquet` is the same for pandas, with a row per cell.
+    """Open one of the results, a group of `data/results/results.zarr.zip`.
+
+    `data/results/<name>.parquet` is the same for pandas, with a row per cell.
 
     Args:
         name: `summary`, `scores`, `curves`, `certified`, `contrasts`, `agreement`, `precision`, `controls`,
@@ -84,7 +87,10 @@ def open_results(name: str = "summary", *, study: Study | Path | str = ".") -> x
         UserError: there is no such result.
     """
     folder = study.folder if isinstance(study, Study) else Path(study)
-    return _opened(folder, folder / "data" / "results" / f"{name}.zarr", None)
+    _check_present(folder, file := folder / zipped.RESULTS)
+    if name not in (known := zipped.tables(file)):
+        raise UserError(f"{file} has no table '{name}'; it has: {', '.join(known)}")
+    return _opened(folder, file, name)
 
 
 def _scores(study: Study, classifier: str, family: str, metric: str) -> tuple[xr.DataArray, dict[str, str]]:
@@ -124,7 +130,8 @@ def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
     chunks of several rows all become one, since a part that begins within a chunk could not be written.
     """
     _check_present(study, store)
-    opened = xr.open_zarr(store, group=group, consolidated=False).drop_encoding()
+    source = ZipStore(store, mode="r") if store.is_file() else store
+    opened = xr.open_zarr(source, group=group, consolidated=False).drop_encoding()
     for name, variable in [*opened.variables.items()]:
         sizes = dict(zip(variable.dims, variable.chunks or (), strict=False))
         if several := {dim: -1 for dim, along in sizes.items() if len(along) > 1 and along[0] > 1}:
@@ -138,7 +145,7 @@ def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
 
 
 def _check_present(study: Path, store: Path) -> None:
-    if not store.is_dir():
+    if not store.exists():
         of = "" if study.resolve() == Path.cwd() else f" --study {study}"
         made, brought = f"`atlas reproduce{of}`", f"`atlas pull{of}`"
         raise UserError(f"{store} is not here: {brought} brings it from the study's remote, {made} makes it")

@@ -1,6 +1,7 @@
 """Gather scores and similarities into the results: labelled tables, also as Parquet files, and numbers for DVC."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from atlas.cache.locks import drop, temporary_path
 from atlas.cache.score_store import Found
 from atlas.cache.stacks import Place
 from atlas.cache.stores import UNREADABLE, replace
+from atlas.cache.zipped import RESULTS
 from atlas.results import chunks, parquet, plots, stores
 from atlas.statistics import coordinates, costs, labels, tables
-from atlas.statistics.boxes import REACH, boxes, fronts
+from atlas.statistics.boxes import EVERY, REACH, boxes, fronts
 from atlas.statistics.by_image import image_table
 from atlas.statistics.comparisons.contrasts import contrast_table, control_table, letter_table, omnibus_table
 from atlas.statistics.comparisons.groups import compare
@@ -28,10 +30,11 @@ from atlas.study.command import command
 from atlas.study.errors import UserError
 from atlas.study.schema.settings import Entry, canonical
 from atlas.study.schema.types import Count, PartShare, Weights
-from atlas.study.study import Study
+from atlas.study.study import ACCURACIES, Study
 
 Reasons = dict[str, dict[str, dict[str, str]]]  # by classifier, method and metric
 Absent = dict[str, dict[str, str]]  # by classifier and metric: which declared input is missing
+METRICS = "metrics.json"
 MEASURED = "alone: a map on the first image, a score on the first map that the metric scores"
 
 
@@ -42,8 +45,10 @@ def main(folder: Path) -> None:
 
 
 def aggregate(study: Study, *, resamples: Count, level: PartShare, min_count: int, weights: Weights) -> None:
-    """Write data/results/, data/metrics/ and data/plots/. The tables' attribute `pictures` gives, by classifier whose
-    images may have several labels, the number of rows and of pictures, which are the units of all uncertainty.
+    """Write data/results/, data/plots/ and data/metrics.json.
+
+    The tables' attribute `pictures` gives, by classifier whose images may have several labels, the number of rows and
+    of pictures, which are the units of all uncertainty.
 
     Args:
         study: The study.
@@ -276,40 +281,48 @@ def write(study: Study, datasets: dict[str, xr.Dataset], scored: list[MetricScor
     data.mkdir(exist_ok=True)
     partial = temporary_path(data / "aggregate")
     try:
-        for name, dataset in datasets.items():
-            stores.write(dataset, partial / "results" / f"{name}.zarr")
+        (partial / "results").mkdir(parents=True)
+        stores.write(datasets, partial / "results" / RESULTS.name)
         summary = datasets["summary"]
         parquet.write(scored, partial / "results" / "scores.parquet")
         plots.long_form(summary).to_parquet(partial / "results" / "summary.parquet", index=False)
         for name in [name for name in datasets if name not in ("scores", "summary")]:
             parquet.write_table(datasets[name], partial / "results" / f"{name}.parquet")
-        for path, numbers in headline(summary).items():
-            (partial / "metrics" / path).parent.mkdir(parents=True, exist_ok=True)
-            (partial / "metrics" / path).write_text(json.dumps(numbers, indent=1) + "\n")
         plots.write(summary, datasets.get("curves"), partial / "plots")
-        for name in ("results", "plots", "metrics"):
+        numbers = headline(summary, datasets["comparison"])
+        (partial / METRICS).write_text(json.dumps(numbers, indent=1) + "\n")
+        for name in ("results", "plots"):
             replace(partial / name, data / name)
+        os.replace(partial / METRICS, data / METRICS)
     finally:
         drop(partial)
 
 
-def headline(summary: xr.Dataset) -> dict[str, dict[str, float]]:
-    """Return mean ranks and mean scores to six digits, by file `<classifier>/<method>.json`, for `dvc metrics`.
+def headline(summary: xr.Dataset, comparison: xr.Dataset) -> dict[str, Any]:
+    """Return the numbers that revisions are compared by, to six digits, for `dvc metrics`.
 
-    The tables of `dvc metrics` have one line per file. Diagnostics of metrics and undefined values are left out: JSON
-    has no NaN.
+    Args:
+        summary: Mean ranks of the methods.
+        comparison: Accuracies of the classifiers, and medians over their methods.
+
+    Returns:
+        `accuracy` and `adversarial_accuracy` by classifier; `overall_rank` by method; `mean_rank` by classifier and
+        method; `median`, over all methods but controls, of the mean scores by classifier and metric. Undefined values
+        are left out, as JSON has no NaN, and so are diagnostics of metrics.
     """
-    means = summary["mean"].sel(metric=summary["role"] != tables.DIAGNOSTIC)
-    found: dict[str, dict[str, float]] = {}
-    for classifier in summary["classifier"].values.tolist():
-        for method in summary["method"].values.tolist():
-            here = {"classifier": classifier, "method": method}
-            named = zip(means["metric"].values.tolist(), means.sel(here).values.tolist(), strict=True)
-            numbers = {"mean_rank": float(summary["mean_rank"].sel(here)), **dict(named)}
-            found[f"{classifier}/{method}.json"] = {
-                name: float(f"{value:.6g}") for name, value in numbers.items() if not np.isnan(value)
-            }
-    return found
+    medians = comparison["median"].sel(method_family=EVERY, metric=summary["role"].values != tables.DIAGNOSTIC)
+    found = {name: _numbers(comparison[name], "classifier") for name in ACCURACIES}
+    found["overall_rank"] = _numbers(summary["overall_rank"], "method")
+    found["mean_rank"] = _numbers(summary["mean_rank"], "classifier", "method")
+    return {**found, "median": _numbers(medians, "classifier", "metric")}
+
+
+def _numbers(table: xr.DataArray, first: str, *others: str) -> dict[str, Any]:
+    """Return the defined numbers of a table as a tree, by the labels of its dimensions."""
+    if others:
+        return {label: _numbers(table.sel({first: label}), *others) for label in table[first].values.tolist()}
+    listed = zip(table[first].values.tolist(), table.values.tolist(), strict=True)
+    return {label: float(f"{value:.6g}") for label, value in listed if not np.isnan(value)}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import xarray as xr
 
+from atlas.cache import zipped
 from atlas.cache.locks import drop, temporary_path
 from atlas.cache.stacks import place, read_rows
 from atlas.cache.stores import array_of, read, replace, values
@@ -41,7 +42,7 @@ def report(
     pixels: Count,
     sanity_threshold: Annotated[float, Range(-1, 1)],
 ) -> None:
-    """Write data/report/: index.html, atlas.png, leaderboard.md and, for papers, tables/.
+    """Write data/report/: index.html, atlas.png, leaderboard.md and, for papers, tables.zip.
 
     Args:
         study: The study.
@@ -88,10 +89,9 @@ def report(
     }
     text = template.environment().get_template("report.html.j2").render(filled)
     files = {"index.html": text.encode(), "leaderboard.md": summary_text.leaderboard(tables["summary"]).encode()}
-    files |= {f"tables/{name}": table.encode() for name, table in papers.tables(tables["summary"]).items()}
     if atlas:
         files["atlas.png"] = atlas.result()
-    write(study, files)
+    write(study, files, papers.tables(tables["summary"]))
 
 
 def results(study: Study) -> dict[str, xr.Dataset]:
@@ -100,26 +100,8 @@ def results(study: Study) -> dict[str, xr.Dataset]:
     Raises:
         UserError: they are missing, or list other classifiers, methods or metrics than params.yaml.
     """
-    folder = study.folder / "data" / "results"
-    found = {}
-    for name in (
-        "summary",
-        "agreement",
-        "contrasts",
-        "precision",
-        "comparison",
-        "controls",
-        "cost",
-        "curves",
-        "certified",
-    ):
-        path = folder / f"{name}.zarr"
-        if name in ("curves", "certified") and not path.exists():
-            continue
-        try:
-            found[name] = xr.open_zarr(path, consolidated=False, chunks=None).load()
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); run stages.aggregate again") from None
+    file = study.folder / zipped.RESULTS
+    found = {name: zipped.read(file, name) for name in zipped.tables(file) if name != "scores"}
     summary, gone = found["summary"], study.missing
     methods, metrics = list(study.all_methods), list(study.all_metrics.values())
     absent = refused.nowhere(summary)
@@ -135,7 +117,7 @@ def results(study: Study) -> dict[str, xr.Dataset]:
             there = [name for name in there if name in names or name.rpartition("_")[0] not in names]
         # A draft may lack the scores of some metrics.
         if there != names and not (gone and set(there) <= set(names)):
-            raise UserError(f"{folder}: made for other {kind}s than params.yaml's; run stages.aggregate again")
+            raise UserError(f"{file}: made for other {kind}s than params.yaml's; run stages.aggregate again")
     return found
 
 
@@ -248,14 +230,15 @@ def excluded(study: Study) -> list[tuple[str, list[str]]]:
     return [(one.name, one.options["exclude"]) for one in entries if one.options["exclude"]]
 
 
-def write(study: Study, files: dict[str, bytes]) -> None:
+def write(study: Study, files: dict[str, bytes], of_papers: dict[str, str]) -> None:
     """Write the report to a temporary place, then rename it into place."""
     folder = study.folder / "data" / "report"
     partial = temporary_path(folder)
     try:
+        partial.mkdir(parents=True)
         for name, data in files.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(data)
+        zipped.write(partial / "tables.zip", {f"tables/{name}": one.encode() for name, one in of_papers.items()})
         replace(partial, folder)
     finally:
         drop(partial)

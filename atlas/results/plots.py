@@ -20,7 +20,7 @@ def long_form(summary: xr.Dataset) -> "DataFrame":
 
 
 def write(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
-    """Write the files that `dvc plots` shows, one per plot, best methods first."""
+    """Write the files that `dvc plots` shows, one for each family of metrics, best methods first."""
     for part in ("scores", "curves"):
         (folder / part).mkdir(parents=True)
     ends = {"mean_rank": "mean_rank", "mean_rank_low": "low", "mean_rank_high": "high"}
@@ -28,15 +28,17 @@ def write(summary: xr.Dataset, curves: xr.Dataset | None, folder: Path) -> None:
     columns = ["classifier", "method", "mean_rank", "low", "high"]
     _write_csv(folder / "mean_rank.csv", columns, ranks.sort_values(["classifier", "mean_rank"], kind="stable"))
     table = long_form(summary).sort_values(["classifier", "rank"], kind="stable")
-    for metric, rows in table.groupby("metric", sort=False):
-        columns = ["classifier", "method", "mean", "low", "high", "count", "rank"]
-        _write_csv(folder / "scores" / f"{metric}.csv", columns, rows)
+    places = {name: at for at, name in enumerate(summary["metric"].values.tolist())}
+    table = table.sort_values("metric", key=lambda names: names.map(places), kind="stable")
+    for family, rows in table.groupby("metric_family", sort=False):
+        columns = ["metric", "classifier", "method", "mean", "low", "high", "count", "rank"]
+        _write_csv(folder / "scores" / f"{family}.csv", columns, rows)
     if curves is None:
         return
-    for metric in curves["metric"].values.tolist():
-        one = curves[["mean", "low", "high"]].sel(metric=metric).to_dataframe().reset_index()
-        columns = ["classifier", "method", "fraction", "mean", "low", "high"]
-        _write_csv(folder / "curves" / f"{metric}.csv", columns, one.dropna(subset=["mean"]))
+    order = ["metric", "classifier", "method", "fraction"]
+    points = curves[["mean", "low", "high"]].to_dataframe(dim_order=order).reset_index().dropna(subset=["mean"])
+    for family, rows in points.groupby("metric_family", sort=False):
+        _write_csv(folder / "curves" / f"{family}.csv", [*order, "mean", "low", "high"], rows)
 
 
 def _write_csv(path: Path, columns: list[str], rows: "DataFrame") -> None:

@@ -10,14 +10,15 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Column, Table
 
+from atlas.cache import zipped
 from atlas.cache.recorded import check
+from atlas.cache.zipped import RESULTS
 from atlas.report.sorting import digits
 from atlas.statistics.changes import CHANGED, MEAN_RANKS, SAME, changes, names, settings
 from atlas.study.errors import UserError
 from flows.dvc_patches.one_study import only
 from flows.repository import causes
 
-SUMMARY = Path("data", "results", "summary.zarr")
 SHOWN = 20  # lines of a table; the number of further ones is printed
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 
@@ -81,12 +82,12 @@ def read(study: Path, revision: str | None) -> xr.Dataset:
     Raises:
         UserError: the revision does not exist, or its summary is not available.
     """
-    if revision is None and (study / SUMMARY).is_dir():
-        return _opened(study / SUMMARY)
+    if revision is None and (study / RESULTS).is_file():
+        return zipped.read(study / RESULTS, "summary")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder, SUMMARY.name)
+        place = Path(folder, RESULTS.name)
         _fetch(study, revision, place)
-        return _opened(place)
+        return zipped.read(place, "summary")
 
 
 def _fetch(study: Path, revision: str | None, place: Path) -> None:
@@ -106,7 +107,7 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
             config = {name: dict(repo.config[name]) for name in ("core", "remote")}
         # The present list of remotes: a revision's own may be outdated.
         with Repo(str(study), config=config) as repo:
-            source = study.resolve().relative_to(repo.root_dir) / SUMMARY
+            source = study.resolve().relative_to(repo.root_dir) / RESULTS
             with only(study, repo), switch(repo, revision or "workspace"):
                 files = repo.dvcfs
                 outs = [Path(repo.fs.relpath(out.fs_path, repo.root_dir)) for out in repo.index.outs]
@@ -115,8 +116,14 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
                         f"{told} has no {source.parent} in its dvc.yaml; it is no revision of {study.resolve()}"
                     )
                 # Checked here, too: DVC's index of listings may be older than our check of listings.
-                check(name.removeprefix(f"/{source.as_posix()}/") for name in files.find(f"/{source.as_posix()}"))
-                files.get(f"/{source.as_posix()}", str(place), recursive=True)
+                folder = f"/{source.parent.as_posix()}"
+                listed = [name.removeprefix(f"{folder}/") for name in files.find(folder)]
+                check(listed)
+                if source.name not in listed:
+                    raise UserError(
+                        f"the results of {told}, made by earlier code, have no {source.name} and cannot be read"
+                    )
+                files.get_file(f"/{source.as_posix()}", str(place))
     except RevError:
         raise UserError(f"{study.resolve()} has no revision '{revision}'; `git log` lists those there are") from None
     except GitError as error:  # not caught by DVC: there are no commits, or they are damaged
@@ -134,13 +141,6 @@ def _fetch(study: Path, revision: str | None, place: Path) -> None:
             f"the results of {told} are neither in DVC's cache nor in a remote ({type(error).__name__}); "
             "`dvc push` them from where they were made, or make them with `dvc repro`"
         ) from None
-
-
-def _opened(store: Path) -> xr.Dataset:
-    try:
-        return xr.open_zarr(store, consolidated=False, chunks=None).load()
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{store}: cannot be read ({error}); run stages.aggregate again") from None
 
 
 def _cells(row: dict) -> list[str]:

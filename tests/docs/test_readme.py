@@ -1,6 +1,7 @@
 """README and docs/ show what the default study made, and nothing else; what they list is there, what they show runs."""
 
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -76,13 +77,17 @@ def test_entries_are_right(page):
 
 def test_the_lines_that_open_results_run_on_a_study_of_these_classifiers(tmp_path_factory, monkeypatch):
     (lines,) = re.findall(r"```python\n(from atlas import open.*?)```", README, re.DOTALL)
-    (others,) = re.findall(r"```python\n(from atlas import open.*?)```", PAGES["results"], re.DOTALL)
+    others, stores = re.findall(r"```python\n(.*?)```", PAGES["results"], re.DOTALL)
     monkeypatch.setattr(made_up, "CLASSIFIERS", [*load(ROOT)["classifiers"]])
     with housed(tmp_path_factory, made_up) as study:
         aggregate.main(study)
         monkeypatch.chdir(study)
         exec(lines, {})
         exec(others, {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            exec(stores, opened := {})
+        assert opened["summary"].equals(opened["everything"]["summary"].to_dataset())
     (image,) = plt.gca().collections
     assert image.get_array().size == made_up.SIDE**2
     plt.close("all")

@@ -10,6 +10,7 @@ import xarray as xr
 
 from atlas.study.schema import smoothing
 from tests.support import labelled
+from tests.support.results import opened
 from tests.support.scores import read as read_scores
 from tests.support.study import repro, run, tiny, write
 
@@ -56,7 +57,7 @@ def house(baseline, tmp_path_factory) -> Path:
 
 
 def table(house: Path) -> xr.Dataset:
-    return xr.open_zarr(house / "data/results/certified.zarr", consolidated=False, chunks=None).load()
+    return opened(house, "certified").load()
 
 
 def scores(house: Path, family: str, metric: str) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import xarray as xr
 from atlas.study.errors import UserError
 from flows.draft import draft, why_missing
 from stages import score
+from tests.support.results import opened
 from tests.support.study import files, tiny, write
 
 C = "resnet_vanilla"
@@ -47,11 +48,11 @@ def drafted(broken):
 
 
 def summary(page):
-    return xr.open_zarr(page.parents[1] / "results" / "summary.zarr", consolidated=False).load()
+    return opened(page.parents[2]).load()
 
 
 def test_what_was_made_is_in_the_draft(drafted, baseline):
-    whole = xr.open_zarr(baseline / "data/results/summary.zarr", consolidated=False).load()
+    whole = opened(baseline).load()
     cells = {"method": ["gradient", "uniform"], "metric": ["relevance_rank", "deletion", "grid_pointing_game"]}
     # Letters are among all the methods that there are, and keys are of their scores.
     ours, theirs = (one["mean"].drop_vars(["letters", "key_digest"]).sel(cells) for one in (summary(drafted), whole))
@@ -80,7 +81,7 @@ def test_a_draft_without_costs_has_none_and_says_so(drafted, baseline, tmp_path)
     shutil.copytree(baseline, place, symlinks=True)
     shutil.rmtree(place / "data/cost")
     for page, reason in ((drafted, "it needs attribute@"), (draft(place, {}), "is not there")):
-        found = xr.open_zarr(page.parents[1] / "results" / "cost.zarr", consolidated=False).load()
+        found = opened(page.parents[2], "cost").load()
         assert found["method_forward"].isnull().all()
         assert not found["front"].any()
         text = page.read_text()

@@ -11,6 +11,7 @@ from atlas.report.sorting import ranking_metrics, shared
 from atlas.study.schema import signatures
 from stages import aggregate
 from tests.support import made_up
+from tests.support.results import opened
 
 NUMBER = re.compile(r"−?\d+(?:\.\d+)?")
 METHODS = [name for listed in made_up.METHODS.values() for name in listed]
@@ -24,7 +25,7 @@ def summary(tmp_path_factory) -> xr.Dataset:
         folder = made_up.study(tmp_path_factory.mktemp("study"))
         aggregate.main(folder)
     signatures.signature.cache_clear()
-    return xr.open_zarr(folder / "data/results/summary.zarr", consolidated=False).load()
+    return opened(folder).load()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def test_every_chart_is_well_formed_and_no_dollar_sign_is_mathematics(text):
 
 
 def test_strange_texts_are_escaped_in_tables_for_papers(study):
-    folder = study / "data/report/tables"
+    folder = zipfile.Path(study / "data/report/tables.zip", "tables/")
     tex = (folder / CLASSIFIER / "insertion.tex").read_text()
     told = (
         r"A \$5\textasciicircum{}\{ of $<$b$>$\$\_\textbackslash{}frac\{ \& ''quotes'' 'too' 100\% \#1 "

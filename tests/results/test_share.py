@@ -10,11 +10,13 @@ import pytest
 import xarray as xr
 
 from atlas.cache.stores import array, group_at
+from atlas.cache.zipped import RESULTS
 from atlas.share import open_maps, open_results, open_scores
 from atlas.study.errors import UserError
 from atlas.study.params import path
 from tests.support import scores, stored
 from tests.support.forked import call
+from tests.support.results import packed
 from tests.support.scores import Made
 from tests.support.study import environment, files, run, tiny, write
 
@@ -46,6 +48,8 @@ def test_names_that_are_not_there(baseline):
         open_maps("resnet_vanilla", "gradcamm", study=baseline)
     with pytest.raises(UserError, match="names no classifier 'vgg'; it names: resnet_vanilla"):
         open_maps("vgg", "gradient", study=baseline)
+    with pytest.raises(UserError, match=r"results\.zarr\.zip has no table 'sumary'; it has: agreement, comparison"):
+        open_results("sumary", study=baseline)
 
 
 def test_maps_that_are_not_here(baseline, tmp_path):
@@ -103,13 +107,15 @@ def written(tmp_path_factory):
             {},
         )
         scores.write(path(study, "scores", "resnet_vanilla", family), family, {"relevance_rank": made})
-    results = group_at(study / "data/results/summary.zarr", notes)
+    group_at(folder := study / "data/results/results.zarr", {})
+    results = group_at(folder / "summary", notes)
     array(results, "method", np.array(["gradient", "gradcam"]), ("method",), {})
     array(results, "control", np.array([False, True]), ("method",), {"flag": True, "of": None})
     array(results, "mean", rng.random((2, 60)), ("method", "metric"), {"range": [0, 1]})
     array(results, "count", np.arange(120).reshape(2, 60), ("method", "metric"), {})
     results.create_array("low", shape=(2, 60), chunks=(1, 7), dtype="f8", dimension_names=("method", "metric"))
     results["low"][...] = rng.random((2, 60))
+    packed(folder, study / RESULTS)
     return study
 
 

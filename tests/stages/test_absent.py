@@ -16,6 +16,7 @@ from atlas.share import open_maps
 from atlas.study.errors import UserError
 from atlas.study.params import load
 from stages import aggregate, attribute, certify, collect, correlate, cost, predict, score, select, tile
+from tests.support.results import opened
 from tests.support.study import GRIDS, IMAGES, tiny, write
 
 C = "resnet_vanilla"
@@ -70,7 +71,7 @@ def run(house, params) -> xr.Dataset:
     correlate.main(house, C)
     cost.main(house, C)
     aggregate.main(house)
-    return xr.open_zarr(house / "data/results/summary.zarr", consolidated=False)
+    return opened(house)
 
 
 def told(summary) -> dict:

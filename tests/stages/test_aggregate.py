@@ -25,6 +25,7 @@ from atlas.study.errors import UserError
 from stages import aggregate, report
 from tests.support import labelled, made_up
 from tests.support.reported import housed
+from tests.support.results import names, opened
 from tests.support.scores import change as change_scores
 
 
@@ -38,10 +39,6 @@ def study(tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture
 def copy(study, tmp_path) -> Path:
     return Path(shutil.copytree(study, tmp_path / "study"))
-
-
-def opened(study: Path, name: str) -> xr.Dataset:
-    return xr.open_zarr(study / "data" / "results" / f"{name}.zarr", consolidated=False, chunks=None)
 
 
 def stored(study: Path, classifier: str, metric: str, method: str) -> xr.DataArray:
@@ -194,11 +191,11 @@ def test_every_score_is_in_both_forms(study):
 
 def test_every_table_has_its_rows_in_parquet(study):
     folder = study / "data/results"
-    assert {path.stem for path in folder.glob("*.parquet")} == {path.stem for path in folder.glob("*.zarr")}
-    for path in sorted(folder.glob("*.zarr")):
+    assert {path.stem for path in folder.glob("*.parquet")} == names(study)
+    for path in sorted(folder.glob("*.parquet")):
         if path.stem in ("scores", "summary"):
             continue
-        table, rows = opened(study, path.stem).load(), pd.read_parquet(path.with_suffix(".parquet"))
+        table, rows = opened(study, path.stem).load(), pd.read_parquet(path)
         assert {*table.data_vars, *table.dims} <= set(rows)
         for name, variable in table.data_vars.items():
             known = rows[rows[name].notna()]
@@ -638,18 +635,35 @@ def test_variables_and_metrics_are_told_apart(study):
 
 
 def test_numbers_for_dvc(study):
-    numbers = json.loads((study / "data/metrics/robust/rise.json").read_text())
-    summary = opened(study, "summary")
-    given = float(summary["mean"].sel({"classifier": "robust", "method": "rise", "metric": "insertion"}))
-    assert numbers["insertion"] == pytest.approx(given, rel=1e-5)
-    assert list(numbers) == ["mean_rank", *(name for one in made_up.METRICS.values() for name in one)]
-    assert json.loads((study / "data/metrics/vanilla/cam.json").read_text()) == {}
-    assert len(list((study / "data/metrics").rglob("*.json"))) == 2 * 14
+    numbers = json.loads((study / "data/metrics.json").read_text())
+    summary, metrics = opened(study, "summary"), [name for one in made_up.METRICS.values() for name in one]
+    given = float(summary["mean_rank"].sel({"classifier": "robust", "method": "rise"}))
+    assert numbers["mean_rank"]["robust"]["rise"] == pytest.approx(given, rel=1e-5)
+    overall = float(summary["overall_rank"].sel({"method": "rise"}))
+    assert numbers["overall_rank"]["rise"] == pytest.approx(overall, rel=1e-5)
+    means = summary["mean"].where(~summary["control"]).sel(classifier="robust", metric="insertion")
+    assert numbers["median"]["robust"]["insertion"] == pytest.approx(float(means.median()), rel=1e-5)
+    assert {name: list(told) for name, told in numbers["median"].items()} == dict.fromkeys(made_up.CLASSIFIERS, metrics)
+    card = json.loads((params.path(study, "classifiers", "robust") / "card.json").read_text())
+    for name in ("accuracy", "adversarial_accuracy"):
+        assert numbers[name]["robust"] == pytest.approx(card[name], rel=1e-5)
+    assert set(numbers) == {"accuracy", "adversarial_accuracy", "overall_rank", "mean_rank", "median"}
+    assert "cam" not in numbers["mean_rank"]["vanilla"]  # undefined: it cannot serve that classifier
+    assert {name: len(told) for name, told in numbers["mean_rank"].items()} == {"vanilla": 13, "robust": 14}
+
+
+def test_plots_for_dvc(study):
     plots = study / "data/plots"
-    bars = pd.read_csv(plots / "scores/insertion.csv")
-    assert list(bars.columns) == ["classifier", "method", "mean", "low", "high", "count", "rank"]
-    assert bars.query("classifier == 'vanilla'")["rank"].dropna().is_monotonic_increasing
-    assert len(pd.read_csv(plots / "curves/deletion.csv")) == 13 * 27
+    assert {one.stem for one in (plots / "scores").iterdir()} == set(made_up.METRICS)
+    bars = pd.read_csv(plots / "scores/faithfulness.csv")
+    assert list(bars.columns) == ["metric", "classifier", "method", "mean", "low", "high", "count", "rank"]
+    assert {"deletion", "insertion", "deletion_smoothness"} <= set(bars["metric"])
+    for _, rows in bars.groupby(["metric", "classifier"]):
+        assert len(rows) == 14
+        assert rows["rank"].dropna().is_monotonic_increasing
+    points = pd.read_csv(plots / "curves/faithfulness.csv")
+    assert points.groupby("metric").size().to_dict() == {"deletion": 13 * 27, "insertion": 13 * 27}
+    assert [one.name for one in (plots / "curves").iterdir()] == ["faithfulness.csv"]
     ranks = pd.read_csv(plots / "mean_rank.csv").query("classifier == 'robust'").dropna()
     assert ranks["mean_rank"].is_monotonic_increasing
     assert ((ranks["low"] <= ranks["mean_rank"]) & (ranks["mean_rank"] <= ranks["high"])).all()
@@ -661,10 +675,12 @@ def test_equal_input_gives_equal_bytes(study, tmp_path):
         folder = made_up.study(tmp_path / name)
         for _ in range(times):
             aggregate.main(folder)
-        found.append({name: digests(folder / "data" / name) for name in ("results", "plots", "metrics")})
+        found.append({name: digests(folder / "data" / name) for name in ("results", "plots")})
+        found[-1]["metrics"] = (folder / "data/metrics.json").read_bytes()
         assert not list((folder / "data").glob(".*"))
     assert found[0] == found[1]
-    assert len(found[0]["results"]) > 20
+    assert {Path(name).suffix for name in found[0]["results"]} == {".zip", ".parquet"}
+    assert len(found[0]["results"]) == 1 + len(names(folder))
 
 
 def number_pictures(study: Path, labels: int) -> None:
@@ -677,8 +693,9 @@ def number_pictures(study: Path, labels: int) -> None:
 def test_one_label_a_picture_gives_equal_bytes(study, copy):
     number_pictures(copy, 1)
     aggregate.main(copy)
-    for name in ("results", "plots", "metrics"):
+    for name in ("results", "plots"):
         assert digests(copy / "data" / name) == digests(study / "data" / name)
+    assert (copy / "data/metrics.json").read_bytes() == (study / "data/metrics.json").read_bytes()
 
 
 def test_several_labels_of_a_picture_are_one_unit(study, copy):

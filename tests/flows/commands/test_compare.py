@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from atlas.statistics.changes import MEAN_RANKS, changes, names, settings
 from flows.cli import app
+from tests.support.results import opened
 from tests.support.study import repro, run, tiny, write
 
 METHODS, METRICS = ["a", "b", "c"], ["deletion", "insertion"]
@@ -244,7 +245,7 @@ def atlas(*words: object) -> tuple[int, str]:
 
 
 def stored(house: Path) -> xr.Dataset:
-    return xr.open_zarr(house / "data/results/summary.zarr", consolidated=False).load()
+    return opened(house).load()
 
 
 def test_a_revision_is_compared_with_the_working_tree(house, baseline, tmp_path):
@@ -304,6 +305,16 @@ def test_results_come_from_a_remote_and_nothing_else_does(house, tmp_path):
     assert "\n" not in said
 
 
+def test_a_revision_whose_results_are_of_earlier_code_is_told(house, tmp_path):
+    other = Path(shutil.copytree(house, tmp_path / "house", symlinks=True))
+    (other / "data/results/results.zarr.zip").unlink()
+    run(other, "dvc", "commit", "-q", "-f", "aggregate")
+    commit(other, "older")
+    status, said = atlas("older", "--study", other)
+    assert status == 2
+    assert said == "error: the results of older, made by earlier code, have no results.zarr.zip and cannot be read"
+
+
 def test_errors_are_one_line(house, tmp_path):
     for words, told in (
         (["nosuch", "--study", house], "has no revision 'nosuch'; `git log` lists those there are"),
@@ -317,24 +328,24 @@ def test_errors_are_one_line(house, tmp_path):
         assert "\n" not in said
 
 
-def test_dvc_shows_metrics_with_a_line_for_each_method(house):
-    lines = run(house, "dvc", "metrics", "show", "--md").stdout.strip().splitlines()
-    assert len(lines) == 2 + 4
-    assert "mean_rank" in lines[0]
-    told = json.loads(run(house, "dvc", "metrics", "show", "--json").stdout)[""]["data"]
+def test_dvc_shows_metrics_of_each_method(house):
+    (line,) = run(house, "dvc", "metrics", "show", "--md").stdout.strip().splitlines()[2:]
+    assert line.startswith("| data/metrics.json")
+    told = json.loads(run(house, "dvc", "metrics", "show", "--json").stdout)[""]["data"]["data/metrics.json"]["data"]
     summary = stored(house)
     for method in summary["method"].values.tolist():
         at = {"classifier": "resnet_vanilla", "method": method}
-        given = told[f"data/metrics/resnet_vanilla/{method}.json"]["data"]
-        assert given["mean_rank"] == pytest.approx(float(summary["mean_rank"].sel(at)), rel=1e-5)
-        assert given["deletion"] == pytest.approx(float(summary["mean"].sel({**at, "metric": "deletion"})), rel=1e-5)
+        given = told["mean_rank"]["resnet_vanilla"][method]
+        assert given == pytest.approx(float(summary["mean_rank"].sel(at)), rel=1e-5)
+    assert set(told["median"]["resnet_vanilla"]) == set(summary["metric"].values[summary["role"] != "diagnostic"])
 
 
 def test_dvc_tells_the_metrics_that_changed_by_method(house):
     told = json.loads(run(house, "dvc", "metrics", "diff", "plain", "finer", "--json").stdout)
-    changed = told["data/metrics/resnet_vanilla/gradient.json"]
-    assert set(changed) == {"deletion", "mean_rank"}
-    assert changed["deletion"]["diff"] == pytest.approx(changed["deletion"]["new"] - changed["deletion"]["old"])
+    changed = told["data/metrics.json"]
+    assert {"median.resnet_vanilla.deletion", "mean_rank.resnet_vanilla.gradient"} <= set(changed)
+    deletion = changed["median.resnet_vanilla.deletion"]
+    assert deletion["diff"] == pytest.approx(deletion["new"] - deletion["old"])
 
 
 def specs(page: Path) -> dict[str, dict]:
@@ -356,9 +367,9 @@ def fields(spec: object) -> set[str]:
 def test_dvc_plots_every_metric_and_curve_with_intervals(house, tmp_path, command, revisions):
     run(house, "dvc", "plots", *command, "-o", str(tmp_path / "plots"))
     drawn = specs(tmp_path / "plots/index.html")
-    metrics = stored(house)["metric"].values.tolist()
-    curves = ["data/plots/curves/deletion.csv"]
-    bars = ["mean rank of each method", *(f"data/plots/scores/{metric}.csv" for metric in metrics)]
+    families = set(stored(house)["metric_family"].values.tolist())
+    curves = ["data/plots/curves/faithfulness.csv"]
+    bars = ["mean rank of each method", *(f"data/plots/scores/{family}.csv" for family in families)]
     assert set(drawn) == {*bars, *curves}
     for title, spec in drawn.items():
         assert "<DVC_METRIC" not in json.dumps(spec)

@@ -38,6 +38,7 @@ from stages import aggregate, report
 from tests.support import made_up, made_up_votes, reported
 from tests.support.made_up_votes import LEVELS, VOTED
 from tests.support.reported import CONTRAST, beyond, find, housed, look, visit
+from tests.support.results import opened
 
 browser = reported.browser
 WHITE, GRAY, BLACK = (255, 255, 255), (217, 217, 217), (0, 0, 0)
@@ -55,7 +56,7 @@ def study(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def table(study) -> xr.Dataset:
-    return xr.open_zarr(study / "data/results/certified.zarr", consolidated=False, chunks=None).load()
+    return opened(study, "certified").load()
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 import yaml
 
 from atlas.report import sorting
@@ -22,6 +22,7 @@ from atlas.study.errors import UserError
 from stages import aggregate, report
 from tests.support import made_up, reported, scores
 from tests.support.reported import CONTRAST, beyond, find, housed, look, visit
+from tests.support.results import opened
 from tests.support.study import files
 
 browser = reported.browser
@@ -41,7 +42,7 @@ def text(study) -> str:
 
 
 def test_the_page_needs_nothing_but_itself(text):
-    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
+    assert re.findall(r'(?:<a )?(?:src|href)="(?!data:|#)[^"]*"', text) == ['<a href="tables.zip"']  # nothing is loaded
     assert "@import" not in text
     assert not re.findall(r"url\((?!#)", text)
 
@@ -63,9 +64,12 @@ def test_what_does_not_apply_is_told_with_its_reason(text):
 
 def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_path):
     before = files(study / "data/report")
-    assert {name for name in before if "/" not in name} == {"index.html", "atlas.png", "leaderboard.md"}
-    told = re.search("<code>(tables/[^<]*)</code>", before["index.html"].decode())[1]
-    assert before[told].startswith(b"% \\usepackage{booktabs}")
+    assert set(before) == {"index.html", "atlas.png", "leaderboard.md", "tables.zip"}
+    file, told = re.search(
+        '<a href="(tables[^"]*)">.*?<code>(tables/[^<]*)</code>', before["index.html"].decode()
+    ).groups()
+    with zipfile.ZipFile(study / "data/report" / file) as packed:
+        assert packed.read(told).startswith(b"% \\usepackage{booktabs}")
     report.main(study)
     assert before == files(study / "data/report")
     alone = Path(shutil.copytree(study, tmp_path / "study"))
@@ -93,14 +97,15 @@ def test_equal_results_give_equal_bytes_and_one_classifier_is_enough(study, tmp_
     assert 'n/a <span class="soft">fewer than 5 grids have a score</span>' in page
     assert "lines are 95% intervals of the mean, Hall’s" in page
     assert "resamples of the images (or whole grids), for intervals of ranks at 95%" in page
-    told = (alone / "data/report/tables/robust/sparseness.md").read_text()
+    packed = zipfile.Path(alone / "data/report/tables.zip", "tables/")
+    told = (packed / "robust" / "sparseness.md").read_text()
     assert "95 % intervals (means: Hall’s for skewed scores, Agresti and Coull’s for hits)" in told
     assert "In a mean rank all single metrics count the same" in page
-    assert "1 is best of 14; metrics count the same" in (alone / "data/report/tables/overall_rank.md").read_text()
+    assert "1 is best of 14; metrics count the same" in (packed / "overall_rank.md").read_text()
 
 
 def test_cost_is_set_against_quality(study, text):
-    cost = xr.open_zarr(study / "data/results/cost.zarr", consolidated=False, chunks=None)
+    cost = opened(study, "cost")
     section = text[text.index('<section id="cost"') : text.index('<section id="pairs"')]
     alts = re.findall(r'aria-label="(Mean rank against passes [^"]*)"', section)
     assert len(alts) == 2
@@ -190,9 +195,7 @@ def test_what_takes_no_pass_stands_apart_from_the_scale_and_names_lie_inside():
 
 
 def test_what_costs_nothing_known_has_no_chart(study):
-    tables = [
-        xr.open_zarr(study / f"data/results/{name}.zarr", consolidated=False).load() for name in ("cost", "summary")
-    ]
+    tables = [opened(study, name).load() for name in ("cost", "summary")]
     tables[0] = tables[0].where(tables[0]["classifier"] == "robust").assign(front=tables[0]["front"])
     with ThreadPoolExecutor(1) as processes:
         shown = costs.section(*tables, processes)["shown"]
@@ -211,8 +214,9 @@ def test_results_of_other_names_are_not_reported(study, tmp_path, section, name,
     (other / "params.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     with pytest.raises(UserError, match=rf"made for other {kind}s than params\.yaml's; run stages\.aggregate"):
         report.main(other)
-    shutil.rmtree(other / "data/results/agreement.zarr")
-    with pytest.raises(UserError, match=r"agreement\.zarr: cannot be read"):
+    file = other / "data/results/results.zarr.zip"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"results\.zarr\.zip: cannot be read .*; run stages\.aggregate again"):
         report.main(other)
 
 
@@ -262,10 +266,6 @@ def test_counts_of_defined_scores_are_shown(page):
     assert "23 of 24" in row.text
     (row,) = (row for row in card.find_elements("css selector", "tbody tr") if row.text.startswith("cam"))
     assert row.text.split()[1:5] == ["n/a", "n/a", "n/a", "0"]
-
-
-def opened(study: Path, name: str) -> xr.Dataset:
-    return xr.open_zarr(study / "data/results" / f"{name}.zarr", consolidated=False).load()
 
 
 @pytest.mark.parametrize("metric", ["deletion", "sparseness"])
