@@ -284,7 +284,7 @@ class TestCells:
         with pytest.raises(UserError, match=f"two: {told}.*images test_"):
             attribute.main(prepared, C, "control")
         computed = last_line(prepared)["computed"]
-        assert computed == {f"{name}.zarr/{of}": 12 for name in ("one", "three") for of in ("images", "grids")}
+        assert computed == {f"{name}/{of}": 12 for name in ("one", "three") for of in ("images", "grids")}
         assert not (prepared / "data/maps").exists()
 
     def test_one_undefined_map_costs_its_image(self, prepared, due, monkeypatch):
