@@ -88,6 +88,7 @@ def dvc_errors(study: Path) -> Iterator[None]:
         Failure: another DVC process is working in it, or DVC failed otherwise.
     """
     from dvc.config import ConfigError
+    from dvc import exceptions
     from dvc.exceptions import CheckoutError, DvcException, NotDvcRepoError
     from dvc.lock import LockError
     from dvc.parsing import ResolveError
@@ -96,6 +97,14 @@ def dvc_errors(study: Path) -> Iterator[None]:
     from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
     from dvc_data.index import DataIndexError
 
+    of_stages = (
+        exceptions.ArgumentDuplicationError,
+        exceptions.CircularDependencyError,
+        exceptions.CyclicGraphError,
+        exceptions.OutputDuplicationError,
+        exceptions.OverlappingOutputPathsError,
+        exceptions.StagePathAsOutputError,
+    )
     try:
         yield
     except CheckoutError as error:
@@ -123,6 +132,8 @@ def dvc_errors(study: Path) -> Iterator[None]:
             raise UserError(f".dvc/config, .dvc/config.local, or your own of all of DVC: {said}") from None
         if isinstance(error, ResolveError):
             raise UserError(said) from None
+        if isinstance(error, of_stages):
+            raise UserError(f"dvc.yaml: {said}") from None
         lines = dict.fromkeys(" ".join(str(one).split()) for one in chain)
         raise Failure(f"DVC: {'; '.join(lines)}") from error
 

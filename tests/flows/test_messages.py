@@ -52,6 +52,10 @@ CASES = {
         replaced("dvc.yaml", b"  report:", b"  report:\n    cmd: a\n  report:"),
         'dvc.yaml: line ',
     ),
+    "a cycle": (replaced("dvc.yaml", b"      - data/scores\n", b"      - data/report\n"), "dvc.yaml: "),
+    "one output of two stages": (
+        replaced("dvc.yaml", b"      - data/versions:", b"      - data/datasets/shapes.zarr:"), "dvc.yaml: "
+    ),
     "an unknown word": (replaced("dvc.yaml", b"    cmd:", b"    cmdd:"), "dvc.yaml: extra keys not allowed"),
     "no such variable": (replaced("dvc.yaml", b"${datasets}", b"${dataset}"), "failed to parse 'stages.collect.fore"),
     "no dvc.yaml": (lambda house: (house / "dvc.yaml").unlink(), "dvc.yaml: there is no such file; a study is"),
