@@ -16,23 +16,28 @@ Each metric first judges one image unmeasured. Then the bare network, the metric
 share are of neighbors in time, and of all turns the median counts: the machine's own speed comes and goes.
 """
 
-import json
-import subprocess
-import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from subprocess import PIPE
-from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
+from beside import (
+    MEAN,
+    PYTHON,
+    STD,
+    bare_and_chained,
+    fastest,
+    natural,
+    passes,
+    print_table,
+    share,
+    theirs,
+    timed,
+    verdict,
+)
 from torch import Tensor, nn
-from torchvision import models
 
 from atlas.inputs.calls import attributions
 from atlas.inputs.explain import Explainer
@@ -42,11 +47,10 @@ from atlas.study import params
 from atlas.study.errors import UserError
 from atlas.study.schema.settings import check
 from atlas.study.schema.signatures import signature
-from atlas.study.seeds import generator, image_seed
+from atlas.study.seeds import image_seed
 
-HERE = Path(__file__).parent
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-CLASSES = 1000
+COLUMNS = ["metric", "precision", "peer", "s ours", "s peer", "ratio", "passes ours", "passes peer"]
+COLUMNS += ["of the bare network"]
 FAMILIES = {
     "pixel_flipping": "faithfulness",
     "faithfulness_estimate": "faithfulness_regions",
@@ -76,14 +80,15 @@ def main() -> None:
         start(engine)
         classifier = Classifier("resnet18", networks[1], mean=MEAN, std=STD, engine=engine)
         inputs = judged(classifier, images)
-        with theirs(networks[0], inputs, given) as ask:
+        arrays = {key: inputs[key].cpu().numpy() for key in ("maps", "images", "targets")}
+        with theirs("metrics.py", networks[0], arrays, given.settings, given) as ask:
             for name in given.metrics:
                 judge = ours(name, FAMILIES[name], classifier, inputs, given)
                 if judge:
                     back = classifier.passes["backward"] > 0
                     turns = [(bare(back=back), judge(), bare(back=back), ask(name)) for _ in range(given.turns)]
                     rows.append(row(name, precision, turns, given.images))
-    print_table(rows)
+    print_table(rows, COLUMNS)
 
 
 def arguments() -> Namespace:
@@ -98,8 +103,7 @@ def arguments() -> Namespace:
     parser.add_argument("--turns", type=int, default=3, help="of which the median counts")
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64], help="of batches, tried")
     parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
-    python = HERE / "peers" / ".venv" / "bin" / "python"
-    parser.add_argument("--python", type=Path, default=python, help="of the peers' environment")
+    parser.add_argument("--python", type=Path, default=PYTHON, help="of the peers' environment")
     given = parser.parse_args()
     if given.quick:
         given.images, given.side, given.turns, given.sizes = 2, 64, 1, [1, 8]
@@ -123,82 +127,6 @@ def arguments() -> Namespace:
         "road": {"noise": 0.01},
     }
     return given
-
-
-def bare_and_chained() -> tuple[nn.Module, nn.Module]:
-    """Return torchvision's module and ours of the same weights."""
-    torch.manual_seed(0)
-    build = params.find("networks", "torchvision", "torchvision")
-    ours = build(classes=CLASSES, name="resnet18", side=None, settings={})
-    bare = models.resnet18(weights=None, num_classes=CLASSES)
-    bare.load_state_dict(ours.state_dict())
-    return bare.eval().requires_grad_(False), ours
-
-
-def natural(count: int, side: int) -> Tensor:
-    """Make images whose amplitude falls with frequency, as photographs' does, in whole grey levels."""
-    noise = torch.stack([torch.randn(3, side, side, generator=generator(0, "image", row)) for row in range(count)])
-    frequency = torch.fft.fftfreq(side).square()
-    spectrum = torch.fft.fft2(noise) / (frequency[:, None] + frequency).sqrt().clamp(min=1 / side)
-    images = torch.fft.ifft2(spectrum).real
-    return ((images / images.std(dim=(1, 2, 3), keepdim=True) / 5 + 0.5).clamp(0, 1) * 255).round() / 255
-
-
-def fastest(
-    network: nn.Module, images: Tensor, precision: str, given: Namespace
-) -> tuple[int, Callable[..., tuple[float, float]]]:
-    """Print how fast the bare network is; give the engine's batch, and what measures the bare network at its best.
-
-    The engine takes the smallest batch that comes within 5% of its best: a metric's last batch is padded.
-
-    Returns:
-        The batch; what gives seconds a pass to, and to and back where asked, else 0.
-    """
-
-    def placed(size: int, form: torch.memory_format) -> Tensor:
-        network.to(given.device, DTYPES[precision], memory_format=form)
-        batch = images.repeat(-(-size // len(images)), 1, 1, 1)[:size]
-        return batch.to(given.device, DTYPES[precision], memory_format=form)
-
-    found = {}
-    print(f"bare network, {precision}: images a second\n\n{'batch':>12}{'contiguous':>14}{'channels last':>16}")
-    for size in given.sizes:
-        for form in (torch.contiguous_format, torch.channels_last):
-            found[size, form] = seconds_a_row(network, placed(size, form), given)
-        speeds = [1 / found[size, form] for form in (torch.contiguous_format, torch.channels_last)]
-        print(f"{size:>12}{speeds[0]:>14.1f}{speeds[1]:>16.1f}", flush=True)
-    print()
-    best = min(found, key=found.get)
-    ours = {one: found[one, torch.channels_last] for one in given.sizes}
-    near = min(one for one, seconds in ours.items() if seconds <= 1.05 * min(ours.values()))
-
-    def again(*, back: bool) -> tuple[float, float]:
-        batch = placed(*best)
-        to = seconds_a_row(network, batch, given)
-        if not back:
-            return to, 0.0
-        slope = batch.requires_grad_()
-        return to, seconds_a_row(lambda part: torch.autograd.grad(network(part).amax(dim=1).sum(), part), slope, given)
-
-    return near, again
-
-
-def seconds_a_row(function: Callable, batch: Tensor, given: Namespace) -> float:
-    """Time passes of a batch: the best of two rounds of at least 32 rows each, many more on CUDA."""
-    rounds = max(1, (2048 if given.device == "cuda" else 32) // len(batch))
-    with torch.set_grad_enabled(batch.requires_grad):
-        function(batch)
-        return min(timed(lambda: [function(batch) for _ in range(rounds)]) for _ in range(2)) / rounds / len(batch)
-
-
-def timed(function: Callable) -> float:
-    """Return the seconds of a call."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    wait()
-    began = perf_counter()
-    function()
-    wait()
-    return perf_counter() - began
 
 
 def judged(classifier: Classifier, images: Tensor) -> dict[str, Any]:
@@ -240,43 +168,9 @@ def ours(name: str, family: str, classifier: Classifier, inputs: dict, given: Na
     return measured
 
 
-@contextmanager
-def theirs(network: nn.Module, inputs: dict, given: Namespace) -> Iterator[Callable[[str], dict | None]]:
-    """Return what times a peer, in the peers' own environment, which is asked line by line."""
-    if not given.python.exists():
-        print(f"no peers: there is no {given.python}; make it by uv sync --project benchmarks/peers\n")
-        yield lambda name: None
-        return
-    with TemporaryDirectory() as folder:
-        told = {"device": given.device, "threads": given.threads, "mean": MEAN, "std": STD, **given.settings}
-        arrays = {key: inputs[key].cpu().numpy() for key in ("maps", "images", "targets")}
-        weights = {f"network.{name}": value.float().cpu().numpy() for name, value in network.state_dict().items()}
-        np.savez(f"{folder}/given.npz", told=json.dumps(told), **arrays, **weights)
-        command = [given.python, "-W", "ignore", HERE / "peers" / "measure.py", folder]
-        with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
-            if json.loads(process.stdout.readline()) != inputs["targets"].tolist():
-                sys.exit("error: the peers' network predicts other classes than ours")
-
-            def ask(name: str) -> dict | None:
-                print(name, file=process.stdin, flush=True)
-                found = json.loads(process.stdout.readline())
-                if "error" in found:
-                    print(f"{found['peer']}: {name}: {found['error']}")
-                    return None
-                return found
-
-            yield ask
-            process.stdin.close()
-
-
 def row(name: str, precision: str, turns: list[tuple], images: int) -> dict[str, str]:
     """Spell a row of the table: medians over the turns, each (bare network, ours, bare network again, peer)."""
     _, found, _, peer = turns[0]
-
-    def share(before: tuple[float, float], ours: dict, after: tuple[float, float]) -> float:
-        to, back = ((one + other) / 2 for one, other in zip(before, after, strict=True))
-        return ((ours["forward"] - ours["backward"]) * to + ours["backward"] * back) / ours["seconds"]
-
     reached = median(share(*turn[:3]) for turn in turns)
     cells = {
         "metric": name,
@@ -294,27 +188,6 @@ def row(name: str, precision: str, turns: list[tuple], images: int) -> dict[str,
         if target:
             cells["ratio"] += f" ({verdict(ratio, target)})"
     return cells
-
-
-def passes(found: dict, images: int) -> str:
-    """Spell the passes of an image."""
-    back = f"+{found['backward'] / images:g}" if found["backward"] else ""
-    return f"{found['forward'] / images:g}{back}"
-
-
-def verdict(value: float, target: float) -> str:
-    """Return whether a target is met."""
-    return f"{target:g} {'met' if value >= target else 'missed'}"
-
-
-def print_table(rows: list[dict[str, str]]) -> None:
-    """Print cells below their names."""
-    names = ["metric", "precision", "peer", "s ours", "s peer", "ratio", "passes ours", "passes peer"]
-    names.append("of the bare network")
-    widths = {name: max(len(name), *(len(row.get(name, "-")) for row in rows)) + 2 for name in names}
-    print("\nan image\n\n" + "".join(name.ljust(widths[name]) for name in names))
-    for row in rows:
-        print("".join(row.get(name, "-").ljust(widths[name]) for name in names))
 
 
 if __name__ == "__main__":

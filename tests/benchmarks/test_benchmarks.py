@@ -33,6 +33,21 @@ def test_it_measures(peers, tmp_path):
         assert re.search(rf"^{name} .*\(1\.7 (met|missed)\)", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.parametrize("peers", [False, pytest.param(True, marks=needs_peers)])
+def test_it_measures_methods(peers, tmp_path):
+    python = PEERS if peers else tmp_path / "none"
+    command = [sys.executable, "benchmarks/methods.py", "--quick", "--threads", "1", "--python", python]
+    passes = {"gradient": "1+1", "smoothgrad": "4+4", "gradcam": "1+1", "rise": "24"}
+    done = call([*command, "--methods", *passes], ROOT, environment(ROOT))
+    assert done.returncode == 0, done.stderr
+    assert peers or "uv sync --project benchmarks/peers" in done.stdout
+    for name, number in passes.items():
+        *_, row = re.findall(rf"^{name} .*$", done.stdout, re.MULTILINE)
+        assert row.split(" float32 ")[1].split().count(number) == 1 + peers, row
+        assert re.search(r"\(0\.95 (met|missed)\)", row), row
+        assert bool(re.search(r"\(1 (met|missed)\)", row)) == peers, row
+
+
 SMALL = {"classifiers": 2, "methods": 3, "metrics": 2, "images": 12}
 # A stage that takes so long, and an empty page.
 SLOW = """

@@ -1,80 +1,21 @@
-"""Time other systems' metrics for benchmarks/metrics.py, which starts this in the peers' environment.
+"""Time other systems' metrics for benchmarks/metrics.py, which starts this in their environment: see `answering`."""
 
-    python measure.py FOLDER
-
-reads FOLDER/given.npz (network, images, targets, maps, settings) and says which classes the network predicts. Then it
-answers each line that names a metric with one of JSON: whose it is, the seconds and the passes of all images, or the
-error with which the peer ended. Before a metric is measured first it judges one image.
-"""
-
-import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import quantus
 import torch
+from answering import Normalized, answer
 from pytorch_grad_cam.metrics.road import ROADCombined
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from scipy.ndimage import gaussian_filter
 from torch import nn
-from torchvision import models
-
-
-class Normalized(nn.Module):
-    """The network with its normalization, and the count of its passes."""
-
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
-        super().__init__()
-        self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
-        self.forwards = self.backwards = 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits of images in [0, 1]."""
-        self.forwards += len(images)
-        return self.network((images - self.mean) / self.std)
-
-
-def main(folder: Path) -> None:
-    """Measure what is asked for."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what peers print is no answer
-    given = dict(np.load(folder / "given.npz"))
-    told = json.loads(str(given["told"]))
-    torch.set_num_threads(told["threads"])
-    torch.backends.cudnn.allow_tf32 = False
-    np.random.seed(0)
-    network = models.resnet18(weights=None, num_classes=len(given["network.fc.bias"]))
-    prefix = "network."
-    weights = {name.removeprefix(prefix): torch.from_numpy(value) for name, value in given.items() if prefix in name}
-    network.load_state_dict(weights)
-    model = Normalized(network.requires_grad_(False), told["mean"], told["std"]).to(told["device"]).eval()
-    rows = given["images"], given["targets"], given["maps"]
-    with torch.no_grad():
-        predicted = model(torch.from_numpy(rows[0]).to(told["device"])).argmax(dim=1).tolist()
-    print(json.dumps(predicted), file=answers)
-    first = {name: judge for _, name, judge in peers(model, *(part[:1] for part in rows), told)}
-    known = {name: (peer, judge) for peer, name, judge in peers(model, *rows, told)}
-    for line in sys.stdin:
-        name = line.strip()
-        peer, judge = known[name]
-        try:
-            first.pop(name, lambda: None)()
-            model.forwards = model.backwards = 0
-            seconds = timed(judge)
-            found = {"peer": peer, "seconds": seconds, "forward": model.forwards, "backward": model.backwards}
-        except Exception as error:  # what one peer cannot do is nothing to the others
-            found = {"peer": peer, "error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(found), file=answers)
 
 
 def peers(
-    model: Normalized, images: np.ndarray, targets: np.ndarray, maps: np.ndarray, told: dict
+    model: Normalized, told: dict, images: np.ndarray, targets: np.ndarray, maps: np.ndarray
 ) -> Iterator[tuple[str, str, Callable]]:
     """Return, for each metric, whose it is, its name with us, and what is timed."""
     device = told["device"]
@@ -109,7 +50,6 @@ def peers(
 def gradients(model: Normalized, images: np.ndarray, targets: np.ndarray, device: str) -> np.ndarray:
     """Return the absolute gradient of the target's logit, summed over channels."""
     inputs = torch.from_numpy(np.asarray(images, np.float32)).to(device).requires_grad_()
-    model.backwards += len(inputs)
     logits = model(inputs).gather(1, torch.from_numpy(targets).to(device)[:, None])
     (gradient,) = torch.autograd.grad(logits.sum(), inputs)
     return gradient.abs().sum(dim=1, keepdim=True).cpu().numpy()
@@ -141,15 +81,5 @@ def causal(
     return curves
 
 
-def timed(function: Callable) -> float:
-    """Return the seconds of a call."""
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    wait()
-    began = perf_counter()
-    function()
-    wait()
-    return perf_counter() - began
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    answer(Path(sys.argv[1]), peers)
