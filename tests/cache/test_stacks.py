@@ -194,7 +194,7 @@ STEPS = [
     "atlas.cache.rows.replace",
     "atlas.cache.stores.placed",
     "atlas.cache.stores._link",
-    "atlas.cache.rows.shutil.rmtree",
+    "atlas.cache.rows.place",
 ]
 
 
