@@ -90,7 +90,10 @@ class Memos:
         found: list[Path] = []
         for memo, rows in positions.items():
             stored = self._stored[memo]
-            found += [file for one in fields if one in stored.group for file in stored.files(one, np.array(rows))]
+            try:
+                found += [file for one in fields if one in stored.group for file in stored.files(one, np.array(rows))]
+            except UNREADABLE:
+                continue  # damaged: its rows are made again
         return [file for file in found if file.is_symlink() and not file.exists()]
 
     def forget_arrays(self) -> None:

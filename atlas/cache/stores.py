@@ -33,7 +33,7 @@ COMPRESSORS = [BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.shuffle),
 OF_PICTURES = [BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle), Crc32cCodec()]
 
 # What zarr, zip and the codecs raise when bytes are missing or wrong.
-UNREADABLE = (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile)
+UNREADABLE = (ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, zipfile.BadZipFile)
 
 
 class Streamed(NamedTuple):
@@ -181,8 +181,12 @@ def begin(
         steps = max(1, min(shard or shape[stacked], SHARD_BYTES // step))
         together = min(together, steps)
         chunks = (*(1,) * stacked, together, *(1,) * (lead - 1 - stacked), *shape[lead:])
-        several = (tables_per_shard(step * shape[1]) if steps >= shape[1] else 1,) if stacked else ()
-        layout = {"chunks": chunks, "shards": (*several, steps - steps % together, *shape[1 + stacked :])}
+        several = tables_per_shard(step * shape[1]) if stacked and steps >= shape[1] else 1
+        if several > 1:
+            # Written whole in any case: a shard lists all chunks that it has room for, sixteen bytes each.
+            several, steps = max(1, min(several, shape[0])), max(1, shape[1])
+        shards = (*(several,) * stacked, steps - steps % together, *shape[1 + stacked :])
+        layout = {"chunks": chunks, "shards": shards}
     elif lead > 1:
         step = int(np.prod(shape[1:], dtype=int)) * dtype.itemsize
         chunk = (min(shape[0], SMALL_BYTES // max(1, step)), *shape[1:])
@@ -254,9 +258,11 @@ def copy_shard(source: zarr.Array, at: tuple[int, ...], target: zarr.Array, to: 
     rows = (min(steps, one.shape[lead - 1] - place[-1]) for one, place in ((source, at), (target, to)))
     if at[-1] % steps or to[-1] % steps or len(set(rows)) > 1:
         return False
-    place = _shard_file(target, to)
+    file, place = _shard_file(source, at), _shard_file(target, to)
+    if not file.exists():  # a link into a cache that lacks it: its rows are read as missing values, which they may be
+        return False
     place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_shard_file(source, at), place)
+    shutil.copyfile(file, place)
     return True
 
 
