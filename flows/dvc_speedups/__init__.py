@@ -11,6 +11,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 KNOWN = ("3.67.1",)  # versions of DVC with which the tests of this package have passed
 VARIABLE = "ATLAS_DVC_SPEEDUPS"
@@ -31,6 +36,19 @@ def speedups() -> Iterator[None]:
         from flows.dvc_speedups.lock_by_stage import lock_by_stage
 
         with lock_by_stage():
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def looking_once(study: Path, repo: "Repo") -> Iterator[None]:
+    """Make DVC look at each path once inside the `with` block, where nothing may change, as `speedups` does."""
+    if _requested() and version("dvc") in KNOWN:
+        from flows.dvc_speedups.kept_lock import kept_lock
+        from flows.dvc_speedups.look_once import look_once
+
+        with kept_lock(study), look_once(repo):
             yield
     else:
         yield
