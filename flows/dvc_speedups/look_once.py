@@ -1,8 +1,8 @@
 """Make DVC look at each path once for all stages: it digests a path again for each stage that names it.
 
-What a path's digest is, and whether it is in the cache, is for DVC's functions to say, of each file, and for DVC's rules
-of what it ignores. Put together here, of digests that are known, is the digest of a folder; of a folder with anything
-out of the ordinary DVC makes it. params.yaml is parsed once, and the paths of all stages are locked together.
+DVC's own functions say what the digest of a file is, what is ignored, and what is in the cache. Here the digest of a
+folder is put together from those of its files; of a folder with anything out of the ordinary DVC makes it. What all
+stages read is locked together, and params.yaml is parsed once.
 """
 
 import json
@@ -11,8 +11,8 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from hashlib import md5
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dvc import rwlock
@@ -21,6 +21,8 @@ from dvc.output import Output
 from dvc_data.fsutils import _localfs_info
 from dvc_data.hashfile.build import DefaultIgnoreFile, _get_hashes
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.meta import Meta
+from dvc_data.hashfile.obj import HashFile
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -36,7 +38,7 @@ _rwlock: Any = rwlock
 
 
 class Odd(Exception):
-    """A folder whose digest DVC is to make."""
+    """Something out of the ordinary, which is left to DVC."""
 
 
 class Digests:
@@ -48,83 +50,104 @@ class Digests:
 
     def __init__(self, repo: "Repo"):
         self._repo = repo
-        self._files: dict[str, str] = {}  # by path
+        self._files: dict[str, tuple[Meta, HashInfo]] = {}  # by path
         self._listings: dict[str, tuple[list[str], list[str]]] = {}  # by folder: its folders and files
-        self._below: dict[str, dict[str, str]] = {}  # by folder: the digests of files below it
-        self._made: dict[str, HashInfo] = {}
+        self._below: dict[
+            str, tuple[dict[str, str | None], int]
+        ] = {}  # by folder: digests of the files below it, their bytes
+        self._made: dict[str, tuple[Meta, HashInfo]] = {}
 
-    def of(self, path: str) -> HashInfo:
-        """Return the digest of a file or folder.
+    def of(self, output: Output) -> tuple[Meta, HashInfo]:
+        """Return what DVC says of an output or dependency: its size and digest.
 
         Raises:
-            Odd: it is no folder with files, and no file.
+            Odd: DVC is to say it.
         """
+        path = output.fs_path
+        if output.protocol != "local" or output.hash_name != MD5:
+            raise Odd
         if path not in self._made:
-            if os.path.isdir(path):
-                self._digest(list(self._new(path)))
-                listed = [{MD5: digest, "relpath": name} for name, digest in sorted(self._all(path).items())]
-                if not listed:
-                    raise Odd(path)
-                value = f"{md5(json.dumps(listed, sort_keys=True).encode()).hexdigest()}.dir"
-            elif os.path.isfile(path):
-                self._digest([path])
-                value = self._files[path]
-            else:
-                raise Odd(path)
-            self._made[path] = HashInfo(MD5, value)
+            self._made[path] = self._folder(path) if os.path.isdir(path) else self._file(path)
         return self._made[path]
+
+    def _folder(self, path: str) -> tuple[Meta, HashInfo]:
+        self._look([*self._new(path)])
+        below, size = self._all(path)
+        if not below:
+            raise Odd
+        listed = [{MD5: digest, "relpath": name} for name, digest in sorted(below.items())]
+        digest = md5(json.dumps(listed, sort_keys=True).encode()).hexdigest()
+        return Meta(size=size, nfiles=len(below), isdir=True), HashInfo(MD5, f"{digest}.dir")
+
+    def _file(self, path: str) -> tuple[Meta, HashInfo]:
+        if not os.path.isfile(path):
+            raise Odd
+        self._look([path])
+        return self._files[path]
 
     def _listing(self, folder: str) -> tuple[list[str], list[str]]:
         """Return a folder's folders, in which DVC looks, and its files, without what it ignores."""
         if folder not in self._listings:
             _, folders, files = next(self._repo.dvcignore.walk(self._repo.fs, folder), ("", [], []))
             if DefaultIgnoreFile in files:
-                raise Odd(folder)
-            links = [name for name in folders if os.path.islink(f"{folder}{os.sep}{name}")]
-            self._listings[folder] = [name for name in folders if name not in links], files
+                raise Odd
+            whole = [name for name in folders if not os.path.islink(f"{folder}{os.sep}{name}")]
+            self._listings[folder] = whole, files
         return self._listings[folder]
 
     def _new(self, folder: str) -> Iterator[str]:
-        """Yield the files below a folder of which no digest is known."""
-        if folder in self._below:
-            return
-        folders, files = self._listing(folder)
-        for name in files:
-            yield f"{folder}{os.sep}{name}"
-        for name in folders:
-            yield from self._new(f"{folder}{os.sep}{name}")
+        """Yield the files below a folder, without those of folders of which all is known."""
+        if folder not in self._below:
+            folders, files = self._listing(folder)
+            for name in files:
+                yield f"{folder}{os.sep}{name}"
+            for name in folders:
+                yield from self._new(f"{folder}{os.sep}{name}")
 
-    def _digest(self, paths: list[str]) -> None:
+    def _look(self, paths: list[str]) -> None:
         """Digest files, or take their digests from DVC's state."""
         new = {path: _localfs_info(path) for path in paths if path not in self._files}
         found = _get_hashes(list(new), self._repo.fs, MD5, new, state=self._repo.state) if new else {}
-        self._files |= {path: known.value for path, (_, known, _) in found.items()}
+        self._files |= {path: (meta, digest) for path, (meta, digest, _) in found.items()}
 
-    def _all(self, folder: str) -> dict[str, str]:
-        """Return the digests of all files below a folder, by their paths from there."""
+    def _all(self, folder: str) -> tuple[dict[str, str | None], int]:
+        """Return the digests of all files below a folder, by their paths from there, and their bytes."""
         if folder not in self._below:
             folders, files = self._listing(folder)
-            below = {name: self._files[f"{folder}{os.sep}{name}"] for name in files}
+            known = {name: self._files[f"{folder}{os.sep}{name}"] for name in files}
+            below = {name: digest.value for name, (_, digest) in known.items()}
+            size = sum(meta.size or 0 for meta, _ in known.values())
             for one in folders:
-                inside = self._all(f"{folder}{os.sep}{one}")
+                inside, more = self._all(f"{folder}{os.sep}{one}")
                 below |= {f"{one}/{name}": digest for name, digest in inside.items()}
-            self._below[folder] = below
+                size += more
+            self._below[folder] = below, size
         return self._below[folder]
 
 
 @contextmanager
 def look_once(repo: "Repo") -> Iterator[None]:
-    """Make DVC, inside the `with` block, look at each path once. Nothing that it looks at may change meanwhile."""
+    """Make DVC, inside the `with` block, look at each path once; of what it looks at, nothing may change meanwhile.
+
+    Outputs that it records, and files whose digests are not DVC's usual ones, are left to DVC.
+    """
     digests, known = Digests(repo), {}
-    get_hash, read_param_file, lock = _output.get_hash, _param.read_param_file, _rwlock.rwlock
+    get_hash, build, read_param_file = _output.get_hash, _output._build, _param.read_param_file
 
     def digest(self: Output) -> HashInfo:
-        if self.protocol != "local" or self.hash_name != MD5:
-            return get_hash(self)
         try:
-            return digests.of(self.fs_path)
+            return digests.of(self)[1]
         except Odd:
             return get_hash(self)
+
+    def built(self: Output, *given: Any, **how: Any) -> tuple[Any, Meta, HashFile]:
+        try:
+            if not how.get("dry_run"):
+                return build(self, *given, **how)
+            meta, found = digests.of(self)
+            return None, meta, HashFile(self.fs_path, self.fs, found)
+        except Odd:
+            return build(self, *given, **how)
 
     def values(fs: Any, path: str, names: list[str] | None = None, flatten: bool = False, **how: Any) -> Any:
         if not names or not flatten or how:
@@ -134,17 +157,26 @@ def look_once(repo: "Repo") -> Iterator[None]:
         found = {name: _value(known[path], name) for name in names}
         if None in found.values():  # absent, or a name for which DVC searches
             return read_param_file(fs, path, names, flatten)
-        return found
+        return deepcopy(found)  # of objects that two stages share, dvc.lock would say so
 
-    paths = sorted({one.fs_path for stage in repo.index.stages for one in (*stage.deps, *stage.outs)})
-    hardlink = repo.config["core"].get("hardlink_lock", False)
-    _output.get_hash, _param.read_param_file = digest, values
+    _output.get_hash, _output._build, _param.read_param_file = digest, built, values
     try:
-        with lock(repo.tmp_dir, repo.fs, " ".join(sys.argv), paths, [], hardlink):
-            _rwlock.rwlock = lambda *given: nullcontext()
-            yield
+        yield
     finally:
-        _output.get_hash, _param.read_param_file, _rwlock.rwlock = get_hash, read_param_file, lock
+        _output.get_hash, _output._build, _param.read_param_file = get_hash, build, read_param_file
+
+
+@contextmanager
+def lock_together(repo: "Repo") -> Iterator[None]:
+    """Lock what all stages read, inside the `with` block, for reading; DVC would lock it stage by stage."""
+    lock, hardlink = _rwlock.rwlock, repo.config["core"].get("hardlink_lock", False)
+    paths = sorted({one.fs_path for stage in repo.index.stages for one in (*stage.deps, *stage.outs)})
+    with lock(repo.tmp_dir, repo.fs, " ".join(sys.argv), paths, [], hardlink):
+        _rwlock.rwlock = lambda *given: nullcontext()
+        try:
+            yield
+        finally:
+            _rwlock.rwlock = lock
 
 
 def _value(values: Any, name: str) -> Any:

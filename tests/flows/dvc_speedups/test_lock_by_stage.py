@@ -60,5 +60,9 @@ def test_a_damaged_lock_is_reported_as_dvc_reports_it(project):
     record(str(project), "say@one")
     file = project / "dvc.lock"
     file.write_text(file.read_text().replace("cmd:", "command:"))
-    with lock.lock_by_stage(), Repo(str(project)) as repo, pytest.raises(YAMLValidationError, match=r"dvc\.lock"):
+    with (
+        lock.lock_by_stage(project),
+        Repo(str(project)) as repo,
+        pytest.raises(YAMLValidationError, match=r"dvc\.lock"),
+    ):
         repo.reproduce("say@two")
