@@ -172,13 +172,14 @@ def test_what_looking_for_stale_cells_takes_is_printed_by_step(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.match(r"16 cells, \d+ files\n", done.stdout)
     rows = re.findall(r"(?m)^\| (.+) \| \d+\.\d\d \| \d+\.\d\d \| (.*) \|$", done.stdout)
-    assert [name.partition(",")[0] for name, _ in rows] == [
-        "recording all cells together",
-        "recording others again one by one",
+    assert dict(rows).keys() == {
+        "recording all cells together, per cell",
+        "`atlas status`, dvc.lock being new",
         "`atlas status`",
         "`atlas reproduce`",
-    ]
-    assert all(re.fullmatch(r"\d+\.\d (met|missed)", target) for _, target in rows)
+        "recording some again, one by one, per cell",
+    }
+    assert len([target for _, target in rows if re.fullmatch(r"\d+\.\d (met|missed)", target)]) == 4
     assert "Ordered by: internal time" in done.stdout
     assert not list(tmp_path.iterdir())
 
