@@ -21,7 +21,7 @@ from flows.dvc_patches.whole_lock import replace
 
 HEAD = "schema: '2.0'\nstages:\n"
 # A YAML anchor (&id001) or alias (*id001) of a mapping or list; DVC numbers anchors in the order of their first alias.
-ANCHOR = re.compile(r"(?m)^(.*(?:: |- ))([&*])(id\d+)(?= \[\]$| \{\}$|$)")
+ANCHOR = re.compile(r"(?m)(?<=: |- )([&*])(id\d+)(?= \[\]$| \{\}$|$)")
 ALIAS = re.compile(r"\*(\w+)")
 DIGEST = 16  # bytes, of a stage's text
 
@@ -44,8 +44,8 @@ def lock_by_stage(study: Path) -> Iterator[None]:
 def cut(text: str) -> list[str] | None:
     """Cut the text of a lock into its stages; None if it is not in DVC's format."""
     head, *blocks = re.split(r"(?m)^(?=  \S)", text)
-    whole = head == HEAD and not any(re.search(r"(?m)^\S|\n\n", block) for block in blocks)
-    return blocks if whole and text.endswith("\n") else None
+    whole = head == HEAD and text.endswith("\n") and not re.search(r"\n[\S\n]", text[len(HEAD) - 1 :])
+    return blocks if whole else None
 
 
 def formatted(stages: dict[str, Any]) -> str:
@@ -67,7 +67,7 @@ def _numbered(blocks: list[str]) -> list[str]:
     numbered = []
     for block in blocks:
         names: dict[str, str] = {}
-        for _, mark, name in ANCHOR.findall(block):
+        for mark, name in ANCHOR.findall(block):
             if mark == "*" and name not in names:
                 count += 1
                 names[name] = f"id{count:03}"
@@ -76,7 +76,7 @@ def _numbered(blocks: list[str]) -> list[str]:
 
 
 def _renumbered(names: dict[str, str], found: re.Match[str]) -> str:
-    return f"{found[1]}{found[2]}{names[found[3]]}"
+    return f"{found[1]}{names[found[2]]}"
 
 
 def _load(self: Lockfile, kept: Path, **options: Any) -> tuple[Any, str]:
