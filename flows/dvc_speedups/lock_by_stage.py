@@ -110,7 +110,10 @@ def _stages(blocks: list[str], kept: Path) -> dict[str, Any]:
         kept.parent.mkdir(exist_ok=True)
         replace(kept, json.dumps(stages | {digest: stage for digest, stage in fresh.items() if _is_json(stage)}))
         stages |= fresh
-    return {name: content for digest in texts for name, content in stages[digest].items()}
+    content = {name: content for digest in texts for name, content in stages[digest].items()}
+    if len(content) < len(blocks):
+        raise ValueError("the same stage twice")
+    return content
 
 
 def _read(kept: Path) -> dict[str, Any]:
