@@ -7,7 +7,7 @@ checked, so that only stages that are new are parsed. A file in any other format
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -82,13 +82,11 @@ def _renumbered(names: dict[str, str], found: re.Match[str]) -> str:
 def _load(self: Lockfile, kept: Path, **options: Any) -> tuple[Any, str]:
     with self.repo.fs.open(self.path, encoding="utf-8") as file:
         text = file.read()
-    blocks = cut(text)
-    if options or blocks is None or not all(map(_alone, blocks)):
-        return _load_whole(self, **options)
-    try:
-        return {"schema": "2.0", "stages": _stages(blocks, kept)}, text
-    except Exception:  # DVC's own message is better
-        return _load_whole(self)
+    blocks, stages = cut(text), None
+    if not options and blocks is not None and all(map(_alone, blocks)):
+        with suppress(Exception):  # DVC's own message is better
+            stages = _stages(blocks, kept)
+    return _load_whole(self, **options) if stages is None else ({"schema": "2.0", "stages": stages}, text)
 
 
 def _alone(block: str) -> bool:
