@@ -44,9 +44,12 @@ class Plan(NamedTuple):
 
 def plan(study: Path) -> Plan:
     """Return the cells that DVC would run: those with a change of their own, and all that depend on them."""
+    from dvc.repo import lock_repo
+
+    from flows.dvc_speedups import looking_once, speedups
     from flows.repository import repository
 
-    with repository(study) as repo:
+    with speedups(study), repository(study) as repo, lock_repo(repo), looking_once(repo, together=True):
         # From another folder, DVC prefixes a cell's name with the path of dvc.yaml.
         changed = {name.rpartition(":")[2]: changes for name, changes in repo.status().items()}
         if newer := versions.changed(Study(study)):

@@ -28,8 +28,8 @@ SHELL = 128  # a shell's exit status, if its command was killed by a signal, is 
 def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
     """Record cells whose outputs are in place, as `dvc commit` does; return why any of them failed.
 
-    dvc.yaml is read once for all of them, and dvc.lock written once. A cell is not recorded if dvc.yaml runs anything
-    else for it, or if its output is not the one that was made.
+    For all of them, dvc.lock is read and written once, params.yaml is read once, and what they depend on is digested
+    once. A cell is not recorded if dvc.yaml runs anything else for it, or if its output is not the one that was made.
 
     Args:
         study: The folder of params.yaml.
@@ -38,11 +38,12 @@ def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
     Raises:
         UserError: nothing can be recorded; the message is DVC's reason.
     """
+    from dvc.dvcfile import load_file
     from dvc.repo import lock_repo
 
     from flows.dvc_patches.unedited import unedited
     from flows.dvc_patches.whole_lock import whole_lock
-    from flows.dvc_speedups import speedups
+    from flows.dvc_speedups import looking_once, speedups
     from flows.repository import dvc_errors, repository
 
     os.chdir(study)
@@ -51,18 +52,19 @@ def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
     with (
         unedited(Path(), made),
         whole_lock(),
-        speedups(),
+        speedups(Path()),
         repository(Path(), wait=True) as repo,
         lock_repo(repo),
+        looking_once(repo),
     ):
-        stages = {stage.name: stage for stage in repo.index.stages}
+        stages = load_file(repo, str(Path("dvc.yaml").absolute())).stages  # each is made of dvc.yaml when looked up
         for cell in made:
             try:
-                check_made(cell, stages.get(cell), made[cell])
                 with dvc_errors(Path()):
-                    stages[cell].save()
-                    stages[cell].commit()
-                done.append(stages[cell])
+                    stage = checked(cell, stages.get(cell), made[cell])
+                    stage.save()
+                    stage.commit()
+                done.append(stage)
             except UserError as problem:
                 failed[cell] = problem
             except Exception as problem:  # the others are recorded; not every exception can be sent to another process
@@ -72,8 +74,8 @@ def commit(study: str, made: dict[str, Made]) -> dict[str, Exception]:
     return failed
 
 
-def check_made(cell: str, stage: "PipelineStage | None", made: Made) -> None:
-    """Check that what dvc.yaml says of a cell, and its output, are as they were when it was made.
+def checked(cell: str, stage: "PipelineStage | None", made: Made) -> "PipelineStage":
+    """Return a cell's stage after a check that what dvc.yaml says of it, and its output, are as when it was made.
 
     Raises:
         UserError: they are not.
@@ -82,6 +84,7 @@ def check_made(cell: str, stage: "PipelineStage | None", made: Made) -> None:
         raise UserError(f"dvc.yaml or params.yaml was edited while {cell} was made; no row is lost: run again")
     if files_of(made.output) != made.files:
         raise UserError(f"{made.output} was changed after it was made; no row is lost: run again")
+    return stage
 
 
 class Recorder:
@@ -149,7 +152,7 @@ def record(study: str, cell: str) -> float:
     os.environ |= {RECORDED: "1", "SHELL": "/bin/sh"}
     last = bytearray()
     try:
-        with unedited(Path()), whole_lock(), speedups(), repository(Path(), wait=True) as repo, kept_stderr(last):
+        with unedited(Path()), whole_lock(), speedups(Path()), repository(Path(), wait=True) as repo, kept_stderr(last):
             # DVC does not notice a package that was installed past the lock of the environment.
             repo.stage_cache.pull = lambda remote: []  # not needed: known rows are reused by key
             repo.reproduce(cell, single_item=True, force=cell == "versions", pull=pulling())

@@ -87,8 +87,8 @@ def dvc_errors(study: Path) -> Iterator[None]:
         UserError: the user has something to fix.
         Failure: another DVC process is working in it, or DVC failed otherwise.
     """
-    from dvc.config import ConfigError
     from dvc import exceptions
+    from dvc.config import ConfigError
     from dvc.exceptions import CheckoutError, DvcException, NotDvcRepoError
     from dvc.lock import LockError
     from dvc.parsing import ResolveError

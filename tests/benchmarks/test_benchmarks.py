@@ -166,6 +166,24 @@ def test_what_the_speedups_of_dvc_save_is_printed_by_cell(baseline):
     assert re.search(rf"^{len(rows) - 1} pairs: median of the ratios [\d.]+$", done.stdout, re.MULTILINE)
 
 
+def test_what_looking_for_stale_cells_takes_is_printed_by_step(tmp_path):
+    sizes = ["--classifiers", "1", "--families", "2", "--files", "2", "--profile", "3", "--folder", str(tmp_path)]
+    done = call([sys.executable, "benchmarks/cells.py", *sizes], ROOT, environment(ROOT))
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"16 cells, \d+ files\n", done.stdout)
+    rows = re.findall(r"(?m)^\| (.+) \| \d+\.\d\d \| \d+\.\d\d \| (.*) \|$", done.stdout)
+    assert dict(rows).keys() == {
+        "recording all cells together, per cell",
+        "`atlas status`, dvc.lock being new",
+        "`atlas status`",
+        "`atlas reproduce`",
+        "recording some again, one by one, per cell",
+    }
+    assert len([target for _, target in rows if re.fullmatch(r"\d+\.\d (met|missed)", target)]) == 4
+    assert "Ordered by: internal time" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_benchmark_hides_a_package():
     """A script's own folder is the first in which Python looks."""
     names = {file.stem for file in (ROOT / "benchmarks").glob("*.py")}

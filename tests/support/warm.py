@@ -73,7 +73,7 @@ def _faster() -> Iterator[None]:
 
     Output._build = once
     try:
-        with speedups():
+        with speedups(Path()):
             yield
     finally:
         Output._build = build

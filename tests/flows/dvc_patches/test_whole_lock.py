@@ -16,7 +16,13 @@ def test_a_lock_is_whole_whenever_its_writer_is_killed(project, monkeypatch, com
     file = project / "dvc.lock"
     file.write_text(comment + file.read_text())
     before, seen, replace = file.read_text(), [], Path.replace
-    monkeypatch.setattr(Path, "replace", lambda self, to: seen.append(file.read_text()) or replace(self, to))
+
+    def replacing(self, to):
+        if Path(to).name == file.name:
+            seen.append(file.read_text())
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", replacing)
     record(str(project), "say@two")
     assert seen == [before]
     assert file.read_text().startswith(before)

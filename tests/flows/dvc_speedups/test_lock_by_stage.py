@@ -1,8 +1,10 @@
 """A lock read and written stage by stage is the one that DVC reads and writes."""
 
+import json
 from copy import deepcopy
 
 import pytest
+from dvc.dvcfile import Lockfile
 from dvc.repo import Repo
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
 from dvc.utils.strictyaml import YAMLValidationError
@@ -60,5 +62,34 @@ def test_a_damaged_lock_is_reported_as_dvc_reports_it(project):
     record(str(project), "say@one")
     file = project / "dvc.lock"
     file.write_text(file.read_text().replace("cmd:", "command:"))
-    with lock.lock_by_stage(), Repo(str(project)) as repo, pytest.raises(YAMLValidationError, match=r"dvc\.lock"):
+    with (
+        lock.lock_by_stage(project),
+        Repo(str(project)) as repo,
+        pytest.raises(YAMLValidationError, match=r"dvc\.lock"),
+    ):
         repo.reproduce("say@two")
+
+
+PARAMS = "  {}:\n    cmd: b\n    params:\n      params.yaml:\n        value: {}\n"
+TEXTS = {
+    "as usual": [PARAMS.format("a", "1e-05"), PARAMS.format("b", "[1, 1.0, yes, null, '1']")],
+    "a date, and keys that are no text": [PARAMS.format("a", "2026-12-01"), PARAMS.format("b", "{1: 2}")],
+    "what stands in another stage": [PARAMS.format("a", "&x [1]"), PARAMS.format("b", "*x")],
+    "another content of the same stage": [PARAMS.format("a", "&x [2]"), PARAMS.format("b", "*x")],
+    "other stages": [PARAMS.format("c", "1"), PARAMS.format("a", "1e-05")],
+}
+
+
+def test_what_is_kept_of_a_lock_is_what_dvc_parses(project):
+    """In turns, since what is kept is of the lock before."""
+    with Repo(str(project)) as repo:
+        file = Lockfile(repo, str(project / "dvc.lock"))
+        for text in [*TEXTS.values(), *TEXTS.values()]:
+            (project / "dvc.lock").write_text(lock.HEAD + "".join(text))
+            parsed = file._load_yaml()
+            for _ in range(2):
+                with lock.lock_by_stage(project):
+                    found = file._load_yaml()
+                assert repr(found) == repr(parsed)  # 1 is no 1.0, and in the same order
+        kept = json.loads((project / ".atlas/lock.json").read_text())
+        assert sorted(name for stage in kept.values() for name in stage) == ["a", "c"]

@@ -2,6 +2,7 @@
 
 import shutil
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from dvc.dvcfile import Lockfile
@@ -17,7 +18,7 @@ OWN = Lockfile._load_yaml, Lockfile.dump_stages
 
 def replaced() -> bool:
     """Whether DVC's own functions are replaced inside the `with` block, and not after it."""
-    with dvc_speedups.speedups():
+    with dvc_speedups.speedups(Path()):
         found = Lockfile._load_yaml, Lockfile.dump_stages
     assert (Lockfile._load_yaml, Lockfile.dump_stages) == OWN
     return found != OWN
