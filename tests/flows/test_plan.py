@@ -19,7 +19,7 @@ from flows.plan import _lines, plan
 from tests.support import stand_ins
 from tests.support.study import build, tiny, write
 
-MAPS = Path("data/maps/resnet_vanilla/gradient")
+MAPS = Path("data/maps/resnet_vanilla/gradient.zarr")
 CAM = {"gradcam": {"layer": "final", "channels": "sum"}}
 
 
@@ -99,7 +99,7 @@ def linked() -> None:
     """Put a link in the place of an output, and one to a folder into another output."""
     MAPS.rename("elsewhere")
     MAPS.symlink_to(Path("elsewhere").absolute())
-    (MAPS.parent / "noise" / "more").symlink_to(Path("elsewhere").absolute())
+    (MAPS.parent / "noise.zarr" / "more").symlink_to(Path("elsewhere").absolute())
 
 
 def moved() -> None:
@@ -138,7 +138,7 @@ SOMETHING: dict[str, Callable[[], object]] = {
     "an output less": lambda: shutil.rmtree(MAPS),
     "an output that is a file": lambda: (shutil.rmtree(MAPS), MAPS.write_text("maps")),
     "an output that others depend on": new("data/images/resnet_vanilla.zarr/0/0.json"),
-    "a metric": new("data/metrics/0/0.json"),
+    "a metric": new("data/metrics.json", '{"a": 1}'),
     "a file less in the cache": uncached,
     "a cell less in the lock": unrecorded,
     "all cells less in the lock": lambda: Path("dvc.lock").unlink(),
