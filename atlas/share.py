@@ -43,7 +43,7 @@ def open_maps(
         raise UserError(f"{study.file}: classifiers.{classifier}.grids is null: there are no maps of grids")
     _check_present(study.folder, store)
     stored = place(store, on, method, "maps")
-    maps = _opened(study.folder, store, on)["attribution"].isel(method=stored.at, drop=True)
+    maps = _opened(study.folder, store, on, method=stored.at)["attribution"]
     return maps.assign_attrs({name: _plain(value) for name, value in stored.attrs.items()})
 
 
@@ -103,7 +103,7 @@ def _scores(study: Study, classifier: str, family: str, metric: str) -> tuple[xr
     if metric not in places:
         raise UserError(f"{store}: there are no scores by {metric}; run stages.score again")
     stored = places[metric]
-    scores = _opened(study.folder, stored.folder, None)["score"].isel(metric=slice(*stored.span)).drop_vars("metric")
+    scores = _opened(study.folder, stored.folder, None, metric=slice(*stored.span))["score"].drop_vars("metric")
     attrs = {name: _plain(value) for name, value in score_store.known(stored).items()}
     along = stored.attrs["along"]
     scores = scores.sel({"method": stored.attrs["methods"]}).isel({scores.dims[2]: slice(stored.attrs["count"])})
@@ -123,15 +123,15 @@ def _check_known(study: Study, *named: tuple[str, str, Iterable[str]]) -> None:
             raise UserError(f"{study.file} names no {kind} '{name}'; it names: {', '.join(known)}")
 
 
-def _opened(study: Path, store: Path, group: str | None) -> xr.Dataset:
-    """Open a store so that it, or a part of it, can be written again as Zarr and as netCDF.
+def _opened(study: Path, store: Path, group: str | None, **part: int | slice) -> xr.Dataset:
+    """Open a store, or the part at some indices of dimensions, so that it can be written again as Zarr and as netCDF.
 
     Its layout on disk is discarded: shards of many chunks, which Dask cannot write in parallel. Along a dimension with
     chunks of several rows all become one, since a part that begins within a chunk could not be written.
     """
     _check_present(study, store)
     source = ZipStore(store, mode="r") if store.is_file() else store
-    opened = xr.open_zarr(source, group=group, consolidated=False).drop_encoding()
+    opened = xr.open_zarr(source, group=group, consolidated=False).isel(part, drop=True).drop_encoding()
     for name, variable in [*opened.variables.items()]:
         sizes = dict(zip(variable.dims, variable.chunks or (), strict=False))
         if several := {dim: -1 for dim, along in sizes.items() if len(along) > 1 and along[0] > 1}:

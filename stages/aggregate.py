@@ -186,10 +186,10 @@ def _read(
             score = chunks.read(place.folder / "score", place.span)
             keys = chunks.read(place.folder / "key", (place.at, place.at + 1)).values[0, ..., :SIZE]
             labels = _labels(place, score)
+            values = score_store.shaped(score.values, place, own)
         except UNREADABLE as error:
             raise UserError(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
         reasons |= place.attrs["unsupported"]
-        values = score_store.shaped(score.values, place, own)
         if np.isinf(values).any():
             raise UserError(f"{path}: {metric.name} holds an infinite score; a score is a number, or NaN if undefined")
         here = {name: at for at, name in enumerate(place.attrs["methods"]) if name in listed}

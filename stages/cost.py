@@ -221,7 +221,10 @@ def _measured_on(metric: Entry, scored: list[score_store.Found], methods: Collec
         store = read(place.folder, f"the scores of {metric.name}")
         listed = values(store, "method").tolist()
         scores, keyed = values(store, score_store.SCORE, slice(*place.span)), keys_of(place)[0]
-        scores = score_store.shaped(scores, place, listed)
+        try:
+            scores = score_store.shaped(scores, place, listed)
+        except ValueError as error:
+            raise UserError(f"{path}: no scores of {metric.name} ({error}); run stages.score again") from None
         for at, name in enumerate(place.attrs["methods"]):
             if name not in methods:
                 raise UserError(

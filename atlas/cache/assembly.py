@@ -118,7 +118,8 @@ def _described(stack: Stack, name: str) -> tuple[tuple[str, ...], dict[str, Any]
 
 def _copied(memos: Memos, keys: list[bytes], arrays: dict[str, Any], to: tuple[int, ...]) -> np.ndarray | None:
     """Copy the shards of some rows if a memo holds them in the same layout; return the rows' digests if so."""
-    run = None if any(isinstance(one, np.ndarray) for one in arrays.values()) else memos.run(keys)
+    sharded = all(not isinstance(one, np.ndarray) and one.shards for one in arrays.values())
+    run = memos.run(keys) if sharded else None
     if run is None:
         return None
     stored, first = run

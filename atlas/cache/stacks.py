@@ -123,7 +123,10 @@ class Stored:
         self.stacked = items is not None
         self.spans = [tuple(one.get(AT, (at, at + 1))) for at, one in enumerate((items or {"": {}}).values())]
         self.spread = any(AT in one for one in (items or {}).values())
-        self.lead: tuple[int, ...] = self.array(KEY).shape[self.stacked : -1]
+        *lead, size = self.array(KEY).shape[self.stacked :]
+        if size != 2 * SIZE:
+            raise ValueError(f"{folder / KEY}: is not of keys and digests")
+        self.lead = tuple(lead)
         self._small: dict[str, np.ndarray | ValueError | None] = {}
 
     @property

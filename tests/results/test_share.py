@@ -73,6 +73,26 @@ def test_what_is_advised_are_commands(baseline, tmp_path, monkeypatch):
     assert "--study" not in str(raised.value)
 
 
+def test_scores_of_a_metric_are_read_without_those_of_others(tmp_path, monkeypatch):
+    """A store of several chunks: many metrics of many images."""
+    write(tmp_path, tiny())
+    for family, methods in tiny()["methods"].items():
+        values = np.random.default_rng(0).random((len(methods), 4000))
+        labels = {"method": list(methods), "image": [f"test_{n}" for n in range(4000)]}
+        one = Made(values, np.ones(values.shape, bool), labels, {"better": "higher"}, {})
+        names = ["relevance_rank", *(f"other_{number}" for number in range(80))]
+        scores.write(path(tmp_path, "scores", "resnet_vanilla", family), family, dict.fromkeys(names, one))
+    opened = open_scores("resnet_vanilla", "relevance_rank", study=tmp_path)
+    store = path(tmp_path, "scores", "resnet_vanilla", "gradient")
+    assert len([*(store / "images/score/c").iterdir()]) > 1
+    for chunk in (store / "images/score/c").iterdir():
+        if chunk.name != "0":
+            shutil.rmtree(chunk)  # read, it would be missing values
+            (chunk / "0").mkdir(parents=True)
+            (chunk / "0" / "0").write_bytes(b"damaged")
+    assert np.isfinite(opened.sel({"method": "gradient"}).values).all()
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """A study whose maps and results are stores of random numbers, of several chunks a shard."""

@@ -20,10 +20,10 @@ CALLING, LOOKING = "atlas.networks.shared.called", ("atlas.networks.shared.calle
 # These build a network that is not code of this project, or pass images through it.
 RUNNING = (CALLING, "atlas.networks.shared.construct", "atlas.model.")
 # Functions of C that read what no key holds, or of which Python reports no event.
-OF_C = frozenset(
-    ("getenv", "secure_getenv", "environ", "fopen", "open", "openat")
-    + ("time", "gettimeofday", "clock_gettime", "rand", "random")
-)
+OF_C = (
+    "getenv", "secure_getenv", "environ", "fopen", "open", "openat",
+    "time", "gettimeofday", "clock_gettime", "rand", "random",
+)  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 
