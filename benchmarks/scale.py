@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from atlas.cache.stores import array, group_at
 from atlas.study import params
+from tests.support import stored
 from tests.support.scores import Made
 from tests.support.scores import write as write_scores
 
@@ -147,14 +148,15 @@ def pictures(
     array(predicted, "top_class", np.arange(SHOWN)[:, None], ("image", "top"), {})
     grids = group_at(params.path(study, "grids", classifier) / "grids", {})
     array(grids, "grid", np.array(["grid_0"]), ("grid",), {})
-    of_family = {method: family for family, names in families.items() for method in names}
-    methods = list(of_family)
-    for method, family in of_family.items():
-        root = params.path(study, "maps", classifier, family, method)
-        known = {**ATTRS, "long_name": method}
-        group_at(root, {**known, "family": family})
-        maps = group_at(root / "images", {})
-        array(maps, "attribution", rng.random((SHOWN, SIDE, SIDE), "float32"), ("image", "y", "x"), known)
+    methods = [method for names in families.values() for method in names]
+    for family, names in families.items():
+        made = {}
+        for method in names:
+            maps = {"attribution": (("y", "x"), rng.random((SHOWN, SIDE, SIDE), "float32"))}
+            known = {**ATTRS, "long_name": method, "family": family}
+            made[method] = stored.Made(("image",), maps, {"image": ids[:SHOWN]}, known)
+        store = params.path(study, "maps", classifier, family)
+        stored.write(store, {"images": ("method", made)}, {"family": family})
     group = group_at(params.path(study, "similarity", classifier), {})
     for name in ("pearson", "spearman"):
         values = rng.uniform(-1, 1, size=(SHOWN, len(methods), len(methods)))

@@ -73,13 +73,13 @@ def about(store: Path, metric: str) -> dict[str, Any]:
 
 
 def change(store: Path, metric: str, name: str, where: tuple, value: Any) -> None:
-    """Change a metric's scores or keys: `where` is along its methods and rows."""
+    """Change a metric's scores, or bytes of keys: `where` is along its methods and rows, and bytes."""
     place = find(store).places[metric]
     group = zarr.open_group(place.folder, mode="r+")
     first, *others = where
     at = [group["method"][...].tolist().index(one) for one in place.attrs["methods"]][first]
     if name == "key":
-        group["key"][(place.at, at, *others, ..., slice(16))] = value
+        group["key"][(place.at, at, *others)] = value
     else:
         group["score"][(slice(*place.span), at, *others)] = value
 
