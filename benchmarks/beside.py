@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +25,23 @@ HERE = Path(__file__).parent
 PYTHON = HERE / "peers" / ".venv" / "bin" / "python"  # of the peers' environment
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 CLASSES = 1000
+
+
+def parsed(parser: ArgumentParser) -> Namespace:
+    """Add the options that these benchmarks have in common, and read the command line."""
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--side", type=int, default=224, help="pixels; a multiple of 32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=["float32"], help="of our engine")
+    parser.add_argument("--turns", type=int, default=3, help="of which the median counts")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64], help="of batches, tried")
+    parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
+    parser.add_argument("--python", type=Path, default=PYTHON, help="of the peers' environment")
+    given = parser.parse_args()
+    if given.quick:
+        given.images, given.side, given.turns, given.sizes = 2, 64, 1, [1, 8]
+    return given
 
 
 def bare_and_chained(name: str = "resnet18") -> tuple[nn.Module, nn.Module]:

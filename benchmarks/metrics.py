@@ -18,18 +18,17 @@ share are of neighbors in time, and of all turns the median counts: the machine'
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from beside import (
     MEAN,
-    PYTHON,
     STD,
     bare_and_chained,
     fastest,
     natural,
+    parsed,
     passes,
     print_table,
     share,
@@ -41,7 +40,7 @@ from torch import Tensor, nn
 
 from atlas.inputs.calls import attributions
 from atlas.inputs.explain import Explainer
-from atlas.model.classifier import DTYPES, Classifier
+from atlas.model.classifier import Classifier
 from atlas.model.runtime import start
 from atlas.study import params
 from atlas.study.errors import UserError
@@ -94,19 +93,8 @@ def main() -> None:
 def arguments() -> Namespace:
     """Read the command line."""
     parser = ArgumentParser(description="Measure metrics beside other systems and beside the bare network.")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--metrics", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
-    parser.add_argument("--side", type=int, default=224, help="pixels; a multiple of 32")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", nargs="+", choices=list(DTYPES), default=["float32"], help="of our engine")
-    parser.add_argument("--turns", type=int, default=3, help="of which the median counts")
-    parser.add_argument("--sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32, 64], help="of batches, tried")
-    parser.add_argument("--quick", action="store_true", help="2 images of 64 pixels, few steps: does it run?")
-    parser.add_argument("--python", type=Path, default=PYTHON, help="of the peers' environment")
-    given = parser.parse_args()
-    if given.quick:
-        given.images, given.side, given.turns, given.sizes = 2, 64, 1, [1, 8]
+    given = parsed(parser)
     # Steps of a curve: as many as the image is wide.
     pixels = given.side * 8 if given.quick else given.side
     given.settings = {

@@ -79,7 +79,7 @@ def answer(folder: Path, peers: Callable[..., Iterator[tuple[str, str, Callable]
             model.forwards = model.backwards = 0
             seconds = timed(judge)
             found = {"peer": peer, "seconds": seconds, "forward": model.forwards, "backward": model.backwards}
-        except Exception as error:  # what one peer cannot do is nothing to the others
+        except Exception as error:  # the error of one peer must not end the others
             found = {"peer": peer, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
         print(json.dumps(found), file=answers)
 

@@ -25,7 +25,7 @@ class Checked(NamedTuple):
     """A function with its checks.
 
     function: The function.
-    wrapper: What beartype made of it; the function itself, if there is nothing to check.
+    wrapper: The function with beartype's checks; the function itself, if its signature has nothing to check.
     dimensions: Whether it names dimensions of arrays.
     """
 
